@@ -1,0 +1,151 @@
+"""What flows through the rooms of `emotion`: columnar, frozen, shapes checked."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+EMOTIONS: Final = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+)
+"""The emotions, in the order of every `probs` array's columns and of the database's columns."""
+
+K: Final = len(EMOTIONS)
+
+UInt8 = NDArray[np.uint8]
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Microseconds = NDArray[np.datetime64]
+
+
+class EmotionError(Exception):
+    """Root of what this package raises; each message is one line that says what to do."""
+
+
+def _check(
+    name: str, array: NDArray[np.generic], dtype: object, shape: tuple[int | None, ...]
+) -> None:
+    """Raise ValueError unless `array` has this dtype and shape (None: any length)."""
+    fits = len(array.shape) == len(shape) and all(
+        want is None or have == want for have, want in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype != np.dtype(dtype) or not fits:  # type: ignore[call-overload]
+        raise ValueError(f"{name}: {array.dtype}{array.shape} where {dtype}{shape} is expected")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frames:
+    """Pictures of one segment.
+
+    images: uint8 (N, H, W, 3), RGB, possibly smaller than the source.
+    offset_s: float64 (N,), seconds from the segment's first video frame, increasing.
+    source_width_px, source_height_px: size of the source's picture as shown (after rotation).
+    """
+
+    images: UInt8
+    offset_s: Float64
+    source_width_px: int
+    source_height_px: int
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        _check("images", self.images, np.uint8, (None, None, None, 3))
+        _check("offset_s", self.offset_s, np.float64, (len(self.images),))
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.images)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Faces:
+    """Faces found in frames.
+
+    frame: int64 (M,), index into the frames, non-decreasing.
+    boxes: float32 (M, 4), x0 y0 x1 y1 in source pixels.
+    scores: float32 (M,), 0 to 1.
+    landmarks: float32 (M, 5, 2), x y in source pixels: right eye, left eye, nose, right and left
+        corner of the mouth (the person's right, as RetinaFace has them).
+    """
+
+    frame: Int64
+    boxes: Float32
+    scores: Float32
+    landmarks: Float32
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        m = len(self.frame)
+        _check("frame", self.frame, np.int64, (m,))
+        _check("boxes", self.boxes, np.float32, (m, 4))
+        _check("scores", self.scores, np.float32, (m,))
+        _check("landmarks", self.landmarks, np.float32, (m, 5, 2))
+
+    def __len__(self) -> int:
+        """Return the number of faces."""
+        return len(self.frame)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detections:
+    """All that analysis says of one segment: a pure function of its bytes and the model's name.
+
+    offset_s: float64 (N,), the analysed frames, seconds from the segment's first video frame.
+    histograms: float32 (N, B), colour histogram of each frame (rows sum to 1), for shot cuts.
+    faces: M faces; `faces.frame` indexes `offset_s`.
+    probs: float32 (M, 8), columns as EMOTIONS, rows sum to 1; NaN where the network lacks a class.
+    """
+
+    offset_s: Float64
+    histograms: Float32
+    faces: Faces
+    probs: Float32
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        n = len(self.offset_s)
+        _check("offset_s", self.offset_s, np.float64, (n,))
+        _check("histograms", self.histograms, np.float32, (n, None))
+        _check("probs", self.probs, np.float32, (len(self.faces), K))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observations:
+    """One face, at one time, on one track: the rows of the history, unique in (ts, track).
+
+    ts: datetime64[us] (M,), UTC, non-decreasing.
+    track: int64 (M,), track number within the broadcast, from 1.
+    boxes: float32 (M, 4), x0 y0 x1 y1 in source pixels.
+    scores: float32 (M,).
+    probs, smoothed: float32 (M, 8), columns as EMOTIONS; NaN where the network lacks a class.
+    """
+
+    ts: Microseconds
+    track: Int64
+    boxes: Float32
+    scores: Float32
+    probs: Float32
+    smoothed: Float32
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        m = len(self.ts)
+        _check("ts", self.ts, "datetime64[us]", (m,))
+        _check("track", self.track, np.int64, (m,))
+        _check("boxes", self.boxes, np.float32, (m, 4))
+        _check("scores", self.scores, np.float32, (m,))
+        _check("probs", self.probs, np.float32, (m, K))
+        _check("smoothed", self.smoothed, np.float32, (m, K))
+
+    def __len__(self) -> int:
+        """Return the number of observations."""
+        return len(self.ts)

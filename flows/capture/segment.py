@@ -1,0 +1,101 @@
+"""What every capture yields, in order, and what it raises.
+
+CaptureError
+ +-- UnsafeURL            refused before anything was fetched
+ +-- SourceUnreachable    the site or the stream did not answer
+ +-- NoStream             it answered, and there is no video in it
+ +-- NotLive              there is a video, and it is not on air
+ +-- DiskFull             the recording's disk has no room
+ +-- CaptureFailed        ffmpeg or the source gave up for good
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+
+class CaptureError(Exception):
+    """Root of what capture raises; each message is one line that says what to do."""
+
+
+class UnsafeURL(CaptureError):
+    """The URL may not be fetched from here."""
+
+
+class SourceUnreachable(CaptureError):
+    """The site or the stream did not answer."""
+
+
+class NoStream(CaptureError):
+    """Nothing at this URL can be watched."""
+
+
+class NotLive(CaptureError):
+    """There is a video, and it is not on air."""
+
+    def __init__(self, message: str, *, starts_at: datetime | None = None) -> None:
+        """Keep the announced start (aware UTC), if the source gives one."""
+        super().__init__(message)
+        self.starts_at = starts_at
+
+
+class DiskFull(CaptureError):
+    """The recording's disk has no room."""
+
+
+class CaptureFailed(CaptureError):
+    """The capture gave up for good."""
+
+
+def _require_aware(name: str, value: datetime) -> None:
+    if value.tzinfo is None or value.utcoffset() != timedelta(0):
+        raise ValueError(f"{name} must be aware UTC, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A finished piece of recording on disk.
+
+    channel: the channel's slug. broadcast: the database's id of the broadcast.
+    sequence: counts the broadcast's segments, across restarts, without reuse.
+    start: aware UTC, the first video frame, by the source's clock; `start_is_estimated` when the
+        source gave no clock and the time of arrival stands for it.
+    duration_s: to the start of the next segment. width_px, height_px: 0 where unknown.
+    """
+
+    channel: str
+    broadcast: int
+    sequence: int
+    start: datetime
+    start_is_estimated: bool
+    duration_s: float
+    path: Path
+    width_px: int
+    height_px: int
+
+    def __post_init__(self) -> None:
+        """Check the clock and the duration."""
+        _require_aware("start", self.start)
+        if not self.duration_s > 0:
+            raise ValueError(f"duration_s must be positive, not {self.duration_s}")
+
+    @property
+    def end(self) -> datetime:
+        """Return the end of the half-open range of time."""
+        return self.start + timedelta(seconds=self.duration_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gap:
+    """A stretch of the broadcast that no segment covers, and why."""
+
+    start: datetime
+    end: datetime
+    why: str
+
+    def __post_init__(self) -> None:
+        """Check the clock and the order."""
+        _require_aware("start", self.start)
+        _require_aware("end", self.end)
+        if self.end < self.start:
+            raise ValueError(f"a gap ends ({self.end}) before it starts ({self.start})")
