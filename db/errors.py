@@ -1,0 +1,63 @@
+"""What this package raises: each message is one line that says what to do.
+
+DatabaseError
+ +-- BadDatabaseURL        not a Postgres URL
+ +-- DatabaseUnreachable   nobody answered there, or the connection was lost for good
+ +-- DatabaseNotMigrated   the tables are missing or older than the code
+ +-- DatabaseTooNew        the tables are newer than the code
+ +-- DatabaseBusy          another transaction held a lock for too long
+ +-- DatabaseRefused       Postgres could not write (disk full, read-only, no permission)
+ +-- ChannelBusy           somebody else is watching this channel
+ +-- ChannelLockLost       the connection that held a channel's lock is gone
+ +-- UnknownChannel        no such channel in the database
+ +-- EmbeddedError         the embedded server could not be set up, started or stopped
+"""
+
+
+class DatabaseError(Exception):
+    """Root of what this package raises."""
+
+
+class BadDatabaseURL(DatabaseError):
+    """The URL is not one of a Postgres database."""
+
+
+class DatabaseUnreachable(DatabaseError):
+    """The database did not answer, or its connection was lost for good."""
+
+
+class DatabaseNotMigrated(DatabaseError):
+    """The database's tables are missing or older than the code."""
+
+
+class DatabaseTooNew(DatabaseError):
+    """The database's tables are newer than the code."""
+
+
+class DatabaseBusy(DatabaseError):
+    """Another transaction held a lock for too long."""
+
+
+class DatabaseRefused(DatabaseError):
+    """Postgres could not write: disk full, read-only, no permission."""
+
+
+class ChannelBusy(DatabaseError):
+    """Somebody else is watching this channel."""
+
+    def __init__(self, message: str, *, holder: str | None) -> None:
+        """Keep who holds the channel, where Postgres could tell."""
+        super().__init__(message)
+        self.holder = holder
+
+
+class ChannelLockLost(DatabaseError):
+    """The connection that held a channel's lock is gone."""
+
+
+class UnknownChannel(DatabaseError):
+    """No such channel in the database."""
+
+
+class EmbeddedError(DatabaseError):
+    """The embedded server could not be set up, started or stopped."""
