@@ -268,6 +268,7 @@ class EmbeddedPostgres:
                 # Somebody else got there first; never serve out of a directory of theirs.
                 short = Path(tempfile.mkdtemp(dir="/tmp", prefix="showmood-"))
         self._give_away(short)
+        (short / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)  # a dead server's
         return short
 
     def _give_away(self, directory: Path) -> None:
@@ -311,5 +312,7 @@ class EmbeddedPostgres:
             said = str(error)
             if tool == "pg_ctl" and self.log_path.exists():
                 with self.log_path.open(errors="replace") as log:
-                    said = " | ".join(line.strip() for line in deque(log, maxlen=4))
+                    words = [line.partition("] ")[2].strip() for line in deque(log, maxlen=8)]
+                cause = [word for word in words if word.startswith(("FATAL", "HINT", "PANIC"))]
+                said = " | ".join(cause) or said
             raise EmbeddedError(f"Postgres in {self._cluster}: {said}") from error

@@ -65,7 +65,9 @@ def disown(cluster: Path) -> None:
     CreateLockFile).
     """
     file = cluster / "postmaster.pid"
-    if file.exists():
+    if file.exists() and file.stat().st_size == 0:
+        file.unlink()  # died between making and filling it
+    elif file.exists():
         _, *others = file.read_text(encoding="utf-8").splitlines(keepends=True)
         with file.open("r+", encoding="utf-8") as opened:  # its owner and mode stay
             opened.write(f"{os.getpid()}\n" + "".join(others))
