@@ -1,0 +1,1 @@
+"""The demo channel: a programme made on the spot, and a live HLS origin that plays it."""

@@ -1,0 +1,162 @@
+"""A small HTTP server whose threads and sockets end when it is told to stop."""
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import BaseServer
+from typing import Any, Final
+
+_IDLE_S: Final = 30.0
+"""A kept-alive connection that asks nothing for so long is closed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What was asked, when (aware UTC), and the status of the answer (0: reset)."""
+
+    at: datetime
+    path: str
+    status: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What to answer.
+
+    keep_bytes: send only so many of the body's bytes, though its whole length was announced, and
+    close. stall: called after what is sent, and expected to block. reset: answer with a TCP reset.
+    """
+
+    status: int = 200
+    content_type: str = "text/plain"
+    body: bytes = b""
+    keep_bytes: int | None = None
+    stall: Callable[[], object] | None = None
+    reset: bool = False
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _IDLE_S
+    server: "_Listener"
+
+    def do_GET(self) -> None:
+        """Answer GET."""
+        path = self.path.partition("?")[0]
+        reply = self.server.reply(path)
+        status = 0 if reply.reset else reply.status
+        self.server.log(Request(at=datetime.now(UTC), path=path, status=status))
+        if reply.reset:
+            self.close_connection = True
+            # Lingering for no time makes close() send RST in place of FIN.
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            return
+        sent = reply.body if reply.keep_bytes is None else reply.body[: reply.keep_bytes]
+        self.send_response(reply.status)
+        self.send_header("Content-Type", reply.content_type)
+        self.send_header("Content-Length", str(len(reply.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(sent)
+            if reply.stall is not None:
+                reply.stall()
+            self.close_connection |= len(sent) < len(reply.body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet: the log of requests is what is read."""
+
+
+class _Listener(HTTPServer):
+    request_queue_size = 64
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        reply: Callable[[str], Reply],
+        log: Callable[[Request], object],
+    ) -> None:
+        self.reply, self.log = reply, log
+        self._lock = threading.Lock()
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Give each connection a thread that dies with the process."""
+        thread = threading.Thread(
+            target=self._serve, args=(request, client_address), name="demo-origin", daemon=True
+        )
+        with self._lock:
+            self._connections[request] = thread
+        thread.start()
+
+    def _serve(self, request: socket.socket, client_address: Any) -> None:  # noqa: ANN401
+        # The other side may leave at any moment: that is its business.
+        with contextlib.suppress(OSError):
+            _Handler(request, client_address, self)
+        with self._lock:
+            self._connections.pop(request, None)
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_WR)
+        request.close()
+
+    def cut_off(self) -> None:
+        """End all connections and join their threads."""
+        with self._lock:
+            connections = dict(self._connections)
+            for connection in connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        for thread in connections.values():
+            thread.join()
+
+
+class Server:
+    """Answers GET and HEAD by calling `reply(path)`, one thread a connection.
+
+    port: 0 takes a free one at the first start and keeps it. log: called for every request.
+    """
+
+    def __init__(
+        self,
+        reply: Callable[[str], Reply],
+        *,
+        host: str,
+        port: int,
+        log: Callable[[Request], object],
+    ) -> None:
+        """Remember; nothing is opened yet."""
+        self.host, self.port = host, port
+        self._reply, self._log = reply, log
+        self._listener: _Listener | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listen and serve; raises OSError if the port is taken."""
+        self._listener = _Listener((self.host, self.port), self._reply, self._log)
+        self.port = self._listener.server_address[1]
+        self._thread = threading.Thread(
+            target=BaseServer.serve_forever,
+            args=(self._listener, 0.05),
+            name="demo-origin-accept",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port and every connection; nothing happens if it does not serve."""
+        if self._listener is None or self._thread is None:
+            return
+        self._listener.shutdown()
+        self._thread.join()
+        self._listener.server_close()
+        self._listener.cut_off()
+        self._listener = self._thread = None
