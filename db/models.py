@@ -1,0 +1,219 @@
+"""The tables. Their views are in the migrations, in the words of an analyst.
+
+Times are timestamptz. `observations` and `emotion_minutes` have one column an emotion, null where
+the network lacks one: a fifth of the size and time of a row an emotion.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+EMOTIONS: Final = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+)
+"""The emotions in the order of the columns."""
+
+TRACKS_PER_BROADCAST: Final = 100_000_000
+"""A track's id is `broadcast_id * TRACKS_PER_BROADCAST + track_no`: the same after any number of
+re-analyses, known before anything is written, and it tells the broadcast without a join."""
+
+STATUSES_OF_BROADCAST: Final = ("live", "completed", "cancelled", "failed", "interrupted")
+STATUSES_OF_SEGMENT: Final = ("recorded", "analysed", "failed")
+
+Time = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+class Base(DeclarativeBase):
+    """Root of the models, with names for constraints that migrations can rely on."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+        }
+    )
+
+
+class Channel(Base):
+    """What is watched, again and again."""
+
+    __tablename__ = "channels"
+    __table_args__ = (
+        CheckConstraint("slug <> ''", name="slug"),
+        {"comment": "What is watched, again and again"},
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    slug: Mapped[str] = mapped_column(String, unique=True, comment="Short name, as in commands")
+    url: Mapped[str] = mapped_column(String, comment="Page or playlist, as last used")
+
+
+class Broadcast(Base):
+    """One show: one watch of a channel, or one recorded file."""
+
+    __tablename__ = "broadcasts"
+    __table_args__ = (
+        UniqueConstraint("channel_id", "started_at"),
+        CheckConstraint(_one_of("status", STATUSES_OF_BROADCAST), name="status"),
+        {"comment": "One show: one watch of a channel, or one recorded file"},
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id"))
+    started_at: Mapped[Time]
+    planned_end: Mapped[Time | None]
+    ended_at: Mapped[Time | None]
+    source_id: Mapped[str | None] = mapped_column(String, comment="The site's name of the video")
+    title: Mapped[str | None] = mapped_column(String)
+    flow_run_id: Mapped[str | None] = mapped_column(String, comment="Prefect's flow run")
+    status: Mapped[str] = mapped_column(String)
+
+
+class Segment(Base):
+    """A piece of recording of a few seconds, and how its analysis went."""
+
+    __tablename__ = "segments"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", STATUSES_OF_SEGMENT), name="status"),
+        CheckConstraint("ended_at > started_at", name="order"),
+        Index(None, "broadcast_id", "started_at"),
+        {"comment": "A piece of recording of a few seconds, and how its analysis went"},
+    )
+
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id"), primary_key=True)
+    started_at: Mapped[Time] = mapped_column(primary_key=True, comment="By the source's clock")
+    ended_at: Mapped[Time] = mapped_column(comment="Start and duration; not included")
+    broadcast_id: Mapped[int] = mapped_column(ForeignKey("broadcasts.id"))
+    sequence: Mapped[int] = mapped_column(Integer, comment="Counts the segments of a broadcast")
+    duration_s: Mapped[float] = mapped_column(Double)
+    path: Mapped[str | None] = mapped_column(String)
+    offset_s: Mapped[float] = mapped_column(
+        Double, server_default=text("0"), comment="Where in the file it begins"
+    )
+    start_is_estimated: Mapped[bool] = mapped_column(
+        Boolean, server_default=false(), comment="The source gave no clock"
+    )
+    width_px: Mapped[int | None] = mapped_column(Integer)
+    height_px: Mapped[int | None] = mapped_column(Integer)
+    status: Mapped[str] = mapped_column(String, comment="recorded: on disk, not analysed yet")
+    frames_analysed: Mapped[int | None] = mapped_column(Integer)
+    analysed_fps: Mapped[float | None] = mapped_column(Double)
+    lag_ms: Mapped[int | None] = mapped_column(Integer, comment="From end of segment to its rows")
+    model: Mapped[str | None] = mapped_column(String)
+    tracker_state: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="To go on with the same tracks"
+    )
+    error: Mapped[str | None] = mapped_column(String)
+
+
+class Gap(Base):
+    """A stretch of a broadcast that no segment covers, and why."""
+
+    __tablename__ = "gaps"
+    __table_args__ = (
+        CheckConstraint("ended_at >= started_at", name="order"),
+        Index(None, "channel_id", "started_at"),
+        {"comment": "A stretch of a broadcast that no segment covers, and why"},
+    )
+
+    broadcast_id: Mapped[int] = mapped_column(ForeignKey("broadcasts.id"), primary_key=True)
+    started_at: Mapped[Time] = mapped_column(primary_key=True)
+    ended_at: Mapped[Time]
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id"))
+    why: Mapped[str] = mapped_column(String)
+
+
+class FaceTrack(Base):
+    """One face, followed through one broadcast until it was lost."""
+
+    __tablename__ = "face_tracks"
+    __table_args__ = (
+        UniqueConstraint("broadcast_id", "track_no"),
+        CheckConstraint(
+            f"id = broadcast_id * {TRACKS_PER_BROADCAST}::bigint + track_no", name="id"
+        ),
+        CheckConstraint(f"track_no BETWEEN 1 AND {TRACKS_PER_BROADCAST - 1}", name="track_no"),
+        {"comment": "One face, followed through one broadcast until it was lost"},
+    )
+
+    id: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, comment="From broadcast_id and track_no"
+    )
+    broadcast_id: Mapped[int] = mapped_column(ForeignKey("broadcasts.id"))
+    track_no: Mapped[int] = mapped_column(Integer, comment="Within the broadcast, from 1")
+    first_ts: Mapped[Time] = mapped_column(comment="Of its first observation")
+    last_ts: Mapped[Time] = mapped_column(comment="Of its last observation")
+
+
+def _emotion_columns(prefix: str = "") -> list[Column[Any]]:
+    return [Column(f"{prefix}{emotion}", REAL, nullable=True) for emotion in EMOTIONS]
+
+
+# No foreign keys: they cost a look-up a row, and only the storing transaction writes here. The
+# columns stand in the order that packs them: eight bytes, then four.
+observations = Table(
+    "observations",
+    Base.metadata,
+    Column("ts", DateTime(timezone=True), comment="By the source's clock", nullable=False),
+    Column("track_id", BigInteger, comment="face_tracks.id, tells the broadcast", nullable=False),
+    Column("channel_id", Integer, nullable=False),
+    Column("x0", REAL, nullable=False, comment="Left, in pixels of the source"),
+    Column("y0", REAL, nullable=False, comment="Top, in pixels of the source"),
+    Column("x1", REAL, nullable=False, comment="Right, in pixels of the source"),
+    Column("y1", REAL, nullable=False, comment="Bottom, in pixels of the source"),
+    Column("score", REAL, nullable=False, comment="How sure it is a face, 0 to 1"),
+    *_emotion_columns(),
+    *_emotion_columns("smoothed_"),
+    PrimaryKeyConstraint("channel_id", "ts", "track_id"),
+    comment="One face at one time: box, emotions as the network gave them, and smoothed",
+    postgresql_partition_by="RANGE (ts)",
+)
+
+emotion_minutes = Table(
+    "emotion_minutes",
+    Base.metadata,
+    Column("channel_id", Integer, ForeignKey("channels.id"), primary_key=True),
+    Column("minute", DateTime(timezone=True), primary_key=True, comment="Its beginning"),
+    Column("broadcast_id", Integer, ForeignKey("broadcasts.id"), primary_key=True),
+    Column("n", Integer, nullable=False, comment="Observations"),
+    Column("tracks", Integer, nullable=False, comment="Distinct tracks"),
+    *_emotion_columns(),
+    Index(None, "broadcast_id", "minute"),
+    comment="Mean of each smoothed emotion in each minute, computed from observations",
+)

@@ -1,0 +1,71 @@
+"""Run by Alembic, from the command line or from `db.session`.
+
+One migration at a time (an advisory lock), the whole way in one transaction, and never queueing
+behind a long query with everybody else behind us (`lock_timeout`).
+"""
+
+import os
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from db.models import Base
+from db.session import driver_url, unreachable
+
+ADVISORY_LOCK = 0x73686F776D6F6F64  # "showmood" in ASCII
+WAIT_FOR_OTHERS = "120s"
+LOCK_TIMEOUT = "10s"
+
+
+def database_url() -> str:
+    """Return the URL from the caller, else from the environment."""
+    url = context.config.attributes.get("url") or os.environ.get("SHOWMOOD_DATABASE_URL")
+    if not url:
+        raise CommandError("set SHOWMOOD_DATABASE_URL to the database to migrate")
+    return str(url)
+
+
+def run(connection: Connection) -> None:
+    """Migrate over this connection."""
+    # Partitions come and go by the month: they are rows, so to speak, and no part of the schema.
+    partitions = set(
+        connection.scalars(text("SELECT relname FROM pg_class WHERE relispartition")).all()
+    )
+    connection.rollback()
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_type=True,
+        compare_server_default=True,
+        include_name=lambda name, kind, _: not (kind == "table" and name in partitions),
+    )
+    with context.begin_transaction():
+        connection.execute(text(f"SET LOCAL lock_timeout = '{WAIT_FOR_OTHERS}'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        context.run_migrations()
+
+
+def main() -> None:
+    """Connect and run, or print the SQL (`alembic upgrade head --sql`)."""
+    if context.is_offline_mode():
+        context.configure(
+            dialect_name="postgresql", target_metadata=Base.metadata, literal_binds=True
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    url = driver_url(database_url())
+    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10})
+    try:
+        connection = engine.connect()
+    except OperationalError as error:
+        raise unreachable(url, error.orig or error) from error
+    with connection:
+        run(connection)
+
+
+main()
