@@ -162,7 +162,12 @@ def replace_segment(
     made_partitions = False
     while True:
         try:
-            with engine.begin() as connection:
+            # Under any stricter level, whoever waited for the lock would go on without seeing
+            # what its holder wrote.
+            with (
+                engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
+                connection.begin(),
+            ):
                 return _replace(connection, segment, observations)
         except _PartitionMissing:
             if made_partitions:
