@@ -14,25 +14,14 @@ from typing import Final
 
 import imageio_ffmpeg
 
+from flows.capture import keeper
 from flows.capture.segment import CaptureFailed
 
+SECOND_TERM_S: Final = 2.0
 GRACE_S: Final = 5.0
-"""From SIGTERM to SIGKILL."""
+"""From the first SIGTERM to the second and to SIGKILL."""
 
-_SECOND_TERM_S: Final = 1.5
-"""ffmpeg blocked on a read heeds only a second SIGTERM, which makes its reads return."""
-
-# A preexec_fn may deadlock in a process with threads, so the child arms itself: a bare
-# interpreter asks the kernel for SIGKILL at the parent's death, checks that the parent still
-# lives (it may have died before the call), and becomes the tool.
-_LAUNCH: Final = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
-    if os.getppid() != int(sys.argv[1]):
-        os._exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
+_MARGIN_S: Final = 1.0
 
 
 def find_ffmpeg(path: str | os.PathLike[str] | None = None) -> str:
@@ -45,60 +34,66 @@ def find_ffmpeg(path: str | os.PathLike[str] | None = None) -> str:
     found = shutil.which(os.fspath(path))
     if found is None:
         raise CaptureFailed(f"no ffmpeg at {os.fspath(path)}; leave the path out for the built-in")
-    return found
+    return os.path.abspath(found)
 
 
-def spawn(
-    arguments: Sequence[str], *, log: Path, pid_file: Path | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a tool that dies with the calling thread, its output appended to `log`.
+def spawn(arguments: Sequence[str], *, log: Path, pid_file: Path) -> subprocess.Popen[bytes]:
+    """Start a tool under a keeper that ends it when this process is gone.
 
-    It stays in our process group and inherits neither stdin nor stdout: whoever waits for the
-    end of our output must not wait for the tool's. On Linux the kernel kills it when the thread
-    that called this ends, so call it from the thread that watches it.
+    The tool's output is appended to `log`. It stays in our process group and inherits neither
+    stdin nor stdout: whoever waits for the end of our output must not wait for the tool's.
+    `pid_file` tells `end_stale` what runs here, and for whom.
     """
+    command = [sys.executable, "-I", "-S", keeper.__file__]
+    command += [str(os.getpid()), str(SECOND_TERM_S), str(GRACE_S), *arguments]
     with log.open("ab") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-        )
-    if pid_file is not None:
-        record = {"pid": process.pid, "born": _birth(process.pid)}
-        pid_file.write_text(json.dumps(record), encoding="utf-8")
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+    record = {
+        "pid": process.pid,
+        "born": _birth(process.pid),
+        "owner": os.getpid(),
+        "owner_born": _birth(os.getpid()),
+    }
+    pid_file.write_text(json.dumps(record), encoding="utf-8")
     return process
 
 
-def stop(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> int:
-    """Ask the tool to finish, kill it after `grace_s`, and return its exit status."""
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(min(_SECOND_TERM_S, grace_s))
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(max(0.0, grace_s - _SECOND_TERM_S))
-    process.kill()
-    return process.wait()
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """Have the tool finish, or be killed after GRACE_S; return its exit status."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGUSR1)
+    try:
+        return process.wait(GRACE_S + _MARGIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def end_stale(pid_file: Path) -> bool:
-    """Kill what an earlier watcher of this directory left running; True if there was any."""
+    """End what a watcher that is gone left running in this place; True if there was any.
+
+    Waits until the tool has finished its file, so that what it wrote can be read. Raises
+    CaptureFailed if the watcher is alive: two may not write to the same place.
+    """
     try:
         record = json.loads(pid_file.read_text(encoding="utf-8"))
         pid, born = int(record["pid"]), record["born"]
+        owner, owner_born = int(record["owner"]), record["owner_born"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    pid_file.unlink(missing_ok=True)
+    if owner_born is not None and _birth(owner) == owner_born:
+        raise CaptureFailed(f"process {owner} is recording to {pid_file.parent} already")
     # A number alone proves nothing: pids are used again.
-    if born is None or _birth(pid) != born:
-        return False
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + GRACE_S
-    while _birth(pid) == born and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return True
+    found = born is not None and _birth(pid) == born
+    for number, wait_s in ((signal.SIGUSR1, GRACE_S + _MARGIN_S), (signal.SIGKILL, GRACE_S)):
+        deadline = time.monotonic() + wait_s
+        if found and _birth(pid) == born:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        while found and _birth(pid) == born and time.monotonic() < deadline:
+            time.sleep(0.01)
+    pid_file.unlink(missing_ok=True)
+    return found
 
 
 def _birth(pid: int) -> str | None:
@@ -107,7 +102,7 @@ def _birth(pid: int) -> str | None:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None if sys.platform == "linux" else _birth_by_ps(pid)
-    # proc(5): the fields after the command's closing bracket; state is the 3rd, starttime the 22nd.
+    # proc(5): after the command's closing bracket come the state, the 3rd, and starttime, the 22nd.
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else fields[18]
 

@@ -5,6 +5,7 @@ CaptureError
  +-- SourceUnreachable    the site or the stream did not answer
  +-- NoStream             it answered, and there is no video in it
  +-- NotLive              there is a video, and it is not on air
+ +-- UnreadableMedia      what was recorded or fetched is not the media it should be
  +-- DiskFull             the recording's disk has no room
  +-- CaptureFailed        ffmpeg or the source gave up for good
 """
@@ -39,6 +40,10 @@ class NotLive(CaptureError):
         self.starts_at = starts_at
 
 
+class UnreadableMedia(CaptureError):
+    """The bytes are not the media they should be."""
+
+
 class DiskFull(CaptureError):
     """The recording's disk has no room."""
 
@@ -60,7 +65,10 @@ class Segment:
     sequence: counts the broadcast's segments, across restarts, without reuse.
     start: aware UTC, the first video frame, by the source's clock; `start_is_estimated` when the
         source gave no clock and the time of arrival stands for it.
-    duration_s: to the start of the next segment. width_px, height_px: 0 where unknown.
+    duration_s: to the start of the next segment.
+    offset_s: where in the file the segment starts, seconds from its first video frame; above 0 only
+        where a capture that was started again brought something twice: the frames before it are
+        the segment's before this one. width_px, height_px: 0 where unknown.
     """
 
     channel: str
@@ -72,6 +80,7 @@ class Segment:
     path: Path
     width_px: int
     height_px: int
+    offset_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the clock and the duration."""

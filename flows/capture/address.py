@@ -1,0 +1,128 @@
+"""Which addresses may be fetched: public ones, unless the operator names more."""
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from flows.capture.segment import SourceUnreachable, UnsafeURL
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PAGE_SCHEMES: Final = ("http", "https")
+"""What a user may give."""
+
+STREAM_SCHEMES: Final = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt")
+"""What a page may lead to."""
+
+LOOPBACK: Final[tuple[Network, ...]] = (
+    ipaddress.ip_network("127.0.0.0/8"),
+    ipaddress.ip_network("::1/128"),
+)
+"""This machine, for the demo channel."""
+
+_MAX_URL_CHARS: Final = 8192
+_PORTS: Final = {"http": 80, "https": 443}
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AddressPolicy:
+    """Says whether a URL may be fetched.
+
+    allow_networks: networks that may be fetched from although they are not public.
+    allow_origins: single servers, likewise: their address and port.
+    """
+
+    allow_networks: tuple[Network, ...] = ()
+    allow_origins: tuple[tuple[Address, int], ...] = ()
+
+    @classmethod
+    def of(cls, entries: Iterable[str]) -> Self:
+        """Return the policy that texts such as "10.1.0.0/16" and "127.0.0.1:8099" describe.
+
+        Raises UnsafeURL for a text that is neither.
+        """
+        networks, origins = [], []
+        for entry in entries:
+            try:
+                networks.append(ipaddress.ip_network(entry))
+            except ValueError:
+                host, _, port = entry.rpartition(":")
+                try:
+                    origins.append((ipaddress.ip_address(host.strip("[]")), int(port)))
+                except ValueError as e:
+                    raise UnsafeURL(
+                        f"{entry!r} allows nothing: name a network such as 10.1.0.0/16, or an "
+                        "address and a port such as 127.0.0.1:8099"
+                    ) from e
+        return cls(allow_networks=tuple(networks), allow_origins=tuple(origins))
+
+    def check(self, url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[Address, ...]:
+        """Return the addresses of the URL's host, each of which may be fetched from.
+
+        Raises UnsafeURL if the URL is none of these schemes, holds credentials or characters that
+        programs read in different ways, or leads to an address that is not public and not allowed;
+        SourceUnreachable if the host has no address.
+        """
+        shown = _shorten(url)
+        if len(url) > _MAX_URL_CHARS:
+            raise UnsafeURL(f"{shown}: the URL is longer than {_MAX_URL_CHARS} characters")
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as e:
+            raise UnsafeURL(f"{shown}: not a URL ({e})") from e
+        if parts.scheme not in tuple(schemes):
+            raise UnsafeURL(f"{shown}: give a URL that begins with http:// or https://")
+        if any(c in url for c in '\\"<>^`{|}') or any(ord(c) <= 32 or ord(c) == 127 for c in url):
+            raise UnsafeURL(f"{shown}: spaces, control characters and \\ are not allowed in a URL")
+        if parts.username is not None or parts.password is not None:
+            raise UnsafeURL(f"{parts.scheme}://...@{host}: leave user name and password out")
+        if not host or "%" in host:
+            raise UnsafeURL(f"{shown}: the URL names no host")
+        addresses = _addresses_of(host, port)
+        for address in addresses:
+            origin = (address, port or _PORTS.get(parts.scheme, 0))
+            if origin not in self.allow_origins and not self._allows(address):
+                raise UnsafeURL(
+                    f"{shown}: {address} is an internal address; name its network in the "
+                    "networks that are allowed if it is meant"
+                )
+        return addresses
+
+    def _allows(self, address: Address) -> bool:
+        if any(address in network for network in self.allow_networks):
+            return True
+        embedded = _embedded(address)
+        if embedded is not None:
+            return self._allows(embedded)
+        return address.is_global and not address.is_multicast
+
+
+def _embedded(address: Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that an IPv6 address stands for, if it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    teredo = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
+
+
+def _addresses_of(host: str, port: int | None) -> tuple[Address, ...]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as e:
+        raise SourceUnreachable(f"{host}: no such host ({e})") from e
+    texts = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
+    return tuple(ipaddress.ip_address(text) for text in texts)
+
+
+def _shorten(url: str) -> str:
+    """Return the URL fit for one line of an error."""
+    clean = "".join(c if c.isprintable() else "?" for c in url)
+    return clean if len(clean) <= 120 else f"{clean[:117]}..."

@@ -1,0 +1,313 @@
+"""One run of ffmpeg: a stream in, a rolling HLS recording of MPEG-TS segments out."""
+
+import logging
+import os
+import re
+import subprocess
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import ffmpeg
+
+from flows.capture.clock import Clock, Section
+from flows.capture.fetch import Fetcher
+from flows.capture.media import TICKS_PER_S, read_head
+from flows.capture.playlist import Entry
+from flows.capture.process import spawn, stop
+from flows.capture.recording import Recording
+from flows.capture.segment import CaptureError, Gap, Segment, UnreadableMedia, UnsafeURL
+from flows.capture.source import Stream
+
+_log = logging.getLogger(__name__)
+
+MAX_LOG_BYTES: Final = 4 * 1024 * 1024
+"""A log that is longer is emptied: it has been read by then."""
+
+_HEAD_BYTES: Final = 512 * 1024
+_ANCHOR_TRIES: Final = 3
+_ANCHOR_PAUSE_S: Final = 0.5
+
+# Segments are cut at the first keyframe after this share of the wanted length, so that a source
+# whose keyframes come a little early is not cut at every second one only.
+_CUT_EARLY: Final = 0.9
+
+_OPENED = re.compile(r"Opening '(http[^']+)' for reading")
+_JUMPED = re.compile(r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)")
+_EXTINF = re.compile(r"#EXTINF:([\d.]+),[^\n]*\n(?:#[^\n]*\n)*([^#\n]+)")
+_COMPLAINT = re.compile(
+    r"error|fail|invalid|no such|refused|timed out|forbidden|not ", re.IGNORECASE
+)
+
+
+def build_arguments(
+    stream: Stream,
+    *,
+    ffmpeg_path: str,
+    directory: Path,
+    run: str,
+    segment_s: float,
+    start_index: int = -1,
+) -> list[str]:
+    """Return the command line of a run.
+
+    start_index: the source's segment to begin with, counted from the end of an HLS playlist (-1
+    is the newest). Only network protocols are open to the input, whatever the playlist says.
+    """
+    options: dict[str, Any] = {
+        "rw_timeout": 6_000_000,  # microseconds
+        "protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto,rtmp,rtmps,rtsp,rtp,udp,srt",
+    }
+    if stream.url.startswith("http") and stream.headers:
+        options["headers"] = "".join(f"{name}: {value}\r\n" for name, value in stream.headers)
+    if stream.protocol == "hls":
+        options |= {
+            "format": "hls",
+            "protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto",
+            "max_reload": 1000,
+            "m3u8_hold_counters": 30,
+            "live_start_index": start_index,
+            # Names say little about what servers send; the whitelist above is what protects.
+            "extension_picky": 0,
+            "allowed_segment_extensions": "ALL",
+        }
+    if stream.url.startswith(("rtsp", "srt")):
+        del options["rw_timeout"]
+    source = ffmpeg.input(stream.url, **options)
+    pattern = str(directory / f"{run}-%06d.ts")
+    output = ffmpeg.output(
+        source["v:0"],
+        source["a:0?"],
+        str(directory / f"{run}.m3u8"),
+        codec="copy",
+        # Sound that fails must not hold the picture back (microseconds).
+        max_interleave_delta=500_000,
+        format="hls",
+        hls_time=round(segment_s * _CUT_EARLY, 3),
+        hls_list_size=30,
+        hls_flags="temp_file+independent_segments+omit_endlist+program_date_time",
+        hls_segment_type="mpegts",
+        hls_segment_filename=pattern,
+    ).global_args("-nostdin", "-hide_banner", "-nostats", "-loglevel", "info")
+    arguments: list[str] = output.compile(cmd=ffmpeg_path, overwrite_output=True)
+    return arguments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Jump:
+    offset_us: int
+    url: str | None
+
+
+class Run:
+    """A running ffmpeg, and what it has recorded so far.
+
+    To be used by one thread, which must poll it.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        recording: Recording,
+        fetcher: Fetcher,
+        *,
+        ffmpeg_path: str,
+        segment_s: float,
+        start_index: int = -1,
+    ) -> None:
+        """Start ffmpeg; for `start_index` see `build_arguments`."""
+        self._stream, self._recording, self._fetcher = stream, recording, fetcher
+        self._name = recording.new_run(datetime.now(UTC))
+        self._clock = Clock()
+        directory = recording.directory
+        self._playlist = directory / f"{self._name}.m3u8"
+        self._log_file = directory / f"{self._name}.log"
+        self._log_position = 0
+        self._line = ""
+        self._complaint = ""
+        self._playlist_seen: tuple[int, int] | None = None
+        self._opened: deque[tuple[str, datetime]] = deque(maxlen=16)
+        self._jumps: list[_Jump] = []
+        self._tries = 0
+        self._try_at = 0.0
+        self._unread: list[str] = []
+        self.process: subprocess.Popen[bytes] = spawn(
+            build_arguments(
+                stream,
+                ffmpeg_path=ffmpeg_path,
+                directory=directory,
+                run=self._name,
+                segment_s=segment_s,
+                start_index=start_index,
+            ),
+            log=self._log_file,
+            pid_file=recording.pid_file,
+        )
+
+    def poll(self, *, why: str | None = None, last: bool = False) -> list[Segment | Gap]:
+        """Return what was finished since the last call, in order.
+
+        why: what to say of a gap before it. last: ffmpeg is gone, wait for nothing.
+        """
+        self._read_log()
+        if not self._clock.is_set and not self._set_clock(last=last):
+            return []
+        try:
+            status = self._playlist.stat()
+        except FileNotFoundError:
+            return []
+        seen = (status.st_mtime_ns, status.st_ino)
+        if seen == self._playlist_seen and not last:
+            return []
+        self._playlist_seen = seen
+        return self._take(why)
+
+    def finish(self, *, why: str | None = None) -> tuple[int, list[Segment | Gap]]:
+        """End ffmpeg, letting it finish its segment; return its exit status and what is left."""
+        status = stop(self.process)
+        self._recording.pid_file.unlink(missing_ok=True)
+        return status, self.poll(why=why, last=True)
+
+    @property
+    def complaint(self) -> str:
+        """What ffmpeg, or a file that could not be read, said last; empty if nothing."""
+        return self._unread[-1] if self._unread else self._complaint
+
+    def _take(self, why: str | None) -> list[Segment | Gap]:
+        listed = self._playlist.read_text(encoding="utf-8")
+        ticks = {name: round(float(s) * TICKS_PER_S) for s, name in _EXTINF.findall(listed)}
+        events: list[Segment | Gap] = []
+        for path in self._recording.pieces(self._name):
+            before = self._clock.state()
+            try:
+                events += self._recording.take(
+                    path,
+                    self._clock,
+                    ticks=ticks.get(path.name),
+                    why="; ".join(filter(None, [why, *self._unread])) or None,
+                )
+                self._unread.clear()
+            except UnreadableMedia as e:
+                _log.warning("%s", e)
+                self._unread.append(str(e))
+            self._follow_jumps()
+            if self._clock.state() != before:
+                self._recording.save_clock(self._name, self._clock)
+        return events
+
+    def _read_log(self) -> None:
+        with self._log_file.open("rb") as log:
+            log.seek(self._log_position)
+            text = log.read().decode(errors="replace")
+            self._log_position = log.tell()
+        if self._log_position > MAX_LOG_BYTES:
+            # It is appended to (O_APPEND), so what comes next begins at 0.
+            os.truncate(self._log_file, 0)
+            self._log_position = 0
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if found := _OPENED.search(line):
+                if found[1] != self._stream.url:
+                    self._opened.append((found[1], datetime.now(UTC)))
+            elif found := _JUMPED.search(line):
+                url = self._opened[-1][0] if self._opened else None
+                self._jumps.append(_Jump(offset_us=int(found[1]), url=url))
+            elif _COMPLAINT.search(line):
+                self._complaint = re.sub(r"^(\[[^\]]*\] *)+", "", line.strip())[:300]
+        self._follow_jumps()
+
+    # -- the source's dates
+
+    def _set_clock(self, *, last: bool) -> bool:
+        """Date the run's first frame by the source's playlist; tell whether that is settled.
+
+        Where the source gives no date, it is the time when the segment was opened, less its length.
+        """
+        if self._stream.protocol != "hls":
+            return True  # Recording.take estimates.
+        if last and not self._opened:
+            return True
+        if not self._opened or (time.monotonic() < self._try_at and not last):
+            return False
+        self._tries += 1
+        self._try_at = time.monotonic() + _ANCHOR_PAUSE_S
+        try:
+            section = self._first_section()
+        except UnsafeURL:
+            raise
+        except CaptureError as e:
+            _log.info("the source's playlist can't be read: %s", e)
+            section = None
+        if section is not None:
+            self._clock.begin(section)
+            self._recording.save_clock(self._name, self._clock)
+        return section is not None or last or self._tries >= _ANCHOR_TRIES
+
+    def _first_section(self) -> Section | None:
+        entries = self._source_entries()
+        for url, opened_at in self._opened:
+            entry = entries.get(url)
+            if entry is None:
+                continue
+            if entry.date is None:
+                published = opened_at - timedelta(seconds=entry.duration_s)
+                return Section(date=published, estimated=True, input=None)
+            first, keyframe = self._times_in(entry)
+            lead = timedelta(seconds=((keyframe or 0) - (first or 0)) / TICKS_PER_S)
+            return Section(date=entry.date + lead, estimated=False, input=keyframe)
+        return None
+
+    def _follow_jumps(self) -> None:
+        """Date what follows the jumps in the source's timestamps that ffmpeg logged."""
+        first = self._clock.first
+        if first is None or not self._jumps:
+            return
+        jumps, self._jumps = self._jumps, []
+        now = self._ticks_now(first)
+        for jump in jumps:
+            section: Section | None = None
+            try:
+                entry = self._source_entries().get(jump.url or "")
+                if entry is not None and entry.date is not None:
+                    section = Section(
+                        date=entry.date,
+                        estimated=False,
+                        input=self._times_in(entry)[0],
+                        offset_us=jump.offset_us,
+                    )
+            except CaptureError as e:
+                _log.info("the source's playlist can't be read: %s", e)
+            if section is None and self._clock.date(now)[1]:
+                continue  # Estimated dates go on as they do.
+            if section is None:
+                section = Section(date=datetime.now(UTC), estimated=True, input=None)
+            self._clock.jump(section, now=now)
+        self._recording.save_clock(self._name, self._clock)
+
+    def _ticks_now(self, first: int) -> int:
+        """Return about where in the output ffmpeg is: at the end of what was taken."""
+        last = self._recording.last
+        start, _ = self._clock.date(first)
+        passed = (last.end - start).total_seconds() if last is not None else 0.0
+        return first + round(max(0.0, passed) * TICKS_PER_S)
+
+    def _source_entries(self) -> dict[str, Entry]:
+        playlist = self._fetcher.get_playlist(self._stream.url)
+        return {entry.url: entry for entry in playlist.entries}
+
+    def _times_in(self, entry: Entry) -> tuple[int | None, int | None]:
+        """Return the timestamps of a source segment's first frame and first keyframe."""
+        if not entry.whole:
+            return None, None
+        try:
+            head = b""
+            if entry.map_url is not None:
+                head = self._fetcher.get(entry.map_url, max_bytes=_HEAD_BYTES).body
+            head += self._fetcher.get(entry.url, max_bytes=_HEAD_BYTES, head_only=True).body
+            return read_head(head, fragmented=entry.map_url is not None)
+        except CaptureError as e:
+            _log.info("the source's segment can't be read: %s", e)
+            return None, None

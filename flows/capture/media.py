@@ -1,0 +1,87 @@
+"""Where in time a piece of recorded or fetched media lies, read from its packets."""
+
+import io
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import av
+
+from flows.capture.segment import UnreadableMedia
+
+TICKS_PER_S: Final = 90_000
+"""The clock of MPEG-TS (ISO/IEC 13818-1, 2.4.3.6)."""
+
+WRAP: Final = 1 << 33
+
+# The header of the first packet says all; the default would read up to five seconds.
+_SHORT_PROBE: Final = {"probesize": "200000", "analyzeduration": "0"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extent:
+    """The video of a piece of media.
+
+    first: of its first packet, a keyframe. end: of its last frame, plus a frame. Both in ticks of
+    90 kHz. interval: the usual time between frames, and longest: the longest, in ticks.
+    """
+
+    first: int
+    end: int
+    interval: int
+    longest: int
+    width_px: int
+    height_px: int
+
+
+def measure(path: Path) -> Extent:
+    """Read the extent of a recorded MPEG-TS file.
+
+    Nothing but that file can be opened, whatever it holds. Raises UnreadableMedia.
+    """
+    options = {"protocol_whitelist": "file", **_SHORT_PROBE}
+    try:
+        with av.open(f"file:{path}", "r", format="mpegts", options=options) as container:
+            video = container.streams.video[0]
+            pts = [packet.pts for packet in container.demux(video) if packet.pts is not None]
+            width_px, height_px = video.codec_context.width, video.codec_context.height
+    except (av.FFmpegError, OSError, IndexError, ValueError) as e:
+        raise UnreadableMedia(f"{path.name} can't be read: {e}") from e
+    if not pts:
+        raise UnreadableMedia(f"{path.name} holds no video")
+    ordered = sorted(pts)
+    steps = sorted(b - a for a, b in pairwise(ordered))
+    # A single frame says nothing of the rate: a 25th of a second.
+    interval = steps[len(steps) // 2] if steps else TICKS_PER_S // 25
+    return Extent(
+        first=pts[0],
+        end=ordered[-1] + interval,
+        interval=interval,
+        longest=steps[-1] if steps else interval,
+        width_px=width_px or 0,
+        height_px=height_px or 0,
+    )
+
+
+def read_head(head: bytes, *, fragmented: bool) -> tuple[int, int]:
+    """Return the times of the first video packet and of the first keyframe, in ticks of 90 kHz.
+
+    head: the first bytes of an MPEG-TS segment; fragmented: of an fMP4's initialisation section
+    and segment. Raises UnreadableMedia.
+    """
+    first: int | None = None
+    try:
+        kind = "mp4" if fragmented else "mpegts"
+        with av.open(io.BytesIO(head), "r", format=kind, options=_SHORT_PROBE) as container:
+            video = container.streams.video[0]
+            for packet in container.demux(video):
+                if packet.pts is None or packet.time_base is None:
+                    continue
+                ticks = round(packet.pts * packet.time_base * TICKS_PER_S)
+                first = ticks if first is None else first
+                if packet.is_keyframe:
+                    return first, ticks
+    except (av.FFmpegError, OSError, IndexError, ValueError) as e:
+        raise UnreadableMedia(f"the source's segment can't be read: {e}") from e
+    raise UnreadableMedia("the source's segment holds no keyframe in its first bytes")

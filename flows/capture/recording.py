@@ -1,0 +1,282 @@
+"""One broadcast's directory: what was recorded, in order, also after a crash.
+
+NNNN-DATE.m3u8, .json, .log    a run of ffmpeg: its playlist, the dates of its timestamps, its words
+NNNN-DATE-NNNNNN.ts            what it recorded
+events.jsonl                   every segment and gap that was reported, a line each
+ffmpeg.pid                     what runs now
+"""
+
+import errno
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from flows.capture.clock import Clock, Section
+from flows.capture.media import TICKS_PER_S, WRAP, Extent, measure
+from flows.capture.process import end_stale
+from flows.capture.segment import Gap, Segment, UnreadableMedia
+
+_log = logging.getLogger(__name__)
+
+SHORTEST: Final = timedelta(milliseconds=100)
+"""What is missing is a gap from this on, and what is left of a repeated segment is a segment."""
+
+MOST_REPEATED: Final = timedelta(seconds=30)
+"""A source that goes back by more has set its clock, and does not repeat itself."""
+
+_PIECE = re.compile(r"(?P<run>\d{4,}-\d{8}T\d{6}Z)-\d{6,}\.ts")
+
+
+class Recording:
+    """A broadcast's directory; reads what is there, and adds to it.
+
+    Segments that it makes never overlap: one that lies within what is recorded already (ffmpeg,
+    started again, begins with the newest segment of the playlist) is deleted; one that overlaps it
+    begins where that ends, with `offset_s` into its file.
+    """
+
+    def __init__(self, directory: Path, *, channel: str, broadcast: int) -> None:
+        """Read the journal of the directory, which is made if need be."""
+        self.stop_at: datetime | None = None
+        """What starts here or later is not wanted, and deleted."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self.channel, self.broadcast = directory, channel, broadcast
+        self.events: list[Segment | Gap] = list(_read_journal(self._journal, directory))
+        self._taken = {event.path.name for event in self.events if isinstance(event, Segment)}
+        segments = [event for event in self.events if isinstance(event, Segment)]
+        self.first = segments[0] if segments else None
+        self.last = segments[-1] if segments else None
+
+    @property
+    def _journal(self) -> Path:
+        return self.directory / "events.jsonl"
+
+    @property
+    def pid_file(self) -> Path:
+        """What tells which process records here."""
+        return self.directory / "ffmpeg.pid"
+
+    def new_run(self, now: datetime) -> str:
+        """Return a name for the next run of ffmpeg; names sort in the order of the runs."""
+        numbers = [int(path.name.partition("-")[0]) for path in self.directory.glob("*-*Z.json")]
+        name = f"{max(numbers, default=0) + 1:04d}-{now:%Y%m%dT%H%M%SZ}"
+        self.save_clock(name, Clock())
+        return name
+
+    def save_clock(self, run: str, clock: Clock) -> None:
+        """Write a run's clock beside its playlist, whole or not at all."""
+        state = {"channel": self.channel, "broadcast": self.broadcast, "clock": clock.state()}
+        path = self.directory / f"{run}.json"
+        unfinished = path.with_suffix(".json.tmp")
+        unfinished.write_text(json.dumps(state), encoding="utf-8")
+        unfinished.replace(path)
+
+    def pieces(self, run: str) -> list[Path]:
+        """Return a run's finished files that were not taken yet, in order."""
+        paths = sorted(self.directory.glob(f"{run}-*.ts"))
+        return [path for path in paths if path.name not in self._taken]
+
+    def take(
+        self, path: Path, clock: Clock, *, ticks: int | None = None, why: str | None = None
+    ) -> list[Segment | Gap]:
+        """Add a finished file; return what it makes: nothing, a segment, or a gap and a segment.
+
+        ticks: how long ffmpeg says it is, to the first frame of the next; without it the end is
+        read from its frames. why: what to say of a gap before it. Raises UnreadableMedia.
+        """
+        try:
+            extent = measure(path)
+        except UnreadableMedia:
+            self._taken.add(path.name)
+            raise
+        if clock.first is None:
+            clock.first = extent.first
+        if not clock.is_set:
+            closed_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            length = timedelta(seconds=(extent.end - extent.first) / TICKS_PER_S)
+            clock.begin(Section(date=closed_at - length, estimated=True, input=None))
+        start, end, estimated = self._dates(extent, clock, ticks)
+        if self.stop_at is not None and start >= self.stop_at:
+            path.unlink()
+            return []
+        offset = timedelta(0)
+        events: list[Segment | Gap] = []
+        if self.last is not None:
+            offset = max(timedelta(0), self.last.end - start)
+            start += offset
+            if offset and end - start < SHORTEST:
+                _log.info("%s repeats what is recorded: deleted", path.name)
+                path.unlink()
+                return []
+            if start - self.last.end >= SHORTEST:
+                reason = why or "the source skipped it"
+                events.append(Gap(start=self.last.end, end=start, why=reason))
+        segment = Segment(
+            channel=self.channel,
+            broadcast=self.broadcast,
+            sequence=self.last.sequence + 1 if self.last else 0,
+            start=start,
+            start_is_estimated=estimated,
+            duration_s=(end - start).total_seconds(),
+            path=path,
+            width_px=extent.width_px,
+            height_px=extent.height_px,
+            offset_s=offset.total_seconds(),
+        )
+        events.append(segment)
+        self._write(events)
+        self._taken.add(path.name)
+        self.first, self.last = self.first or segment, segment
+        return events
+
+    def add_gap(self, gap: Gap) -> None:
+        """Note a gap that no segment follows."""
+        self._write([gap])
+
+    def _dates(
+        self, extent: Extent, clock: Clock, ticks: int | None
+    ) -> tuple[datetime, datetime, bool]:
+        """Return the dates of start and end, and whether they are estimated."""
+        first, end = extent.first, extent.end
+        start, estimated = clock.date(first)
+        if self.last is not None and self.last.end - start > timedelta(hours=13):
+            # The counter of 33 bits begins anew after 26.5 hours.
+            first, end = first + WRAP, end + WRAP
+            start, estimated = clock.date(first)
+        if self.last is not None and self.last.end - start > MOST_REPEATED:
+            _log.warning("the source's clock went back by %s", self.last.end - start)
+            clock.shift(self.last.end - start, now=first)
+            start, estimated = clock.date(first)
+        # To the next segment's first frame, unless frames are missing before that. A source may
+        # skip frames that have not changed, so what is a hole depends on the steps it makes.
+        hole = max(3 * extent.interval, extent.longest) + TICKS_PER_S // 10
+        if ticks is not None and extent.interval // 2 < ticks <= end - first + hole:
+            end = max(first + ticks, end - extent.interval // 2)
+        stop, _ = clock.date(end)
+        jumped = not clock.same_section(first, end)
+        usual = start + timedelta(seconds=(end - first) / TICKS_PER_S)
+        if stop <= start or (jumped and abs(stop - usual) > SHORTEST):
+            # The date jumps with the timestamps: this segment ends as if it did not.
+            stop = _whole_ms(usual)
+        return start, stop, estimated
+
+    def _write(self, events: list[Segment | Gap]) -> None:
+        lines = "".join(json.dumps(_to_line(event)) + "\n" for event in events)
+        with self._journal.open("ab", buffering=0) as journal:
+            size = journal.tell()
+            try:
+                if journal.write(lines.encode()) != len(lines.encode()):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._journal))
+            except OSError:
+                journal.truncate(size)
+                raise
+        self.events += events
+
+    def recover(self) -> list[Segment | Gap]:
+        """Take what earlier runs finished and nobody reported; return it."""
+        found: list[Segment | Gap] = []
+        for state_file in sorted(self.directory.glob("*-*Z.json")):
+            run = state_file.stem
+            clock = _load_clock(state_file)
+            for path in self.pieces(run):
+                try:
+                    found += self.take(path, clock, why="the recording was interrupted")
+                except UnreadableMedia as e:
+                    _log.warning("%s", e)
+        for unfinished in self.directory.glob("*.tmp"):
+            unfinished.unlink()
+        return found
+
+
+def recover(directory: Path, *, after: int = -1) -> Iterator[Segment | Gap]:
+    """Yield what earlier captures recorded in a directory, in order, reported or not.
+
+    after: leave out what comes up to and with the segment of this sequence. Files that were
+    deleted since are left out too. What a dead process left running is ended first. To be called
+    before a new Capture of this directory begins. Yields nothing where nothing was recorded.
+    Raises CaptureFailed while another process records there.
+    """
+    end_stale(directory / "ffmpeg.pid")
+    states = sorted(directory.glob("*-*Z.json"))
+    if not states:
+        return
+    state = json.loads(states[-1].read_text(encoding="utf-8"))
+    recording = Recording(
+        directory, channel=str(state["channel"]), broadcast=int(state["broadcast"])
+    )
+    recording.recover()
+    passed = after < 0
+    for event in recording.events:
+        if isinstance(event, Gap):
+            if passed:
+                yield event
+        elif event.sequence > after:
+            passed = True
+            if event.path.exists():
+                yield event
+        elif event.sequence == after:
+            passed = True
+
+
+def _load_clock(path: Path) -> Clock:
+    try:
+        return Clock.from_state(json.loads(path.read_text(encoding="utf-8"))["clock"])
+    except (KeyError, ValueError, TypeError) as e:
+        _log.warning("%s can't be read (%s): dates are estimated", path.name, e)
+        return Clock()
+
+
+def _read_journal(path: Path, directory: Path) -> Iterator[Segment | Gap]:
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8")
+    whole = text.rpartition("\n")[0]
+    if len(whole) + 1 < len(text):
+        # A crash cut the last line off; what it told is found again in the files.
+        os.truncate(path, len((whole + "\n").encode()) if whole else 0)
+    for line in whole.splitlines():
+        yield _from_line(json.loads(line), directory)
+
+
+def _to_line(event: Segment | Gap) -> dict[str, Any]:
+    if isinstance(event, Gap):
+        return {"start": event.start.isoformat(), "end": event.end.isoformat(), "why": event.why}
+    return {
+        "sequence": event.sequence,
+        "file": event.path.name,
+        "start": event.start.isoformat(),
+        "duration_s": event.duration_s,
+        "estimated": event.start_is_estimated,
+        "offset_s": event.offset_s,
+        "width_px": event.width_px,
+        "height_px": event.height_px,
+        "channel": event.channel,
+        "broadcast": event.broadcast,
+    }
+
+
+def _from_line(line: dict[str, Any], directory: Path) -> Segment | Gap:
+    start = datetime.fromisoformat(line["start"])
+    if "why" in line:
+        return Gap(start=start, end=datetime.fromisoformat(line["end"]), why=line["why"])
+    return Segment(
+        channel=line["channel"],
+        broadcast=line["broadcast"],
+        sequence=line["sequence"],
+        start=start,
+        start_is_estimated=line["estimated"],
+        duration_s=line["duration_s"],
+        path=directory / line["file"],
+        width_px=line["width_px"],
+        height_px=line["height_px"],
+        offset_s=line["offset_s"],
+    )
+
+
+def _whole_ms(date: datetime) -> datetime:
+    return date.replace(microsecond=0) + timedelta(milliseconds=round(date.microsecond / 1000))
