@@ -1,0 +1,1 @@
+"""How `showmood-expression-1` was made: data, net, training, report."""

@@ -1,0 +1,191 @@
+"""Every figure of the report, by the way that production goes from a picture to an answer."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emotion import weights
+from emotion.classify import Classifier
+from emotion.detect import Detector
+from emotion.types import EMOTIONS, Faces, Frames
+from emotion.weights import EmotionModel
+from training import data
+from training.disturb import DISTURBANCES, as_found
+from training.duplicates import seen_before
+from training.score import Score, answers, score
+from training.speed import Speed, measure
+
+log = logging.getLogger("training")
+
+# Right eye, left eye, nose, corners of the mouth of an upright face, in shares of its picture.
+_LANDMARKS: Final = np.array(
+    [[0.31, 0.41], [0.69, 0.41], [0.5, 0.6], [0.35, 0.76], [0.65, 0.76]], np.float32
+)
+
+
+def whole(
+    images: NDArray[np.uint8], *, margin: float, roll_deg: float = 0.0
+) -> tuple[Frames, Faces]:
+    """Frames of uint8 (N, S, S, 3) faces, and boxes for which the crop is the whole picture.
+
+    margin: of the network's crop rule. roll_deg: by which the landmarks are turned clockwise.
+    """
+    n, size = images.shape[:2]
+    half = size / 2 / (1 + 2 * margin)
+    box = np.array([size / 2 - half] * 2 + [size / 2 + half] * 2, np.float32)
+    angle = np.deg2rad(roll_deg)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], np.float32)
+    landmarks = ((_LANDMARKS - 0.5) @ turn + 0.5) * size
+    frames = Frames(
+        images=images,
+        offset_s=np.arange(n, dtype=np.float64),
+        source_width_px=size,
+        source_height_px=size,
+    )
+    faces = Faces(
+        frame=np.arange(n, dtype=np.int64),
+        boxes=np.tile(box, (n, 1)),
+        scores=np.ones(n, np.float32),
+        landmarks=np.tile(landmarks, (n, 1, 1)).astype(np.float32),
+    )
+    return frames, faces
+
+
+def classify(
+    classifier: Classifier, images: NDArray[np.uint8], *, roll_deg: float = 0.0
+) -> NDArray[np.float32]:
+    """Probabilities (N, 8) of uint8 (N, S, S, 3) faces."""
+    margin = classifier.model.crop.margin
+    parts = [
+        classifier.classify(*whole(images[i : i + 128], margin=margin, roll_deg=roll_deg))
+        for i in range(0, len(images), 128)
+    ]
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """Everything that is said of one network.
+
+    disturbed: FER+ accuracy by the name of the disturbance.
+    parameters: how many numbers its file holds.
+    detected: on the faces that our detector finds in the enlarged, padded pictures, its crop.
+    unseen: without near-duplicates of training pictures.
+    """
+
+    votes: Score
+    keyword: Score
+    clean: Score
+    unseen_votes: Score
+    unseen_keyword: Score
+    disturbed: dict[str, float]
+    detected: Score
+    speed: Speed
+    parameters: int
+
+
+def enlarged(
+    images: NDArray[np.uint8], *, factor: int = 4, padding_px: int = 32
+) -> NDArray[np.uint8]:
+    """(N, 48, 48) -> (N, P, P, 3): enlarged, within a border that repeats the edge."""
+    x = torch.from_numpy(images)[:, None].float()
+    x = torch.nn.functional.interpolate(x, scale_factor=factor, mode="bicubic")
+    x = torch.nn.functional.pad(x.clamp(0, 255), (padding_px,) * 4, mode="replicate")
+    pictures: NDArray[np.uint8] = x.round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    return np.ascontiguousarray(pictures)
+
+
+def find(detector: Detector, images: NDArray[np.uint8]) -> Iterator[tuple[int, Frames, Faces]]:
+    """Each part of the pictures: its first index, its frames and the best face of each."""
+    for start in range(0, len(images), 16):
+        pictures = enlarged(images[start : start + 16])
+        n, height, width, _ = pictures.shape
+        frames = Frames(
+            images=pictures,
+            offset_s=np.arange(n, dtype=np.float64),
+            source_width_px=width,
+            source_height_px=height,
+        )
+        faces = detector.detect(frames)
+        _, best = np.unique(faces.frame, return_index=True)
+        yield (
+            start,
+            frames,
+            Faces(
+                frame=faces.frame[best],
+                boxes=faces.boxes[best],
+                scores=faces.scores[best],
+                landmarks=faces.landmarks[best],
+            ),
+        )
+
+
+def detected_probs(
+    detector: Detector, classifiers: list[Classifier], images: NDArray[np.uint8]
+) -> tuple[NDArray[np.bool_], list[NDArray[np.float32]]]:
+    """(N,) whether a face was found, and each network's probabilities (N, 8) by its crop."""
+    found = np.zeros(len(images), bool)
+    probs = [np.full((len(images), len(EMOTIONS)), np.nan, np.float32) for _ in classifiers]
+    for start, frames, faces in find(detector, images):
+        at = start + faces.frame
+        found[at] = True
+        for out, classifier in zip(probs, classifiers, strict=True):
+            out[at] = classifier.classify(frames, faces)
+    return found, probs
+
+
+def figures(
+    directory: Path, models: list[EmotionModel]
+) -> tuple[dict[str, Figures], dict[str, int]]:
+    """Measure the networks side by side on the test pictures; and count the pictures."""
+    test = data.load(directory, data.TEST)
+    others = [data.load(directory, split) for split in (data.TRAIN, data.VALIDATION)]
+    twice = seen_before(test.images, np.concatenate([part.images for part in others]))
+    weights.pull(weights.DEFAULT_DETECTOR)
+    for model in models:
+        weights.pull(model)
+    detector = Detector(weights.load(weights.DEFAULT_DETECTOR), device="cpu")
+    tensors = [weights.load(model) for model in models]
+    classifiers = [
+        Classifier(model, loaded, device="cpu")
+        for model, loaded in zip(models, tensors, strict=True)
+    ]
+    log.info("detecting in %d pictures", len(test))
+    found, by_detection = detected_probs(detector, classifiers, test.images)
+    agreed = np.where(test.majority == test.keyword, test.majority, -1)
+    speeds = measure(detector, classifiers)
+    measured = {}
+    for classifier, loaded, crop_probs, speed in zip(
+        classifiers, tensors, by_detection, speeds, strict=True
+    ):
+        log.info("measuring %s", classifier.model.name)
+        probs = classify(classifier, as_found(test.images))
+        disturbed = {}
+        for disturbance in DISTURBANCES:
+            pictures = disturbance.apply(test.images)
+            answer = answers(classify(classifier, pictures, roll_deg=disturbance.roll_deg))
+            right = (answer == test.majority)[test.majority >= 0]
+            disturbed[disturbance.name] = float(right.mean())
+        measured[classifier.model.name] = Figures(
+            votes=score(probs, test.majority),
+            keyword=score(probs, test.keyword),
+            clean=score(probs, agreed),
+            unseen_votes=score(probs, np.where(twice, -1, test.majority)),
+            unseen_keyword=score(probs, np.where(twice, -1, test.keyword)),
+            disturbed=disturbed,
+            detected=score(crop_probs, np.where(found, test.majority, -1)),
+            speed=speed,
+            parameters=sum(value.numel() for value in loaded.values()),
+        )
+    counts = {
+        "test": len(test),
+        "test_near_duplicates": int(twice.sum()),
+        "found_by_detector": int(found.sum()),
+    }
+    return measured, counts

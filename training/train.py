@@ -1,0 +1,281 @@
+"""Train one tower; an interrupted run goes on where it stopped when started again.
+
+    python -m training.train --data DIR --run DIR --tower 1 --minutes 76
+
+The learning rate follows the clock (or, with --epochs, the epochs), so a run ends in time on any
+machine. SMOKE=1 trains a few steps on a few faces, to see that everything works.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emotion.expression import DEPTHS, STEM, WIDTHS, Tower
+from training import data
+from training.augment import augment
+from training.net import KEYWORD_ORDER, WeightAverage, loss, mix_up, targets
+
+log = logging.getLogger("training")
+
+BASE_SEED: Final = 20130
+"""A tower's seed is this plus its number."""
+
+N_SMOKE: Final = 128
+"""Faces of a split that a smoke run takes."""
+
+CHECK_EVERY: Final = 3
+"""Epochs between looks at the validation faces, which change nothing in the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Everything that decides the result beside the data and the clock.
+
+    minutes: wall clock of the run; epochs: counts instead of the clock where it is not None.
+    learning_rate: at the peak, after `warmup` of the run; then half a cosine down to zero.
+    balance: exponent of the sampling by class rarity, 0 as found, 1 all classes alike.
+    mix_up_share: of the batches; none in the last `calm` of the run.
+    """
+
+    minutes: float
+    epochs: int | None = None
+    seed: int = BASE_SEED + 1
+    batch: int = 64
+    learning_rate: float = 0.06
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.03
+    balance: float = 0.4
+    balance_keyword_share: float = 0.4
+    mix_up_share: float = 0.3
+    calm: float = 0.15
+    widths: tuple[int, ...] = WIDTHS
+    depths: tuple[int, ...] = DEPTHS
+    stem: int = STEM
+
+    def rate(self, progress: float) -> float:
+        """Learning rate after this share of the run (0 to 1)."""
+        rising = min(1.0, (progress + 1e-3) / self.warmup)
+        falling = max(0.0, progress - self.warmup) / (1 - self.warmup)
+        return self.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * min(1.0, falling)))
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.no_grad()
+def logits(net: nn.Module, images: np.ndarray, *, batch: int = 256) -> tuple[Tensor, Tensor]:
+    """Both heads' logits (N, 8), (N, 7), on the CPU, for uint8 (N, 48, 48) faces."""
+    where = next(net.parameters()).device
+    parts = []
+    for start in range(0, len(images), batch):
+        x = torch.from_numpy(images[start : start + batch])[:, None].to(where).float() / 255
+        parts.append([out.cpu() for out in net(x.contiguous(memory_format=torch.channels_last))])
+    return torch.cat([voted for voted, _ in parts]), torch.cat([keyword for _, keyword in parts])
+
+
+def mean_recall(predicted: np.ndarray, label: np.ndarray) -> float:
+    """Recall averaged over the classes that occur; labels below 0 are left out."""
+    return float(np.mean([(predicted[label == k] == k).mean() for k in set(label[label >= 0])]))
+
+
+def validate(net: nn.Module, pictures: data.Pictures) -> dict[str, float]:
+    """Each head against its own labelling; no test picture is ever seen here."""
+    voted, keyword = logits(net, pictures.images)
+    by_votes = voted.argmax(1).numpy()
+    by_keyword = np.array(KEYWORD_ORDER)[keyword.argmax(1).numpy()]
+    has, known = pictures.majority >= 0, pictures.keyword >= 0
+    return {
+        "votes_accuracy": float((by_votes == pictures.majority)[has].mean()),
+        "votes_recall": mean_recall(by_votes, pictures.majority),
+        "keyword_accuracy": float((by_keyword == pictures.keyword)[known].mean()),
+        "keyword_recall": mean_recall(by_keyword, pictures.keyword),
+        "votes_loss": float(
+            -(torch.from_numpy(pictures.votes) * torch.log_softmax(voted, 1)).sum(1).mean()
+        ),
+    }
+
+
+class Run:
+    """One training run and its checkpoint."""
+
+    def __init__(self, recipe: Recipe, directory: Path) -> None:
+        self.recipe, self.directory = recipe, directory
+        self.device = device()
+        torch.manual_seed(recipe.seed)
+        self.net = Tower(widths=recipe.widths, depths=recipe.depths, stem=recipe.stem)
+        self.net.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decayed = [p for p in self.net.parameters() if p.ndim > 1]
+        others = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.SGD(
+            groups,
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=True,
+        )
+        self.average = WeightAverage(self.net)
+        self.rng = torch.Generator().manual_seed(recipe.seed)
+        self.epoch, self.elapsed_s = 0, 0.0
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run can be taken up again."""
+        return self.directory / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Write the checkpoint; a crash leaves the old one or the new one, never half of one."""
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(
+            {
+                "net": self.net.state_dict(),
+                "average": self.average.net.state_dict(),
+                "updates": self.average.updates,
+                "optimiser": self.optimiser.state_dict(),
+                "rng": self.rng.get_state(),
+                "dropout_rng": torch.get_rng_state(),
+                "recipe": asdict(self.recipe),
+                "epoch": self.epoch,
+                "elapsed_s": self.elapsed_s,
+                "history": self.history,
+            },
+            partial,
+        )
+        partial.replace(self.checkpoint)
+
+    def resume(self) -> bool:
+        """Take the checkpoint up if there is one."""
+        if not self.checkpoint.exists():
+            return False
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        self.net.load_state_dict(state["net"])
+        self.average.net.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.rng.set_state(state["rng"].cpu())
+        torch.set_rng_state(state["dropout_rng"].cpu())
+        self.epoch, self.elapsed_s = state["epoch"], state["elapsed_s"]
+        self.history = state["history"]
+        return True
+
+    def progress(self, in_epoch: float, since_s: float) -> float:
+        """Share of the run that is done."""
+        if self.recipe.epochs is not None:
+            return (self.epoch + in_epoch) / self.recipe.epochs
+        return (self.elapsed_s + since_s) / (self.recipe.minutes * 60)
+
+    def step(self, images: Tensor, wanted: tuple[Tensor, Tensor], progress: float) -> float:
+        """Learn from one batch, uint8 (B, 1, 48, 48); return its loss."""
+        x = augment(images.float() / 255, self.rng)
+        parts: tuple[Tensor, ...] = (x, *wanted)
+        calm = progress > 1 - self.recipe.calm
+        if float(torch.rand((), generator=self.rng)) < self.recipe.mix_up_share and not calm:
+            parts = mix_up(x, wanted, self.rng)
+        x, votes, keyword = (part.to(self.device) for part in parts)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.rate(progress)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            outputs = self.net(x.contiguous(memory_format=torch.channels_last))
+        value = loss(outputs, (votes, keyword))
+        self.optimiser.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        self.optimiser.step()
+        self.average.update(self.net)
+        return float(value.detach())
+
+    def train(self, pictures: data.Pictures, validation: data.Pictures) -> None:
+        """Run to the end of the budget."""
+        weights = data.sampling_weights(
+            pictures,
+            power=self.recipe.balance,
+            keyword_share=self.recipe.balance_keyword_share,
+        )
+        images = torch.from_numpy(pictures.images)[:, None]
+        votes, keyword = targets(pictures)
+        batch = min(self.recipe.batch, len(pictures))
+        n_steps = len(pictures) // batch
+        done = self.progress(0, 0)
+        while done < 1:
+            self.net.train()
+            began, losses = time.monotonic(), 0.0
+            order = torch.from_numpy(
+                data.draw_epoch(weights, seed=self.recipe.seed, epoch=self.epoch)
+            )
+            for i in range(n_steps):
+                done = self.progress(i / n_steps, time.monotonic() - began)
+                if done >= 1:
+                    break
+                chosen = order[i * batch : (i + 1) * batch]
+                losses += self.step(images[chosen], (votes[chosen], keyword[chosen]), done)
+            self.epoch += 1
+            spent_s = time.monotonic() - began
+            self.elapsed_s += spent_s
+            done = self.progress(0, 0)
+            row = {"epoch": self.epoch, "elapsed_s": self.elapsed_s, "loss": losses / (i + 1)}
+            if self.epoch % CHECK_EVERY == 0 or done >= 1:
+                row |= validate(self.average.net, validation)
+            self.history.append(row)
+            self.save()
+            left_s = self.elapsed_s * (1 - done) / max(done, 1e-6)
+            log.info(
+                "%3.0f %% done, %.0f min left; %.0f s an epoch; %s",
+                100 * done,
+                left_s / 60,
+                spent_s,
+                " ".join(f"{name} {value:.4g}" for name, value in row.items()),
+            )
+
+
+def main() -> None:
+    """Command line: one tower."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True, help="where checkpoints are kept")
+    parser.add_argument("--tower", type=int, default=1, help="number of the tower, from 1")
+    parser.add_argument("--minutes", type=float, default=76)
+    parser.add_argument("--epochs", type=int, help="count epochs instead of minutes")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s tower {arguments.tower}: %(message)s"
+    )
+    torch.set_num_threads(arguments.threads)
+    seed = BASE_SEED + arguments.tower
+    recipe = Recipe(minutes=arguments.minutes, epochs=arguments.epochs, seed=seed)
+    pictures = data.load(arguments.data, data.TRAIN)
+    pictures = pictures.select(data.trainable(pictures))
+    validation = data.load(arguments.data, data.VALIDATION)
+    if os.environ.get("SMOKE") == "1":
+        recipe = Recipe(minutes=1, epochs=2, batch=32, seed=seed)
+        pictures = pictures.select(np.arange(min(N_SMOKE, len(pictures))))
+        validation = validation.select(np.arange(min(N_SMOKE, len(validation))))
+    directory = arguments.run / f"tower-{arguments.tower}"
+    directory.mkdir(parents=True, exist_ok=True)
+    run = Run(recipe, directory)
+    if run.resume():
+        log.info("going on after epoch %d", run.epoch)
+    log.info("%d faces, %s, %s", len(pictures), run.device, recipe)
+    run.train(pictures, validation)
+    (directory / "history.json").write_text(json.dumps(run.history, indent=1))
+
+
+if __name__ == "__main__":
+    main()
