@@ -54,20 +54,21 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
-def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, *, max_iou: float) -> Tensor:
+def suppress(boxes: Tensor, scores: Tensor, *, max_iou: float) -> Tensor:
     """Return indices of the boxes that greedy non-maximum suppression keeps, best first.
 
-    boxes: (M, 4). scores: (M,). groups: (M,), boxes of different groups (frames) never suppress
-    each other. Of equal scores the first wins. No boxes give no indices.
+    boxes: (M, 4), of one frame. scores: (M,). Of equal scores the first wins. No boxes give no
+    indices. Time and memory grow with M squared.
 
     A box falls if a kept box of a better score overlaps it by more than `max_iou`. Instead of
     one box after the other, all are judged at once against those kept so far, until nothing
     changes: box i is right after at most i rounds, in practice after two or three.
     """
     order = torch.argsort(scores, descending=True, stable=True)
-    boxes, groups = boxes[order], groups[order]
-    rivals = (iou(boxes, boxes) > max_iou) & (groups[:, None] == groups[None, :])
-    rivals = rivals.triu(diagonal=1)  # rivals[i, j]: i is better than j and overlaps it
+    boxes = boxes[order]
+    rivals = (iou(boxes, boxes) > max_iou).triu(
+        diagonal=1
+    )  # rivals[i, j]: i is better than j and overlaps it
     kept = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
     while True:
         judged = ~(rivals & kept[:, None]).any(dim=0)

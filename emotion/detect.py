@@ -11,10 +11,12 @@ from torch import Tensor
 from emotion import boxes
 from emotion.device import choose_device
 from emotion.retinaface import MEAN_BGR, RetinaFace
-from emotion.types import Faces, Frames
+from emotion.types import Faces, Frames, UInt8
 
 MIN_SCORE: Final = 0.7
 MAX_IOU: Final = 0.4  # as biubug6/Pytorch_Retinaface, `detect.py`
+
+_MAX_CANDIDATES: Final = 1000  # of a frame, the best; what suppression costs grows with the square
 
 # What runs through the network at once: five frames of 640x360 keep two CPU cores' caches busy
 # without spilling over; a GPU wants more.
@@ -59,30 +61,39 @@ class Detector:
         """
         n, height, width, _ = frames.images.shape
         step = max(1, _BATCH_PX.get(self.device.type, 0) // max(1, height * width))
-        parts = [self._candidates(frames.images[i : i + step], i) for i in range(0, n, step)]
-        if not parts:
+        scale = np.array((frames.source_width_px / width, frames.source_height_px / height))
+        found: list[tuple[int, Tensor, Tensor, Tensor]] = []
+        for first in range(0, n, step):
+            found += self._found(frames.images[first : first + step], first)
+        if not found:
             return no_faces()
-        frame, score, box, landmarks = (torch.cat(columns) for columns in zip(*parts, strict=True))
-        kept = boxes.suppress(box, score, frame, max_iou=self.max_iou)
-        kept = kept[torch.argsort(frame[kept], stable=True)]  # by frame, and in it by score
-        scale = torch.tensor(
-            (frames.source_width_px / width, frames.source_height_px / height), device=self.device
-        )
-        limit = torch.tensor((width, height), device=self.device, dtype=torch.float32)
-        corners = box[kept].view(-1, 2, 2).clamp(min=torch.zeros_like(limit), max=limit)
-        inside = ((corners[:, 1] - corners[:, 0]) >= 1).all(dim=1)
-        kept, corners = kept[inside], corners[inside]
+        frame = np.repeat([i for i, *_ in found], [len(score) for _, score, _, _ in found])
+        _, scores, corners, landmarks = zip(*found, strict=True)
         return Faces(
-            frame=frame[kept].cpu().numpy(),
-            boxes=(corners * scale).view(-1, 4).cpu().numpy(),
-            scores=score[kept].cpu().numpy(),
-            landmarks=(landmarks[kept] * scale).cpu().numpy(),
+            frame=frame.astype(np.int64),
+            boxes=(torch.cat(corners).numpy() * np.tile(scale, 2)).astype(np.float32),
+            scores=torch.cat(scores).numpy(),
+            landmarks=(torch.cat(landmarks).numpy() * scale).astype(np.float32),
         )
 
-    def _candidates(
-        self, images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], first: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return frame, score, box and landmarks (in the frames' pixels) above the threshold."""
+    def _found(self, images: UInt8, first: int) -> list[tuple[int, Tensor, Tensor, Tensor]]:
+        """Return frame number, scores, boxes, landmarks of each frame, in the frames' pixels."""
+        _, height, width, _ = images.shape
+        edge = torch.tensor((width, height, width, height), dtype=torch.float32)
+        frame, scores, corners, landmarks = (t.cpu() for t in self._candidates(images))
+        found = []
+        for i in range(len(images)):
+            rows = (frame == i).nonzero()[:, 0]
+            rows = rows[torch.argsort(scores[rows], descending=True, stable=True)[:_MAX_CANDIDATES]]
+            rows = rows[boxes.suppress(corners[rows], scores[rows], max_iou=self.max_iou)]
+            inside = corners[rows].clamp(min=torch.zeros(4), max=edge)
+            whole = (inside[:, 2:] - inside[:, :2] >= 1).all(dim=1)
+            rows = rows[whole]
+            found.append((first + i, scores[rows], inside[whole], landmarks[rows]))
+        return found
+
+    def _candidates(self, images: UInt8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return frame, score, box and landmarks of all that is above the threshold."""
         rgb = torch.tensor(images).to(self.device)  # (N, H, W, 3)
         bgr = rgb.permute(0, 3, 1, 2).flip(1).float()  # (N, 3, H, W)
         offsets, logits, points = self._network(
@@ -92,7 +103,7 @@ class Detector:
         frame, anchor = (scores >= self.min_score).nonzero(as_tuple=True)
         at = _anchors(rgb.shape[1], rgb.shape[2], self.device)[anchor]
         return (
-            frame + first,
+            frame,
             scores[frame, anchor],
             boxes.decode_boxes(offsets[frame, anchor], at),
             boxes.decode_landmarks(points[frame, anchor], at),

@@ -161,7 +161,8 @@ _RECORDS: Final[tuple[DetectorModel | EmotionModel, ...]] = (
         colour="gray",
         mean=(0.5,),
         std=(0.5,),
-        crop=CropRule(margin=0.1),
+        # As RetinaFace finds faces in FER2013's own pictures: median margin -3 % of the side.
+        crop=CropRule(margin=0.0),
     ),
 )
 

@@ -48,14 +48,14 @@ def test_iou_of_a_box_without_area_is_zero():
     assert boxes.iou(point, point).tolist() == [[0.0]]
 
 
-def _one_after_the_other(box, score, group, max_iou):
+def _one_after_the_other(box, score, max_iou):
     kept = []
     for i in sorted(range(len(box)), key=lambda i: -score[i]):
         for j in kept:
             low, high = np.maximum(box[i, :2], box[j, :2]), np.minimum(box[i, 2:], box[j, 2:])
             shared = np.prod(np.maximum(high - low, 0))
             areas = np.prod(box[i, 2:] - box[i, :2]) + np.prod(box[j, 2:] - box[j, :2])
-            if group[i] == group[j] and shared / (areas - shared) > max_iou:
+            if shared / (areas - shared) > max_iou:
                 break
         else:
             kept.append(i)
@@ -68,23 +68,17 @@ def test_suppression_agrees_with_one_box_after_the_other(seed):
     low = rng.uniform(0, 60, (120, 2))
     box = np.concatenate((low, low + rng.uniform(10, 60, (120, 2))), axis=1)
     score = rng.integers(0, 40, 120) / 40  # with ties
-    group = rng.integers(0, 3, 120)
-    kept = boxes.suppress(
-        torch.from_numpy(box), torch.from_numpy(score), torch.from_numpy(group), max_iou=0.4
-    )
-    reference = _one_after_the_other(box, score, group, 0.4)
+    kept = boxes.suppress(torch.from_numpy(box), torch.from_numpy(score), max_iou=0.4)
+    reference = _one_after_the_other(box, score, 0.4)
     assert kept.tolist() == reference
     assert 3 < len(reference) < 120
 
 
 def test_a_box_that_a_fallen_box_overlaps_stays():
     chain = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
-    kept = boxes.suppress(
-        chain, torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3, dtype=torch.int64), max_iou=0.4
-    )
+    kept = boxes.suppress(chain, torch.tensor([0.9, 0.8, 0.7]), max_iou=0.4)
     assert kept.tolist() == [0, 2]
 
 
 def test_no_boxes_keep_none():
-    empty = torch.zeros(0, dtype=torch.int64)
-    assert boxes.suppress(torch.zeros(0, 4), torch.zeros(0), empty, max_iou=0.4).tolist() == []
+    assert boxes.suppress(torch.zeros(0, 4), torch.zeros(0), max_iou=0.4).tolist() == []
