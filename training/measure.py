@@ -23,6 +23,10 @@ from training.speed import Speed, measure
 
 log = logging.getLogger("training")
 
+FACTOR: Final = 4
+PADDING_PX: Final = 32
+"""How test pictures are shown to the detector: enlarged, within a border."""
+
 # Right eye, left eye, nose, corners of the mouth of an upright face, in shares of its picture.
 _LANDMARKS: Final = np.array(
     [[0.31, 0.41], [0.69, 0.41], [0.5, 0.6], [0.35, 0.76], [0.65, 0.76]], np.float32
@@ -90,15 +94,13 @@ class Figures:
     parameters: int
 
 
-def enlarged(
-    images: NDArray[np.uint8], *, factor: int = 4, padding_px: int = 32
-) -> NDArray[np.uint8]:
+def enlarged(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(N, 48, 48) -> (N, P, P, 3): enlarged, within a border that repeats the edge."""
     x = torch.from_numpy(images)[:, None].float()
-    x = torch.nn.functional.interpolate(x, scale_factor=factor, mode="bicubic")
-    x = torch.nn.functional.pad(x.clamp(0, 255), (padding_px,) * 4, mode="replicate")
-    pictures: NDArray[np.uint8] = x.round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-    return np.ascontiguousarray(pictures)
+    x = torch.nn.functional.interpolate(x, scale_factor=FACTOR, mode="bicubic")
+    x = torch.nn.functional.pad(x.clamp(0, 255), (PADDING_PX,) * 4, mode="replicate")
+    gray: NDArray[np.uint8] = x[:, 0].round().byte().numpy()
+    return as_found(gray)
 
 
 def find(detector: Detector, images: NDArray[np.uint8]) -> Iterator[tuple[int, Frames, Faces]]:
