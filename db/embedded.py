@@ -47,7 +47,7 @@ MAX_SOCKET_BYTES: Final = 100
 
 START_TIMEOUT_S: Final = 60
 
-NOT_DURABLE: Final = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
+NOT_DURABLE: Final = ("fsync = off", "full_page_writes = off")
 
 
 def psql_path() -> Path:
@@ -80,6 +80,7 @@ class EmbeddedPostgres:
         self._open_dir = open_dir
         self._die_with_owner = die_with_owner
         self._durable = durable
+        self._stop_mode = "fast" if durable else "immediate"
         self._home: Path | None = None
         self._in_use_fd: int | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -149,7 +150,9 @@ class EmbeddedPostgres:
                 self._dismiss_guard()
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._settle():
-                    self._run("pg_ctl", "stop", "-D", str(self._cluster), "-m", "fast", "-w")
+                    self._run(
+                        "pg_ctl", "stop", "-D", str(self._cluster), "-m", self._stop_mode, "-w"
+                    )
             except BlockingIOError:
                 _log.info("%s is still in use by another process", self._home)
             finally:
@@ -220,7 +223,7 @@ class EmbeddedPostgres:
             *("initdb", "-D", str(part), "-U", DATABASE),
             *("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--locale=C"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-            *(() if self._durable else ("--no-sync",)),
+            *(() if self._durable else ("--no-sync", "--wal-segsize=1")),
         )
         with (part / "postgresql.conf").open("a", encoding="utf-8") as conf:
             conf.write("\ninclude_if_exists = 'showmood.conf'\n")
@@ -289,9 +292,12 @@ class EmbeddedPostgres:
 
     def _set_guard(self) -> None:
         """Start a shell that waits for the end of our pipe, and then stops the server."""
-        script = 'read -r line; exec "$0" stop -D "$1" -m fast -w'
+        script = 'read -r line; exec "$0" stop -D "$1" -m "$2" -w'
         self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", script, str(self._bin_dir / "pg_ctl"), str(self._cluster)],
+            [
+                *("/bin/sh", "-c", script, str(self._bin_dir / "pg_ctl")),
+                *(str(self._cluster), self._stop_mode),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -94,7 +94,8 @@ _SUMMARY = text(
 )
 
 _SEGMENTS = text(
-    "SELECT status, count(*), sum(duration_s), sum(frames_analysed) FROM segments"
+    "SELECT status, count(*), sum(duration_s),"
+    " sum(frames_analysed) FILTER (WHERE status = 'analysed') FROM segments"
     " WHERE channel_id = :channel AND started_at < :until AND ended_at > :since GROUP BY status"
 )
 
@@ -102,6 +103,12 @@ _LAGS = text(
     "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY lag_ms),"
     " percentile_cont(0.95) WITHIN GROUP (ORDER BY lag_ms) FROM segments"
     " WHERE channel_id = :channel AND started_at < :until AND ended_at > :since"
+)
+
+_GAP_ROWS = text(
+    "SELECT started_at, ended_at, why FROM gaps"
+    " WHERE channel_id = :channel AND started_at < :until AND ended_at >= :since"
+    " ORDER BY started_at"
 )
 
 _GAPS = text(
@@ -212,6 +219,14 @@ _COUNTS = text(
     " (SELECT lag_ms FROM segments WHERE broadcast_id = :broadcast AND status = 'analysed'"
     "  ORDER BY started_at DESC LIMIT 1)"
 )
+
+
+def gaps(
+    connection: Connection, slug: str, since: datetime | None = None, until: datetime | None = None
+) -> list[tuple[datetime, datetime, str]]:
+    """Return the gaps that overlap [since, until), in order: start, end, why."""
+    rows = connection.execute(_GAP_ROWS, _span(connection, slug, since, until))
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def newest(connection: Connection, slug: str) -> Newest | None:

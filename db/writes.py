@@ -188,6 +188,15 @@ def fail_segment(connection: Connection, segment: SegmentRow, error: str) -> Non
     )
 
 
+def record_lag(connection: Connection, segment: SegmentRow, *, lag_ms: int) -> None:
+    """Say how long it took from the end of a segment's file to its rows being committed."""
+    connection.execute(
+        update(Segment)
+        .where(Segment.channel_id == segment.channel_id, Segment.started_at == segment.started_at)
+        .values(lag_ms=lag_ms)
+    )
+
+
 def record_gap(
     connection: Connection,
     *,

@@ -18,6 +18,7 @@ from db.session import driver_url, unreachable
 ADVISORY_LOCK = 0x73686F776D6F6F64  # "showmood" in ASCII
 WAIT_FOR_OTHERS = "120s"
 LOCK_TIMEOUT = "10s"
+"""The caller may set another as the attribute `lock_timeout`."""
 
 
 def database_url() -> str:
@@ -45,7 +46,8 @@ def run(connection: Connection) -> None:
     with context.begin_transaction():
         connection.execute(text(f"SET LOCAL lock_timeout = '{WAIT_FOR_OTHERS}'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        limit = context.config.attributes.get("lock_timeout", LOCK_TIMEOUT)
+        connection.execute(text(f"SET LOCAL lock_timeout = '{limit}'"))
         context.run_migrations()
 
 

@@ -36,7 +36,7 @@ class Databases:
 
     def create(self, *, template: str | None = None) -> str:
         name = f"test_{next(_numbers)}"
-        copied = f" TEMPLATE {template} STRATEGY file_copy" if template else ""
+        copied = f" TEMPLATE {template}" if template else ""
         self.run(f"CREATE DATABASE {name}{copied}")
         return name
 

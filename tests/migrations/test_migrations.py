@@ -1,0 +1,144 @@
+"""Migrations: from zero, down and up again, by two at once, and in agreement with the models."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import OperationalError
+
+from db.session import MIGRATIONS, alembic_config, make_engine, require_current, upgrade
+
+ROOT = MIGRATIONS.parent
+
+
+def dump(url: str) -> list[tuple[str, ...]]:
+    """Describe every column, constraint, index, view, function and comment."""
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT 'column', c.oid::regclass::text, a.attname, a.attnum::text,"
+                "  format_type(a.atttypid, a.atttypmod) || a.attnotnull || a.attidentity::text,"
+                "  col_description(c.oid, a.attnum)"
+                " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
+                " WHERE c.relnamespace = 'public'::regnamespace AND a.attisdropped IS FALSE"
+                " UNION ALL SELECT 'constraint', conrelid::regclass::text, conname, contype::text,"
+                "  pg_get_constraintdef(oid), '' FROM pg_constraint"
+                "  WHERE connamespace = 'public'::regnamespace"
+                " UNION ALL SELECT 'relation', oid::regclass::text, relkind::text, '',"
+                "  CASE relkind WHEN 'v' THEN pg_get_viewdef(oid)"
+                "   WHEN 'i' THEN pg_get_indexdef(oid) ELSE '' END, obj_description(oid)"
+                "  FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+                " UNION ALL SELECT 'function', proname, '', '', pg_get_functiondef(oid),"
+                "  obj_description(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+            )
+        ).all()
+    engine.dispose()
+    return sorted(tuple(str(cell) for cell in row) for row in rows)
+
+
+def test_every_migration_goes_down_and_up_again(empty_database_url):
+    """With a row in every table and a partition, so that nothing depends on being empty."""
+    config = alembic_config(empty_database_url)
+    revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    for revision in reversed(revisions):
+        upgrade(empty_database_url, revision)
+        after = dump(empty_database_url)
+        engine = make_engine(empty_database_url)
+        with engine.begin() as connection:
+            if inspect(connection).has_table("observations"):
+                connection.execute(
+                    text(
+                        "INSERT INTO channels (slug, url) VALUES (:slug, 'u');"
+                        "SELECT observations_partition(now());"
+                        "INSERT INTO observations (ts, track_id, channel_id, x0, y0, x1, y1, score)"
+                        " VALUES (now(), 1, 1, 0, 0, 1, 1, 1)"
+                    ),
+                    {"slug": revision},
+                )
+        engine.dispose()
+        command.downgrade(config, "-1")
+        upgrade(empty_database_url, revision)
+        assert dump(empty_database_url) == after
+    command.downgrade(config, "base")
+    left = {row[1] for row in dump(empty_database_url) if row[0] == "relation"}
+    assert left == {"alembic_version", "alembic_version_pkc"}
+
+
+def test_two_upgrades_at_once(empty_database_url):
+    code = "import sys; from db.session import upgrade; upgrade(sys.argv[1])"
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, empty_database_url], stderr=subprocess.PIPE, cwd=ROOT
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    engine = make_engine(empty_database_url)
+    require_current(engine)
+    engine.dispose()
+
+
+def test_a_migration_does_not_queue_behind_a_long_query(database_url, engine):
+    """It gives up after the lock's timeout, and leaves everything as it was."""
+    config = alembic_config(database_url)
+    config.attributes["lock_timeout"] = "50ms"
+    before = dump(database_url)
+    with engine.begin() as reader:
+        reader.execute(text("SELECT 1 FROM channels"))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            command.downgrade(config, "base")
+    assert dump(database_url) == before
+
+
+def alembic(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"SHOWMOOD_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_line_upgrades_and_finds_models_and_tables_equal(empty_database_url):
+    done = alembic(empty_database_url, "upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    engine = make_engine(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(text("SELECT observations_partition(now())"))
+    done = alembic(empty_database_url, "check")
+    assert (done.returncode, done.stdout) == (0, "No new upgrade operations detected.\n")
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE segments DROP COLUMN error"))
+    engine.dispose()
+    assert alembic(empty_database_url, "check").returncode != 0
+
+
+def test_migrations_as_sql_need_no_database(capsys):
+    command.upgrade(alembic_config("postgresql://nobody@nowhere/x"), "head", sql=True)
+    said = capsys.readouterr().out
+    assert "CREATE TABLE observations" in said
+    assert "CREATE VIEW show_summary" in said
+
+
+def test_without_a_url_it_says_which_variable(monkeypatch):
+    monkeypatch.delenv("SHOWMOOD_DATABASE_URL", raising=False)
+    with pytest.raises(CommandError, match="set SHOWMOOD_DATABASE_URL"):
+        command.current(alembic_config(""))
+
+
+def test_files_are_named_by_date():
+    names = [path.name for path in (MIGRATIONS / "versions").glob("*.py")]
+    dated = [name for name in names if re.fullmatch(r"\d{4}_\d\d_\d\d_\d{4}_[a-z0-9_]+\.py", name)]
+    assert sorted(names) == sorted([*dated, "__init__.py"])
+    assert Path(ROOT / "alembic.ini").exists()
