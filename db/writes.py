@@ -25,6 +25,7 @@ __all__ = [
     "find_open_broadcast",
     "open_broadcast",
     "record_gap",
+    "record_lag",
     "record_segment",
     "replace_segment",
 ]

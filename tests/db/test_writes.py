@@ -19,6 +19,7 @@ from db.writes import (
     find_open_broadcast,
     open_broadcast,
     record_gap,
+    record_lag,
     record_segment,
     replace_segment,
 )
@@ -120,6 +121,15 @@ def test_a_failed_reanalysis_leaves_what_was_found_and_says_why(engine, show, ob
         (row,) = queries.segments_of(connection, show.broadcast_id)
     assert row == replace(segment, status="analysed", error="file is gone")
     assert tables()["observations"] == before["observations"]
+
+
+def test_a_lag_is_noted_on_its_segment_alone(engine, show):
+    with engine.begin() as connection:
+        for index in range(2):
+            record_segment(connection, show.segment(index))
+        record_lag(connection, show.segment(1), lag_ms=321)
+        lags = [row.lag_ms for row in queries.segments_of(connection, show.broadcast_id)]
+    assert lags == [None, 321]
 
 
 def test_a_gap_that_grows_is_one_gap(engine, show, tables, t0):
