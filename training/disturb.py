@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emotion.expression import SIZE_PX
 from training.augment import blur, side_light, warp
 
 Gray = NDArray[np.uint8]
@@ -90,7 +91,7 @@ def _tinted(images: Gray, *, gains: tuple[float, float, float]) -> NDArray[np.ui
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Disturbance:
-    """A change that maps gray uint8 (N, 48, 48) to RGB (N, S, S, 3).
+    """A change that maps gray uint8 (N, 48, 48) to RGB (N, S, S, 3), S being `size_px`.
 
     roll_deg: by how much faces, and so their landmarks, are turned clockwise.
     """
@@ -98,6 +99,7 @@ class Disturbance:
     name: str
     apply: Callable[[Gray], NDArray[np.uint8]]
     roll_deg: float = 0.0
+    size_px: int = SIZE_PX
 
 
 DISTURBANCES: Final = (
@@ -109,8 +111,8 @@ DISTURBANCES: Final = (
     Disturbance(name="shown 15 % larger", apply=partial(_moved, scale=1.15)),
     Disturbance(name="shown 15 % smaller", apply=partial(_moved, scale=1 / 1.15)),
     Disturbance(name="moved by 8 % of its side", apply=partial(_moved, shift=(0.16, 0.0))),
-    Disturbance(name="24 px", apply=partial(_small, size_px=24)),
-    Disturbance(name="16 px", apply=partial(_small, size_px=16)),
+    Disturbance(name="24 px", apply=partial(_small, size_px=24), size_px=24),
+    Disturbance(name="16 px", apply=partial(_small, size_px=16), size_px=16),
     Disturbance(name="blur, sigma 1 px", apply=partial(_blurred, sigma_px=1.0)),
     Disturbance(name="JPEG, quality 30", apply=partial(_jpeg, quality=30)),
     Disturbance(name="side light, 60 %", apply=partial(_lit, strength=0.6)),

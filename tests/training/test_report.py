@@ -1,0 +1,96 @@
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emotion.align import crops
+from emotion.weights import CropRule
+from training import disturb, ship
+from training.measure import whole
+from training.report import BEGIN, END, write_card
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("margin", [-0.01, 0.0, 0.1])
+@pytest.mark.parametrize("roll_deg", [0.0, 15.0])
+def test_production_crops_the_whole_test_picture(margin: float, roll_deg: float) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (3, 48, 48), dtype=np.uint8)
+    frames, faces = whole(disturb.as_found(images), margin=margin, roll_deg=roll_deg)
+    seen = crops(
+        frames,
+        faces,
+        CropRule(margin=margin, derotate_above_deg=15.5),
+        size_px=48,
+        gray=True,
+        device=torch.device("cpu"),
+    )
+    np.testing.assert_allclose(seen[:, 0].numpy(), images, atol=0.01)
+
+
+@pytest.mark.parametrize("disturbance", disturb.DISTURBANCES, ids=lambda d: d.name)
+def test_disturbances_change_pictures_and_only_their_size_where_they_say(
+    disturbance: disturb.Disturbance,
+) -> None:
+    at = np.linspace(0, 255, 48)
+    images = np.stack([(at[:, None] + at) / 2, (at[:, None] * at) / 255]).astype(np.uint8)
+    changed = disturbance.apply(images)
+    size = disturbance.size_px
+    assert changed.shape == (2, size, size, 3)
+    assert changed.dtype == np.uint8
+    if size == 48:
+        assert not np.array_equal(changed, disturb.as_found(images))
+
+
+def test_roll_turns_clockwise() -> None:
+    images = np.zeros((1, 48, 48), np.uint8)
+    images[0, :8, 22:26] = 255  # a mark at the top
+    turned = disturb.DISTURBANCES[3]
+    assert turned.roll_deg == 15
+    weight = turned.apply(images)[0, :, :, 0].astype(float)
+    assert (weight.sum(axis=0) @ np.arange(48)) / weight.sum() > 25
+
+
+def test_the_card_keeps_its_words(tmp_path: Path) -> None:
+    card = tmp_path / "card.md"
+    card.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_card(card, "new")
+    assert card.read_text() == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
+
+
+def test_a_card_without_marks_is_left_alone(tmp_path: Path) -> None:
+    card = tmp_path / "card.md"
+    card.write_text("words\n")
+    with pytest.raises(ValueError, match="has no"):
+        write_card(card, "new")
+    assert card.read_text() == "words\n"
+
+
+def test_from_pictures_to_report(data_dir: Path, tmp_path: Path) -> None:
+    shipped = ROOT / "emotion" / "weights" / f"{ship.NAME}.safetensors"
+    before = hashlib.sha256(shipped.read_bytes()).hexdigest()
+    command = [sys.executable, "-m", "training", "--data", str(data_dir), "--run", str(tmp_path)]
+    for _ in range(2):  # the second time there is nothing left to train
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "SMOKE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert "going on after epoch 2" in done.stderr
+    assert "min left" not in done.stderr
+    made = tmp_path / "smoke" / f"{ship.NAME}.safetensors"
+    assert 1e6 < made.stat().st_size <= 8e6
+    report = (tmp_path / "smoke" / "report.md").read_text()
+    for figure in ("FER+ accuracy", "mini-xception", "24 px", "contempt", "ms a face, batch 32"):
+        assert figure in report
+    assert (tmp_path / "smoke" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert hashlib.sha256(shipped.read_bytes()).hexdigest() == before
