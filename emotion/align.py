@@ -53,30 +53,24 @@ def crops(
 
     What lies outside the picture repeats its edge. No faces give a tensor of length 0.
     """
-    n_channels = 1 if gray else 3
-    out = torch.zeros((len(faces), n_channels, size_px, size_px), device=device)
     _, height, width, _ = frames.images.shape
-    to_unit = (2 / frames.source_width_px, 2 / frames.source_height_px)
+    source = np.array((frames.source_width_px, frames.source_height_px))
     centre, side, angle = squares(faces, rule)
-    side_px = side * max(width / frames.source_width_px, height / frames.source_height_px)
-    fineness = np.ceil(side_px / size_px - 0.25).clip(1, _MAX_OVERSAMPLING).astype(int).tolist()
+    side_px = side * max(width / source[0], height / source[1])
+    fineness = np.ceil(side_px / size_px - 0.25).clip(1, _MAX_OVERSAMPLING).astype(np.int64)
+    out = torch.zeros((len(faces), 1 if gray else 3, size_px, size_px), device=device)
     for frame in np.unique(faces.frame):
-        rows = np.flatnonzero(faces.frame == frame).tolist()
-        points = [
-            _points(size_px * fineness[row], centre[row], side[row], angle[row]) * to_unit - 1
-            for row in rows
-        ]  # (P * P, 2) each, -1 to 1 over the picture
-        grid = torch.from_numpy(np.concatenate(points)).to(device, torch.float32)
-        fine = functional.grid_sample(
-            _plane(frames.images[frame], gray=gray, device=device),
-            grid[None, None],
-            padding_mode="border",
-            align_corners=False,
-        )[0, :, 0]  # (C, all points)
-        parts = torch.split(fine, [len(p) for p in points], dim=1)
-        for row, values in zip(rows, parts, strict=True):
-            n = size_px * fineness[row]
-            out[row] = functional.avg_pool2d(values.view(n_channels, n, n), fineness[row])
+        plane = _plane(frames.images[frame], gray=gray, device=device)
+        here = faces.frame == frame
+        for times in np.unique(fineness[here]):  # faces of about a size together
+            rows = np.flatnonzero(here & (fineness == times))
+            points = _points(size_px * times, centre[rows], side[rows], angle[rows])
+            grid = torch.from_numpy(points / source * 2 - 1).to(device, torch.float32)
+            fine = functional.grid_sample(
+                plane, grid.flatten(0, 1)[None], padding_mode="border", align_corners=False
+            )  # (1, C, M * P, P)
+            fine = fine.view(-1, *grid.shape[:3]).transpose(0, 1)  # (M, C, P, P)
+            out[torch.from_numpy(rows).to(device)] = functional.avg_pool2d(fine, int(times))
     return out
 
 
@@ -88,10 +82,13 @@ def _plane(image: UInt8, *, gray: bool, device: torch.device) -> Tensor:
     return rgb.permute(2, 0, 1)[None]
 
 
-def _points(n: int, centre: Float64, side: float, angle: float) -> Float64:
-    """Return (n * n, 2), x y in source pixels, of the square's points, row by row."""
-    ticks = ((np.arange(n) + 0.5) / n - 0.5) * side
-    v, u = np.meshgrid(ticks, ticks, indexing="ij")  # down and right
-    cos, sin = np.cos(angle), np.sin(angle)
-    points: Float64 = np.stack((u * cos - v * sin, u * sin + v * cos), axis=-1) + centre
-    return points.reshape(-1, 2)
+def _points(n: int, centre: Float64, side: Float64, angle: Float64) -> Float64:
+    """Return (M, n, n, 2), x y in source pixels, of the points of each square, row by row.
+
+    centre: (M, 2). side, angle: (M,).
+    """
+    ticks = (np.arange(n) + 0.5) / n - 0.5
+    v, u = np.meshgrid(ticks, ticks, indexing="ij")  # (n, n), down and right, of the side
+    cos, sin = (side * np.cos(angle))[:, None, None], (side * np.sin(angle))[:, None, None]
+    points: Float64 = np.stack((u * cos - v * sin, u * sin + v * cos), axis=-1)
+    return points + centre[:, None, None, :]

@@ -1,0 +1,101 @@
+"""Probabilities over each track's time.
+
+The mean is exponentially weighted, of the past only, and without start-up bias: a frame that is
+t seconds old weighs exp(-t / time constant), whatever the spacing, and the mean is the weighted
+sum over the sum of weights; so a track's first frames are averaged plainly.
+"""
+
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from emotion.types import EmotionError, Float32, Float64, Int64, K
+
+TIME_CONSTANT_S: Final = 1.0
+"""How far the mean looks back. A causal mean lags by its time constant, and expressions last some
+0.5 to 4 s; so 1 s: as much averaging as 2 s of plain mean, and a short smile is still seen."""
+
+_US: Final = 1_000_000
+
+
+class SmootherStateError(EmotionError):
+    """A stored state is not one that this version can go on from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Mean:
+    """mean: (8,), 0 where nothing was seen. weight: (8,), sum of weights at `seen_us`."""
+
+    seen_us: int
+    mean: Float64
+    weight: Float64
+
+
+_NOTHING: Final = _Mean(seen_us=0, mean=np.zeros(K), weight=np.zeros(K))
+
+
+class Smoother:
+    """Means of the tracks of one broadcast."""
+
+    def __init__(self, time_constant_s: float = TIME_CONSTANT_S) -> None:
+        """Start with nothing seen."""
+        self._time_constant_us = time_constant_s * _US
+        self._means: dict[int, _Mean] = {}
+
+    @classmethod
+    def from_state(
+        cls, state: list[dict[str, Any]], time_constant_s: float = TIME_CONSTANT_S
+    ) -> "Smoother":
+        """Go on from `state`. Raises SmootherStateError where that is something else."""
+        self = cls(time_constant_s)
+        try:
+            for row in state:
+                self._means[int(row["track"])] = _Mean(
+                    seen_us=int(row["seen_us"]),
+                    mean=np.array(row["mean"], dtype=np.float64).reshape(K),
+                    weight=np.array(row["weight"], dtype=np.float64).reshape(K),
+                )
+        except (KeyError, TypeError, ValueError) as e:
+            raise SmootherStateError(f"not a smoother's state: {e!r}") from e
+        return self
+
+    @property
+    def state(self) -> list[dict[str, Any]]:
+        """Return all of it, for JSON, from which `from_state` goes on exactly."""
+        return [
+            {
+                "track": track,
+                "seen_us": one.seen_us,
+                "mean": one.mean.tolist(),
+                "weight": one.weight.tolist(),
+            }
+            for track, one in self._means.items()
+        ]
+
+    def keep(self, tracks: Set[int]) -> None:
+        """Forget the means of all other tracks."""
+        self._means = {t: one for t, one in self._means.items() if t in tracks}
+
+    def update(self, ts_us: int, tracks: Int64, probs: Float32) -> Float32:
+        """Take a frame's tracks (M,) and probabilities (M, 8), return their means (M, 8).
+
+        A class that is NaN in a frame is left out of that frame, and NaN where it was never seen.
+        Rows sum to 1 over the classes that are known.
+        """
+        befores = [self._means.get(track, _NOTHING) for track in tracks.tolist()]
+        elapsed_us = np.array([ts_us - b.seen_us for b in befores]).reshape(-1, 1)
+        mean = np.array([b.mean for b in befores]).reshape(-1, K)
+        weight = np.array([b.weight for b in befores]).reshape(-1, K)
+        known = ~np.isnan(probs)
+        weight = weight * np.exp(-elapsed_us / self._time_constant_us) + known
+        gain = np.divide(known, weight, out=np.zeros_like(weight), where=known)
+        mean = mean + (np.where(known, probs, 0) - mean) * gain
+        for row, track in enumerate(tracks.tolist()):
+            self._means[track] = _Mean(seen_us=ts_us, mean=mean[row], weight=weight[row])
+        total = mean.sum(axis=1, keepdims=True)
+        seen = weight > 0
+        smoothed = np.divide(mean, total, out=np.full_like(mean, np.nan), where=seen & (total > 0))
+        rows: Float32 = smoothed.astype(np.float32)
+        return rows

@@ -1,0 +1,137 @@
+"""Faces of consecutive frames to tracks: who is the same face as in the frame before.
+
+Hungarian assignment on the overlap of boxes that are enlarged ("buffered IoU", Yang et al.,
+"Hard to Track Objects with Irregular Motions and Similar Appearances? Make It Easier by Buffering
+the Matching Space", WACV 2023, arXiv:2211.14317), since at a few frames a second a moving face's
+boxes hardly touch; each box is first moved on by half of what its track last moved.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from emotion.types import EmotionError, Float32, Float64, Int64
+
+MAX_AGE_S: Final = 1.0
+"""How long a face may be away and still be the same track; later it is a new one."""
+
+_BUFFER: Final = 0.5  # of the box's sides, added on each side (the paper's wider setting)
+_MIN_OVERLAP: Final = 0.1
+_VELOCITY_GAIN: Final = 0.5  # trusts a box's jitter half
+_US: Final = 1_000_000
+
+
+class TrackerStateError(EmotionError):
+    """A stored state is not one that this version can go on from."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Track:
+    """A face that is, or lately was, in view; velocity in pixels a second of its centre."""
+
+    number: int
+    seen_us: int
+    box: Float64
+    velocity: Float64
+
+    def predicted(self, ts_us: int) -> Float64:
+        return self.box + np.tile(self.velocity * ((ts_us - self.seen_us) / _US), 2)
+
+    def move(self, ts_us: int, box: Float64) -> None:
+        moved = ((box - self.box)[:2] + (box - self.box)[2:]) / 2
+        measured = moved * (_US / (ts_us - self.seen_us))
+        self.velocity = self.velocity + _VELOCITY_GAIN * (measured - self.velocity)
+        self.box, self.seen_us = box, ts_us
+
+
+class Tracker:
+    """Tracks of one broadcast. Numbers count up from 1 and are never used again."""
+
+    def __init__(self, max_age_s: float = MAX_AGE_S) -> None:
+        """Start with no track."""
+        self._max_age_us = round(max_age_s * _US)
+        self._next = 1
+        self._tracks: list[_Track] = []
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], max_age_s: float = MAX_AGE_S) -> "Tracker":
+        """Go on from `state`. Raises TrackerStateError where that is something else."""
+        self = cls(max_age_s)
+        try:
+            self._next = int(state["next"])
+            self._tracks = [
+                _Track(
+                    number=int(t["number"]),
+                    seen_us=int(t["seen_us"]),
+                    box=np.array(t["box"], dtype=np.float64).reshape(4),
+                    velocity=np.array(t["velocity"], dtype=np.float64).reshape(2),
+                )
+                for t in state["tracks"]
+            ]
+        except (KeyError, TypeError, ValueError) as e:
+            raise TrackerStateError(f"not a tracker's state: {e!r}") from e
+        return self
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Return all of it, for JSON, from which `from_state` goes on exactly."""
+        tracks = [
+            {
+                "number": t.number,
+                "seen_us": t.seen_us,
+                "box": t.box.tolist(),
+                "velocity": t.velocity.tolist(),
+            }
+            for t in self._tracks
+        ]
+        return {"next": self._next, "tracks": tracks}
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Return the numbers of the tracks that a next frame may continue."""
+        return frozenset(t.number for t in self._tracks)
+
+    def reset(self) -> None:
+        """Forget every face, as after a cut; numbers go on."""
+        self._tracks = []
+
+    def update(self, ts_us: int, boxes: Float32) -> Int64:
+        """Return the track number (M,) of each box (M, 4) of the frame at `ts_us`.
+
+        Frames come in order of time; one that does not come after the last ends all tracks, as
+        does a gap of more than the maximum age. A face that no track claims starts a new one.
+        """
+        self._tracks = [t for t in self._tracks if 0 < ts_us - t.seen_us <= self._max_age_us]
+        numbers = np.zeros(len(boxes), dtype=np.int64)
+        new_boxes = boxes.astype(np.float64)
+        predicted = np.array([t.predicted(ts_us) for t in self._tracks]).reshape(-1, 4)
+        overlap = buffered_iou(predicted, new_boxes)
+        overlap[overlap < _MIN_OVERLAP] = 0  # not one good match less for two bad ones
+        for i, j in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
+            if overlap[i, j] > 0:
+                self._tracks[i].move(ts_us, new_boxes[j])
+                numbers[j] = self._tracks[i].number
+        for j in np.flatnonzero(numbers == 0):
+            numbers[j] = self._next
+            self._tracks.append(
+                _Track(number=self._next, seen_us=ts_us, box=new_boxes[j], velocity=np.zeros(2))
+            )
+            self._next += 1
+        return numbers
+
+
+def buffered_iou(a: Float64, b: Float64) -> Float64:
+    """Return (A, B), the overlap of boxes (A, 4) and (B, 4), each enlarged on every side."""
+
+    def enlarged(boxes: Float64) -> Float64:
+        margin = _BUFFER * (boxes[:, 2:] - boxes[:, :2])
+        return np.concatenate((boxes[:, :2] - margin, boxes[:, 2:] + margin), axis=1)
+
+    a, b = enlarged(a)[:, None, :], enlarged(b)[None, :, :]
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=2)
+    areas = np.prod(a[..., 2:] - a[..., :2], axis=2) + np.prod(b[..., 2:] - b[..., :2], axis=2)
+    overlap: Float64 = shared / np.maximum(areas - shared, np.finfo(np.float64).tiny)
+    return overlap
