@@ -77,7 +77,7 @@ def build_arguments(
     if stream.url.startswith(("rtsp", "srt")):
         del options["rw_timeout"]
     source = ffmpeg.input(stream.url, **options)
-    pattern = str(directory / f"{run}-%06d.ts")
+    pattern = str(directory).replace("%", "%%") + f"/{run}-%06d.ts"
     output = ffmpeg.output(
         source["v:0"],
         source["a:0?"],

@@ -24,7 +24,8 @@ class Extent:
     """The video of a piece of media.
 
     first: of its first packet, a keyframe. end: of its last frame, plus a frame. Both in ticks of
-    90 kHz. interval: the usual time between frames, and longest: the longest, in ticks.
+    90 kHz. interval: the time between frames where none is missing (the lower quartile: frames
+    that a cut took away must not lengthen it), and longest: the longest, in ticks.
     """
 
     first: int
@@ -53,7 +54,7 @@ def measure(path: Path) -> Extent:
     ordered = sorted(pts)
     steps = sorted(b - a for a, b in pairwise(ordered))
     # A single frame says nothing of the rate: a 25th of a second.
-    interval = steps[len(steps) // 2] if steps else TICKS_PER_S // 25
+    interval = steps[len(steps) // 4] if steps else TICKS_PER_S // 25
     return Extent(
         first=pts[0],
         end=ordered[-1] + interval,

@@ -37,6 +37,18 @@ def find_ffmpeg(path: str | os.PathLike[str] | None = None) -> str:
     return os.path.abspath(found)
 
 
+def kept(
+    arguments: Sequence[str], *, second_term_s: float = SECOND_TERM_S, grace_s: float = GRACE_S
+) -> list[str]:
+    """Return the command that runs a tool, by its absolute path, under a keeper of ours.
+
+    SIGUSR1 to the keeper, and the end of this process, end the tool: SIGTERM, after
+    `second_term_s` another, after `grace_s` SIGKILL.
+    """
+    command = [sys.executable, "-I", "-S", keeper.__file__]
+    return [*command, str(os.getpid()), str(second_term_s), str(grace_s), *arguments]
+
+
 def spawn(arguments: Sequence[str], *, log: Path, pid_file: Path) -> subprocess.Popen[bytes]:
     """Start a tool under a keeper that ends it when this process is gone.
 
@@ -44,10 +56,13 @@ def spawn(arguments: Sequence[str], *, log: Path, pid_file: Path) -> subprocess.
     stdin nor stdout: whoever waits for the end of our output must not wait for the tool's.
     `pid_file` tells `end_stale` what runs here, and for whom.
     """
-    command = [sys.executable, "-I", "-S", keeper.__file__]
-    command += [str(os.getpid()), str(SECOND_TERM_S), str(GRACE_S), *arguments]
     with log.open("ab") as sink:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+        process = subprocess.Popen(
+            kept(arguments, second_term_s=SECOND_TERM_S, grace_s=GRACE_S),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+        )
     record = {
         "pid": process.pid,
         "born": _birth(process.pid),

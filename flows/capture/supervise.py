@@ -44,7 +44,7 @@ _RESOLVE_BEFORE: Final = timedelta(minutes=15)
 
 _RESOLVE_TIMEOUT_S: Final = 8.0
 
-_FALSE_STARTS: Final = 5
+_FALSE_STARTS: Final = 3
 """A stream of which nothing was ever recorded is given up after so many runs of ffmpeg."""
 
 MIN_FREE_BYTES: Final = 256 * 1024 * 1024
@@ -293,10 +293,9 @@ class Capture:
         if stream.protocol != "hls":
             return -1
         playlist = fetcher.get_playlist(stream.url)
-        for url in {
-            f"{urlsplit(url).scheme}://{urlsplit(url).netloc}": url for url in playlist.urls
-        }:
-            self.policy.check(url)
+        hosts = {f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, playlist.urls)}
+        for host in hosts:
+            self.policy.check(host)
         if playlist.ended:
             raise NotLive(f"{self.url}: the stream has ended")
         last = self._recording.last

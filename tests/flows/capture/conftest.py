@@ -1,0 +1,109 @@
+"""A short clip cut into half-second pieces, and origins that play it."""
+
+import hashlib
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import av
+import pytest
+
+from flows.capture.address import LOOPBACK, AddressPolicy
+from flows.capture.process import find_ffmpeg
+from flows.capture.source import Stream
+from flows.demo.channel import LiveOrigin, cut
+
+PIECE_S = 0.5
+CLIP_S = 3.0
+
+MakeOrigin = Callable[..., LiveOrigin]
+
+
+@pytest.fixture(scope="session")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds of a test picture with sound, in pieces that begin with keyframes."""
+    directory = tmp_path_factory.mktemp("pieces")
+    clip = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=24"]
+    command += ["-f", "lavfi", "-i", "sine=frequency=300", "-t", str(CLIP_S), "-y", str(clip)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    cut(clip, directory, segment_s=PIECE_S)
+    return directory
+
+
+@pytest.fixture
+def make_origin(pieces: Path) -> Iterator[MakeOrigin]:
+    with ExitStack() as stack:
+
+        def make(source: Path = pieces, **options: object) -> LiveOrigin:
+            return stack.enter_context(LiveOrigin(source, **options))
+
+        yield make
+
+
+@pytest.fixture
+def origin(make_origin: MakeOrigin) -> LiveOrigin:
+    """A live show on the air."""
+    return make_origin()
+
+
+@pytest.fixture(scope="session")
+def policy() -> AddressPolicy:
+    return AddressPolicy(allow_networks=LOOPBACK)
+
+
+@pytest.fixture
+def stream_of() -> Callable[[LiveOrigin], Stream]:
+    """What yt-dlp finds at an origin, without the second it takes."""
+
+    def make(origin: LiveOrigin) -> Stream:
+        return Stream(
+            page_url=origin.url,
+            url=origin.url,
+            protocol="hls",
+            live=True,
+            live_status="is_live",
+            source_id="live",
+            title="live",
+        )
+
+    return make
+
+
+@pytest.fixture
+def video_packets() -> Callable[[Path], list[tuple[str, timedelta]]]:
+    """Each video packet of a file: its content's hash, and its time after the first one."""
+
+    def read(path: Path) -> list[tuple[str, timedelta]]:
+        with av.open(str(path)) as container:
+            packets = [p for p in container.demux(container.streams.video[0]) if p.pts is not None]
+            first = packets[0].pts
+            return [
+                (
+                    hashlib.md5(bytes(packet)).hexdigest(),
+                    timedelta(seconds=float((packet.pts - first) * packet.time_base)),
+                )
+                for packet in packets
+            ]
+
+    return read
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """Every test ends without threads and children of the capture."""
+    yield
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith(("capture-", "demo-origin"))]
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    if children.exists():
+        assert not children.read_text().split()
+
+
+@pytest.fixture
+def second_ago() -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=1)

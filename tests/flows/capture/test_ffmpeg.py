@@ -1,0 +1,68 @@
+from pathlib import Path
+
+from flows.capture.ffmpeg import build_arguments
+from flows.capture.source import Stream
+
+
+def stream(url: str, **options: object) -> Stream:
+    values = {
+        "page_url": url,
+        "url": url,
+        "protocol": "hls",
+        "live": True,
+        "live_status": "is_live",
+        "source_id": "x",
+        "title": "x",
+    }
+    return Stream(**(values | options))
+
+
+def option(arguments: list[str], name: str) -> str:
+    return arguments[arguments.index(name) + 1]
+
+
+def arguments_for(it: Stream, **options: object) -> list[str]:
+    values = {
+        "ffmpeg_path": "/bin/ffmpeg",
+        "directory": Path("/rec/100%"),
+        "run": "0001-20261122T120000Z",
+        "segment_s": 2.0,
+    }
+    return build_arguments(it, **(values | options))
+
+
+def test_a_playlist_is_read_as_one_and_can_open_nothing_but_the_network() -> None:
+    arguments = arguments_for(stream("https://cdn.example/a"), start_index=-3)
+    assert option(arguments, "-f") == "hls"
+    assert option(arguments, "-live_start_index") == "-3"
+    protocols = option(arguments, "-protocol_whitelist").split(",")
+    assert set(protocols) == {"http", "https", "httpproxy", "tcp", "tls", "crypto"}
+    assert arguments.index("-protocol_whitelist") < arguments.index("-i")
+
+
+def test_other_streams_are_read_as_what_they_are() -> None:
+    arguments = arguments_for(stream("rtmp://a.example/live", protocol="other"))
+    assert "-live_start_index" not in arguments
+    assert arguments.count("-f") == 1
+    assert "file" not in option(arguments, "-protocol_whitelist").split(",")
+
+
+def test_headers_go_with_http_only() -> None:
+    headers = (("Referer", "https://a.example/"), ("User-Agent", "x"))
+    arguments = arguments_for(stream("https://cdn.example/a", headers=headers))
+    assert option(arguments, "-headers") == "Referer: https://a.example/\r\nUser-Agent: x\r\n"
+    other = stream("rtmp://a.example/live", protocol="other", headers=headers)
+    assert "-headers" not in arguments_for(other)
+
+
+def test_a_percent_sign_in_the_directory_stays_one() -> None:
+    arguments = arguments_for(stream("https://cdn.example/a"))
+    pattern = option(arguments, "-hls_segment_filename")
+    assert pattern == "/rec/100%%/0001-20261122T120000Z-%06d.ts"
+    assert arguments[-1 - arguments[::-1].index("/rec/100%/0001-20261122T120000Z.m3u8")]
+
+
+def test_nothing_is_ever_deleted_or_asked() -> None:
+    arguments = arguments_for(stream("https://cdn.example/a"))
+    assert "delete_segments" not in " ".join(arguments)
+    assert "-nostdin" in arguments

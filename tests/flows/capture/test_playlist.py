@@ -1,0 +1,94 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flows.capture.playlist import parse_date, parse_playlist
+from flows.capture.segment import NoStream
+
+BASE = "https://cdn.example/live/index.m3u8?token=1"
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def media(*lines: str) -> str:
+    return "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7", *lines])
+
+
+def test_a_date_is_carried_on_by_the_durations_until_the_next() -> None:
+    text = media(
+        "#EXT-X-PROGRAM-DATE-TIME:2026-11-22T12:00:00.000Z",
+        "#EXTINF:2.002,",
+        "a.ts",
+        "#EXTINF:1.998,title, with a comma",
+        "b.ts",
+        "#EXT-X-PROGRAM-DATE-TIME:2026-11-22T13:00:05.5+01:00",
+        "#EXTINF:2,",
+        "c.ts",
+    )
+    found = parse_playlist(text, BASE)
+    starts = [entry.date - NOON for entry in found.entries if entry.date]
+    assert starts == [timedelta(0), timedelta(seconds=2.002), timedelta(seconds=5.5)]
+    assert [entry.url.rpartition("/")[2] for entry in found.entries] == ["a.ts", "b.ts", "c.ts"]
+    assert (found.sequence, found.target_s, found.ended) == (7, 2.0, False)
+
+
+def test_a_discontinuity_without_a_date_ends_the_dates() -> None:
+    text = media(
+        "#EXT-X-PROGRAM-DATE-TIME:2026-11-22T12:00:00Z",
+        "#EXTINF:2,",
+        "a.ts",
+        "#EXT-X-DISCONTINUITY",
+        "#EXTINF:2,",
+        "b.ts",
+    )
+    first, second = parse_playlist(text, BASE).entries
+    assert (first.date, first.discontinuity) == (NOON, False)
+    assert (second.date, second.discontinuity) == (None, True)
+
+
+def test_all_that_a_player_would_fetch_is_known() -> None:
+    text = media(
+        '#EXT-X-MAP:URI="/init.mp4"',
+        '#EXT-X-KEY:METHOD=AES-128,URI="http://keys.example/k",IV=0x1',
+        "#EXTINF:2,",
+        "//other.example/a.m4s",
+        "#EXT-X-KEY:METHOD=NONE",
+        "#EXTINF:2,",
+        "../b.m4s",
+        "#EXT-X-BYTERANGE:10@0",
+        "#EXTINF:2,",
+        "c.m4s",
+        "#EXT-X-ENDLIST",
+    )
+    found = parse_playlist(text, BASE)
+    assert found.urls == {
+        "https://cdn.example/init.mp4",
+        "http://keys.example/k",
+        "https://other.example/a.m4s",
+        "https://cdn.example/b.m4s",
+        "https://cdn.example/live/c.m4s",
+    }
+    assert [entry.whole for entry in found.entries] == [False, True, False]
+    assert found.ended
+
+
+def test_a_master_playlist_has_variants() -> None:
+    text = (
+        "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=2\nhi.m3u8"
+    )
+    found = parse_playlist(text, BASE)
+    assert found.variants == (
+        "https://cdn.example/live/low.m3u8",
+        "https://cdn.example/live/hi.m3u8",
+    )
+    assert found.entries == ()
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "ffconcat version 1.0\nfile /etc/passwd"])
+def test_anything_else_is_no_playlist(text: str) -> None:
+    with pytest.raises(NoStream):
+        parse_playlist(text, BASE)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z"])
+def test_a_date_that_is_none(text: str) -> None:
+    assert parse_date(text) is None

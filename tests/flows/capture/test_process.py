@@ -1,0 +1,147 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.capture import process
+from flows.capture.process import end_stale, find_ffmpeg, spawn, stop
+from flows.capture.segment import CaptureFailed
+
+# Says its pid, then waits to be ended: as asked, or (stubborn) not before the second time.
+TOOL = """
+import os, signal, sys, time
+asked = 0
+def ask(*_):
+    global asked
+    asked += 1
+    print("asked", flush=True)
+    if asked >= int(sys.argv[1]):
+        sys.exit(7)
+signal.signal(signal.SIGTERM, ask)
+print(os.getpid(), flush=True)
+while True:
+    time.sleep(60)
+"""
+
+OWNER = """
+import sys
+from pathlib import Path
+from flows.capture.process import spawn
+here = Path(sys.argv[1])
+process = spawn([sys.executable, "-c", sys.argv[2], "1"], log=here / "log", pid_file=here / "pid")
+print("started", flush=True)
+process.wait()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "SECOND_TERM_S", 0.2)
+    monkeypatch.setattr(process, "GRACE_S", 0.6)
+
+
+def wait_for_words(log: Path, n: int = 1) -> list[str]:
+    """Return the tool's first words, as soon as it has said them."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        words = log.read_text().split() if log.exists() else []
+        if len(words) >= n:
+            return words
+        time.sleep(0.01)
+    raise TimeoutError(f"{log} says nothing")
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 20
+    while process._birth(pid) is not None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} is still there")
+        time.sleep(0.01)
+
+
+def start(here: Path, *, terms: int) -> tuple[subprocess.Popen[bytes], int]:
+    tool = [sys.executable, "-c", TOOL, str(terms)]
+    child = spawn(tool, log=here / "log", pid_file=here / "pid")
+    return child, int(wait_for_words(here / "log")[0])
+
+
+@pytest.mark.parametrize(
+    ("terms", "status"),
+    [(1, 7), (2, 7), (99, 128 + signal.SIGKILL)],
+    ids=["asked once", "asked twice", "killed"],
+)
+def test_a_tool_is_asked_twice_and_then_killed(tmp_path: Path, terms: int, status: int) -> None:
+    child, pid = start(tmp_path, terms=terms)
+    assert stop(child) == status
+    wait_until_gone(pid)
+    assert wait_for_words(tmp_path / "log").count("asked") == min(terms, 2)
+
+
+def test_a_tool_that_ended_by_itself_has_its_status(tmp_path: Path) -> None:
+    tool = [sys.executable, "-c", "import sys; sys.exit(3)"]
+    child = spawn(tool, log=tmp_path / "log", pid_file=tmp_path / "pid")
+    assert child.wait() == 3
+    assert stop(child) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's part is Linux's")
+def test_a_tool_dies_with_its_keeper(tmp_path: Path) -> None:
+    child, pid = start(tmp_path, terms=1)
+    child.kill()
+    child.wait()
+    wait_until_gone(pid)
+
+
+def test_a_tool_is_asked_to_end_when_its_watcher_is_killed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path), TOOL]) as owner:
+        pid = int(wait_for_words(tmp_path / "log")[0])
+        owner.kill()
+    assert wait_for_words(tmp_path / "log", 2)[1] == "asked"
+    wait_until_gone(pid)
+
+
+def test_what_a_dead_watcher_left_is_ended(tmp_path: Path) -> None:
+    # A keeper that sleeps has not noticed yet that its watcher is gone.
+    with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path), TOOL]) as owner:
+        pid = int(wait_for_words(tmp_path / "log")[0])
+        keeper = json.loads((tmp_path / "pid").read_text())["pid"]
+        os.kill(keeper, signal.SIGSTOP)
+        owner.kill()
+    assert end_stale(tmp_path / "pid")
+    wait_until_gone(pid)
+    assert not (tmp_path / "pid").exists()
+    assert not end_stale(tmp_path / "pid")
+
+
+def test_a_living_watcher_is_not_disturbed(tmp_path: Path) -> None:
+    child, _ = start(tmp_path, terms=1)
+    with pytest.raises(CaptureFailed, match="is recording"):
+        end_stale(tmp_path / "pid")
+    assert child.poll() is None
+    stop(child)
+
+
+def test_a_process_that_only_has_the_number_is_left_alone(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        record = {"pid": other.pid, "born": "1", "owner": other.pid, "owner_born": "1"}
+        (tmp_path / "pid").write_text(json.dumps(record))
+        assert not end_stale(tmp_path / "pid")
+        assert other.poll() is None
+
+
+@pytest.mark.parametrize("text", ["", "no json", "{}", "[]", '{"pid": "x"}'])
+def test_a_pid_file_that_makes_no_sense_is_passed_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pid").write_text(text)
+    assert not end_stale(tmp_path / "pid")
+
+
+def test_an_ffmpeg_that_is_not_there_is_named() -> None:
+    with pytest.raises(CaptureFailed, match="/nowhere/ffmpeg"):
+        find_ffmpeg("/nowhere/ffmpeg")
+    assert Path(find_ffmpeg()).is_file()
+    assert find_ffmpeg(find_ffmpeg()) == find_ffmpeg()

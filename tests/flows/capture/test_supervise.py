@@ -1,0 +1,407 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from flows.capture import process, supervise
+from flows.capture.address import AddressPolicy
+from flows.capture.recording import recover
+from flows.capture.segment import (
+    CaptureError,
+    CaptureFailed,
+    DiskFull,
+    Gap,
+    NotLive,
+    Segment,
+    SourceUnreachable,
+    UnsafeURL,
+)
+from flows.capture.supervise import Capture
+from flows.demo.channel import Fault, LiveOrigin
+
+PATIENCE_S = 30.0
+MILLISECOND = timedelta(milliseconds=1)
+
+MakeCapture = Callable[..., Capture]
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_BACKOFF_S", 0.05)
+    monkeypatch.setattr(process, "SECOND_TERM_S", 0.5)
+
+
+@pytest.fixture
+def make_capture(tmp_path: Path, policy: AddressPolicy, stream_of) -> MakeCapture:
+    def make(origin: LiveOrigin, *, name: str = "rec", **options: object) -> Capture:
+        values = {
+            "directory": tmp_path / name,
+            "channel": "demo",
+            "broadcast": 1,
+            "policy": policy,
+            "segment_s": 0.5,
+            "stream": stream_of(origin),
+        }
+        return Capture(origin.url, **(values | options))
+
+    return make
+
+
+def take(capture: Capture, n: int = 1) -> list[Segment | Gap]:
+    """Take events until `n` of them are segments."""
+    events: list[Segment | Gap] = []
+    while sum(isinstance(event, Segment) for event in events) < n:
+        event = capture.get(PATIENCE_S)
+        assert event is not None, f"nothing more comes: {capture.last_error}"
+        events.append(event)
+    return events
+
+
+def take_until(capture: Capture, moment: datetime) -> list[Segment | Gap]:
+    """Take events until a segment ends after `moment`."""
+    events = take(capture)
+    while events[-1].end <= moment:
+        events += take(capture)
+    return events
+
+
+def check_order(events: list[Segment | Gap]) -> None:
+    """Every moment is in one event, and the segments are counted without a hole."""
+    for before, after in pairwise(events):
+        assert before.end <= after.start
+        assert after.start - before.end < timedelta(seconds=0.1), (before, after)
+    numbers = [event.sequence for event in events if isinstance(event, Segment)]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def segments_in(events: list[Segment | Gap]) -> list[Segment]:
+    return [event for event in events if isinstance(event, Segment)]
+
+
+def dates_of(segments: list[Segment], video_packets) -> dict[str, list[datetime]]:
+    """When each frame, known by its content, was on air."""
+    dates = defaultdict(list)
+    for segment in segments:
+        for content, offset in video_packets(segment.path):
+            dates[content].append(segment.start + offset - timedelta(seconds=segment.offset_s))
+    return dates
+
+
+def test_two_captures_give_a_frame_the_date_that_the_source_gives_it(
+    origin: LiveOrigin, make_capture: MakeCapture, video_packets, pieces: Path
+) -> None:
+    # Longer than the clip, so the source's timestamps jump back to its beginning.
+    with make_capture(origin, name="a", duration_s=4.5) as one:
+        first = take(one, 2)
+        with make_capture(origin, name="b", duration_s=2.5) as other:
+            second = list(other)
+        first += list(one)
+    for events in (first, second):
+        check_order(events)
+        assert not any(s.start_is_estimated for s in segments_in(events))
+
+    truth = defaultdict(list)
+    paths = sorted(pieces.glob("*.ts"))
+    for index in range(4 * len(paths)):
+        for content, offset in video_packets(paths[index % len(paths)]):
+            truth[content].append(origin.start_of(index) + offset)
+
+    def all_near(dates: dict[str, list[datetime]], known: dict[str, list[datetime]]) -> int:
+        for content, found in dates.items():
+            for date in found:
+                assert min(abs(date - right) for right in known[content]) <= MILLISECOND
+        return sum(map(len, dates.values()))
+
+    frames = dates_of(segments_in(first), video_packets)
+    assert all_near(frames, truth) >= 4.5 * 24
+    again = dates_of(segments_in(second), video_packets)
+    common = {content: again[content] for content in again.keys() & frames.keys()}
+    assert all_near(common, truth) >= 1.5 * 24
+    starts = {s.start for s in segments_in(first)} & {s.start for s in segments_in(second)}
+    assert len(starts) >= 3
+
+
+def test_without_dates_the_time_of_arrival_is_taken_and_marked(
+    make_origin, make_capture: MakeCapture
+) -> None:
+    before = datetime.now(UTC)
+    with make_capture(make_origin(dated=False), duration_s=1.0) as capture:
+        events = list(capture)
+    check_order(events)
+    assert all(s.start_is_estimated for s in segments_in(events))
+    assert abs(events[0].start - before) < timedelta(seconds=10)
+
+
+def test_a_duration_is_kept_by_the_clock_of_the_source(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    with make_capture(origin, duration_s=2.0) as capture:
+        events = list(capture)
+        assert capture.finished
+        assert capture.get(0.0) is None
+    check_order(events)
+    assert events[-1].end - events[0].start == timedelta(seconds=2)
+    assert (capture.restarts, capture.last_error, capture.failure) == (0, None, None)
+
+
+def test_at_the_end_the_last_piece_is_finished_and_reported(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=3)
+    # Longer than this lasts: ffmpeg would not close a single segment.
+    with make_capture(origin, until=until, segment_s=60.0) as capture:
+        [segment] = list(capture)
+    assert segment.duration_s >= 0.4
+    assert segment.path.stat().st_size > 0
+
+
+def test_stopping_leaves_what_was_finished(origin: LiveOrigin, make_capture: MakeCapture) -> None:
+    with make_capture(origin) as capture:
+        events = take(capture, 2)
+        capture.stop()
+        events += list(capture)
+        assert capture.finished
+    check_order(events)
+    pieces = sorted(path.name for path in events[0].path.parent.glob("*.ts"))
+    assert [event.path.name for event in events] == pieces
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_an_ffmpeg_that_is_killed_is_started_again_and_nothing_is_lost(
+    origin: LiveOrigin, make_capture: MakeCapture, tmp_path: Path
+) -> None:
+    with make_capture(origin, stream=None) as capture:
+        events = take(capture, 2)
+        keeper = json.loads((tmp_path / "rec" / "ffmpeg.pid").read_text())["pid"]
+        [tool] = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        subprocess.run(["kill", "-9", tool], check=True)
+        events += take(capture, 3)
+        assert capture.restarts == 1
+        assert "137" in str(capture.last_error)
+    check_order(events)
+    assert all(isinstance(event, Segment) for event in events)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(on="playlist", status=500),
+        Fault(on="segment", status=503),
+        Fault(on="segment", stall=True, keep_bytes=9000),
+        Fault(on="any", reset=True),
+    ],
+    ids=["playlist 500", "segments 503", "stall", "reset"],
+)
+def test_a_source_that_fails_and_recovers_is_recorded_on(
+    origin: LiveOrigin, make_capture: MakeCapture, fault: Fault
+) -> None:
+    with make_capture(origin, stall_s=1.2) as capture:
+        events = take(capture, 2)
+        origin.inject(fault)
+        let_the_show_go_on(1.2)
+        origin.heal()
+        events += take_until(capture, datetime.now(UTC))
+    check_order(events)
+
+
+def let_the_show_go_on(seconds: float) -> None:
+    """Let the live show, which knows no other time than the real one, go on unseen."""
+    time.sleep(seconds)
+
+
+def test_what_the_source_no_longer_lists_is_a_gap_that_says_why(
+    make_origin, make_capture: MakeCapture
+) -> None:
+    origin = make_origin(window=2)
+    with make_capture(origin, stall_s=1.0) as capture:
+        events = take(capture, 2)
+        origin.inject(Fault(status=503))
+        let_the_show_go_on(2.0)
+        origin.heal()
+        events += take_until(capture, datetime.now(UTC))
+    check_order(events)
+    [gap] = [event for event in events if isinstance(event, Gap)]
+    assert "503" in gap.why
+    assert gap.end - gap.start >= timedelta(seconds=1)
+
+
+def test_a_source_that_freezes_is_left_and_found_again(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    with make_capture(origin, stall_s=1.0) as capture:
+        events = take(capture, 2)
+        origin.freeze()
+        let_the_show_go_on(1.6)
+        origin.resume()
+        events += take_until(capture, datetime.now(UTC))
+        assert capture.restarts >= 1
+    check_order(events)
+
+
+def test_a_show_that_ends_and_stays_ended_ends_the_capture(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    with make_capture(origin, ended_after_s=0.5) as capture:
+        events = take(capture, 2)
+        origin.end()
+        events += list(capture)
+    check_order(events)
+    assert capture.failure is None
+    assert isinstance(capture.last_error, NotLive)
+
+
+def test_a_show_that_only_seemed_to_end_is_recorded_on(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    with make_capture(origin, ended_after_s=PATIENCE_S) as capture:
+        events = take(capture, 2)
+        origin.end()
+        let_the_show_go_on(0.8)
+        origin.resume()
+        events += take_until(capture, datetime.now(UTC))
+    check_order(events)
+
+
+def test_an_outage_at_the_end_is_a_gap(origin: LiveOrigin, make_capture: MakeCapture) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=3.5)
+    with make_capture(origin, until=until) as capture:
+        events = take(capture, 2)
+        origin.stop()
+        events += list(capture)
+    check_order(events)
+    assert isinstance(events[-1], Gap)
+    assert events[-1].end - events[-1].start > timedelta(seconds=0.5)
+
+
+WATCHER = """
+import sys
+from pathlib import Path
+from flows.capture.address import LOOPBACK, AddressPolicy
+from flows.capture.supervise import Capture
+
+policy = AddressPolicy(allow_networks=LOOPBACK)
+with Capture(
+    sys.argv[1],
+    directory=Path(sys.argv[2]),
+    channel="demo",
+    broadcast=1,
+    policy=policy,
+    segment_s=0.5,
+) as capture:
+    for event in capture:
+        print(event.sequence, flush=True)
+"""
+
+
+@pytest.fixture
+def killed_watcher(origin: LiveOrigin, tmp_path: Path) -> Iterator[Path]:
+    """The directory of a watcher that SIGKILL ended in the middle of a segment."""
+    directory = tmp_path / "rec"
+    command = [sys.executable, "-c", WATCHER, origin.url, str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as watcher:
+        assert watcher.stdout is not None
+        for _ in range(3):
+            assert watcher.stdout.readline()
+        watcher.send_signal(signal.SIGKILL)
+    yield directory
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        assert not is_ffmpeg_for(directory, path)
+
+
+def is_ffmpeg_for(directory: Path, cmdline: Path) -> bool:
+    try:
+        return str(directory).encode() in cmdline.read_bytes()
+    except OSError:
+        return False
+
+
+def wait_until_no_ffmpeg(directory: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while any(is_ffmpeg_for(directory, path) for path in Path("/proc").glob("[0-9]*/cmdline")):
+        assert time.monotonic() < deadline, "an ffmpeg was left behind"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_killed_watcher_leaves_no_ffmpeg(killed_watcher: Path) -> None:
+    wait_until_no_ffmpeg(killed_watcher)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 4.0], ids=["at once", "later"])
+def test_after_a_killed_watcher_the_next_goes_on(
+    origin: LiveOrigin, make_capture: MakeCapture, killed_watcher: Path, pause_s: float
+) -> None:
+    let_the_show_go_on(pause_s)
+    events = list(recover(killed_watcher))
+    assert len(segments_in(events)) >= 3
+    with make_capture(origin) as capture:
+        events += take(capture, 3)
+    check_order(events)
+    starts = [segment.start for segment in segments_in(events)]
+    assert all(a < b for a, b in pairwise(starts))
+    gaps = [event for event in events if isinstance(event, Gap)]
+    if pause_s:
+        assert [gap.why for gap in gaps] == ["nothing was recording"]
+    assert list(recover(killed_watcher))[: len(events)] == events
+
+
+def test_a_directory_is_recorded_to_by_one(origin: LiveOrigin, make_capture: MakeCapture) -> None:
+    with make_capture(origin) as capture:
+        take(capture)
+        with pytest.raises(CaptureFailed, match="is recording"), make_capture(origin):
+            pass
+
+
+def test_without_room_on_the_disk_nothing_is_started(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    with make_capture(origin, min_free_bytes=1 << 60) as capture, pytest.raises(DiskFull):
+        list(capture)
+    assert not list(origin.requests)
+
+
+def fails_with(capture: Capture) -> CaptureError:
+    with capture, pytest.raises(CaptureError) as caught:
+        list(capture)
+    assert capture.failure is caught.value
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_a_source_that_is_away_from_the_beginning_is_an_error(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    origin.stop()
+    assert isinstance(fails_with(make_capture(origin, stream=None)), SourceUnreachable)
+
+
+def test_a_show_that_has_ended_already_is_an_error(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    origin.end()
+    assert isinstance(fails_with(make_capture(origin)), NotLive)
+
+
+def test_a_source_that_sends_no_media_is_given_up(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    origin.inject(Fault(on="segment", body=b"<html>sorry</html>"))
+    failure = fails_with(make_capture(origin, stall_s=0.8))
+    assert isinstance(failure, CaptureFailed)
+    assert "nothing could be recorded" in str(failure)
+
+
+def test_a_playlist_that_leads_inwards_is_refused(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nhttp://10.0.0.1/secret.ts\n"
+    origin.inject(Fault(on="playlist", body=playlist))
+    assert isinstance(fails_with(make_capture(origin)), UnsafeURL)
