@@ -1,0 +1,43 @@
+# Everything from a clean clone with Python 3.11 or newer, git and make. See README.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+
+.PHONY: demo up test check format bench train clean
+
+demo: $(RUN) ## The main job, end to end, on a built-in channel or on VIDEO=clip.mp4
+	$(BIN)/showmood demo $(if $(VIDEO),--video "$(VIDEO)")
+
+up: $(RUN) ## The embedded stack, until Ctrl-C
+	$(BIN)/showmood up
+
+test: $(DEV) ## The tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: $(DEV) ## What CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m db.throwaway sh -c "$(BIN)/alembic upgrade head && $(BIN)/alembic check"
+	$(MAKE) test
+
+format: $(DEV) ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Showmood needs Python 3.11 or newer, and $(PYTHON) is %d.%d: name another, as in make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@ $(RUN)
+
+clean: ## Forget the environment, not the data
+	rm -rf $(VENV) build *.egg-info

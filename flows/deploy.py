@@ -1,0 +1,147 @@
+"""What the stack asks of its Prefect server, over the API that the UI uses: deployments and runs.
+
+Over HTTP and not with Prefect's client: importing that takes seconds, and it binds to whatever
+server was configured when it was imported.
+"""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from flows.errors import StackError, UsageError
+
+POOL: Final = "shows"
+PREFECT_YAML: Final = "prefect.yaml"
+FINAL: Final = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+"""The types of state that a run does not leave."""
+
+
+def prefect_file() -> Path:
+    """Return the prefect.yaml of the current folder, else the one beside this package.
+
+    Raises UsageError when there is neither.
+    """
+    for folder in (Path.cwd(), Path(__file__).resolve().parent.parent):
+        if (folder / PREFECT_YAML).is_file():
+            return folder / PREFECT_YAML
+    raise UsageError(f"no {PREFECT_YAML} here: run this in the folder that has yours")
+
+
+def deploy(file: Path, env: Mapping[str, str]) -> None:
+    """Apply a prefect.yaml to the server that `env` names, without a question.
+
+    Raises StackError with Prefect's own last words.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=file.parent,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        words = [line.strip(" │") for line in (done.stdout + done.stderr).splitlines()]
+        said = [line for line in words if line and not line.startswith(("╭", "╰"))]
+        raise StackError(f"{file} could not be deployed: {said[-1] if said else 'no output'}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A flow run as the server knows it."""
+
+    id: str
+    name: str
+    state: str
+    state_name: str
+    message: str
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        """Read the API's answer."""
+        state = answer["state"] or {"type": "", "name": "", "message": ""}
+        return cls(
+            id=answer["id"],
+            name=answer["name"],
+            state=state["type"],
+            state_name=state["name"],
+            message=state["message"] or "",
+        )
+
+
+class Server:
+    """A Prefect server's API; use it as a context manager.
+
+    Its methods raise httpx.HTTPError when the server does not answer or says no.
+    """
+
+    def __init__(self, api_url: str) -> None:
+        """Connect to nothing yet."""
+        self._http = httpx.Client(base_url=api_url, timeout=30, trust_env=False)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def is_up(self) -> bool:
+        """Tell whether it answers."""
+        try:
+            return self._http.get("/health").is_success
+        except httpx.TransportError:
+            return False
+
+    def has_pool(self) -> bool:
+        """Tell whether the work pool is there; the first worker makes it."""
+        return self._http.get(f"/work_pools/{POOL}").is_success
+
+    def start_run(self, deployment: str, parameters: Mapping[str, Any]) -> Run:
+        """Create a run of `flow/deployment` as the UI's Custom run does; a worker picks it up."""
+        found = self._http.get(f"/deployments/name/{deployment}").raise_for_status().json()
+        answer = self._http.post(
+            f"/deployments/{found['id']}/create_flow_run", json={"parameters": dict(parameters)}
+        )
+        return Run.of(answer.raise_for_status().json())
+
+    def read_run(self, run_id: str) -> Run:
+        """Return a run as it is now."""
+        return Run.of(self._http.get(f"/flow_runs/{run_id}").raise_for_status().json())
+
+    def cancel_runs(self, stopping: threading.Event, *, timeout_s: float) -> None:
+        """Cancel what runs or is about to, and wait until it has ended, at most `timeout_s`.
+
+        A worker that is stopped cuts its flows off; cancelled, they store what they have.
+        """
+        end = time.monotonic() + timeout_s
+        for run in self._active():
+            state = "CANCELLING" if run.state == "RUNNING" else "CANCELLED"
+            answer = self._http.post(
+                f"/flow_runs/{run.id}/set_state", json={"state": {"type": state}}
+            )
+            answer.raise_for_status()
+        while self._active() and time.monotonic() < end:
+            stopping.wait(0.25)
+
+    def _active(self) -> list[Run]:
+        types = {"any_": ["RUNNING", "PENDING", "CANCELLING"]}
+        answer = self._http.post(
+            "/flow_runs/filter", json={"flow_runs": {"state": {"type": types}}}
+        )
+        return [Run.of(run) for run in answer.raise_for_status().json()]

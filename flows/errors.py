@@ -1,0 +1,27 @@
+"""What an entry point raises; the other rooms have roots of their own.
+
+Exception
+ +-- ShowmoodError
+ |    +-- UsageError         the caller's input does not fit: exit code 2
+ |    +-- StackError         a part of the embedded stack did not start or stopped
+ |    +-- ShowFailed         a watch ended without a single segment analysed
+ +-- emotion.types.EmotionError
+ +-- db.session.DatabaseError
+ +-- flows.capture.segment.CaptureError
+"""
+
+
+class ShowmoodError(Exception):
+    """Root of what the flows raise; each message is one line that says what to do."""
+
+
+class UsageError(ShowmoodError):
+    """The caller's input does not fit."""
+
+
+class StackError(ShowmoodError):
+    """A part of the embedded stack did not start, or stopped by itself."""
+
+
+class ShowFailed(ShowmoodError):
+    """A watch ended and nothing could be analysed."""

@@ -1,0 +1,155 @@
+"""The timeline as a picture: how the mood went, whose face was there, and where the holes are."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import matplotlib.dates as mdates
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sqlalchemy import Connection
+
+from db import queries
+from db.answers import Timeline, Tracks
+from emotion.types import EMOTIONS
+
+COLOURS: Final = {
+    "neutral": "#C8C8C8",
+    "happiness": "#F0E442",
+    "surprise": "#E69F00",
+    "sadness": "#0072B2",
+    "anger": "#D55E00",
+    "disgust": "#009E73",
+    "fear": "#56B4E9",
+    "contempt": "#CC79A7",
+}
+"""The colour-blind safe palette of Okabe and Ito (2008), and grey for neutral."""
+
+BUCKETS: Final = 150
+"""A picture shows about so many steps of time at most."""
+
+MAX_LANES: Final = 30
+"""More tracks than this are not drawn one by one: the longest are."""
+
+Span = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """What is drawn of one channel."""
+
+    title: str
+    timeline: Timeline
+    bucket_s: float
+    tracks: Tracks
+    gaps: tuple[Span, ...]
+
+
+def read_picture(
+    connection: Connection, channel: str, since: datetime, until: datetime
+) -> Picture | None:
+    """Read what to draw between two aware times; None when no face was seen between them."""
+    found = queries.summary(connection, channel, since, until)
+    if found.first_ts is None or found.last_ts is None:
+        return None
+    length_s = (found.last_ts - found.first_ts).total_seconds()
+    bucket_s = max(1.0, float(np.ceil(length_s / BUCKETS)))
+    end = found.last_ts + timedelta(microseconds=1)
+    day = f"{found.first_ts:%Y-%m-%d}"
+    return Picture(
+        title=f"{channel}, {day}, {found.n_tracks} tracks, {found.n_observations} faces (UTC)",
+        timeline=queries.timeline(connection, channel, found.first_ts, end, bucket_s),
+        bucket_s=bucket_s,
+        tracks=queries.tracks(connection, channel, found.first_ts, end),
+        gaps=tuple(
+            (start, end) for start, end, _ in queries.gaps(connection, channel, found.first_ts, end)
+        ),
+    )
+
+
+def draw(picture: Picture) -> Figure:
+    """Return the figure, 1200 x 600 pixels at 100 dpi: shares above, tracks as lanes below."""
+    figure = Figure(figsize=(12, 6), dpi=100, layout="constrained")
+    mood, lanes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    _draw_mood(mood, picture)
+    _draw_lanes(lanes, picture)
+    for start, end in picture.gaps:
+        for axes in (mood, lanes):
+            axes.axvspan(
+                mdates.date2num(start),
+                mdates.date2num(end),
+                facecolor="none",
+                edgecolor="#555555",
+                hatch="///",
+                linewidth=0,
+            )
+    mood.set_title(picture.title, loc="left", fontsize=12)
+    handles, labels = mood.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(EMOTIONS), fontsize=9, frameon=False
+    )
+    return figure
+
+
+def _draw_mood(axes: Axes, picture: Picture) -> None:
+    timeline = picture.timeline
+    step = np.timedelta64(int(picture.bucket_s * 1e6), "us")
+    shares = np.nan_to_num(timeline.emotions)
+    starts = timeline.start
+    # A hole in the faces is a hole in the picture: begin a new area after each.
+    breaks = np.flatnonzero(np.diff(starts) > step) + 1
+    for part in np.split(np.arange(len(starts)), breaks):
+        if not len(part):
+            continue
+        # Each bucket's mean holds from its start to its end.
+        edges = np.append(starts[part], starts[part][-1] + step)
+        values = np.vstack([shares[part], shares[part][-1:]])
+        areas = axes.stackplot(
+            mdates.date2num(edges),
+            *values.T,
+            colors=[COLOURS[name] for name in EMOTIONS],
+            step="post",
+            edgecolor="white",
+            linewidth=0.3,
+        )
+        for area, name in zip(areas, EMOTIONS, strict=True):
+            area.set_label(name if part[0] == 0 else f"_{name}")
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("share of emotions")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_lanes(axes: Axes, picture: Picture) -> None:
+    tracks = picture.tracks
+    length = (tracks.last_ts - tracks.first_ts).astype(np.int64)
+    shown = np.sort(np.argsort(-length, kind="stable")[:MAX_LANES])
+    starts = mdates.date2num(tracks.first_ts[shown])
+    ends = mdates.date2num(tracks.last_ts[shown])
+    lanes = np.arange(len(shown))
+    axes.barh(
+        lanes,
+        np.maximum(ends - starts, 0.2 / 86400),
+        left=starts,
+        height=0.7,
+        color=[COLOURS.get(str(name), "#C8C8C8") for name in tracks.emotion[shown]],
+        edgecolor="#444444",
+        linewidth=0.5,
+    )
+    for lane, start, row in zip(lanes, starts, shown, strict=True):
+        if len(shown) <= 15:
+            axes.text(
+                start,
+                float(lane),
+                f" {tracks.track[row]} {tracks.emotion[row]}",
+                va="center",
+                fontsize=8,
+            )
+    axes.set_yticks([])
+    axes.invert_yaxis()
+    dropped = len(tracks.track) - len(shown)
+    axes.set_ylabel("tracks" + (f" ({dropped} shorter not shown)" if dropped else ""))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    locator = mdates.AutoDateLocator(tz=UTC)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, tz=UTC))

@@ -1,0 +1,122 @@
+"""Recorded files to observations: for the first time, or again."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from emotion.pipeline import Analyser, Linker
+from sqlalchemy import Engine
+
+from db import writes
+from emotion.types import Observations
+from emotion.video import probe, read_windows
+from flows.analyse import Counts
+from flows.capture.segment import Segment
+from flows.errors import UsageError
+from flows.store import Store
+
+WINDOW_S: Final = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A window of a file, analysed and linked."""
+
+    segment: Segment
+    n_frames: int
+    observations: Observations
+    tracker_state: dict[str, object]
+
+
+def start_of(path: Path) -> datetime:
+    """Return when a file was made: its container's creation time, else its modification time."""
+    return probe(path).creation_time or datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def slug_of_file(path: Path) -> str:
+    """Return a channel name made of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:63].rstrip("-") or "recording"
+
+
+def observe(
+    path: Path, *, start: datetime, channel: str, broadcast: int, analyser: Analyser, fps: float
+) -> Iterator[Piece]:
+    """Analyse a file window by window, from its beginning, in bounded memory.
+
+    Raises UsageError when there is no such file, emotion.types.EmotionError when it is no video.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    info = probe(path)
+    linker = Linker(None)
+    windows = read_windows(
+        path, fps=fps, window_s=WINDOW_S, longest_side_px=analyser.longest_side_px
+    )
+    for sequence, (offset_s, duration_s, frames) in enumerate(windows):
+        segment = Segment(
+            channel=channel,
+            broadcast=broadcast,
+            sequence=sequence,
+            start=start + timedelta(seconds=offset_s),
+            start_is_estimated=False,
+            duration_s=duration_s,
+            path=path,
+            width_px=info.width_px,
+            height_px=info.height_px,
+            offset_s=offset_s,
+        )
+        observations = linker.update(analyser.analyse(frames), segment.start)
+        yield Piece(
+            segment=segment,
+            n_frames=len(frames),
+            observations=observations,
+            tracker_state=linker.state,
+        )
+
+
+def store_file(
+    engine: Engine,
+    path: Path,
+    *,
+    start: datetime,
+    channel: str,
+    analyser: Analyser,
+    fps: float,
+) -> Counts:
+    """Analyse a file into the database, as one broadcast; again gives the same rows.
+
+    Raises what `observe` does; what was stored until then stays.
+    """
+    with engine.begin() as connection:
+        channel_id = writes.ensure_channel(connection, channel, path.absolute().as_uri())
+        broadcast_id = writes.open_broadcast(
+            connection,
+            channel_id=channel_id,
+            started_at=start,
+            title=path.name,
+            status="interrupted",
+        )
+    store = Store(
+        engine=engine, channel_id=channel_id, broadcast_id=broadcast_id, model=analyser.model
+    )
+    counts = Counts()
+    pieces = observe(
+        path, start=start, channel=channel, broadcast=broadcast_id, analyser=analyser, fps=fps
+    )
+    end = start
+    for piece in pieces:
+        store.analysed(
+            piece.segment,
+            piece.observations,
+            frames=piece.n_frames,
+            fps=fps,
+            tracker_state=piece.tracker_state,
+        )
+        counts.add(segments=1, frames=piece.n_frames, observations=len(piece.observations))
+        end = piece.segment.end
+    with engine.begin() as connection:
+        writes.close_broadcast(connection, broadcast_id, ended_at=end, status="completed")
+    return counts

@@ -1,0 +1,129 @@
+"""What the command line does in its own process: watch, analyse, report."""
+
+import json
+import logging
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from db import queries
+from db.session import make_engine
+from emotion.types import EMOTIONS
+from flows import replay
+from flows.analyse import networks
+from flows.errors import UsageError
+from flows.report import print_report, save_timeline
+from flows.settings import Settings
+from flows.shows import (
+    DEFAULT_DETECTOR,
+    DEFAULT_EMOTION_MODEL,
+    make_show,
+    parse_duration,
+    parse_time,
+)
+from flows.stack import database
+
+
+def watch_here(settings: Settings, **parameters: object) -> None:
+    """Watch a live stream in this process, without Prefect."""
+    from flows.watch import Watch
+
+    show = make_show(**{name: value for name, value in parameters.items() if value is not None})
+    logger = logging.getLogger("showmood")
+    with ExitStack() as stack:
+        url = database(settings, stack)
+        counts = Watch(show=show, settings=settings, database_url=url, log=logger).run()
+    logger.info("done: %s", counts.said())
+
+
+def analyse_here(
+    settings: Settings,
+    file: Path,
+    *,
+    start: str | None,
+    name: str | None,
+    json_lines: bool,
+    fps: float,
+    detector: str | None,
+    emotion_model: str | None,
+) -> None:
+    """Analyse a recorded file into the database, or as JSON lines to stdout."""
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file")
+    began = parse_time(start) if start else replay.start_of(file)
+    analyser = networks(
+        detector or DEFAULT_DETECTOR,
+        emotion_model or DEFAULT_EMOTION_MODEL,
+        settings.device,
+        settings.cache_dir,
+        settings.detection_size_px,
+    )
+    channel = name or replay.slug_of_file(file)
+    if json_lines:
+        pieces = replay.observe(
+            file, start=began, channel=channel, broadcast=0, analyser=analyser, fps=fps
+        )
+        for piece in pieces:
+            for line in json_of(piece, began):
+                sys.stdout.write(line + "\n")
+        return
+    with ExitStack() as stack:
+        engine = make_engine(database(settings, stack))
+        stack.callback(engine.dispose)
+        stored = replay.store_file(
+            engine, file, start=began, channel=channel, analyser=analyser, fps=fps
+        )
+    logging.getLogger("showmood").info("%s: %s", channel, stored)
+
+
+def json_of(piece: replay.Piece, began: datetime) -> list[str]:
+    """Return one JSON object a face, sorted by time, then track."""
+    rows = piece.observations
+    start = np.datetime64(began.astimezone(UTC).replace(tzinfo=None), "us")
+    lines = []
+    for i in range(len(rows)):
+        emotions, smoothed = (_by_name(probs[i]) for probs in (rows.probs, rows.smoothed))
+        lines.append(
+            json.dumps(
+                {
+                    "offset_s": round(float((rows.ts[i] - start) / np.timedelta64(1, "s")), 6),
+                    "ts": f"{rows.ts[i]}+00:00",
+                    "track": int(rows.track[i]),
+                    "box": [round(float(v), 2) for v in rows.boxes[i]],
+                    "score": round(float(rows.scores[i]), 4),
+                    "emotions": emotions,
+                    "smoothed": smoothed,
+                    "emotion": EMOTIONS[int(np.nanargmax(rows.smoothed[i]))],
+                }
+            )
+        )
+    return lines
+
+
+def _by_name(probs: np.ndarray) -> dict[str, float | None]:
+    return {
+        name: None if np.isnan(p) else round(float(p), 5)
+        for name, p in zip(EMOTIONS, probs, strict=True)
+    }
+
+
+def report_here(
+    settings: Settings, channel: str, *, since: str, png: Path | None, console: Console
+) -> None:
+    """Print a channel's report, and draw its timeline if asked."""
+    until = datetime.now(UTC)
+    begin = until - parse_duration(since)
+    with ExitStack() as stack:
+        engine = make_engine(database(settings, stack))
+        stack.callback(engine.dispose)
+        with engine.connect() as connection:
+            queries.channel_id(connection, channel)
+            print_report(connection, channel, begin, until, console)
+            if png is not None:
+                drawn = save_timeline(connection, channel, begin, until, png)
+                said = f"timeline: {png}" if drawn else "no face was seen: no timeline to draw"
+                console.print(said, soft_wrap=True)

@@ -1,0 +1,92 @@
+"""Settings, read once at an entry point: environment variables that begin with SHOWMOOD_."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from flows.errors import UsageError
+
+
+class Settings(BaseSettings):
+    """What an operator may set; every field is SHOWMOOD_<NAME> in the environment or in `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHOWMOOD_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    home: Path = Field(
+        Path(".showmood"), description="Folder for the embedded stack's data, recordings and logs."
+    )
+    database_url: str | None = Field(
+        None, description="Any PostgreSQL; unset: an embedded one in the home folder."
+    )
+    cache_dir: Path | None = Field(
+        None, description="Where network weights are kept; unset: the user's cache folder."
+    )
+    ffmpeg: Path | None = Field(
+        None, description="The ffmpeg to record with; unset: the one in the imageio-ffmpeg wheel."
+    )
+    allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Non-public networks or host:port pairs that streams may come from, "
+        "comma-separated, such as 10.1.0.0/16,127.0.0.1:8099.",
+    )
+    device: str = Field("auto", description="Where the networks run: auto, cpu, cuda, cuda:1.")
+    detection_size_px: int = Field(
+        640, ge=160, le=3840, description="Longest side of the picture that faces are sought in."
+    )
+    segment_s: float = Field(
+        2.0, ge=0.5, le=30, description="Length of a recorded segment, in seconds."
+    )
+    stall_s: float = Field(
+        15.0, ge=1, description="Restart a capture that has brought no segment for so long."
+    )
+    ui_port: int = Field(4200, ge=1, le=65535, description="Port of the embedded Prefect server.")
+    demo_port: int = Field(8099, ge=1, le=65535, description="Port of the built-in demo channel.")
+    min_free_disk_mb: int = Field(
+        500, ge=0, description="Recording does not start, and pauses, below this much free disk."
+    )
+
+    @field_validator("allow_networks", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def recordings_dir(self) -> Path:
+        """Return the folder of the recordings."""
+        return self.home / "recordings"
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises UsageError, one line that names the variable, when a value does not fit.
+    """
+    try:
+        settings = Settings()  # type: ignore[call-arg]  # mypy does not see Field's positional defaults
+    except ValidationError as e:
+        raise UsageError(
+            "; ".join(
+                f"SHOWMOOD_{'_'.join(map(str, error['loc'])).upper()}: {error['msg']}"
+                f" (it is {error['input']!r})"
+                for error in e.errors()
+            )
+        ) from e
+    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+
+
+def running_database(settings: Settings) -> str:
+    """Return the URL of the database that is set, for processes that start none of their own.
+
+    Raises UsageError when none is: the embedded one is the stack's to start.
+    """
+    if settings.database_url is None:
+        raise UsageError(
+            "no database: run the worker under `showmood up`, or set SHOWMOOD_DATABASE_URL for it"
+        )
+    return settings.database_url

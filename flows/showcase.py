@@ -1,0 +1,162 @@
+"""`showmood demo` and `showmood up`: the embedded stack at work, in a terminal."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+from sqlalchemy import Engine
+
+from db import queries
+from db.errors import UnknownChannel
+from db.session import make_engine
+from emotion import weights
+from flows.demo.channel import LiveOrigin
+from flows.demo.programme import make_programme
+from flows.deploy import FINAL
+from flows.errors import ShowFailed, UsageError
+from flows.report import print_report, save_timeline
+from flows.settings import Settings
+from flows.shows import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, parse_duration
+from flows.stack import Stack, free_port
+
+DEMO: Final = "demo"
+REFRESH_S: Final = 0.5
+
+
+@contextmanager
+def demo_channel(settings: Settings, *, video: Path | None, any_port: bool) -> Iterator[LiveOrigin]:
+    """Serve the built-in programme, or a clip, as a live channel on loopback.
+
+    Raises UsageError when there is no such clip, flows.demo.errors.DemoError when it is no video.
+    """
+    if video is not None and not video.is_file():
+        raise UsageError(f"{video}: no such file")
+    if video is None:
+        video = settings.home / "demo" / "programme.mp4"
+        if not video.exists():
+            video.parent.mkdir(parents=True, exist_ok=True)
+            make_programme(video)
+    port = free_port(
+        settings.demo_port,
+        name="the demo channel",
+        variable=None if any_port else "SHOWMOOD_DEMO_PORT",
+    )
+    with LiveOrigin(
+        video, segment_s=settings.segment_s, port=port, ffmpeg_path=settings.ffmpeg
+    ) as origin:
+        yield origin
+
+
+def fetch_weights(settings: Settings) -> None:
+    """Fetch and verify the default networks, unless they are in the cache."""
+    for name in (DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL):
+        weights.pull(name, settings.cache_dir)
+
+
+def run_demo(settings: Settings, *, video: Path | None, duration: str, console: Console) -> None:
+    """Run the main job once, as a user would from the UI, and report.
+
+    Raises ShowFailed with the run's own line when it did not complete.
+    """
+    parse_duration(duration)
+    began = datetime.now(UTC)
+    say = _Steps(console)
+    fetch_weights(settings)
+    say("networks are here and verified")
+    with demo_channel(settings, video=video, any_port=True) as origin:
+        say(f"demo channel is on air: {origin.url}")
+        allow = (origin.base_url.removeprefix("http://"),)
+        with Stack(settings, say=say, any_port=True, allow=allow) as stack:
+            parameters = {"url": origin.url, "duration": duration}
+            run = stack.server.start_run(f"watch-show/{DEMO}", parameters)
+            say(f"run {run.name} is with the worker: {stack.ui_url}/runs/flow-run/{run.id}")
+            engine = make_engine(stack.database_url)
+            try:
+                _follow(engine, stack, run.id, began, console)
+                ended = stack.server.read_run(run.id)
+                if ended.state != "COMPLETED":
+                    logs = settings.home / "logs"
+                    raise ShowFailed(
+                        f"the run ended as {ended.state_name}: {ended.message} (logs: {logs})"
+                    )
+                console.print()
+                with engine.connect() as connection:
+                    until = datetime.now(UTC)
+                    print_report(connection, DEMO, began, until, console)
+                    png = settings.home / "demo" / "timeline.png"
+                    png.parent.mkdir(parents=True, exist_ok=True)
+                    save_timeline(connection, DEMO, began, until, png)
+            finally:
+                engine.dispose()
+    console.print(f"\ntimeline: {png}", soft_wrap=True)
+    console.print("the rows stay. Look again, and on:")
+    console.print("  .venv/bin/showmood up        the Prefect UI, to start and schedule shows")
+    console.print("  .venv/bin/showmood db psql   SQL: SELECT * FROM emotion_history LIMIT 20;")
+
+
+def run_up(settings: Settings, *, console: Console) -> None:
+    """Keep the stack running until SIGINT or SIGTERM, then stop it."""
+    say = _Steps(console)
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    fetch_weights(settings)
+    with demo_channel(settings, video=None, any_port=False) as origin:
+        allow = (origin.base_url.removeprefix("http://"),)
+        with Stack(settings, say=say, allow=allow) as stack:
+            console.print(f"Prefect UI: {stack.ui_url}   (Ctrl-C stops everything)")
+            console.print("SQL: showmood db psql", soft_wrap=True)
+            while not stopping.wait(REFRESH_S):
+                for child in stack.children:
+                    child.check()
+            say("stopping: what runs is cancelled and stored")
+    say("stopped")
+
+
+class _Steps:
+    """Says what was done, and how long it took since the last step."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = datetime.now(UTC)
+
+    def __call__(self, step: str) -> None:
+        now = datetime.now(UTC)
+        took_s = (now - self._last).total_seconds()
+        self._console.print(f"[dim]{took_s:6.1f} s[/dim]  {step}", soft_wrap=True)
+        self._last = now
+
+
+def _follow(engine: Engine, stack: Stack, run_id: str, began: datetime, console: Console) -> None:
+    """Show progress, from the database, until the run has ended."""
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+        while True:
+            run = stack.server.read_run(run_id)
+            live.update(_progress(engine, run.state_name, began))
+            if run.state in FINAL:
+                return
+            for child in stack.children:
+                child.check()
+            stack.stopping.wait(REFRESH_S)
+
+
+def _progress(engine: Engine, state: str, began: datetime) -> Text:
+    with engine.connect() as connection:
+        try:
+            now = queries.newest(connection, DEMO)
+        except UnknownChannel:
+            now = None
+    if now is None or now.started_at < began or now.recorded_until is None:
+        return Text(f"{state.lower()} ...")
+    behind_s = (datetime.now(UTC) - now.recorded_until).total_seconds()
+    return Text(
+        f"{state.lower()}: {now.segments.get('analysed', 0)} segments, {now.n_observations} faces, "
+        f"newest emotion {now.emotion or 'none'}, {behind_s:.1f} s behind the air"
+    )

@@ -1,0 +1,107 @@
+"""Show: the parameters of a watch, as prefect.yaml, the UI's form or the terminal give them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flows.errors import UsageError
+
+_UNITS_S: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+DURATION_PATTERN: Final = r"^(\s*\d+(\.\d+)?\s*[dhms])+\s*$"
+SLUG_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
+LONGEST: Final = timedelta(days=7)
+
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30s", "45m", "1h30m"])]
+Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-news"])]
+AnalysedFps = Annotated[float, Field(gt=0, le=60)]
+DetectorName = Literal["retinaface-mobilenet0.25"]
+EmotionModelName = Literal["mini-xception"]
+DEFAULT_DETECTOR: Final[DetectorName] = "retinaface-mobilenet0.25"
+DEFAULT_EMOTION_MODEL: Final[EmotionModelName] = "mini-xception"
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the length of time that "30s", "45m", "1h30m" or "2d" says.
+
+    Raises UsageError for anything else, for zero, and for more than 7 days.
+    """
+    if not re.match(DURATION_PATTERN, text):
+        raise UsageError(f"{text!r} is no duration: write it as 30s, 45m, 1h30m or 2d")
+    seconds = sum(
+        float(number) * _UNITS_S[unit]
+        for number, unit in re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])", text)
+    )
+    if not 0 < seconds <= LONGEST.total_seconds():
+        raise UsageError(f"a duration of {text!r} is out of range: more than 0 s, at most 7d")
+    return timedelta(seconds=seconds)
+
+
+def parse_time(text: str) -> datetime:
+    """Return the time, aware UTC, that an ISO 8601 text says; without a zone it is local time.
+
+    Raises UsageError for anything else.
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError as e:
+        raise UsageError(f"{text!r} is no time: write it as 2026-11-22T20:00:00+01:00") from e
+
+
+def slug_of(url: str) -> str:
+    """Return a channel name made of a URL: youtube-nasa-live of youtube.com/@nasa/live."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "channel").removeprefix("www.")
+    host = host.rsplit(".", 1)[0] if not re.fullmatch(r"[\d.]+|.*:.*", host) else host
+    stem = re.sub(r"\.(m3u8|mpd|html?)$", "", parts.path)
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{host}-{stem}".lower()).strip("-")[:63].rstrip("-")
+    return slug or "channel"
+
+
+class Show(BaseModel):
+    """What to watch, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(min_length=8, max_length=2048)
+    name: Slug | None = None
+    duration: Duration = "1h"
+    analysed_fps: AnalysedFps = 5.0
+    detector: DetectorName = DEFAULT_DETECTOR
+    emotion_model: EmotionModelName = DEFAULT_EMOTION_MODEL
+
+    @property
+    def slug(self) -> str:
+        """Return the channel's name in the database."""
+        return self.name or slug_of(self.url)
+
+    @property
+    def length(self) -> timedelta:
+        """Return how long to watch, from the first segment on."""
+        return parse_duration(self.duration)
+
+
+def make_show(**parameters: object) -> Show:
+    """Check the parameters of a watch; raises UsageError, one line that names the field."""
+    try:
+        show = Show.model_validate(parameters)
+    except ValidationError as e:
+        raise UsageError(
+            "; ".join(
+                f"{'.'.join(map(str, error['loc']))}: {_say(error['type'], error['msg'])}"
+                f" (it is {error['input']!r})"
+                for error in e.errors()
+            )
+        ) from e
+    parse_duration(show.duration)
+    return show
+
+
+def _say(kind: str, message: str) -> str:
+    if kind == "string_pattern_mismatch" and SLUG_PATTERN in message:
+        return "use lower-case letters, digits and hyphens, at most 63"
+    if kind == "string_pattern_mismatch":
+        return "write it as 30s, 45m, 1h30m or 2d"
+    return message

@@ -1,0 +1,226 @@
+"""One machine's embedded stack: Postgres, a Prefect server with its UI, a worker, the demo channel.
+
+Everything lives in one folder (`.showmood` by default) and dies with the process that started it.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+
+from db.embedded import EmbeddedPostgres
+from db.session import upgrade
+from flows.capture.process import kept
+from flows.deploy import POOL, Server, deploy, prefect_file
+from flows.errors import StackError, UsageError
+from flows.settings import Settings
+
+START_TIMEOUT_S: Final = 120.0
+STOP_TIMEOUT_S: Final = 15.0
+
+
+def database(settings: Settings, stack: ExitStack) -> str:
+    """Return the URL of the database to use, migrated; an embedded one is started for `stack`.
+
+    Raises db.session.DatabaseError when a given database does not answer.
+    """
+    if settings.database_url is not None:
+        upgrade(settings.database_url)
+        return settings.database_url
+    settings.home.mkdir(parents=True, exist_ok=True)
+    postgres = EmbeddedPostgres(settings.home / "postgres")
+    postgres.start()
+    stack.callback(postgres.stop)
+    upgrade(postgres.url)
+    return postgres.url
+
+
+def free_port(preferred: int, *, name: str, variable: str | None) -> int:
+    """Return `preferred` if it is free on loopback.
+
+    If it is not: with no `variable` another one that is, else raise UsageError naming the setting
+    to change.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError as e:
+            if variable is not None:
+                raise UsageError(
+                    f"port {preferred} for {name} is in use: stop what listens there, "
+                    f"or set {variable} to another port"
+                ) from e
+            with socket.socket() as other:
+                other.bind(("127.0.0.1", 0))
+                return int(other.getsockname()[1])
+    return preferred
+
+
+class Child:
+    """A server of the stack: out of reach of the terminal's Ctrl-C, and gone when we are."""
+
+    def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path) -> None:
+        """Start it, its output appended to `log`."""
+        self.name = name
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as sink:
+            self.process = subprocess.Popen(
+                kept(command, second_term_s=STOP_TIMEOUT_S, grace_s=STOP_TIMEOUT_S),
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Raise StackError with the log's last line if it has ended."""
+        if self.process.poll() is not None:
+            lines = self.log.read_text(errors="replace").strip().splitlines()
+            raise StackError(
+                f"the {self.name} ended with status {self.process.returncode}: "
+                f"{lines[-1].strip() if lines else 'no output'} (log: {self.log})"
+            )
+
+    def stop(self) -> None:
+        """Have it end, and wait for it."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1)
+        try:
+            self.process.wait(STOP_TIMEOUT_S + 5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+class Stack(AbstractContextManager["Stack"]):
+    """Starts on enter, stops in reverse order on exit; `say` is told of each step."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        say: Callable[[str], None],
+        any_port: bool = False,
+        allow: tuple[str, ...] = (),
+    ) -> None:
+        """Keep what is needed to start.
+
+        any_port: take another port where the configured one is in use. allow: networks or
+        host:port pairs, on top of the operator's, that the worker may fetch from.
+        """
+        self.settings = settings
+        self.say = say
+        self.any_port = any_port
+        self.allow = allow
+        self.database_url = ""
+        self.ui_url = ""
+        self.stopping = threading.Event()
+        self.children: list[Child] = []
+        self._exit = ExitStack()
+
+    @property
+    def api_url(self) -> str:
+        """Return the Prefect server's API."""
+        return f"{self.ui_url}/api"
+
+    def __enter__(self) -> Self:
+        """Start Postgres, the server, the work pool, the deployments and the worker."""
+        try:
+            self._start()
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Cancel what runs, then stop everything."""
+        self._exit.close()
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the server, the worker and its flows."""
+        home = self.settings.home
+        env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        return env | {
+            "SHOWMOOD_HOME": str(home),
+            "SHOWMOOD_DATABASE_URL": self.database_url,
+            "SHOWMOOD_ALLOW_NETWORKS": ",".join((*self.settings.allow_networks, *self.allow)),
+            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+                "prefect.server.concurrency.lease_storage.filesystem"
+            ),
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_CLI_PROMPT": "false",
+            "PREFECT_LOGGING_EXTRA_LOGGERS": "flows.capture",
+        }
+
+    def _start(self) -> None:
+        settings = self.settings
+        port = free_port(
+            settings.ui_port,
+            name="the Prefect UI",
+            variable=None if self.any_port else "SHOWMOOD_UI_PORT",
+        )
+        self.ui_url = f"http://127.0.0.1:{port}"
+        self.server = self._exit.enter_context(Server(self.api_url))
+        self.database_url = database(settings, self._exit)
+        self.say("Postgres is up and migrated")
+        env = self.environment()
+        prefect = [sys.executable, "-m", "prefect"]
+        place = ["--host", "127.0.0.1", "--port", str(port)]
+        server = self._child("Prefect server", [*prefect, "server", "start", *place])
+        self._await(self.server.is_up, server)
+        self.say(f"Prefect server is up: {self.ui_url}")
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        self._exit.callback(self._cancel_runs)
+        worker = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name]
+        self._await(self.server.has_pool, self._child("worker", [*prefect, *worker]))
+        self.say(f"worker is up, on work pool {POOL!r}")
+        deploy(prefect_file(), env)
+        self.say("deployments are in place")
+
+    def _child(self, name: str, command: list[str]) -> Child:
+        log = self.settings.home / "logs" / f"{name.lower().replace(' ', '-')}.log"
+        child = Child(name, command, self.environment(), log)
+        self.children.append(child)
+        self._exit.callback(child.stop)
+        return child
+
+    def _await(self, ready: Callable[[], bool], child: Child) -> None:
+        end = time.monotonic() + START_TIMEOUT_S
+        while not ready():
+            child.check()
+            if time.monotonic() > end:
+                raise StackError(
+                    f"the {child.name} was not ready within {START_TIMEOUT_S:.0f} s "
+                    f"(log: {child.log})"
+                )
+            self.stopping.wait(0.2)
+
+    def _cancel_runs(self) -> None:
+        try:
+            self.server.cancel_runs(self.stopping, timeout_s=STOP_TIMEOUT_S)
+        except httpx.HTTPError as e:
+            self.say(f"runs could not be cancelled: {e!r}")

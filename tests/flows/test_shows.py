@@ -1,0 +1,83 @@
+"""The parameters of a watch: what fits, and the line that says what does not."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flows.errors import UsageError
+from flows.shows import make_show, parse_duration, parse_time, slug_of
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30s", 30),
+        ("45m", 2700),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("2d", 172800),
+        (" 1h 5s ", 3605),
+    ],
+)
+def test_duration_reads_as_people_write_it(text: str, seconds: float) -> None:
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "10", "h", "-5m", "5 minutes", "nan", "0s", "8d"])
+def test_duration_that_does_not_fit_is_one_line(text: str) -> None:
+    with pytest.raises(UsageError, match="duration") as caught:
+        parse_duration(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-11-22T20:00:00+01:00", datetime(2026, 11, 22, 19, tzinfo=UTC)),
+        ("2026-11-22T20:00:00Z", datetime(2026, 11, 22, 20, tzinfo=UTC)),
+    ],
+)
+def test_time_becomes_utc(text: str, time: datetime) -> None:
+    assert parse_time(text) == time
+
+
+def test_time_that_is_none_says_how_to_write_one() -> None:
+    with pytest.raises(UsageError, match="write it as"):
+        parse_time("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("url", "slug"),
+    [
+        ("https://www.youtube.com/@NASA/live", "youtube-nasa-live"),
+        ("https://cdn.example.org/tv/live.m3u8", "cdn-example-tv-live"),
+        ("http://127.0.0.1:8099/live.m3u8", "127-0-0-1-live"),
+        ("https://example.com/" + "x" * 200, "example-" + "x" * 55),
+        ("https://example.com/%E2%9C%93", "example-e2-9c-93"),
+    ],
+)
+def test_channel_is_named_after_its_url(url: str, slug: str) -> None:
+    assert slug_of(url) == slug
+    assert make_show(url=url).slug == slug
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"name": "Evening News"}, "name: use lower-case letters"),
+        ({"name": "../../etc"}, "name: use lower-case letters"),
+        ({"duration": "soon"}, "duration: write it as 30s"),
+        ({"duration": "0s"}, "out of range"),
+        ({"analysed_fps": 0}, "analysed_fps: .*greater than 0"),
+        ({"analysed_fps": 1000}, "analysed_fps: .*less than or equal to 60"),
+        ({"colour": "blue"}, "colour"),
+        ({"detector": "yolo"}, "detector"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_parameter_that_does_not_fit_is_named_in_one_line(
+    wrong: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        make_show(**({"url": "https://example.com/live"} | wrong))
+    assert "\n" not in str(caught.value)
