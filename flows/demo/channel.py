@@ -136,7 +136,8 @@ class LiveOrigin:
     started_at: when the show begins (aware); its first frame has this date. Default: three
         segments ago, so that a player finds some. A segment is listed once its time has passed.
     window: how many segments the playlist lists. loop: begin the clip again at its end, with a
-        discontinuity; else the playlist ends there (EXT-X-ENDLIST).
+        discontinuity; else the playlist ends there (EXT-X-ENDLIST). pause_s: nothing is on air for
+        so long before it begins again.
     dated: give EXT-X-PROGRAM-DATE-TIME. port: 0 takes a free one.
     clock: what the time is (aware), for tests.
 
@@ -152,6 +153,7 @@ class LiveOrigin:
         started_at: datetime | None = None,
         window: int = 6,
         loop: bool = True,
+        pause_s: float = 0.0,
         dated: bool = True,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -174,6 +176,7 @@ class LiveOrigin:
         self._starts_us = [0]
         for piece in self._pieces:
             self._starts_us.append(self._starts_us[-1] + piece.duration_us)
+        self._round_us = self._starts_us[-1] + round(pause_s * 1e6)
         self._clock = clock
         self.started_at = started_at or clock() - timedelta(
             microseconds=self._starts_us[min(3, len(self._pieces))]
@@ -277,13 +280,13 @@ class LiveOrigin:
         """Return the date of the first frame of the show's `index`-th segment."""
         rounds, piece = divmod(index, len(self._pieces))
         return self.started_at + timedelta(
-            microseconds=rounds * self._starts_us[-1] + self._starts_us[piece]
+            microseconds=rounds * self._round_us + self._starts_us[piece]
         )
 
     def _published(self) -> int:
         """Return how many segments of the show have passed."""
         passed = (self._held_at or self._clock()) - self.started_at
-        rounds, rest = divmod(passed // timedelta(microseconds=1), self._starts_us[-1])
+        rounds, rest = divmod(passed // timedelta(microseconds=1), self._round_us)
         if rounds < 0:
             return 0
         if rounds and not self._loop:

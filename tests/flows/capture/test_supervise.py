@@ -95,6 +95,24 @@ def dates_of(segments: list[Segment], video_packets) -> dict[str, list[datetime]
     return dates
 
 
+def dates_at(origin: LiveOrigin, pieces: Path, video_packets) -> dict[str, list[datetime]]:
+    """When the origin says that each frame is on air, each time it is."""
+    dates = defaultdict(list)
+    paths = sorted(pieces.glob("*.ts"))
+    for index in range(4 * len(paths)):
+        for content, offset in video_packets(paths[index % len(paths)]):
+            dates[content].append(origin.start_of(index) + offset)
+    return dates
+
+
+def count_right(found: dict[str, list[datetime]], known: dict[str, list[datetime]]) -> int:
+    """Return how many frames there are, each of which has a date that it should have."""
+    for content, dates in found.items():
+        for date in dates:
+            assert min(abs(date - right) for right in known[content]) <= MILLISECOND
+    return sum(map(len, found.values()))
+
+
 def test_two_captures_give_a_frame_the_date_that_the_source_gives_it(
     origin: LiveOrigin, make_capture: MakeCapture, video_packets, pieces: Path
 ) -> None:
@@ -108,25 +126,28 @@ def test_two_captures_give_a_frame_the_date_that_the_source_gives_it(
         check_order(events)
         assert not any(s.start_is_estimated for s in segments_in(events))
 
-    truth = defaultdict(list)
-    paths = sorted(pieces.glob("*.ts"))
-    for index in range(4 * len(paths)):
-        for content, offset in video_packets(paths[index % len(paths)]):
-            truth[content].append(origin.start_of(index) + offset)
-
-    def all_near(dates: dict[str, list[datetime]], known: dict[str, list[datetime]]) -> int:
-        for content, found in dates.items():
-            for date in found:
-                assert min(abs(date - right) for right in known[content]) <= MILLISECOND
-        return sum(map(len, dates.values()))
-
+    truth = dates_at(origin, pieces, video_packets)
     frames = dates_of(segments_in(first), video_packets)
-    assert all_near(frames, truth) >= 4.5 * 24
+    assert count_right(frames, truth) >= 4.5 * 24
     again = dates_of(segments_in(second), video_packets)
-    common = {content: again[content] for content in again.keys() & frames.keys()}
-    assert all_near(common, truth) >= 1.5 * 24
+    assert count_right(again, truth) >= 2.5 * 24
     starts = {s.start for s in segments_in(first)} & {s.start for s in segments_in(second)}
     assert len(starts) >= 3
+
+
+def test_a_pause_of_the_source_is_a_gap_though_its_timestamps_do_not_show_it(
+    make_origin, make_capture: MakeCapture, video_packets, pieces: Path
+) -> None:
+    # A second before its end, so that the next round comes soon.
+    origin = make_origin(pause_s=1.0, started_at=datetime.now(UTC) - timedelta(seconds=2))
+    with make_capture(origin) as capture:
+        events = take_until(capture, origin.start_of(7))
+    check_order(events)
+    truth = dates_at(origin, pieces, video_packets)
+    assert count_right(dates_of(segments_in(events), video_packets), truth) >= 2 * 24
+    [gap] = [event for event in events if isinstance(event, Gap)]
+    assert abs(gap.start - origin.start_of(5) - timedelta(seconds=0.5)) <= MILLISECOND
+    assert abs(gap.end - origin.start_of(6)) <= MILLISECOND
 
 
 def test_without_dates_the_time_of_arrival_is_taken_and_marked(
