@@ -172,10 +172,8 @@ def test_killed_watcher_goes_on_where_it_stopped(up: Up) -> None:
     first = up.start("adhoc", **show)
     analysed = "SELECT count(*) FROM segments WHERE status = 'analysed'"
     until(lambda: up.rows(analysed)[0][0] >= 4, what="four segments", within_s=180)
-    watchers = [p for p in up.processes("prefect", "flow") if "worker" not in p.cmdline()]
-    assert watchers
-    for process in watchers:
-        process.kill()
+    (pid_file,) = (up.home / "recordings" / "killed").rglob("ffmpeg.pid")
+    os.kill(json.loads(pid_file.read_text())["owner"], signal.SIGKILL)
     until(lambda: not up.processes("ffmpeg", str(up.home / "recordings")), what="ffmpeg's end")
     before = up.rows("SELECT id, status FROM broadcasts")
     assert [status for _, status in before] == ["live"]
