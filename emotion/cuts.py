@@ -25,7 +25,8 @@ def histograms(images: UInt8) -> Float32:
     """Return float32 (N, N_BINS) of pictures (N, H, W, 3) RGB; rows sum to 1."""
     n, height, width, _ = images.shape
     step = max(1, max(height, width) // _SAMPLES)
-    rgb = images[:, step // 2 :: step, step // 2 :: step].astype(np.float64)
+    top, left = (min(step, side) // 2 for side in (height, width))
+    rgb = images[:, top::step, left::step].astype(np.float64)
     n, h, w, _ = rgb.shape
     if n == 0:
         return np.zeros((0, N_BINS), dtype=np.float32)

@@ -13,7 +13,7 @@ from emotion.detect import Detector
 from emotion.device import choose_device
 from emotion.smooth import Smoother
 from emotion.track import Tracker
-from emotion.types import Detections, EmotionError, Float32, Frames, Int64, K, Observations
+from emotion.types import Detections, Float32, Frames, Int64, K, Observations, StateError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STATE_VERSION: Final = 1
@@ -80,17 +80,13 @@ class Analyser:
         )
 
 
-class LinkerStateError(EmotionError):
-    """A stored state is not one that this version can go on from."""
-
-
 class Linker:
     """Segments of one broadcast, in order: who is who over time, and the smoothed history."""
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         """Start a broadcast, or go on exactly where `state` was taken.
 
-        Raises LinkerStateError, TrackerStateError or SmootherStateError for a foreign state.
+        Raises StateError for a foreign state.
         """
         self._tracker = Tracker()
         self._smoother = Smoother()
@@ -98,7 +94,7 @@ class Linker:
         if state is None:
             return
         if state.get("version") != _STATE_VERSION:
-            raise LinkerStateError(
+            raise StateError(
                 f"the stored state of tracks has version {state.get('version')!r}, and this "
                 f"showmood reads {_STATE_VERSION}: analyse the broadcast again from its start"
             )
@@ -108,7 +104,7 @@ class Linker:
             if state["histogram"] is not None:
                 self._histogram = np.array(state["histogram"], dtype=np.float32)
         except (KeyError, TypeError, ValueError) as e:
-            raise LinkerStateError(f"not a stored state of tracks: {e!r}") from e
+            raise StateError(f"not a stored state of tracks: {e!r}") from e
 
     @property
     def state(self) -> dict[str, Any]:

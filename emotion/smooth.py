@@ -11,17 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from emotion.types import EmotionError, Float32, Float64, Int64, K
+from emotion.types import Float32, Float64, Int64, K, StateError
 
 TIME_CONSTANT_S: Final = 1.0
 """How far the mean looks back. A causal mean lags by its time constant, and expressions last some
 0.5 to 4 s; so 1 s: as much averaging as 2 s of plain mean, and a short smile is still seen."""
 
 _US: Final = 1_000_000
-
-
-class SmootherStateError(EmotionError):
-    """A stored state is not one that this version can go on from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +44,7 @@ class Smoother:
     def from_state(
         cls, state: list[dict[str, Any]], time_constant_s: float = TIME_CONSTANT_S
     ) -> "Smoother":
-        """Go on from `state`. Raises SmootherStateError where that is something else."""
+        """Go on from `state`. Raises StateError where that is something else."""
         self = cls(time_constant_s)
         try:
             for row in state:
@@ -58,7 +54,7 @@ class Smoother:
                     weight=np.array(row["weight"], dtype=np.float64).reshape(K),
                 )
         except (KeyError, TypeError, ValueError) as e:
-            raise SmootherStateError(f"not a smoother's state: {e!r}") from e
+            raise StateError(f"not a smoother's state: {e!r}") from e
         return self
 
     @property

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from emotion.types import EmotionError, Float32, Float64, Int64
+from emotion.types import Float32, Float64, Int64, StateError
 
 MAX_AGE_S: Final = 1.0
 """How long a face may be away and still be the same track; later it is a new one."""
@@ -21,10 +21,6 @@ _BUFFER: Final = 0.5  # of the box's sides, added on each side (the paper's wide
 _MIN_OVERLAP: Final = 0.1
 _VELOCITY_GAIN: Final = 0.5  # trusts a box's jitter half
 _US: Final = 1_000_000
-
-
-class TrackerStateError(EmotionError):
-    """A stored state is not one that this version can go on from."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,7 +53,7 @@ class Tracker:
 
     @classmethod
     def from_state(cls, state: dict[str, Any], max_age_s: float = MAX_AGE_S) -> "Tracker":
-        """Go on from `state`. Raises TrackerStateError where that is something else."""
+        """Go on from `state`. Raises StateError where that is something else."""
         self = cls(max_age_s)
         try:
             self._next = int(state["next"])
@@ -71,7 +67,7 @@ class Tracker:
                 for t in state["tracks"]
             ]
         except (KeyError, TypeError, ValueError) as e:
-            raise TrackerStateError(f"not a tracker's state: {e!r}") from e
+            raise StateError(f"not a tracker's state: {e!r}") from e
         return self
 
     @property

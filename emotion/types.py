@@ -31,6 +31,10 @@ class EmotionError(Exception):
     """Root of what this package raises; each message is one line that says what to do."""
 
 
+class StateError(EmotionError):
+    """A stored state of tracks is not one that this version can go on from."""
+
+
 def _check(
     name: str, array: NDArray[np.generic], dtype: object, shape: tuple[int | None, ...]
 ) -> None:

@@ -1,0 +1,134 @@
+import json
+
+import numpy as np
+import pytest
+
+from emotion.track import Tracker, buffered_iou
+from emotion.types import StateError
+
+
+def _boxes(*corners, side=100.0):
+    low = np.array(corners, dtype=np.float32).reshape(-1, 2)
+    return np.concatenate((low, low + np.float32(side)), axis=1)
+
+
+def _see(tracker, ts_s, *corners):
+    return tracker.update(round(ts_s * 1e6), _boxes(*corners)).tolist()
+
+
+def test_faces_start_tracks_counted_from_one():
+    assert _see(Tracker(), 0.0, (0, 0), (300, 0)) == [1, 2]
+
+
+def test_a_face_that_stays_keeps_its_track():
+    tracker = Tracker()
+    assert [_see(tracker, i / 5, (i, 2 * i)) for i in range(10)] == [[1]] * 10
+
+
+def test_the_order_of_the_faces_does_not_matter():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0), (300, 0))
+    assert _see(tracker, 0.2, (302, 0), (2, 0)) == [2, 1]
+
+
+def test_boxes_that_no_longer_touch_are_still_the_same_face():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    assert _see(tracker, 0.2, (110, 0)) == [1]
+
+
+def test_a_face_somewhere_else_is_a_new_track():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    assert _see(tracker, 0.2, (400, 0)) == [2]
+
+
+def test_a_face_of_another_size_is_a_new_track():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    assert tracker.update(200_000, _boxes((40, 40), side=20)).tolist() == [2]
+
+
+def test_a_moving_face_is_found_where_it_went_while_unseen():
+    tracker = Tracker()
+    for i in range(5):
+        assert _see(tracker, i / 5, (80 * i, 0)) == [1]
+    assert _see(tracker, 1.6, (80 * 8, 0)) == [1]  # 320 pixels on, 0.8 s later
+
+
+def test_two_faces_that_pass_each_other_keep_their_tracks():
+    tracker = Tracker()
+    rows = [_see(tracker, i / 5, (60 * i, 0), (600 - 60 * i, 30)) for i in range(11)]
+    assert rows == [[1, 2]] * 11
+
+
+def test_a_short_absence_keeps_the_track():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    _see(tracker, 0.4)
+    assert _see(tracker, 1.0, (0, 0)) == [1]
+
+
+def test_a_longer_absence_ends_the_track():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    _see(tracker, 0.6)
+    assert _see(tracker, 1.2, (0, 0)) == [2]
+
+
+def test_a_reset_ends_all_tracks_and_numbers_go_on():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0), (300, 0))
+    tracker.reset()
+    assert _see(tracker, 0.2, (0, 0), (300, 0)) == [3, 4]
+
+
+def test_a_frame_from_the_past_ends_all_tracks():
+    tracker = Tracker()
+    _see(tracker, 5.0, (0, 0))
+    assert _see(tracker, 4.0, (0, 0)) == [2]
+    assert _see(tracker, 4.0, (0, 0)) == [3]
+
+
+def test_two_faces_never_share_a_track():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    assert sorted(_see(tracker, 0.2, (3, 0), (-3, 0))) == [1, 2]
+
+
+def test_the_assignment_is_best_for_all_faces_together():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0), (90, 0))
+    # the left track is nearest to the box that is the right track's only one
+    assert _see(tracker, 0.2, (40, 0), (-110, 0)) == [2, 1]
+
+
+def test_numbers_are_the_tracks_that_may_go_on():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    _see(tracker, 0.8, (400, 0))
+    assert tracker.numbers == {1, 2}
+    _see(tracker, 1.2)
+    assert tracker.numbers == {2}
+
+
+def test_goes_on_exactly_from_its_state():
+    rng = np.random.default_rng(0)
+    frames = [_boxes(*rng.uniform(0, 500, (rng.integers(0, 5), 2))) for _ in range(40)]
+    straight, broken = Tracker(), Tracker()
+    for i, boxes in enumerate(frames):
+        broken = Tracker.from_state(json.loads(json.dumps(broken.state, allow_nan=False)))
+        ts_us = i * 200_000
+        assert broken.update(ts_us, boxes).tolist() == straight.update(ts_us, boxes).tolist()
+    assert broken.state == straight.state
+
+
+@pytest.mark.parametrize("state", [{}, {"next": 1, "tracks": [{"number": 1}]}, {"next": "x"}])
+def test_a_foreign_state_is_refused(state):
+    with pytest.raises(StateError):
+        Tracker.from_state(state)
+
+
+def test_buffered_overlap_of_the_same_box_is_one_and_of_far_ones_zero():
+    boxes = np.array([[0.0, 0, 10, 10], [100, 0, 110, 10]])
+    np.testing.assert_allclose(buffered_iou(boxes, boxes), np.eye(2))
