@@ -13,7 +13,8 @@ import numpy as np
 from emotion.types import Float32, Float64, Int64, UInt8
 
 N_BINS: Final = 4 * 8 + 5 * 5
-CUT: Final = 0.3
+CUT: Final = 0.25
+"""Measured between consecutive frames at 5 fps: up to 0.13 in a shot, from 0.35 across a cut."""
 
 _N_LUMA: Final = 8
 _N_CHROMA: Final = 5

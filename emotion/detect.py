@@ -18,6 +18,8 @@ MAX_IOU: Final = 0.4  # as biubug6/Pytorch_Retinaface, `detect.py`
 
 _MAX_CANDIDATES: Final = 1000  # of a frame, the best; what suppression costs grows with the square
 
+_FIRST: Final = "body.stage1.0.0.weight"
+
 # What runs through the network at once: five frames of 640x360 keep two CPU cores' caches busy
 # without spilling over; a GPU wants more.
 _BATCH_PX: Final = {"cpu": 5 * 640 * 360, "cuda": 64 * 640 * 360}
@@ -47,9 +49,10 @@ class Detector:
         self.device = choose_device(device) if isinstance(device, str) else device
         self.min_score = min_score
         self.max_iou = max_iou
-        self._mean = torch.tensor(MEAN_BGR, device=self.device).view(1, 3, 1, 1)
+        self._mean = torch.tensor(MEAN_BGR[::-1], device=self.device)
         network = RetinaFace()
-        network.load_state_dict(weights)
+        # Frames are RGB: the first convolution is turned round, once, instead of every picture.
+        network.load_state_dict({**weights, _FIRST: weights[_FIRST].flip(1)})
         network.eval().to(self.device)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -94,11 +97,8 @@ class Detector:
 
     def _candidates(self, images: UInt8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return frame, score, box and landmarks of all that is above the threshold."""
-        rgb = torch.tensor(images).to(self.device)  # (N, H, W, 3)
-        bgr = rgb.permute(0, 3, 1, 2).flip(1).float()  # (N, 3, H, W)
-        offsets, logits, points = self._network(
-            (bgr - self._mean).contiguous(memory_format=torch.channels_last)
-        )
+        rgb = torch.tensor(images).to(self.device).float().sub_(self._mean)  # (N, H, W, 3)
+        offsets, logits, points = self._network(rgb.permute(0, 3, 1, 2))  # channels last already
         scores = torch.softmax(logits, dim=2)[:, :, 1]  # (N, A)
         frame, anchor = (scores >= self.min_score).nonzero(as_tuple=True)
         at = _anchors(rgb.shape[1], rgb.shape[2], self.device)[anchor]
