@@ -165,9 +165,15 @@ class Run:
         self._playlist_seen = seen
         return self._take(why)
 
-    def finish(self, *, why: str | None = None) -> tuple[int, list[Segment | Gap]]:
-        """End ffmpeg, letting it finish its segment; return its exit status and what is left."""
-        status = stop(self.process)
+    def finish(
+        self, *, why: str | None = None, stalled: bool = False
+    ) -> tuple[int, list[Segment | Gap]]:
+        """End ffmpeg, letting it finish its segment; return its exit status and what is left.
+
+        stalled: it waits for a source that does not answer. Then it can finish nothing, but what
+        it has read of an HLS source the next run can read again.
+        """
+        status = stop(self.process, at_once=stalled and self._stream.protocol == "hls")
         self._recording.pid_file.unlink(missing_ok=True)
         return status, self.poll(why=why, last=True)
 

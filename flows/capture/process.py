@@ -17,9 +17,13 @@ import imageio_ffmpeg
 from flows.capture import keeper
 from flows.capture.segment import CaptureFailed
 
-SECOND_TERM_S: Final = 2.0
+SECOND_TERM_S: Final = 4.0
 GRACE_S: Final = 5.0
-"""From the first SIGTERM to the second and to SIGKILL."""
+"""From the first SIGTERM to the second and to SIGKILL.
+
+After the first, ffmpeg ends when the read that it is in returns (with the source's next segment),
+and finishes its file; the second cuts the read off, and the file with it.
+"""
 
 _MARGIN_S: Final = 1.0
 
@@ -73,10 +77,10 @@ def spawn(arguments: Sequence[str], *, log: Path, pid_file: Path) -> subprocess.
     return process
 
 
-def stop(process: subprocess.Popen[bytes]) -> int:
-    """Have the tool finish, or be killed after GRACE_S; return its exit status."""
+def stop(process: subprocess.Popen[bytes], *, at_once: bool = False) -> int:
+    """Have the tool finish, or be killed after GRACE_S or at once; return its exit status."""
     if process.poll() is None:
-        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGUSR2 if at_once else signal.SIGUSR1)
     try:
         return process.wait(GRACE_S + _MARGIN_S)
     except subprocess.TimeoutExpired:

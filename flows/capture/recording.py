@@ -89,6 +89,10 @@ class Recording:
         ticks: how long ffmpeg says it is, to the first frame of the next; without it the end is
         read from its frames. why: what to say of a gap before it. Raises UnreadableMedia.
         """
+        if path.stat().st_size == 0:
+            # ffmpeg was killed before it wrote the file that it had opened.
+            path.unlink()
+            return []
         try:
             extent = measure(path)
         except UnreadableMedia:

@@ -76,11 +76,19 @@ class _GuardedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
 
     def __init__(self, policy: AddressPolicy, options: dict[str, Any]) -> None:
         self._policy = policy
+        self._responses: list[Any] = []
         super().__init__(options)
 
     def urlopen(self, req: Any) -> Any:  # noqa: ANN401
         self._policy.check(req if isinstance(req, str) else req.url)
-        return super().urlopen(req)
+        self._responses.append(super().urlopen(req))
+        return self._responses[-1]
+
+    def close(self) -> None:
+        """Close what extractors left open, too."""
+        for response in self._responses:
+            response.close()
+        super().close()
 
 
 def resolve(

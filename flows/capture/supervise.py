@@ -263,19 +263,20 @@ class Capture:
             self.restarts += self._has_run
             self._has_run = True
             why: str | None = None
+            stalled = False
             try:
                 while why is None and not self._is_over():
                     brought |= self._report(run.poll(why=self._why))
                     if run.process.poll() is not None:
                         why = "ffmpeg ended"
-                    elif self._stalled(began):
+                    elif stalled := self._stalled(began):
                         why = f"no segment for {self._stall_s:g} s"
                     elif stream.expires_at and _expires(stream.expires_at, began):
                         why = "the stream's address expires"
                     else:
                         self._stopping.wait(_POLL_S)
             finally:
-                status, rest = run.finish(why=self._why)
+                status, rest = run.finish(why=self._why, stalled=stalled)
                 brought |= self._report(rest)
         if why is not None:
             if why == "ffmpeg ended":

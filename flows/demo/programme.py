@@ -186,7 +186,7 @@ def _nods(t_s: float) -> Image.Image:
 
 SCENES: Final = (
     Scene(name="arrives", start_s=0, end_s=7, draw=_arrives, faces=1, faces_at=(0.4, 2, 4, 6.6)),
-    # The face is gone from the 9th second to the 10.4th, and the shot goes on.
+    # The face is gone from 8.7 s to 10.9 s, and the shot goes on.
     Scene(
         name="leaves and returns",
         start_s=7,

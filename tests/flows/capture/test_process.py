@@ -13,17 +13,17 @@ from flows.capture.process import end_stale, find_ffmpeg, spawn, stop
 from flows.capture.segment import CaptureFailed
 
 # Says its pid, then waits to be ended: as asked, or (stubborn) not before the second time.
-TOOL = """
+TOOL = r"""
 import os, signal, sys, time
 asked = 0
 def ask(*_):
     global asked
     asked += 1
-    print("asked", flush=True)
+    os.write(1, b"asked\n")
     if asked >= int(sys.argv[1]):
         sys.exit(7)
 signal.signal(signal.SIGTERM, ask)
-print(os.getpid(), flush=True)
+os.write(1, f"{os.getpid()}\n".encode())
 while True:
     time.sleep(60)
 """
@@ -80,6 +80,13 @@ def test_a_tool_is_asked_twice_and_then_killed(tmp_path: Path, terms: int, statu
     assert stop(child) == status
     wait_until_gone(pid)
     assert wait_for_words(tmp_path / "log").count("asked") == min(terms, 2)
+
+
+def test_a_tool_can_be_ended_at_once(tmp_path: Path) -> None:
+    child, pid = start(tmp_path, terms=1)
+    assert stop(child, at_once=True) == 128 + signal.SIGKILL
+    wait_until_gone(pid)
+    assert "asked" not in wait_for_words(tmp_path / "log")
 
 
 def test_a_tool_that_ended_by_itself_has_its_status(tmp_path: Path) -> None:
