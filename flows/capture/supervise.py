@@ -231,11 +231,10 @@ class Capture:
             self._stream = None
             if self._recording.last is None and runs >= _FALSE_STARTS:
                 raise CaptureFailed(f"{self.url}: nothing could be recorded: {self._why}")
-            if not self._is_over():
-                # Half of it is left to chance, so that many captures of a source that was away
-                # do not all come back at once.
-                self._stopping.wait(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
+            # Half of it is left to chance, so that many captures of a source that was away do not
+            # all come back at once.
+            self._pause(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
         self._close_with_gap()
         if (
             self._recording.last is None
@@ -347,6 +346,11 @@ class Capture:
         return self._duration_s is not None and (
             time.monotonic() - self._began_at >= self._duration_s + 2 * self._stall_s
         )
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._is_over() and (left_s := end - time.monotonic()) > 0:
+            self._stopping.wait(min(left_s, 0.2))
 
     def _stalled(self, began: float) -> bool:
         since = max(began, self._newest_at or began)
