@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 
-from emotion.pipeline import Analyser, Linker
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from emotion.pipeline import Analyser, Linker
 from emotion.types import EmotionError, Frames
 from emotion.video import read_frames
 from flows.capture.segment import Gap, Segment
@@ -62,7 +62,7 @@ class Counts:
     gaps: int = 0
     frames: int = 0
     observations: int = 0
-    lag_s: float = 0.0
+    lag_s: float | None = None
     newest: datetime | None = None
 
     def add(self, *, segments: int, frames: int, observations: int) -> None:
@@ -76,8 +76,9 @@ class Counts:
         before = before or Counts()
         said = (
             f"{self.segments - before.segments} segments, {self.frames - before.frames} frames, "
-            f"{self.observations - before.observations} faces, {self.lag_s:.1f} s behind"
+            f"{self.observations - before.observations} faces"
         )
+        said += f", {self.lag_s:.1f} s behind" if self.lag_s is not None else ""
         for n, what in (
             (self.failed - before.failed, "segments failed"),
             (self.gaps - before.gaps, "gaps"),

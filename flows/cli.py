@@ -141,7 +141,9 @@ def analyze(
 @app.command()
 def report(
     channel: Annotated[str, typer.Argument(help="The channel's name.")],
-    since: Annotated[str, typer.Option(help="How far back, as 30m, 24h or 7d.")] = "24h",
+    since: Annotated[
+        str, typer.Option(help="How far back: 30m, 24h, 7d, or a day: 2026-11-22.")
+    ] = "24h",
     png: Annotated[Path | None, typer.Option(help="Also draw the timeline into this file.")] = None,
 ) -> None:
     """Report on a channel: tracks, share of each emotion, lag, gaps."""

@@ -50,9 +50,13 @@ def print_report(
     """
     found = queries.summary(connection, channel, since, until)
     if not found.segments:
+        newest = queries.newest(connection, channel)
+        hint = "nothing was ever recorded of it"
+        if newest is not None and newest.recorded_until is not None:
+            hint = f"look further back, with --since {newest.started_at:%Y-%m-%d}"
         raise UsageError(
             f"nothing was recorded of {channel} between {since:%Y-%m-%d %H:%M} and "
-            f"{until:%Y-%m-%d %H:%M} UTC: look further back with --since 7d"
+            f"{until:%Y-%m-%d %H:%M} UTC; {hint}"
         )
     table = Table(title=f"{channel}", title_justify="left", title_style="bold", box=None)
     table.add_column("", style="dim")

@@ -22,7 +22,7 @@ from flows.shows import (
     DEFAULT_DETECTOR,
     DEFAULT_EMOTION_MODEL,
     make_show,
-    parse_duration,
+    parse_since,
     parse_time,
 )
 from flows.stack import database
@@ -77,7 +77,7 @@ def analyse_here(
         stored = replay.store_file(
             engine, file, start=began, channel=channel, analyser=analyser, fps=fps
         )
-    logging.getLogger("showmood").info("%s: %s", channel, stored)
+    logging.getLogger("showmood").info("%s: %s", channel, stored.said())
 
 
 def json_of(piece: replay.Piece, began: datetime) -> list[str]:
@@ -115,8 +115,7 @@ def report_here(
     settings: Settings, channel: str, *, since: str, png: Path | None, console: Console
 ) -> None:
     """Print a channel's report, and draw its timeline if asked."""
-    until = datetime.now(UTC)
-    begin = until - parse_duration(since)
+    begin, until = parse_since(since), datetime.now(UTC)
     with ExitStack() as stack:
         engine = make_engine(database(settings, stack))
         stack.callback(engine.dispose)

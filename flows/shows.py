@@ -23,10 +23,10 @@ DEFAULT_DETECTOR: Final[DetectorName] = "retinaface-mobilenet0.25"
 DEFAULT_EMOTION_MODEL: Final[EmotionModelName] = "mini-xception"
 
 
-def parse_duration(text: str) -> timedelta:
+def parse_duration(text: str, *, longest: timedelta = LONGEST) -> timedelta:
     """Return the length of time that "30s", "45m", "1h30m" or "2d" says.
 
-    Raises UsageError for anything else, for zero, and for more than 7 days.
+    Raises UsageError for anything else, for zero, and for more than `longest`.
     """
     if not re.match(DURATION_PATTERN, text):
         raise UsageError(f"{text!r} is no duration: write it as 30s, 45m, 1h30m or 2d")
@@ -34,8 +34,10 @@ def parse_duration(text: str) -> timedelta:
         float(number) * _UNITS_S[unit]
         for number, unit in re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])", text)
     )
-    if not 0 < seconds <= LONGEST.total_seconds():
-        raise UsageError(f"a duration of {text!r} is out of range: more than 0 s, at most 7d")
+    if not 0 < seconds <= longest.total_seconds():
+        raise UsageError(
+            f"a duration of {text!r} is out of range: more than 0 s, at most {longest.days}d"
+        )
     return timedelta(seconds=seconds)
 
 
@@ -48,6 +50,16 @@ def parse_time(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError as e:
         raise UsageError(f"{text!r} is no time: write it as 2026-11-22T20:00:00+01:00") from e
+
+
+def parse_since(text: str) -> datetime:
+    """Return the aware UTC time that "24h" (ago) or an ISO 8601 text says.
+
+    Raises UsageError for anything else.
+    """
+    if re.match(DURATION_PATTERN, text):
+        return datetime.now(UTC) - parse_duration(text, longest=timedelta(days=36500))
+    return parse_time(text)
 
 
 def slug_of(url: str) -> str:

@@ -1,0 +1,268 @@
+"""The command line: recorded files, reports, and one clear line for what does not fit."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from emotion.types import EMOTIONS
+from flows import cli
+from flows.demo.programme import make_programme
+
+START = "2026-11-01T20:00:00+01:00"
+TABLES = ("channels", "broadcasts", "segments", "gaps", "face_tracks", "observations")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_programme(tmp_path_factory.mktemp("clip") / "Evening News.mp4", duration_s=7)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHOWMOOD_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SHOWMOOD_DATABASE_URL", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def stored(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("SHOWMOOD_DATABASE_URL", database_url)
+    return database_url
+
+
+def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run the command line in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["showmood", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def dump(engine: Engine) -> dict[str, list[Any]]:
+    with engine.connect() as connection:
+        return {
+            table: sorted(map(repr, connection.execute(text(f"SELECT * FROM {table}"))))
+            for table in (*TABLES, "emotion_minutes")
+        }
+
+
+def test_file_analysed_twice_gives_identical_tables(
+    stored: str, engine: Engine, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("analyze", str(clip), "--start", START, monkeypatch=monkeypatch) == 0
+    once = dump(engine)
+    assert len(once["observations"]) > 10
+    assert len(once["segments"]) == 4
+    assert run("analyze", str(clip), "--start", START, monkeypatch=monkeypatch) == 0
+    assert dump(engine) == once
+    with engine.connect() as connection:
+        first = connection.execute(
+            text("SELECT channel, min(ts) FROM emotion_history GROUP BY channel")
+        ).one()
+    assert first.channel == "evening-news"
+    assert first[1] >= datetime(2026, 11, 1, 19, tzinfo=UTC)
+
+
+def test_report_says_what_the_tables_say(
+    stored: str,
+    engine: Engine,
+    clip: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run("analyze", str(clip), "--start", START, monkeypatch=monkeypatch)
+    arguments = ("report", "evening-news", "--since", "2026-11-01", "--png", str(home / "a.png"))
+    assert run(*arguments, monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert f"faces            {len(dump(engine)['observations'])}" in " ".join(
+        said.split("  ")
+    ) or (str(len(dump(engine)["observations"])) in said)
+    assert (home / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert run("report", "evening-news", "--since", "1h", monkeypatch=monkeypatch) == 2
+    assert "--since 2026-11-01" in capsys.readouterr().err
+
+
+def test_json_is_one_object_a_face_and_touches_no_database(clip: Path, home: Path) -> None:
+    env = os.environ | {"SHOWMOOD_HOME": str(home / "unused")}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "analyze", str(clip), "--json", "--start", START],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=home,
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) > 10
+    assert not (home / "unused").exists()
+    assert [(r["ts"], r["track"]) for r in rows] == sorted((r["ts"], r["track"]) for r in rows)
+    for row in rows:
+        assert list(row) == [
+            "offset_s", "ts", "track", "box", "score", "emotions", "smoothed", "emotion",
+        ]  # fmt: skip
+        for name in ("emotions", "smoothed"):
+            assert tuple(row[name]) == EMOTIONS
+            assert sum(p or 0 for p in row[name].values()) == pytest.approx(1, abs=1e-3)
+        known = {name: p for name, p in row["smoothed"].items() if p is not None}
+        assert row["emotion"] == max(known, key=lambda name: known[name])
+        elapsed = datetime.fromisoformat(row["ts"]) - datetime.fromisoformat(START)
+        assert elapsed.total_seconds() == pytest.approx(row["offset_s"], abs=1e-6)
+
+
+def test_file_without_a_start_is_dated_by_its_container(
+    home: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.utime(clip, (1_700_000_000, 1_700_000_000))
+    assert run("analyze", str(clip), "--json", monkeypatch=monkeypatch) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert first["ts"].startswith("2023-11-14T22:13:2")
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "notes.mp4").write_text("no video here\n" * 100)
+    (folder / "concat.ts").write_text("ffconcat version 1.0\nfile /etc/passwd\n")
+    return {
+        name: folder / f"{name}" for name in ("empty.mp4", "notes.mp4", "concat.ts", "none.mp4")
+    }
+
+
+@pytest.mark.parametrize("name", ["empty.mp4", "notes.mp4", "concat.ts", "none.mp4"])
+def test_file_that_is_no_video_is_one_line(
+    name: str,
+    stored: str,
+    engine: Engine,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = _files(home)[name]
+    before = dump(engine)
+    assert run("analyze", str(file), monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("showmood: ")
+    assert said.err.count("\n") == 1
+    assert name in said.err
+    assert dump(engine) == before
+
+
+def test_damaged_file_keeps_what_could_be_read_and_says_so(
+    stored: str,
+    engine: Engine,
+    clip: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = subprocess.run(
+        [_ffmpeg(), "-v", "error", "-i", str(clip), "-c", "copy", "-f", "mpegts", "-"],
+        capture_output=True,
+        check=True,
+    ).stdout
+    cut = home / "cut.ts"
+    cut.write_bytes(whole[: len(whole) * 2 // 3])
+    code = run("analyze", str(cut), "--start", START, monkeypatch=monkeypatch)
+    assert code in (0, 2)
+    statuses = [row for row in dump(engine)["segments"] if "analysed" in row]
+    assert len(statuses) >= 2
+
+
+def _ffmpeg() -> str:
+    from flows.capture.process import find_ffmpeg
+
+    return find_ffmpeg()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("watch", "file:///etc/passwd"), "http"),
+        (("watch", "/etc/passwd"), "http"),
+        (("watch", "concat:a|b"), "http"),
+        (("watch", "http://127.0.0.1:1/live.m3u8"), "internal address"),
+        (("watch", "https://user:secret@example.com/"), "leave user name and password out"),
+        (("watch", "https://example.com/", "--for", "soon"), "duration"),
+        (("watch", "https://example.com/", "--name", "Über"), "lower-case"),
+        (("report", "nobody"), "nobody"),
+        (("report", "nobody", "--since", "then"), "write it as"),
+        (("models", "pull", "nothing"), "nothing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_input_that_does_not_fit_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...],
+    said: str,
+    stored: str,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = dump(engine)
+    assert run(*arguments, monkeypatch=monkeypatch) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("showmood: ")
+    assert printed.err.count("\n") == 1
+    assert said in printed.err
+    assert "secret" not in printed.err
+    assert dump(engine) == before
+
+
+def test_database_that_does_not_answer_is_named_without_its_password(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHOWMOOD_DATABASE_URL", "postgresql://me:secret@127.0.0.1:1/shows")
+    assert run("report", "demo", monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert "127.0.0.1:1" in said
+    assert "secret" not in said
+    assert said.count("\n") == 1
+
+
+def test_port_in_use_is_named_with_the_setting(
+    stored: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("SHOWMOOD_DEMO_PORT", str(port))
+        assert run("up", monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert f"port {port}" in said
+    assert "SHOWMOOD_DEMO_PORT" in said
+
+
+def test_video_for_the_demo_that_is_not_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("demo", "--video", "gone.mp4", monkeypatch=monkeypatch) == 2
+    assert "gone.mp4: no such file" in capsys.readouterr().err
+
+
+def test_psql_asks_the_database(
+    stored: str, clip: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sql = "SELECT count(*) FROM emotion_history"
+    assert run("db", "psql", "-Atc", sql, monkeypatch=monkeypatch) == 0
+    assert capfd.readouterr().out.strip() == "0"
+
+
+def test_models_are_listed_with_licence_and_state(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run("models", monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "retinaface-mobilenet0.25" in said
+    assert "MIT" in said
