@@ -14,7 +14,8 @@ import pytest
 from flows.capture.address import LOOPBACK, AddressPolicy
 from flows.capture.process import find_ffmpeg
 from flows.capture.source import Stream
-from flows.demo.channel import LiveOrigin, cut
+from flows.demo.channel import LiveOrigin
+from flows.demo.pieces import cut
 
 PIECE_S = 0.5
 CLIP_S = 3.0

@@ -12,8 +12,9 @@ import pytest
 
 from flows.capture.playlist import Playlist, parse_playlist
 from flows.capture.process import find_ffmpeg
-from flows.demo.channel import Fault, LiveOrigin, cut, main
+from flows.demo.channel import Fault, LiveOrigin, main
 from flows.demo.errors import DemoError
+from flows.demo.pieces import cut
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PIECE = timedelta(seconds=0.5)
