@@ -227,6 +227,8 @@ def psql(context: typer.Context) -> None:
 
 def main() -> None:
     """Run the command line."""
+    # Before torch is loaded: threads that spin while they wait starve ffmpeg and Postgres.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     for noisy in ("httpx", "httpcore", "alembic", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

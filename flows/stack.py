@@ -159,6 +159,7 @@ class Stack(AbstractContextManager["Stack"]):
         home = self.settings.home
         env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         return env | {
+            "OMP_WAIT_POLICY": "PASSIVE",  # as in cli.main
             "SHOWMOOD_HOME": str(home),
             "SHOWMOOD_DATABASE_URL": self.database_url,
             "SHOWMOOD_ALLOW_NETWORKS": ",".join((*self.settings.allow_networks, *self.allow)),

@@ -1,5 +1,6 @@
-"""The main job with real parts: live HLS over HTTP, a Prefect server and worker, ffmpeg, Postgres."""
+"""The main job with real parts: live HLS over HTTP, a Prefect server, a worker, Postgres."""
 
+import itertools
 import json
 import os
 import signal
@@ -188,7 +189,7 @@ def test_killed_watcher_goes_on_where_it_stopped(up: Up) -> None:
         "SELECT sequence, started_at, ended_at, status FROM segments ORDER BY started_at"
     )
     assert [s.sequence for s in segments] == list(range(len(segments)))
-    assert all(a.ended_at <= b.started_at for a, b in zip(segments, segments[1:], strict=False))
+    assert all(a.ended_at <= b.started_at for a, b in itertools.pairwise(segments))
     assert {s.status for s in segments} == {"analysed"}
     gaps = up.rows("SELECT started_at, ended_at, why FROM gaps")
     assert len(gaps) == 1
@@ -227,9 +228,12 @@ def test_cancelled_run_keeps_what_was_recorded(up: Up) -> None:
     ).raise_for_status()
     state = until(lambda: up.ended(run), what="the run's end", within_s=60)
     assert state["type"] == "CANCELLED"
-    closed = "SELECT b.status FROM broadcasts b JOIN channels c ON c.id = channel_id WHERE slug = :c"
-    until(lambda: up.rows(closed, c="cancelled")[0][0] != "live", what="the broadcast's end")
-    assert up.rows(closed, c="cancelled")[0][0] == "cancelled"
+    closed = (
+        "SELECT b.status FROM broadcasts b JOIN channels c ON c.id = b.channel_id"
+        " WHERE c.slug = 'cancelled'"
+    )
+    until(lambda: up.rows(closed)[0][0] != "live", what="the broadcast's end")
+    assert up.rows(closed)[0][0] == "cancelled"
     assert not up.processes("ffmpeg", str(up.home / "recordings"))
 
 
@@ -249,8 +253,9 @@ def test_stopping_leaves_nothing_running_and_the_rows(up: Up) -> None:
     ).stdout
     assert "tracks" in report
     assert png.read_bytes().startswith(b"\x89PNG")
+    sql = "SELECT count(*) FROM broadcasts"
     answer = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "db", "psql", "-Atc", "SELECT count(*) FROM broadcasts"],
+        [sys.executable, "-m", "flows.cli", "db", "psql", "-Atc", sql],
         env=env,
         capture_output=True,
         text=True,

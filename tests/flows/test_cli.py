@@ -172,10 +172,11 @@ def test_damaged_file_keeps_what_could_be_read_and_says_so(
     ).stdout
     cut = home / "cut.ts"
     cut.write_bytes(whole[: len(whole) * 2 // 3])
-    code = run("analyze", str(cut), "--start", START, monkeypatch=monkeypatch)
-    assert code in (0, 2)
-    statuses = [row for row in dump(engine)["segments"] if "analysed" in row]
-    assert len(statuses) >= 2
+    assert run("analyze", str(cut), "--start", START, monkeypatch=monkeypatch) == 2
+    assert "truncated" in capsys.readouterr().err
+    assert len([row for row in dump(engine)["segments"] if "analysed" in row]) >= 2
+    (broadcast,) = dump(engine)["broadcasts"]
+    assert "interrupted" in broadcast
 
 
 def _ffmpeg() -> str:
