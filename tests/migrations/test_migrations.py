@@ -10,7 +10,7 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import inspect, text
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from db.session import MIGRATIONS, alembic_config, make_engine, require_current, upgrade
@@ -44,29 +44,71 @@ def dump(url: str) -> list[tuple[str, ...]]:
     return sorted(tuple(str(cell) for cell in row) for row in rows)
 
 
+FILL = (
+    "INSERT INTO channels (slug, url) VALUES ('demo', 'u') ON CONFLICT DO NOTHING;"
+    "INSERT INTO broadcasts (channel_id, started_at, status)"
+    " VALUES (1, '2026-11-22 18:00+00', 'completed') ON CONFLICT DO NOTHING;"
+    "INSERT INTO segments (channel_id, started_at, ended_at, broadcast_id, sequence, duration_s,"
+    " status) VALUES (1, '2026-11-22 18:00+00', '2026-11-22 18:00:02+00', 1, 0, 2, 'analysed')"
+    " ON CONFLICT DO NOTHING;"
+    "INSERT INTO gaps VALUES (1, '2026-11-22 18:01+00', '2026-11-22 18:02+00', 1, 'stalled')"
+    " ON CONFLICT DO NOTHING;"
+    "INSERT INTO face_tracks VALUES"
+    " (100000001, 1, 1, '2026-11-22 18:00+00', '2026-11-22 18:00+00') ON CONFLICT DO NOTHING;"
+    "SELECT observations_partition('2026-11-22 18:00+00');"
+    "INSERT INTO observations (ts, track_id, channel_id, x0, y0, x1, y1, score)"
+    " VALUES ('2026-11-22 18:00+00', 100000001, 1, 0, 0, 1, 1, 1) ON CONFLICT DO NOTHING;"
+    "INSERT INTO emotion_minutes VALUES (1, '2026-11-22 18:00+00', 1, 1, 1)"
+    " ON CONFLICT DO NOTHING"
+)
+
+TABLES = (
+    "channels",
+    "broadcasts",
+    "segments",
+    "gaps",
+    "face_tracks",
+    "observations",
+    "emotion_minutes",
+)
+
+
+def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """Read every table whole."""
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        found = {
+            table: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))]
+            for table in TABLES
+        }
+    engine.dispose()
+    return found
+
+
+def fill(url: str) -> None:
+    """Put a row into every table, and a partition."""
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(FILL))
+    engine.dispose()
+
+
 def test_every_migration_goes_down_and_up_again(empty_database_url):
-    """With a row in every table and a partition, so that nothing depends on being empty."""
+    """With a row in every table and a partition: they outlive every step but the first."""
     config = alembic_config(empty_database_url)
     revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
-    for revision in reversed(revisions):
+    for step, revision in enumerate(reversed(revisions)):
         upgrade(empty_database_url, revision)
-        after = dump(empty_database_url)
-        engine = make_engine(empty_database_url)
-        with engine.begin() as connection:
-            if inspect(connection).has_table("observations"):
-                connection.execute(
-                    text(
-                        "INSERT INTO channels (slug, url) VALUES (:slug, 'u');"
-                        "SELECT observations_partition(now());"
-                        "INSERT INTO observations (ts, track_id, channel_id, x0, y0, x1, y1, score)"
-                        " VALUES (now(), 1, 1, 0, 0, 1, 1, 1)"
-                    ),
-                    {"slug": revision},
-                )
-        engine.dispose()
+        fill(empty_database_url)
+        shape, rows = dump(empty_database_url), contents(empty_database_url)
+        assert all(rows.values())
         command.downgrade(config, "-1")
+        if step:
+            assert contents(empty_database_url) == rows
         upgrade(empty_database_url, revision)
-        assert dump(empty_database_url) == after
+        fill(empty_database_url)
+        assert dump(empty_database_url) == shape
+        assert contents(empty_database_url) == rows
     command.downgrade(config, "base")
     left = {row[1] for row in dump(empty_database_url) if row[0] == "relation"}
     assert left == {"alembic_version", "alembic_version_pkc"}

@@ -1,0 +1,251 @@
+"""The views and functions for the rest of an analyst's questions."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from db.models import EMOTIONS
+from db.writes import fail_segment, record_gap, record_segment, replace_segment
+
+VIEWS = ("coverage", "emotion_long", "emotion_seconds", "track_summary")
+
+
+@pytest.fixture
+def filled(engine, new_show, observe, t0):
+    """80 s with two faces, a third for 4 s; a segment failed, one waits, three gaps."""
+    titled = new_show("news", title="The Ten O'Clock")
+    plain = new_show("demo", title="")
+    replace_segment(engine, titled.segment(0), observe(titled.segment(0)))
+    for index in range(20):
+        segment = plain.segment(index, seconds=4.0, lag_ms=index)
+        tracks = (1, 2, 3) if index == 17 else (1, 2)
+        replace_segment(engine, segment, observe(segment, tracks, lacking=(6, 7)))
+    with engine.begin() as connection:
+        fail_segment(connection, plain.segment(40), "truncated")
+        record_segment(connection, plain.segment(41))
+        for at, why in ((90, "stalled"), (100, "no answer"), (110, "stalled")):
+            record_gap(
+                connection,
+                channel_id=plain.channel_id,
+                broadcast_id=plain.broadcast_id,
+                started_at=t0 + timedelta(seconds=at),
+                ended_at=t0 + timedelta(seconds=at + 2),
+                why=why,
+            )
+    return plain
+
+
+@pytest.fixture
+def ask(engine, filled):
+    with engine.connect() as connection:
+        yield lambda sql, **values: connection.execute(text(sql), values).all()
+
+
+def plan(connection, sql: str) -> str:
+    return "\n".join(connection.scalars(text(f"EXPLAIN (COSTS OFF) {sql}")))
+
+
+def test_seconds_are_means_of_their_rows(ask, t0):
+    rows = ask("SELECT * FROM emotion_seconds WHERE channel = 'demo' ORDER BY second")
+    assert [row.second for row in rows] == [t0 + timedelta(seconds=s) for s in range(80)]
+    assert {(row.observations, row.tracks) for row in rows} == {(10, 2), (15, 3)}
+    raw = ask(
+        f"SELECT {', '.join(f'avg({e})::real AS {e}' for e in EMOTIONS)} FROM emotion_history"
+        " WHERE channel = 'demo' AND ts >= :second AND ts < :second + interval '1 second'",
+        second=rows[61].second,
+    )[0]
+    for emotion in EMOTIONS[:6]:
+        assert getattr(rows[61], emotion) == pytest.approx(getattr(raw, emotion), rel=1e-6)
+    assert (rows[61].fear, rows[61].contempt) == (None, None)
+    known = {emotion: getattr(raw, emotion) for emotion in EMOTIONS[:6]}
+    assert rows[61].emotion == max(known, key=lambda emotion: known[emotion])
+
+
+def test_seconds_are_told_apart_by_show(engine, ask, filled, new_show, observe, t0):
+    """Two broadcasts of a channel that share a minute."""
+    other = new_show(started_at=t0 + timedelta(seconds=30), title="extra")
+    segment = other.segment(45)
+    replace_segment(engine, segment, observe(segment, (1,)))
+    rows = ask(
+        "SELECT show, count(*), sum(observations) FROM emotion_seconds WHERE channel = 'demo'"
+        " GROUP BY show ORDER BY show"
+    )
+    assert [tuple(row) for row in rows] == [("demo", 80, 820), ("extra", 2, 10)]
+
+
+def test_tracks_have_their_times_and_means(ask, t0):
+    rows = ask("SELECT * FROM track_summary WHERE channel = 'demo' ORDER BY track")
+    assert [(row.track, row.observations, row.seconds) for row in rows] == [
+        (1, 400, 79.8),
+        (2, 400, 79.8),
+        (3, 20, 3.8),
+    ]
+    assert (rows[2].first_ts, rows[2].last_ts) == (
+        t0 + timedelta(seconds=68),
+        t0 + timedelta(seconds=71.8),
+    )
+    raw = ask("SELECT avg(happiness) FROM emotion_history WHERE channel = 'demo' AND track = 3")
+    assert rows[2].happiness == pytest.approx(raw[0][0], rel=1e-6)
+    assert rows[2].contempt is None
+
+
+def test_a_tracks_rows_are_not_read_for_its_times_alone(engine, filled):
+    with engine.connect() as connection:
+        assert "observations" not in plan(
+            connection, "SELECT track, first_ts, seconds FROM track_summary"
+        )
+
+
+def test_coverage(ask, t0):
+    news, demo = (
+        ask("SELECT * FROM coverage WHERE channel = :c", c=channel)[0]
+        for channel in ("news", "demo")
+    )
+    assert (demo.segments, demo.analysed, demo.failed, demo.waiting) == (22, 20, 1, 1)
+    assert (demo.recorded_s, demo.analysed_s) == (84.0, 80.0)
+    assert (demo.gaps, demo.gap_s, demo.gap_reasons) == (3, 6.0, "no answer; stalled")
+    assert (demo.recorded_share, demo.analysed_share) == (84 / 90, 80 / 84)
+    assert (demo.frames, demo.median_lag_ms, demo.p95_lag_ms) == (400, 9.5, pytest.approx(18.05))
+    assert (demo.first_recorded, demo.last_recorded) == (t0, t0 + timedelta(seconds=84))
+    assert (news.gaps, news.gap_s, news.gap_reasons, news.recorded_share) == (0, 0.0, None, 1.0)
+
+
+def test_a_show_without_anything_is_covered_by_nothing(ask, new_show):
+    new_show("empty")
+    row = ask("SELECT * FROM coverage WHERE channel = 'empty'")[0]
+    assert (row.segments, row.recorded_s, row.gap_s) == (0, 0.0, 0.0)
+    assert (row.recorded_share, row.analysed_share, row.p95_lag_ms) == (None, None, None)
+
+
+def test_long_is_the_timeline_turned(ask):
+    rows = ask("SELECT * FROM emotion_long WHERE channel = 'demo' ORDER BY minute")
+    wide = ask("SELECT * FROM emotion_timeline WHERE channel = 'demo'")
+    assert {(row.minute, row.emotion, row.share, row.observations) for row in rows} == {
+        (row.minute, emotion, getattr(row, emotion), row.observations)
+        for row in wide
+        for emotion in EMOTIONS[:6]
+    }
+
+
+def test_every_column_says_what_it_is(ask):
+    for view in VIEWS:
+        said = ask(
+            "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute"
+            " WHERE attrelid = CAST(:view AS regclass) AND attnum > 0",
+            view=view,
+        )
+        assert [(view, name) for name, words in said if not words] == []
+        assert ask(f"SELECT obj_description('{view}'::regclass)")[0][0]
+
+
+BETWEEN = "SELECT * FROM emotion_between('demo', :since, :until, CAST(:bucket AS interval))"
+
+
+def test_whole_minutes_come_from_the_minutes(engine, ask, t0):
+    """They are as right as raw rows, and still there when those are gone."""
+    span = {"since": t0 - timedelta(minutes=1), "until": t0 + timedelta(minutes=3)}
+    rows = ask(BETWEEN, **span, bucket="2 min")
+    shifted = {name: at - timedelta(microseconds=1) for name, at in span.items()}
+    raw = ask(BETWEEN, **shifted, bucket="2 min")
+    assert [(row.start, row.observations, row.emotion) for row in rows] == [
+        (span["since"] + timedelta(minutes=2 * n), observations, raw[n].emotion)
+        for n, observations in enumerate((600, 220))
+    ]
+    for row, same in zip(rows, raw, strict=True):
+        np.testing.assert_allclose(row[3:9], same[3:9], rtol=1e-5)
+        assert tuple(row[9:]) == (None, None)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM observations"))
+        left = connection.execute(text(BETWEEN), {**span, "bucket": "2 min"}).all()
+    assert left == rows
+
+
+def test_buckets_begin_at_since_in_any_session_time_zone(engine, ask, t0):
+    since = t0 + timedelta(seconds=0.5)
+    span = {"since": since, "until": t0 + timedelta(seconds=10), "bucket": "2.5 s"}
+    rows = ask(BETWEEN, **span)
+    assert [(row.start, row.observations) for row in rows] == [
+        (since + timedelta(seconds=2.5 * n), faces) for n, faces in enumerate((24, 26, 24, 20))
+    ]
+    with engine.connect() as connection:
+        connection.execute(text("SET timezone = 'Australia/Lord_Howe'"))
+        assert connection.execute(text(BETWEEN), span).all() == rows
+
+
+def test_days_are_24_hours_across_the_end_of_summer_time(engine, filled, observe):
+    """Lord Howe Island sets its clocks forward by half an hour at 15:30 UTC on 3 October."""
+    with engine.connect() as connection:
+        connection.execute(text("SET timezone = 'Australia/Lord_Howe'"))
+        start = connection.scalar(text("SELECT TIMESTAMPTZ '2026-10-03 12:00+00'"))
+    for hours in (0.0, 3.4, 3.6, 23.9, 24.1):
+        at = start + timedelta(hours=hours)
+        segment = filled.segment(int(hours * 10) + 100, started_at=at)
+        replace_segment(engine, segment, observe(segment, (1,)))
+    for zone in ("UTC", "Australia/Lord_Howe"):
+        with engine.connect() as connection:
+            connection.execute(text(f"SET timezone = '{zone}'"))
+            rows = connection.execute(
+                text(BETWEEN),
+                {"since": start, "until": start + timedelta(days=2), "bucket": "1 day"},
+            ).all()
+        assert [(row.start, row.observations) for row in rows] == [
+            (start, 40),
+            (start + timedelta(days=1), 10),
+        ]
+
+
+HOUR = "now() - interval '1 h', now()"
+
+REFUSED = (
+    (f"'nobody', {HOUR}", "no channel 'nobody'", "DISTINCT channel"),
+    (f"NULL, {HOUR}", "no channel 'null'", "DISTINCT channel"),
+    ("'demo', now(), now() - interval '1 h'", "must be before until", "Both are needed"),
+    ("'demo', now(), now()", "must be before until", "Both are needed"),
+    ("'demo', NULL, now()", "must be before until", "Both are needed"),
+    ("'demo', '-infinity', now()", "must be before until", "Both are needed"),
+    (f"'demo', {HOUR}, '0 s'", "positive interval", "5 min"),
+    (f"'demo', {HOUR}, '-1 s'", "positive interval", "5 min"),
+    (f"'demo', {HOUR}, '1 month'", "without months", "1 day"),
+    (f"'demo', {HOUR}, NULL", "positive interval", "5 min"),
+)
+
+
+def test_what_can_not_be_asked_is_said(engine, show):
+    for arguments, said, hint in REFUSED:
+        with engine.connect() as connection, pytest.raises(DBAPIError, match=said) as raised:
+            connection.execute(text(f"SELECT * FROM emotion_between({arguments})"))
+        assert hint in str(raised.value)
+
+
+def test_an_empty_range_is_empty(ask):
+    assert ask("SELECT * FROM emotion_between('demo', '2020-01-01', '2020-01-02')") == []
+
+
+def test_newest(ask):
+    rows = ask("SELECT * FROM emotion_newest('demo', 5)")
+    same = ask(
+        "SELECT * FROM emotion_history WHERE channel = 'demo' ORDER BY ts DESC, track LIMIT 5"
+    )
+    assert rows == same
+    assert len(rows) == 5
+    assert ask("SELECT count(*) FROM emotion_newest('demo')")[0][0] == 20
+    with pytest.raises(DBAPIError, match="no channel 'nobody'"):
+        ask("SELECT * FROM emotion_newest('nobody')")
+
+
+def test_newest_of_a_channel_without_a_face_is_empty(ask, new_show):
+    new_show("empty")
+    assert ask("SELECT * FROM emotion_newest('empty')") == []
+
+
+def test_a_shows_seconds_and_faces_are_read_by_key(engine, filled):
+    """However the history grows, a show's questions touch its own rows."""
+    with engine.connect() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        for view in ("emotion_seconds", "track_summary"):
+            said = plan(connection, f"SELECT * FROM {view} WHERE broadcast_id = 1")
+            assert "observations_2026_11_pkey" in said
+            assert "Seq Scan on observations" not in said

@@ -1,0 +1,192 @@
+"""The two roles: an analyst reads the views and nothing else, a writer does all that flows do."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import ProgrammingError
+
+from db import queries
+from db.errors import DatabaseNotMigrated, DatabaseRefused
+from db.roles import ANALYST, QUESTIONS, VIEWS, WRITER, grant_roles
+from db.rows import SegmentRow
+from db.session import channel_lock, make_engine, require_current
+from db.writes import (
+    close_broadcast,
+    ensure_channel,
+    fail_segment,
+    find_open_broadcast,
+    open_broadcast,
+    record_gap,
+    record_lag,
+    record_segment,
+    replace_segment,
+)
+
+TABLES = (
+    "broadcasts",
+    "channels",
+    "emotion_minutes",
+    "face_tracks",
+    "gaps",
+    "observations",
+    "segments",
+)
+
+
+def logged_in(databases, url: str, role: str) -> Iterator[Engine]:
+    """An engine of a user who logs in, and has nothing but this role."""
+    name = f"user_{make_engine(url).url.database}"
+    databases.run(f"CREATE ROLE {name} LOGIN IN ROLE {role}")
+    user = make_engine(url.replace("://showmood@", f"://{name}@", 1))
+    yield user
+    user.dispose()
+    databases.run(f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def analyst(databases, database_url, show):
+    grant_roles(database_url)
+    yield from logged_in(databases, database_url, ANALYST)
+
+
+@pytest.fixture
+def writer(databases, database_url):
+    grant_roles(database_url)
+    yield from logged_in(databases, database_url, WRITER)
+
+
+def test_an_analyst_reads_every_view(analyst):
+    with analyst.connect() as connection:
+        for view in VIEWS:
+            connection.execute(text(f"SELECT * FROM {view}"))
+
+
+def test_the_views_are_all_there_are(engine):
+    with engine.connect() as connection:
+        views = connection.scalars(
+            text("SELECT viewname FROM pg_views WHERE schemaname = 'public' ORDER BY 1")
+        )
+        assert tuple(views) == VIEWS
+
+
+def test_an_analyst_asks_the_functions(analyst):
+    with analyst.connect() as connection:
+        connection.execute(text("SELECT * FROM emotion_newest('demo', 3)"))
+        connection.execute(
+            text("SELECT * FROM emotion_between('demo', now() - interval '1 hour', now(), '5 s')")
+        )
+
+
+def test_an_analyst_does_nothing_else(analyst):
+    for statement in (
+        *(f"SELECT 1 FROM {table}" for table in TABLES),
+        "DELETE FROM channels",
+        "SELECT observations_partition(now())",
+        "SELECT observations_drop(now())",
+        "CREATE TABLE mine (a int)",
+    ):
+        with (
+            analyst.connect() as connection,
+            pytest.raises(ProgrammingError, match="permission denied"),
+        ):
+            connection.execute(text(statement))
+
+
+def test_the_functions_are_closed_to_everybody_else(databases, database_url):
+    name = f"stranger_{make_engine(database_url).url.database}"
+    databases.run(f"CREATE ROLE {name} LOGIN")
+    stranger = make_engine(database_url.replace("://showmood@", f"://{name}@", 1))
+    with stranger.connect() as connection:
+        for function in QUESTIONS:
+            may = connection.scalar(
+                text("SELECT has_function_privilege(:function, 'execute')"), {"function": function}
+            )
+            assert may is False
+    stranger.dispose()
+    databases.run(f"DROP ROLE {name}")
+
+
+def test_a_writer_does_all_that_the_flows_do(writer, observe, tables):
+    """From the first look at the schema to the report, in a month that has no partition yet."""
+    require_current(writer)
+    began = datetime(2031, 1, 31, 23, 59, 58, tzinfo=UTC)
+    with channel_lock(writer, "demo", "me"):
+        with writer.begin() as connection:
+            channel = ensure_channel(connection, "demo", "http://a")
+            ensure_channel(connection, "demo", "http://b")
+            assert find_open_broadcast(connection, channel) is None
+            broadcast = open_broadcast(connection, channel_id=channel, started_at=began)
+        for index in range(3):
+            segment = SegmentRow(
+                channel_id=channel,
+                broadcast_id=broadcast,
+                sequence=index,
+                started_at=began + timedelta(seconds=2 * index),
+                duration_s=2.0,
+            )
+            for tracks in ((1, 2, 3), (2, 4)):
+                with writer.begin() as connection:
+                    record_segment(connection, segment)
+                replace_segment(writer, segment, observe(segment, tracks))
+            with writer.begin() as connection:
+                record_lag(connection, segment, lag_ms=12)
+                queries.tracker_state_before(connection, broadcast, segment.ended_at)
+        late = began + timedelta(seconds=6)
+        with writer.begin() as connection:
+            failed = SegmentRow(
+                channel_id=channel,
+                broadcast_id=broadcast,
+                sequence=3,
+                started_at=late,
+                duration_s=2.0,
+            )
+            fail_segment(connection, failed, "truncated")
+            record_gap(
+                connection,
+                channel_id=channel,
+                broadcast_id=broadcast,
+                started_at=late,
+                ended_at=late + timedelta(seconds=1),
+                why="stalled",
+            )
+            close_broadcast(connection, broadcast, ended_at=late, status="completed")
+    with writer.connect() as connection:
+        assert queries.summary(connection, "demo").n_observations == 60
+        assert queries.newest(connection, "demo") is not None
+        assert len(queries.timeline(connection, "demo").start) == 2
+        assert len(queries.tracks(connection, "demo").n) == 2
+        assert len(queries.gaps(connection, "demo")) == 1
+        assert len(queries.segments_of(connection, broadcast)) == 4
+    assert len(tables()["observations"]) == 60
+
+
+def test_a_writer_makes_and_drops_partitions_but_owns_nothing(writer):
+    with writer.begin() as connection:
+        connection.execute(text("SELECT observations_partition('2031-05-05')"))
+        assert connection.scalar(text("SELECT observations_drop('2031-05-17')")) is True
+        assert connection.scalar(text("SELECT observations_drop('2031-05-17')")) is False
+    for statement in ("DROP TABLE observations", "ALTER TABLE gaps DROP why"):
+        with (
+            writer.connect() as connection,
+            pytest.raises(ProgrammingError, match="must be owner"),
+        ):
+            connection.execute(text(statement))
+
+
+def test_roles_are_granted_twice_as_once(database_url):
+    grant_roles(database_url)
+    grant_roles(database_url)
+
+
+def test_roles_need_the_tables(empty_database_url):
+    with pytest.raises(DatabaseNotMigrated, match="showmood db upgrade"):
+        grant_roles(empty_database_url)
+
+
+def test_who_may_not_make_roles_is_told(writer, databases):
+    url = writer.url.render_as_string(hide_password=False)
+    with pytest.raises(DatabaseRefused, match="may not make roles or grant rights") as raised:
+        grant_roles(url)
+    assert "\n" not in str(raised.value)
