@@ -190,13 +190,25 @@ def pull(
 
 
 @db_app.command()
-def upgrade() -> None:
+def upgrade(
+    roles: Annotated[
+        bool,
+        typer.Option(
+            "--roles", help="Also make the roles showmood_analyst and showmood_writer, to GRANT."
+        ),
+    ] = False,
+) -> None:
     """Bring the database's schema to this version."""
+    from db.roles import ANALYST, WRITER, grant_roles
     from flows.stack import database
 
     with ExitStack() as stack:
-        database(load_settings(), stack)
+        address = database(load_settings(), stack)
+        if roles:
+            grant_roles(address)
     console.print("the database is up to date")
+    if roles:
+        console.print(f"{ANALYST} reads the views, {WRITER} runs the flows: GRANT them to users")
 
 
 @db_app.command()
