@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -29,14 +30,22 @@ from flows.stack import database
 
 
 def watch_here(settings: Settings, **parameters: object) -> None:
-    """Watch a live stream in this process, without Prefect."""
+    """Watch a live stream in this process, without Prefect.
+
+    Ctrl-C and SIGTERM end it early, with exit code 130, after what was recorded is stored.
+    """
     from flows.watch import Watch
 
     show = make_show(**{name: value for name, value in parameters.items() if value is not None})
     logger = logging.getLogger("showmood")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         url = database(settings, stack)
-        counts = Watch(show=show, settings=settings, database_url=url, log=logger).run()
+        try:
+            counts = Watch(show=show, settings=settings, database_url=url, log=logger).run()
+        except KeyboardInterrupt:
+            logger.info("stopped early; what was recorded until then is stored")
+            sys.exit(130)
     logger.info("done: %s", counts.said())
 
 

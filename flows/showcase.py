@@ -2,8 +2,9 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from flows.stack import Stack, free_port
 
 DEMO: Final = "demo"
 REFRESH_S: Final = 0.5
+LOG_EVERY_S: Final = 5.0
 
 
 @contextmanager
@@ -135,11 +137,18 @@ class _Steps:
 
 
 def _follow(engine: Engine, stack: Stack, run_id: str, began: datetime, console: Console) -> None:
-    """Show progress, from the database, until the run has ended."""
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
+    """Show progress, from the database, until the run has ended: live, or in a log line by line."""
+    said, due = "", 0.0
+    shown = Live(console=console, refresh_per_second=4) if console.is_terminal else nullcontext()
+    with shown as live:
         while True:
             run = stack.server.read_run(run_id)
-            live.update(_progress(engine, run.state_name, began))
+            progress = _progress(engine, run.state_name, began)
+            if live is not None:
+                live.update(progress)
+            elif progress.plain != said and time.monotonic() >= due:
+                console.print(progress, soft_wrap=True)
+                said, due = progress.plain, time.monotonic() + LOG_EVERY_S
             if run.state in FINAL:
                 return
             for child in stack.children:
