@@ -2,9 +2,9 @@
 
 In order: lock the channel, upsert the segment, delete its half-open range of time, upsert its
 tracks, write its observations, mend the ends of the tracks that lost some, recompute the touched
-minutes from raw rows. Done twice is as done once, in either order with its neighbours, and with
-two writers at once: the lock makes them take turns, since two that share a minute or a track
-would each compute it without the other's rows.
+minutes from raw rows, except those whose raw rows are gone. Done twice is as done once, in either
+order with its neighbours, and with two writers at once: the lock makes them take turns, since two
+that share a minute or a track would each compute it without the other's rows.
 """
 
 import io
@@ -43,12 +43,19 @@ _SET_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :timeout, true)")
 # Against other writers, not against the key look-ups of foreign keys.
 _LOCK_CHANNEL = text("SELECT id FROM channels WHERE id = :channel FOR NO KEY UPDATE")
 
-# A statement of its own: one that waited for the lock would still see the time before it.
+# A statement of its own: one that waited for the lock would still see the time before it. Last,
+# the minutes that count other rows than there are: theirs were dropped, for their age.
 _FACTS = text(
     "SELECT (SELECT channel_id FROM broadcasts WHERE id = :broadcast),"
     " (SELECT min(started_at) FROM segments WHERE broadcast_id = :broadcast"
     "  AND started_at > :start AND started_at < :end),"
-    " ARRAY(SELECT n FROM unnest(CAST(:partitions AS text[])) n WHERE to_regclass(n) IS NULL)"
+    " ARRAY(SELECT n FROM unnest(CAST(:partitions AS text[])) n WHERE to_regclass(n) IS NULL),"
+    " ARRAY(SELECT m.minute FROM emotion_minutes m WHERE m.channel_id = :channel"
+    "  AND m.minute >= :first_minute AND m.minute < :end_minute AND m.n <> (SELECT count(*)"
+    "  FROM observations o WHERE o.channel_id = m.channel_id AND o.ts >= m.minute"
+    "  AND o.ts < m.minute + interval '1 minute'"
+    f"  AND o.track_id >= m.broadcast_id * {TRACKS_PER_BROADCAST}::bigint"
+    f"  AND o.track_id < (m.broadcast_id + 1) * {TRACKS_PER_BROADCAST}::bigint))"
 )
 
 # As text: SQLAlchemy does not cache its own upserts, and compiling one takes 5 ms each time.
@@ -110,12 +117,13 @@ _COMPUTED = ("n", "tracks", *EMOTIONS)
 _RECOMPUTE_MINUTES = text(
     f"WITH fresh AS MATERIALIZED ({FRESH_MINUTES}), written AS ("
     f"INSERT INTO emotion_minutes (channel_id, minute, broadcast_id, {', '.join(_COMPUTED)})"
-    " SELECT * FROM fresh ON CONFLICT (channel_id, minute, broadcast_id) DO UPDATE SET "
+    " SELECT * FROM fresh WHERE minute <> ALL(:kept)"
+    " ON CONFLICT (channel_id, minute, broadcast_id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _COMPUTED)
     + ") DELETE FROM emotion_minutes WHERE channel_id = :channel"
-    " AND minute >= :first_minute AND minute < :end_minute"
+    " AND minute >= :first_minute AND minute < :end_minute AND minute <> ALL(:kept)"
     " AND (minute, broadcast_id) NOT IN (SELECT minute, broadcast_id FROM fresh)"
-)
+).bindparams(bindparam("kept", type_=ARRAY(DateTime(timezone=True))))
 
 
 class _PartitionMissing(Exception):
@@ -159,7 +167,7 @@ def replace_segment(
     """
     pause_s = FIRST_PAUSE_S
     attempt = 1
-    made_partitions = False
+    made_partitions = 0
     while True:
         try:
             # Under any stricter level, whoever waited for the lock would go on without seeing
@@ -170,13 +178,13 @@ def replace_segment(
             ):
                 return _replace(connection, segment, observations)
         except _PartitionMissing:
-            if made_partitions:
+            if made_partitions == ATTEMPTS:  # a few may be dropped again at once, for their age
                 raise DatabaseRefused(
                     f"the partitions of {redact(engine.url)} are not where its tables are: "
                     "set the same search_path for everybody who uses it"
                 ) from None
             _make_partitions(engine, observations)
-            made_partitions = True
+            made_partitions += 1
             continue
         except DatabaseUnreachable as error:
             if attempt == ATTEMPTS:
@@ -223,7 +231,10 @@ def _replace(
     if connection.execute(_LOCK_CHANNEL, span).one_or_none() is None:
         raise UnknownChannel(f"there is no channel with the id {segment.channel_id}")
     partitions = [partition_name(month) for month in months(observations)]
-    owner, next_start, missing = connection.execute(_FACTS, span | {"partitions": partitions}).one()
+    owner, next_start, missing, kept = connection.execute(
+        _FACTS,
+        span | {"partitions": partitions} | _minutes(segment.started_at, segment.ended_at),
+    ).one()
     if owner != segment.channel_id:
         raise ValueError(f"broadcast {segment.broadcast_id} is not of this channel")
     if missing:
@@ -248,7 +259,8 @@ def _replace(
     if gone:
         connection.execute(_MEND_TRACKS, span | {"ids": sorted(gone)})
     if gone or len(rows):
-        connection.execute(_RECOMPUTE_MINUTES, span | _minutes(segment.started_at, end))
+        minutes = _minutes(segment.started_at, end) | {"kept": kept}
+        connection.execute(_RECOMPUTE_MINUTES, span | minutes)
     return StoredCounts(
         observations=len(rows),
         replaced=sum(gone.values()),

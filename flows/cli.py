@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -209,6 +210,22 @@ def upgrade(
     console.print("the database is up to date")
     if roles:
         console.print(f"{ANALYST} reads the views, {WRITER} runs the flows: GRANT them to users")
+
+
+@db_app.command()
+def maintain() -> None:
+    """Make partitions ahead and drop what is older than SHOWMOOD_KEEP_..._DAYS say."""
+    from flows.maintain import maintain_here, table_of
+    from flows.stack import database
+
+    settings = load_settings()
+    with ExitStack() as stack:
+        done = maintain_here(settings, database(settings, stack), now=datetime.now(UTC))
+    rows = table_of(done)
+    table = Table(*rows[0], box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)
 
 
 @db_app.command()

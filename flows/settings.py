@@ -48,6 +48,21 @@ class Settings(BaseSettings):
     min_free_disk_mb: int = Field(
         500, ge=0, description="Recording does not start, and pauses, below this much free disk."
     )
+    keep_observations_days: int = Field(
+        400, ge=0, description="Days that raw rows are kept, by whole months; 0 for ever."
+    )
+    keep_minutes_days: int = Field(
+        0, ge=0, description="Days that means a minute are kept, never fewer than raw rows."
+    )
+    keep_tracks_days: int = Field(
+        800, ge=0, description="Days that tracks are kept, never fewer than raw rows."
+    )
+    keep_segments_days: int = Field(
+        800, ge=0, description="Days that the rows of recorded segments are kept."
+    )
+    keep_gaps_days: int = Field(
+        0, ge=0, description="Days that what was missed, and why, is kept; 0 for ever."
+    )
 
     @field_validator("allow_networks", mode="before")
     @classmethod

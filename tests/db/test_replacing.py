@@ -449,3 +449,25 @@ def test_an_unknown_channel_is_refused(engine, show, observe, tables):
     with pytest.raises(ValueError, match="not of this channel"):
         replace_segment(engine, replace(show.segment(0), broadcast_id=99), observe(show.segment(0)))
     assert tables()["segments"] == []
+
+
+def test_minutes_whose_raw_rows_are_gone_are_not_computed_again(engine, show, observe, tables):
+    """Four minutes; the first and all but the last half of the second lose their raw rows."""
+    for index in range(120):
+        segment = show.segment(index)
+        replace_segment(engine, segment, observe(segment, (1,)))
+    whole = tables()["emotion_minutes"]
+    with engine.begin() as connection:
+        connection.execute(
+            text("DELETE FROM observations WHERE ts < :until"),
+            {"until": show.segment(45).started_at},
+        )
+    for index in (0, 29, 30, 45, 59):  # the first minute, both, the second, its rest, its end
+        segment = show.segment(index)
+        replace_segment(engine, segment, observe(segment, (1, 2), seed=9))
+        assert tables()["emotion_minutes"] == whole
+    segment = show.segment(60)
+    replace_segment(engine, segment, observe(segment, (1, 2), seed=9))
+    now = tables()["emotion_minutes"]
+    assert [new == old for new, old in zip(now, whole, strict=True)] == [True, True, False, True]
+    assert now[2][3] == whole[2][3] + 10

@@ -11,7 +11,7 @@ from db import queries
 from db.errors import DatabaseNotMigrated, DatabaseRefused
 from db.roles import ANALYST, QUESTIONS, VIEWS, WRITER, grant_roles
 from db.rows import SegmentRow
-from db.session import channel_lock, make_engine, require_current
+from db.session import channel_lock, make_engine, require_current, upgrade
 from db.writes import (
     close_broadcast,
     ensure_channel,
@@ -111,6 +111,7 @@ def test_the_functions_are_closed_to_everybody_else(databases, database_url):
 def test_a_writer_does_all_that_the_flows_do(writer, observe, tables):
     """From the first look at the schema to the report, in a month that has no partition yet."""
     require_current(writer)
+    upgrade(writer.url.render_as_string())  # as every command does: nothing is left to do
     began = datetime(2031, 1, 31, 23, 59, 58, tzinfo=UTC)
     with channel_lock(writer, "demo", "me"):
         with writer.begin() as connection:

@@ -1,0 +1,221 @@
+"""Keeping the history in shape: partitions made ahead, and each table's rows dropped at their age.
+
+Safe at any time, twice, and beside writers and readers: every step is a short transaction of its
+own, and the one that needs the whole table to itself gives up after a moment and tries again.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy.exc import DBAPIError
+
+from db.session import explain
+
+_log = logging.getLogger(__name__)
+
+MONTHS_AHEAD: Final = 2
+BATCH_ROWS: Final = 10_000
+DROP_ATTEMPTS: Final = 30
+DROP_PAUSE_S: Final = 0.5
+
+LOCK_TIMEOUT: Final = "5s"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retention:
+    """How many days each table's rows are kept at least; None is for ever.
+
+    observations go by whole months (UTC), when all of one is old enough. Minutes and tracks are
+    kept for as long as there are raw rows of their time, whatever is said here.
+    """
+
+    observations_days: int | None = None
+    minutes_days: int | None = None
+    tracks_days: int | None = None
+    segments_days: int | None = None
+    gaps_days: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that nothing is dropped on the day that it is written."""
+        for name in self.__slots__:
+            days = getattr(self, name)
+            if days is not None and days < 1:
+                raise ValueError(f"{name} must be at least 1, not {days}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Maintained:
+    """What was done to one table.
+
+    before: rows older than this were due; None where they are kept for ever. made, dropped:
+    partitions by name. deleted: rows, without those of dropped partitions. postponed: partitions
+    that were in use all the time, and are left for the next time.
+    """
+
+    table: str
+    before: datetime | None
+    made: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    deleted: int = 0
+    postponed: tuple[str, ...] = ()
+
+
+def maintain(engine: Engine, retention: Retention, *, now: datetime) -> list[Maintained]:
+    """Make the partitions of this and the next months, and drop what is too old.
+
+    now: aware. Return one entry a table. Raise DatabaseUnreachable, DatabaseBusy or
+    DatabaseRefused; what was done until then stays done, and the next time goes on.
+    """
+    if now.tzinfo is None:
+        raise ValueError(f"now must be aware, not {now!r}")
+    cuts = {
+        table: None if days is None else now - timedelta(days=days)
+        for table, days in (
+            ("observations", retention.observations_days),
+            ("emotion_minutes", retention.minutes_days),
+            ("face_tracks", retention.tracks_days),
+            ("segments", retention.segments_days),
+            ("gaps", retention.gaps_days),
+        )
+    }
+    try:
+        raw = cuts["observations"]
+        dropped, postponed = _drop_months(engine, raw) if raw is not None else ((), ())
+        made = _make_months(engine, now)
+        with engine.connect() as connection:
+            oldest = min(_months(connection).values())
+        for table in ("emotion_minutes", "face_tracks"):
+            cut = cuts[table]
+            cuts[table] = cut and min(cut, oldest)
+        return [
+            Maintained(
+                table="observations", before=raw, made=made, dropped=dropped, postponed=postponed
+            ),
+            *(
+                Maintained(
+                    table=table,
+                    before=cuts[table],
+                    deleted=_delete(engine, statement, cuts[table]),
+                )
+                for table, statement in _DELETE.items()
+            ),
+        ]
+    except DBAPIError as error:
+        if (known := explain(engine.url, error)) is not None:
+            raise known from error
+        raise
+
+
+def _make_months(engine: Engine, now: datetime) -> tuple[str, ...]:
+    month = _month(now)
+    made = []
+    for _ in range(MONTHS_AHEAD + 1):
+        with engine.begin() as connection:
+            _limit_locks(connection)
+            there = _months(connection)
+            name = connection.scalar(text("SELECT observations_partition(:at)"), {"at": month})
+        if name not in there:
+            made.append(str(name))
+        month = _next(month)
+    return tuple(made)
+
+
+def _drop_months(engine: Engine, before: datetime) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    with engine.connect() as connection:
+        months = _months(connection)
+    dropped, postponed = [], []
+    for name, month in months.items():
+        if _next(month) > before:
+            continue
+        gone = _drop_month(engine, month)
+        if gone is None:
+            _log.warning("%s is in use: it is left for the next time", name)
+            postponed.append(name)
+        elif gone:
+            dropped.append(name)
+    return tuple(dropped), tuple(postponed)
+
+
+def _drop_month(engine: Engine, month: datetime) -> bool | None:
+    """Return whether it was there; None if it was in use at every attempt."""
+    pause = threading.Event()
+    for _ in range(DROP_ATTEMPTS):
+        try:
+            with engine.begin() as connection:
+                return bool(connection.scalar(text("SELECT observations_drop(:at)"), {"at": month}))
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) not in ("55P03", "40P01"):
+                raise
+        pause.wait(DROP_PAUSE_S)
+    return None
+
+
+def _deleting(table: str, due: str) -> TextClause:
+    return text(
+        f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT d.ctid FROM {table} d {due}"
+        f" LIMIT {BATCH_ROWS} FOR UPDATE OF d SKIP LOCKED))"
+    )
+
+
+_ENDED: Final = "WHERE d.channel_id = :channel AND d.started_at < :before AND d.ended_at <= :before"
+
+# Channel by channel, so that an index finds them.
+_DELETE: Final = {
+    "emotion_minutes": _deleting(
+        "emotion_minutes", "WHERE d.channel_id = :channel AND d.minute < :before"
+    ),
+    "face_tracks": _deleting(
+        "face_tracks",
+        "JOIN broadcasts b ON b.id = d.broadcast_id"
+        " WHERE b.channel_id = :channel AND d.last_ts < :before",
+    ),
+    "segments": _deleting("segments", _ENDED),
+    "gaps": _deleting("gaps", _ENDED),
+}
+
+
+def _delete(engine: Engine, statement: TextClause, before: datetime | None) -> int:
+    """Delete batch by batch, each its own transaction: nobody waits long, no lock grows large."""
+    if before is None:
+        return 0
+    with engine.connect() as connection:
+        channels = connection.scalars(text("SELECT id FROM channels ORDER BY id")).all()
+    deleted = 0
+    for channel in channels:
+        n_rows = BATCH_ROWS
+        while n_rows == BATCH_ROWS:
+            with engine.begin() as connection:
+                _limit_locks(connection)
+                span = {"channel": channel, "before": before}
+                n_rows = connection.execute(statement, span).rowcount
+            deleted += n_rows
+    return deleted
+
+
+def _limit_locks(connection: Connection) -> None:
+    connection.execute(text("SELECT set_config('lock_timeout', :t, true)"), {"t": LOCK_TIMEOUT})
+
+
+def _months(connection: Connection) -> dict[str, datetime]:
+    """Return the partitions and the beginnings of their months, in order."""
+    names = connection.scalars(
+        text(
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+            " WHERE i.inhparent = 'observations'::regclass ORDER BY 1"
+        )
+    )
+    return {
+        name: datetime.strptime(name, "observations_%Y_%m").replace(tzinfo=UTC) for name in names
+    }
+
+
+def _month(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _next(month: datetime) -> datetime:
+    return _month(month + timedelta(days=31))

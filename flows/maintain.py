@@ -1,0 +1,75 @@
+"""maintain: partitions made ahead, and rows dropped at the age that the settings give them."""
+
+from datetime import UTC, datetime
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from db.errors import DatabaseError
+from db.maintain import Maintained, Retention
+from db.maintain import maintain as maintain_tables
+from db.session import make_engine, require_current
+from flows.errors import ShowmoodError
+from flows.settings import Settings, load_settings, running_database
+
+
+def retention_of(settings: Settings) -> Retention:
+    """Return for how long the settings keep each table's rows."""
+    return Retention(
+        observations_days=settings.keep_observations_days or None,
+        minutes_days=settings.keep_minutes_days or None,
+        tracks_days=settings.keep_tracks_days or None,
+        segments_days=settings.keep_segments_days or None,
+        gaps_days=settings.keep_gaps_days or None,
+    )
+
+
+def maintain_here(settings: Settings, database_url: str, *, now: datetime) -> list[Maintained]:
+    """Maintain the database in this process; return what was done, one entry a table.
+
+    Raises one of DatabaseError.
+    """
+    engine = make_engine(database_url)
+    try:
+        require_current(engine)
+        return maintain_tables(engine, retention_of(settings), now=now)
+    finally:
+        engine.dispose()
+
+
+def table_of(done: list[Maintained]) -> list[dict[str, str | int]]:
+    """Return what was done as the rows of a table for people."""
+    return [
+        {
+            "table": each.table,
+            "kept since": f"{each.before:%Y-%m-%d}" if each.before else "for ever",
+            "rows deleted": each.deleted,
+            "partitions dropped": ", ".join(each.dropped) or "none",
+            "partitions made": ", ".join(each.made) or "none",
+            "left for next time": ", ".join(each.postponed) or "none",
+        }
+        for each in done
+    ]
+
+
+@flow(name="maintain", persist_result=False)
+def maintain() -> State:
+    """Keep the history in shape: make partitions ahead, drop what is older than the settings say.
+
+    Safe at any time, twice, and while shows are watched.
+    """
+    log = get_run_logger()
+    try:
+        settings = load_settings()
+        done = maintain_here(settings, running_database(settings), now=datetime.now(UTC))
+    except (ShowmoodError, DatabaseError) as e:
+        log.error("%s", e)
+        return Failed(message=str(e))
+    create_table_artifact(table_of(done), key="maintenance", description="What maintain did")
+    dropped = sum(len(each.dropped) for each in done)
+    return Completed(
+        message=f"{dropped} months and {sum(each.deleted for each in done)} rows were dropped"
+    )

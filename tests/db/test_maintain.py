@@ -1,0 +1,230 @@
+"""Maintenance: months come and go, each table by its own age, whoever else is at work."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from db import maintain as maintenance
+from db.errors import DatabaseUnreachable
+from db.maintain import Maintained, Retention, maintain
+from db.roles import grant_roles
+from db.session import make_engine
+from db.writes import record_gap, record_segment, replace_segment
+
+NOW = datetime(2026, 11, 22, 4, 30, tzinfo=UTC)
+
+
+def partitions(engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(
+            connection.scalars(
+                text("SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r'")
+            )
+        )
+
+
+@pytest.fixture
+def year(engine, new_show, observe):
+    """A segment, a gap and a track in each of twelve months, of two channels."""
+    for slug in ("demo", "news"):
+        shown = new_show(slug)
+        for index in range(12):
+            at = datetime(2025, 12, 15, 12, tzinfo=UTC) + timedelta(days=30.4 * index)
+            segment = shown.segment(index, started_at=at)
+            replace_segment(engine, segment, observe(segment, (index + 1,)))
+            with engine.begin() as connection:
+                record_gap(
+                    connection,
+                    channel_id=shown.channel_id,
+                    broadcast_id=shown.broadcast_id,
+                    started_at=segment.ended_at,
+                    ended_at=segment.ended_at + timedelta(seconds=1),
+                    why="stalled",
+                )
+    return shown
+
+
+def counts(tables) -> dict[str, int]:
+    return {name: len(rows) for name, rows in tables().items()}
+
+
+def test_for_ever_drops_nothing_and_makes_what_comes(engine, year, tables):
+    before = tables()
+    done = maintain(engine, Retention(), now=NOW)
+    assert done[0] == Maintained(
+        table="observations", before=None, made=("observations_2026_12", "observations_2027_01")
+    )
+    assert {(each.table, each.before, each.deleted) for each in done[1:]} == {
+        (table, None, 0) for table in ("emotion_minutes", "face_tracks", "segments", "gaps")
+    }
+    assert tables() == before
+
+
+def test_each_table_has_its_own_age(engine, year, tables):
+    done = maintain(
+        engine,
+        Retention(
+            observations_days=60,
+            minutes_days=150,
+            tracks_days=120,
+            segments_days=200,
+            gaps_days=1,
+        ),
+        now=NOW,
+    )
+    assert done[0].before == NOW - timedelta(days=60)
+    # 23 September: all of August is older, not all of September.
+    assert done[0].dropped[0] == "observations_2025_12"
+    assert done[0].dropped[-1] == "observations_2026_08"
+    assert len(done[0].dropped) == 9
+    left = counts(tables)
+    assert left["observations"] == 3 * 10 * 2
+    assert left["emotion_minutes"] == 5 * 2
+    assert left["face_tracks"] == 4 * 2
+    assert left["segments"] == 7 * 2
+    assert left["gaps"] == 0
+    assert left["broadcasts"] == 2
+    assert {each.table: each.deleted for each in done} == {
+        "observations": 0,
+        "emotion_minutes": 14,
+        "face_tracks": 16,
+        "segments": 10,
+        "gaps": 24,
+    }
+
+
+def test_minutes_and_tracks_outlive_their_raw_rows(engine, year, tables):
+    """Though their own age is past."""
+    done = maintain(
+        engine, Retention(observations_days=100, minutes_days=1, tracks_days=1), now=NOW
+    )
+    assert {each.table: each.before for each in done[1:3]} == {
+        "emotion_minutes": datetime(2026, 8, 1, tzinfo=UTC),
+        "face_tracks": datetime(2026, 8, 1, tzinfo=UTC),
+    }
+    left = counts(tables)
+    assert left["observations"] == 4 * 10 * 2
+    assert (left["emotion_minutes"], left["face_tracks"]) == (4 * 2, 4 * 2)
+
+
+def test_twice_is_as_once(engine, year, tables):
+    retention = Retention(observations_days=60, minutes_days=150, segments_days=200, gaps_days=100)
+    maintain(engine, retention, now=NOW)
+    once = tables()
+    again = maintain(engine, retention, now=NOW)
+    assert tables() == once
+    assert all(not (each.made or each.dropped or each.deleted) for each in again)
+
+
+def test_many_rows_go_in_batches(engine, show, tables, monkeypatch):
+    with engine.begin() as connection:
+        for index in range(25):
+            record_segment(connection, show.segment(index))
+    statements = {
+        table: text(statement.text.replace(str(maintenance.BATCH_ROWS), "10"))
+        for table, statement in maintenance._DELETE.items()
+    }
+    monkeypatch.setattr(maintenance, "BATCH_ROWS", 10)
+    monkeypatch.setattr(maintenance, "_DELETE", statements)
+    done = maintain(engine, Retention(segments_days=1), now=NOW + timedelta(days=9))
+    assert {each.table: each.deleted for each in done}["segments"] == 25
+    assert tables()["segments"] == []
+
+
+def test_a_month_in_use_is_tried_again_and_left_for_the_next_time(engine, year, monkeypatch):
+    monkeypatch.setattr(maintenance, "DROP_ATTEMPTS", 2)
+    monkeypatch.setattr(maintenance, "DROP_PAUSE_S", 0.001)
+    retention = Retention(observations_days=250)
+    with engine.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM observations"))
+        done = maintain(engine, retention, now=NOW)
+        assert done[0].dropped == ()
+        assert done[0].postponed == (
+            "observations_2025_12",
+            "observations_2026_01",
+            "observations_2026_02",
+        )
+    assert len(maintain(engine, retention, now=NOW)[0].dropped) == 3
+
+
+def test_beside_writers_and_another_maintenance(engine, year, observe, tables, database_url):
+    """Writers store into this month, and into one that is being dropped; two maintain."""
+    retention = Retention(observations_days=60, segments_days=200)
+    raised: list[BaseException] = []
+    barrier = threading.Barrier(4)
+
+    def run(job) -> None:
+        try:
+            barrier.wait()
+            for _ in range(3):
+                job()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test shows it
+            raised.append(error)
+
+    def write(index: int, at: datetime) -> None:
+        for step in range(10):
+            segment = year.segment(
+                index + step, started_at=at + timedelta(seconds=2 * step), duration_s=2.0
+            )
+            replace_segment(engine, segment, observe(segment, (index,)))
+
+    def tend() -> None:
+        own = make_engine(database_url)
+        maintain(own, retention, now=NOW)
+        own.dispose()
+
+    threads = [
+        threading.Thread(target=run, args=(job,))
+        for job in (
+            lambda: write(100, NOW),
+            lambda: write(200, datetime(2026, 3, 31, 23, 59, 50, tzinfo=UTC)),
+            tend,
+            tend,
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert raised == []
+    maintain(engine, retention, now=NOW)
+    with engine.connect() as connection:
+        minutes = connection.execute(
+            text(
+                "SELECT sum(n) FROM emotion_minutes WHERE broadcast_id = :b AND minute >= :at"
+                " AND minute < CAST(:at AS timestamptz) + interval '1 minute'"
+            ),
+            {"b": year.broadcast_id, "at": NOW},
+        ).scalar()
+        raw = connection.scalar(
+            text("SELECT count(*) FROM observations WHERE ts >= :at AND ts < :end"),
+            {"at": NOW, "end": NOW + timedelta(minutes=1)},
+        )
+    assert minutes == raw == 100
+    assert "observations_2026_03" not in partitions(engine)
+
+
+def test_a_writer_may_maintain(databases, database_url, engine, year, tables):
+    grant_roles(database_url)
+    name = f"tender_{engine.url.database}"
+    databases.run(f"CREATE ROLE {name} LOGIN IN ROLE showmood_writer")
+    writer = make_engine(database_url.replace("://showmood@", f"://{name}@", 1))
+    done = maintain(writer, Retention(observations_days=60, gaps_days=60), now=NOW)
+    assert (len(done[0].dropped), len(done[0].made)) == (9, 2)
+    writer.dispose()
+    databases.run(f"DROP ROLE {name}")
+
+
+def test_a_database_that_is_gone_is_said(databases, engine, database_url):
+    databases.drop(engine.url.database)
+    with pytest.raises(DatabaseUnreachable):
+        maintain(engine, Retention(), now=NOW)
+
+
+def test_a_night_is_not_an_age():
+    with pytest.raises(ValueError, match="gaps_days must be at least 1"):
+        Retention(gaps_days=0)
+    with pytest.raises(ValueError, match="aware"):
+        maintain(make_engine("postgresql:///x"), Retention(), now=datetime(2026, 1, 1))  # noqa: DTZ001

@@ -1,0 +1,69 @@
+"""Maintenance as settings have it, and as a table for people."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from db.errors import DatabaseNotMigrated
+from db.maintain import Maintained, Retention
+from flows.cli import app
+from flows.maintain import maintain, maintain_here, retention_of, table_of
+from flows.settings import Settings
+
+NOW = datetime(2026, 11, 22, 4, 30, tzinfo=UTC)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_zero_days_are_for_ever(monkeypatch):
+    monkeypatch.setenv("SHOWMOOD_KEEP_OBSERVATIONS_DAYS", "30")
+    monkeypatch.setenv("SHOWMOOD_KEEP_GAPS_DAYS", "0")
+    assert retention_of(Settings()) == Retention(
+        observations_days=30, tracks_days=800, segments_days=800
+    )
+
+
+def test_it_says_what_it_did():
+    done = [
+        Maintained(
+            table="observations", before=NOW, made=("observations_2026_12",), postponed=("a", "b")
+        ),
+        Maintained(table="gaps", before=None),
+        Maintained(table="segments", before=NOW, deleted=7),
+    ]
+    assert [list(row.values()) for row in table_of(done)] == [
+        ["observations", "2026-11-22", 0, "none", "observations_2026_12", "a, b"],
+        ["gaps", "for ever", 0, "none", "none", "none"],
+        ["segments", "2026-11-22", 7, "none", "none", "none"],
+    ]
+
+
+def test_tables_must_be_there(empty_database_url):
+    with pytest.raises(DatabaseNotMigrated, match="run `showmood db upgrade`"):
+        maintain_here(Settings(), empty_database_url, now=NOW)
+
+
+def test_the_command_prints_the_table(database_url, monkeypatch):
+    monkeypatch.setenv("SHOWMOOD_DATABASE_URL", database_url)
+    monkeypatch.setenv("COLUMNS", "200")
+    done = CliRunner().invoke(app, ["db", "maintain"])
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.output.splitlines() if line.strip()]
+    assert [line[0] for line in lines[-5:]] == [
+        "observations",
+        "emotion_minutes",
+        "face_tracks",
+        "segments",
+        "gaps",
+    ]
+
+
+def test_it_is_deployed_and_scheduled():
+    deployed = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    (nightly,) = [each for each in deployed if each["name"] == "nightly"]
+    file, _, name = nightly["entrypoint"].partition(":")
+    assert (ROOT / file).resolve() == Path(maintain.fn.__code__.co_filename).resolve()
+    assert name == maintain.fn.__name__
+    assert nightly["schedules"][0]["active"] is True
