@@ -1,4 +1,4 @@
-"""Segments to rows: each analysed, linked and stored at once, a task run a minute of show."""
+"""Segments to rows: each analysed, linked and stored at once. Knows nothing of Prefect."""
 
 import logging
 import time
@@ -7,11 +7,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.states import Completed
 
 from emotion.pipeline import Analyser, Linker
 from emotion.types import EmotionError, Frames
@@ -180,14 +175,3 @@ def take_for(analysis: Analysis, source: Source, minute_s: float = MINUTE_S) -> 
         item = source.get(left_s)
         if item is not None:
             analysis.take(item)
-
-
-@task(name="analyse-segments", cache_policy=NO_CACHE, persist_result=False)
-def analyse_segments(analysis: Analysis, source: Source) -> State:
-    """Take what the source brings for a minute of show.
-
-    No retries: what fails here fails again, and is stored with its cause.
-    """
-    before = replace(analysis.counts)
-    take_for(analysis, source)
-    return Completed(message=analysis.counts.said(before))

@@ -6,7 +6,6 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect.artifacts import create_markdown_artifact
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection, Engine
@@ -110,6 +109,8 @@ def publish(
     log: logging.Logger | logging.LoggerAdapter[logging.Logger],
 ) -> None:
     """Put the report of the broadcast so far into the Prefect UI; the show goes on without it."""
+    from prefect.artifacts import create_markdown_artifact  # seconds, which a report must not cost
+
     with engine.connect() as connection:
         text = markdown(connection, channel, since)
     try:

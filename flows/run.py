@@ -16,6 +16,7 @@ from db.session import make_engine
 from emotion.types import EMOTIONS
 from flows import replay
 from flows.analyse import networks
+from flows.broadcast import Watch
 from flows.errors import UsageError
 from flows.report import print_report, save_timeline
 from flows.settings import Settings
@@ -34,8 +35,6 @@ def watch_here(settings: Settings, **parameters: object) -> None:
 
     Ctrl-C and SIGTERM end it early, with exit code 130, after what was recorded is stored.
     """
-    from flows.watch import Watch
-
     show = make_show(**{name: value for name, value in parameters.items() if value is not None})
     logger = logging.getLogger("showmood")
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,14 +1,9 @@
-"""watch_show: one run is one broadcast of one channel, with one writer."""
+"""watch_show: one run is one broadcast of one channel."""
 
-import logging
-import os
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from emotion.pipeline import Linker
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -16,21 +11,15 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
-from sqlalchemy import Engine
 
-from db import queries, writes
-from db.errors import DatabaseError
-from db.session import channel_lock, make_engine, require_current
-from emotion.types import EmotionError
-from flows.analyse import Analysis, Counts, analyse_segments, networks, take_for
+from flows.analyse import Analysis, take_for
+from flows.broadcast import EXPECTED, Watch
 from flows.capture.address import AddressPolicy
-from flows.capture.recording import recover
-from flows.capture.segment import CaptureError, Gap, SourceUnreachable
+from flows.capture.segment import SourceUnreachable
 from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
-from flows.errors import ShowFailed, ShowmoodError
 from flows.report import publish
-from flows.settings import Settings, load_settings, running_database
+from flows.settings import load_settings, running_database
 from flows.shows import (
     DEFAULT_DETECTOR,
     DEFAULT_EMOTION_MODEL,
@@ -38,187 +27,10 @@ from flows.shows import (
     DetectorName,
     Duration,
     EmotionModelName,
-    Show,
     Slug,
     make_show,
     slug_of,
 )
-from flows.store import Store
-
-Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
-
-EXPECTED = (ShowmoodError, CaptureError, DatabaseError, EmotionError)
-"""What a person can act on: the run fails with that line, without a traceback."""
-
-
-def find_stream_here(url: str, policy: AddressPolicy) -> Stream:
-    """Resolve a page to its stream."""
-    return resolve(url, policy=policy)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Broadcast:
-    """The broadcast that a watch writes.
-
-    until: when to stop, for one that is continued; None for a new one. stored: the sequences of
-    the segments whose analysis is settled. tracker_state: after the last of them.
-    """
-
-    id: int
-    channel_id: int
-    started_at: datetime
-    until: datetime | None = None
-    stored: frozenset[int] = frozenset()
-    tracker_state: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Watch:
-    """One watch of a show: how its parts are run, here or as tasks of a flow.
-
-    find: the stream behind a URL. minute: take a minute of the capture. refresh: show the broadcast
-    of this channel that began then, after each minute.
-    """
-
-    show: Show
-    settings: Settings
-    database_url: str
-    log: Log
-    run_id: str | None = None
-    find: Callable[[str, AddressPolicy], Stream] = find_stream_here
-    minute: Callable[[Analysis, Capture], None] = take_for
-    refresh: Callable[[Engine, str, datetime], None] = lambda engine, channel, since: None
-
-    def run(self) -> Counts:
-        """Watch one broadcast and store it; return what was done.
-
-        Raises one of EXPECTED, with a line for people.
-        """
-        policy = AddressPolicy.of(self.settings.allow_networks)
-        policy.check(self.show.url)
-        with ExitStack() as stack:
-            engine = make_engine(self.database_url)
-            stack.callback(engine.dispose)
-            require_current(engine)
-            holder = self.run_id or f"showmood watch, process {os.getpid()}"
-            stack.enter_context(channel_lock(engine, self.show.slug, holder))
-            stream = self.find(self.show.url, policy)
-            self.log.info("found %s", stream.title or self.show.url)
-            broadcast = self._open_or_continue(engine, stream)
-            status = "failed"
-            try:
-                counts = self._record(engine, broadcast, stream, policy)
-                status = "completed"
-            except EXPECTED:
-                raise
-            except BaseException:  # cancelled, from the UI or by Ctrl-C
-                status = "cancelled"
-                raise
-            finally:
-                with engine.begin() as connection:
-                    now = datetime.now(UTC)
-                    writes.close_broadcast(connection, broadcast.id, ended_at=now, status=status)
-            return counts
-
-    def _open_or_continue(self, engine: Engine, stream: Stream) -> Broadcast:
-        """Return the broadcast to write: one that a dead watcher left, if its time is not over.
-
-        The channel's lock is held: whoever wrote that one is gone.
-        """
-        now = datetime.now(UTC)
-        with engine.begin() as connection:
-            channel_id = writes.ensure_channel(connection, self.show.slug, self.show.url)
-            left = writes.find_open_broadcast(connection, channel_id)
-            if left is not None:
-                if (
-                    left.planned_end
-                    and left.planned_end > now
-                    and left.source_id == stream.source_id
-                ):
-                    self.log.warning("going on with the broadcast of %s", left.started_at)
-                    return Broadcast(
-                        id=left.id,
-                        channel_id=channel_id,
-                        started_at=left.started_at,
-                        until=left.planned_end,
-                        stored=frozenset(
-                            segment.sequence
-                            for segment in queries.segments_of(connection, left.id)
-                            if segment.status != "recorded"
-                        ),
-                        tracker_state=queries.tracker_state_before(connection, left.id, now),
-                    )
-                writes.close_broadcast(connection, left.id, ended_at=now, status="interrupted")
-            new = writes.open_broadcast(
-                connection,
-                channel_id=channel_id,
-                started_at=now,
-                planned_end=now + self.show.length,
-                source_id=stream.source_id,
-                title=stream.title,
-                flow_run_id=self.run_id,
-            )
-        return Broadcast(id=new, channel_id=channel_id, started_at=now)
-
-    def _record(
-        self, engine: Engine, broadcast: Broadcast, stream: Stream, policy: AddressPolicy
-    ) -> Counts:
-        show, settings = self.show, self.settings
-        folder = f"{broadcast.started_at:%Y%m%dT%H%M%SZ}-{broadcast.id}"
-        directory = settings.recordings_dir / show.slug / folder
-        left_behind = list(recover(directory)) if broadcast.until else []
-        capture = Capture(
-            show.url,
-            directory=directory,
-            channel=show.slug,
-            broadcast=broadcast.id,
-            policy=policy,
-            until=broadcast.until,
-            duration_s=None if broadcast.until else show.length.total_seconds(),
-            segment_s=settings.segment_s,
-            stream=stream,
-            ffmpeg_path=settings.ffmpeg,
-            stall_s=settings.stall_s,
-            min_free_bytes=settings.min_free_disk_mb << 20,
-        )
-        with capture:  # recording begins while the networks are loaded
-            analyser = networks(
-                show.detector,
-                show.emotion_model,
-                settings.device,
-                settings.cache_dir,
-                settings.detection_size_px,
-            )
-            store = Store(
-                engine=engine,
-                channel_id=broadcast.channel_id,
-                broadcast_id=broadcast.id,
-                model=analyser.model,
-            )
-            analysis = Analysis(
-                analyser=analyser,
-                linker=Linker(broadcast.tracker_state),
-                store=store,
-                fps=show.analysed_fps,
-                log=self.log,
-            )
-            for item in left_behind:
-                if isinstance(item, Gap) or item.sequence not in broadcast.stored:
-                    analysis.take(item)
-            try:
-                while not capture.finished:
-                    self.minute(analysis, capture)
-                    self.refresh(engine, show.slug, broadcast.started_at)
-            except BaseException:
-                capture.stop()
-                take_for(analysis, capture)
-                raise
-        if capture.failure is not None:
-            raise capture.failure
-        if analysis.counts.segments == 0 and not broadcast.stored:
-            why = capture.last_error or "the source brought nothing"
-            raise ShowFailed(f"{show.slug}: nothing could be recorded and analysed: {why}")
-        return analysis.counts
 
 
 @task(
@@ -242,6 +54,17 @@ def _is_passing(state: State) -> bool:
     except Exception:  # noqa: BLE001 - whatever else it is, asking again does not help
         return False
     return False
+
+
+@task(name="analyse-segments", cache_policy=NO_CACHE, persist_result=False)
+def analyse_segments(analysis: Analysis, capture: Capture) -> State:
+    """Analyse, link and store what the capture brings for a minute of show, on the GPU if any.
+
+    No retries: what fails here fails again, and is stored with its cause.
+    """
+    before = replace(analysis.counts)
+    take_for(analysis, capture)
+    return Completed(message=analysis.counts.said(before))
 
 
 def run_name() -> str:
