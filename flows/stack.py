@@ -4,6 +4,7 @@ Everything lives in one folder (`.showmood` by default) and dies with the proces
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -88,11 +89,16 @@ class Child:
     def check(self) -> None:
         """Raise StackError with the log's last line if it has ended."""
         if self.process.poll() is not None:
-            lines = self.log.read_text(errors="replace").strip().splitlines()
             raise StackError(
                 f"the {self.name} ended with status {self.process.returncode}: "
-                f"{lines[-1].strip() if lines else 'no output'} (log: {self.log})"
+                f"{self._last_words()} (log: {self.log})"
             )
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
+        said = [line for line in lines if line] or ["no output"]
+        errors = [line for line in said[-30:] if re.match(r"[\w.]*(Error|Exception)\b.*:", line)]
+        return (errors or said)[-1]
 
     def stop(self) -> None:
         """Have it end, and wait for it."""
@@ -160,6 +166,9 @@ class Stack(AbstractContextManager["Stack"]):
         env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         return env | {
             "OMP_WAIT_POLICY": "PASSIVE",  # as in cli.main
+            # Prefect keeps its runs' files in a folder of a fixed name there: another user's, once
+            # two of them share a machine.
+            "TMPDIR": str(home / "tmp"),
             "SHOWMOOD_HOME": str(home),
             "SHOWMOOD_DATABASE_URL": self.database_url,
             "SHOWMOOD_ALLOW_NETWORKS": ",".join((*self.settings.allow_networks, *self.allow)),
@@ -188,6 +197,7 @@ class Stack(AbstractContextManager["Stack"]):
         self.server = self._exit.enter_context(Server(self.api_url))
         self.database_url = database(settings, self._exit)
         self.say("Postgres is up and migrated")
+        (settings.home / "tmp").mkdir(exist_ok=True)
         env = self.environment()
         prefect = [sys.executable, "-m", "prefect"]
         place = ["--host", "127.0.0.1", "--port", str(port)]
