@@ -145,12 +145,31 @@ def report(
     since: Annotated[
         str, typer.Option(help="How far back: 30m, 24h, 7d, or a day: 2026-11-22.")
     ] = "24h",
+    until: Annotated[str | None, typer.Option(help="Until when; now if left out.")] = None,
     png: Annotated[Path | None, typer.Option(help="Also draw the timeline into this file.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="The same, as SVG.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write every face into this file, as CSV.")
+    ] = None,
+    json_lines: Annotated[
+        Path | None, typer.Option("--json", help="The same, as one JSON object a line.")
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="The same, as Parquet (needs showmood\\[parquet]).")
+    ] = None,
 ) -> None:
     """Report on a channel: tracks, share of each emotion, lag, gaps."""
     from flows.run import report_here
 
-    report_here(load_settings(), channel, since=since, png=png, console=Console())
+    report_here(
+        load_settings(),
+        channel,
+        since=since,
+        until=until,
+        pictures={"png": png, "svg": svg},
+        exports={"csv": csv, "json": json_lines, "parquet": parquet},
+        console=Console(),
+    )
 
 
 @models_app.callback(invoke_without_command=True)

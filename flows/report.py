@@ -5,6 +5,7 @@ import io
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -68,16 +69,22 @@ def print_report(
 
 
 def save_timeline(
-    connection: Connection, channel: str, since: datetime, until: datetime, png: Path
+    connection: Connection,
+    channel: str,
+    since: datetime,
+    until: datetime,
+    path: Path,
+    *,
+    kind: Literal["png", "svg"] = "png",
 ) -> bool:
-    """Draw the timeline into a PNG file; returns whether there was a face to draw."""
+    """Draw the timeline into a PNG or SVG file; returns whether there was a face to draw."""
     picture = read_picture(connection, channel, since, until)
     if picture is None:
         return False
     try:
-        draw(picture).savefig(png, format="png")
+        draw(picture).savefig(path, format=kind)
     except OSError as e:
-        raise UsageError(f"{png} cannot be written: {e.strerror}") from e
+        raise UsageError(f"{path} cannot be written: {e.strerror}") from e
     return True
 
 
@@ -96,7 +103,7 @@ def markdown(connection: Connection, channel: str, since: datetime) -> str:
     lines += [
         "",
         "```sql",
-        f"SELECT * FROM emotion_history WHERE channel = '{channel}' ORDER BY ts DESC LIMIT 20;",
+        f"SELECT * FROM emotion_newest('{channel}');",
         "```",
     ]
     return "\n".join(lines)
