@@ -16,6 +16,8 @@ LONGEST: Final = timedelta(days=7)
 
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30s", "45m", "1h30m"])]
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-news"])]
+SlugOrNone = Annotated[str, Field(pattern=f"({SLUG_PATTERN})|^$")]
+Url = Annotated[str, Field(min_length=8, max_length=2048)]
 AnalysedFps = Annotated[float, Field(gt=0, le=60)]
 DetectorName = Literal["retinaface-mobilenet0.25"]
 EmotionModelName = Literal["mini-xception"]
@@ -77,7 +79,7 @@ class Show(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field(min_length=8, max_length=2048)
+    url: Url
     name: Slug | None = None
     duration: Duration = "1h"
     analysed_fps: AnalysedFps = 5.0

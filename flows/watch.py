@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -10,7 +9,6 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
-from pydantic import Field
 
 from flows.analyse import Analysis, take_for
 from flows.broadcast import EXPECTED, Watch
@@ -27,7 +25,8 @@ from flows.shows import (
     DetectorName,
     Duration,
     EmotionModelName,
-    Slug,
+    SlugOrNone,
+    Url,
     make_show,
     slug_of,
 )
@@ -77,48 +76,31 @@ def run_name() -> str:
 
 @flow(name="watch-show", flow_run_name=run_name, persist_result=False)
 def watch_show(
-    url: Annotated[
-        str,
-        Field(
-            title="Stream",
-            description="Page or playlist of a live stream, http or https: a YouTube channel's "
-            "/live page, a Twitch channel, an .m3u8.",
-            min_length=8,
-            max_length=2048,
-        ),
-    ],
-    name: Annotated[
-        Slug | None,
-        Field(
-            title="Channel name",
-            description="What rows and recordings are filed under; made of the URL if left out.",
-        ),
-    ] = None,
-    duration: Annotated[
-        Duration,
-        Field(title="Duration", description="How long to watch: 30s, 45m, 1h30m."),
-    ] = "1h",
-    analysed_fps: Annotated[
-        AnalysedFps,
-        Field(
-            title="Frames analysed a second",
-            description="5 follows faces well; fewer cost less.",
-        ),
-    ] = 5.0,
-    detector: Annotated[
-        DetectorName, Field(title="Face detector", description="The network that finds faces.")
-    ] = DEFAULT_DETECTOR,
-    emotion_model: Annotated[
-        EmotionModelName,
-        Field(title="Emotion net", description="The network that reads expressions."),
-    ] = DEFAULT_EMOTION_MODEL,
+    url: Url,
+    name: SlugOrNone = "",
+    duration: Duration = "1h",
+    analysed_fps: AnalysedFps = 5.0,
+    detector: DetectorName = DEFAULT_DETECTOR,
+    emotion_model: EmotionModelName = DEFAULT_EMOTION_MODEL,
 ) -> State:
-    """Watch a live show: what its faces show is in the database a second or so behind the air."""
+    """Watch a live show: what its faces show is in the database a second or so behind the air.
+
+    Args:
+        url: Page or playlist of a live stream, http or https: a YouTube channel's /live page, an
+            .m3u8.
+        name: The channel's name, which rows and recordings are filed under: lower-case letters,
+            digits and hyphens. Made of the URL if left out.
+        duration: How long to watch, from the first segment on: 30s, 45m, 1h30m.
+        analysed_fps: Frames analysed for each second of show. 5 follows faces well; fewer cost
+            less.
+        detector: The network that finds faces.
+        emotion_model: The network that reads expressions.
+    """
     log = get_run_logger()
     try:
         show = make_show(
             url=url,
-            name=name,
+            name=name or None,
             duration=duration,
             analysed_fps=analysed_fps,
             detector=detector,
