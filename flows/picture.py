@@ -8,6 +8,9 @@ import matplotlib.dates as mdates
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from db import queries
@@ -15,7 +18,7 @@ from db.answers import Timeline, Tracks
 from emotion.types import EMOTIONS
 
 COLOURS: Final = {
-    "neutral": "#C8C8C8",
+    "neutral": "#BDBDBD",
     "happiness": "#F0E442",
     "surprise": "#E69F00",
     "sadness": "#0072B2",
@@ -25,6 +28,21 @@ COLOURS: Final = {
     "contempt": "#CC79A7",
 }
 """The colour-blind safe palette of Okabe and Ito (2008), and grey for neutral."""
+
+HATCHES: Final = {
+    "neutral": "",
+    "happiness": "",
+    "surprise": "....",
+    "sadness": "",
+    "anger": "----",
+    "disgust": "oo",
+    "fear": "||||",
+    "contempt": "++",
+}
+"""Where colours are of like lightness, a pattern tells them apart: in print, and in greyscale."""
+
+CUT_GAP: Final = np.timedelta64(600, "ms")
+"""All faces gone, and others here within this time: the picture was cut."""
 
 BUCKETS: Final = 150
 """A picture shows about so many steps of time at most."""
@@ -79,17 +97,49 @@ def draw(picture: Picture) -> Figure:
             axes.axvspan(
                 mdates.date2num(start),
                 mdates.date2num(end),
-                facecolor="none",
-                edgecolor="#555555",
-                hatch="///",
+                facecolor="white",
+                edgecolor="#333333",
+                hatch="xxx",
                 linewidth=0,
+                zorder=3,
             )
+    for moment in cuts(picture.tracks):
+        for axes in (mood, lanes):
+            axes.axvline(mdates.date2num(moment), color="black", linestyle=(0, (1, 2)), zorder=4)
     mood.set_title(picture.title, loc="left", fontsize=12)
     handles, labels = mood.get_legend_handles_labels()
+    known = set(np.array(EMOTIONS)[~np.isnan(picture.timeline.emotions).all(axis=0)])
+    shown = [
+        (handle, label) for handle, label in zip(handles, labels, strict=True) if label in known
+    ]
+    if picture.gaps:
+        shown.append((Patch(facecolor="white", edgecolor="#333333", hatch="xxx"), "not recorded"))
+    if len(cuts(picture.tracks)):
+        shown.append((Line2D([], [], color="black", linestyle=(0, (1, 2))), "cut"))
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(EMOTIONS), fontsize=9, frameon=False
+        *zip(*shown, strict=True),
+        loc="outside lower center",
+        ncols=max(1, len(shown)),
+        fontsize=9,
+        frameon=False,
+        handleheight=1.4,
     )
     return figure
+
+
+def cuts(tracks: Tracks) -> NDArray[np.datetime64]:
+    """Return when the picture was cut, as far as faces tell: all of them went, and others came.
+
+    datetime64[us] (C,): the first moment of the new faces.
+    """
+    order = np.argsort(tracks.first_ts, kind="stable")
+    first, last = tracks.first_ts[order], tracks.last_ts[order]
+    gone = np.maximum.accumulate(last.astype(np.int64)).astype(last.dtype)[:-1]
+    after = first[1:] - gone
+    found: NDArray[np.datetime64] = first[1:][
+        (after > np.timedelta64(0, "us")) & (after <= CUT_GAP)
+    ]
+    return found
 
 
 def _draw_mood(axes: Axes, picture: Picture) -> None:
@@ -109,9 +159,10 @@ def _draw_mood(axes: Axes, picture: Picture) -> None:
             mdates.date2num(edges),
             *values.T,
             colors=[COLOURS[name] for name in EMOTIONS],
+            hatch=[HATCHES[name] for name in EMOTIONS],
             step="post",
-            edgecolor="white",
-            linewidth=0.3,
+            edgecolor="#222222",
+            linewidth=0.4,
         )
         for area, name in zip(areas, EMOTIONS, strict=True):
             area.set_label(name if part[0] == 0 else f"_{name}")
@@ -127,7 +178,7 @@ def _draw_lanes(axes: Axes, picture: Picture) -> None:
     starts = mdates.date2num(tracks.first_ts[shown])
     ends = mdates.date2num(tracks.last_ts[shown])
     lanes = np.arange(len(shown))
-    axes.barh(
+    bars = axes.barh(
         lanes,
         np.maximum(ends - starts, 0.2 / 86400),
         left=starts,
@@ -136,6 +187,8 @@ def _draw_lanes(axes: Axes, picture: Picture) -> None:
         edgecolor="#444444",
         linewidth=0.5,
     )
+    for bar, row in zip(bars, shown, strict=True):
+        bar.set_hatch(HATCHES.get(str(tracks.emotion[row]), ""))
     for lane, start, row in zip(lanes, starts, shown, strict=True):
         if len(shown) <= 15:
             axes.text(
@@ -144,6 +197,7 @@ def _draw_lanes(axes: Axes, picture: Picture) -> None:
                 f" {tracks.track[row]} {tracks.emotion[row]}",
                 va="center",
                 fontsize=8,
+                bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5},
             )
     axes.set_yticks([])
     axes.invert_yaxis()
