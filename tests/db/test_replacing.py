@@ -1,9 +1,12 @@
 """Storing a segment: twice is as once, whoever else writes, whatever breaks."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -471,3 +474,63 @@ def test_minutes_whose_raw_rows_are_gone_are_not_computed_again(engine, show, ob
     now = tables()["emotion_minutes"]
     assert [new == old for new, old in zip(now, whole, strict=True)] == [True, True, False, True]
     assert now[2][3] == whole[2][3] + 10
+
+
+STORER = """
+import sys
+from datetime import datetime
+from benchmarks.made_shows import make_show, pieces
+from db.rows import SegmentRow
+from db.session import make_engine
+from db.writes import replace_segment
+
+url, channel, broadcast, order = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+start = datetime.fromisoformat(sys.argv[5])
+engine = make_engine(url)
+cut = pieces(make_show((7,), start=start, seconds=120), start=start, seconds=120, segment_s=4.0)
+print("ready", flush=True)
+sys.stdin.read()
+for index, (at, rows) in list(enumerate(cut))[:: -1 if order == "backwards" else 1]:
+    segment = SegmentRow(
+        channel_id=channel, broadcast_id=broadcast, sequence=index, started_at=at, duration_s=4.0
+    )
+    for _ in range(2):
+        replace_segment(engine, segment, rows)
+"""
+
+
+def test_two_processes_at_once_from_both_ends_leave_what_one_leaves(
+    engine, database_url, show, tables, t0
+):
+    def start(order: str) -> subprocess.Popen[bytes]:
+        arguments = (database_url, str(show.channel_id), str(show.broadcast_id), order)
+        made = subprocess.Popen(
+            [sys.executable, "-c", STORER, *arguments, t0.isoformat()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).resolve().parents[2],
+        )
+        assert made.stdout is not None
+        return made
+
+    def run(*orders: str) -> None:
+        processes = [start(order) for order in orders]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in processes:
+            with process:
+                assert process.wait() == 0
+
+    run("forwards", "backwards")
+    both = tables()
+    assert len(both["segments"]) == 30
+    assert_sound(engine, tables, show.channel_id)
+    with engine.begin() as connection:
+        for table in ("observations", "emotion_minutes", "face_tracks", "segments"):
+            connection.execute(text(f"DELETE FROM {table}"))
+    run("forwards")
+    assert tables() == both
