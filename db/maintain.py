@@ -67,6 +67,7 @@ class Maintained:
 def maintain(engine: Engine, retention: Retention, *, now: datetime) -> list[Maintained]:
     """Make the partitions of this and the next months, and drop what is too old.
 
+    Where an extension cuts `observations` up in its own way, that table is left to it.
     now: aware. Return one entry a table. Raise DatabaseUnreachable, DatabaseBusy or
     DatabaseRefused; what was done until then stays done, and the next time goes on.
     """
@@ -84,10 +85,14 @@ def maintain(engine: Engine, retention: Retention, *, now: datetime) -> list[Mai
     }
     try:
         raw = cuts["observations"]
-        dropped, postponed = _drop_months(engine, raw) if raw is not None else ((), ())
-        made = _make_months(engine, now)
-        with engine.connect() as connection:
-            oldest = min(_months(connection).values())
+        made: tuple[str, ...] = ()
+        dropped: tuple[str, ...] = ()
+        postponed: tuple[str, ...] = ()
+        if _has_months(engine):
+            made = _make_months(engine, now)
+            if raw is not None:
+                dropped, postponed = _drop_months(engine, raw)
+        oldest = _oldest(engine) or now
         for table in ("emotion_minutes", "face_tracks"):
             cut = cuts[table]
             cuts[table] = cut and min(cut, oldest)
@@ -198,6 +203,26 @@ def _delete(engine: Engine, statement: TextClause, before: datetime | None) -> i
 
 def _limit_locks(connection: Connection) -> None:
     connection.execute(text("SELECT set_config('lock_timeout', :t, true)"), {"t": LOCK_TIMEOUT})
+
+
+def _has_months(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        found = connection.scalar(
+            text("SELECT 1 FROM pg_partitioned_table WHERE partrelid = 'observations'::regclass")
+        )
+    return found is not None
+
+
+def _oldest(engine: Engine) -> datetime | None:
+    """Return when the oldest raw row is from, by the key of each channel."""
+    with engine.connect() as connection:
+        oldest: datetime | None = connection.scalar(
+            text(
+                "SELECT min(o.ts) FROM channels c CROSS JOIN LATERAL (SELECT ts FROM observations"
+                " WHERE channel_id = c.id ORDER BY ts LIMIT 1) o"
+            )
+        )
+    return oldest and _month(oldest)
 
 
 def _months(connection: Connection) -> dict[str, datetime]:

@@ -1,7 +1,9 @@
 """Maintenance: months come and go, each table by its own age, whoever else is at work."""
 
+import re
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -9,7 +11,7 @@ from sqlalchemy import text
 from db import maintain as maintenance
 from db.errors import DatabaseUnreachable
 from db.maintain import Maintained, Retention, maintain
-from db.roles import grant_roles
+from db.roles import VIEWS, grant_roles
 from db.session import make_engine
 from db.writes import record_gap, record_segment, replace_segment
 
@@ -228,3 +230,36 @@ def test_a_night_is_not_an_age():
         Retention(gaps_days=0)
     with pytest.raises(ValueError, match="aware"):
         maintain(make_engine("postgresql:///x"), Retention(), now=datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+def test_a_table_that_is_not_ours_to_cut_up_is_left_alone(engine, new_show, observe, tables):
+    """As a hypertable is: a plain table to us. It is written, read, and maintained by its own."""
+    shown = new_show()
+    moments = (NOW - timedelta(days=200), NOW, NOW + timedelta(seconds=2))
+    segments = [shown.segment(index, started_at=at) for index, at in enumerate(moments)]
+    for segment in segments[:2]:
+        replace_segment(engine, segment, observe(segment, (1,)))
+    before = tables()
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+    (statements,) = re.findall(r"```sql\nBEGIN;\n(.*?)COMMIT;\n```", guide, re.S)
+    assert "create_hypertable" in statements
+    with engine.begin() as connection:
+        connection.execute(text(re.sub(r"SELECT create_hypertable.*\n", "", statements)))
+    assert tables() == before
+    for segment in segments:
+        replace_segment(engine, segment, observe(segment, (1,)))
+    with engine.connect() as connection:
+        for view in VIEWS:
+            connection.execute(text(f"SELECT * FROM {view}"))
+        read = connection.execute(text("SELECT ts FROM emotion_newest('demo', 1)")).scalar_one()
+    assert read == NOW + timedelta(seconds=3.8)
+    done = maintain(engine, Retention(observations_days=60, minutes_days=60), now=NOW)
+    assert done[0] == Maintained(table="observations", before=NOW - timedelta(days=60))
+    assert len(tables()["observations"]) == 30
+    assert len(tables()["emotion_minutes"]) == 2
+    with engine.begin() as connection:
+        connection.execute(
+            text("DELETE FROM observations WHERE ts < :at"), {"at": NOW - timedelta(days=1)}
+        )
+    maintain(engine, Retention(observations_days=60, minutes_days=60), now=NOW)
+    assert len(tables()["emotion_minutes"]) == 1
