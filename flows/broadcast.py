@@ -159,6 +159,7 @@ class Watch:
             segment_s=settings.segment_s,
             stream=stream,
             ffmpeg_path=settings.ffmpeg,
+            engine=settings.engine,
             stall_s=settings.stall_s,
             min_free_bytes=settings.min_free_disk_mb << 20,
         )

@@ -1,7 +1,7 @@
 """Settings, read once at an entry point: environment variables that begin with SHOWMOOD_."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -27,6 +27,11 @@ class Settings(BaseSettings):
     )
     ffmpeg: Path | None = Field(
         None, description="The ffmpeg to record with; unset: the one in the imageio-ffmpeg wheel."
+    )
+    engine: Literal["auto", "hls", "ffmpeg"] = Field(
+        "auto",
+        description="What records: hls keeps an HLS source's own segments, ffmpeg takes any "
+        "stream; auto: hls where it can.",
     )
     allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -68,28 +68,21 @@ class AddressPolicy:
         programs read in different ways, or leads to an address that is not public and not allowed;
         SourceUnreachable if the host has no address.
         """
-        shown = _shorten(url)
-        if len(url) > _MAX_URL_CHARS:
-            raise UnsafeURL(f"{shown}: the URL is longer than {_MAX_URL_CHARS} characters")
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError as e:
-            raise UnsafeURL(f"{shown}: not a URL ({e})") from e
-        if parts.scheme not in tuple(schemes):
-            raise UnsafeURL(f"{shown}: give a URL that begins with http:// or https://")
-        if any(c in url for c in '\\"<>^`{|}') or any(ord(c) <= 32 or ord(c) == 127 for c in url):
-            raise UnsafeURL(f"{shown}: spaces, control characters and \\ are not allowed in a URL")
-        if parts.username is not None or parts.password is not None:
-            raise UnsafeURL(f"{parts.scheme}://...@{host}: leave user name and password out")
-        if not host or "%" in host:
-            raise UnsafeURL(f"{shown}: the URL names no host")
+        host, port = read_host(url, schemes=schemes)
+        return self.addresses_of(host, port, shown=_shorten(url))
+
+    def addresses_of(
+        self, host: str, port: int | None, *, shown: str | None = None
+    ) -> tuple[Address, ...]:
+        """Return the addresses that the host has now, each of which may be connected to.
+
+        shown: what to call it in an error. Raises as `check`.
+        """
         addresses = _addresses_of(host, port)
         for address in addresses:
-            origin = (address, port or _PORTS.get(parts.scheme, 0))
-            if origin not in self.allow_origins and not self._allows(address):
+            if (address, port or 0) not in self.allow_origins and not self._allows(address):
                 raise UnsafeURL(
-                    f"{shown}: {address} is an internal address; name its network in the "
+                    f"{shown or host}: {address} is an internal address; name its network in the "
                     "networks that are allowed if it is meant"
                 )
         return addresses
@@ -101,6 +94,31 @@ class AddressPolicy:
         if embedded is not None:
             return self._allows(embedded)
         return address.is_global and not address.is_multicast
+
+
+def read_host(url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[str, int | None]:
+    """Return the host and port (the scheme's own where none is given) that a URL names.
+
+    Raises UnsafeURL for a URL that is none of these schemes, holds credentials, or characters that
+    programs read in different ways. Nothing is looked up.
+    """
+    shown = _shorten(url)
+    if len(url) > _MAX_URL_CHARS:
+        raise UnsafeURL(f"{shown}: the URL is longer than {_MAX_URL_CHARS} characters")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as e:
+        raise UnsafeURL(f"{shown}: not a URL ({e})") from e
+    if parts.scheme not in tuple(schemes):
+        raise UnsafeURL(f"{shown}: give a URL that begins with http:// or https://")
+    if any(c in url for c in '\\"<>^`{|}') or any(ord(c) <= 32 or ord(c) == 127 for c in url):
+        raise UnsafeURL(f"{shown}: spaces, control characters and \\ are not allowed in a URL")
+    if parts.username is not None or parts.password is not None:
+        raise UnsafeURL(f"{parts.scheme}://...@{host}: leave user name and password out")
+    if not host or "%" in host:
+        raise UnsafeURL(f"{shown}: the URL names no host")
+    return host, port or _PORTS.get(parts.scheme)
 
 
 def _embedded(address: Address) -> ipaddress.IPv4Address | None:

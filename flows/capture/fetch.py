@@ -1,16 +1,113 @@
-"""Fetches over HTTP what the address policy allows, never more than asked for."""
+"""Fetches over HTTP what the address policy allows, never more than asked for.
 
+Each connection goes to an address that the policy has just allowed, and not to what the name might
+stand for a moment later: names are looked up here, once a connection. Proxies of the environment
+are not used, since those would look names up themselves.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
+import httpcore
 import httpx
 
-from flows.capture.address import AddressPolicy
-from flows.capture.playlist import MAX_PLAYLIST_BYTES, Playlist, parse_playlist
+from flows.capture.address import AddressPolicy, read_host
+from flows.capture.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
 from flows.capture.segment import NoStream, SourceUnreachable
 
 MAX_REDIRECTS: Final = 5
+MAX_SECONDS: Final = 30.0
+"""A body that takes longer is given up, however steadily it drips."""
+
+_FAILURES: Final = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+)
+
+
+class _PinnedBackend(httpcore.SyncBackend):
+    """Connects to addresses that the policy allows, by number."""
+
+    def __init__(self, policy: AddressPolicy) -> None:
+        self._policy = policy
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first of the host's addresses that answers."""
+        failure: Exception | None = None
+        for address in self._policy.addresses_of(host, port):
+            try:
+                return super().connect_tcp(
+                    str(address), port, timeout, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as e:
+                failure = e
+        raise failure or httpcore.ConnectError(f"{host} has no address")
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._parts
+
+    def close(self) -> None:
+        if hasattr(self._parts, "close"):
+            self._parts.close()
+
+
+class PinnedTransport(httpx.BaseTransport):
+    """Carries httpx's requests over connections that the policy allows."""
+
+    def __init__(self, policy: AddressPolicy) -> None:
+        """Remember; nothing is opened yet."""
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            max_connections=4,
+            keepalive_expiry=30.0,
+            network_backend=_PinnedBackend(policy),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request without a body; raises what httpcore raises, and as the policy does."""
+        url = request.url
+        response = self._pool.handle_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(
+                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                ),
+                headers=request.headers.raw,
+                extensions=request.extensions,
+            )
+        )
+        assert isinstance(response.stream, Iterable)
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Body(response.stream),
+            extensions=response.extensions,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,9 +119,10 @@ class Fetched:
 
 
 class Fetcher:
-    """An HTTP client that asks the policy before every request, redirects too.
+    """An HTTP client that asks the policy before every connection, redirects too.
 
-    headers: sent with each request. Use as a context manager; the client opens at first use.
+    headers: sent with each request. timeout_s: for so long nothing may come. Use as a context
+    manager; the client opens at first use.
     """
 
     def __init__(
@@ -35,7 +133,7 @@ class Fetcher:
         timeout_s: float = 4.0,
     ) -> None:
         """Remember; nothing is opened yet."""
-        self._policy, self._headers, self._timeout_s = policy, headers, timeout_s
+        self._policy, self._headers, self.timeout_s = policy, headers, timeout_s
         self._client: httpx.Client | None = None
 
     def __enter__(self) -> Self:
@@ -68,31 +166,78 @@ class Fetcher:
         head_only: stop at `max_bytes`; else more than that is an error. Raises UnsafeURL,
         SourceUnreachable (no answer, or an error status), NoStream (too much).
         """
+        with self._open(url, {}) as (found_at, response):
+            body = bytearray()
+            for chunk in _chunks(response, found_at):
+                body += chunk
+                if len(body) >= max_bytes and head_only:
+                    break
+                if len(body) > max_bytes:
+                    raise NoStream(f"{found_at}: larger than {max_bytes} bytes")
+            return Fetched(url=found_at, body=bytes(body[:max_bytes]))
+
+    def download(self, part: Part, into: BinaryIO, *, max_bytes: int) -> int:
+        """Write what is there to a file, and return how much it is; raises as `get`, and OSError.
+
+        A server that does not know byte ranges sends all: the part is taken out of that.
+        """
+        headers = {"accept-encoding": "identity"}
+        skip, want = 0, part.length
+        if want is not None:
+            headers["range"] = f"bytes={part.offset}-{part.offset + want - 1}"
+            max_bytes = min(max_bytes, want)
+        written = 0
+        with self._open(part.url, headers) as (url, response):
+            if want is not None and response.status_code != 206:
+                skip = part.offset
+            for chunk in _chunks(response, url):
+                skipped = min(skip, len(chunk))
+                skip -= skipped
+                piece = chunk[skipped:]
+                if written + len(piece) > max_bytes:
+                    if want is None:
+                        raise NoStream(f"{url}: larger than {max_bytes} bytes")
+                    piece = piece[: max_bytes - written]
+                into.write(piece)
+                written += len(piece)
+                if written == want:
+                    break
+        if want is not None and written != want:
+            raise SourceUnreachable(f"{part.url}: {written} bytes of {want} came")
+        return written
+
+    @contextlib.contextmanager
+    def _open(self, url: str, headers: dict[str, str]) -> Iterator[tuple[str, httpx.Response]]:
+        """Give the URL after redirects and the response, whose body is to be read within."""
         if self._client is None:
             self._client = httpx.Client(
-                timeout=self._timeout_s, headers=list(self._headers), follow_redirects=False
+                transport=PinnedTransport(self._policy),
+                timeout=self.timeout_s,
+                headers=list(self._headers),
+                follow_redirects=False,
             )
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                self._policy.check(url)
-                with self._client.stream("GET", url) as response:
+                read_host(url)
+                with self._client.stream("GET", url, headers=headers) as response:
                     if response.next_request is not None:
                         url = str(response.next_request.url)
                         continue
                     if response.status_code >= 400:
-                        raise SourceUnreachable(f"{url}: HTTP status {response.status_code}")
-                    return Fetched(url=url, body=_read(response, url, max_bytes, head_only))
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
+                        raise SourceUnreachable(
+                            f"{url}: HTTP status {response.status_code}",
+                            status=response.status_code,
+                        )
+                    yield url, response
+                    return
+        except _FAILURES as e:
             raise SourceUnreachable(f"{url}: {e or type(e).__name__}") from e
         raise SourceUnreachable(f"{url}: more than {MAX_REDIRECTS} redirects")
 
 
-def _read(response: httpx.Response, url: str, max_bytes: int, head_only: bool) -> bytes:
-    body = bytearray()
+def _chunks(response: httpx.Response, url: str) -> Iterator[bytes]:
+    end = time.monotonic() + MAX_SECONDS
     for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) >= max_bytes and head_only:
-            break
-        if len(body) > max_bytes:
-            raise NoStream(f"{url}: larger than {max_bytes} bytes")
-    return bytes(body[:max_bytes])
+        yield chunk
+        if time.monotonic() > end:
+            raise SourceUnreachable(f"{url}: not all came within {MAX_SECONDS:g} s")

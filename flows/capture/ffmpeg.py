@@ -165,17 +165,26 @@ class Run:
         self._playlist_seen = seen
         return self._take(why)
 
-    def finish(
-        self, *, why: str | None = None, stalled: bool = False
-    ) -> tuple[int, list[Segment | Gap]]:
-        """End ffmpeg, letting it finish its segment; return its exit status and what is left.
+    @property
+    def ended(self) -> str | None:
+        """Why nothing more will come; None while something may."""
+        status = self.process.poll()
+        return None if status is None else f"ffmpeg ended with status {status}"
+
+    @property
+    def outage(self) -> str | None:
+        """What keeps it from recording just now, as far as it knows: ffmpeg does not say."""
+        return None
+
+    def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
+        """End ffmpeg, letting it finish its segment; return what is left.
 
         stalled: it waits for a source that does not answer. Then it can finish nothing, but what
         it has read of an HLS source the next run can read again.
         """
-        status = stop(self.process, at_once=stalled and self._stream.protocol == "hls")
+        stop(self.process, at_once=stalled and self._stream.protocol == "hls")
         self._recording.pid_file.unlink(missing_ok=True)
-        return status, self.poll(why=why, last=True)
+        return self.poll(why=why, last=True)
 
     @property
     def complaint(self) -> str:

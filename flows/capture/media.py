@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -36,16 +37,22 @@ class Extent:
     height_px: int
 
 
-def measure(path: Path) -> Extent:
-    """Read the extent of a recorded MPEG-TS file.
+def measure(path: Path, *, fragmented: bool = False) -> Extent:
+    """Read the extent of a recorded MPEG-TS file; fragmented: of an fMP4 one, with its header.
 
     Nothing but that file can be opened, whatever it holds. Raises UnreadableMedia.
     """
     options = {"protocol_whitelist": "file", **_SHORT_PROBE}
     try:
-        with av.open(f"file:{path}", "r", format="mpegts", options=options) as container:
+        kind = "mp4" if fragmented else "mpegts"
+        with av.open(f"file:{path}", "r", format=kind, options=options) as container:
             video = container.streams.video[0]
-            pts = [packet.pts for packet in container.demux(video) if packet.pts is not None]
+            scale = (video.time_base or Fraction(1, TICKS_PER_S)) * TICKS_PER_S
+            pts = [
+                round(packet.pts * scale)
+                for packet in container.demux(video)
+                if packet.pts is not None
+            ]
             width_px, height_px = video.codec_context.width, video.codec_context.height
     except (av.FFmpegError, OSError, IndexError, ValueError) as e:
         raise UnreadableMedia(f"{path.name} can't be read: {e}") from e

@@ -1,4 +1,8 @@
-"""HLS playlists (RFC 8216): what they list, and when it was on air."""
+"""HLS playlists (RFC 8216): what they list, and when it was on air.
+
+A parser of our own: one bad tag must not cost the whole playlist, a discontinuity must end a date,
+and the amount of what a stranger can make us hold is bounded.
+"""
 
 import re
 from dataclasses import dataclass
@@ -9,41 +13,104 @@ from urllib.parse import urljoin
 from flows.capture.segment import NoStream
 
 MAX_PLAYLIST_BYTES: Final = 4 * 1024 * 1024
+MAX_ENTRIES: Final = 50_000
+"""Of segments and of variants: more than a day of segments of 2 s."""
+
+MAX_SEGMENT_S: Final = 600.0
 
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^,]*)')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A file, or the bytes of it from `offset` on, `length` of them; None: all."""
+
+    url: str
+    offset: int = 0
+    length: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """What segments are encrypted with.
+
+    method: as the playlist names it; AES-128 is CBC with PKCS7. iv: None: the sequence number.
+    """
+
+    method: str
+    url: str
+    iv: bytes | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """A media segment in a playlist.
 
-    url: absolute. duration_s: of EXTINF. date: aware UTC, of its first sample; None without
-    EXT-X-PROGRAM-DATE-TIME. map_url: its initialisation section (fMP4). whole: it is a file of its
-    own, as it comes: neither a byte range nor encrypted.
+    media: where it is, its URL absolute. sequence: its media sequence number. duration_s: of
+    EXTINF. date: aware UTC, of its first sample; None without EXT-X-PROGRAM-DATE-TIME.
+    init: its initialisation section (fMP4). missing: the source says that it has none (EXT-X-GAP).
     """
 
-    url: str
+    media: Part
+    sequence: int
     duration_s: float
     date: datetime | None
     discontinuity: bool
-    map_url: str | None
-    whole: bool
+    init: Part | None
+    key: Key | None
+    missing: bool = False
+
+    @property
+    def url(self) -> str:
+        """The file that it is in."""
+        return self.media.url
+
+    @property
+    def map_url(self) -> str | None:
+        """The file that its initialisation section is in."""
+        return self.init.url if self.init else None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a file of its own, as it comes: neither a byte range nor encrypted."""
+        ranged = self.media.length is not None or (self.init and self.init.length is not None)
+        return not ranged and self.key is None
+
+    @property
+    def end(self) -> datetime | None:
+        """The date of what follows it."""
+        return self.date and self.date + timedelta(seconds=self.duration_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """A media playlist that a master playlist offers. height_px: 0 where it is not said."""
+
+    url: str
+    bandwidth: int
+    height_px: int
+    codecs: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Playlist:
-    """A media playlist (`entries`) or a master playlist (`variants`, URLs).
+    """A media playlist (`entries`) or a master playlist (`offers`).
 
     sequence: of the first entry. target_s: the longest segment, rounded. ended: nothing will be
     added (EXT-X-ENDLIST). keys: URLs of the keys that the segments are encrypted with.
     """
 
     entries: tuple[Entry, ...]
-    variants: tuple[str, ...]
+    offers: tuple[Variant, ...]
     keys: tuple[str, ...]
     sequence: int
     target_s: float
     ended: bool
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The URLs of a master playlist's media playlists."""
+        return tuple(variant.url for variant in self.offers)
 
     @property
     def urls(self) -> set[str]:
@@ -52,85 +119,166 @@ class Playlist:
         return {entry.url for entry in self.entries} | maps | {*self.variants, *self.keys}
 
 
+def choose_variant(offers: tuple[Variant, ...]) -> Variant:
+    """Return the one to record, by the order in which `source.FORMATS` takes them.
+
+    The largest picture of up to 720 lines, H.264 first; else the smallest.
+    """
+    small = [v for v in offers if v.height_px <= 720]
+    h264 = [v for v in small if "avc1" in v.codecs]
+    if small:
+        return max(h264 or small, key=lambda v: (v.height_px, v.bandwidth))
+    return min(offers, key=lambda v: (v.height_px, v.bandwidth))
+
+
 def parse_playlist(text: str, base_url: str) -> Playlist:
     """Read a playlist that was found at `base_url`.
 
     A date holds from its tag on, the durations adding up, until the next tag (RFC 8216, 4.3.2.6);
-    a discontinuity without a date ends it. Raises NoStream for what is no playlist.
+    a discontinuity without a date ends it. Raises NoStream for what is no playlist, or one that
+    holds what no player could play.
     """
     if not text.lstrip("\ufeff").startswith("#EXTM3U"):
         raise NoStream(f"{base_url}: not an HLS playlist")
-    entries: list[Entry] = []
-    variants: list[str] = []
-    keys: list[str] = []
-    sequence, target_s, ended = 0, 0.0, False
-    date: datetime | None = None
-    duration_s, discontinuity, map_url, encrypted = 0.0, False, None, False
-    ranged = variant = False
-    for line in map(str.strip, text.splitlines()):
-        tag, _, value = line.partition(":")
+    try:
+        return _Parser(base_url).read(text)
+    except (ValueError, OverflowError) as e:
+        raise NoStream(f"{base_url}: a broken HLS playlist ({e})") from e
+
+
+class _Parser:
+    def __init__(self, base_url: str) -> None:
+        self._base = base_url
+        self._entries: list[Entry] = []
+        self._offers: list[Variant] = []
+        self._keys: dict[str, None] = {}
+        self._sequence, self._target_s, self._ended = 0, 0.0, False
+        self._date: datetime | None = None
+        self._init: Part | None = None
+        self._key: Key | None = None
+        self._range_end = ("", 0)
+        self._begin_entry()
+
+    def _begin_entry(self) -> None:
+        self._duration_s, self._discontinuity, self._missing = 0.0, False, False
+        self._range: str | None = None
+        self._variant: str | None = None
+
+    def read(self, text: str) -> Playlist:
+        for line in map(str.strip, text.splitlines()):
+            if line.startswith("#EXT"):
+                tag, _, value = line.partition(":")
+                self._read_tag(tag, value)
+            elif line and not line.startswith("#"):
+                self._add(urljoin(self._base, line))
+                self._begin_entry()
+        return Playlist(
+            entries=tuple(self._entries),
+            offers=tuple(self._offers),
+            keys=tuple(self._keys),
+            sequence=self._sequence,
+            target_s=self._target_s,
+            ended=self._ended,
+        )
+
+    def _read_tag(self, tag: str, value: str) -> None:
         if tag == "#EXTINF":
-            duration_s = _number(value.partition(",")[0])
+            self._duration_s = _number(value.partition(",")[0])
+            if self._duration_s > MAX_SEGMENT_S:
+                raise ValueError(f"a segment longer than {MAX_SEGMENT_S:g} s")
         elif tag == "#EXT-X-PROGRAM-DATE-TIME":
-            date = parse_date(value)
+            self._date = parse_date(value)
         elif tag == "#EXT-X-DISCONTINUITY":
-            discontinuity, date = True, None
+            self._discontinuity, self._date = True, None
         elif tag == "#EXT-X-MEDIA-SEQUENCE":
-            sequence = int(_number(value))
+            self._sequence = _whole_number(value)
         elif tag == "#EXT-X-TARGETDURATION":
-            target_s = _number(value)
+            self._target_s = min(_number(value), MAX_SEGMENT_S)
         elif tag == "#EXT-X-MAP":
-            map_url = urljoin(base_url, _attribute(value, "URI"))
-            ranged = ranged or bool(_attribute(value, "BYTERANGE"))
+            url = urljoin(self._base, _attribute(value, "URI"))
+            self._init = self._part(url, _attribute(value, "BYTERANGE") or None)
         elif tag == "#EXT-X-KEY":
-            encrypted = _attribute(value, "METHOD") != "NONE"
-            if uri := _attribute(value, "URI"):
-                keys.append(urljoin(base_url, uri))
+            self._key = self._read_key(value)
         elif tag == "#EXT-X-BYTERANGE":
-            ranged = True
+            self._range = value
+        elif tag == "#EXT-X-GAP":
+            self._missing = True
         elif tag == "#EXT-X-ENDLIST":
-            ended = True
+            self._ended = True
         elif tag == "#EXT-X-STREAM-INF":
-            variant = True
-        elif line and not line.startswith("#"):
-            url = urljoin(base_url, line)
-            if variant:
-                variants.append(url)
-            else:
-                entries.append(
-                    Entry(
-                        url=url,
-                        duration_s=duration_s,
-                        date=date,
-                        discontinuity=discontinuity,
-                        map_url=map_url,
-                        whole=not (ranged or encrypted),
-                    )
-                )
-                date = date and date + timedelta(seconds=duration_s)
-            duration_s, discontinuity, variant, ranged = 0.0, False, False, False
-    return Playlist(
-        entries=tuple(entries),
-        variants=tuple(variants),
-        keys=tuple(keys),
-        sequence=sequence,
-        target_s=target_s,
-        ended=ended,
-    )
+            self._variant = value
+
+    def _read_key(self, value: str) -> Key | None:
+        method = _attribute(value, "METHOD")
+        if method == "NONE":
+            return None
+        url = urljoin(self._base, _attribute(value, "URI"))
+        self._keys[url] = None
+        iv = _attribute(value, "IV")
+        found = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,32})", iv)
+        if iv and not found:
+            raise ValueError("an IV that is no number of 128 bits")
+        return Key(method=method, url=url, iv=bytes.fromhex(found[1].zfill(32)) if found else None)
+
+    def _part(self, url: str, byte_range: str | None) -> Part:
+        if byte_range is None:
+            return Part(url=url)
+        found = re.match(r"\s*(\d{1,15})(?:@(\d{1,15}))?\s*$", byte_range)
+        if not found:
+            raise ValueError("a byte range that is none")
+        length = int(found[1])
+        if found[2] is None and self._range_end[0] != url:
+            raise ValueError("a byte range that continues nothing")
+        offset = int(found[2]) if found[2] is not None else self._range_end[1]
+        self._range_end = (url, offset + length)
+        return Part(url=url, offset=offset, length=length)
+
+    def _add(self, url: str) -> None:
+        if len(self._entries) + len(self._offers) >= MAX_ENTRIES:
+            raise ValueError(f"more than {MAX_ENTRIES} segments")
+        if self._variant is not None:
+            size = re.fullmatch(r"\d{1,6}x(\d{1,6})", _attribute(self._variant, "RESOLUTION"))
+            variant = Variant(
+                url=url,
+                bandwidth=_whole_number(_attribute(self._variant, "BANDWIDTH")),
+                height_px=int(size[1]) if size else 0,
+                codecs=_attribute(self._variant, "CODECS"),
+            )
+            self._offers.append(variant)
+            return
+        entry = Entry(
+            media=self._part(url, self._range),
+            sequence=self._sequence + len(self._entries),
+            duration_s=self._duration_s,
+            date=self._date,
+            discontinuity=self._discontinuity,
+            init=self._init,
+            key=self._key,
+            missing=self._missing,
+        )
+        self._entries.append(entry)
+        self._date = entry.end
 
 
 def parse_date(value: str) -> datetime | None:
     """Read an ISO 8601 date; without a zone it is UTC; None if it is none."""
     try:
         date = datetime.fromisoformat(value.strip())
-    except ValueError:
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
 
 
 def _number(text: str) -> float:
     found = re.match(r"\s*(\d+(?:\.\d*)?)", text)
     return float(found[1]) if found else 0.0
+
+
+def _whole_number(text: str) -> int:
+    found = re.match(r"\s*(\d+)", text)
+    if found and len(found[1]) > 19:  # 64 bits (RFC 8216, 4.2)
+        raise ValueError("a number of more than 64 bits")
+    return int(found[1]) if found else 0
 
 
 def _attribute(text: str, name: str) -> str:

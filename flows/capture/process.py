@@ -67,14 +67,20 @@ def spawn(arguments: Sequence[str], *, log: Path, pid_file: Path) -> subprocess.
             stdout=sink,
             stderr=sink,
         )
+    claim(pid_file, process.pid)
+    return process
+
+
+def claim(pid_file: Path, pid: int | None = None) -> None:
+    """Write what tells `end_stale` that this process records here, with the help of another."""
+    pid = os.getpid() if pid is None else pid
     record = {
-        "pid": process.pid,
-        "born": _birth(process.pid),
+        "pid": pid,
+        "born": _birth(pid),
         "owner": os.getpid(),
         "owner_born": _birth(os.getpid()),
     }
     pid_file.write_text(json.dumps(record), encoding="utf-8")
-    return process
 
 
 def stop(process: subprocess.Popen[bytes], *, at_once: bool = False) -> int:

@@ -1,8 +1,10 @@
 """One broadcast's directory: what was recorded, in order, also after a crash.
 
-NNNN-DATE.m3u8, .json, .log    a run of ffmpeg: its playlist, the dates of its timestamps, its words
-NNNN-DATE-NNNNNN.ts            what it recorded
+NNNN-DATE.m3u8, .json, .log    a run: its playlist; of ffmpeg also the dates of its timestamps, its
+                               words
+NNNN-DATE-NNNNNN.ts, .mp4      what it recorded
 events.jsonl                   every segment and gap that was reported, a line each
+position.json                  where in an HLS source the last segment was
 ffmpeg.pid                     what runs now
 """
 
@@ -29,7 +31,7 @@ SHORTEST: Final = timedelta(milliseconds=100)
 MOST_REPEATED: Final = timedelta(seconds=30)
 """A source that goes back by more has set its clock, and does not repeat itself."""
 
-_PIECE = re.compile(r"(?P<run>\d{4,}-\d{8}T\d{6}Z)-\d{6,}\.ts")
+_PIECE = re.compile(r"(?P<run>\d{4,}-\d{8}T\d{6}Z)-\d{6,}\.(ts|mp4)")
 
 
 class Recording:
@@ -61,24 +63,31 @@ class Recording:
         """What tells which process records here."""
         return self.directory / "ffmpeg.pid"
 
-    def new_run(self, now: datetime) -> str:
-        """Return a name for the next run of ffmpeg; names sort in the order of the runs."""
+    def new_run(self, now: datetime, *, verbatim: bool = False) -> str:
+        """Return a name for the next run; names sort in the order of the runs.
+
+        verbatim: its files are the source's, which can be fetched again; those that were not
+        added are nothing.
+        """
         numbers = [int(path.name.partition("-")[0]) for path in self.directory.glob("*-*Z.json")]
         name = f"{max(numbers, default=0) + 1:04d}-{now:%Y%m%dT%H%M%SZ}"
-        self.save_clock(name, Clock())
+        self.save_clock(name, Clock(), verbatim=verbatim)
         return name
 
-    def save_clock(self, run: str, clock: Clock) -> None:
+    def save_clock(self, run: str, clock: Clock, *, verbatim: bool = False) -> None:
         """Write a run's clock beside its playlist, whole or not at all."""
         state = {"channel": self.channel, "broadcast": self.broadcast, "clock": clock.state()}
-        path = self.directory / f"{run}.json"
-        unfinished = path.with_suffix(".json.tmp")
-        unfinished.write_text(json.dumps(state), encoding="utf-8")
-        unfinished.replace(path)
+        self.save(f"{run}.json", json.dumps(state | {"verbatim": verbatim}))
+
+    def save(self, name: str, text: str) -> None:
+        """Write a file of the directory, whole or not at all."""
+        unfinished = self.directory / f"{name}.tmp"
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(self.directory / name)
 
     def pieces(self, run: str) -> list[Path]:
         """Return a run's finished files that were not taken yet, in order."""
-        paths = sorted(self.directory.glob(f"{run}-*.ts"))
+        paths = sorted([*self.directory.glob(f"{run}-*.ts"), *self.directory.glob(f"{run}-*.mp4")])
         return [path for path in paths if path.name not in self._taken]
 
     def take(
@@ -105,6 +114,19 @@ class Recording:
             length = timedelta(seconds=(extent.end - extent.first) / TICKS_PER_S)
             clock.begin(Section(date=closed_at - length, estimated=True, input=None))
         start, end, estimated = self._dates(extent, clock, ticks)
+        return self.add(path, extent, start=start, end=end, estimated=estimated, why=why)
+
+    def add(
+        self,
+        path: Path,
+        extent: Extent,
+        *,
+        start: datetime,
+        end: datetime,
+        estimated: bool,
+        why: str | None = None,
+    ) -> list[Segment | Gap]:
+        """Add a finished file whose dates are known; returns and takes what `take` does."""
         if self.stop_at is not None and start >= self.stop_at:
             path.unlink()
             return []
@@ -186,8 +208,11 @@ class Recording:
         found: list[Segment | Gap] = []
         for state_file in sorted(self.directory.glob("*-*Z.json")):
             run = state_file.stem
-            clock = _load_clock(state_file)
+            clock, verbatim = _load_clock(state_file)
             for path in self.pieces(run):
+                if verbatim:
+                    path.unlink()
+                    continue
                 try:
                     found += self.take(path, clock, why="the recording was interrupted")
                 except UnreadableMedia as e:
@@ -227,12 +252,13 @@ def recover(directory: Path, *, after: int = -1) -> Iterator[Segment | Gap]:
             passed = True
 
 
-def _load_clock(path: Path) -> Clock:
+def _load_clock(path: Path) -> tuple[Clock, bool]:
     try:
-        return Clock.from_state(json.loads(path.read_text(encoding="utf-8"))["clock"])
+        state = json.loads(path.read_text(encoding="utf-8"))
+        return Clock.from_state(state["clock"]), bool(state.get("verbatim"))
     except (KeyError, ValueError, TypeError) as e:
         _log.warning("%s can't be read (%s): dates are estimated", path.name, e)
-        return Clock()
+        return Clock(), False
 
 
 def _read_journal(path: Path, directory: Path) -> Iterator[Segment | Gap]:

@@ -7,7 +7,7 @@ CaptureError
  +-- NotLive              there is a video, and it is not on air
  +-- UnreadableMedia      what was recorded or fetched is not the media it should be
  +-- DiskFull             the recording's disk has no room
- +-- CaptureFailed        ffmpeg or the source gave up for good
+ +-- CaptureFailed        the capture or the source gave up for good
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,11 @@ class UnsafeURL(CaptureError):
 class SourceUnreachable(CaptureError):
     """The site or the stream did not answer."""
 
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        """Keep the HTTP status, if it answered with one."""
+        super().__init__(message)
+        self.status = status
+
 
 class NoStream(CaptureError):
     """Nothing at this URL can be watched."""
@@ -34,10 +39,12 @@ class NoStream(CaptureError):
 class NotLive(CaptureError):
     """There is a video, and it is not on air."""
 
-    def __init__(self, message: str, *, starts_at: datetime | None = None) -> None:
-        """Keep the announced start (aware UTC), if the source gives one."""
+    def __init__(
+        self, message: str, *, starts_at: datetime | None = None, ended_for_s: float = 0.0
+    ) -> None:
+        """Keep the announced start (aware UTC) and how long it has said so, if that is known."""
         super().__init__(message)
-        self.starts_at = starts_at
+        self.starts_at, self.ended_for_s = starts_at, ended_for_s
 
 
 class UnreadableMedia(CaptureError):

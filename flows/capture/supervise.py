@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
+from flows.capture import ffmpeg, hls
 from flows.capture.address import AddressPolicy
 from flows.capture.fetch import Fetcher
-from flows.capture.ffmpeg import Run
 from flows.capture.process import end_stale, find_ffmpeg
 from flows.capture.recording import SHORTEST, Recording
 from flows.capture.segment import (
@@ -35,10 +35,10 @@ from flows.capture.source import Stream, resolve
 _log = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.04
-"""How often ffmpeg's playlist is looked at: the most that finding a finished segment takes."""
+"""How often a run is asked: the most that finding a segment takes that ffmpeg has finished."""
 
 _BACKOFF_S: Final = 0.5
-_MAX_BACKOFF_S: Final = 15.0
+_MAX_BACKOFF_S: Final = 5.0
 _RESOLVE_BEFORE: Final = timedelta(minutes=15)
 """A stream's address is found anew so long before it expires."""
 
@@ -48,6 +48,31 @@ _FALSE_STARTS: Final = 3
 """A stream of which nothing was ever recorded is given up after so many runs of ffmpeg."""
 
 MIN_FREE_BYTES: Final = 256 * 1024 * 1024
+
+
+Engine = Literal["auto", "hls", "ffmpeg"]
+
+
+class Run(Protocol):
+    """What records, until something ends it: `flows.capture.hls` or `flows.capture.ffmpeg`."""
+
+    @property
+    def ended(self) -> str | None:
+        """Why nothing more will come; None while something may."""
+
+    @property
+    def complaint(self) -> str:
+        """What went wrong last; empty if nothing."""
+
+    @property
+    def outage(self) -> str | None:
+        """What keeps it from recording just now, as far as it knows."""
+
+    def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
+        """Return what was finished since the last call; `why` is for a gap before it."""
+
+    def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
+        """End it and return what is left."""
 
 
 def _now() -> datetime:
@@ -64,8 +89,10 @@ class Capture:
     both it goes on until the source ends. stream: what `resolve` gave for the URL, if that was
     asked already. stall_s: restart after so long without a segment. ended_after_s: for so long the
     source must say that it has ended. min_free_bytes: of the disk; with less, nothing is recorded.
+    engine: what records: "hls" for HLS sources alone, "ffmpeg" for any; "auto" takes the first
+    that can.
 
-    Any exit of ffmpeg, and any stall, is followed by finding the stream anew and a restart, at
+    Any end of a run, and any stall, is followed by finding the stream anew and a restart, at
     first at once, then with growing pauses. What was missed is a Gap that says why.
 
     Use as a context manager; iterate, or call `get`. Iterating raises what ended the capture if
@@ -90,6 +117,7 @@ class Capture:
         ended_after_s: float = 15.0,
         min_free_bytes: int = MIN_FREE_BYTES,
         extractors: Sequence[type] = (),
+        engine: Engine = "auto",
     ) -> None:
         """Remember; nothing is started yet."""
         self.url, self.policy = url, policy
@@ -97,10 +125,11 @@ class Capture:
         self._until, self._duration_s, self._segment_s = until, duration_s, segment_s
         self._stream, self._extractors = stream, extractors
         self._ffmpeg = find_ffmpeg(ffmpeg_path)
+        self._engine = engine
         self._stall_s, self._ended_after_s = stall_s, ended_after_s
         self._min_free_bytes = min_free_bytes
         self.restarts = 0
-        """How often ffmpeg was started again."""
+        """How often a run was started again."""
         self.last_error: CaptureError | None = None
         """What went wrong last, whether or not the capture went on."""
         self.failure: CaptureError | None = None
@@ -114,6 +143,8 @@ class Capture:
         self._newest_at: float | None = None
         self._why: str | None = None
         self._has_run = False
+        self._known: Stream | None = None
+        self._not_live_since: float | None = None
 
     # -- for whoever consumes
 
@@ -195,33 +226,30 @@ class Capture:
                 self._changed.notify_all()
 
     def _record(self) -> None:
-        pause_s, runs, found = _BACKOFF_S, 0, False
-        not_live_since: float | None = None
+        pause_s, runs = _BACKOFF_S, 0
         while not self._is_over():
+            began = time.monotonic()
             try:
                 self._require_space()
                 if self._stream is None:
-                    self._stream = resolve(
-                        self.url,
-                        policy=self.policy,
-                        timeout_s=_RESOLVE_TIMEOUT_S,
-                        extractors=self._extractors,
-                    )
-                found = True
+                    self._stream = self._find()
+                self._known = self._stream
                 runs += 1
                 if self._record_once(self._stream):
-                    pause_s, not_live_since = _BACKOFF_S, None
+                    pause_s, self._not_live_since = _BACKOFF_S, None
             except UnsafeURL:
                 raise
             except NotLive as e:
-                not_live_since = not_live_since or time.monotonic()
                 if self._recording.last is None:
                     raise
-                if time.monotonic() - not_live_since >= self._ended_after_s:
+                # A playlist that says so for long is doubted once: the page may know of another.
+                doubted = self._not_live_since is None and e.ended_for_s > 0
+                self._not_live_since = self._not_live_since or began
+                if time.monotonic() - self._not_live_since >= self._ended_after_s and not doubted:
                     return
                 self._note(e)
             except CaptureError as e:
-                if not found:
+                if self._known is None:
                     raise
                 self._note(e)
             except OSError as e:
@@ -231,6 +259,8 @@ class Capture:
             self._stream = None
             if self._recording.last is None and runs >= _FALSE_STARTS:
                 raise CaptureFailed(f"{self.url}: nothing could be recorded: {self._why}")
+            if time.monotonic() - began > _MAX_BACKOFF_S:
+                pause_s = _BACKOFF_S
             # Half of it is left to chance, so that many captures of a source that was away do not
             # all come back at once.
             self._pause(pause_s * random.uniform(0.5, 1.0))
@@ -243,22 +273,29 @@ class Capture:
         ):
             raise self.last_error
 
+    def _find(self) -> Stream:
+        """Find the stream anew; the one that is known does while the page does not answer."""
+        try:
+            return resolve(
+                self.url,
+                policy=self.policy,
+                timeout_s=_RESOLVE_TIMEOUT_S,
+                extractors=self._extractors,
+            )
+        except SourceUnreachable as e:
+            if self._known is None or self._recording.last is None:
+                raise
+            self._note(e)
+            return self._known
+
     def _record_once(self, stream: Stream) -> bool:
-        """Run ffmpeg until something ends it; tell whether it brought anything."""
+        """Record until something ends it; tell whether it brought anything."""
         began = time.monotonic()
         brought = False
         with Fetcher(self.policy, headers=stream.headers) as fetcher:
             # What the disk had no room to note may be left of an earlier run.
             self._report(self._recording.recover())
-            start_index = self._look_before(stream, fetcher)
-            run = Run(
-                stream,
-                self._recording,
-                fetcher,
-                ffmpeg_path=self._ffmpeg,
-                segment_s=self._segment_s,
-                start_index=start_index,
-            )
+            run = self._start(stream, fetcher)
             self.restarts += self._has_run
             self._has_run = True
             why: str | None = None
@@ -266,23 +303,43 @@ class Capture:
             try:
                 while why is None and not self._is_over():
                     brought |= self._report(run.poll(why=self._why))
-                    if run.process.poll() is not None:
-                        why = "ffmpeg ended"
-                    elif stalled := self._stalled(began):
+                    if stalled := self._stalled(began):
                         why = f"no segment for {self._stall_s:g} s"
                     elif stream.expires_at and _expires(stream.expires_at, began):
                         why = "the stream's address expires"
-                    else:
+                    elif (why := run.ended) is None:
                         self._stopping.wait(_POLL_S)
+                        self._require_space()
             finally:
-                status, rest = run.finish(why=self._why, stalled=stalled)
-                brought |= self._report(rest)
+                outage = run.outage
+                brought |= self._report(run.finish(why=self._why, stalled=stalled))
         if why is not None:
-            if why == "ffmpeg ended":
-                why += f" with status {status}"
             said = f": {run.complaint}" if run.complaint else ""
             self._note(SourceUnreachable(f"{why}{said}"))
+        elif outage is not None and self._why is None:
+            self._why = outage
         return brought
+
+    def _start(self, stream: Stream, fetcher: Fetcher) -> Run:
+        if stream.protocol == "hls" and self._engine != "ffmpeg":
+            return hls.Run(
+                stream,
+                self._recording,
+                fetcher,
+                self.policy,
+                ended_after_s=self._ended_after_s if self._not_live_since is None else 0.0,
+            )
+        if self._engine == "hls":
+            raise CaptureFailed(f"{self.url}: no HLS; take the engine auto or ffmpeg")
+        start_index = self._look_before(stream, fetcher)
+        return ffmpeg.Run(
+            stream,
+            self._recording,
+            fetcher,
+            ffmpeg_path=self._ffmpeg,
+            segment_s=self._segment_s,
+            start_index=start_index,
+        )
 
     def _look_before(self, stream: Stream, fetcher: Fetcher) -> int:
         """Check what the playlist leads to before ffmpeg follows; return where to begin in it.

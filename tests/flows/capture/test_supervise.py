@@ -38,8 +38,13 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "_BACKOFF_S", 0.05)
 
 
+@pytest.fixture(params=["hls", "ffmpeg"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture
-def make_capture(tmp_path: Path, policy: AddressPolicy, stream_of) -> MakeCapture:
+def make_capture(tmp_path: Path, policy: AddressPolicy, stream_of, engine: str) -> MakeCapture:
     def make(origin: LiveOrigin, *, name: str = "rec", **options: object) -> Capture:
         values = {
             "directory": tmp_path / name,
@@ -48,6 +53,7 @@ def make_capture(tmp_path: Path, policy: AddressPolicy, stream_of) -> MakeCaptur
             "policy": policy,
             "segment_s": 0.5,
             "stream": stream_of(origin),
+            "engine": engine,
         }
         return Capture(origin.url, **(values | options))
 
@@ -172,6 +178,7 @@ def test_a_duration_is_kept_by_the_clock_of_the_source(
     assert (capture.restarts, capture.last_error, capture.failure) == (0, None, None)
 
 
+@pytest.mark.parametrize("engine", ["ffmpeg"])
 def test_at_the_end_the_last_piece_is_finished_and_reported(
     origin: LiveOrigin, make_capture: MakeCapture
 ) -> None:
@@ -195,6 +202,7 @@ def test_stopping_leaves_what_was_finished(origin: LiveOrigin, make_capture: Mak
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("engine", ["ffmpeg"])
 def test_an_ffmpeg_that_is_killed_is_started_again_and_nothing_is_lost(
     origin: LiveOrigin, make_capture: MakeCapture, tmp_path: Path
 ) -> None:
@@ -314,6 +322,7 @@ with Capture(
     broadcast=1,
     policy=policy,
     segment_s=0.5,
+    engine=sys.argv[3],
 ) as capture:
     for event in capture:
         print(event.sequence, flush=True)
@@ -321,10 +330,10 @@ with Capture(
 
 
 @pytest.fixture
-def killed_watcher(origin: LiveOrigin, tmp_path: Path) -> Iterator[Path]:
+def killed_watcher(origin: LiveOrigin, tmp_path: Path, engine: str) -> Iterator[Path]:
     """The directory of a watcher that SIGKILL ended in the middle of a segment."""
     directory = tmp_path / "rec"
-    command = [sys.executable, "-c", WATCHER, origin.url, str(directory)]
+    command = [sys.executable, "-c", WATCHER, origin.url, str(directory), engine]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as watcher:
         assert watcher.stdout is not None
         for _ in range(3):

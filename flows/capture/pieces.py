@@ -1,0 +1,89 @@
+"""One HLS segment fetched, decrypted and written as a file that can be opened on its own."""
+
+import io
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
+
+from flows.capture.fetch import Fetcher
+from flows.capture.fragments import count_from_zero
+from flows.capture.playlist import Entry, Key, Part
+from flows.capture.segment import NoStream, UnreadableMedia
+
+MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024
+MAX_INIT_BYTES: Final = 1024 * 1024
+_MOST_KEPT: Final = 8
+_KEY_BYTES: Final = 16  # RFC 8216, 4.3.2.4
+
+_SYNC: Final = b"\x47"  # ISO/IEC 13818-1, 2.4.3.2
+_BOXES: Final = (b"styp", b"moof", b"sidx", b"ftyp", b"emsg", b"prft")
+
+
+class Pieces:
+    """Fetches segments; keeps the newest initialisation sections and keys."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        """Remember; nothing is fetched yet."""
+        self._fetcher = fetcher
+        self._kept: OrderedDict[Part, bytes] = OrderedDict()
+
+    def fetch(self, entry: Entry, path: Path) -> int | None:
+        """Write a segment, after its initialisation section if it has one.
+
+        Returns how long that section is; None for MPEG-TS, which has none.
+        Raises UnsafeURL, SourceUnreachable, NoStream (too much of it, or a cipher that is not
+        AES-128), UnreadableMedia (what came is no media), OSError.
+        """
+        with path.open("wb") as file:
+            if entry.init is not None:
+                file.write(self._keep(entry.init, MAX_INIT_BYTES))
+            begin = file.tell()
+            if entry.key is None:
+                self._fetcher.download(entry.media, file, max_bytes=MAX_SEGMENT_BYTES)
+            else:
+                key = self._fetch_key(entry.key)
+                sealed = io.BytesIO()
+                self._fetcher.download(entry.media, sealed, max_bytes=MAX_SEGMENT_BYTES)
+                iv = entry.key.iv or entry.sequence.to_bytes(16, "big")
+                file.write(_decrypt(sealed.getvalue(), key, iv))
+        with path.open("rb") as file:
+            file.seek(begin)
+            head = file.read(8)
+        if entry.init is not None or head[4:8] in _BOXES:
+            data = bytearray(path.read_bytes())
+            count_from_zero(data, begin)
+            path.write_bytes(data)
+            return begin
+        if not head.startswith(_SYNC):
+            raise UnreadableMedia(f"{entry.url}: what came is no media")
+        return None
+
+    def _fetch_key(self, key: Key) -> bytes:
+        if key.method != "AES-128":
+            raise NoStream(f"{key.url}: encrypted with {key.method}, which can't be recorded")
+        found = self._keep(Part(url=key.url), _KEY_BYTES)
+        if len(found) != _KEY_BYTES:
+            raise UnreadableMedia(f"{key.url}: not a key of {_KEY_BYTES} bytes")
+        return found
+
+    def _keep(self, part: Part, max_bytes: int) -> bytes:
+        if part not in self._kept:
+            into = io.BytesIO()
+            self._fetcher.download(part, into, max_bytes=max_bytes)
+            self._kept[part] = into.getvalue()
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[part]
+
+
+def _decrypt(sealed: bytes, key: bytes, iv: bytes) -> bytes:
+    decryptor = Cipher(algorithms.AES128(key), modes.CBC(iv)).decryptor()
+    padding = PKCS7(128).unpadder()
+    try:
+        padded = decryptor.update(sealed) + decryptor.finalize()
+        return padding.update(padded) + padding.finalize()
+    except ValueError as e:
+        raise UnreadableMedia(f"a segment can't be decrypted: {e}") from e
