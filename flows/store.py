@@ -1,26 +1,41 @@
 """Segments and observations to rows: the only place that knows both `emotion` and `db`."""
 
-from dataclasses import dataclass, replace
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from db.errors import DatabaseError
 from db.replacing import replace_segment
 from db.rows import ObservationRows, SegmentRow, StoredCounts
+from db.spool import PASSING, Spool, commit
 from db.writes import fail_segment, record_gap, record_lag
 from emotion.types import Observations
 from flows.capture.segment import Gap, Segment
 
+_log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+RETRY_S: Final = 5.0
+"""A database that did not answer is left alone for so long: a show must not wait for it."""
+
+
+@dataclass(kw_only=True, slots=True)
 class Store:
-    """Writes one broadcast."""
+    """Writes one broadcast.
+
+    spool: where writes wait while the database is away, in order; without one they raise.
+    """
 
     engine: Engine
     channel_id: int
     broadcast_id: int
     model: str
+    spool: Spool | None = None
+    _try_again_at: float = field(default=0.0, init=False)
 
     def analysed(
         self,
@@ -31,8 +46,8 @@ class Store:
         fps: float,
         tracker_state: dict[str, Any],
         closed_at: datetime | None = None,
-    ) -> StoredCounts:
-        """Replace exactly this segment's rows, in one transaction.
+    ) -> StoredCounts | None:
+        """Replace exactly this segment's rows, in one transaction; None if that has to wait.
 
         closed_at: when the segment's file was finished, for the lag; None for a recording.
         """
@@ -42,40 +57,83 @@ class Store:
             analysed_fps=fps,
             tracker_state=tracker_state,
         )
-        stored = replace_segment(
-            self.engine,
-            row,
-            ObservationRows(
-                ts=observations.ts,
-                track=observations.track,
-                boxes=observations.boxes,
-                scores=observations.scores,
-                probs=observations.probs,
-                smoothed=observations.smoothed,
-            ),
+        rows = ObservationRows(
+            ts=observations.ts,
+            track=observations.track,
+            boxes=observations.boxes,
+            scores=observations.scores,
+            probs=observations.probs,
+            smoothed=observations.smoothed,
         )
-        if closed_at is not None:
+        counts: list[StoredCounts] = []
+        stored = self._write(
+            lambda: counts.append(replace_segment(self.engine, row, rows)),
+            lambda spool: spool.put_segment(row, rows),
+        )
+        if stored and closed_at is not None:
             lag = datetime.now(UTC) - closed_at
-            with self.engine.begin() as connection:
-                record_lag(connection, row, lag_ms=round(lag.total_seconds() * 1000))
-        return stored
+            lag_ms = round(lag.total_seconds() * 1000)
+            self._commit(lambda connection: record_lag(connection, row, lag_ms=lag_ms))
+        return counts[0] if counts else None
 
     def failed(self, segment: Segment, error: str) -> None:
         """Note that a segment could not be analysed, and why."""
-        with self.engine.begin() as connection:
-            fail_segment(connection, self._row(segment), error)
+        row = self._row(segment)
+        self._write(
+            lambda: commit(self.engine, lambda connection: fail_segment(connection, row, error)),
+            lambda spool: spool.put_failure(row, error),
+        )
 
     def gap(self, gap: Gap) -> None:
         """Note a stretch that was not recorded, and why."""
-        with self.engine.begin() as connection:
-            record_gap(
-                connection,
-                channel_id=self.channel_id,
-                broadcast_id=self.broadcast_id,
-                started_at=gap.start,
-                ended_at=gap.end,
-                why=gap.why,
-            )
+        values: dict[str, Any] = {
+            "channel_id": self.channel_id,
+            "broadcast_id": self.broadcast_id,
+            "started_at": gap.start,
+            "ended_at": gap.end,
+            "why": gap.why,
+        }
+        self._write(
+            lambda: commit(self.engine, lambda connection: record_gap(connection, **values)),
+            lambda spool: spool.put_gap(**values),
+        )
+
+    def catch_up(self) -> bool:
+        """Write what waits, now; tell whether nothing does any more."""
+        if self.spool is None:
+            return True
+        try:
+            n_writes = self.spool.write(self.engine)
+        except PASSING as e:
+            self._try_again_at = time.monotonic() + RETRY_S
+            _log.warning("%d writes wait: %s", len(self.spool.waiting()), e)
+            return False
+        if n_writes:
+            _log.info("%d writes that had to wait are done", n_writes)
+        return True
+
+    def _write(self, now: Callable[[], object], later: Callable[[Spool], None]) -> bool:
+        """Write now, after all that waits; or have it wait too. Tell whether it was written."""
+        if self.spool is None:
+            now()
+            return True
+        if time.monotonic() >= self._try_again_at and self.catch_up():
+            try:
+                now()
+            except PASSING as e:
+                self._try_again_at = time.monotonic() + RETRY_S
+                _log.warning("the write waits in %s: %s", self.spool.directory, e)
+            else:
+                return True
+        later(self.spool)
+        return False
+
+    def _commit(self, write: Callable[[Connection], None]) -> None:
+        """Write what is nice to know: it is not worth a show."""
+        try:
+            commit(self.engine, write)
+        except DatabaseError as e:
+            _log.warning("%s", e)
 
     def _row(self, segment: Segment) -> SegmentRow:
         return SegmentRow(

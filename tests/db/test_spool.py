@@ -1,0 +1,129 @@
+"""What can't be written waits on disk, in order, and loses nothing on the way."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from db import replacing
+from db.errors import DatabaseRefused, DatabaseUnreachable
+from db.spool import Spool
+from db.writes import fail_segment, record_gap, replace_segment
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return Spool(tmp_path / "waiting")
+
+
+def gap_of(show, t0):
+    return {
+        "channel_id": show.channel_id,
+        "broadcast_id": show.broadcast_id,
+        "started_at": t0 + timedelta(seconds=10),
+        "ended_at": t0 + timedelta(seconds=12.5),
+        "why": "stalled",
+    }
+
+
+def test_what_waited_is_as_what_was_written_at_once(engine, show, observe, tables, spool, t0):
+    segments = [
+        show.segment(index, tracker_state={"a": [0.1, index]}, lag_ms=index) for index in range(3)
+    ]
+    for segment in segments:
+        replace_segment(engine, segment, observe(segment, (1, segment.sequence + 2)))
+    with engine.begin() as connection:
+        fail_segment(connection, show.segment(3), "truncated")
+        record_gap(connection, **gap_of(show, t0))
+    before = tables()
+    with engine.begin() as connection:
+        for table in ("observations", "emotion_minutes", "face_tracks", "segments", "gaps"):
+            connection.execute(text(f"DELETE FROM {table}"))
+    for segment in segments:
+        spool.put_segment(segment, observe(segment, (1, segment.sequence + 2)))
+    spool.put_failure(show.segment(3), "truncated")
+    spool.put_gap(**gap_of(show, t0))
+    assert len(spool.waiting()) == 5
+    assert spool.write(engine) == 5
+    assert tables() == before
+    assert spool.waiting() == []
+    assert spool.write(engine) == 0
+
+
+def test_the_last_word_on_a_segment_is_the_last(engine, show, observe, tables, spool):
+    for tracks in ((1, 2, 3), (2,), (4, 5)):
+        spool.put_segment(show.segment(0), observe(show.segment(0), tracks))
+    spool.write(engine)
+    assert {row[2] for row in tables()["face_tracks"]} == {4, 5}
+
+
+def test_a_database_that_is_away_loses_nothing(
+    databases, engine, show, observe, tables, spool, monkeypatch
+):
+    """Read-only for a while, after the first write."""
+    monkeypatch.setattr(replacing, "FIRST_PAUSE_S", 0.001)
+    for index in range(3):
+        spool.put_segment(show.segment(index), observe(show.segment(index)))
+    name = engine.url.database
+    databases.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    engine.dispose()
+    for _ in range(2):
+        with pytest.raises(DatabaseRefused):
+            spool.write(engine)
+        assert len(spool.waiting()) == 3
+    databases.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    engine.dispose()
+    spool.put_segment(show.segment(3), observe(show.segment(3)))
+    assert spool.write(engine) == 4
+    assert len(tables()["observations"]) == 4 * 30
+
+
+def test_small_writes_wait_too(databases, engine, show, spool, t0):
+    spool.put_gap(**gap_of(show, t0))
+    databases.drop(engine.url.database)
+    with pytest.raises(DatabaseUnreachable):
+        spool.write(engine)
+    assert len(spool.waiting()) == 1
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from db.session import make_engine
+from db import spool
+write = spool._write
+def once(engine, path):
+    write(engine, path)
+    if path.stem.endswith("1"):
+        print("written", flush=True)
+        sys.stdin.read()
+spool._write = once
+spool.Spool(Path(sys.argv[2])).write(make_engine(sys.argv[1]))
+"""
+
+
+def test_a_writer_that_is_killed_is_gone_on_with(
+    engine, database_url, show, observe, tables, spool, tmp_path
+):
+    """After the second of three is committed, before its file is deleted."""
+    for index in range(3):
+        spool.put_segment(show.segment(index), observe(show.segment(index)))
+    (tmp_path / "waiting" / "0000000007.part").write_bytes(b"half a file")
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, database_url, str(tmp_path / "waiting")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).resolve().parents[2],
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert len(tables()["segments"]) == 2
+    assert [path.stem for path in spool.waiting()] == ["0000000001", "0000000002"]
+    assert spool.write(engine) == 2
+    assert len(tables()["observations"]) == 3 * 30

@@ -1,0 +1,163 @@
+"""A show's writes go on while its database is away, and are all there afterwards."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, text
+
+from benchmarks.made_shows import make_show
+from db import replacing
+from db.errors import DatabaseRefused
+from db.session import make_engine
+from db.spool import Spool
+from db.writes import ensure_channel, open_broadcast
+from emotion.types import Observations
+from flows import store as stores
+from flows.capture.segment import Gap, Segment
+from flows.store import Store
+
+START = datetime(2026, 11, 1, 19, tzinfo=UTC)
+
+
+def segment_of(number: int) -> Segment:
+    return Segment(
+        channel="news",
+        broadcast=1,
+        sequence=number,
+        start=START + timedelta(seconds=2 * number),
+        start_is_estimated=False,
+        duration_s=2.0,
+        path=Path(f"{number}.ts"),
+        width_px=640,
+        height_px=360,
+    )
+
+
+def observations_of(segment: Segment) -> Observations:
+    rows = make_show((segment.sequence, 5), start=segment.start, seconds=2.0, seats=40)
+    probs, smoothed = (np_fill(values) for values in (rows.probs, rows.smoothed))
+    return Observations(
+        ts=rows.ts,
+        track=rows.track,
+        boxes=rows.boxes,
+        scores=rows.scores,
+        probs=probs,
+        smoothed=smoothed,
+    )
+
+
+def np_fill(values):
+    return values / values[:, :7].sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def store(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(replacing, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(stores, "RETRY_S", 0.0)
+    with engine.begin() as connection:
+        channel = ensure_channel(connection, "news", "http://news")
+        broadcast = open_broadcast(connection, channel_id=channel, started_at=START)
+    return Store(
+        engine=engine,
+        channel_id=channel,
+        broadcast_id=broadcast,
+        model="net",
+        spool=Spool(tmp_path / "waiting"),
+    )
+
+
+def take(store: Store, number: int):
+    segment = segment_of(number)
+    return store.analysed(
+        segment,
+        observations_of(segment),
+        frames=10,
+        fps=5.0,
+        tracker_state={"n": number},
+        closed_at=datetime.now(UTC),
+    )
+
+
+def contents(engine):
+    with engine.connect() as connection:
+        return {
+            table: [
+                tuple(row)
+                for row in connection.execute(text(f"SELECT {what} FROM {table} ORDER BY 1, 2"))
+            ]
+            for table, what in {
+                "segments": "started_at, status, tracker_state, error",
+                "observations": "ts, track_id, smoothed_neutral, neutral",
+                "emotion_minutes": "minute, n, neutral",
+                "face_tracks": "id, first_ts, last_ts",
+                "gaps": "started_at, ended_at, why",
+            }.items()
+        }
+
+
+def away(databases, engine) -> None:
+    databases.run(f"ALTER DATABASE {engine.url.database} SET default_transaction_read_only = on")
+    engine.dispose()
+
+
+def back(databases, engine) -> None:
+    databases.run(f"ALTER DATABASE {engine.url.database} RESET default_transaction_read_only")
+    engine.dispose()
+
+
+def all_of_it(store: Store) -> list[bool]:
+    written = [take(store, number) is not None for number in range(2)]
+    store.failed(segment_of(2), "truncated")
+    store.gap(Gap(start=START, end=START + timedelta(seconds=1), why="stalled"))
+    written += [take(store, number) is not None for number in range(3, 6)]
+    return written
+
+
+def test_a_show_goes_on_while_its_database_is_away(databases, engine, store):
+    assert all_of_it(store) == [True] * 5
+    before = contents(engine)
+    with engine.begin() as connection:
+        for table in before:
+            connection.execute(text(f"DELETE FROM {table}"))
+    away(databases, engine)
+    assert all_of_it(store) == [False] * 5
+    assert len(store.spool.waiting()) == 7
+    assert contents(engine)["observations"] == []
+    back(databases, engine)
+    assert take(store, 5) is not None  # first comes what waited
+    assert store.spool.waiting() == []
+    assert contents(engine) == before
+
+
+def test_a_new_process_writes_what_the_last_one_could_not(databases, engine, database_url, store):
+    away(databases, engine)
+    all_of_it(store)
+    back(databases, engine)
+    other = make_engine(database_url)
+    again = replace(store, engine=other, spool=Spool(store.spool.directory))
+    assert again.catch_up()
+    other.dispose()
+    assert len(contents(engine)["segments"]) == 6
+    assert again.spool.waiting() == []
+
+
+def test_a_database_that_is_away_is_not_asked_at_every_segment(
+    databases, engine, store, monkeypatch
+):
+    monkeypatch.setattr(stores, "RETRY_S", 1e6)
+    away(databases, engine)
+    take(store, 0)
+    asked = []
+    event.listen(engine, "before_cursor_execute", lambda *_: asked.append(1))
+    take(store, 1)
+    store.gap(Gap(start=START, end=START, why="stalled"))
+    assert asked == []
+    assert len(store.spool.waiting()) == 3
+
+
+def test_without_a_folder_to_wait_in_it_is_an_error(databases, engine, store):
+    away(databases, engine)
+    with pytest.raises(DatabaseRefused, match="refused to write"):
+        take(replace(store, spool=None), 0)
