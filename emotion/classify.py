@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from emotion.align import crops
 from emotion.device import choose_device
+from emotion.expression import ExpressionNet
 from emotion.mini_xception import MiniXception
 from emotion.types import EMOTIONS, Faces, Float32, Frames, K
 from emotion.weights import EmotionModel
 
 MODULES: Final[Mapping[str, Callable[[EmotionModel], nn.Module]]] = {
+    "showmood-expression": lambda model: ExpressionNet(),
     "mini-xception": lambda model: MiniXception(len(model.classes)),
 }
 """How to build the network that a record names; it maps (M, C, S, S) to (M, outputs)."""

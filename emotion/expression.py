@@ -100,11 +100,10 @@ class ExpressionNet(nn.Module):
     """Towers that answer together, as shipped: batch norms folded, calibrated probabilities.
 
     Every second tower sees the face mirrored. The answer is the mean, to a share, of what people
-    would vote and of what FER2013 would say, each with its own temperature (in the scale) and
-    prior (in the bias); `power` sharpens confidence without changing the answer.
+    would vote and of what FER2013 would say, each with its own prior (in the bias); `power`
+    sharpens confidence without changing the answer.
     """
 
-    scale: Tensor  # (2,): votes, FER2013
     share: Tensor  # (1,): of the votes
     power: Tensor  # (1,)
     voted_bias: Tensor  # (8,)
@@ -124,7 +123,6 @@ class ExpressionNet(nn.Module):
             Tower(widths=widths, depths=depths, stem=stem, dropout=0.0, folded=True)
             for _ in range(n_towers)
         )
-        self.register_buffer("scale", torch.ones(2))
         self.register_buffer("share", torch.full((1,), 0.5))
         self.register_buffer("power", torch.ones(1))
         self.register_buffer("voted_bias", torch.zeros(N_VOTED))
@@ -141,8 +139,8 @@ class ExpressionNet(nn.Module):
     def forward(self, gray: Tensor) -> Tensor:
         """(N, 1, 48, 48) in 0 to 1 -> probabilities (N, 8)."""
         voted, keyword = self.logits(gray)
-        by_votes = torch.softmax(voted * self.scale[0] + self.voted_bias, 1)
-        by_keyword = torch.softmax(keyword * self.scale[1] + self.keyword_bias, 1)
+        by_votes = torch.softmax(voted + self.voted_bias, 1)
+        by_keyword = torch.softmax(keyword + self.keyword_bias, 1)
         by_keyword = F.pad(by_keyword, (0, N_VOTED - N_KEYWORD))
         mixed = self.share * by_votes + (1 - self.share) * by_keyword
         return mixed**self.power / (mixed**self.power).sum(1, keepdim=True)

@@ -141,6 +141,24 @@ _RECORDS: Final[tuple[DetectorModel | EmotionModel, ...]] = (
         source="https://github.com/yakhyo/retinaface-pytorch",
     ),
     EmotionModel(
+        name="showmood-expression-1",
+        module="showmood-expression",
+        origin=Shipped(
+            file="showmood-expression-1.safetensors",
+            sha256="15cebef6efed5cfb3fe72d9b8855009b67854678010378a0a3afacffb2c11ba4",
+        ),
+        licence="MIT",
+        source="emotion/weights/showmood-expression-1.md",
+        classes=EMOTIONS,
+        input_px=48,
+        colour="gray",
+        mean=(0.0,),  # the network brings each face to mean 0 and deviation 1 itself
+        std=(1.0,),
+        # `training.crop`: FER2013's pictures are 0.98 of our boxes' longer side, about its centre.
+        crop=CropRule(margin=-0.01),
+        outputs="probabilities",
+    ),
+    EmotionModel(
         name="mini-xception",
         module="mini-xception",
         origin=FromWheel(
@@ -170,7 +188,7 @@ MODELS: Final[Mapping[str, DetectorModel | EmotionModel]] = {m.name: m for m in 
 """Every network by its name."""
 
 DEFAULT_DETECTOR: Final = "retinaface-mobilenet0.25"
-DEFAULT_EMOTION_MODEL: Final = "mini-xception"
+DEFAULT_EMOTION_MODEL: Final = "showmood-expression-1"
 
 
 def default_cache_dir() -> Path:

@@ -104,8 +104,11 @@ def erase(x: Tensor, rng: Generator) -> Tensor:
     return torch.where(inside, uniform(n, 0, 1, rng), x)
 
 
-def augment(x: Tensor, rng: Generator) -> Tensor:
-    """Disturb a batch: each effect falls on its own random share of the faces."""
+def augment(x: Tensor, rng: Generator, *, strength: float = 1.0) -> Tensor:
+    """Disturb a batch: each effect falls on its own random share of the faces.
+
+    strength: what the shares of all but the geometry are multiplied by.
+    """
     n = len(x)
 
     def draw(low: float, high: float) -> float:
@@ -115,7 +118,7 @@ def augment(x: Tensor, rng: Generator) -> Tensor:
         return torch.rand(n, generator=rng) < share
 
     def some(x: Tensor, share: float, change: Tensor) -> Tensor:
-        return torch.where(chosen(share).view(-1, 1, 1, 1), change, x)
+        return torch.where(chosen(share * strength).view(-1, 1, 1, 1), change, x)
 
     moved = chosen(0.9).float()
     x = warp(

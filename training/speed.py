@@ -11,7 +11,7 @@ from emotion.classify import Classifier
 from emotion.detect import Detector
 from emotion.types import Faces, Frames
 
-ROUNDS: Final = 15
+ROUNDS: Final = 10
 WIDTH_PX, HEIGHT_PX = 640, 360
 
 

@@ -43,8 +43,6 @@ def test_the_network_says_what_calibration_saw(towers: list[Tower], data_dir: Pa
     evidence = ship.evidence_of(net, faces.images, faces, SMALL)
     calibration = ship.Calibration(
         share=0.6,
-        voted_scale=0.7,
-        keyword_scale=1.4,
         voted_prior=0.5,
         keyword_prior=-0.2,
         power=1.5,
