@@ -30,6 +30,7 @@ class Reply:
 
     keep_bytes: send only so many of the body's bytes, though its whole length was announced, and
     close. stall: called after what is sent, and expected to block. reset: answer with a TCP reset.
+    location: where a redirect leads.
     """
 
     status: int = 200
@@ -38,6 +39,7 @@ class Reply:
     keep_bytes: int | None = None
     stall: Callable[[], object] | None = None
     reset: bool = False
+    location: str | None = None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -62,6 +64,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", reply.content_type)
         self.send_header("Content-Length", str(len(reply.body)))
         self.send_header("Cache-Control", "no-store")
+        if reply.location is not None:
+            self.send_header("Location", reply.location)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(sent)

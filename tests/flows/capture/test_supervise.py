@@ -218,27 +218,6 @@ def test_an_ffmpeg_that_is_killed_is_started_again_and_nothing_is_lost(
     assert all(isinstance(event, Segment) for event in events)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(on="playlist", status=500),
-        Fault(on="segment", status=503),
-        Fault(on="segment", stall=True, keep_bytes=9000),
-    ],
-    ids=["playlist 500", "segments 503", "stall"],
-)
-def test_a_source_that_fails_and_recovers_is_recorded_on(
-    origin: LiveOrigin, make_capture: MakeCapture, fault: Fault
-) -> None:
-    with make_capture(origin, stall_s=1.2) as capture:
-        events = take(capture, 2)
-        origin.inject(fault)
-        let_the_show_go_on(1.2)
-        origin.heal()
-        events += take_until(capture, datetime.now(UTC))
-    check_order(events)
-
-
 def let_the_show_go_on(seconds: float) -> None:
     """Let the live show, which knows no other time than the real one, go on unseen."""
     time.sleep(seconds)
@@ -260,19 +239,6 @@ def test_what_the_source_no_longer_lists_is_a_gap_that_says_why(
     assert gap.end - gap.start >= timedelta(seconds=1)
 
 
-def test_a_source_that_freezes_is_left_and_found_again(
-    origin: LiveOrigin, make_capture: MakeCapture
-) -> None:
-    with make_capture(origin, stall_s=1.0) as capture:
-        events = take(capture, 2)
-        origin.freeze()
-        let_the_show_go_on(1.6)
-        origin.resume()
-        events += take_until(capture, datetime.now(UTC))
-        assert capture.restarts >= 1
-    check_order(events)
-
-
 def test_a_show_that_ends_and_stays_ended_ends_the_capture(
     origin: LiveOrigin, make_capture: MakeCapture
 ) -> None:
@@ -283,18 +249,6 @@ def test_a_show_that_ends_and_stays_ended_ends_the_capture(
     check_order(events)
     assert capture.failure is None
     assert isinstance(capture.last_error, NotLive)
-
-
-def test_a_show_that_only_seemed_to_end_is_recorded_on(
-    origin: LiveOrigin, make_capture: MakeCapture
-) -> None:
-    with make_capture(origin, ended_after_s=PATIENCE_S) as capture:
-        events = take(capture, 2)
-        origin.end()
-        let_the_show_go_on(0.8)
-        origin.resume()
-        events += take_until(capture, datetime.now(UTC))
-    check_order(events)
 
 
 def test_an_outage_at_the_end_is_a_gap(origin: LiveOrigin, make_capture: MakeCapture) -> None:
