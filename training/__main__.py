@@ -44,7 +44,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--run", type=Path, default=Path(".training"))
+    parser.add_argument("--run", type=Path, default=Path("runs/training"))
     parser.add_argument("--minutes", type=float, default=76)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
