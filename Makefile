@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo up test check format bench train clean
+.PHONY: demo up test check format train train-report clean
 
 demo: $(RUN) ## The main job, end to end, on a built-in channel or on VIDEO=clip.mp4
 	$(BIN)/showmood demo $(if $(VIDEO),--video "$(VIDEO)")
@@ -22,6 +22,14 @@ check: $(DEV) ## What CI runs
 	$(BIN)/mypy
 	$(BIN)/python -m db.throwaway sh -c "$(BIN)/alembic upgrade head && $(BIN)/alembic check"
 	$(MAKE) test
+
+DATA ?= data
+train: $(DEV) ## Train the expression net on DATA/ferplus.npz; SMOKE=1 for a quick pass
+	$(BIN)/python -m training --data $(DATA)
+
+train-report: $(DEV) ## Measure the network that ships, on DATA
+	$(BIN)/python -m training.report --data $(DATA) \
+		--card emotion/weights/showmood-expression-1.md --picture docs/accuracy-confusion.png
 
 format: $(DEV) ## Format and mend what can be mended
 	$(BIN)/ruff format .

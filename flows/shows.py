@@ -20,9 +20,9 @@ SlugOrNone = Annotated[str, Field(pattern=f"({SLUG_PATTERN})|^$")]
 Url = Annotated[str, Field(min_length=8, max_length=2048)]
 AnalysedFps = Annotated[float, Field(gt=0, le=60)]
 DetectorName = Literal["retinaface-mobilenet0.25"]
-EmotionModelName = Literal["mini-xception"]
+EmotionModelName = Literal["showmood-expression-1", "mini-xception"]
 DEFAULT_DETECTOR: Final[DetectorName] = "retinaface-mobilenet0.25"
-DEFAULT_EMOTION_MODEL: Final[EmotionModelName] = "mini-xception"
+DEFAULT_EMOTION_MODEL: Final[EmotionModelName] = "showmood-expression-1"
 
 
 def parse_duration(text: str, *, longest: timedelta = LONGEST) -> timedelta:
