@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from db import queries, writes
 from db.errors import DatabaseError
 from db.session import channel_lock, make_engine, require_current
+from db.spool import Spool
 from emotion.pipeline import Linker
 from emotion.types import EmotionError
 from flows.analyse import Analysis, Counts, networks, take_for
@@ -24,7 +25,7 @@ from flows.capture.supervise import Capture
 from flows.errors import ShowFailed, ShowmoodError
 from flows.settings import Settings
 from flows.shows import Show
-from flows.store import Store
+from flows.store import WAITING, Store, write_left_behind
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -83,6 +84,7 @@ class Watch:
             require_current(engine)
             holder = self.run_id or f"showmood watch, process {os.getpid()}"
             stack.enter_context(channel_lock(engine, self.show.slug, holder))
+            write_left_behind(engine, self.settings.recordings_dir / self.show.slug)
             stream = self.find(self.show.url, policy)
             self.log.info("found %s", stream.title or self.show.url)
             broadcast = self._open_or_continue(engine, stream)
@@ -176,6 +178,7 @@ class Watch:
                 channel_id=broadcast.channel_id,
                 broadcast_id=broadcast.id,
                 model=analyser.model,
+                spool=Spool(directory / WAITING),
             )
             analysis = Analysis(
                 analyser=analyser,
@@ -195,6 +198,8 @@ class Watch:
                 capture.stop()
                 take_for(analysis, capture)
                 raise
+            finally:
+                store.catch_up()
         if capture.failure is not None:
             raise capture.failure
         if analysis.counts.segments == 0 and not broadcast.stored:

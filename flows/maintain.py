@@ -1,5 +1,6 @@
 """maintain: partitions made ahead, and rows dropped at the age that the settings give them."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from prefect import flow
@@ -8,12 +9,13 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from db.errors import DatabaseError
+from db.errors import ChannelBusy, DatabaseError
 from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
-from db.session import make_engine, require_current
+from db.session import channel_lock, make_engine, require_current
 from flows.errors import ShowmoodError
 from flows.settings import Settings, load_settings, running_database
+from flows.store import WAITING, write_left_behind
 
 
 def retention_of(settings: Settings) -> Retention:
@@ -30,11 +32,20 @@ def retention_of(settings: Settings) -> Retention:
 def maintain_here(settings: Settings, database_url: str, *, now: datetime) -> list[Maintained]:
     """Maintain the database in this process; return what was done, one entry a table.
 
+    First, what watchers of channels that nobody watches now could not write is written.
+
     Raises one of DatabaseError.
     """
     engine = make_engine(database_url)
     try:
         require_current(engine)
+        for directory in sorted(settings.recordings_dir.glob("*/")):
+            if any(directory.glob(f"*/{WAITING}")):
+                with (
+                    suppress(ChannelBusy),  # its watcher does it
+                    channel_lock(engine, directory.name, "maintenance"),
+                ):
+                    write_left_behind(engine, directory)
         return maintain_tables(engine, retention_of(settings), now=now)
     finally:
         engine.dispose()

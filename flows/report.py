@@ -118,9 +118,9 @@ def publish(
     """Put the report of the broadcast so far into the Prefect UI; the show goes on without it."""
     from prefect.artifacts import create_markdown_artifact  # seconds, which a report must not cost
 
-    with engine.connect() as connection:
-        text = markdown(connection, channel, since)
     try:
+        with engine.connect() as connection:
+            text = markdown(connection, channel, since)
         create_markdown_artifact(text, key=f"show-{channel}", description=f"{channel} so far")
     except Exception as e:  # noqa: BLE001 - a picture in the UI is not worth a show
         log.warning("the report could not be shown in the UI: %r", e)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
@@ -21,6 +22,18 @@ _log = logging.getLogger(__name__)
 
 RETRY_S: Final = 5.0
 """A database that did not answer is left alone for so long: a show must not wait for it."""
+
+WAITING: Final = "waiting"
+"""The folder, in that of a broadcast's recording, of the writes that wait."""
+
+
+def write_left_behind(engine: Engine, directory: Path) -> int:
+    """Write what watchers of this channel could not, oldest broadcast first; return how much.
+
+    directory: of the channel's recordings. To be called with the channel's lock held. Raises one
+    of db.spool.PASSING if the database is still away.
+    """
+    return sum(Spool(path).write(engine) for path in sorted(directory.glob(f"*/{WAITING}")))
 
 
 @dataclass(kw_only=True, slots=True)

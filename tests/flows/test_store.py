@@ -10,13 +10,15 @@ from sqlalchemy import event, text
 from benchmarks.made_shows import make_show
 from db import replacing
 from db.errors import DatabaseRefused
-from db.session import make_engine
+from db.session import channel_lock, make_engine
 from db.spool import Spool
 from db.writes import ensure_channel, open_broadcast
 from emotion.types import Observations
 from flows import store as stores
 from flows.capture.segment import Gap, Segment
-from flows.store import Store
+from flows.maintain import maintain_here
+from flows.settings import Settings
+from flows.store import WAITING, Store
 
 START = datetime(2026, 11, 1, 19, tzinfo=UTC)
 
@@ -155,6 +157,23 @@ def test_a_database_that_is_away_is_not_asked_at_every_segment(
     store.gap(Gap(start=START, end=START, why="stalled"))
     assert asked == []
     assert len(store.spool.waiting()) == 3
+
+
+def test_maintenance_writes_what_is_left_unless_the_channel_is_watched(
+    databases, engine, database_url, store, tmp_path
+):
+    settings = Settings(home=tmp_path / "home")
+    folder = settings.recordings_dir / "news" / "20261101T190000Z-1" / WAITING
+    left = replace(store, spool=Spool(folder))
+    away(databases, engine)
+    all_of_it(left)
+    back(databases, engine)
+    with channel_lock(engine, "news", "a watcher"):
+        maintain_here(settings, database_url, now=START)
+    assert len(left.spool.waiting()) == 7
+    maintain_here(settings, database_url, now=START)
+    assert left.spool.waiting() == []
+    assert len(contents(engine)["segments"]) == 6
 
 
 def test_without_a_folder_to_wait_in_it_is_an_error(databases, engine, store):
