@@ -90,7 +90,8 @@ class _Listener(HTTPServer):
     ) -> None:
         self.reply, self.log = reply, log
         self._lock = threading.Lock()
-        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._connections: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
@@ -99,15 +100,17 @@ class _Listener(HTTPServer):
             target=self._serve, args=(request, client_address), name="demo-origin", daemon=True
         )
         with self._lock:
-            self._connections[request] = thread
-        thread.start()
+            self._connections.add(request)
+            self._threads = [*(t for t in self._threads if t.is_alive()), thread]
+            # Started while the lock is held: one that is listed and not started can't be joined.
+            thread.start()
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:  # noqa: ANN401
         # The other side may leave at any moment: that is its business.
         with contextlib.suppress(OSError):
             _Handler(request, client_address, self)
         with self._lock:
-            self._connections.pop(request, None)
+            self._connections.discard(request)
         with contextlib.suppress(OSError):
             request.shutdown(socket.SHUT_WR)
         request.close()
@@ -115,11 +118,11 @@ class _Listener(HTTPServer):
     def cut_off(self) -> None:
         """End all connections and join their threads."""
         with self._lock:
-            connections = dict(self._connections)
-            for connection in connections:
+            threads = list(self._threads)
+            for connection in self._connections:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-        for thread in connections.values():
+        for thread in threads:
             thread.join()
 
 
