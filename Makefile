@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo up test check format train train-report clean
+.PHONY: demo up test check format faults bench train train-report clean
 
 demo: $(RUN) ## The main job, end to end, on a built-in channel or on VIDEO=clip.mp4
 	$(BIN)/showmood demo $(if $(VIDEO),--video "$(VIDEO)")
@@ -22,6 +22,12 @@ check: $(DEV) ## What CI runs
 	$(BIN)/mypy
 	$(BIN)/python -m db.throwaway sh -c "$(BIN)/alembic upgrade head && $(BIN)/alembic check"
 	$(MAKE) test
+
+faults: $(DEV) ## Faults of a live source, at full length
+	SHOWMOOD_FAULT_SCALE=4 $(BIN)/python -m pytest -n 8 -rP tests/flows/capture/test_faults.py
+
+bench: $(DEV) ## What the README quotes: how soon a segment is a file and rows
+	$(BIN)/python -m db.throwaway $(BIN)/python -m benchmarks.capture 60
 
 DATA ?= data
 train: $(DEV) ## Train the expression net on DATA/ferplus.npz; SMOKE=1 for a quick pass
