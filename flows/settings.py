@@ -57,13 +57,17 @@ class Settings(BaseSettings):
         400, ge=0, description="Days that raw rows are kept, by whole months; 0 for ever."
     )
     keep_minutes_days: int = Field(
-        0, ge=0, description="Days that means a minute are kept, never fewer than raw rows."
+        0,
+        ge=0,
+        description="Days that means a minute are kept, as long as raw rows at least; 0 for ever.",
     )
     keep_tracks_days: int = Field(
-        800, ge=0, description="Days that tracks are kept, never fewer than raw rows."
+        800,
+        ge=0,
+        description="Days that tracks are kept, as long as raw rows at least; 0 for ever.",
     )
     keep_segments_days: int = Field(
-        800, ge=0, description="Days that the rows of recorded segments are kept."
+        800, ge=0, description="Days that the rows of recorded segments are kept; 0 for ever."
     )
     keep_gaps_days: int = Field(
         0, ge=0, description="Days that what was missed, and why, is kept; 0 for ever."

@@ -232,8 +232,7 @@ UNKNOWN = """
     END IF;
 """
 
-# Whole minutes are answered from the minutes: a year of them is read in the time of an hour of
-# raw rows, and they outlive those.
+# Whole minutes are answered from the minutes: 900 times fewer rows, and they outlive the raw ones.
 EMOTION_BETWEEN = f"""
 CREATE FUNCTION emotion_between(
     channel text, since timestamptz, until timestamptz, bucket interval DEFAULT '1 minute'

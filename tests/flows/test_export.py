@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
+from typer.testing import CliRunner
 
 from benchmarks.made_shows import make_show, pieces
 from db import history
 from db.errors import UnknownChannel
 from db.rows import SegmentRow
 from db.writes import ensure_channel, open_broadcast, replace_segment
+from flows.cli import app
 from flows.errors import UsageError
 from flows.export import FORMATS, export_history
 from flows.report import save_timeline
@@ -144,3 +146,24 @@ def test_a_timeline_is_an_svg_too(connection, tmp_path):
     path = tmp_path / "mood.svg"
     assert save_timeline(connection, "talk", START, END, path, kind="svg")
     assert "<svg" in path.read_text(encoding="utf-8")
+
+
+def test_the_command_writes_all_of_them(shows, database_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHOWMOOD_DATABASE_URL", database_url)
+    names = {"--csv": "a.csv", "--json": "a.json", "--svg": "a.svg", "--png": "a.png"}
+    files = [part for option, name in names.items() for part in (option, str(tmp_path / name))]
+    span = ("--since", "2026-10-31", "--until", "2026-11-02")
+    done = CliRunner().invoke(app, ["report", "talk", *span, *files])
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.iterdir()} == set(names.values())
+    assert (
+        len(list(read_csv(tmp_path / "a.csv"))) == len(list(read_json(tmp_path / "a.json"))) > 500
+    )
+
+
+def test_a_range_the_wrong_way_round_is_said(shows, database_url, monkeypatch):
+    monkeypatch.setenv("SHOWMOOD_DATABASE_URL", database_url)
+    span = ("--since", "2026-11-02", "--until", "2026-11-01")
+    done = CliRunner().invoke(app, ["report", "talk", *span])
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception) == "--since 2026-11-02 is not before --until 2026-11-01"
