@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from emotion.pipeline import Analyser, Linker
 from sqlalchemy import Engine
 
 from db import writes
+from emotion.pipeline import Analyser, Linker
 from emotion.types import Observations
 from emotion.video import probe, read_windows
 from flows.analyse import Counts
