@@ -26,8 +26,9 @@ check: $(DEV) ## What CI runs
 faults: $(DEV) ## Faults of a live source, at full length
 	SHOWMOOD_FAULT_SCALE=4 $(BIN)/python -m pytest -n 8 -rP tests/flows/capture/test_faults.py
 
-bench: $(DEV) ## What the README quotes: how soon a segment is a file and rows
+bench: $(DEV) ## What README and docs quote: how soon a segment is rows, how fast the history answers
 	$(BIN)/python -m db.throwaway $(BIN)/python -m benchmarks.capture 60
+	$(BIN)/python -m benchmarks.history --rows 1000000
 
 DATA ?= data
 train: $(DEV) ## Train the expression net on DATA/ferplus.npz; SMOKE=1 for a quick pass

@@ -100,7 +100,7 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
     console.print(f"\ntimeline: {png}", soft_wrap=True)
     console.print("the rows stay. Look again, and on:")
     console.print("  .venv/bin/showmood up        the Prefect UI, to start and schedule shows")
-    console.print("  .venv/bin/showmood db psql   SQL: SELECT * FROM emotion_history LIMIT 20;")
+    console.print("  .venv/bin/showmood db psql   SQL: SELECT * FROM emotion_newest('demo');")
 
 
 def run_up(settings: Settings, *, console: Console) -> None:
