@@ -33,6 +33,9 @@ EXPECTED: Final = (ShowmoodError, CaptureError, DatabaseError, EmotionError)
 """What a person can act on: the run fails with that line, without a traceback."""
 
 
+END: Final = datetime.max.replace(tzinfo=UTC)
+
+
 def find_stream_here(url: str, policy: AddressPolicy) -> Stream:
     """Resolve a page to its stream."""
     return resolve(url, policy=policy)
@@ -129,7 +132,8 @@ class Watch:
                             for segment in queries.segments_of(connection, left.id)
                             if segment.status != "recorded"
                         ),
-                        tracker_state=queries.tracker_state_before(connection, left.id, now),
+                        # The newest there is, whatever the source's clock says.
+                        tracker_state=queries.tracker_state_before(connection, left.id, END),
                     )
                 writes.close_broadcast(connection, left.id, ended_at=now, status="interrupted")
             new = writes.open_broadcast(
