@@ -24,7 +24,7 @@ from db.session import make_engine
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 T = TypeVar("T")
 SEGMENT_S = 1.0
@@ -191,12 +191,11 @@ def test_killed_watcher_goes_on_where_it_stopped(up: Up) -> None:
     assert [s.sequence for s in segments] == list(range(len(segments)))
     assert all(a.ended_at <= b.started_at for a, b in itertools.pairwise(segments))
     assert {s.status for s in segments} == {"analysed"}
+    # Every moment is either recorded or a gap with a reason; what the source still listed when
+    # the second watcher asked is recorded, so there may be none.
     gaps = up.rows("SELECT started_at, ended_at, why FROM gaps")
-    assert len(gaps) == 1
-    assert gaps[0].why
-    # Every moment is either recorded or a gap with a reason.
-    covered = sum((s.ended_at - s.started_at).total_seconds() for s in segments)
-    covered += (gaps[0].ended_at - gaps[0].started_at).total_seconds()
+    assert all(gap.why for gap in gaps)
+    covered = sum((s.ended_at - s.started_at).total_seconds() for s in [*segments, *gaps])
     whole = (segments[-1].ended_at - segments[0].started_at).total_seconds()
     assert covered == pytest.approx(whole, abs=0.2)
     tracks = up.rows("SELECT track_no FROM face_tracks ORDER BY first_ts, track_no")
