@@ -22,6 +22,7 @@ import numpy as np
 from db import writes
 from db.session import make_engine, upgrade
 from emotion.pipeline import Linker
+from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.analyse import Analysis, networks
 from flows.capture.address import LOOPBACK, AddressPolicy
 from flows.capture.process import find_ffmpeg
@@ -31,7 +32,6 @@ from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 from flows.settings import load_settings
-from flows.shows import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.store import Store
 
 _FIRST: Final = 2

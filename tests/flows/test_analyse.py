@@ -15,11 +15,11 @@ from sqlalchemy import Engine, text
 
 from db import queries, writes
 from emotion.pipeline import Analyser, Linker
+from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.analyse import Analysis, networks, take_for
 from flows.capture.process import find_ffmpeg
 from flows.capture.segment import Gap, Segment
 from flows.demo.programme import make_programme
-from flows.shows import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.store import Store
 
 START = datetime(2026, 11, 1, 19, tzinfo=UTC)
@@ -151,9 +151,8 @@ def test_falling_behind_takes_fewer_frames_and_says_so(
     analysis: Analysis, segments: list[Segment], engine: Engine
 ) -> None:
     long_ago = time.time() - 60
-    os.utime(segments[0].path, (long_ago, long_ago))
-    os.utime(segments[1].path, (long_ago, long_ago))
-    for segment in segments[:3]:
+    for segment in segments[:3]:  # late for certain, on however fast a machine
+        os.utime(segment.path, (long_ago, long_ago))
         analysis.take(segment)
     found = rows(engine, "SELECT analysed_fps, frames_analysed FROM segments ORDER BY started_at")
     assert [fps for fps, _ in found] == [5.0, 2.5, 1.25]
