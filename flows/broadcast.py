@@ -11,26 +11,21 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from db import queries, writes
-from db.errors import DatabaseError
 from db.session import channel_lock, make_engine, require_current
 from db.spool import Spool
 from emotion.pipeline import Linker
-from emotion.types import EmotionError
 from flows.analyse import Analysis, Counts, networks, take_for
 from flows.capture.address import AddressPolicy
 from flows.capture.recording import recover
-from flows.capture.segment import CaptureError, Gap
+from flows.capture.segment import Gap
 from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
-from flows.errors import ShowFailed, ShowmoodError
+from flows.errors import EXPECTED, ShowFailed
 from flows.settings import Settings
 from flows.shows import Show
 from flows.store import WAITING, Store, write_left_behind
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
-
-EXPECTED: Final = (ShowmoodError, CaptureError, DatabaseError, EmotionError)
-"""What a person can act on: the run fails with that line, without a traceback."""
 
 
 END: Final = datetime.max.replace(tzinfo=UTC)

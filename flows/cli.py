@@ -7,20 +7,15 @@ import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from db.errors import DatabaseError
-from emotion.types import EmotionError
-from flows.capture.segment import CaptureError
 from flows.demo.errors import DemoError
-from flows.errors import ShowmoodError
+from flows.errors import EXPECTED
 from flows.settings import load_settings
-
-EXPECTED: Final = (ShowmoodError, EmotionError, DatabaseError, CaptureError, DemoError)
 
 app = typer.Typer(
     name="showmood",
@@ -282,7 +277,7 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         app()
-    except EXPECTED as e:
+    except (*EXPECTED, DemoError) as e:
         typer.echo(f"showmood: {e}", err=True)
         sys.exit(2)
 

@@ -6,9 +6,15 @@ Exception
  |    +-- StackError         a part of the embedded stack did not start or stopped
  |    +-- ShowFailed         a watch ended without a single segment analysed
  +-- emotion.types.EmotionError
- +-- db.session.DatabaseError
+ +-- db.errors.DatabaseError
  +-- flows.capture.segment.CaptureError
 """
+
+from typing import Final
+
+from db.errors import DatabaseError
+from emotion.types import EmotionError
+from flows.capture.segment import CaptureError
 
 
 class ShowmoodError(Exception):
@@ -25,3 +31,7 @@ class StackError(ShowmoodError):
 
 class ShowFailed(ShowmoodError):
     """A watch ended and nothing could be analysed."""
+
+
+EXPECTED: Final = (ShowmoodError, CaptureError, DatabaseError, EmotionError)
+"""What a person can act on: one line, in the terminal and as a run's message."""

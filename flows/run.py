@@ -16,6 +16,7 @@ from rich.console import Console
 from db import queries
 from db.session import make_engine
 from emotion.types import EMOTIONS
+from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows import replay
 from flows.analyse import networks
 from flows.broadcast import Watch
@@ -24,8 +25,6 @@ from flows.export import Format, export_history
 from flows.report import print_report, save_timeline
 from flows.settings import Settings
 from flows.shows import (
-    DEFAULT_DETECTOR,
-    DEFAULT_EMOTION_MODEL,
     make_show,
     parse_since,
     parse_time,

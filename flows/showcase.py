@@ -24,7 +24,7 @@ from flows.deploy import FINAL
 from flows.errors import ShowFailed, UsageError
 from flows.report import print_report, save_timeline
 from flows.settings import Settings
-from flows.shows import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, parse_duration
+from flows.shows import parse_duration
 from flows.stack import Stack, free_port
 
 DEMO: Final = "demo"
@@ -58,7 +58,7 @@ def demo_channel(settings: Settings, *, video: Path | None, any_port: bool) -> I
 
 def fetch_weights(settings: Settings) -> None:
     """Fetch and verify the default networks, unless they are in the cache."""
-    for name in (DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL):
+    for name in (weights.DEFAULT_DETECTOR, weights.DEFAULT_EMOTION_MODEL):
         weights.pull(name, settings.cache_dir)
 
 

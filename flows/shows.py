@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.errors import UsageError
 
 _UNITS_S: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -21,8 +22,6 @@ Url = Annotated[str, Field(min_length=8, max_length=2048)]
 AnalysedFps = Annotated[float, Field(gt=0, le=60)]
 DetectorName = Literal["retinaface-mobilenet0.25"]
 EmotionModelName = Literal["showmood-expression-1", "mini-xception"]
-DEFAULT_DETECTOR: Final[DetectorName] = "retinaface-mobilenet0.25"
-DEFAULT_EMOTION_MODEL: Final[EmotionModelName] = "showmood-expression-1"
 
 
 def parse_duration(text: str, *, longest: timedelta = LONGEST) -> timedelta:

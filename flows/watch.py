@@ -10,17 +10,17 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.analyse import Analysis, take_for
-from flows.broadcast import EXPECTED, Watch
+from flows.broadcast import Watch
 from flows.capture.address import AddressPolicy
 from flows.capture.segment import SourceUnreachable
 from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
+from flows.errors import EXPECTED
 from flows.report import publish
 from flows.settings import load_settings, running_database
 from flows.shows import (
-    DEFAULT_DETECTOR,
-    DEFAULT_EMOTION_MODEL,
     AnalysedFps,
     DetectorName,
     Duration,

@@ -23,7 +23,7 @@ from flows.capture.media import TICKS_PER_S, Extent, measure
 from flows.capture.pieces import Pieces
 from flows.capture.playlist import Entry, Playlist, choose_variant
 from flows.capture.process import claim
-from flows.capture.recording import SHORTEST, Recording
+from flows.capture.recording import SHORTEST, Recording, whole_ms
 from flows.capture.segment import (
     CaptureError,
     Gap,
@@ -53,7 +53,6 @@ _DEEPEST: Final = 2
 """A master playlist leads to a media playlist, and not to another and another."""
 
 _CREDIBLE_JUMP: Final = timedelta(seconds=60)
-_MS: Final = timedelta(milliseconds=1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -469,12 +468,12 @@ class Run:
             start = item.arrival
             if last is not None:
                 start = last.end if follows else max(start, last.end)
-            return _whole_ms(start), _whole_ms(start + length), True
+            return whole_ms(start), whole_ms(start + length), True
         start = entry.date + (self._shift if item.repeats else self._true_shift(entry.date))
         if length == usual:
             interval = timedelta(seconds=extent.interval / TICKS_PER_S)
             length -= min(self._wobble, interval * 0.9)
-        return _whole_ms(start), _whole_ms(start + length), self._shift != timedelta(0)
+        return whole_ms(start), whole_ms(start + length), self._shift != timedelta(0)
 
     def _true_shift(self, date: datetime) -> timedelta:
         """Return by how much the source's clock is wrong, going by what was recorded."""
@@ -517,11 +516,3 @@ def _is_cut_off(extent: Extent, entry: Entry) -> bool:
 def _name(entry: Entry) -> str:
     """Return what tells an entry from others, though its address be signed anew."""
     return f"{urlsplit(entry.url).path}@{entry.media.offset}"
-
-
-def _whole_ms(date: datetime) -> datetime:
-    """Return the date as every recording of it has it: in whole milliseconds."""
-    return _EPOCH + round((date - _EPOCH) / _MS) * _MS
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -188,7 +188,7 @@ class Recording:
         usual = start + timedelta(seconds=(end - first) / TICKS_PER_S)
         if stop <= start or (jumped and abs(stop - usual) > SHORTEST):
             # The date jumps with the timestamps: this segment ends as if it did not.
-            stop = _whole_ms(usual)
+            stop = whole_ms(usual)
         return start, stop, estimated
 
     def _write(self, events: list[Segment | Gap]) -> None:
@@ -308,5 +308,6 @@ def _from_line(line: dict[str, Any], directory: Path) -> Segment | Gap:
     )
 
 
-def _whole_ms(date: datetime) -> datetime:
+def whole_ms(date: datetime) -> datetime:
+    """Return the date as every recording of it has it: in whole milliseconds."""
     return date.replace(microsecond=0) + timedelta(milliseconds=round(date.microsecond / 1000))
