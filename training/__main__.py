@@ -1,6 +1,6 @@
 """All of it: train the towers side by side, calibrate and write the network, report.
 
-    python -m training --data DIR [--run DIR] [--minutes 76]
+    python -m training --data DIR [--run DIR] [--minutes 140]
 
 Takes an interrupted run up again. SMOKE=1 goes through all of it in two minutes, on a few faces,
 and leaves what ships alone.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from training import report, ship
+from training.train import MINUTES
 
 N_TOWERS: Final = 2
 SHIPPED: Final = Path("emotion/weights")
@@ -45,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, default=Path("runs/training"))
-    parser.add_argument("--minutes", type=float, default=76)
+    parser.add_argument("--minutes", type=float, default=MINUTES)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     smoke = os.environ.get("SMOKE") == "1"

@@ -1,6 +1,6 @@
 """Train one tower; an interrupted run goes on where it stopped when started again.
 
-    python -m training.train --data DIR --run DIR --tower 1 --minutes 76
+    python -m training.train --data DIR --run DIR --tower 1 --minutes 140
 
 The learning rate follows the clock (or, with --epochs, the epochs), so a run ends in time on any
 machine. SMOKE=1 trains a few steps on a few faces, to see that everything works.
@@ -33,6 +33,9 @@ BASE_SEED: Final = 20130
 N_SMOKE: Final = 128
 """Faces of a split that a smoke run takes."""
 
+MINUTES: Final = 140
+"""Wall clock of a run on one core."""
+
 CHECK_EVERY: Final = 3
 """Epochs between looks at the validation faces, which change nothing in the run."""
 
@@ -43,6 +46,8 @@ class Recipe:
 
     minutes: wall clock of the run; epochs: counts instead of the clock where it is not None.
     learning_rate: at the peak, after `warmup` of the run; then half a cosine down to zero.
+    restart: where in the run, as a share of it, the rate rises once more, to `second_rate`, and
+        falls again (warm restart, arXiv:1608.03983); 1 for never.
     balance: exponent of the sampling by class rarity, 0 as found, 1 all classes alike.
     mix_up_share: of the batches. calm: in this last part of the run nothing is mixed up, and
         light, blur and the like fall on half as many faces.
@@ -56,6 +61,8 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup: float = 0.03
+    restart: float = 0.42
+    second_rate: float = 0.03
     balance: float = 0.4
     balance_keyword_share: float = 0.4
     mix_up_share: float = 0.3
@@ -64,11 +71,18 @@ class Recipe:
     depths: tuple[int, ...] = DEPTHS
     stem: int = STEM
 
+    def cycle(self, progress: float) -> tuple[float, float]:
+        """Peak rate of the cycle that this share of the run lies in, and the share of it done."""
+        if progress < self.restart:
+            return self.learning_rate, progress / self.restart
+        return self.second_rate, min(1.0, (progress - self.restart) / (1 - self.restart))
+
     def rate(self, progress: float) -> float:
         """Learning rate after this share of the run (0 to 1)."""
-        rising = min(1.0, (progress + 1e-3) / self.warmup)
-        falling = max(0.0, progress - self.warmup) / (1 - self.warmup)
-        return self.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * min(1.0, falling)))
+        peak, done = self.cycle(progress)
+        rising = min(1.0, (done + 1e-3) / self.warmup)
+        falling = max(0.0, done - self.warmup) / (1 - self.warmup)
+        return peak * rising * 0.5 * (1 + math.cos(math.pi * falling))
 
 
 def device() -> torch.device:
@@ -184,7 +198,7 @@ class Run:
 
     def step(self, images: Tensor, wanted: tuple[Tensor, Tensor], progress: float) -> float:
         """Learn from one batch, uint8 (B, 1, 48, 48); return its loss."""
-        calm = progress > 1 - self.recipe.calm
+        calm = self.recipe.cycle(progress)[1] > 1 - self.recipe.calm
         x = augment(images.float() / 255, self.rng, strength=0.5 if calm else 1.0)
         parts: tuple[Tensor, ...] = (x, *wanted)
         if float(torch.rand((), generator=self.rng)) < self.recipe.mix_up_share and not calm:
@@ -251,7 +265,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True, help="where checkpoints are kept")
     parser.add_argument("--tower", type=int, default=1, help="number of the tower, from 1")
-    parser.add_argument("--minutes", type=float, default=76)
+    parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--epochs", type=int, help="count epochs instead of minutes")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

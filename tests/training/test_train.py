@@ -53,11 +53,13 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
     assert not Run(SMALL, tmp_path).resume()
 
 
-def test_the_rate_rises_and_falls_to_nothing() -> None:
-    recipe = replace(SMALL, learning_rate=0.1, warmup=0.1)
-    rates = [recipe.rate(p) for p in (0.0, 0.05, 0.1, 0.5, 1.0)]
+def test_the_rate_rises_and_falls_in_each_cycle_and_ends_at_nothing() -> None:
+    recipe = replace(SMALL, learning_rate=0.1, warmup=0.1, restart=0.5, second_rate=0.04)
+    rates = [recipe.rate(p) for p in (0.0, 0.025, 0.05, 0.25, 0.4999)]
     assert rates[0] < rates[1] < rates[2] == pytest.approx(0.1)
-    assert rates[2] > rates[3] > rates[4] == pytest.approx(0)
+    assert rates[2] > rates[3] > rates[4] == pytest.approx(0, abs=1e-6)
+    assert recipe.rate(0.55) == pytest.approx(0.04)
+    assert recipe.rate(1.0) == pytest.approx(0)
 
 
 def test_a_face_without_labels_costs_nothing() -> None:
