@@ -1,0 +1,1 @@
+"""The commands of `showmood`, a file a group; each has its own typer app."""

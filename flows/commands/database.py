@@ -1,0 +1,80 @@
+"""showmood db: the database, its schema, a psql on it."""
+
+import os
+import subprocess
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.settings import load_settings
+
+app = typer.Typer(help="The database: its URL, its schema, a psql on it.", no_args_is_help=True)
+console = Console(stderr=True)
+
+
+@app.command()
+def upgrade(
+    roles: Annotated[
+        bool,
+        typer.Option(
+            "--roles", help="Also make the roles showmood_analyst and showmood_writer, to GRANT."
+        ),
+    ] = False,
+) -> None:
+    """Bring the database's schema to this version."""
+    from db.roles import ANALYST, WRITER, grant_roles
+    from flows.stack import database
+
+    with ExitStack() as stack:
+        address = database(load_settings(), stack)
+        if roles:
+            grant_roles(address)
+    console.print("the database is up to date")
+    if roles:
+        console.print(f"{ANALYST} reads the views, {WRITER} runs the flows: GRANT them to users")
+
+
+@app.command()
+def maintain() -> None:
+    """Make partitions ahead and drop what is older than SHOWMOOD_KEEP_..._DAYS say."""
+    from flows.maintain import maintain_here, table_of
+    from flows.stack import database
+
+    settings = load_settings()
+    with ExitStack() as stack:
+        done = maintain_here(settings, database(settings, stack), now=datetime.now(UTC))
+    rows = table_of(done)
+    table = Table(*rows[0], box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)
+
+
+@app.command()
+def url() -> None:
+    """Print the database's URL; the embedded one answers while `showmood up` runs."""
+    from flows.stack import database
+
+    with ExitStack() as stack:
+        typer.echo(database(load_settings(), stack))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(context: typer.Context) -> None:
+    """Open psql on the database, with whatever else you pass: showmood db psql -c 'SELECT ...'."""
+    from db.embedded import psql_path
+    from db.session import driver_url
+    from flows.stack import database
+
+    with ExitStack() as stack:
+        address = driver_url(database(load_settings(), stack))
+        env = os.environ | ({"PGPASSWORD": str(address.password)} if address.password else {})
+        plain = address.set(drivername="postgresql", password=None)
+        done = subprocess.run(
+            [str(psql_path()), plain.render_as_string(), *context.args], env=env, check=False
+        )
+    raise typer.Exit(done.returncode)

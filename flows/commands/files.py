@@ -1,0 +1,80 @@
+"""showmood analyze, report: files into the database, and the database onto the screen."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.commands.options import Detector, EmotionModel, Fps
+from flows.settings import load_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def analyze(
+    file: Annotated[Path, typer.Argument(help="A recorded video.")],
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="When its first frame was on air, as 2026-11-22T20:00:00+01:00; else the "
+            "container's creation time, else the file's modification time."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The channel's name; from the file's name if left out.")
+    ] = None,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="One JSON object a face to stdout, and no database.")
+    ] = False,
+    fps: Fps = 5.0,
+    detector: Detector = None,
+    emotion_model: EmotionModel = None,
+) -> None:
+    """Analyse a recorded file into the database, or with --json to stdout."""
+    from flows.run import analyse_here
+
+    analyse_here(
+        load_settings(),
+        file,
+        start=start,
+        name=name,
+        json_lines=json_lines,
+        fps=fps,
+        detector=detector,
+        emotion_model=emotion_model,
+    )
+
+
+@app.command()
+def report(
+    channel: Annotated[str, typer.Argument(help="The channel's name.")],
+    since: Annotated[
+        str, typer.Option(help="How far back: 30m, 24h, 7d, or a day: 2026-11-22.")
+    ] = "24h",
+    until: Annotated[str | None, typer.Option(help="Until when; now if left out.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Also draw the timeline into this file.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="The same, as SVG.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write every face into this file, as CSV.")
+    ] = None,
+    json_lines: Annotated[
+        Path | None, typer.Option("--json", help="The same, as one JSON object a line.")
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="The same, as Parquet (needs showmood\\[parquet]).")
+    ] = None,
+) -> None:
+    """Report on a channel: tracks, share of each emotion, lag, gaps."""
+    from flows.run import report_here
+
+    report_here(
+        load_settings(),
+        channel,
+        since=since,
+        until=until,
+        pictures={"png": png, "svg": svg},
+        exports={"csv": csv, "json": json_lines, "parquet": parquet},
+        console=Console(),
+    )

@@ -1,0 +1,70 @@
+"""showmood demo, up, watch: shows as they are on air."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.commands.options import Detector, EmotionModel, Fps
+from flows.settings import load_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    video: Annotated[
+        Path | None, typer.Option(help="Play this clip as the live show, not the built-in one.")
+    ] = None,
+    duration: Annotated[str, typer.Option("--for", help="How much of the show to watch.")] = "30s",
+) -> None:
+    """Run the main job once, end to end, and print a report made by SQL.
+
+    A live HLS channel on loopback, a Prefect server and worker, ffmpeg, the networks and Postgres
+    are started, used as a user would use them, and stopped again. The rows stay.
+    """
+    from flows.showcase import run_demo
+
+    run_demo(load_settings(), video=video, duration=duration, console=Console())
+
+
+@app.command()
+def up() -> None:
+    """Start the embedded stack and leave it running until Ctrl-C.
+
+    Postgres, the Prefect server with its UI, a worker and the demo channel; the deployments of
+    prefect.yaml are applied, and their schedules are active. The data are found again next time.
+    """
+    from flows.showcase import run_up
+
+    run_up(load_settings(), console=Console())
+
+
+@app.command()
+def watch(
+    url: Annotated[str, typer.Argument(help="The live stream: its page, or its playlist.")],
+    duration: Annotated[str, typer.Option("--for", help="As 30s, 45m or 1h30m.")] = "1h",
+    name: Annotated[
+        str | None,
+        typer.Option(help="The channel's name in the database; from the URL if left out."),
+    ] = None,
+    fps: Fps = 5.0,
+    detector: Detector = None,
+    emotion_model: EmotionModel = None,
+) -> None:
+    """Watch a live stream now, in this process, and store what is seen.
+
+    Ctrl-C ends it early; what was recorded until then is analysed and stored.
+    """
+    from flows.run import watch_here
+
+    watch_here(
+        load_settings(),
+        url=url,
+        duration=duration,
+        name=name,
+        analysed_fps=fps,
+        detector=detector,
+        emotion_model=emotion_model,
+    )
