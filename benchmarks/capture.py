@@ -108,7 +108,7 @@ def measure_streamlink(program: str, origin: LiveOrigin, directory: Path, run_s:
             time.sleep(0.01)
         process.terminate()
     data = target.read_bytes()
-    pieces = [piece.path.read_bytes() for piece in origin._pieces]
+    pieces = [origin.bytes_of(n) for n in range(origin.n_pieces)]
     at = 0
     lags = []
     while at < len(data):

@@ -1,25 +1,18 @@
 """A live channel on this machine: plays a clip as HLS at its real time, for the demo and tests."""
 
-import argparse
-import contextlib
-import math
 import os
 import re
-import signal
-import sys
 import tempfile
-import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Self
 
-from flows.demo.errors import DemoError
-from flows.demo.pieces import cut, read_pieces
-from flows.demo.programme import make_programme
+from flows.demo.airing import Airing, now
+from flows.demo.faults import Fault, Faults, Kind
+from flows.demo.pieces import Piece, cut, read_pieces
 from flows.demo.server import Reply, Request, Server
 
 _PAGE: Final = b"""<!doctype html>
@@ -27,38 +20,17 @@ _PAGE: Final = b"""<!doctype html>
 <body><video controls src="live.m3u8" type="application/vnd.apple.mpegurl"></video></body></html>
 """
 _PLAYLIST_TYPE: Final = "application/vnd.apple.mpegurl"
+_PATH: Final = re.compile(r"(/key-(?P<key>\d+))?/(live\.m3u8|segment-(?P<index>\d{6,})\.ts)")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
-    """What the origin does wrong with the requests it concerns.
-
-    on: which requests. times: how many of them; None for all until `heal`.
-    status: answer this HTTP status. body: send this instead. keep_bytes: send only so much of
-    the body, then close the connection (or stall). stall: then send nothing more until `heal`.
-    reset: cut the connection off with a TCP reset before any answer.
-    """
-
-    on: Literal["playlist", "segment", "any"] = "any"
-    times: int | None = None
-    status: int | None = None
-    body: bytes | None = None
-    keep_bytes: int | None = None
-    stall: bool = False
-    reset: bool = False
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class LiveOrigin:
+class LiveOrigin(Airing):
     """Serves a clip, or a directory of media segments, as a live HLS stream over HTTP.
 
     source: a video file, cut once into pieces of about `segment_s`; or a directory with MPEG-TS
         segments and the playlist that lists them.
     started_at: when the show begins (aware); its first frame has this date. Default: three
         segments ago, so that a player finds some. A segment is listed once its time has passed.
+    variants: directories as `source`, cut at the same times, that `play` can change to.
     window: how many segments the playlist lists. loop: begin the clip again at its end, with a
         discontinuity; else the playlist ends there (EXT-X-ENDLIST). pause_s: nothing is on air for
         so long before it begins again.
@@ -75,6 +47,7 @@ class LiveOrigin:
         *,
         segment_s: float = 2.0,
         started_at: datetime | None = None,
+        variants: Mapping[str, Path] | None = None,
         window: int = 6,
         loop: bool = True,
         pause_s: float = 0.0,
@@ -82,50 +55,49 @@ class LiveOrigin:
         host: str = "127.0.0.1",
         port: int = 0,
         ffmpeg_path: str | os.PathLike[str] | None = None,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = now,
     ) -> None:
         """Cut the clip; nothing is served yet."""
         self._cut_dir: tempfile.TemporaryDirectory[str] | None = None
-        if source.is_dir():
-            self._pieces = read_pieces(source)
-        else:
-            self._cut_dir = tempfile.TemporaryDirectory(prefix="showmood-demo-")
-            try:
-                self._pieces = cut(
-                    source, Path(self._cut_dir.name), segment_s=segment_s, ffmpeg_path=ffmpeg_path
-                )
-            except BaseException:
-                self._cut_dir.cleanup()
-                raise
-        self._starts_us = [0]
-        for piece in self._pieces:
-            self._starts_us.append(self._starts_us[-1] + piece.duration_us)
-        self._round_us = self._starts_us[-1] + round(pause_s * 1e6)
-        self._clock = clock
-        self.started_at = started_at or clock() - timedelta(
-            microseconds=self._starts_us[min(3, len(self._pieces))]
+        super().__init__(
+            self._pieces_of(source, segment_s, ffmpeg_path),
+            started_at=started_at,
+            variants={name: read_pieces(path) for name, path in (variants or {}).items()},
+            window=window,
+            loop=loop,
+            pause_s=pause_s,
+            dated=dated,
+            clock=clock,
         )
-        self._window, self._loop, self._dated = window, loop, dated
-        self._lock = threading.Lock()
-        self._faults: list[list[object]] = []
-        self._healed = threading.Event()
-        self._held_at: datetime | None = None
-        self._ended = False
-        self._first_number = 0
+        self._faults = Faults()
+        self._key = 0
         self.requests: deque[Request] = deque(maxlen=10_000)
         self._server = Server(self._reply, host=host, port=port, log=self.requests.append)
+
+    def _pieces_of(
+        self, source: Path, segment_s: float, ffmpeg_path: str | os.PathLike[str] | None
+    ) -> list[Piece]:
+        if source.is_dir():
+            return read_pieces(source)
+        self._cut_dir = tempfile.TemporaryDirectory(prefix="showmood-demo-")
+        try:
+            directory = Path(self._cut_dir.name)
+            return cut(source, directory, segment_s=segment_s, ffmpeg_path=ffmpeg_path)
+        except BaseException:
+            self._cut_dir.cleanup()
+            raise
 
     # -- serving
 
     def start(self) -> Self:
         """Begin to serve."""
-        self._healed.clear()
+        self._faults.hold()
         self._server.start()
         return self
 
     def stop(self) -> None:
         """Stop serving: connections are cut and threads joined. `start` goes on."""
-        self._healed.set()
+        self._faults.let_go()
         self._server.stop()
 
     def close(self) -> None:
@@ -163,175 +135,53 @@ class LiveOrigin:
         return f"{self.base_url}/"
 
     @property
-    def segment_s(self) -> float:
-        """The duration of the longest piece."""
-        return max(piece.duration_us for piece in self._pieces) / 1e6
+    def share_url(self) -> str:
+        """What leads to `keyed_url`, wherever that is just now."""
+        return f"{self.base_url}/watch"
 
-    # -- what can go wrong
+    @property
+    def keyed_url(self) -> str:
+        """The live playlist at an address that works until `renew_addresses`."""
+        return f"{self.base_url}/key-{self._key}/live.m3u8"
+
+    # -- what can go wrong, beside what an Airing can change
 
     def inject(self, fault: Fault) -> None:
         """Do this wrong from now on."""
-        with self._lock:
-            self._healed.clear()
-            self._faults.append([fault, fault.times])
+        self._faults.inject(fault)
 
     def heal(self) -> None:
         """Do nothing wrong any more, and let go of what stalls."""
-        with self._lock:
-            self._faults.clear()
-            self._healed.set()
+        self._faults.heal()
 
-    def freeze(self) -> None:
-        """List nothing new from now on."""
-        self._held_at = self._clock()
+    def renew_addresses(self) -> None:
+        """Refuse the addresses below `keyed_url` from now on (403), and have another."""
+        self._key += 1
 
-    def end(self) -> None:
-        """Close the playlist with EXT-X-ENDLIST where it is."""
-        self._held_at = self._clock()
-        self._ended = True
-
-    def resume(self) -> None:
-        """Undo `freeze` and `end`: what has passed meanwhile has passed."""
-        self._held_at, self._ended = None, False
-
-    def reset_sequence(self) -> None:
-        """Number the media segments from 0 again, as an encoder does that was restarted."""
-        self._first_number = self._listed()[0]
-
-    # -- the playlist
-
-    def start_of(self, index: int) -> datetime:
-        """Return the date of the first frame of the show's `index`-th segment."""
-        rounds, piece = divmod(index, len(self._pieces))
-        return self.started_at + timedelta(
-            microseconds=rounds * self._round_us + self._starts_us[piece]
-        )
-
-    def _published(self) -> int:
-        """Return how many segments of the show have passed."""
-        passed = (self._held_at or self._clock()) - self.started_at
-        rounds, rest = divmod(passed // timedelta(microseconds=1), self._round_us)
-        if rounds < 0:
-            return 0
-        if rounds and not self._loop:
-            return len(self._pieces)
-        return rounds * len(self._pieces) + sum(end <= rest for end in self._starts_us[1:])
-
-    def _listed(self) -> tuple[int, int]:
-        """Return the half-open range of segments in the window."""
-        end = self._published()
-        return max(0, end - self._window), end
-
-    def playlist(self) -> str:
-        """Return the media playlist as of now (RFC 8216, section 4.3)."""
-        first, end = self._listed()
-        lines = [
-            "#EXTM3U",
-            "#EXT-X-VERSION:6",
-            f"#EXT-X-TARGETDURATION:{math.ceil(self.segment_s)}",
-            f"#EXT-X-MEDIA-SEQUENCE:{max(0, first - self._first_number)}",
-            f"#EXT-X-DISCONTINUITY-SEQUENCE:{max(0, first - 1) // len(self._pieces)}",
-            "#EXT-X-INDEPENDENT-SEGMENTS",
-        ]
-        for index in range(first, end):
-            piece = index % len(self._pieces)
-            if index and piece == 0:
-                lines.append("#EXT-X-DISCONTINUITY")
-            if self._dated:
-                date = self.start_of(index).isoformat(timespec="milliseconds")
-                lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{date}")
-            lines.append(f"#EXTINF:{self._pieces[piece].duration_us / 1e6:.6f},")
-            lines.append(f"segment-{index:06d}.ts")
-        if self._ended or (not self._loop and end == len(self._pieces)):
-            lines.append("#EXT-X-ENDLIST")
-        return "\n".join(lines) + "\n"
+    # -- answering
 
     def _reply(self, path: str) -> Reply:
         """Answer a request, rightly or as the faults say."""
-        segment = re.fullmatch(r"/segment-(\d{6,})\.ts", path)
-        fault = self._fault_for("segment" if segment else "playlist")
-        reply = self._right_reply(path, segment)
-        if fault is None:
-            return reply
-        if fault.reset:
-            return Reply(reset=True)
-        if fault.status is not None:
-            return Reply(status=fault.status)
-        return Reply(
-            status=reply.status,
-            content_type=reply.content_type,
-            body=reply.body if fault.body is None else fault.body,
-            keep_bytes=0 if fault.stall and fault.keep_bytes is None else fault.keep_bytes,
-            stall=self._healed.wait if fault.stall else None,
-        )
+        found = _PATH.fullmatch(path)
+        kind: Kind = "page"
+        if found:
+            kind = "segment" if found["index"] else "playlist"
+        return self._faults.spoil(self._right_reply(path, found), kind, path)
 
-    def _right_reply(self, path: str, segment: re.Match[str] | None) -> Reply:
-        if segment:
-            index = int(segment[1])
-            first, end = self._listed()
+    def _right_reply(self, path: str, found: re.Match[str] | None) -> Reply:
+        if found is None:
+            if path == "/watch":
+                return Reply(status=302, location=self.keyed_url)
+            return Reply(content_type="text/html", body=_PAGE) if path == "/" else Reply(status=404)
+        if found["key"] and int(found["key"]) != self._key:
+            return Reply(status=403)
+        if found["index"]:
+            index = int(found["index"])
+            first, end = self.listed
             # RFC 8216, 6.2.2: what left the playlist stays for as long as the playlist was.
             if not max(0, first - self._window) <= index < end:
                 return Reply(status=404)
-            piece = self._pieces[index % len(self._pieces)]
-            return Reply(content_type="video/mp2t", body=piece.path.read_bytes())
-        if path == "/live.m3u8":
-            if not self._published():
-                return Reply(status=404)
-            return Reply(content_type=_PLAYLIST_TYPE, body=self.playlist().encode())
-        if path == "/":
-            return Reply(content_type="text/html", body=_PAGE)
-        return Reply(status=404)
-
-    def _fault_for(self, kind: str) -> Fault | None:
-        with self._lock:
-            for entry in self._faults:
-                fault, left = entry
-                assert isinstance(fault, Fault)
-                if fault.on not in (kind, "any") or left == 0:
-                    continue
-                if isinstance(left, int):
-                    entry[1] = left - 1
-                return fault
-        return None
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Serve the demo channel until SIGINT or SIGTERM; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.demo.channel", description="Play a clip as a live HLS channel."
-    )
-    parser.add_argument("--video", type=Path, help="the clip (default: the built-in programme)")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8799, help="0 takes a free one")
-    parser.add_argument("--segment", type=float, default=2.0, help="seconds (default: 2)")
-    parser.add_argument("--ffmpeg", help="the ffmpeg to cut with (default: the built-in)")
-    options = parser.parse_args(arguments)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    with contextlib.ExitStack() as stack:
-        try:
-            clip = options.video
-            if clip is None:
-                work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                clip = make_programme(work / "programme.mp4", ffmpeg_path=options.ffmpeg)
-            origin = LiveOrigin(
-                clip,
-                segment_s=options.segment,
-                host=options.host,
-                port=options.port,
-                ffmpeg_path=options.ffmpeg,
-            )
-            stack.callback(origin.close)
-            origin.start()
-        except (DemoError, OSError) as error:
-            sys.stderr.write(f"{error}\n")
-            return 2
-        sys.stdout.write(f"{origin.url}\n")
-        sys.stdout.flush()
-        stopped.wait()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            return Reply(content_type="video/mp2t", body=self.bytes_of(index))
+        if not self.published:
+            return Reply(status=404)
+        return Reply(content_type=_PLAYLIST_TYPE, body=self.playlist().encode())

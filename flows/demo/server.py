@@ -14,6 +14,9 @@ from typing import Any, Final
 _IDLE_S: Final = 30.0
 """A kept-alive connection that asks nothing for so long is closed."""
 
+_PARTS: Final = 16
+"""What is sent slowly is sent in so many parts."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
@@ -29,8 +32,9 @@ class Reply:
     """What to answer.
 
     keep_bytes: send only so many of the body's bytes, though its whole length was announced, and
-    close. stall: called after what is sent, and expected to block. reset: answer with a TCP reset.
-    location: where a redirect leads.
+    close. stall: called after what is sent, and expected to block. over_s: send it over so many
+    seconds, with `pause` between its parts. reset: answer with a TCP reset. location: where a
+    redirect leads.
     """
 
     status: int = 200
@@ -38,6 +42,8 @@ class Reply:
     body: bytes = b""
     keep_bytes: int | None = None
     stall: Callable[[], object] | None = None
+    over_s: float = 0.0
+    pause: Callable[[float], object] | None = None
     reset: bool = False
     location: str | None = None
 
@@ -68,12 +74,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Location", reply.location)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(sent)
+            self._send(sent, reply)
             if reply.stall is not None:
                 reply.stall()
             self.close_connection |= len(sent) < len(reply.body)
 
     do_HEAD = do_GET
+
+    def _send(self, body: bytes, reply: Reply) -> None:
+        if reply.pause is None or not reply.over_s:
+            self.wfile.write(body)
+            return
+        size = max(1, len(body) // _PARTS)
+        for begin in range(0, len(body), size):
+            reply.pause(reply.over_s * size / len(body))
+            self.wfile.write(body[begin : begin + size])
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet: the log of requests is what is read."""

@@ -18,7 +18,8 @@ from flows.capture import supervise
 from flows.capture.address import AddressPolicy
 from flows.capture.segment import Gap, Segment
 from flows.capture.supervise import Capture
-from flows.demo.channel import Fault, LiveOrigin
+from flows.demo.channel import LiveOrigin
+from flows.demo.faults import Fault
 from flows.demo.pieces import cut
 
 SCALE = float(os.environ.get("SHOWMOOD_FAULT_SCALE", "1"))

@@ -7,7 +7,8 @@ from yt_dlp.utils import ExtractorError, UserNotLive
 from flows.capture.address import AddressPolicy
 from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable, UnsafeURL
 from flows.capture.source import resolve
-from flows.demo.channel import Fault, LiveOrigin
+from flows.demo.channel import LiveOrigin
+from flows.demo.faults import Fault
 from flows.demo.server import Reply, Server
 
 START = 1_795_370_400  # 2026-11-22 18:00 UTC

@@ -25,7 +25,8 @@ from flows.capture.segment import (
     UnsafeURL,
 )
 from flows.capture.supervise import Capture
-from flows.demo.channel import Fault, LiveOrigin
+from flows.demo.channel import LiveOrigin
+from flows.demo.faults import Fault
 
 PATIENCE_S = 30.0
 MILLISECOND = timedelta(milliseconds=1)

@@ -12,8 +12,10 @@ import pytest
 
 from flows.capture.playlist import Playlist, parse_playlist
 from flows.capture.process import find_ffmpeg
-from flows.demo.channel import Fault, LiveOrigin, main
+from flows.demo.__main__ import main
+from flows.demo.channel import LiveOrigin
 from flows.demo.errors import DemoError
+from flows.demo.faults import Fault
 from flows.demo.pieces import cut
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -268,7 +270,7 @@ def test_a_directory_needs_one_playlist(tmp_path: Path, lists: list[str], says: 
 
 
 def test_as_a_command_it_says_where_it_is_and_ends_when_told(clip: Path) -> None:
-    command = [sys.executable, "-m", "flows.demo.channel", "--port", "0", "--video", str(clip)]
+    command = [sys.executable, "-m", "flows.demo", "--port", "0", "--video", str(clip)]
     with subprocess.Popen([*command, "--segment", "0.5"], stdout=subprocess.PIPE) as channel:
         assert channel.stdout is not None
         url = channel.stdout.readline().decode().strip()
