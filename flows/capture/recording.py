@@ -2,7 +2,8 @@
 
 NNNN-DATE.m3u8, .json, .log    a run: its playlist; of ffmpeg also the dates of its timestamps, its
                                words
-NNNN-DATE-NNNNNN.ts, .mp4      what it recorded
+NNNN-DATE-NNNNNN.ts, .mp4      what it recorded; with .gone after it: about to be deleted
+play/*.m3u8                    playlists that somebody asked for, from a moment on
 events.jsonl                   every segment and gap that was reported, a line each
 position.json                  where in an HLS source the last segment was
 ffmpeg.pid                     what runs now
@@ -19,11 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from flows.capture.clock import Clock, Section
+from flows.capture.following import follow
 from flows.capture.media import TICKS_PER_S, WRAP, Extent, measure
 from flows.capture.process import end_stale
 from flows.capture.segment import Gap, Segment, UnreadableMedia
 
 _log = logging.getLogger(__name__)
+
+JOURNAL: Final = "events.jsonl"
 
 SHORTEST: Final = timedelta(milliseconds=100)
 """What is missing is a gap from this on, and what is left of a repeated segment is a segment."""
@@ -31,7 +35,8 @@ SHORTEST: Final = timedelta(milliseconds=100)
 MOST_REPEATED: Final = timedelta(seconds=30)
 """A source that goes back by more has set its clock, and does not repeat itself."""
 
-_PIECE = re.compile(r"(?P<run>\d{4,}-\d{8}T\d{6}Z)-\d{6,}\.(ts|mp4)")
+PIECE: Final = re.compile(r"(?P<run>\d{4,}-\d{8}T\d{6}Z)-\d{6,}\.(ts|mp4)")
+"""The name of a recorded file."""
 
 
 class Recording:
@@ -48,7 +53,8 @@ class Recording:
         """What starts here or later is not wanted, and deleted."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.channel, self.broadcast = directory, channel, broadcast
-        self.events: list[Segment | Gap] = list(_read_journal(self._journal, directory))
+        _mend(self._journal)
+        self.events: list[Segment | Gap] = read_events(directory)
         self._taken = {event.path.name for event in self.events if isinstance(event, Segment)}
         segments = [event for event in self.events if isinstance(event, Segment)]
         self.first = segments[0] if segments else None
@@ -56,7 +62,7 @@ class Recording:
 
     @property
     def _journal(self) -> Path:
-        return self.directory / "events.jsonl"
+        return self.directory / JOURNAL
 
     @property
     def pid_file(self) -> Path:
@@ -114,7 +120,17 @@ class Recording:
             length = timedelta(seconds=(extent.end - extent.first) / TICKS_PER_S)
             clock.begin(Section(date=closed_at - length, estimated=True, input=None))
         start, end, estimated = self._dates(extent, clock, ticks)
-        return self.add(path, extent, start=start, end=end, estimated=estimated, why=why)
+        # Within a run, ffmpeg's timestamps go on also where the source's don't.
+        same_run = self.last is not None and run_of(self.last.path) == run_of(path)
+        return self.add(
+            path,
+            extent,
+            start=start,
+            end=end,
+            estimated=estimated,
+            why=why,
+            continuous=same_run,
+        )
 
     def add(
         self,
@@ -125,8 +141,12 @@ class Recording:
         end: datetime,
         estimated: bool,
         why: str | None = None,
+        continuous: bool = False,
     ) -> list[Segment | Gap]:
-        """Add a finished file whose dates are known; returns and takes what `take` does."""
+        """Add a finished file whose dates are known; returns and takes what `take` does.
+
+        continuous: its timestamps go on from those of the file before, unless a gap is found.
+        """
         if self.stop_at is not None and start >= self.stop_at:
             path.unlink()
             return []
@@ -153,6 +173,7 @@ class Recording:
             width_px=extent.width_px,
             height_px=extent.height_px,
             offset_s=offset.total_seconds(),
+            continuous=continuous and self.last is not None and not events,
         )
         events.append(segment)
         self._write(events)
@@ -202,6 +223,10 @@ class Recording:
                 journal.truncate(size)
                 raise
         self.events += events
+        try:
+            follow(self.directory, self.events)
+        except OSError as e:
+            _log.warning("the playlists in %s wait for the next segment: %s", self.directory, e)
 
     def recover(self) -> list[Segment | Gap]:
         """Take what earlier runs finished and nobody reported; return it."""
@@ -261,16 +286,31 @@ def _load_clock(path: Path) -> tuple[Clock, bool]:
         return Clock(), False
 
 
-def _read_journal(path: Path, directory: Path) -> Iterator[Segment | Gap]:
-    if not path.exists():
-        return
-    text = path.read_text(encoding="utf-8")
+def read_events(directory: Path) -> list[Segment | Gap]:
+    """Return what was recorded there, in order, also while it is; empty where nothing was.
+
+    A line that is just being written is left out. Files may have been deleted since.
+    """
+    try:
+        text = (directory / JOURNAL).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
     whole = text.rpartition("\n")[0]
-    if len(whole) + 1 < len(text):
-        # A crash cut the last line off; what it told is found again in the files.
-        os.truncate(path, len((whole + "\n").encode()) if whole else 0)
-    for line in whole.splitlines():
-        yield _from_line(json.loads(line), directory)
+    return [_from_line(json.loads(line), directory) for line in whole.splitlines()]
+
+
+def run_of(path: Path) -> str:
+    """Return the run that a recorded file is of; empty if it is none."""
+    found = PIECE.fullmatch(path.name)
+    return found["run"] if found else ""
+
+
+def _mend(journal: Path) -> None:
+    """Take off the last line if a crash cut it; what it told is found again in the files."""
+    if journal.exists():
+        data = journal.read_bytes()
+        if not data.endswith(b"\n"):
+            os.truncate(journal, data.rfind(b"\n") + 1)
 
 
 def _to_line(event: Segment | Gap) -> dict[str, Any]:
@@ -283,6 +323,7 @@ def _to_line(event: Segment | Gap) -> dict[str, Any]:
         "duration_s": event.duration_s,
         "estimated": event.start_is_estimated,
         "offset_s": event.offset_s,
+        "continuous": event.continuous,
         "width_px": event.width_px,
         "height_px": event.height_px,
         "channel": event.channel,
@@ -305,6 +346,7 @@ def _from_line(line: dict[str, Any], directory: Path) -> Segment | Gap:
         width_px=line["width_px"],
         height_px=line["height_px"],
         offset_s=line["offset_s"],
+        continuous=line.get("continuous", False),
     )
 
 

@@ -76,6 +76,7 @@ class Segment:
     offset_s: where in the file the segment starts, seconds from its first video frame; above 0 only
         where a capture that was started again brought something twice: the frames before it are
         the segment's before this one. width_px, height_px: 0 where unknown.
+    continuous: the timestamps in the file go on from those in the file of the segment before.
     """
 
     channel: str
@@ -88,6 +89,7 @@ class Segment:
     width_px: int
     height_px: int
     offset_s: float = 0.0
+    continuous: bool = False
 
     def __post_init__(self) -> None:
         """Check the clock and the duration."""
