@@ -1,8 +1,8 @@
 """Faces to crops, for all faces of a segment at once.
 
-Each crop is a square of the picture, turned where the rule says so, brought to a fixed size by
-bilinear sampling about as fine as the picture's own pixels and averaging: large faces do not
-alias, and small ones are not blurred.
+Each crop is a rectangle of the picture, turned where the rule says so, brought to a square of a
+fixed size by bilinear sampling about as fine as the picture's own pixels and averaging: large
+faces do not alias, and small ones are not blurred.
 """
 
 from typing import Final
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from emotion.records import CropRule
 from emotion.types import Faces, Float64, Frames, UInt8
-from emotion.weights import CropRule
 
 BT601: Final = (0.299, 0.587, 0.114)
 """Weights of R, G, B in luma (ITU-R BT.601), as the gray pictures of FER2013 were made."""
@@ -22,22 +22,24 @@ _MAX_OVERSAMPLING: Final = 8
 _MIN_EYE_DISTANCE: Final = 0.15  # of the box's width: in profile the eyes' line says nothing
 
 
-def squares(faces: Faces, rule: CropRule) -> tuple[Float64, Float64, Float64]:
-    """Return centres (M, 2) and sides (M,) in source pixels, and roll angles (M,) in radians.
+def regions(faces: Faces, rule: CropRule) -> tuple[Float64, Float64, Float64]:
+    """Return centres and sizes (M, 2) x y in source pixels, and roll angles (M,) in radians.
 
     The angle is that of the line from the person's right eye to the left, clockwise as seen, and
     0 where the rule leaves the face as it is.
     """
     box = faces.boxes.astype(np.float64)
     centre = (box[:, :2] + box[:, 2:]) / 2
-    side = (box[:, 2:] - box[:, :2]).max(axis=1, initial=0) * (1 + 2 * rule.margin)
+    size = (box[:, 2:] - box[:, :2]) * (1 + 2 * rule.margin)
+    if rule.shape == "square":
+        size = np.repeat(size.max(axis=1, initial=0)[:, None], 2, axis=1)
     eyes = (faces.landmarks[:, 1] - faces.landmarks[:, 0]).astype(np.float64)
     angle = np.arctan2(eyes[:, 1], eyes[:, 0])
     if rule.derotate_above_deg is None:
-        return centre, side, np.zeros_like(angle)
+        return centre, size, np.zeros_like(angle)
     apart = np.hypot(eyes[:, 0], eyes[:, 1]) > _MIN_EYE_DISTANCE * (box[:, 2] - box[:, 0])
     turned = apart & (np.abs(angle) > np.deg2rad(rule.derotate_above_deg))
-    return centre, side, np.where(turned, angle, 0.0)
+    return centre, size, np.where(turned, angle, 0.0)
 
 
 def crops(
@@ -55,8 +57,8 @@ def crops(
     """
     _, height, width, _ = frames.images.shape
     source = np.array((frames.source_width_px, frames.source_height_px))
-    centre, side, angle = squares(faces, rule)
-    side_px = side * max(width / source[0], height / source[1])
+    centre, size, angle = regions(faces, rule)
+    side_px = size.max(axis=1, initial=0) * max(width / source[0], height / source[1])
     fineness = np.ceil(side_px / size_px - 0.25).clip(1, _MAX_OVERSAMPLING).astype(np.int64)
     out = torch.zeros((len(faces), 1 if gray else 3, size_px, size_px), device=device)
     for frame in np.unique(faces.frame):
@@ -64,7 +66,7 @@ def crops(
         here = faces.frame == frame
         for times in np.unique(fineness[here]):  # faces of about a size together
             rows = np.flatnonzero(here & (fineness == times))
-            points = _points(size_px * times, centre[rows], side[rows], angle[rows])
+            points = _points(size_px * times, centre[rows], size[rows], angle[rows])
             grid = torch.from_numpy(points / source * 2 - 1).to(device, torch.float32)
             fine = functional.grid_sample(
                 plane, grid.flatten(0, 1)[None], padding_mode="border", align_corners=False
@@ -82,13 +84,14 @@ def _plane(image: UInt8, *, gray: bool, device: torch.device) -> Tensor:
     return rgb.permute(2, 0, 1)[None]
 
 
-def _points(n: int, centre: Float64, side: Float64, angle: Float64) -> Float64:
-    """Return (M, n, n, 2), x y in source pixels, of the points of each square, row by row.
+def _points(n: int, centre: Float64, size: Float64, angle: Float64) -> Float64:
+    """Return (M, n, n, 2), x y in source pixels, of the points of each crop, row by row.
 
-    centre: (M, 2). side, angle: (M,).
+    centre, size: (M, 2). angle: (M,).
     """
     ticks = (np.arange(n) + 0.5) / n - 0.5
-    v, u = np.meshgrid(ticks, ticks, indexing="ij")  # (n, n), down and right, of the side
-    cos, sin = (side * np.cos(angle))[:, None, None], (side * np.sin(angle))[:, None, None]
-    points: Float64 = np.stack((u * cos - v * sin, u * sin + v * cos), axis=-1)
+    v, u = np.meshgrid(ticks, ticks, indexing="ij")  # (n, n), down and right, of the sides
+    across, down = size[:, 0, None, None] * u, size[:, 1, None, None] * v  # (M, n, n)
+    cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
+    points: Float64 = np.stack((across * cos - down * sin, across * sin + down * cos), axis=-1)
     return points + centre[:, None, None, :]

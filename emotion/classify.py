@@ -1,18 +1,22 @@
 """Faces to probabilities of emotions."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emotion import weights as stored
 from emotion.align import crops
-from emotion.device import choose_device
+from emotion.device import Batches, choose_device, place
+from emotion.errors import OutputsError
 from emotion.expression import ExpressionNet
 from emotion.mini_xception import MiniXception
+from emotion.onnx_network import OnnxNetwork
+from emotion.records import AFFECT, EmotionModel
 from emotion.types import EMOTIONS, Faces, Float32, Frames, K
-from emotion.weights import EmotionModel
 
 MODULES: Final[Mapping[str, Callable[[EmotionModel], nn.Module]]] = {
     "showmood-expression": lambda model: ExpressionNet(),
@@ -29,35 +33,68 @@ class Classifier:
     def __init__(
         self,
         model: EmotionModel,
-        weights: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor] | bytes,
         *,
         device: str | torch.device = "auto",
     ) -> None:
         """Load the network.
 
-        weights: tensors by name, as `weights.load` gives them. Raises DeviceError for a device
-        that is not there.
+        weights: tensors by name, as `weights.load` gives them, or an ONNX file's bytes. Raises
+        DeviceError for a device that is not there, WrongNetwork for weights of something else.
         """
         self.model = model
         self.device = choose_device(device) if isinstance(device, str) else device
-        network = MODULES[model.module](model)
-        network.load_state_dict(weights)
-        network.eval().to(self.device)
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network: Callable[[Tensor], Tensor]
+        if isinstance(weights, bytes):
+            self._network = OnnxNetwork(model, weights, self.device)
+        else:
+            module = MODULES[model.module](model)
+            self._network = place(module, weights, self.device, name=model.name)
+        self._batches = Batches("faces")
         self._mean = torch.tensor(model.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(model.std, device=self.device).view(1, -1, 1, 1)
-        self._kept = [i for i, name in enumerate(model.classes) if name is not None]
-        self._columns = [EMOTIONS.index(name) for name in model.classes if name is not None]
+        self._kept = [i for i, name in enumerate(model.classes) if name in EMOTIONS]
+        self._columns = [EMOTIONS.index(name) for name in model.classes if name in EMOTIONS]
+        self._affect = [
+            model.classes.index(name) if name in model.classes else None for name in AFFECT
+        ]
 
-    @torch.inference_mode()
+    @classmethod
+    def of(
+        cls, model: EmotionModel, *, cache_dir: Path | None = None, device: str | torch.device
+    ) -> "Classifier":
+        """Return the classifier of this record, from weights that are here.
+
+        Raises WeightsError, and what the constructor raises.
+        """
+        if model.module == "onnx":
+            return cls(model, stored.read(model, cache_dir), device=device)
+        return cls(model, stored.load(model, cache_dir), device=device)
+
+    @property
+    def gives_affect(self) -> bool:
+        """Tell whether the network gives valence or arousal."""
+        return any(output is not None for output in self._affect)
+
     def classify(self, frames: Frames, faces: Faces) -> Float32:
         """Return float32 (M, 8), columns as EMOTIONS, rows summing to 1.
 
-        NaN stands where the network lacks a class. No faces give shape (0, 8).
+        NaN stands where the network lacks a class. No faces give shape (0, 8). Raises
+        OutputsError where the network answers with what is no number, DeviceError where the
+        device's memory does not suffice for one face.
+        """
+        return self.answer(frames, faces)[0]
+
+    @torch.inference_mode()
+    def answer(self, frames: Frames, faces: Faces) -> tuple[Float32, Float32 | None]:
+        """Return what `classify` does, and float32 (M, 2) valence and arousal, -1 to 1.
+
+        NaN stands where the network lacks one of the two, None where it lacks both.
         """
         probs = np.full((len(faces), K), np.nan, dtype=np.float32)
-        for start in range(0, len(faces), _BATCH):
-            rows = slice(start, start + _BATCH)
+        affect = np.full((len(faces), len(AFFECT)), np.nan, dtype=np.float32)
+
+        def run(rows: slice) -> None:
             part = Faces(
                 frame=faces.frame[rows],
                 boxes=faces.boxes[rows],
@@ -72,25 +109,41 @@ class Classifier:
                 gray=self.model.colour == "gray",
                 device=self.device,
             )
-            probs[rows, self._columns] = self.probabilities(pictures).cpu().numpy()
-        return probs
+            if self.model.colour == "bgr":
+                pictures = pictures.flip(1)
+            found, values = self._both(pictures)
+            probs[rows, self._columns] = found.cpu().numpy()
+            for column, output in enumerate(self._affect):
+                if output is not None:
+                    affect[rows, column] = values[:, output].clamp(-1, 1).cpu().numpy()
+
+        self._batches.over(len(faces), _BATCH, run)
+        given = [column for column, output in enumerate(self._affect) if output is not None]
+        if not (np.isfinite(probs[:, self._columns]).all() and np.isfinite(affect[:, given]).all()):
+            raise OutputsError(f"{self.model.name} answered with what is no number (NaN or inf)")
+        return probs, affect if self.gives_affect else None
 
     @torch.inference_mode()
     def probabilities(self, pictures: Tensor) -> Tensor:
         """Return (M, C) of crops (M, channels, S, S), 0 to 255.
 
-        The C columns are the record's classes without those it leaves out.
+        The channels are in the record's order. The C columns are the emotions among the record's
+        classes, in its order.
         """
-        x = (pictures.to(self.device).float() / 255 - self._mean) / self._std
-        probs = self._run(x)
-        if self.model.flip:
-            probs = (probs + self._run(x.flip(3))) / 2
-        return probs
+        return self._both(pictures)[0]
 
-    def _run(self, x: Tensor) -> Tensor:
-        outputs = self._network(x.contiguous(memory_format=torch.channels_last))[:, self._kept]
+    def _both(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the probabilities (M, C) of crops, and all outputs (M, outputs) as they are."""
+        x = (pictures.to(self.device).float() / 255 - self._mean) / self._std
+        probs, outputs = self._run(x)
+        if self.model.flip:
+            mirrored, others = self._run(x.flip(3))
+            probs, outputs = (probs + mirrored) / 2, (outputs + others) / 2
+        return probs, outputs
+
+    def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self._network(x.contiguous(memory_format=torch.channels_last))
+        kept = outputs[:, self._kept]
         if self.model.outputs == "logits":
-            return torch.softmax(outputs, dim=1)
-        total: Tensor = outputs.sum(dim=1, keepdim=True)
-        probs: Tensor = outputs / total
-        return probs
+            return torch.softmax(kept, dim=1), outputs
+        return kept / kept.sum(dim=1, keepdim=True), outputs

@@ -1,13 +1,14 @@
 """Original weight files to tensors by name, once; the parsers are imported only here and then.
 
-Nothing is unpickled and no downloaded code is run: a bytes constant is read with
-`ast.literal_eval`, ONNX with `onnx` (data only), Keras HDF5 with `h5py`.
+No downloaded code is run: a bytes constant is read with `ast.literal_eval`, ONNX with `onnx`
+(data only), Keras HDF5 with `h5py`, a torch checkpoint with torch's `weights_only`, which knows
+tensors and containers and nothing else.
 """
 
 import ast
 import io
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,8 +106,98 @@ def mini_xception_keras(data: bytes) -> Tensors:
     return tensors
 
 
+def retinaface_resnet50(data: bytes) -> Tensors:
+    """Return the weights of a ResNet50 checkpoint of ternaus/retinaface for `RetinaFace`.
+
+    data: a state dict as torch saves it, also in a zip file of its own. The keys are those of
+    biubug6/Pytorch_Retinaface too, which may begin with `module.` and lie under `state_dict`.
+    Each batch norm is folded into the convolution before it. Raises ValueError for anything else.
+    """
+    state = _checkpoint(data)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    tensors: Tensors = {}
+    for key in [key for key in state if key.endswith(".weight") and state[key].ndim == 4]:
+        name = key.removesuffix(".weight")
+        weight = state[key].astype(np.float64)
+        norm = _norm_after(name)
+        try:
+            if norm is None:
+                tensors[f"{_ours(name)}.weight"] = weight.astype(np.float32)
+                tensors[f"{_ours(name)}.bias"] = state[f"{name}.bias"].astype(np.float32)
+                continue
+            gamma, beta, mean, variance = (
+                state[f"{norm}.{value}"].astype(np.float64)
+                for value in ("weight", "bias", "running_mean", "running_var")
+            )
+        except KeyError as e:
+            raise ValueError(f"not a checkpoint of RetinaFace: no {e.args[0]}") from e
+        scale = gamma / np.sqrt(variance + _EPSILON)
+        tensors[f"{_ours(name)}.weight"] = (weight * scale[:, None, None, None]).astype(np.float32)
+        tensors[f"{_ours(name)}.bias"] = (beta - mean * scale).astype(np.float32)
+    return tensors
+
+
+_EPSILON: Final = 1e-5  # of torch's BatchNorm2d
+_HEADS: Final = {
+    "ClassHead": "class_head",
+    "BboxHead": "bbox_head",
+    "LandmarkHead": "landmark_head",
+}
+
+
+def _ours(name: str) -> str:
+    """Return our name of a convolution: `ClassHead.0.conv1x1` is `class_head.0`."""
+    top, _, rest = name.partition(".")
+    return f"{_HEADS[top]}.{rest.removesuffix('.conv1x1')}" if top in _HEADS else name
+
+
+def _norm_after(name: str) -> str | None:
+    """Return the name of the batch norm behind a convolution; None behind a head's."""
+    parent, _, last = name.rpartition(".")
+    if last.startswith("conv") and name.startswith("body."):
+        return f"{parent}.bn{last.removeprefix('conv')}"
+    return f"{parent}.{int(last) + 1}" if last.isdigit() else None
+
+
+def _checkpoint(data: bytes) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a torch checkpoint by name."""
+    import pickle
+    import struct
+
+    import torch
+
+    from emotion.download import only_member
+
+    member = only_member(data, max_bytes=_MAX_CHECKPOINT_BYTES)
+    try:
+        loaded = torch.load(io.BytesIO(member or data), map_location="cpu", weights_only=True)
+    except (
+        RuntimeError,
+        ValueError,
+        EOFError,
+        LookupError,
+        OSError,
+        AttributeError,
+        TypeError,
+        struct.error,
+        pickle.UnpicklingError,
+    ) as e:
+        raise ValueError("not a torch checkpoint of tensors alone, or cut short") from e
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise ValueError("not a torch checkpoint: it holds no tensors by name")
+    if not all(isinstance(v, torch.Tensor) and isinstance(k, str) for k, v in loaded.items()):
+        raise ValueError("not a torch checkpoint of tensors alone")
+    return {key: value.numpy() for key, value in loaded.items()}
+
+
+_MAX_CHECKPOINT_BYTES: Final = 400 << 20
+
+
 CONVERTERS: Final[Mapping[str, Callable[[bytes], Tensors]]] = {
     "retinaface-onnx": retinaface_onnx,
+    "retinaface-resnet50": retinaface_resnet50,
     "mini-xception-keras": mini_xception_keras,
 }
 """What a model's record may name as its converter."""

@@ -1,12 +1,24 @@
-"""Where the networks run."""
+"""Where the networks run, and how much at once."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 import torch
+from torch import Tensor, nn
 
+from emotion.errors import WrongNetwork
 from emotion.types import EmotionError
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_N = TypeVar("_N", bound=nn.Module)
+_SHOWN: Final = 3
 
 
 class DeviceError(EmotionError):
-    """No such device here."""
+    """No such device here, or too little memory on it."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -27,3 +39,70 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("cpu")
     has = ", ".join(["cpu", *(f"cuda:{i}" for i in range(n_cuda))])
     raise DeviceError(f"there is no device {name!r} here: this machine has {has}")
+
+
+def place(network: _N, weights: Mapping[str, Tensor], device: torch.device, *, name: str) -> _N:
+    """Return the network with these weights, on the device, ready to be asked.
+
+    Raises WrongNetwork, one line that names what differs first, where the weights are not its
+    own, or are not numbers.
+    """
+    own = network.state_dict()
+    needed = {key for key in own if not key.endswith(".num_batches_tracked")}  # only to train
+    problems = [f"{key} is missing" for key in needed - weights.keys()]
+    problems += [f"{key} is not of it" for key in weights.keys() - own.keys()]
+    problems += [
+        f"{key} is {tuple(weights[key].shape)} where {tuple(own[key].shape)} is expected"
+        for key in own.keys() & weights.keys()
+        if weights[key].shape != own[key].shape
+    ]
+    problems += [f"{key} is not finite" for key, t in weights.items() if not t.isfinite().all()]
+    if problems:
+        first = "; ".join(sorted(problems)[:_SHOWN])
+        rest = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise WrongNetwork(f"these are not the weights of {name}: {first}{rest}")
+    network.load_state_dict(weights)
+    network.eval().to(device)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+class Batches:
+    """Work in batches: as large as asked for, and smaller for good once memory has run out."""
+
+    def __init__(self, what: str) -> None:
+        """Start without a limit. what: of which so many are taken at once, for the log."""
+        self._what = what
+        self._limit: int | None = None
+
+    def over(self, n: int, size: int, run: Callable[[slice], _T]) -> list[_T]:
+        """Return what `run` returns for slices that cover `n` things, at most `size` at once.
+
+        Where the device's memory does not suffice, half as many are taken, once and for all.
+        Raises DeviceError when it does not suffice for one.
+        """
+        results: list[_T] = []
+        first = 0
+        while first < n:
+            at_once = max(1, min(size, self._limit or size, n - first))
+            try:
+                results.append(run(slice(first, first + at_once)))
+                first += at_once
+                continue
+            except torch.OutOfMemoryError as e:
+                if at_once == 1:
+                    said = str(e).splitlines()[0] if str(e) else "out of memory"
+                    raise DeviceError(
+                        f"the device's memory does not suffice for one of {self._what} ({said}): "
+                        "take smaller pictures, another network or another device"
+                    ) from e
+            # Only here are the frames of what failed gone, and with them its tensors.
+            self._limit = at_once // 2
+            _log.warning(
+                "out of memory with %d %s at once: %d from now on",
+                at_once,
+                self._what,
+                self._limit,
+            )
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return results

@@ -32,31 +32,35 @@ class Analyser:
         emotion_model: str = weights.DEFAULT_EMOTION_MODEL,
         device: str = "auto",
         cache_dir: Path | None = None,
-        longest_side_px: int = 640,
+        longest_side_px: int | None = None,
         fps: float = 5.0,
         min_score: float = detect.MIN_SCORE,
     ) -> None:
         """Load the networks, fetching their weights if they are not in the cache.
 
         device: "auto", "cpu", "cuda" or "cuda:N". cache_dir: None for the user's cache folder.
-        longest_side_px, fps: of what `analyse_file` looks at. min_score: of a face, 0 to 1.
+        emotion_model: a name, or the path of an ONNX file with its card. longest_side_px, fps: of
+        what `analyse_file` looks at; None for the size that the detector was made for.
+        min_score: of a face, 0 to 1.
         Raises WeightsError, DeviceError, or ValueError for a number out of range.
         """
+        faces, emotions = weights.detector_model(detector), weights.emotion_model(emotion_model)
+        if longest_side_px is None:
+            longest_side_px = faces.input_px
         if not fps > 0 or longest_side_px < 1 or not 0 <= min_score <= 1:
             raise ValueError(
                 f"fps ({fps}) and longest_side_px ({longest_side_px}) must be positive, "
                 f"and min_score ({min_score}) from 0 to 1"
             )
-        faces, emotions = weights.detector_model(detector), weights.emotion_model(emotion_model)
         chosen = choose_device(device)
         for model in (faces, emotions):
             weights.pull(model, cache_dir)
         self._detector = Detector(
-            weights.load(faces, cache_dir), device=chosen, min_score=min_score
+            weights.load(faces, cache_dir), model=faces, device=chosen, min_score=min_score
         )
-        self._classifier = Classifier(emotions, weights.load(emotions, cache_dir), device=chosen)
+        self._classifier = Classifier.of(emotions, cache_dir=cache_dir, device=chosen)
         self._lock = Lock()
-        self.model = f"{detector}+{emotion_model}"
+        self.model = f"{faces.name}+{emotions.name}"
         self.device = str(chosen)
         self.longest_side_px = longest_side_px
         self.fps = fps

@@ -1,31 +1,48 @@
-"""RetinaFace with the MobileNet 0.25 backbone: the network, nothing else.
+"""RetinaFace with the MobileNet 0.25 or the ResNet50 backbone: the network, nothing else.
 
 Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wild", CVPR 2020. Layout and
-names as in the PyTorch implementations biubug6/Pytorch_Retinaface and yakhyo/retinaface-pytorch
-(`models/retinaface.py`), whose batch norms are folded into the convolutions here.
+names as in the PyTorch implementations biubug6/Pytorch_Retinaface, yakhyo/retinaface-pytorch
+(`models/retinaface.py`) and ternaus/retinaface (`retinaface/network.py`), whose batch norms are
+folded into the convolutions here.
 
-Input: float32 (N, 3, H, W), BGR minus `MEAN_BGR`, no scaling; any height and width.
+Input: float32 (N, 3, H, W), as the record of the weights says; any height and width.
 Output, A = 2 * sum over the strides 8, 16, 32 of ceil(H / stride) * ceil(W / stride) anchors, in
 the order of `boxes.anchors`: offsets (N, A, 4), class logits (N, A, 2) with the face second,
 landmark offsets (N, A, 10).
 """
 
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MEAN_BGR: Final = (104.0, 117.0, 123.0)
-"""Mean of each channel, 0 to 255 (biubug6/Pytorch_Retinaface, `detect.py`)."""
+Backbone = Literal["mobilenet0.25", "resnet50"]
+
+FIRST: Final = {"mobilenet0.25": "body.stage1.0.0.weight", "resnet50": "body.conv1.weight"}
+"""The convolution that sees the picture, (C, 3, k, k)."""
 
 _SLOPE: Final = 0.1
 _ANCHORS_A_CELL: Final = 2
+_NARROW: Final = 64  # networks of at most this width leak (`_SLOPE`), wider ones do not
 
 
-def _conv(c_in: int, c_out: int, *, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Module:
+def _conv(
+    c_in: int,
+    c_out: int,
+    *,
+    kernel: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+    slope: float = _SLOPE,
+) -> nn.Module:
     convolution = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups)
-    return nn.Sequential(convolution, nn.LeakyReLU(_SLOPE, inplace=True))
+    rectified = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+    return nn.Sequential(convolution, rectified)
+
+
+def _slope(width: int) -> float:
+    return _SLOPE if width <= _NARROW else 0.0
 
 
 def _linear_conv(c_in: int, c_out: int) -> nn.Module:
@@ -66,17 +83,73 @@ class MobileNet025(nn.Module):
         return c3, c4, c5
 
 
+class Bottleneck(nn.Module):
+    """Three convolutions beside a shortcut (He et al. 2016, arXiv:1512.03385).
+
+    The stride is that of the 3x3 convolution, as in torchvision's `models/resnet.py` ("v1.5").
+    """
+
+    def __init__(self, c_in: int, width: int, *, stride: int) -> None:
+        """Build the block: `c_in` to `4 * width` channels."""
+        super().__init__()
+        c_out = 4 * width
+        self.conv1 = nn.Conv2d(c_in, width, 1)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1)
+        self.conv3 = nn.Conv2d(width, c_out, 1)
+        self.downsample = (
+            nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride))
+            if stride > 1 or c_in != c_out
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, 4 * width, H / stride, W / stride)."""
+        y = functional.relu(self.conv1(x))
+        y = functional.relu(self.conv2(y))
+        return functional.relu(self.conv3(y) + self.downsample(x))
+
+
+class ResNet50(nn.Module):
+    """ResNet50 without its head; features at strides 8, 16 and 32."""
+
+    channels: Final = (512, 1024, 2048)
+
+    def __init__(self) -> None:
+        """Build the stem and the four stages."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3)
+        self.layer1 = self._stage(64, 64, 3, stride=1)
+        self.layer2 = self._stage(256, 128, 4, stride=2)
+        self.layer3 = self._stage(512, 256, 6, stride=2)
+        self.layer4 = self._stage(1024, 512, 3, stride=2)
+
+    @staticmethod
+    def _stage(c_in: int, width: int, depth: int, *, stride: int) -> nn.Sequential:
+        more = (Bottleneck(4 * width, width, stride=1) for _ in range(depth - 1))
+        return nn.Sequential(Bottleneck(c_in, width, stride=stride), *more)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the features of the last three stages."""
+        x = functional.relu(self.conv1(x))  # (N, 64, H/2, W/2)
+        x = self.layer1(functional.max_pool2d(x, 3, 2, 1))  # (N, 256, H/4, W/4)
+        c3 = self.layer2(x)  # (N, 512, H/8, W/8)
+        c4 = self.layer3(c3)  # (N, 1024, H/16, W/16)
+        c5 = self.layer4(c4)  # (N, 2048, H/32, W/32)
+        return c3, c4, c5
+
+
 class FPN(nn.Module):
     """Feature pyramid: laterals, and the coarser level added to the finer one."""
 
     def __init__(self, channels: tuple[int, int, int], width: int) -> None:
         """Build laterals to `width` channels."""
         super().__init__()
-        self.output1 = _conv(channels[0], width, kernel=1)
-        self.output2 = _conv(channels[1], width, kernel=1)
-        self.output3 = _conv(channels[2], width, kernel=1)
-        self.merge1 = _conv(width, width)
-        self.merge2 = _conv(width, width)
+        slope = _slope(width)
+        self.output1 = _conv(channels[0], width, kernel=1, slope=slope)
+        self.output2 = _conv(channels[1], width, kernel=1, slope=slope)
+        self.output3 = _conv(channels[2], width, kernel=1, slope=slope)
+        self.merge1 = _conv(width, width, slope=slope)
+        self.merge2 = _conv(width, width, slope=slope)
 
     def forward(self, c3: Tensor, c4: Tensor, c5: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the three levels, all of the same width."""
@@ -92,11 +165,11 @@ class SSH(nn.Module):
     def __init__(self, width: int) -> None:
         """Split `width` channels: half to 3x3, a quarter each to 5x5 and 7x7."""
         super().__init__()
-        half, quarter = width // 2, width // 4
+        half, quarter, slope = width // 2, width // 4, _slope(width)
         self.conv3X3 = _linear_conv(width, half)
-        self.conv5X5_1 = _conv(width, quarter)
+        self.conv5X5_1 = _conv(width, quarter, slope=slope)
         self.conv5X5_2 = _linear_conv(quarter, quarter)
-        self.conv7X7_2 = _conv(quarter, quarter)
+        self.conv7X7_2 = _conv(quarter, quarter, slope=slope)
         self.conv7x7_3 = _linear_conv(quarter, quarter)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,13 +180,13 @@ class SSH(nn.Module):
 
 
 class RetinaFace(nn.Module):
-    """Faces at three scales: MobileNet 0.25, pyramid, context modules, heads."""
+    """Faces at three scales: backbone, pyramid, context modules, heads."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: Backbone = "mobilenet0.25") -> None:
         """Build the network with random weights."""
         super().__init__()
-        width = 64
-        self.body = MobileNet025()
+        self.body = MobileNet025() if backbone == "mobilenet0.25" else ResNet50()
+        width = 64 if backbone == "mobilenet0.25" else 256
         self.fpn = FPN(self.body.channels, width)
         self.ssh1, self.ssh2, self.ssh3 = SSH(width), SSH(width), SSH(width)
         self.class_head = self._heads(width, 2)

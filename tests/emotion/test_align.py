@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotion.align import crops, squares
+from emotion.align import crops, regions
 from emotion.detect import no_faces
 from emotion.types import Faces, Frames
 from emotion.weights import CropRule
@@ -78,28 +78,39 @@ def test_a_large_face_is_averaged_not_sampled():
 
 
 def test_a_tall_box_becomes_a_square_about_its_centre():
-    centre, side, _ = squares(_face((10, 0, 30, 40)), PLAIN)
+    centre, size, _ = regions(_face((10, 0, 30, 40)), PLAIN)
     assert centre.tolist() == [[20, 20]]
-    assert side.tolist() == [40]
+    assert size.tolist() == [[40, 40]]
+
+
+def test_a_rule_of_boxes_stretches_the_box_to_the_square(noise):
+    rule = CropRule(margin=0.0, derotate_above_deg=None, shape="box")
+    centre, size, _ = regions(_face((10, 0, 30, 40)), rule)
+    assert centre.tolist() == [[20, 20]]
+    assert size.tolist() == [[20, 40]]
+    columns = np.repeat(np.arange(40, dtype=np.uint8)[None, :, None], 40, axis=0)
+    ramp = _frames(np.repeat(columns, 3, axis=2)[None])
+    crop = crops(ramp, _face((10, 0, 30, 40)), rule, size_px=40, gray=True, device=CPU)
+    np.testing.assert_allclose(crop[0, 0, 20, 1:-1], 9.75 + np.arange(1, 39) / 2, atol=1e-2)
 
 
 def test_the_margin_is_a_share_of_the_side():
-    _, side, _ = squares(_face((0, 0, 100, 100)), CropRule(margin=0.1))
-    np.testing.assert_allclose(side, [120])
+    _, size, _ = regions(_face((0, 0, 100, 100)), CropRule(margin=0.1))
+    np.testing.assert_allclose(size, [[120, 120]])
 
 
 @pytest.mark.parametrize(
     ("roll_deg", "expected_deg"), [(0, 0), (14, 0), (-14, 0), (20, 20), (-50, -50), (170, 170)]
 )
 def test_only_a_roll_beyond_fifteen_degrees_is_undone(roll_deg, expected_deg):
-    _, _, angle = squares(_face((0, 0, 100, 100), roll_deg=roll_deg), CropRule(margin=0.0))
+    _, _, angle = regions(_face((0, 0, 100, 100), roll_deg=roll_deg), CropRule(margin=0.0))
     np.testing.assert_allclose(np.rad2deg(angle), [expected_deg], atol=1e-3)
 
 
 def test_eyes_that_nearly_coincide_turn_nothing():
     face = _face((0, 0, 100, 100))
     face.landmarks[0, :2] = ((50, 40), (52, 50))
-    _, _, angle = squares(face, CropRule(margin=0.0))
+    _, _, angle = regions(face, CropRule(margin=0.0))
     assert angle.tolist() == [0]
 
 

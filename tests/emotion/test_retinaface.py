@@ -7,7 +7,7 @@ import torch
 
 from emotion import weights
 from emotion.fetch import read_member
-from emotion.retinaface import MEAN_BGR, RetinaFace
+from emotion.retinaface import RetinaFace
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,9 @@ def network(cache_dir: Path) -> RetinaFace:
     ("height", "width"), [(600, 512), (360, 480), (333, 401)], ids=["whole", "even", "odd"]
 )
 def test_agrees_with_the_original_onnx_file(original, network, portrait, height, width):
-    picture = portrait[:height, :width, ::-1].astype(np.float32) - np.float32(MEAN_BGR)
+    picture = portrait[:height, :width, ::-1].astype(np.float32) - np.float32(
+        weights.detector_model(weights.DEFAULT_DETECTOR).mean
+    )
     batch = np.stack((picture, picture[:, ::-1])).transpose(0, 3, 1, 2).copy()
     with torch.inference_mode():
         offsets, logits, landmarks = network(torch.from_numpy(batch))

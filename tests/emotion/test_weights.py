@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save
 
 from emotion import weights
+from emotion.records import AFFECT
 from emotion.types import EMOTIONS
 from emotion.weights import (
     MODELS,
@@ -164,7 +165,7 @@ def test_a_record_that_cannot_be_is_refused(changes):
 def test_classes_of_every_network_are_emotions():
     for model in MODELS.values():
         if isinstance(model, weights.EmotionModel):
-            assert {c for c in model.classes if c} <= set(EMOTIONS)
+            assert {c for c in model.classes if c} <= {*EMOTIONS, *AFFECT}
     assert weights.DEFAULT_EMOTION_MODEL in MODELS
     assert weights.DEFAULT_DETECTOR in MODELS
 
