@@ -21,11 +21,11 @@ def analyser(cache_dir: Path) -> Analyser:
 
 
 def _show(portrait, n=20) -> Frames:
-    """Return a face that moves right, leaves for 2 s, comes back, then a cut to two faces."""
+    """Return a face that moves right, leaves for 2.25 s, comes back, then a cut to two faces."""
     face = portrait[80:340:2, 120:380:2]
     images = np.full((n, 240, 427, 3), (60, 90, 120), dtype=np.uint8)
     for i in range(n):
-        if 5 <= i < 11:
+        if 5 <= i < 13:
             continue
         if i < 15:
             images[i, 60:190, 20 + 12 * i : 150 + 12 * i] = face
@@ -85,7 +85,7 @@ def test_the_story_of_the_show_is_in_the_tracks(detections):
         for offset in (detections.offset_s * 1e6).astype("timedelta64[us]")
     }
     tracks = [row.tolist() for row in by_frame.values()]
-    assert tracks == [[1]] * 5 + [[]] * 6 + [[2]] * 4 + [[3, 4]] * 5
+    assert tracks == [[1]] * 5 + [[]] * 8 + [[2]] * 2 + [[3, 4]] * 5
 
 
 def test_rows_are_sorted_unique_and_sum_to_one(detections):
@@ -136,7 +136,7 @@ def test_a_hole_between_two_segments_ends_the_tracks(detections):
     one = _slice(detections, 0, 1)
     linker = Linker()
     tracks = [
-        linker.update(one, START + timedelta(seconds=s)).track.tolist() for s in (0, 0.9, 2.1)
+        linker.update(one, START + timedelta(seconds=s)).track.tolist() for s in (0, 1.9, 4.0)
     ]
     assert tracks == [[1], [1], [2]]
 

@@ -66,14 +66,14 @@ def test_a_short_absence_keeps_the_track():
     tracker = Tracker()
     _see(tracker, 0.0, (0, 0))
     _see(tracker, 0.4)
-    assert _see(tracker, 1.0, (0, 0)) == [1]
+    assert _see(tracker, 2.0, (0, 0)) == [1]
 
 
 def test_a_longer_absence_ends_the_track():
     tracker = Tracker()
     _see(tracker, 0.0, (0, 0))
     _see(tracker, 0.6)
-    assert _see(tracker, 1.2, (0, 0)) == [2]
+    assert _see(tracker, 2.2, (0, 0)) == [2]
 
 
 def test_a_reset_ends_all_tracks_and_numbers_go_on():
@@ -108,7 +108,7 @@ def test_numbers_are_the_tracks_that_may_go_on():
     _see(tracker, 0.0, (0, 0))
     _see(tracker, 0.8, (400, 0))
     assert tracker.numbers == {1, 2}
-    _see(tracker, 1.2)
+    _see(tracker, 2.2)
     assert tracker.numbers == {2}
 
 
@@ -131,4 +131,24 @@ def test_a_foreign_state_is_refused(state):
 
 def test_buffered_overlap_of_the_same_box_is_one_and_of_far_ones_zero():
     boxes = np.array([[0.0, 0, 10, 10], [100, 0, 110, 10]])
-    np.testing.assert_allclose(buffered_iou(boxes, boxes), np.eye(2))
+    np.testing.assert_allclose(buffered_iou(boxes, boxes, np.full(2, 0.5)), np.eye(2))
+
+
+def test_the_buffer_is_of_each_boxs_own_size():
+    a, b = np.array([[0.0, 0, 10, 10]]), np.array([[20.0, 0, 30, 10]])
+    overlap = [buffered_iou(a, b, np.array([margin])).item() for margin in (0.5, 1.0)]
+    np.testing.assert_allclose(overlap, [0, 1 / 5])
+
+
+def test_of_two_faces_that_fit_the_one_of_the_same_size_goes_on():
+    tracker = Tracker()
+    tracker.update(0, _boxes((0, 0), side=100))
+    boxes = np.concatenate((_boxes((10, 10), side=70), _boxes((25, 0), side=100)))
+    assert tracker.update(200_000, boxes).tolist() == [2, 1]
+
+
+def test_a_face_that_stops_where_it_was_hidden_is_found_again():
+    tracker = Tracker()
+    for i in range(5):
+        _see(tracker, i / 5, (30 * i, 0))
+    assert _see(tracker, 1.8, (125, 0)) == [1]
