@@ -113,6 +113,12 @@ class Segment(Base):
         CheckConstraint(_one_of("status", STATUSES_OF_SEGMENT), name="status"),
         CheckConstraint("ended_at > started_at", name="order"),
         Index(None, "broadcast_id", "started_at"),
+        Index(
+            "segments_channel_id_started_at_on_disk_idx",
+            "channel_id",
+            "started_at",
+            postgresql_where=text("path IS NOT NULL"),
+        ),
         {"comment": "A piece of recording of a few seconds, and how its analysis went"},
     )
 
@@ -122,7 +128,7 @@ class Segment(Base):
     broadcast_id: Mapped[int] = mapped_column(ForeignKey("broadcasts.id"))
     sequence: Mapped[int] = mapped_column(Integer, comment="Counts the segments of a broadcast")
     duration_s: Mapped[float] = mapped_column(Double)
-    path: Mapped[str | None] = mapped_column(String)
+    path: Mapped[str | None] = mapped_column(String, comment="Of its file; null: that was deleted")
     offset_s: Mapped[float] = mapped_column(
         Double, server_default=text("0"), comment="Where in the file it begins"
     )

@@ -260,6 +260,11 @@ def channel_lock(engine: Engine, slug: str, holder: str) -> Iterator[ChannelLock
         own.dispose()
 
 
+def is_watched(connection: Connection, slug: str) -> bool:
+    """Tell whether somebody holds the lock of a channel."""
+    return _holder(connection, _lock_key(slug)) is not None
+
+
 def _holder(connection: Connection, key: int) -> str | None:
     unsigned = key & 0xFFFF_FFFF_FFFF_FFFF
     name: str | None = connection.scalar(

@@ -1,0 +1,139 @@
+"""Which recorded files the rows speak of: to find a moment again, and to let old files go.
+
+A segment's row stays when its file is deleted; its `path` is null from then on.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Integer, String
+
+from db.queries import channel_id
+
+LONGEST: Final = timedelta(minutes=10)
+"""No segment is longer: so the key finds those that reach into a range of time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedRow:
+    """A segment, as far as playing it goes; path: None where its file was deleted."""
+
+    broadcast_id: int
+    sequence: int
+    started_at: datetime
+    duration_s: float
+    start_is_estimated: bool
+    path: str | None
+    offset_s: float
+    width_px: int
+    height_px: int
+    status: str
+
+    @property
+    def ended_at(self) -> datetime:
+        """Return the end of the range, which does not belong to it."""
+        return self.started_at + timedelta(seconds=self.duration_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BroadcastRow:
+    """A broadcast, as far as its recording goes."""
+
+    id: int
+    slug: str
+    started_at: datetime
+    planned_end: datetime | None
+    status: str
+
+
+_RECORDED = text(
+    "SELECT broadcast_id, sequence, started_at, duration_s, start_is_estimated, path, offset_s,"
+    " coalesce(width_px, 0) AS width_px, coalesce(height_px, 0) AS height_px, status"
+    " FROM segments WHERE channel_id = :channel AND started_at < :until"
+    " AND started_at > :earliest AND ended_at > :since ORDER BY started_at"
+)
+
+_BEFORE = text(
+    "SELECT ended_at FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
+    " AND started_at < :at ORDER BY started_at DESC LIMIT 1"
+)
+_AFTER = text(
+    "SELECT started_at FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
+    " AND started_at >= :at ORDER BY started_at LIMIT 1"
+)
+
+_BROADCASTS: Final = (
+    "SELECT b.id, c.slug, b.started_at, b.planned_end, b.status"
+    " FROM broadcasts b JOIN channels c ON c.id = b.channel_id"
+)
+_BY_ID = text(f"{_BROADCASTS} WHERE b.id = ANY(:ids)").bindparams(
+    bindparam("ids", type_=ARRAY(Integer))
+)
+_NEWEST = text(
+    f"{_BROADCASTS} WHERE b.id = coalesce("
+    " (SELECT id FROM broadcasts WHERE channel_id = :channel AND status = 'live'"
+    "  ORDER BY started_at DESC LIMIT 1),"
+    " (SELECT broadcast_id FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
+    "  ORDER BY started_at DESC LIMIT 1))"
+)
+
+_STATUSES = text(
+    "SELECT path, status FROM segments WHERE broadcast_id = :broadcast AND path = ANY(:paths)"
+).bindparams(bindparam("paths", type_=ARRAY(String)))
+
+_FORGET = text(
+    "UPDATE segments SET path = NULL WHERE broadcast_id = :broadcast AND path = ANY(:paths)"
+).bindparams(bindparam("paths", type_=ARRAY(String)))
+
+
+def recorded(
+    connection: Connection, slug: str, since: datetime, until: datetime
+) -> list[RecordedRow]:
+    """Return the segments of a channel that reach into [since, until), in order.
+
+    Those whose file was deleted too. Raises UnknownChannel.
+    """
+    span = {
+        "channel": channel_id(connection, slug),
+        "since": since,
+        "until": until,
+        "earliest": since - LONGEST,
+    }
+    return [RecordedRow(**row._mapping) for row in connection.execute(_RECORDED, span)]
+
+
+def nearest(
+    connection: Connection, slug: str, at: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Return the last moment before and the first one after that a file is there for."""
+    where = {"channel": channel_id(connection, slug), "at": at}
+    return connection.scalar(_BEFORE, where), connection.scalar(_AFTER, where)
+
+
+def newest_broadcast(connection: Connection, slug: str) -> BroadcastRow | None:
+    """Return the channel's newest broadcast that is on air or has files; None if none has."""
+    where = {"channel": channel_id(connection, slug)}
+    row = connection.execute(_NEWEST, where).one_or_none()
+    return BroadcastRow(**row._mapping) if row else None
+
+
+def broadcasts(connection: Connection, ids: Collection[int]) -> dict[int, BroadcastRow]:
+    """Return those of these broadcasts that there are, by id."""
+    rows = connection.execute(_BY_ID, {"ids": sorted(ids)})
+    return {row.id: BroadcastRow(**row._mapping) for row in rows}
+
+
+def statuses(connection: Connection, broadcast_id: int, paths: Sequence[str]) -> dict[str, str]:
+    """Return how the analysis of these files stands, without those that have no row."""
+    where = {"broadcast": broadcast_id, "paths": list(paths)}
+    return {row.path: row.status for row in connection.execute(_STATUSES, where)}
+
+
+def forget(connection: Connection, broadcast_id: int, paths: Sequence[str]) -> int:
+    """Say that these files are gone; return how many rows spoke of one of them."""
+    where = {"broadcast": broadcast_id, "paths": list(paths)}
+    return connection.execute(_FORGET, where).rowcount
