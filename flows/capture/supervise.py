@@ -7,18 +7,20 @@ import random
 import shutil
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Protocol, Self
-from urllib.parse import urlsplit
+from typing import Final, Self
 
-from flows.capture import ffmpeg, hls
 from flows.capture.address import AddressPolicy
+from flows.capture.engines import Engine, Engines
 from flows.capture.fetch import Fetcher
-from flows.capture.process import end_stale, find_ffmpeg
+from flows.capture.finding import Finding, expires
+from flows.capture.handover import Handover
+from flows.capture.plan import Plan
+from flows.capture.process import end_stale
 from flows.capture.recording import SHORTEST, Recording
 from flows.capture.segment import (
     CaptureError,
@@ -39,44 +41,12 @@ _POLL_S: Final = 0.04
 
 _BACKOFF_S: Final = 0.5
 _MAX_BACKOFF_S: Final = 5.0
-_RESOLVE_BEFORE: Final = timedelta(minutes=15)
-"""A stream's address is found anew so long before it expires."""
-
 _RESOLVE_TIMEOUT_S: Final = 8.0
 
 _FALSE_STARTS: Final = 3
 """A stream of which nothing was ever recorded is given up after so many runs of ffmpeg."""
 
 MIN_FREE_BYTES: Final = 256 * 1024 * 1024
-
-
-Engine = Literal["auto", "hls", "ffmpeg"]
-
-
-class Run(Protocol):
-    """What records, until something ends it: `flows.capture.hls` or `flows.capture.ffmpeg`."""
-
-    @property
-    def ended(self) -> str | None:
-        """Why nothing more will come; None while something may."""
-
-    @property
-    def complaint(self) -> str:
-        """What went wrong last; empty if nothing."""
-
-    @property
-    def outage(self) -> str | None:
-        """What keeps it from recording just now, as far as it knows."""
-
-    def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
-        """Return what was finished since the last call; `why` is for a gap before it."""
-
-    def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
-        """End it and return what is left."""
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Capture:
@@ -122,11 +92,16 @@ class Capture:
         """Remember; nothing is started yet."""
         self.url, self.policy = url, policy
         self._directory, self._channel, self._broadcast = directory, channel, broadcast
-        self._until, self._duration_s, self._segment_s = until, duration_s, segment_s
-        self._stream, self._extractors = stream, extractors
-        self._ffmpeg = find_ffmpeg(ffmpeg_path)
-        self._engine = engine
-        self._stall_s, self._ended_after_s = stall_s, ended_after_s
+        self._finding = Finding(
+            partial(
+                resolve, url, policy=policy, timeout_s=_RESOLVE_TIMEOUT_S, extractors=extractors
+            ),
+            stream=stream,
+            ended_after_s=ended_after_s,
+        )
+        self._engines = Engines(engine, policy=policy, ffmpeg_path=ffmpeg_path, segment_s=segment_s)
+        self._plan = Plan(until=until, duration_s=duration_s, grace_s=2 * stall_s)
+        self._stall_s = stall_s
         self._min_free_bytes = min_free_bytes
         self.restarts = 0
         """How often a run was started again."""
@@ -134,17 +109,11 @@ class Capture:
         """What went wrong last, whether or not the capture went on."""
         self.failure: CaptureError | None = None
         """What ended the capture, if that was an error."""
-        self._events: deque[Segment | Gap] = deque()
-        self._changed = threading.Condition()
-        self._stopping = threading.Event()
-        self._done = False
+        self._handover = Handover()
         self._thread: threading.Thread | None = None
-        self._began_at = 0.0
         self._newest_at: float | None = None
         self._why: str | None = None
         self._has_run = False
-        self._known: Stream | None = None
-        self._not_live_since: float | None = None
 
     # -- for whoever consumes
 
@@ -158,7 +127,7 @@ class Capture:
         self._recording.recover()
         if self._recording.last is not None:
             self._why = "nothing was recording"
-        self._began_at = time.monotonic()
+        self._plan.begin()
         self._thread = threading.Thread(target=self._run, name=f"capture-{self._channel}")
         self._thread.daemon = True
         self._thread.start()
@@ -175,15 +144,14 @@ class Capture:
 
     def stop(self) -> None:
         """End the recording and wait for it; what was finished can still be taken."""
-        self._stopping.set()
+        self._plan.stopping.set()
         if self._thread is not None:
             self._thread.join()
 
     @property
     def finished(self) -> bool:
         """Whether nothing more will come."""
-        with self._changed:
-            return self._done and not self._events
+        return self._handover.finished
 
     @property
     def newest_age_s(self) -> float | None:
@@ -192,9 +160,7 @@ class Capture:
 
     def get(self, timeout_s: float) -> Segment | Gap | None:
         """Return the next segment or gap; None if there is none within `timeout_s`, or no more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._events or self._done, timeout_s)
-            return self._events.popleft() if self._events else None
+        return self._handover.get(timeout_s)
 
     def __iter__(self) -> Iterator[Segment | Gap]:
         """Yield segments and gaps until the capture has finished; raise what ended it."""
@@ -221,72 +187,53 @@ class Capture:
         finally:
             if not expected:
                 self.failure = CaptureFailed(f"{self.url}: the capture broke off; see the log")
-            with self._changed:
-                self._done = True
-                self._changed.notify_all()
+            self._handover.close()
 
     def _record(self) -> None:
         pause_s, runs = _BACKOFF_S, 0
-        while not self._is_over():
+        while not self._plan.is_over(self._recording):
             began = time.monotonic()
             try:
                 self._require_space()
-                if self._stream is None:
-                    self._stream = self._find()
-                self._known = self._stream
+                stream = self._finding.find(
+                    recorded=self._recording.last is not None, note=self._note
+                )
                 runs += 1
-                if self._record_once(self._stream):
-                    pause_s, self._not_live_since = _BACKOFF_S, None
+                if self._record_once(stream):
+                    pause_s = _BACKOFF_S
+                    self._finding.is_live()
             except UnsafeURL:
                 raise
             except NotLive as e:
                 if self._recording.last is None:
                     raise
-                # A playlist that says so for long is doubted once: the page may know of another.
-                doubted = self._not_live_since is None and e.ended_for_s > 0
-                self._not_live_since = self._not_live_since or began
-                if time.monotonic() - self._not_live_since >= self._ended_after_s and not doubted:
+                if self._finding.believes(e, since=began):
                     return
                 self._note(e)
             except CaptureError as e:
-                if self._known is None:
+                if self._finding.known is None:
                     raise
                 self._note(e)
             except OSError as e:
                 if e.errno != errno.ENOSPC:
                     raise
                 self._note(DiskFull(f"{self._directory}: {e.strerror}; free some space"))
-            self._stream = None
+            self._finding.forget()
             if self._recording.last is None and runs >= _FALSE_STARTS:
                 raise CaptureFailed(f"{self.url}: nothing could be recorded: {self._why}")
             if time.monotonic() - began > _MAX_BACKOFF_S:
                 pause_s = _BACKOFF_S
             # Half of it is left to chance, so that many captures of a source that was away do not
             # all come back at once.
-            self._pause(pause_s * random.uniform(0.5, 1.0))
+            self._plan.pause(pause_s * random.uniform(0.5, 1.0), self._recording)
             pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
         self._close_with_gap()
         if (
             self._recording.last is None
             and self.last_error is not None
-            and not self._stopping.is_set()
+            and not self._plan.stopping.is_set()
         ):
             raise self.last_error
-
-    def _find(self) -> Stream:
-        """Find the stream anew; the one that is known does while the page does not answer."""
-        try:
-            return resolve(
-                self.url,
-                policy=self.policy,
-                timeout_s=_RESOLVE_TIMEOUT_S,
-                extractors=self._extractors,
-            )
-        except SourceUnreachable as e:
-            if self._known is None or self._recording.last is None:
-                raise
-            self._note(e)
-            return self._known
 
     def _record_once(self, stream: Stream) -> bool:
         """Record until something ends it; tell whether it brought anything."""
@@ -295,20 +242,25 @@ class Capture:
         with Fetcher(self.policy, headers=stream.headers) as fetcher:
             # What the disk had no room to note may be left of an earlier run.
             self._report(self._recording.recover())
-            run = self._start(stream, fetcher)
+            run = self._engines.start(
+                stream,
+                self._recording,
+                fetcher,
+                ended_after_s=self._finding.ended_after_s,
+            )
             self.restarts += self._has_run
             self._has_run = True
             why: str | None = None
             stalled = False
             try:
-                while why is None and not self._is_over():
+                while why is None and not self._plan.is_over(self._recording):
                     brought |= self._report(run.poll(why=self._why))
                     if stalled := self._stalled(began):
                         why = f"no segment for {self._stall_s:g} s"
-                    elif stream.expires_at and _expires(stream.expires_at, began):
+                    elif expires(stream, since=began):
                         why = "the stream's address expires"
                     elif (why := run.ended) is None:
-                        self._stopping.wait(_POLL_S)
+                        self._plan.stopping.wait(_POLL_S)
                         self._require_space()
             finally:
                 outage = run.outage
@@ -320,62 +272,14 @@ class Capture:
             self._why = outage
         return brought
 
-    def _start(self, stream: Stream, fetcher: Fetcher) -> Run:
-        if stream.protocol == "hls" and self._engine != "ffmpeg":
-            return hls.Run(
-                stream,
-                self._recording,
-                fetcher,
-                self.policy,
-                ended_after_s=self._ended_after_s if self._not_live_since is None else 0.0,
-            )
-        if self._engine == "hls":
-            raise CaptureFailed(f"{self.url}: no HLS; take the engine auto or ffmpeg")
-        start_index = self._look_before(stream, fetcher)
-        return ffmpeg.Run(
-            stream,
-            self._recording,
-            fetcher,
-            ffmpeg_path=self._ffmpeg,
-            segment_s=self._segment_s,
-            start_index=start_index,
-        )
-
-    def _look_before(self, stream: Stream, fetcher: Fetcher) -> int:
-        """Check what the playlist leads to before ffmpeg follows; return where to begin in it.
-
-        That is the newest segment, or the first that is not recorded yet: what was missed may
-        still be listed. Raises CaptureError.
-        """
-        if stream.protocol != "hls":
-            return -1
-        playlist = fetcher.get_playlist(stream.url)
-        hosts = {f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, playlist.urls)}
-        for host in hosts:
-            self.policy.check(host)
-        if playlist.ended:
-            raise NotLive(f"{self.url}: the stream has ended")
-        last = self._recording.last
-        if last is None or last.start_is_estimated:
-            return -1
-        missed = [
-            entry
-            for entry in playlist.entries
-            if entry.date and entry.date + timedelta(seconds=entry.duration_s) > last.end
-        ]
-        # One more, for the one that may be added before ffmpeg looks.
-        return -(len(missed) + 1) if missed else -1
-
     def _report(self, events: list[Segment | Gap]) -> bool:
         """Pass on what was recorded; tell whether there was a segment."""
         if not events:
             return False
         self._why = None
         self._newest_at = time.monotonic()
-        with self._changed:
-            self._events += events
-            self._recording.stop_at = self._content_end
-            self._changed.notify_all()
+        self._recording.stop_at = self._plan.content_end(self._recording)
+        self._handover.put(events)
         return True
 
     def _note(self, error: CaptureError) -> None:
@@ -383,31 +287,6 @@ class Capture:
         self.last_error = error
         self._why = str(error)
         _log.warning("%s: %s", self._channel, error)
-
-    # -- when to stop
-
-    @property
-    def _content_end(self) -> datetime | None:
-        first = self._recording.first
-        if first is None or self._duration_s is None:
-            return None
-        return first.start + timedelta(seconds=self._duration_s)
-
-    def _is_over(self) -> bool:
-        if self._stopping.is_set() or (self._until is not None and _now() >= self._until):
-            return True
-        last, end = self._recording.last, self._content_end
-        if last is not None and end is not None and last.end >= end:
-            return True
-        # A source that stops has no clock: ours then says when the time is up.
-        return self._duration_s is not None and (
-            time.monotonic() - self._began_at >= self._duration_s + 2 * self._stall_s
-        )
-
-    def _pause(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not self._is_over() and (left_s := end - time.monotonic()) > 0:
-            self._stopping.wait(min(left_s, 0.2))
 
     def _stalled(self, began: float) -> bool:
         since = max(began, self._newest_at or began)
@@ -427,16 +306,11 @@ class Capture:
         if self._why is None or last is None or self._newest_at is None:
             return
         missing = timedelta(seconds=time.monotonic() - self._newest_at)
-        if self._content_end is not None:
-            missing = min(missing, self._content_end - last.end)
+        end = self._plan.content_end(self._recording)
+        if end is not None:
+            missing = min(missing, end - last.end)
         if missing < SHORTEST:
             return
         gap = Gap(start=last.end, end=last.end + missing, why=self._why)
         self._recording.add_gap(gap)
-        with self._changed:
-            self._events.append(gap)
-
-
-def _expires(at: datetime, began: float) -> bool:
-    """Tell whether to renew an address: not again for one that was as near its end when new."""
-    return time.monotonic() - began > 60 and _now() > at - _RESOLVE_BEFORE
+        self._handover.put([gap])

@@ -1,0 +1,103 @@
+"""What records a stream: the source's own segments, or ffmpeg."""
+
+import os
+from datetime import timedelta
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+from flows.capture import ffmpeg, hls
+from flows.capture.address import AddressPolicy
+from flows.capture.fetch import Fetcher
+from flows.capture.process import find_ffmpeg
+from flows.capture.recording import Recording
+from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
+from flows.capture.source import Stream
+
+Engine = Literal["auto", "hls", "ffmpeg"]
+
+
+class Run(Protocol):
+    """What records, until something ends it: `flows.capture.hls` or `flows.capture.ffmpeg`."""
+
+    @property
+    def ended(self) -> str | None:
+        """Why nothing more will come; None while something may."""
+
+    @property
+    def complaint(self) -> str:
+        """What went wrong last; empty if nothing."""
+
+    @property
+    def outage(self) -> str | None:
+        """What keeps it from recording just now, as far as it knows."""
+
+    def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
+        """Return what was finished since the last call; `why` is for a gap before it."""
+
+    def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
+        """End it and return what is left."""
+
+
+class Engines:
+    """Starts the engine that suits a stream.
+
+    engine: "hls" for HLS sources alone, "ffmpeg" for any; "auto" takes the first that can.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        policy: AddressPolicy,
+        ffmpeg_path: str | os.PathLike[str] | None,
+        segment_s: float,
+    ) -> None:
+        """Find ffmpeg, whatever the engine; raises CaptureFailed."""
+        self._engine, self._policy, self._segment_s = engine, policy, segment_s
+        self._ffmpeg = find_ffmpeg(ffmpeg_path)
+
+    def start(
+        self, stream: Stream, recording: Recording, fetcher: Fetcher, *, ended_after_s: float
+    ) -> Run:
+        """Begin to record; raises CaptureError where nothing can be.
+
+        ended_after_s: for so long an HLS source must say that it has ended.
+        """
+        if stream.protocol == "hls" and self._engine != "ffmpeg":
+            return hls.Run(stream, recording, fetcher, self._policy, ended_after_s=ended_after_s)
+        if self._engine == "hls":
+            raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
+        start_index = self._look_before(stream, recording, fetcher)
+        return ffmpeg.Run(
+            stream,
+            recording,
+            fetcher,
+            ffmpeg_path=self._ffmpeg,
+            segment_s=self._segment_s,
+            start_index=start_index,
+        )
+
+    def _look_before(self, stream: Stream, recording: Recording, fetcher: Fetcher) -> int:
+        """Check what the playlist leads to before ffmpeg follows; return where to begin in it.
+
+        That is the newest segment, or the first that is not recorded yet: what was missed may
+        still be listed. Raises CaptureError.
+        """
+        if stream.protocol != "hls":
+            return -1
+        playlist = fetcher.get_playlist(stream.url)
+        hosts = {f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, playlist.urls)}
+        for host in hosts:
+            self._policy.check(host)
+        if playlist.ended:
+            raise NotLive(f"{stream.page_url}: the stream has ended")
+        last = recording.last
+        if last is None or last.start_is_estimated:
+            return -1
+        missed = [
+            entry
+            for entry in playlist.entries
+            if entry.date and entry.date + timedelta(seconds=entry.duration_s) > last.end
+        ]
+        # One more, for the one that may be added before ffmpeg looks.
+        return -(len(missed) + 1) if missed else -1

@@ -1,0 +1,41 @@
+"""What passes from the thread that captures to whoever consumes, in order."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+from flows.capture.segment import Gap, Segment
+
+
+class Handover:
+    """A queue that knows its end."""
+
+    def __init__(self) -> None:
+        """Begin empty and open."""
+        self._events: deque[Segment | Gap] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, events: Iterable[Segment | Gap]) -> None:
+        """Hand over what was recorded."""
+        with self._changed:
+            self._events += events
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Say that nothing more will come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come, and all was taken."""
+        with self._changed:
+            return self._closed and not self._events
+
+    def get(self, timeout_s: float) -> Segment | Gap | None:
+        """Return the next segment or gap; None if there is none within `timeout_s`, or no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._events or self._closed, timeout_s)
+            return self._events.popleft() if self._events else None

@@ -1,0 +1,117 @@
+"""What of a source's playlist was not listed before, whatever the source numbers it."""
+
+import json
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from flows.capture.playlist import Entry
+from flows.capture.recording import SHORTEST, Recording
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Position:
+    """Where in the source the newest listed segment was.
+
+    end: the date of its end by the source's clock, None without one.
+    """
+
+    sequence: int
+    end: datetime | None
+    seen: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
+
+
+class Listing:
+    """Follows a source's playlist from where the recording stopped."""
+
+    def __init__(self, recording: Recording) -> None:
+        """Read where the last segment was in the source, if this engine recorded it."""
+        self._recording = recording
+        self._position = _load(recording)
+        self._back_newest: int | None = None
+
+    @property
+    def sequence(self) -> int | None:
+        """The source's number of the newest segment; None before the first."""
+        return self._position.sequence if self._position else None
+
+    def find_new(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        """Return the entries that were not listed before; `entries` holds at least one."""
+        position, last = self._position, self._recording.last
+        if position is None:
+            if last is None or last.start_is_estimated:
+                return entries[-1:]
+            missed = tuple(e for e in entries if e.end and e.end > last.end + SHORTEST)
+            return missed or (() if entries[-1].date else entries[-1:])
+        newest = entries[-1].sequence
+        if newest >= position.sequence:
+            self._back_newest = None
+            new = tuple(e for e in entries if e.sequence > position.sequence)
+            # Numbers that began anew may have overtaken ours while nobody looked.
+            early = tuple(
+                e
+                for e in entries
+                if e.sequence <= position.sequence
+                and position.end
+                and e.date
+                and e.date >= position.end - SHORTEST
+                and name_of(e) not in position.seen
+            )
+            return early + new
+        # An old copy of the playlist, or numbers that began anew.
+        if self._back_newest is not None and newest > self._back_newest:
+            new = tuple(e for e in entries if e.sequence > self._back_newest)
+        else:
+            new = tuple(
+                e
+                for e in entries
+                if (
+                    e.end > position.end + SHORTEST
+                    if e.end and position.end
+                    else name_of(e) not in position.seen
+                )
+            )
+        self._back_newest = None if new else newest
+        if new:
+            _log.warning("the source numbers its segments anew, from %d", new[0].sequence)
+        return new
+
+    def advance(self, entries: tuple[Entry, ...], new: tuple[Entry, ...]) -> None:
+        """Go on after these, of which some are new."""
+        position = self._position or _Position(sequence=0, end=None)
+        position.sequence, position.end = entries[-1].sequence, entries[-1].end
+        position.seen += [name_of(entry) for entry in new]
+        self._position = position
+
+    def save(self, entry: Entry) -> None:
+        """Write down that this entry is recorded."""
+        last = self._recording.last
+        state = {
+            "sequence": entry.sequence,
+            "end": entry.end.isoformat() if entry.end else None,
+            "name": name_of(entry),
+            "recorded": last.end.isoformat() if last else None,
+        }
+        self._recording.save("position.json", json.dumps(state))
+
+
+def name_of(entry: Entry) -> str:
+    """Return what tells an entry from others, though its address be signed anew."""
+    return f"{urlsplit(entry.url).path}@{entry.media.offset}"
+
+
+def _load(recording: Recording) -> _Position | None:
+    try:
+        text = (recording.directory / "position.json").read_text(encoding="utf-8")
+        state = json.loads(text)
+        end = datetime.fromisoformat(state["end"]) if state["end"] else None
+        position = _Position(sequence=int(state["sequence"]), end=end)
+        position.seen.append(str(state["name"]))
+    except (OSError, KeyError, ValueError, TypeError):
+        return None
+    last = recording.last
+    return position if last and state.get("recorded") == last.end.isoformat() else None
