@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from emotion.pipeline import Analyser, Linker
-from emotion.types import EmotionError, Frames
+from emotion.types import EmotionError, Frames, Observations
 from emotion.video import read_frames
+from flows.audience import Audience
 from flows.capture.segment import Gap, Segment
 from flows.store import Store
 
@@ -93,6 +94,7 @@ class Analysis:
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
     counts: Counts = field(default_factory=Counts)
     divisor: float = 1.0
+    audience: Audience = field(default_factory=Audience)
 
     def take(self, item: Segment | Gap) -> None:
         """Analyse, link and store a segment, or store a gap.
@@ -103,10 +105,11 @@ class Analysis:
             self.store.gap(item)
             self.counts.gaps += 1
             self.log.warning("nothing recorded from %s to %s: %s", item.start, item.end, item.why)
+            self.audience.took(item, None, self.counts)
             return
-        self._take_segment(item)
+        self.audience.took(item, self._take_segment(item), self.counts)
 
-    def _take_segment(self, segment: Segment) -> None:
+    def _take_segment(self, segment: Segment) -> Observations | None:
         fps = self.fps / self.divisor
         closed_at = _closed_at(segment.path)
         try:
@@ -119,7 +122,7 @@ class Analysis:
             self.store.failed(segment, str(e))
             self.counts.failed += 1
             self.log.warning("segment at %s not analysed: %s", segment.start, e)
-            return
+            return None
         observations = self.linker.update(detections, segment.start)
         self.store.analysed(
             segment,
@@ -134,6 +137,7 @@ class Analysis:
         self.counts.lag_s = lag.total_seconds()
         self.counts.newest = segment.end
         self._pace(lag, segment.duration_s)
+        return observations
 
     def _pace(self, lag: timedelta, duration_s: float) -> None:
         waited = lag.total_seconds() / duration_s

@@ -3,18 +3,19 @@
 import logging
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Engine
 
 from db import queries, writes
-from db.session import channel_lock, make_engine, require_current
+from db.session import make_engine, require_current
 from db.spool import Spool
 from emotion.pipeline import Linker
 from flows.analyse import Analysis, Counts, networks, take_for
+from flows.audience import Audience
 from flows.capture.address import AddressPolicy
 from flows.capture.recording import recover
 from flows.capture.segment import Gap
@@ -24,6 +25,7 @@ from flows.errors import EXPECTED, ShowFailed
 from flows.settings import Settings
 from flows.shows import Show
 from flows.store import WAITING, Store, write_left_behind
+from flows.turn import channel_turn, rest_of
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -56,8 +58,9 @@ class Broadcast:
 class Watch:
     """One watch of a show: how its parts are run, here or as tasks of a flow.
 
-    find: the stream behind a URL. minute: take a minute of the capture. refresh: show the broadcast
-    of this channel that began then, after each minute.
+    find: the stream behind a URL. minute: take a minute of the capture. audience: who is told.
+    ends_at: the end of the planned time, of one that waits where its channel is watched. place:
+    held while the networks run.
     """
 
     show: Show
@@ -67,7 +70,9 @@ class Watch:
     run_id: str | None = None
     find: Callable[[str, AddressPolicy], Stream] = find_stream_here
     minute: Callable[[Analysis, Capture], None] = take_for
-    refresh: Callable[[Engine, str, datetime], None] = lambda engine, channel, since: None
+    audience: Audience = field(default_factory=Audience)
+    ends_at: datetime | None = None
+    place: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def run(self) -> Counts:
         """Watch one broadcast and store it; return what was done.
@@ -81,13 +86,20 @@ class Watch:
             stack.callback(engine.dispose)
             require_current(engine)
             holder = self.run_id or f"showmood watch, process {os.getpid()}"
-            stack.enter_context(channel_lock(engine, self.show.slug, holder))
+            turn = channel_turn(
+                engine, self.show.slug, holder, ends_at=self.ends_at, log=self.log
+            )
+            until = stack.enter_context(turn)
+            if self.run_id is not None:
+                until = rest_of(engine, self.run_id, datetime.now(UTC)) or until
             write_left_behind(engine, self.settings.recordings_dir / self.show.slug)
             stream = self.find(self.show.url, policy)
             self.log.info("found %s", stream.title or self.show.url)
-            broadcast = self._open_or_continue(engine, stream)
+            broadcast = self._open_or_continue(engine, stream, until)
             status = "failed"
+            planned_end = broadcast.until or broadcast.started_at + self.show.length
             try:
+                self.audience.began(engine, broadcast.started_at, planned_end)
                 counts = self._record(engine, broadcast, stream, policy)
                 status = "completed"
             except EXPECTED:
@@ -99,12 +111,16 @@ class Watch:
                 with engine.begin() as connection:
                     now = datetime.now(UTC)
                     writes.close_broadcast(connection, broadcast.id, ended_at=now, status=status)
+                self.audience.ended(status)
             return counts
 
-    def _open_or_continue(self, engine: Engine, stream: Stream) -> Broadcast:
+    def _open_or_continue(
+        self, engine: Engine, stream: Stream, until: datetime | None
+    ) -> Broadcast:
         """Return the broadcast to write: one that a dead watcher left, if its time is not over.
 
-        The channel's lock is held: whoever wrote that one is gone.
+        The channel's lock is held: whoever wrote that one is gone. until: when a new one ends, if
+        not after the show's own length.
         """
         now = datetime.now(UTC)
         with engine.begin() as connection:
@@ -135,12 +151,12 @@ class Watch:
                 connection,
                 channel_id=channel_id,
                 started_at=now,
-                planned_end=now + self.show.length,
+                planned_end=until or now + self.show.length,
                 source_id=stream.source_id,
                 title=stream.title,
                 flow_run_id=self.run_id,
             )
-        return Broadcast(id=new, channel_id=channel_id, started_at=now)
+        return Broadcast(id=new, channel_id=channel_id, started_at=now, until=until)
 
     def _record(
         self, engine: Engine, broadcast: Broadcast, stream: Stream, policy: AddressPolicy
@@ -164,7 +180,8 @@ class Watch:
             stall_s=settings.stall_s,
             min_free_bytes=settings.min_free_disk_mb << 20,
         )
-        with capture:  # recording begins while the networks are loaded
+        # Recording begins while a place is waited for and the networks are loaded.
+        with capture, self.place():
             analyser = networks(
                 show.detector,
                 show.emotion_model,
@@ -185,6 +202,7 @@ class Watch:
                 store=store,
                 fps=show.analysed_fps,
                 log=self.log,
+                audience=self.audience,
             )
             for item in left_behind:
                 if isinstance(item, Gap) or item.sequence not in broadcast.stored:
@@ -192,7 +210,6 @@ class Watch:
             try:
                 while not capture.finished:
                     self.minute(analysis, capture)
-                    self.refresh(engine, show.slug, broadcast.started_at)
             except BaseException:
                 capture.stop()
                 take_for(analysis, capture)

@@ -2,17 +2,18 @@
 
 import base64
 import io
-import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, text
 
 from db import queries
-from db.answers import Summary
+from db.answers import Summary, Tracks
+from emotion.types import EMOTIONS
 from flows.errors import UsageError
 from flows.picture import draw, read_picture
 
@@ -88,39 +89,61 @@ def save_timeline(
     return True
 
 
-def markdown(connection: Connection, channel: str, since: datetime) -> str:
-    """Return the run's report, with the picture in it, as Markdown."""
+MAX_TRACKS: Final = 20
+"""The report's table has the longest of them; the rest is one query away."""
+
+
+def markdown(connection: Connection, channel: str, since: datetime, *, status: str = "live") -> str:
+    """Return a broadcast's report, with the picture in it, as Markdown."""
     until = datetime.now(UTC)
     found = queries.summary(connection, channel, since, until)
-    lines = [f"# {channel}", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in (*facts(found), *shares(found))]
+    lines = [f"# {channel}, {since:%Y-%m-%d %H:%M} UTC: {status}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in facts(found)]
     picture = read_picture(connection, channel, since, until)
     if picture is not None:
         png = io.BytesIO()
         draw(picture).savefig(png, format="png", dpi=80)
         data = base64.b64encode(png.getvalue()).decode()
         lines += ["", f"![timeline](data:image/png;base64,{data})"]
-    lines += [
-        "",
+        lines += ["", "## Emotions", "", "| | share |", "|---|---:|"]
+        lines += [f"| {name} | {share.strip()} |" for name, share in shares(found)]
+        lines += ["", "## Tracks", "", *_tracks(picture.tracks)]
+    return "\n".join([*lines, "", "## Go on", "", *_onwards(connection, channel, since, until)])
+
+
+def _tracks(tracks: Tracks) -> list[str]:
+    length = (tracks.last_ts - tracks.first_ts) / np.timedelta64(1, "s")
+    longest = np.sort(np.argsort(-length, kind="stable")[:MAX_TRACKS])
+    lines = ["| track | from | seconds | faces | mostly | mean |", "|---:|---|---:|---:|---|---:|"]
+    for i in longest.tolist():
+        name = str(tracks.emotion[i])
+        mean = f"{tracks.emotions[i, EMOTIONS.index(name)]:.0%}" if name else ""
+        first = tracks.first_ts[i].item()
+        lines.append(
+            f"| {tracks.track[i]} | {first:%H:%M:%S} | {length[i]:.1f} | {tracks.n[i]} "
+            f"| {name} | {mean} |"
+        )
+    dropped = len(tracks.track) - len(longest)
+    return [*lines, "", f"{dropped} shorter ones are not shown."] if dropped else lines
+
+
+def _onwards(connection: Connection, channel: str, since: datetime, until: datetime) -> list[str]:
+    begin, end = (f"{moment:%Y-%m-%d %H:%M:%S}+00" for moment in (since, until))
+    newest = connection.scalar(
+        text(
+            "SELECT path FROM segments JOIN channels ON channels.id = channel_id"
+            " WHERE slug = :channel AND segments.started_at BETWEEN :since AND :until"
+            " ORDER BY segments.started_at DESC LIMIT 1"
+        ),
+        {"channel": channel, "since": since, "until": until},
+    )
+    lines = [f"The recording is in `{Path(newest).parent}`.", ""] if newest else []
+    return [
+        *lines,
         "```sql",
-        f"SELECT * FROM emotion_newest('{channel}');",
+        f"SELECT * FROM emotion_history WHERE channel = '{channel}'",
+        f"  AND ts BETWEEN '{begin}' AND '{end}' ORDER BY ts;",
+        "SELECT minute, happiness, anger FROM emotion_timeline",
+        f"  WHERE channel = '{channel}' AND minute BETWEEN '{begin}' AND '{end}' ORDER BY minute;",
         "```",
     ]
-    return "\n".join(lines)
-
-
-def publish(
-    engine: Engine,
-    channel: str,
-    since: datetime,
-    log: logging.Logger | logging.LoggerAdapter[logging.Logger],
-) -> None:
-    """Put the report of the broadcast so far into the Prefect UI; the show goes on without it."""
-    from prefect.artifacts import create_markdown_artifact  # seconds, which a report must not cost
-
-    try:
-        with engine.connect() as connection:
-            text = markdown(connection, channel, since)
-        create_markdown_artifact(text, key=f"show-{channel}", description=f"{channel} so far")
-    except Exception as e:  # noqa: BLE001 - a picture in the UI is not worth a show
-        log.warning("the report could not be shown in the UI: %r", e)

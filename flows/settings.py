@@ -42,16 +42,50 @@ class Settings(BaseSettings):
     detection_size_px: int = Field(
         640, ge=160, le=3840, description="Longest side of the picture that faces are sought in."
     )
+    gpu_limit: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether a show takes one of the places of Prefect's concurrency limit gpu; "
+        "auto: where its networks run on CUDA.",
+    )
     segment_s: float = Field(
         2.0, ge=0.5, le=30, description="Length of a recorded segment, in seconds."
     )
     stall_s: float = Field(
         15.0, ge=1, description="Restart a capture that has brought no segment for so long."
     )
+    dead_after_s: float = Field(
+        120.0,
+        ge=10,
+        description="A show whose process gives no sign of life for so many seconds is started "
+        "again.",
+    )
+    work_pools: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("shows",),
+        min_length=1,
+        description="Work pools that this machine's workers serve, comma-separated: shows, or "
+        "shows,gpu.",
+    )
+    worker_limit: int | None = Field(
+        None, ge=1, description="Shows that each worker runs at once; unset: any number."
+    )
+    prefect_database_url: str | None = Field(
+        None,
+        description="A PostgreSQL with pg_trgm for the embedded Prefect server; unset: SQLite in "
+        "the home folder.",
+    )
     ui_port: int = Field(4200, ge=1, le=65535, description="Port of the embedded Prefect server.")
     demo_port: int = Field(8099, ge=1, le=65535, description="Port of the built-in demo channel.")
     min_free_disk_mb: int = Field(
         500, ge=0, description="Recording does not start, and pauses, below this much free disk."
+    )
+    tell_gap_s: float = Field(
+        10.0, ge=0, description="Gaps longer than this emit an event, in seconds."
+    )
+    tell_behind_s: float = Field(
+        10.0, gt=0, description="Being further behind the air than this emits an event, in seconds."
+    )
+    keep_runs_days: int = Field(
+        90, ge=0, description="Days that Prefect keeps its runs of ours, and events; 0 for ever."
     )
     keep_observations_days: int = Field(
         400, ge=0, description="Days that raw rows are kept, by whole months; 0 for ever."
@@ -73,7 +107,7 @@ class Settings(BaseSettings):
         0, ge=0, description="Days that what was missed, and why, is kept; 0 for ever."
     )
 
-    @field_validator("allow_networks", mode="before")
+    @field_validator("allow_networks", "work_pools", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

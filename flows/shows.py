@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.alerts import Alert
 from flows.errors import UsageError
 
 _UNITS_S: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -15,11 +16,21 @@ DURATION_PATTERN: Final = r"^(\s*\d+(\.\d+)?\s*[dhms])+\s*$"
 SLUG_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
 LONGEST: Final = timedelta(days=7)
 
-Duration = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30s", "45m", "1h30m"])]
+
+def titled(title: str) -> object:
+    """Return what gives a parameter its title in the form: Prefect would take its name."""
+    return Field(json_schema_extra={"title": title})
+
+
+Duration = Annotated[
+    str,
+    Field(pattern=DURATION_PATTERN, examples=["30s", "45m", "1h30m"]),
+    titled("How long"),
+]
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-news"])]
-SlugOrNone = Annotated[str, Field(pattern=f"({SLUG_PATTERN})|^$")]
-Url = Annotated[str, Field(min_length=8, max_length=2048)]
-AnalysedFps = Annotated[float, Field(gt=0, le=60)]
+SlugOrNone = Annotated[str, Field(pattern=f"({SLUG_PATTERN})|^$"), titled("Channel's name")]
+Url = Annotated[str, Field(min_length=8, max_length=2048), titled("URL of the show")]
+AnalysedFps = Annotated[float, Field(gt=0, le=60), titled("Frames a second")]
 DetectorName = Literal["retinaface-mobilenet0.25"]
 EmotionModelName = Literal["showmood-expression-1", "mini-xception"]
 
@@ -84,6 +95,7 @@ class Show(BaseModel):
     analysed_fps: AnalysedFps = 5.0
     detector: DetectorName = DEFAULT_DETECTOR
     emotion_model: EmotionModelName = DEFAULT_EMOTION_MODEL
+    alerts: tuple[Alert, ...] = ()
 
     @property
     def slug(self) -> str:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -11,14 +13,17 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.alerts import Alert
 from flows.analyse import Analysis, take_for
+from flows.audience import Several
 from flows.broadcast import Watch
+from flows.bulletin import Bulletin
 from flows.capture.address import AddressPolicy
 from flows.capture.segment import SourceUnreachable
 from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
 from flows.errors import EXPECTED
-from flows.report import publish
+from flows.events import Teller
 from flows.settings import load_settings, running_database
 from flows.shows import (
     AnalysedFps,
@@ -29,6 +34,7 @@ from flows.shows import (
     Url,
     make_show,
     slug_of,
+    titled,
 )
 
 
@@ -80,8 +86,9 @@ def watch_show(
     name: SlugOrNone = "",
     duration: Duration = "1h",
     analysed_fps: AnalysedFps = 5.0,
-    detector: DetectorName = DEFAULT_DETECTOR,
-    emotion_model: EmotionModelName = DEFAULT_EMOTION_MODEL,
+    detector: Annotated[DetectorName, titled("Detector")] = DEFAULT_DETECTOR,
+    emotion_model: Annotated[EmotionModelName, titled("Emotion net")] = DEFAULT_EMOTION_MODEL,
+    alerts: Annotated[tuple[Alert, ...], titled("Emotion alerts")] = (),
 ) -> State:
     """Watch a live show: what its faces show is in the database a second or so behind the air.
 
@@ -95,8 +102,11 @@ def watch_show(
             less.
         detector: The network that finds faces.
         emotion_model: The network that reads expressions.
+        alerts: Emit an event, which automations act on, when an emotion stays above a threshold.
     """
     log = get_run_logger()
+    run_id = UUID(flow_run.id)
+    bulletin: Bulletin | None = None
     try:
         show = make_show(
             url=url,
@@ -105,8 +115,18 @@ def watch_show(
             analysed_fps=analysed_fps,
             detector=detector,
             emotion_model=emotion_model,
+            alerts=alerts,
         )
         settings = load_settings()
+        bulletin = Bulletin(channel=show.slug, run_id=run_id, log=log)
+        teller = Teller(
+            channel=show.slug,
+            url=show.url,
+            alerts=show.alerts,
+            gap_s=settings.tell_gap_s,
+            behind_s=settings.tell_behind_s,
+            log=log,
+        )
 
         def minute(analysis: Analysis, capture: Capture) -> None:
             label = f"{show.slug} {datetime.now(UTC):%H:%M}"
@@ -117,12 +137,15 @@ def watch_show(
             settings=settings,
             database_url=running_database(settings),
             log=log,
-            run_id=str(flow_run.id),
+            run_id=str(run_id),
             find=find_stream,
             minute=minute,
-            refresh=lambda engine, channel, since: publish(engine, channel, since, log),
+            audience=Several(teller, bulletin),
         ).run()
     except EXPECTED as e:
         log.error("%s", e)
         return Failed(message=str(e))
+    finally:
+        if bulletin is not None:
+            bulletin.close()
     return Completed(message=counts.said())

@@ -1,0 +1,149 @@
+"""Alerts: when they begin and end, on made-up values."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from emotion.types import EMOTIONS, Observations
+from flows.alerts import Alert, AlertWatch, Raised
+
+T0 = datetime(2026, 11, 22, 20, tzinfo=UTC)
+ANGER = EMOTIONS.index("anger")
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def rows(*values: tuple[float, int, float]) -> Observations:
+    """Return observations of anger: (seconds, track, value), in order."""
+    m = len(values)
+    smoothed = np.zeros((m, len(EMOTIONS)), np.float32)
+    smoothed[:, ANGER] = [value for _, _, value in values]
+    naive = T0.replace(tzinfo=None)
+    return Observations(
+        ts=np.array([naive + timedelta(seconds=s) for s, _, _ in values], "datetime64[us]"),
+        track=np.array([track for _, track, _ in values], np.int64),
+        boxes=np.zeros((m, 4), np.float32),
+        scores=np.ones(m, np.float32),
+        probs=smoothed,
+        smoothed=smoothed,
+    )
+
+
+def series(*values: float, track: int = 1, start: float = 0.0, step: float = 0.5) -> Observations:
+    return rows(*((start + i * step, track, value) for i, value in enumerate(values)))
+
+
+def angry(above: float = 0.6, length: str = "1s", of: str = "track") -> Alert:
+    return Alert.model_validate({"emotion": "anger", "above": above, "for": length, "of": of})
+
+
+def told(*alerts: Alert, observed: Observations, until: float = 0.0) -> list[tuple[bool, float]]:
+    """Return what began (True) and ended, and when."""
+    found = AlertWatch(alerts=alerts).update(observed, at(until))
+    return [(each.began, (each.at - T0).total_seconds()) for each in found]
+
+
+def test_alert_begins_when_it_has_lasted_and_not_before() -> None:
+    assert told(angry(), observed=series(0.7, 0.7)) == []
+    assert told(angry(), observed=series(0.7, 0.7, 0.7)) == [(True, 1.0)]
+
+
+def test_a_dip_below_the_threshold_starts_the_count_anew() -> None:
+    assert told(angry(), observed=series(0.7, 0.59, 0.7, 0.7)) == []
+    assert told(angry(), observed=series(0.7, 0.59, 0.7, 0.7, 0.7)) == [(True, 2.0)]
+
+
+def test_it_is_told_once_while_it_lasts() -> None:
+    assert told(angry(), observed=series(*[0.9] * 20)) == [(True, 1.0)]
+
+
+def test_it_ends_below_the_hysteresis_and_not_at_the_threshold() -> None:
+    flickers = (0.7, 0.7, 0.7, 0.55, 0.7, 0.55, 0.7, 0.47)
+    assert told(angry(), observed=series(*flickers)) == [(True, 1.0), (False, 3.5)]
+
+
+def test_after_its_end_it_may_begin_again() -> None:
+    again = (0.7, 0.7, 0.7, 0.1, 0.7, 0.7, 0.7)
+    assert told(angry(), observed=series(*again)) == [(True, 1.0), (False, 1.5), (True, 3.0)]
+
+
+def test_tracks_are_judged_one_by_one() -> None:
+    watch = AlertWatch(alerts=[angry()])
+    both = [(i * 0.5, track, 0.9 if track == 2 else 0.3) for i in range(4) for track in (1, 2)]
+    (raised,) = watch.update(rows(*both), at(2))
+    assert raised.track == 2
+    assert raised.since == at(0)
+
+
+def test_the_screen_is_the_mean_of_its_faces() -> None:
+    screen = angry(of="screen")
+    both = [(i * 0.5, track, 1.0 if track == 2 else 0.3) for i in range(4) for track in (1, 2)]
+    calm = [(i * 0.5, track, 0.8 if track == 2 else 0.3) for i in range(4) for track in (1, 2)]
+    assert told(screen, observed=rows(*calm)) == []
+    assert told(screen, observed=rows(*both)) == [(True, 1.0)]
+
+
+def test_a_track_that_is_gone_is_over() -> None:
+    watch = AlertWatch(alerts=[angry()])
+    assert len(watch.update(series(0.9, 0.9, 0.9), at(2))) == 1
+    assert watch.update(rows(), at(3)) == []
+    (over,) = watch.update(rows(), at(4))
+    assert (over.began, over.at) == (False, at(1))
+    assert watch.close() == []
+
+
+def test_a_hole_in_time_is_not_counted_as_lasting() -> None:
+    assert told(angry(length="3s"), observed=rows((0, 1, 0.9), (4, 1, 0.9))) == []
+    assert told(angry(), observed=rows((0, 1, 0.9), (1, 1, 0.9), (9, 1, 0.9))) == [
+        (True, 1.0),
+        (False, 1.0),
+    ]
+
+
+def test_segment_by_segment_is_as_all_at_once() -> None:
+    values = np.random.default_rng(1).uniform(0.3, 1.0, 200)
+    alerts = [angry(0.5), angry(0.7, "2s", "screen")]
+    whole = AlertWatch(alerts=alerts).update(series(*values), at(100))
+    parts, watch = list[Raised](), AlertWatch(alerts=alerts)
+    for i in range(0, 200, 7):
+        part = values[i : i + 7]
+        parts += watch.update(series(*part, start=i * 0.5), at((i + len(part)) * 0.5))
+    assert len(whole) > 5
+    assert parts == whole
+
+
+def test_closing_ends_what_is_raised() -> None:
+    watch = AlertWatch(alerts=[angry()])
+    watch.update(series(0.9, 0.9, 0.9), at(1.5))
+    assert [each.began for each in watch.close()] == [False]
+
+
+def test_network_without_the_emotion_raises_nothing() -> None:
+    observed = series(0.9, 0.9, 0.9)
+    observed.smoothed[:, ANGER] = np.nan
+    assert told(angry(), observed=observed) == []
+
+
+def test_it_is_said_in_a_line() -> None:
+    (raised,) = AlertWatch(alerts=[angry()]).update(series(0.9, 0.9, 0.9), at(1))
+    assert raised.said() == "anger of track 1 is above 0.6 since 20:00:00 UTC (0.90 now)"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"emotion": "envy"},
+        {"emotion": "anger", "above": 1.5},
+        {"emotion": "anger", "for": "soon"},
+        {"emotion": "anger", "of": "studio"},
+        {"emotion": "anger", "colour": "red"},
+    ],
+    ids=lambda wrong: str(list(wrong.items())[-1]),
+)
+def test_alert_that_does_not_fit_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Alert.model_validate(wrong)
