@@ -184,7 +184,7 @@ class Watch:
         with capture, self.place():
             analyser = networks(
                 show.detector,
-                show.emotion_model,
+                settings.emotion_network(show.emotion_model),
                 settings.device,
                 settings.cache_dir,
                 settings.detection_size_px,

@@ -32,11 +32,15 @@ from flows.shows import (
 from flows.stack import database
 
 
-def watch_here(settings: Settings, **parameters: object) -> None:
+def watch_here(
+    settings: Settings, *, emotion_model: str | None = None, **parameters: object
+) -> None:
     """Watch a live stream in this process, without Prefect.
 
     Ctrl-C and SIGTERM end it early, with exit code 130, after what was recorded is stored.
     """
+    settings, chosen = settings.choosing(emotion_model)
+    parameters["emotion_model"] = chosen
     show = make_show(**{name: value for name, value in parameters.items() if value is not None})
     logger = logging.getLogger("showmood")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -65,9 +69,10 @@ def analyse_here(
     if not file.is_file():
         raise UsageError(f"{file}: no such file")
     began = parse_time(start) if start else replay.start_of(file)
+    settings, emotion_model = settings.choosing(emotion_model)
     analyser = networks(
         detector or DEFAULT_DETECTOR,
-        emotion_model or DEFAULT_EMOTION_MODEL,
+        settings.emotion_network(emotion_model or DEFAULT_EMOTION_MODEL),
         settings.device,
         settings.cache_dir,
         settings.detection_size_px,

@@ -1,12 +1,15 @@
 """Settings, read once at an entry point: environment variables that begin with SHOWMOOD_."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flows.errors import UsageError
+
+OWN: Final = "own"
+"""What shows call the network that the operator set."""
 
 
 class Settings(BaseSettings):
@@ -39,8 +42,17 @@ class Settings(BaseSettings):
         "comma-separated, such as 10.1.0.0/16,127.0.0.1:8099.",
     )
     device: str = Field("auto", description="Where the networks run: auto, cpu, cuda, cuda:1.")
-    detection_size_px: int = Field(
-        640, ge=160, le=3840, description="Longest side of the picture that faces are sought in."
+    detection_size_px: int | None = Field(
+        None,
+        ge=160,
+        le=3840,
+        description="Longest side of the picture that faces are sought in; unset: what the "
+        "detector was made for.",
+    )
+    own_emotion_model: Path | None = Field(
+        None,
+        description="Your own emotion network, an ONNX file with its card beside it: what shows "
+        "choose as `own`.",
     )
     gpu_limit: Literal["auto", "always", "never"] = Field(
         "auto",
@@ -113,6 +125,27 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    def emotion_network(self, name: str) -> str:
+        """Return what `Analyser` takes for the emotion network that a show calls so.
+
+        Raises UsageError for "own" where none is set.
+        """
+        if name != OWN:
+            return name
+        if self.own_emotion_model is None:
+            raise UsageError(
+                "emotion_model is own, and there is none: set SHOWMOOD_OWN_EMOTION_MODEL"
+            )
+        if self.own_emotion_model.suffix != ".onnx":
+            raise UsageError(f"{self.own_emotion_model} is no ONNX file: its name ends otherwise")
+        return str(self.own_emotion_model)
+
+    def choosing(self, emotion_model: str | None) -> tuple["Settings", str | None]:
+        """Return settings and the name of the network, for an operator who may give a path."""
+        if emotion_model is None or not emotion_model.endswith(".onnx"):
+            return self, emotion_model
+        return self.model_copy(update={"own_emotion_model": Path(emotion_model)}), OWN
 
     @property
     def recordings_dir(self) -> Path:

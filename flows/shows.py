@@ -31,8 +31,17 @@ Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-new
 SlugOrNone = Annotated[str, Field(pattern=f"({SLUG_PATTERN})|^$"), titled("Channel's name")]
 Url = Annotated[str, Field(min_length=8, max_length=2048), titled("URL of the show")]
 AnalysedFps = Annotated[float, Field(gt=0, le=60), titled("Frames a second")]
-DetectorName = Literal["retinaface-mobilenet0.25"]
-EmotionModelName = Literal["showmood-expression-1", "mini-xception"]
+DetectorName = Literal["retinaface-mobilenet0.25", "retinaface-resnet50"]
+EmotionModelName = Literal[
+    "showmood-expression-1",
+    "mini-xception",
+    "enet_b0_8_best_vgaf",
+    "enet_b0_8_best_afew",
+    "enet_b0_8_va_mtl",
+    "enet_b2_8",
+    "own",
+]
+"""The networks by name; "own" is the file that the operator set. No form ever takes a path."""
 
 
 def parse_duration(text: str, *, longest: timedelta = LONGEST) -> timedelta:

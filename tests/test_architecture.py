@@ -8,6 +8,7 @@ import pytest
 import db.models
 import emotion.types
 from emotion.weights import MODELS, DetectorModel
+from flows.settings import OWN
 from flows.shows import DetectorName, EmotionModelName
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +63,7 @@ def test_emotions_are_the_same_everywhere() -> None:
 def test_form_offers_the_networks_there_are() -> None:
     detectors = {name for name, model in MODELS.items() if isinstance(model, DetectorModel)}
     assert set(DetectorName.__args__) == detectors
-    assert set(EmotionModelName.__args__) == set(MODELS) - detectors
+    assert set(EmotionModelName.__args__) == (set(MODELS) - detectors) | {OWN}
 
 
 def test_nothing_names_where_it_was_made() -> None:
