@@ -37,7 +37,11 @@ class Source(Protocol):
 
 @cache
 def networks(
-    detector: str, emotion_model: str, device: str, cache_dir: Path | None, longest_side_px: int | None
+    detector: str,
+    emotion_model: str,
+    device: str,
+    cache_dir: Path | None,
+    longest_side_px: int | None,
 ) -> Analyser:
     """Return the networks, loaded once a process."""
     return Analyser(
