@@ -79,7 +79,7 @@ def test_odd_sizes(tmp_path, size):
         tmp_path / "odd.mkv",
         size=size,
         duration="1",
-        extra=("-vf", f"scale={size.replace('x', ':')}", "-pix_fmt", "yuv444p"),
+        extra=("-vf", f"scale={size.replace('x', ':')},setsar=1", "-pix_fmt", "yuv444p"),
     )
     width, height = map(int, size.split("x"))
     assert read_frames(clip, **SMALL).images.shape == (5, height, width, 3)

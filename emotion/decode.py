@@ -1,0 +1,275 @@
+"""A video stream to the pictures that are asked for, in order of time.
+
+Files are opened by the file protocol only and only as one of `_FORMATS`: a playlist or a list of
+other files that calls itself a video (`ffconcat version 1.0` in a .ts) would make the decoder
+open its neighbours.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, Literal
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.filter import Graph
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from emotion.types import EmotionError, UInt8
+
+Skip = Literal["needless", "nonref", "nonkey"]
+"""What is not decoded: non-reference frames that nobody asked for, which changes nothing; all
+non-reference frames; all but keyframes."""
+
+_FORMATS: Final = "mpegts,mpeg,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,ogg,mxf"
+_DECLARE_DURATION: Final = ("mov", "matroska", "flv")  # others let ffmpeg estimate it
+
+US: Final = 1_000_000
+LATE_US: Final = 2_000  # containers that round to 1 ms put a frame up to this much early
+_MISSING_S: Final = 0.5  # less of the declared duration missing at the end is rounding
+_MAX_THREADS: Final = 4
+
+
+class VideoError(EmotionError):
+    """The file is not a video that can be read to its end."""
+
+
+def cell_of(offset_us: int, fps: float) -> int:
+    """Return which k / fps seconds a frame at this offset is the first after, or not the first."""
+    return int((offset_us + LATE_US) * fps // US)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A decoded frame; offset_us and end_us count from the first video packet."""
+
+    frame: VideoFrame
+    offset_us: int
+    end_us: int
+
+    @property
+    def _quarter_turns(self) -> int:
+        """Return how often to turn by 90 degrees, counter-clockwise."""
+        return round(self.frame.rotation / 90) % 4
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Return width and height, upright, in the pixels that the file has."""
+        width, height = self.frame.width, self.frame.height
+        return (height, width) if self._quarter_turns % 2 else (width, height)
+
+    def shape_within(self, longest_side_px: int, pixel_aspect: Fraction | None) -> tuple[int, int]:
+        """Return height and width with square pixels, upright, never larger than the file's."""
+        aspect = float(pixel_aspect or 1)
+        width = self.frame.width * min(1.0, aspect)
+        height = self.frame.height / max(1.0, aspect)
+        if self._quarter_turns % 2:
+            width, height = height, width
+        scale = min(1.0, longest_side_px / max(width, height))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def image(self, shape: tuple[int, int], converter: "Converter") -> UInt8:
+        """Return uint8 (H, W, 3) RGB of this height and width, upright."""
+        turns = self._quarter_turns
+        height, width = shape[::-1] if turns % 2 else shape
+        return np.rot90(converter.rgb(self.frame, width, height), turns)
+
+
+class Converter:
+    """Frames to RGB of any size, in one pass; of an interlaced frame, one field."""
+
+    def __init__(self) -> None:
+        """Start without any size."""
+        self._reformatter = VideoReformatter()
+        self._field: tuple[object, Graph] | None = None
+
+    def rgb(self, frame: VideoFrame, width: int, height: int) -> UInt8:
+        """Return uint8 (height, width, 3)."""
+        if frame.interlaced_frame:
+            frame = self._top_field(frame)
+        rgb: UInt8 = self._reformatter.reformat(frame, width, height, "rgb24").to_ndarray()  # type: ignore[assignment]
+        return rgb
+
+    def _top_field(self, frame: VideoFrame) -> VideoFrame:
+        """Return every other line: the two fields are 1/50 s apart, and what moves is combed."""
+        key = (frame.width, frame.height, frame.format.name)
+        if self._field is None or self._field[0] != key:
+            graph = Graph()
+            source = graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=Fraction(1, US),
+            )
+            graph.link_nodes(source, graph.add("field", "type=top"), graph.add("buffersink"))
+            graph.configure()
+            self._field = (key, graph)
+        graph = self._field[1]
+        graph.push(frame)
+        field = graph.pull()
+        assert isinstance(field, VideoFrame)
+        return field
+
+
+class Reader:
+    """Decodes a video stream, and knows at the end whether it was all there."""
+
+    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
+        """Read an open file."""
+        self.path = path
+        self.end_us = 0
+        """Where the last frame seen so far ends, decoded or not."""
+        self._container = container
+        self._stream = stream
+        self._first: Fraction | None = None
+        self._read_to = Fraction(0)
+        self._broken = False
+        self._first_of_cell: dict[int, int] = {}
+        self._last_cell = -1
+
+    @property
+    def pixel_aspect(self) -> Fraction | None:
+        """Return how much wider than high the file's pixels are."""
+        return self._stream.sample_aspect_ratio
+
+    def pictures(self, fps: float, skip: Skip = "needless") -> Iterator[Picture]:
+        """Yield whole frames in order of time: those on the grid of `fps`, and perhaps others.
+
+        Raises VideoError where the file is cut off. Broken frames amid good ones are left out:
+        that is what a lost packet leaves behind.
+        """
+        before_us = -1
+        for frame in self._frames(fps, skip):
+            if frame.pts is None or frame.time_base is None or self._first is None:
+                continue
+            offset_us = round((frame.pts * frame.time_base - self._first) * US)
+            if offset_us <= before_us or offset_us < 0:
+                continue
+            before_us = offset_us
+            end_us = offset_us + self._duration_us(frame.duration, frame.time_base)
+            self.end_us = max(self.end_us, end_us)
+            yield Picture(frame=frame, offset_us=offset_us, end_us=end_us)
+        self._require_whole()
+
+    def _duration_us(self, duration: int | None, time_base: Fraction) -> int:
+        length = Fraction(duration or 0) * time_base
+        if not length and self._stream.average_rate:
+            length = 1 / self._stream.average_rate
+        return max(1, round(length * US))
+
+    def _frames(self, fps: float, skip: Skip) -> Iterator[VideoFrame]:
+        streams = [s for s in self._container.streams if s.type in ("video", "audio")]
+        packets = self._container.demux(streams)
+        context = self._stream.codec_context
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                pts = packet.dts if packet.pts is None else packet.pts
+                if pts is not None:
+                    self._read_to = max(
+                        self._read_to, (pts + (packet.duration or 0)) * packet.time_base
+                    )
+                if packet.stream is not self._stream:
+                    continue
+                if self._first is None and pts is not None and not packet.is_discard:
+                    self._first = pts * packet.time_base
+                needless = self._is_needless(packet, fps)
+                if skip == "nonkey":
+                    context.skip_frame = "NONKEY"
+                else:
+                    context.skip_frame = "NONREF" if needless or skip == "nonref" else "DEFAULT"
+                decoded = packet.decode()
+            except (av.error.FFmpegError, ValueError):
+                self._broken = True
+                continue
+            for frame in decoded:
+                if isinstance(frame, VideoFrame):
+                    self._broken = bool(frame.is_corrupt)
+                    if not self._broken:
+                        yield frame
+
+    def _is_needless(self, packet: "Packet[Stream]", fps: float) -> bool:
+        """Tell whether an earlier frame of the same cell was read: so this one is not asked for.
+
+        It is decoded all the same if others refer to it: the decoder knows.
+        """
+        if packet.pts is None or self._first is None or packet.is_discard:
+            return False
+        offset_us = round((packet.pts * packet.time_base - self._first) * US)
+        if offset_us < 0:
+            return False
+        self.end_us = max(
+            self.end_us, offset_us + self._duration_us(packet.duration, packet.time_base)
+        )
+        cell = cell_of(offset_us, fps)
+        first_us = self._first_of_cell.get(cell, offset_us)
+        self._first_of_cell[cell] = min(first_us, offset_us)
+        if cell > self._last_cell:  # frames come at most some seconds out of order
+            self._last_cell = cell
+            if len(self._first_of_cell) > 1000:
+                del self._first_of_cell[min(self._first_of_cell)]
+        return first_us < offset_us and not packet.is_corrupt
+
+    def _require_whole(self) -> None:
+        """Raise VideoError if the last frame was broken, or the end came before its time."""
+        if self._broken:
+            raise VideoError(f"{self.path} is truncated: its last picture is broken")
+        duration = self._container.duration
+        if duration is None or not self._container.format.name.startswith(_DECLARE_DURATION):
+            return
+        read_s = float(self._read_to) - (self._container.start_time or 0) / av.time_base
+        if read_s < duration / av.time_base - _MISSING_S:
+            raise VideoError(
+                f"{self.path} is truncated: it ends after {read_s:.1f} of "
+                f"{duration / av.time_base:.1f} s"
+            )
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and its first video stream. Raises VideoError."""
+    try:
+        size = path.stat().st_size
+    except OSError as e:
+        raise VideoError(f"cannot read {path}: {e.strerror}") from e
+    if not path.is_file():
+        raise VideoError(f"{path} is not a file")
+    if size == 0:
+        raise VideoError(f"{path} is empty")
+    # skip_frame is for the look that is taken at the beginning alone: what it finds is in the
+    # headers, and decoding pictures for it costs a sixth of a short segment's time.
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "skip_frame": "all"}
+    try:
+        container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as e:
+        raise VideoError(f"{path} is not a video that can be read, or it is cut off") from e
+    with container:
+        stream = next(
+            (s for s in container.streams.video if not s.disposition & Disposition.attached_pic),
+            None,
+        )
+        if stream is None:
+            raise VideoError(f"{path} has no video stream")
+        if stream.codec_context is None:
+            raise VideoError(f"{path}: there is no decoder here for its video")
+        # Threads of the decoder cost a fifth more in all: they are for cores that would idle.
+        n_threads = min(_MAX_THREADS, max(1, _cores() // 2))
+        stream.codec_context.thread_count = n_threads
+        stream.thread_type = "AUTO" if n_threads > 1 else "NONE"
+        yield container, stream
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
