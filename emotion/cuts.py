@@ -6,6 +6,7 @@ else), chroma over the whole picture. Two frames differ by half the sum of absol
 0 (same) to 1.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -14,12 +15,57 @@ from emotion.types import Float32, Float64, Int64, UInt8
 
 N_BINS: Final = 4 * 8 + 5 * 5
 CUT: Final = 0.25
-"""Measured between consecutive frames at 5 fps: up to 0.13 in a shot, from 0.35 across a cut."""
+"""Measured between consecutive frames at 5 fps: up to 0.13 in a shot, from 0.35 across a cut to
+other colours. From 0.11 between two shots of the same colours, as of one set: see `Shots`."""
+
+SOFT_CUT: Final = 0.1
+_TIMES_USUAL: Final = 5.0
+_USUAL_GAIN: Final = 0.3
 
 _N_LUMA: Final = 8
 _N_CHROMA: Final = 5
 _CHROMA_REACH: Final = 64.0  # of 128: beyond, colours count as fully saturated
 _SAMPLES: Final = 64  # along the longer side
+
+
+class Shots:
+    """What the frames of a shot usually differ by, so that a jump stands out."""
+
+    def __init__(self) -> None:
+        """Start before the first frame."""
+        self._histogram: Float32 | None = None
+        self._usual: float | None = None
+
+    @classmethod
+    def from_state(cls, histogram: list[float] | None, usual: float | None) -> "Shots":
+        """Go on from a state. Raises ValueError or TypeError where it is something else."""
+        self = cls()
+        if histogram is not None:
+            self._histogram = np.array(histogram, dtype=np.float32)
+        self._usual = None if usual is None else float(usual)
+        return self
+
+    @property
+    def state(self) -> tuple[list[float] | None, float | None]:
+        """Return the last histogram and what is usual, for JSON and `from_state`."""
+        return None if self._histogram is None else self._histogram.tolist(), self._usual
+
+    def see(self, histogram: Float32, *, faces_stay: Callable[[], bool]) -> bool:
+        """Take the next frame; return whether it is of another shot than the one before.
+
+        A jump below `CUT` that is unusual for the shot is a cut too, unless the faces are where
+        they were, as when a caption is put up; `faces_stay` is asked only then.
+        """
+        before, self._histogram = self._histogram, histogram
+        if before is None:
+            return False
+        differs = difference(before, histogram)
+        usual = self._usual
+        odd = usual is not None and differs > max(SOFT_CUT, _TIMES_USUAL * usual)
+        if differs > CUT or (odd and not faces_stay()):
+            return True
+        self._usual = differs if usual is None else usual + _USUAL_GAIN * (differs - usual)
+        return False
 
 
 def histograms(images: UInt8) -> Float32:

@@ -25,6 +25,7 @@ _BUFFER: Final = 0.3  # of the box's sides, added on each side (the paper's narr
 _BUFFER_A_SECOND: Final = 1.0  # added to that for each second that the face was not seen
 _MAX_BUFFER: Final = 2.0
 _MIN_OVERLAP: Final = 0.1
+_STAYS: Final = 0.8  # overlap of a face with itself, predicted, after 0.2 s of talk
 _SIZE_WEIGHT: Final = 2.0  # a face of twice the width fits as well as a quarter of the overlap
 _VELOCITY_TIME_S: Final = 0.3  # over which a velocity is averaged: a box's jitter is not trusted
 _US: Final = 1_000_000
@@ -100,6 +101,19 @@ class Tracker:
     def reset(self) -> None:
         """Forget every face, as after a cut; numbers go on."""
         self._tracks = []
+
+    def faces_stay(self, ts_us: int, boxes: Float32) -> bool:
+        """Tell whether at least half of the faces last seen are where their tracks lead.
+
+        No track gives False.
+        """
+        newest_us = max((t.seen_us for t in self._tracks), default=0)
+        last = [t for t in self._tracks if t.seen_us == newest_us < ts_us]
+        if not last or not len(boxes):
+            return False
+        predicted = np.array([t.predicted(ts_us) for t in last])
+        overlap = buffered_iou(predicted, boxes.astype(np.float64), np.zeros(len(last)))
+        return float((overlap.max(axis=1) > _STAYS).mean()) >= 0.5
 
     def update(self, ts_us: int, boxes: Float32) -> Int64:
         """Return the track number (M,) of each box (M, 4) of the frame at `ts_us`.

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emotion.cuts import CUT, N_BINS, difference, histograms
+from emotion.cuts import CUT, N_BINS, Shots, difference, histograms
 
 
 def _noisy(image, seed):
@@ -65,3 +65,39 @@ def test_any_size_will_do(shape):
     rows = histograms(np.zeros((*shape, 3), dtype=np.uint8))
     assert rows.shape == (shape[0], N_BINS)
     np.testing.assert_allclose(rows.sum(axis=1), 1)
+
+
+def _shares(moved):
+    """Return a histogram that differs from `_shares(0)` by `moved`."""
+    row = np.zeros(N_BINS, dtype=np.float32)
+    row[:2] = 1 - moved, moved
+    return row
+
+
+def _cuts(differences, *, faces_stay=False):
+    """Return whether each of the frames after the first, so far from it, is another shot."""
+    shots = Shots()
+    shots.see(_shares(0), faces_stay=lambda: faces_stay)
+    return [shots.see(_shares(d), faces_stay=lambda: faces_stay) for d in differences]
+
+
+def test_a_jump_that_is_unusual_for_the_shot_is_a_cut():
+    assert _cuts([0.01, 0, 0.01, 0.14]) == [False, False, False, True]
+
+
+def test_a_jump_is_no_cut_where_the_faces_stay_where_they_were():
+    assert _cuts([0.01, 0, 0.01, 0.14], faces_stay=True) == [False] * 4
+    assert _cuts([0.01, 0, 0.01, 0.44], faces_stay=True) == [False] * 3 + [True]
+
+
+def test_a_shot_that_moves_all_the_time_has_no_cut():
+    assert _cuts([0.06, 0, 0.06, 0, 0.14]) == [False] * 5
+
+
+def test_what_is_usual_survives_a_restart():
+    shots = Shots()
+    for d in (0, 0.01, 0):
+        shots.see(_shares(d), faces_stay=lambda: False)
+    again = Shots.from_state(*shots.state)
+    assert again.state == shots.state
+    assert again.see(_shares(0.14), faces_stay=lambda: False)
