@@ -71,19 +71,15 @@ def only_member(data: bytes, *, max_bytes: int) -> bytes | None:
         return None
 
 
-def download(
-    asset: Asset, *, progress: Progress | None = None, client: httpx.Client | None = None
-) -> bytes:
+def download(asset: Asset, *, progress: Progress | None = None) -> bytes:
     """Return the verified file.
 
-    client: to fetch with; by default one that obeys the proxy variables of the environment and
-    trusts what the system trusts. Raises FetchFailed, one line, for whatever is in the way.
+    Obeys the environment's proxy variables and SSL_CERT_FILE. Raises FetchFailed, one line, for
+    whatever is in the way.
     """
-    if client is None:
-        with httpx.Client(timeout=_TIMEOUT) as own:
-            return download(asset, progress=progress, client=own)
     try:
-        data = _body(asset, client, progress)
+        with httpx.Client(timeout=_TIMEOUT) as client:
+            data = _body(asset, client, progress)
     except httpx.HTTPError as e:
         host = urlsplit(asset.url).hostname
         raise FetchFailed(f"cannot fetch {asset.url}: {_said(e)} (is {host} reachable?)") from e
