@@ -8,7 +8,7 @@ DatabaseError
  +-- DatabaseBusy          another transaction held a lock for too long
  +-- DatabaseRefused       Postgres could not write (disk full, read-only, no permission)
  +-- ChannelBusy           somebody else is watching this channel
- +-- ChannelLockLost       the connection that held a channel's lock is gone
+ +-- ChannelLockLost       the connection that held a channel's lock is gone, and it is taken
  +-- UnknownChannel        no such channel in the database
  +-- EmbeddedError         the embedded server could not be set up, started or stopped
 """
@@ -52,7 +52,7 @@ class ChannelBusy(DatabaseError):
 
 
 class ChannelLockLost(DatabaseError):
-    """The connection that held a channel's lock is gone."""
+    """The connection that held a channel's lock is gone, and somebody else has it."""
 
 
 class UnknownChannel(DatabaseError):

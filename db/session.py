@@ -201,20 +201,71 @@ def _too_new(url: URL) -> DatabaseTooNew:
 class ChannelLock:
     """A channel's lock, held as long as its connection lives."""
 
-    def __init__(self, slug: str, connection: Connection) -> None:
-        """Keep the connection that holds the lock."""
-        self._slug = slug
-        self._connection = connection
+    def __init__(self, engine: Engine, slug: str, holder: str) -> None:
+        """Remember; nothing is taken yet."""
+        self._slug, self._holder, self._url = slug, holder, engine.url
+        self._engine = create_engine(engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        self._connection: Connection | None = None
+
+    def take(self) -> None:
+        """Take it, on a new connection.
+
+        Raise DatabaseUnreachable; ChannelBusy, which says who has it, if it is taken.
+        """
+        try:
+            connection = self._connection = self._engine.connect()
+            connection.execute(
+                text(
+                    "SELECT set_config('application_name', :name, false),"
+                    " set_config('tcp_keepalives_idle', '30', false),"
+                    " set_config('tcp_keepalives_interval', '10', false),"
+                    " set_config('tcp_keepalives_count', '3', false)"
+                ),
+                {"name": f"showmood {self._holder}".encode("ascii", "replace").decode()[:63]},
+            )
+            key = _lock_key(self._slug)
+            taken = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
+            name = None if taken else _holder(connection, key)
+        except DBAPIError as error:
+            self._drop()
+            raise unreachable(self._url, error.orig or error) from error
+        if not taken:
+            self._drop()
+            raise ChannelBusy(
+                f"channel '{self._slug}' is already being watched by {name or 'somebody'}: "
+                "wait for it to end, or cancel it",
+                holder=name,
+            )
 
     def check(self) -> None:
-        """Return if the lock is still ours; raise ChannelLockLost if its connection is gone."""
+        """Return if it is ours: still, or again where its connection was lost and nobody took it.
+
+        Raise ChannelLockLost if somebody else has it; DatabaseUnreachable.
+        """
         try:
-            self._connection.execute(text("SELECT 1"))
-        except DBAPIError as error:
+            if self._connection is not None:
+                self._connection.execute(text("SELECT 1"))
+                return
+        except DBAPIError:
+            self._drop()
+        try:
+            self.take()
+        except ChannelBusy as busy:
             raise ChannelLockLost(
-                f"the connection that held the lock of channel '{self._slug}' is gone: "
-                "somebody else may watch it by now, start the watch again"
-            ) from error
+                f"the connection that held channel '{self._slug}' was lost, and "
+                f"{busy.holder or 'somebody else'} watches it by now: this watch has ended"
+            ) from busy
+
+    def free(self) -> None:
+        """Give it back."""
+        self._drop()
+        self._engine.dispose()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()  # closing the session frees the lock, come what may
+            self._connection.close()
+            self._connection = None
 
 
 def _lock_key(slug: str) -> int:
@@ -227,37 +278,14 @@ def channel_lock(engine: Engine, slug: str, holder: str) -> Iterator[ChannelLock
     """Hold the lock of a channel: one watcher each, and none left behind by a dead one.
 
     It lives on a connection of its own, whose application name tells `holder` to others. Raise
-    ChannelBusy, which says who has it, if it is taken.
+    ChannelBusy, which says who has it, if it is taken; DatabaseUnreachable.
     """
-    own = create_engine(engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    lock = ChannelLock(engine, slug, holder)
     try:
-        connection = own.connect()
-    except DBAPIError as error:
-        raise unreachable(engine.url, error.orig or error) from error
-    try:
-        connection.execute(
-            text(
-                "SELECT set_config('application_name', :name, false),"
-                " set_config('tcp_keepalives_idle', '30', false),"
-                " set_config('tcp_keepalives_interval', '10', false),"
-                " set_config('tcp_keepalives_count', '3', false)"
-            ),
-            {"name": f"showmood {holder}".encode("ascii", "replace").decode()[:63]},
-        )
-        key = _lock_key(slug)
-        taken = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
-        if not taken:
-            name = _holder(connection, key)
-            raise ChannelBusy(
-                f"channel '{slug}' is already being watched by {name or 'somebody'}: "
-                "wait for it to end, or cancel it",
-                holder=name,
-            )
-        yield ChannelLock(slug, connection)
+        lock.take()
+        yield lock
     finally:
-        connection.invalidate()  # closing the session frees the lock, whatever state it is in
-        connection.close()
-        own.dispose()
+        lock.free()
 
 
 def is_watched(connection: Connection, slug: str) -> bool:

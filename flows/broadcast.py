@@ -86,10 +86,8 @@ class Watch:
             stack.callback(engine.dispose)
             require_current(engine)
             holder = self.run_id or f"showmood watch, process {os.getpid()}"
-            turn = channel_turn(
-                engine, self.show.slug, holder, ends_at=self.ends_at, log=self.log
-            )
-            until = stack.enter_context(turn)
+            turn = channel_turn(engine, self.show.slug, holder, ends_at=self.ends_at, log=self.log)
+            until = stack.enter_context(turn).until
             if self.run_id is not None:
                 until = rest_of(engine, self.run_id, datetime.now(UTC)) or until
             write_left_behind(engine, self.settings.recordings_dir / self.show.slug)

@@ -127,16 +127,28 @@ def test_a_channel_is_held_by_one(engine):
         lock.check()
 
 
-def test_a_lost_lock_is_noticed_and_free_for_others(databases, engine):
+CUT_OFF = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+    " WHERE application_name = 'showmood first'"
+)
+
+
+def test_a_lost_lock_is_taken_again(databases, engine):
     with channel_lock(engine, "demo", "first") as lock:
-        databases.run(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE application_name = 'showmood first'"
-        )
-        with pytest.raises(ChannelLockLost, match="'demo' is gone"):
-            lock.check()
-        with channel_lock(engine, "demo", "second"):
+        databases.run(CUT_OFF)
+        lock.check()
+        with pytest.raises(ChannelBusy, match="first"), channel_lock(engine, "demo", "second"):
             pass
+
+
+def test_a_lost_lock_that_somebody_else_took_is_noticed_each_time(databases, engine):
+    with channel_lock(engine, "demo", "first") as lock:
+        databases.run(CUT_OFF)
+        with channel_lock(engine, "demo", "second"):
+            for _ in range(2):
+                with pytest.raises(ChannelLockLost, match="second watches it by now"):
+                    lock.check()
+        lock.check()
 
 
 HOLDER = """

@@ -1,0 +1,83 @@
+"""Whose turn it is on a channel: one watch at a time, and what the others do meanwhile.
+
+One rule for all: a run that finds its channel watched waits until the other has ended, and then
+watches what is left of its own planned time; when nothing is left, it is skipped.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import Engine
+
+from db import queries, writes
+from db.errors import ChannelBusy
+from db.session import ChannelLock, channel_lock
+from flows.errors import Skipped
+
+ASK_EVERY_S: Final = 1.0
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """A channel that is ours. until: when to watch until, if that is known by now."""
+
+    lock: ChannelLock
+    until: datetime | None
+
+
+@contextmanager
+def channel_turn(
+    engine: Engine, slug: str, holder: str, *, ends_at: datetime | None, log: Log
+) -> Iterator[Turn]:
+    """Hold a channel's lock, when it is free.
+
+    ends_at: the end of the planned time, of a run that has one; without, a channel that is watched
+    is an error at once.
+
+    Raises db.errors.ChannelBusy, or Skipped when the planned time was over before it was free.
+    """
+    waited = False
+    while True:
+        try:
+            with channel_lock(engine, slug, holder) as lock:
+                yield Turn(lock=lock, until=ends_at if waited else None)
+                return
+        except ChannelBusy as busy:
+            if ends_at is None:
+                raise
+            who = f"run {busy.holder}" if busy.holder else "another run"
+            if datetime.now(UTC) >= ends_at:
+                raise Skipped(
+                    f"{slug}: {who} was watching it until the planned end, "
+                    f"{ends_at:%H:%M:%S} UTC; nothing was left to watch"
+                ) from busy
+            if not waited:
+                log.warning("%s is being watched by %s: waiting for its end", slug, who)
+            waited = True
+        time.sleep(ASK_EVERY_S)
+
+
+def rest_of(engine: Engine, run_id: str, now: datetime) -> datetime | None:
+    """Return the planned end of the broadcast that this very run has begun before; None: of none.
+
+    Raises Skipped when it is over: the run was restarted too late.
+    """
+    with engine.begin() as connection:
+        begun = queries.broadcast_of_run(connection, run_id)
+        if begun is None or begun.planned_end is None:
+            return None
+        if begun.status == "live" and begun.planned_end <= now:
+            writes.close_broadcast(connection, begun.id, ended_at=now, status="interrupted")
+    if begun.status == "completed" or begun.planned_end <= now:
+        raise Skipped(
+            f"this run's broadcast of {begun.started_at:%H:%M:%S} UTC had ended when it was "
+            f"started again, planned until {begun.planned_end:%H:%M:%S}"
+        )
+    return begun.planned_end

@@ -1,0 +1,111 @@
+"""One watch a channel: who waits, for how long, and what is left to do then."""
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db import writes
+from db.errors import ChannelBusy
+from db.session import channel_lock
+from flows.errors import Skipped
+from flows.turn import channel_turn, rest_of
+
+LOG = logging.getLogger(__name__)
+
+
+def in_s(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def open_broadcast(engine: Engine, *, run: str, planned_end: datetime) -> int:
+    with engine.begin() as connection:
+        channel = writes.ensure_channel(connection, "news", "http://example.org/live")
+        return writes.open_broadcast(
+            connection,
+            channel_id=channel,
+            started_at=in_s(-60),
+            planned_end=planned_end,
+            source_id=None,
+            title=None,
+            flow_run_id=run,
+        )
+
+
+def test_a_free_channel_is_had_at_once(engine: Engine) -> None:
+    with channel_turn(engine, "news", "one", ends_at=in_s(60), log=LOG) as turn:
+        assert turn.until is None
+
+
+def test_without_a_planned_time_a_watched_channel_is_an_error(engine: Engine) -> None:
+    with (
+        channel_lock(engine, "news", "one"),
+        pytest.raises(ChannelBusy, match="one"),
+        channel_turn(engine, "news", "two", ends_at=None, log=LOG),
+    ):
+        pass
+
+
+def test_who_has_nothing_left_is_told_who_held_it(engine: Engine) -> None:
+    with (
+        channel_lock(engine, "news", "the-first-run"),
+        pytest.raises(Skipped, match="run the-first-run was watching it"),
+        channel_turn(engine, "news", "two", ends_at=in_s(-1), log=LOG),
+    ):
+        pass
+
+
+def test_who_waits_gets_what_is_left_of_its_own_time(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends_at = in_s(60)
+    got: list[datetime | None] = []
+
+    def second() -> None:
+        with channel_turn(engine, "news", "two", ends_at=ends_at, log=LOG) as turn:
+            got.append(turn.until)
+
+    thread = threading.Thread(target=second)
+    said = threading.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.set()
+
+    listener = Listener()
+    LOG.addHandler(listener)
+    try:
+        with channel_lock(engine, "news", "the-first-run"):
+            thread.start()
+            assert said.wait(30)
+            assert got == []
+        thread.join(30)
+    finally:
+        LOG.removeHandler(listener)
+    assert got == [ends_at]
+    assert "the-first-run" in caplog.text
+
+
+def test_a_run_started_again_has_the_rest_of_its_broadcast(engine: Engine) -> None:
+    planned_end = in_s(60)
+    open_broadcast(engine, run="one", planned_end=planned_end)
+    assert rest_of(engine, "one", datetime.now(UTC)) == planned_end
+    assert rest_of(engine, "another", datetime.now(UTC)) is None
+
+
+def test_a_run_started_again_too_late_is_skipped(engine: Engine) -> None:
+    open_broadcast(engine, run="one", planned_end=in_s(-1))
+    with pytest.raises(Skipped, match="had ended"):
+        rest_of(engine, "one", datetime.now(UTC))
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT status FROM broadcasts")) == "interrupted"
+
+
+def test_a_run_that_has_completed_its_broadcast_is_not_repeated(engine: Engine) -> None:
+    made = open_broadcast(engine, run="one", planned_end=in_s(60))
+    with engine.begin() as connection:
+        writes.close_broadcast(connection, made, ended_at=in_s(0), status="completed")
+    with pytest.raises(Skipped, match="had ended"):
+        rest_of(engine, "one", datetime.now(UTC))
