@@ -44,34 +44,51 @@ def decode_landmarks(offsets: Tensor, anchors: Tensor) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return (A, B), the overlap of each of boxes (A, 4) with each of boxes (B, 4), 0 to 1."""
-    low = torch.maximum(a[:, None, :2], b[None, :, :2])
-    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=2)
-    area_a = (a[:, 2:] - a[:, :2]).clamp(min=0).prod(dim=1)
-    area_b = (b[:, 2:] - b[:, :2]).clamp(min=0).prod(dim=1)
-    union = area_a[:, None] + area_b[None, :] - shared
-    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
+    """Return (..., A, B), the overlap of boxes (..., A, 4) with boxes (..., B, 4), 0 to 1."""
+    low = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
+    high = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
+    shared = (high - low).clamp_(min=0).prod(dim=-1)
+    area_a = (a[..., 2:] - a[..., :2]).clamp(min=0).prod(dim=-1)
+    area_b = (b[..., 2:] - b[..., :2]).clamp(min=0).prod(dim=-1)
+    union = area_a[..., :, None] + area_b[..., None, :] - shared
+    return shared / union.clamp_(min=torch.finfo(union.dtype).tiny)
 
 
-def suppress(boxes: Tensor, scores: Tensor, *, max_iou: float) -> Tensor:
+def suppress(
+    boxes: Tensor, scores: Tensor, *, max_iou: float, frame: Tensor | None = None, most: int = 0
+) -> Tensor:
     """Return indices of the boxes that greedy non-maximum suppression keeps, best first.
 
-    boxes: (M, 4), of one frame. scores: (M,). Of equal scores the first wins. No boxes give no
-    indices. Time and memory grow with M squared.
+    boxes: (M, 4). scores: (M,). frame: int64 (M,), from 0, the picture of each box (None: all of
+    one): boxes of one say nothing of another's, and indices come picture by picture. most: boxes
+    of a picture that are looked at, the best; 0 for all. Of equal scores the first wins. No boxes
+    give no indices. Time and memory grow with the square of the boxes of a picture.
 
     A box falls if a kept box of a better score overlaps it by more than `max_iou`. Instead of
     one box after the other, all are judged at once against those kept so far, until nothing
     changes: box i is right after at most i rounds, in practice after two or three.
     """
     order = torch.argsort(scores, descending=True, stable=True)
-    boxes = boxes[order]
-    rivals = (iou(boxes, boxes) > max_iou).triu(
+    if len(order) == 0:
+        return order
+    if frame is None:
+        frame = torch.zeros_like(order)
+    order = order[torch.argsort(frame[order], stable=True)]
+    frame = frame[order]
+    counts = torch.bincount(frame)
+    rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[frame]
+    if most:
+        best = rank < most
+        order, frame, rank = order[best], frame[best], rank[best]
+    shape = (len(counts), int(rank.max()) + 1)
+    rows = torch.zeros((*shape, 4), dtype=boxes.dtype, device=boxes.device)
+    rows[frame, rank] = boxes[order]  # (F, K, 4), padded with boxes without an area
+    rivals = (iou(rows, rows) > max_iou).triu_(
         diagonal=1
-    )  # rivals[i, j]: i is better than j and overlaps it
-    kept = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+    )  # rivals[f, i, j]: i is better than j and overlaps it
+    kept = torch.ones(shape, dtype=torch.bool, device=boxes.device)
     while True:
-        judged = ~(rivals & kept[:, None]).any(dim=0)
+        judged = ~(rivals & kept[..., None]).any(dim=-2)
         if torch.equal(judged, kept):
-            return order[kept]
+            return order[kept[frame, rank]]
         kept = judged

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from emotion import weights as stored
 from emotion.align import crops
-from emotion.device import Batches, choose_device, place
+from emotion.device import Batches, choose_device, half_type, place
 from emotion.errors import OutputsError
 from emotion.expression import ExpressionNet
 from emotion.mini_xception import MiniXception
@@ -50,6 +50,9 @@ class Classifier:
         else:
             module = MODULES[model.module](model)
             self._network = place(module, weights, self.device, name=model.name)
+        # Measured for our own network alone: no probability moves by more than 0.01.
+        own = model.module == "showmood-expression"
+        self._half = half_type(self.device) if own else None
         self._batches = Batches("faces")
         self._mean = torch.tensor(model.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(model.std, device=self.device).view(1, -1, 1, 1)
@@ -142,7 +145,9 @@ class Classifier:
         return probs, outputs
 
     def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self._network(x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self._half, enabled=self._half is not None):
+            outputs = self._network(x).float()
         kept = outputs[:, self._kept]
         if self.model.outputs == "logits":
             return torch.softmax(kept, dim=1), outputs

@@ -263,13 +263,14 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if stream.codec_context is None:
             raise VideoError(f"{path}: there is no decoder here for its video")
         # Threads of the decoder cost a fifth more in all: they are for cores that would idle.
-        n_threads = min(_MAX_THREADS, max(1, _cores() // 2))
+        n_threads = min(_MAX_THREADS, max(1, cores() // 2))
         stream.codec_context.thread_count = n_threads
         stream.thread_type = "AUTO" if n_threads > 1 else "NONE"
         yield container, stream
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -11,8 +11,9 @@ from torch import Tensor
 from emotion import boxes
 from emotion.device import Batches, choose_device, place
 from emotion.errors import OutputsError
+from emotion.fuse import FusedRetinaFace
 from emotion.retinaface import FIRST, RetinaFace
-from emotion.types import Faces, Frames, UInt8
+from emotion.types import Faces, Float64, Frames, UInt8
 from emotion.weights import DEFAULT_DETECTOR, DetectorModel, detector_model
 
 MIN_SCORE: Final = 0.7
@@ -20,9 +21,8 @@ MAX_IOU: Final = 0.4  # as biubug6/Pytorch_Retinaface, `detect.py`
 
 _MAX_CANDIDATES: Final = 1000  # of a frame, the best; what suppression costs grows with the square
 
-# What runs through the network at once: five frames of 640x360 keep two CPU cores' caches busy
-# without spilling over; a GPU wants more.
-_BATCH_PX: Final = {"cpu": 5 * 640 * 360, "cuda": 64 * 640 * 360}
+# What runs through the network at once: on a CPU what its caches hold, on a GPU a whole segment.
+_BATCH_PX: Final = {"cpu": 2 * 640 * 360, "cuda": 64 * 640 * 360}
 
 
 @lru_cache(maxsize=4)
@@ -53,78 +53,88 @@ class Detector:
         self.min_score = min_score
         self.max_iou = max_iou
         mean, std = torch.tensor(self.model.mean), torch.tensor(self.model.std)
-        network = RetinaFace(self.model.backbone)
-        self._network = place(network, weights, self.device, name=self.model.name)
+        blank = RetinaFace(self.model.backbone)
+        network = place(blank, weights, self.device, name=self.model.name)
         # Frames are RGB, 0 to 255: the first convolution is scaled and turned round, once,
         # instead of every picture.
-        first = self._network.get_parameter(FIRST[self.model.backbone])
+        first = network.get_parameter(FIRST[self.model.backbone])
         with torch.no_grad():
             first.div_(std.view(1, 3, 1, 1).to(self.device))
             if self.model.colour == "bgr":
                 first.copy_(first.flip(1))
                 mean = mean.flip(0)
         self._mean = mean.to(self.device)
+        self._dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self._network = FusedRetinaFace(network).eval().to(self._dtype)
         self._batches = Batches("frames")
+
+    def part_px(self) -> int:
+        """Return how many pixels of frames are best looked at together on this device."""
+        return _BATCH_PX.get(self.device.type, _BATCH_PX["cpu"])
 
     @torch.inference_mode()
     def detect(self, frames: Frames) -> Faces:
         """Return the faces of all frames, frame by frame, the best of each frame first.
 
-        Boxes and landmarks are in source pixels; boxes end at the picture's edge.
+        Boxes and landmarks are in source pixels; boxes end at the picture's edge. Raises
+        OutputsError where the network answers with what is no number, DeviceError where the
+        device's memory does not suffice for one frame.
         """
         n, height, width, _ = frames.images.shape
-        step = max(1, _BATCH_PX.get(self.device.type, 0) // max(1, height * width))
-        scale = np.array((frames.source_width_px / width, frames.source_height_px / height))
-        found = [
-            one
-            for part in self._batches.over(
-                n, step, lambda rows: self._found(frames.images[rows], rows.start)
-            )
-            for one in part
-        ]
+        step = max(1, self.part_px() // max(1, height * width))
+        found = self._batches.over(n, step, lambda rows: self._found(frames.images[rows], rows))
         if not found:
             return no_faces()
-        frame = np.repeat([i for i, *_ in found], [len(score) for _, score, _, _ in found])
-        _, scores, corners, landmarks = zip(*found, strict=True)
+        values = np.concatenate(found)
+        scale = np.array((frames.source_width_px / width, frames.source_height_px / height))
         return Faces(
-            frame=frame.astype(np.int64),
-            boxes=(torch.cat(corners).numpy() * np.tile(scale, 2)).astype(np.float32),
-            scores=torch.cat(scores).numpy(),
-            landmarks=(torch.cat(landmarks).numpy() * scale).astype(np.float32),
+            frame=values[:, 0].astype(np.int64),
+            boxes=(values[:, 2:6] * np.tile(scale, 2)).astype(np.float32),
+            scores=values[:, 1].astype(np.float32),
+            landmarks=(values[:, 6:].reshape(-1, 5, 2) * scale).astype(np.float32),
         )
 
-    def _found(self, images: UInt8, first: int) -> list[tuple[int, Tensor, Tensor, Tensor]]:
-        """Return frame number, scores, boxes, landmarks of each frame, in the frames' pixels."""
+    def _found(self, images: UInt8, rows: slice) -> Float64:
+        """Return (M, 16): frame number, score, box and landmarks, in the frames' pixels.
+
+        All on the device: one transfer in, one out.
+        """
         _, height, width, _ = images.shape
-        edge = torch.tensor((width, height, width, height), dtype=torch.float32)
-        frame, scores, corners, landmarks = (t.cpu() for t in self._candidates(images))
-        if not torch.isfinite(corners).all():
+        frame, scores, corners, landmarks = self._candidates(images)
+        kept = boxes.suppress(
+            corners, scores, max_iou=self.max_iou, frame=frame, most=_MAX_CANDIDATES
+        )
+        low = torch.zeros(4, device=self.device)
+        edge = torch.tensor((width, height, width, height), device=self.device)
+        inside = corners[kept].clamp(min=low, max=edge.float())
+        columns = (
+            (frame[kept] + rows.start).double()[:, None],
+            scores[kept].double()[:, None],
+            inside.double(),
+            landmarks[kept].double().flatten(1),
+        )
+        whole = (inside[:, 2:] - inside[:, :2] >= 1).all(dim=1)
+        values: Float64 = torch.cat(columns, dim=1)[whole].cpu().numpy()
+        if not np.isfinite(values).all():
             raise OutputsError(f"{self.model.name} answered with boxes that are no numbers")
-        found = []
-        for i in range(len(images)):
-            rows = (frame == i).nonzero()[:, 0]
-            rows = rows[torch.argsort(scores[rows], descending=True, stable=True)[:_MAX_CANDIDATES]]
-            rows = rows[boxes.suppress(corners[rows], scores[rows], max_iou=self.max_iou)]
-            inside = corners[rows].clamp(min=torch.zeros(4), max=edge)
-            whole = (inside[:, 2:] - inside[:, :2] >= 1).all(dim=1)
-            rows = rows[whole]
-            found.append((first + i, scores[rows], inside[whole], landmarks[rows]))
-        return found
+        return values
 
     def _candidates(self, images: UInt8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return frame, score, box and landmarks of all that is above the threshold."""
         rgb = torch.tensor(images).to(self.device).float().sub_(self._mean)  # (N, H, W, 3)
-        offsets, logits, points = self._network(rgb.permute(0, 3, 1, 2))  # channels last already
-        scores = torch.softmax(logits, dim=2)[:, :, 1]  # (N, A)
+        answers = self._network(rgb.to(self._dtype).permute(0, 3, 1, 2))  # channels last already
+        # Of two classes, softmax is the sigmoid of the difference.
+        scores = torch.sigmoid(answers[..., 5].float() - answers[..., 4].float())  # (N, A)
         if not torch.isfinite(scores.sum()):
             raise OutputsError(f"{self.model.name} answered with scores that are no numbers")
         frame, anchor = (scores >= self.min_score).nonzero(as_tuple=True)
         at = _anchors(rgb.shape[1], rgb.shape[2], self.device)[anchor]
+        values = answers[frame, anchor].float()
         return (
             frame,
             scores[frame, anchor],
-            boxes.decode_boxes(offsets[frame, anchor], at),
-            boxes.decode_landmarks(points[frame, anchor], at),
+            boxes.decode_boxes(values[:, :4], at),
+            boxes.decode_landmarks(values[:, 6:], at),
         )
 
 

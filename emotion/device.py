@@ -41,6 +41,18 @@ def choose_device(name: str = "auto") -> torch.device:
     raise DeviceError(f"there is no device {name!r} here: this machine has {has}")
 
 
+def half_type(device: torch.device) -> torch.dtype | None:
+    """Return the type of half the size that this device computes with faster; None if it has none.
+
+    Of CPUs only those with instructions for it: others are slower so than with float32.
+    """
+    if device.type == "cuda":
+        return torch.float16
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16
+    return None
+
+
 def place(network: _N, weights: Mapping[str, Tensor], device: torch.device, *, name: str) -> _N:
     """Return the network with these weights, on the device, ready to be asked.
 
@@ -92,7 +104,7 @@ class Batches:
                 if at_once == 1:
                     said = str(e).splitlines()[0] if str(e) else "out of memory"
                     raise DeviceError(
-                        f"the device's memory does not suffice for one of {self._what} ({said}): "
+                        f"the device's memory does not suffice for one of the {self._what} ({said}): "
                         "take smaller pictures, another network or another device"
                     ) from e
             # Only here are the frames of what failed gone, and with them its tensors.

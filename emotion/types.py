@@ -98,6 +98,15 @@ class Faces:
         """Return the number of faces."""
         return len(self.frame)
 
+    def rows(self, rows: slice) -> "Faces":
+        """Return some of the faces."""
+        return Faces(
+            frame=self.frame[rows],
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            landmarks=self.landmarks[rows],
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Detections:

@@ -1,0 +1,164 @@
+"""A segment in, detections out: decoding and both networks, each at work while it can be."""
+
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from emotion import cuts, detect, video, weights
+from emotion.ahead import Ahead
+from emotion.classify import Classifier
+from emotion.decode import Skip, cores
+from emotion.detect import Detector
+from emotion.device import choose_device
+from emotion.types import Detections, Faces, Float32, Frames
+
+Parts = Ahead[Frames]
+
+_MAX_WORKERS: Final = 8
+_MIN_FACES: Final = 4  # fewer at once cost more each
+_PARTS_AHEAD: Final = 16
+
+
+class Analyser:
+    """Both networks, loaded once: what it says depends on the segment and `model` alone.
+
+    Several threads may call it at once. On a CPU the frames of a segment are spread over threads
+    that each work alone, while the next are decoded: threads that work on one picture together
+    wait for each other, all the more where other programs want the cores too.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: str = weights.DEFAULT_DETECTOR,
+        emotion_model: str = weights.DEFAULT_EMOTION_MODEL,
+        device: str = "auto",
+        cache_dir: Path | None = None,
+        longest_side_px: int | None = None,
+        fps: float = 5.0,
+        min_score: float = detect.MIN_SCORE,
+    ) -> None:
+        """Load the networks, fetching their weights if they are not in the cache.
+
+        device: "auto", "cpu", "cuda" or "cuda:N". cache_dir: None for the user's cache folder.
+        emotion_model: a name, or the path of an ONNX file with its card. longest_side_px, fps: of
+        what `analyse_file` looks at; None for the size that the detector was made for.
+        min_score: of a face, 0 to 1.
+        Raises WeightsError, DeviceError, or ValueError for a number out of range.
+        """
+        faces, emotions = weights.detector_model(detector), weights.emotion_model(emotion_model)
+        if longest_side_px is None:
+            longest_side_px = faces.input_px
+        if not fps > 0 or longest_side_px < 1 or not 0 <= min_score <= 1:
+            raise ValueError(
+                f"fps ({fps}) and longest_side_px ({longest_side_px}) must be positive, "
+                f"and min_score ({min_score}) from 0 to 1"
+            )
+        chosen = choose_device(device)
+        for model in (faces, emotions):
+            weights.pull(model, cache_dir)
+        self._detector = Detector(
+            weights.load(faces, cache_dir), model=faces, device=chosen, min_score=min_score
+        )
+        self._classifier = Classifier.of(emotions, cache_dir=cache_dir, device=chosen)
+        on_cpu = chosen.type == "cpu"
+        self._n_workers = min(_MAX_WORKERS, cores()) if on_cpu else 1
+        self._workers = ThreadPoolExecutor(
+            self._n_workers,
+            thread_name_prefix="analyse",
+            initializer=partial(torch.set_num_threads, 1) if on_cpu else None,
+        )
+        self.model = f"{faces.name}+{emotions.name}"
+        self.device = str(chosen)
+        self.longest_side_px = longest_side_px
+        self.fps = fps
+
+    def analyse(self, frames: Frames) -> Detections:
+        """Return the faces of the frames and what is on them."""
+        _, height, width, _ = frames.images.shape
+        step = max(1, self._detector.part_px() // max(1, height * width))
+        firsts = range(0, len(frames), step) if len(frames) else range(1)
+        return self.analyse_parts(_rows(frames, slice(first, first + step)) for first in firsts)
+
+    def analyse_file(self, path: Path) -> Detections:
+        """Return the detections of one segment's file. Raises VideoError."""
+        return self.analyse_parts(self.decode(path))
+
+    def decode(self, path: Path, *, fps: float | None = None, skip: Skip = "needless") -> Parts:
+        """Begin to decode a segment's file; return what `analyse_parts` takes.
+
+        fps: instead of the one that is set. To be closed if it is not used up.
+        """
+        return Ahead(
+            lambda: video.read_parts(
+                path,
+                fps=fps or self.fps,
+                longest_side_px=self.longest_side_px,
+                part_px=self._detector.part_px(),
+                skip=skip,
+            ),
+            depth=_PARTS_AHEAD,
+        )
+
+    def analyse_parts(self, parts: Iterable[Frames]) -> Detections:
+        """Return the detections of a segment's frames, which come in parts, one at least.
+
+        Faces are sought in a part as soon as it is there. Raises what comes with the parts.
+        """
+        found: list[tuple[Frames, Float32, Future[Faces]]] = []
+        try:
+            for part in parts:
+                future = self._workers.submit(self._detector.detect, part)
+                found.append((part, cuts.histograms(part.images), future))
+            faces = _joined_faces([(len(part), future.result()) for part, _, future in found])
+        finally:
+            for *_, future in found:
+                future.cancel()
+        frames = _joined([part for part, *_ in found])
+        return Detections(
+            offset_s=frames.offset_s,
+            histograms=np.concatenate([histograms for _, histograms, _ in found]),
+            faces=faces,
+            probs=self._classify(frames, faces),
+        )
+
+    def _classify(self, frames: Frames, faces: Faces) -> Float32:
+        """Return what is on the faces, each worker's share of them at once."""
+        n_parts = max(1, min(self._n_workers, len(faces) // _MIN_FACES))
+        bounds = [round(len(faces) * i / n_parts) for i in range(n_parts + 1)]
+        shares = [faces.rows(slice(*ends)) for ends in pairwise(bounds)]
+        answers = self._workers.map(lambda share: self._classifier.classify(frames, share), shares)
+        return np.concatenate(list(answers))
+
+
+def _rows(frames: Frames, rows: slice) -> Frames:
+    return replace(frames, images=frames.images[rows], offset_s=frames.offset_s[rows])
+
+
+def _joined(parts: list[Frames]) -> Frames:
+    """Return the frames of all parts. The source's size is that of the first."""
+    if len(parts) == 1:
+        return parts[0]
+    return replace(
+        parts[0],
+        images=np.concatenate([part.images for part in parts]),
+        offset_s=np.concatenate([part.offset_s for part in parts]),
+    )
+
+
+def _joined_faces(parts: list[tuple[int, Faces]]) -> Faces:
+    """Return the faces of all parts, each with its number of frames."""
+    first = np.cumsum([0, *(n_frames for n_frames, _ in parts)])
+    return Faces(
+        frame=np.concatenate([f.frame + at for at, (_, f) in zip(first, parts, strict=False)]),
+        boxes=np.concatenate([faces.boxes for _, faces in parts]),
+        scores=np.concatenate([faces.scores for _, faces in parts]),
+        landmarks=np.concatenate([faces.landmarks for _, faces in parts]),
+    )
