@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from emotion import weights
 from emotion.classify import Classifier
 from emotion.detect import Detector
+from emotion.score import Score, answers, score
 from emotion.types import EMOTIONS, Faces, Frames
 from emotion.weights import EmotionModel
 from training import data
 from training.disturb import DISTURBANCES, as_found
 from training.duplicates import seen_before
-from training.score import Score, answers, score
 from training.speed import Speed, measure
 
 log = logging.getLogger("training")

@@ -21,9 +21,9 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor, nn
 
 from emotion.expression import N_KEYWORD, N_VOTED, ExpressionNet, Tower
+from emotion.score import answers, calibration_error
 from training import data
 from training.net import targets
-from training.score import answers, calibration_error
 from training.train import Recipe
 
 log = logging.getLogger("training")

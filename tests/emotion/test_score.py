@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.score import answers, calibration_error, score
+from emotion.score import answers, calibration_error, score
 
 
 def sure_of(classes: list[int], confidence: float) -> np.ndarray:

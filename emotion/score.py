@@ -1,4 +1,4 @@
-"""How right the probabilities are: every figure of the report, on plain arrays.
+"""How right probabilities are, on plain arrays.
 
 Labels are int64 (N,), indices into `EMOTIONS`; below 0 means not labelled, left out everywhere.
 Probabilities are (N, 8); NaN where a network lacks a class, which then is never its answer.
@@ -24,8 +24,8 @@ class Score:
     """One network against one labelling.
 
     n: labelled faces. accuracy, mean_recall and macro_f1 (over the classes that occur),
-    calibration_error: 0 to 1. recall: (8,), NaN where a class does not occur. confusion: int64
-    (8, 8), rows are labels.
+    calibration_error: 0 to 1. recall: (8,), NaN where a class does not occur. precision: (8,), NaN
+    where a class is never answered. confusion: int64 (8, 8), rows are labels.
     """
 
     n: int
@@ -34,6 +34,7 @@ class Score:
     macro_f1: float
     calibration_error: float
     recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
     confusion: NDArray[np.int64]
 
 
@@ -69,5 +70,6 @@ def score(probs: Probabilities, label: Labels) -> Score:
         macro_f1=float(f1[occurs].mean()) if n else float("nan"),
         calibration_error=calibration_error(probs, label) if n else float("nan"),
         recall=recall,
+        precision=np.where(answered > 0, right / np.maximum(answered, 1), np.nan),
         confusion=confusion,
     )
