@@ -1,0 +1,195 @@
+"""What of a show is in a recording: each frame is known by its bytes, so none is taken for another.
+
+Copying and cutting leave a frame's bytes as they are, whatever becomes of its timestamps.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import av
+
+from flows.capture.segment import Gap, Segment
+from flows.demo.airing import Airing
+
+_SHORTEST: Final = timedelta(milliseconds=100)
+"""What is missing for less than this is no gap (flows.capture.recording.SHORTEST)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """A frame of video in a file.
+
+    digest: of its bytes. offset_s: after the file's first frame. position: of its last bytes in
+    the file, about.
+    """
+
+    digest: bytes
+    offset_s: float
+    position: int
+
+
+def read_frames(path: Path) -> list[Frame]:
+    """Return the frames of video in an MPEG-TS or MP4 file, in the order of their bytes.
+
+    Nothing where there are none that can be read.
+    """
+    frames: list[Frame] = []
+    try:
+        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
+            first: float | None = None
+            for packet in container.demux(container.streams.video[0]):
+                if packet.pts is None or packet.time_base is None:
+                    continue
+                time_s = float(packet.pts * packet.time_base)
+                first = time_s if first is None else first
+                frames.append(
+                    Frame(
+                        digest=hashlib.md5(bytes(packet), usedforsecurity=False).digest(),
+                        offset_s=time_s - first,
+                        position=(packet.pos or 0) + packet.size,
+                    )
+                )
+    except (av.FFmpegError, OSError, IndexError):
+        pass  # What was read of a damaged file was read.
+    return frames
+
+
+@lru_cache(maxsize=4096)
+def _frames_of_piece(path: Path) -> tuple[Frame, ...]:
+    return tuple(read_frames(path))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """What of a show was recorded, in seconds of the show.
+
+    first, end: the half-open range of the show's segments that this is about. repeated_s: recorded
+    more than once. silent_s: lost, a tenth of a second or more at a stretch, and no gap that says
+    so. gaps_s: the length of the gaps.
+    date_error_s: the worst of a recorded frame's date, where the source dated it.
+    """
+
+    first: int
+    end: int
+    shown_s: float
+    lost_s: float
+    repeated_s: float
+    silent_s: float
+    gaps_s: float
+    date_error_s: float
+
+
+class Audit:
+    """Knows the frames of a show, and finds them in recordings."""
+
+    def __init__(self, show: Airing) -> None:
+        """Know nothing yet."""
+        self._show = show
+        self._known: dict[bytes, tuple[int, int]] = {}
+        self._read = 0
+
+    def find(self, frame: Frame) -> tuple[int, int] | None:
+        """Return the segment of the show and the frame in it; None for what was not on air."""
+        while self._read < self._show.published:
+            for n, piece in enumerate(_frames_of_piece(self._show.piece_at(self._read).path)):
+                self._known[piece.digest] = (self._read, n)
+            self._read += 1
+        return self._known.get(frame.digest)
+
+    def segments_in(self, path: Path) -> list[int]:
+        """Return which of the show's segments a file has something of."""
+        found = {place[0] for frame in read_frames(path) if (place := self.find(frame))}
+        return sorted(found)
+
+    def of_files(self, paths: Iterable[Path], *, end: int | None = None) -> Account:
+        """Account for files that nothing is known of but their order; see `of_events`."""
+        places = [self.find(frame) for path in paths for frame in read_frames(path)]
+        return self._account([place for place in places if place], [], end, [])
+
+    def of_events(self, events: Sequence[Segment | Gap], *, end: int | None = None) -> Account:
+        """Account for what a capture brought.
+
+        end: the segment of the show before which nothing may be missing; None for the last frame
+        that was recorded. Of a segment that begins inside its file (`offset_s`), the
+        frames before are the segment's before it.
+        """
+        places: list[tuple[int, int]] = []
+        errors: list[float] = [0.0]
+        for event in events:
+            if isinstance(event, Gap):
+                continue
+            for frame in read_frames(event.path):
+                place = self.find(frame)
+                if place is None or frame.offset_s < event.offset_s - 0.001:
+                    continue
+                places.append(place)
+                if not event.start_is_estimated:
+                    since = timedelta(seconds=frame.offset_s - event.offset_s)
+                    off = event.start + since - self._date_of(place)
+                    errors.append(abs(off.total_seconds()))
+        gaps = [event for event in events if isinstance(event, Gap)]
+        return self._account(places, gaps, end, errors)
+
+    def _date_of(self, place: tuple[int, int]) -> datetime:
+        frames = _frames_of_piece(self._show.piece_at(place[0]).path)
+        return self._show.start_of(place[0]) + timedelta(seconds=frames[place[1]].offset_s)
+
+    def _account(
+        self,
+        places: list[tuple[int, int]],
+        gaps: list[Gap],
+        end: int | None,
+        errors: list[float],
+    ) -> Account:
+        counted = Counter(places)
+        first = min(places)[0] if places else 0
+        last = max(places, default=(-1, -1))
+        wanted = end or 0
+        end = max(wanted, last[0] + 1)
+        shown_s = lost_s = repeated_s = 0.0
+        untold: list[tuple[datetime, float]] = []
+        for index in range(first, end):
+            piece = self._show.piece_at(index)
+            n_frames = len(_frames_of_piece(piece.path))
+            frame_s = piece.duration_us / 1e6 / n_frames
+            for n in range(n_frames):
+                if index >= wanted and (index, n) > last:
+                    break
+                shown_s += frame_s
+                times = counted[index, n]
+                repeated_s += frame_s * max(0, times - 1)
+                if times:
+                    continue
+                lost_s += frame_s
+                date = self._date_of((index, n))
+                if not any(gap.start - _SHORTEST <= date < gap.end + _SHORTEST for gap in gaps):
+                    untold.append((date, frame_s))
+        return Account(
+            first=first,
+            end=end,
+            shown_s=shown_s,
+            lost_s=lost_s,
+            repeated_s=repeated_s,
+            silent_s=_sum_of_holes(untold),
+            gaps_s=sum((gap.end - gap.start).total_seconds() for gap in gaps),
+            date_error_s=max(errors, default=0.0),
+        )
+
+
+def _sum_of_holes(missing: list[tuple[datetime, float]]) -> float:
+    """Return how many seconds are missing in stretches that should be gaps; given dated frames."""
+    total_s = hole_s = 0.0
+    end = None
+    for date, frame_s in [*sorted(missing), (datetime.max.replace(tzinfo=UTC), 0.0)]:
+        if end is None or date - end > timedelta(milliseconds=5):
+            total_s += hole_s if hole_s >= _SHORTEST.total_seconds() - 0.001 else 0.0
+            hole_s = 0.0
+        hole_s += frame_s
+        end = date + timedelta(seconds=frame_s) if frame_s else date
+    return total_s

@@ -1,0 +1,55 @@
+"""A show to measure captures by: a test picture of which no two frames are alike."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from flows.capture.process import find_ffmpeg
+from flows.demo.errors import DemoError
+
+VARIANTS: Final = ("smaller", "silent")
+"""What LiveOrigin's `play` can change to: another resolution, and no sound."""
+
+_SIZES: Final = {"smaller": "128x72"}
+_SIZE: Final = "192x108"
+
+
+def make_testcard(
+    directory: Path,
+    *,
+    duration_s: float,
+    segment_s: float = 2.0,
+    fps: int = 24,
+    variants: tuple[str, ...] = VARIANTS,
+    ffmpeg_path: str | os.PathLike[str] | None = None,
+) -> dict[str, Path]:
+    """Make a show in MPEG-TS segments of exactly `segment_s`; return its directories.
+
+    The show itself is at "", its variants at their names; fps times segment_s must be whole.
+    Raises DemoError.
+    """
+    made = {}
+    for name in ("", *variants):
+        target = directory / (name or "full")
+        target.mkdir(parents=True)
+        size = _SIZES.get(name, _SIZE)
+        command = [find_ffmpeg(ffmpeg_path), "-v", "error", "-nostdin"]
+        command += ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate={fps}"]
+        if name != "silent":
+            command += ["-f", "lavfi", "-i", "sine=frequency=300", "-c:a", "aac", "-b:a", "32k"]
+        command += ["-t", str(duration_s), "-c:v", "libx264", "-preset", "veryfast"]
+        # A keyframe where a segment begins, and nowhere else.
+        command += ["-pix_fmt", "yuv420p", "-g", str(round(fps * segment_s)), "-sc_threshold", "0"]
+        command += ["-f", "hls", "-hls_time", str(segment_s), "-hls_list_size", "0"]
+        command += ["-hls_segment_filename", str(target / "piece-%05d.ts")]
+        done = subprocess.run(
+            [*command, str(target / "pieces.m3u8")],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise DemoError(f"no test card: {done.stderr.decode(errors='replace').strip()}")
+        made[name] = target
+    return made
