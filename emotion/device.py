@@ -104,8 +104,8 @@ class Batches:
                 if at_once == 1:
                     said = str(e).splitlines()[0] if str(e) else "out of memory"
                     raise DeviceError(
-                        f"the device's memory does not suffice for one of the {self._what} ({said}): "
-                        "take smaller pictures, another network or another device"
+                        f"the device's memory does not suffice for one of the {self._what}: "
+                        f"take smaller pictures, another network or another device ({said})"
                     ) from e
             # Only here are the frames of what failed gone, and with them its tensors.
             self._limit = at_once // 2

@@ -81,6 +81,11 @@ class Model:
     note: str = ""
     size_mb: float
 
+    @property
+    def on_the_web(self) -> bool:
+        """Tell whether the weights come from one host of their own, not through an index."""
+        return isinstance(self.origin, FromUrl)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectorModel(Model):

