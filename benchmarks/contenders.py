@@ -25,6 +25,8 @@ from flows.demo.channel import LiveOrigin
 
 POLICY: Final = AddressPolicy(allow_networks=LOOPBACK)
 STOP_S: Final = 10.0
+MIN_FREE_BYTES: Final = 1 << 20
+"""What ours leave free: a small part of the small disk that is filled up."""
 
 
 class Contender(Protocol):
@@ -239,7 +241,7 @@ def main(arguments: list[str]) -> int:
         stream=stream,
         segment_s=float(segment_s),
         engine="hls" if engine == "hls" else "ffmpeg",
-        min_free_bytes=0,
+        min_free_bytes=MIN_FREE_BYTES,
     ) as capture:
         while not stopped.is_set() and not capture.finished:
             capture.get(0.5)
