@@ -31,6 +31,14 @@ class Ahead(Generic[_T]):
         self._thread = Thread(target=self._run, args=(make,), name="ahead", daemon=True)
         self._thread.start()
 
+    def __enter__(self) -> "Ahead[_T]":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close."""
+        self.close()
+
     def __iter__(self) -> Iterator[_T]:
         """Return itself."""
         return self

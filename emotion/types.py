@@ -98,7 +98,7 @@ class Faces:
         """Return the number of faces."""
         return len(self.frame)
 
-    def rows(self, rows: slice) -> "Faces":
+    def rows(self, rows: slice | NDArray[np.integer]) -> "Faces":
         """Return some of the faces."""
         return Faces(
             frame=self.frame[rows],

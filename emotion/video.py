@@ -77,19 +77,28 @@ def read_parts(
 ) -> Iterator[Frames]:
     """Yield the frames of `read_frames` in parts of about `part_px` pixels, one frame at least.
 
-    At least one part comes, if an empty one.
+    At least one part comes, if an empty one. A file without any keyframe is decoded as far as it
+    can be, whatever `skip` says.
     """
+    n_parts = 0
     with open_video(path) as (container, stream):
         reader = Reader(path, container, stream)
         collected = _Collected(reader, fps, longest_side_px)
-        n_parts = 0
         for picture in reader.pictures(fps, skip):
             collected.add(picture)
             if collected.pixels >= part_px:
                 n_parts += 1
                 yield collected.frames(0)
-        if len(collected) or not n_parts:
+        if len(collected) or (collected.began and not n_parts):
+            n_parts += 1
             yield collected.frames(0)
+    if n_parts:
+        return
+    if skip != "nonkey":
+        raise VideoError(f"{path}: no picture in it can be decoded")
+    yield from read_parts(
+        path, fps=fps, longest_side_px=longest_side_px, part_px=part_px, skip="nonref"
+    )
 
 
 def read_windows(
@@ -143,6 +152,10 @@ class _Collected:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    @property
+    def began(self) -> bool:
+        return self._size_px != (0, 0)
 
     @property
     def pixels(self) -> int:

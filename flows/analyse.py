@@ -2,26 +2,24 @@
 
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from emotion.analyser import Parts
 from emotion.pipeline import Analyser, Linker
 from emotion.types import EmotionError, Frames, Observations
-from emotion.video import read_frames
 from flows.audience import Audience
 from flows.capture.segment import Gap, Segment
+from flows.pace import Level, Pace
 from flows.store import Store
 
 MINUTE_S: Final = 60.0
-FALLING_BEHIND: Final = 2.0
-"""Take fewer frames when a segment has waited for more than so many segments' time."""
-CAUGHT_UP: Final = 0.5
-"""Take more frames again when it has waited for less than this."""
-SLOWEST: Final = 8.0
-"""Never take fewer than this fraction of the frames asked for."""
+
+_BEGUN: Final = 2  # segments that are being decoded or analysed at once
 
 
 class Source(Protocol):
@@ -87,9 +85,22 @@ class Counts:
         return said
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Begun:
+    """What was taken and is not stored yet. parts: the segment's frames, as they are decoded."""
+
+    item: Segment | Gap
+    level: Level
+    closed_at: datetime
+    parts: Parts | None = None
+
+
 @dataclass(kw_only=True, slots=True)
 class Analysis:
-    """Takes a broadcast's segments in order, and carries what passes from one to the next."""
+    """Takes a broadcast's segments in order, and carries what passes from one to the next.
+
+    While a segment is analysed, the next is decoded.
+    """
 
     analyser: Analyser
     linker: Linker
@@ -97,64 +108,104 @@ class Analysis:
     fps: float
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
     counts: Counts = field(default_factory=Counts)
-    divisor: float = 1.0
+    pace: Pace = field(default_factory=Pace)
     audience: Audience = field(default_factory=Audience)
+    _begun: deque[_Begun] = field(default_factory=deque, init=False)
+    _state: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep where the tracks are before the first segment."""
+        self._state = self.linker.state
+
+    @property
+    def n_begun(self) -> int:
+        """Return how many segments and gaps were begun and not finished."""
+        return len(self._begun)
 
     def take(self, item: Segment | Gap) -> None:
-        """Analyse, link and store a segment, or store a gap.
+        """Begin with a segment or gap, and finish it and what was begun before."""
+        self.begin(item)
+        while self._begun:
+            self.finish()
+
+    def begin(self, item: Segment | Gap) -> None:
+        """Begin to decode a segment, as many frames of it as the pace allows now."""
+        level = self.pace.level
+        if isinstance(item, Gap):
+            self._begun.append(_Begun(item=item, level=level, closed_at=item.end))
+            return
+        closed_at = _closed_at(item.path)
+        parts = self.analyser.decode(item.path, fps=self.fps / level.divisor, skip=level.skip)
+        self._begun.append(_Begun(item=item, level=level, closed_at=closed_at, parts=parts))
+
+    def finish(self) -> None:
+        """Analyse, link and store the oldest segment that was begun, or store the gap.
 
         A segment that cannot be analysed is stored as failed with its cause; the show goes on.
         """
-        if isinstance(item, Gap):
-            self.store.gap(item)
-            self.counts.gaps += 1
-            self.log.warning("nothing recorded from %s to %s: %s", item.start, item.end, item.why)
-            self.audience.took(item, None, self.counts)
-            return
-        self.audience.took(item, self._take_segment(item), self.counts)
-
-    def _take_segment(self, segment: Segment) -> Observations | None:
-        fps = self.fps / self.divisor
-        closed_at = _closed_at(segment.path)
+        begun = self._begun.popleft()
         try:
-            frames = _from(
-                read_frames(segment.path, fps=fps, longest_side_px=self.analyser.longest_side_px),
-                segment.offset_s,
+            self._finish(begun)
+        except Exception:
+            raise
+        except BaseException:  # cut off by a signal: it is done again, from its file
+            self.linker = Linker(self._state)
+            later, self._begun = self._begun, deque()
+            self.begin(begun.item)
+            self._begun += later
+            raise
+
+    def _finish(self, begun: _Begun) -> None:
+        if isinstance(begun.item, Gap):
+            gap = begun.item
+            self.store.gap(gap)
+            self.counts.gaps += 1
+            self.log.warning("nothing recorded from %s to %s: %s", gap.start, gap.end, gap.why)
+            self.audience.took(gap, None, self.counts)
+            return
+        assert begun.parts is not None
+        try:
+            observations = self._finish_segment(begun.item, begun, begun.parts)
+        finally:
+            begun.parts.close()
+        self.audience.took(begun.item, observations, self.counts)
+
+    def _finish_segment(self, segment: Segment, begun: _Begun, parts: Parts) -> Observations | None:
+        try:
+            detections = self.analyser.analyse_parts(
+                _from(part, segment.offset_s) for part in parts
             )
-            detections = self.analyser.analyse(frames)
         except (EmotionError, OSError) as e:
             self.store.failed(segment, str(e))
             self.counts.failed += 1
             self.log.warning("segment at %s not analysed: %s", segment.start, e)
             return None
+        n_frames = len(detections.offset_s)
         observations = self.linker.update(detections, segment.start)
+        state = self.linker.state
         self.store.analysed(
             segment,
             observations,
-            frames=len(frames),
-            fps=fps,
-            tracker_state=self.linker.state,
-            closed_at=closed_at,
+            frames=n_frames,
+            fps=self._fps(begun.level, n_frames, segment.duration_s),
+            tracker_state=state,
+            closed_at=begun.closed_at,
         )
-        lag = datetime.now(UTC) - closed_at
-        self.counts.add(segments=1, frames=len(frames), observations=len(observations))
+        self._state = state
+        lag = datetime.now(UTC) - begun.closed_at
+        self.counts.add(segments=1, frames=n_frames, observations=len(observations))
         self.counts.lag_s = lag.total_seconds()
         self.counts.newest = segment.end
-        self._pace(lag, segment.duration_s)
+        if self.pace.update(lag.total_seconds(), segment.duration_s):
+            say = self.log.info if self.pace.is_full else self.log.warning
+            say("%.1f s behind: now %s", lag.total_seconds(), self.pace.level.name)
         return observations
 
-    def _pace(self, lag: timedelta, duration_s: float) -> None:
-        waited = lag.total_seconds() / duration_s
-        if waited > FALLING_BEHIND and self.divisor < SLOWEST:
-            self.divisor *= 2
-            self.log.warning(
-                "%.1f s behind: now %.2g frames a second",
-                lag.total_seconds(),
-                self.fps / self.divisor,
-            )
-        elif waited < CAUGHT_UP and self.divisor > 1:
-            self.divisor /= 2
-            self.log.info("caught up: now %.2g frames a second", self.fps / self.divisor)
+    def _fps(self, level: Level, n_frames: int, duration_s: float) -> float:
+        """Return the rate that was used: of keyframes, as many as there were."""
+        if level.skip == "nonkey":
+            return min(self.fps, round(n_frames / duration_s, 3))
+        return self.fps / level.divisor
 
 
 def _from(frames: Frames, offset_s: float) -> Frames:
@@ -176,10 +227,11 @@ def _closed_at(path: Path) -> datetime:
 def take_for(analysis: Analysis, source: Source, minute_s: float = MINUTE_S) -> None:
     """Take what the source brings, for so long or until it has no more."""
     end = time.monotonic() + minute_s
-    while not source.finished:
-        left_s = end - time.monotonic()
-        if left_s <= 0:
-            return
-        item = source.get(left_s)
+    while not source.finished and (left_s := end - time.monotonic()) > 0:
+        item = source.get(0.0 if analysis.n_begun else left_s)
         if item is not None:
-            analysis.take(item)
+            analysis.begin(item)
+        if analysis.n_begun >= (1 if item is None else _BEGUN):
+            analysis.finish()
+    while analysis.n_begun:
+        analysis.finish()

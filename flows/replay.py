@@ -10,6 +10,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from db import writes
+from emotion.ahead import Ahead
 from emotion.pipeline import Analyser, Linker
 from emotion.types import Observations
 from emotion.video import probe, read_windows
@@ -52,29 +53,32 @@ def observe(
         raise UsageError(f"{path}: no such file")
     info = probe(path)
     linker = Linker(None)
-    windows = read_windows(
-        path, fps=fps, window_s=WINDOW_S, longest_side_px=analyser.longest_side_px
-    )
-    for sequence, (offset_s, duration_s, frames) in enumerate(windows):
-        segment = Segment(
-            channel=channel,
-            broadcast=broadcast,
-            sequence=sequence,
-            start=start + timedelta(seconds=offset_s),
-            start_is_estimated=False,
-            duration_s=duration_s,
-            path=path,
-            width_px=info.width_px,
-            height_px=info.height_px,
-            offset_s=offset_s,
-        )
-        observations = linker.update(analyser.analyse(frames), segment.start)
-        yield Piece(
-            segment=segment,
-            n_frames=len(frames),
-            observations=observations,
-            tracker_state=linker.state,
-        )
+    with Ahead(
+        lambda: read_windows(
+            path, fps=fps, window_s=WINDOW_S, longest_side_px=analyser.longest_side_px
+        ),
+        depth=1,
+    ) as windows:
+        for sequence, (offset_s, duration_s, frames) in enumerate(windows):
+            segment = Segment(
+                channel=channel,
+                broadcast=broadcast,
+                sequence=sequence,
+                start=start + timedelta(seconds=offset_s),
+                start_is_estimated=False,
+                duration_s=duration_s,
+                path=path,
+                width_px=info.width_px,
+                height_px=info.height_px,
+                offset_s=offset_s,
+            )
+            observations = linker.update(analyser.analyse(frames), segment.start)
+            yield Piece(
+                segment=segment,
+                n_frames=len(frames),
+                observations=observations,
+                tracker_state=linker.state,
+            )
 
 
 def store_file(

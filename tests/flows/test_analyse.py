@@ -17,9 +17,11 @@ from db import queries, writes
 from emotion.pipeline import Analyser, Linker
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.analyse import Analysis, networks, take_for
+from flows.audience import Audience
 from flows.capture.process import find_ffmpeg
 from flows.capture.segment import Gap, Segment
 from flows.demo.programme import make_programme
+from flows.pace import Pace
 from flows.store import Store
 
 START = datetime(2026, 11, 1, 19, tzinfo=UTC)
@@ -84,7 +86,7 @@ def take_fresh(analysis: Analysis, segment: Segment) -> None:
     """Take a segment whose file was finished just now, so that it is not late."""
     os.utime(segment.path)
     analysis.take(segment)
-    analysis.divisor = 1.0  # however slow this machine is
+    analysis.pace = Pace()  # however slow this machine is
 
 
 OBSERVATIONS = "SELECT * FROM observations ORDER BY ts, track_id"
@@ -151,18 +153,64 @@ def test_falling_behind_takes_fewer_frames_and_says_so(
     analysis: Analysis, segments: list[Segment], engine: Engine
 ) -> None:
     long_ago = time.time() - 60
-    for segment in segments[:3]:  # late for certain, on however fast a machine
+    for segment in segments[:4]:  # late for certain, on however fast a machine
         os.utime(segment.path, (long_ago, long_ago))
         analysis.take(segment)
     found = rows(engine, "SELECT analysed_fps, frames_analysed FROM segments ORDER BY started_at")
-    assert [fps for fps, _ in found] == [5.0, 2.5, 1.25]
-    assert [n for _, n in found] == [5, 3, 2]
-    slow = analysis.divisor
-    for segment in segments[3:]:
-        soon = time.time() + 60  # finished in no time at all, on however slow a machine
-        os.utime(segment.path, (soon, soon))
+    assert [fps for fps, _ in found] == [5.0, 2.5, 1.0, 1.0]
+    assert [n for _, n in found] == [5, 3, 1, 1]  # of a second with one keyframe
+
+
+def test_a_segment_analysed_again_has_all_frames_and_the_same_rows(
+    analysis: Analysis, segments: list[Segment], engine: Engine
+) -> None:
+    def take_all() -> None:
+        for segment in segments:
+            take_fresh(analysis, segment)
+
+    take_all()
+    whole = rows(engine, OBSERVATIONS)
+    state = analysis.linker.state
+    analysis.linker, analysis.pace = Linker(None), Pace()
+    for segment in segments:
+        os.utime(segment.path, (time.time() - 3600,) * 2)
         analysis.take(segment)
-    assert analysis.divisor == slow / 4
+    assert len(rows(engine, OBSERVATIONS)) < len(whole)
+    analysis.linker = Linker(None)
+    take_all()
+    assert rows(engine, OBSERVATIONS) == whole
+    assert analysis.linker.state == state
+    assert rows(engine, "SELECT DISTINCT analysed_fps FROM segments") == [(5.0,)]
+
+
+def test_the_next_segment_is_begun_before_this_one_is_finished(
+    analysis: Analysis, segments: list[Segment]
+) -> None:
+    begun = []
+
+    class Watched(Audience):
+        def took(self, item: object, observations: object, counts: object) -> None:
+            begun.append(analysis.n_begun)
+
+    analysis.audience = Watched()
+    take_for(analysis, Listed(list(segments)))
+    assert begun == [1, 1, 1, 1, 0]
+
+
+def test_what_was_begun_when_a_watch_was_stopped_is_finished_by_the_next_call(
+    analysis: Analysis, segments: list[Segment], engine: Engine
+) -> None:
+    class Stops(Audience):
+        def took(self, item: object, observations: object, counts: object) -> None:
+            raise KeyboardInterrupt
+
+    analysis.audience = Stops()
+    source = Listed(list(segments))
+    with pytest.raises(KeyboardInterrupt):
+        take_for(analysis, source)
+    analysis.audience = Audience()
+    take_for(analysis, source)
+    assert rows(engine, "SELECT count(*) FROM segments WHERE status = 'analysed'") == [(5,)]
 
 
 class Listed:
