@@ -23,7 +23,7 @@ from db.answers import (
 )
 from db.errors import UnknownChannel
 from db.models import EMOTIONS, TRACKS_PER_BROADCAST, Broadcast, Channel, Segment
-from db.rows import SegmentRow
+from db.rows import BroadcastRow, SegmentRow
 
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 END: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -55,6 +55,19 @@ def channel_id(connection: Connection, slug: str) -> int:
         f"there is no channel '{slug}'"
         + (f": there are {there}" if known else ": nothing has been watched or analysed yet")
     )
+
+
+def broadcast_of_run(connection: Connection, flow_run_id: str) -> BroadcastRow | None:
+    """Return the newest broadcast that a flow run has begun, if it has."""
+    row = connection.execute(
+        select(Broadcast.id, Broadcast.started_at, Broadcast.planned_end, Broadcast.status)
+        .where(Broadcast.flow_run_id == flow_run_id)
+        .order_by(Broadcast.started_at.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    return BroadcastRow(id=row[0], started_at=row[1], planned_end=row[2], status=row[3])
 
 
 def segments_of(connection: Connection, broadcast_id: int) -> list[SegmentRow]:

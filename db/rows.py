@@ -146,3 +146,13 @@ class StoredCounts:
     stale_tracks: int
     outside: int
     duplicates: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BroadcastRow:
+    """A broadcast as it is in the database."""
+
+    id: int
+    started_at: datetime
+    planned_end: datetime | None
+    status: str

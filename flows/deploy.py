@@ -108,9 +108,9 @@ class Server:
         except httpx.TransportError:
             return False
 
-    def has_pool(self) -> bool:
+    def has_pool(self, name: str = POOL) -> bool:
         """Tell whether the work pool is there; the first worker makes it."""
-        return self._http.get(f"/work_pools/{POOL}").is_success
+        return self._http.get(f"/work_pools/{name}").is_success
 
     def start_run(self, deployment: str, parameters: Mapping[str, Any]) -> Run:
         """Create a run of `flow/deployment` as the UI's Custom run does; a worker picks it up."""

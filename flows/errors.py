@@ -5,6 +5,7 @@ Exception
  |    +-- UsageError         the caller's input does not fit: exit code 2
  |    +-- StackError         a part of the embedded stack did not start or stopped
  |    +-- ShowFailed         a watch ended without a single segment analysed
+ |    +-- Skipped            there was nothing left to watch: somebody else did, or it is over
  +-- emotion.types.EmotionError
  +-- db.errors.DatabaseError
  +-- flows.capture.segment.CaptureError
@@ -31,6 +32,10 @@ class StackError(ShowmoodError):
 
 class ShowFailed(ShowmoodError):
     """A watch ended and nothing could be analysed."""
+
+
+class Skipped(ShowmoodError):
+    """There was nothing left to watch; nothing is wrong."""
 
 
 EXPECTED: Final = (ShowmoodError, CaptureError, DatabaseError, EmotionError)

@@ -116,8 +116,7 @@ def run_up(settings: Settings, *, console: Console) -> None:
             console.print(f"Prefect UI: {stack.ui_url}   (Ctrl-C stops everything)")
             console.print("SQL: showmood db psql", soft_wrap=True)
             while not stopping.wait(REFRESH_S):
-                for child in stack.children:
-                    child.check()
+                stack.tend()
             say("stopping: what runs is cancelled and stored")
     say("stopped")
 

@@ -3,31 +3,30 @@
 Everything lives in one folder (`.showmood` by default) and dies with the process that started it.
 """
 
+import json
 import os
-import re
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 import httpx
 
 from db.embedded import EmbeddedPostgres
-from db.session import upgrade
-from flows.capture.process import kept
-from flows.deploy import POOL, Server, deploy, prefect_file
+from db.session import driver_url, upgrade
+from flows import healing
+from flows.child import STOP_TIMEOUT_S, Child
+from flows.deploy import Server, deploy, prefect_file
 from flows.errors import StackError, UsageError
 from flows.settings import Settings
 
 START_TIMEOUT_S: Final = 120.0
-STOP_TIMEOUT_S: Final = 15.0
+DAY_S: Final = 86400
 
 
 def database(settings: Settings, stack: ExitStack) -> str:
@@ -66,49 +65,6 @@ def free_port(preferred: int, *, name: str, variable: str | None) -> int:
                 other.bind(("127.0.0.1", 0))
                 return int(other.getsockname()[1])
     return preferred
-
-
-class Child:
-    """A server of the stack: out of reach of the terminal's Ctrl-C, and gone when we are."""
-
-    def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path) -> None:
-        """Start it, its output appended to `log`."""
-        self.name = name
-        self.log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as sink:
-            self.process = subprocess.Popen(
-                kept(command, second_term_s=STOP_TIMEOUT_S, grace_s=STOP_TIMEOUT_S),
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def check(self) -> None:
-        """Raise StackError with the log's last line if it has ended."""
-        if self.process.poll() is not None:
-            raise StackError(
-                f"the {self.name} ended with status {self.process.returncode}: "
-                f"{self._last_words()} (log: {self.log})"
-            )
-
-    def _last_words(self) -> str:
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
-        said = [line for line in lines if line] or ["no output"]
-        errors = [line for line in said[-30:] if re.match(r"[\w.]*(Error|Exception)\b.*:", line)]
-        return (errors or said)[-1]
-
-    def stop(self) -> None:
-        """Have it end, and wait for it."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGUSR1)
-        try:
-            self.process.wait(STOP_TIMEOUT_S + 5)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
 
 
 class Stack(AbstractContextManager["Stack"]):
@@ -174,14 +130,14 @@ class Stack(AbstractContextManager["Stack"]):
             "SHOWMOOD_ALLOW_NETWORKS": ",".join((*self.settings.allow_networks, *self.allow)),
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_API_URL": self.api_url,
+            **self._server_database(),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
                 "prefect.server.concurrency.lease_storage.filesystem"
             ),
-            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            **self._retention(),
             "PREFECT_CLI_PROMPT": "false",
             "PREFECT_LOGGING_EXTRA_LOGGERS": "flows.capture",
         }
@@ -206,11 +162,47 @@ class Stack(AbstractContextManager["Stack"]):
         self.say(f"Prefect server is up: {self.ui_url}")
         name = f"{socket.gethostname()}-{os.getpid()}"
         self._exit.callback(self._cancel_runs)
-        worker = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name]
-        self._await(self.server.has_pool, self._child("worker", [*prefect, *worker]))
-        self.say(f"worker is up, on work pool {POOL!r}")
+        healing.reschedule_lost(self.api_url)
+        for pool in settings.work_pools:
+            command = [*prefect, "worker", "start", "--type", "process", "--pool", pool]
+            command += ["--name", f"{name}-{pool}"]
+            if settings.worker_limit is not None:
+                command += ["--limit", str(settings.worker_limit)]
+            there = partial(self.server.has_pool, pool)
+            self._await(there, self._child(f"{pool} worker", command))
+            self.say(f"worker is up, on work pool {pool!r}")
+        healing.apply(self.api_url, dead_after_s=settings.dead_after_s)
         deploy(prefect_file(), env)
         self.say("deployments are in place")
+
+    def tend(self) -> None:
+        """Start again what has ended by itself, and say so.
+
+        Raises StackError when it keeps ending.
+        """
+        for child in self.children:
+            if said := child.tend():
+                self.say(said)
+
+    def _retention(self) -> dict[str, str]:
+        """Return what bounds Prefect's history: runs with all that hangs on them, and events."""
+        vacuum = "PREFECT_SERVER_SERVICES_DB_VACUUM"
+        days = self.settings.keep_runs_days
+        bounds = {
+            f"{vacuum}_ENABLED": "events,flow_runs" if days else "events",
+            f"{vacuum}_EVENT_RETENTION_OVERRIDES": json.dumps(
+                dict.fromkeys((healing.ALIVE, "prefect.flow-run.heartbeat"), DAY_S)
+            ),
+        }
+        return bounds | ({f"{vacuum}_RETENTION_PERIOD": str(days * DAY_S)} if days else {})
+
+    def _server_database(self) -> dict[str, str]:
+        url = self.settings.prefect_database_url
+        if url is None:
+            return {}
+        driver = driver_url(url).set(drivername="postgresql+asyncpg")
+        shown = driver.render_as_string(hide_password=False)
+        return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": shown}
 
     def _child(self, name: str, command: list[str]) -> Child:
         log = self.settings.home / "logs" / f"{name.lower().replace(' ', '-')}.log"

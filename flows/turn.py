@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Engine
@@ -20,6 +20,8 @@ from db.session import ChannelLock, channel_lock
 from flows.errors import Skipped
 
 ASK_EVERY_S: Final = 1.0
+LATEST: Final = timedelta(minutes=10)
+"""A run that begins so long after its planned time was over would record something else."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -43,6 +45,8 @@ def channel_turn(
 
     Raises db.errors.ChannelBusy, or Skipped when the planned time was over before it was free.
     """
+    if ends_at is not None and datetime.now(UTC) > ends_at + LATEST:
+        raise Skipped(f"{slug}: the planned time was over at {ends_at:%Y-%m-%d %H:%M} UTC")
     waited = False
     while True:
         try:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -22,8 +23,10 @@ from flows.capture.address import AddressPolicy
 from flows.capture.segment import SourceUnreachable
 from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
-from flows.errors import EXPECTED
+from flows.errors import EXPECTED, Skipped
 from flows.events import Teller
+from flows.gpu import gpu_place
+from flows.heart import beating, outlive_worker
 from flows.settings import load_settings, running_database
 from flows.shows import (
     AnalysedFps,
@@ -104,6 +107,7 @@ def watch_show(
         emotion_model: The network that reads expressions.
         alerts: Emit an event, which automations act on, when an emotion stays above a threshold.
     """
+    outlive_worker()
     log = get_run_logger()
     run_id = UUID(flow_run.id)
     bulletin: Bulletin | None = None
@@ -132,7 +136,7 @@ def watch_show(
             label = f"{show.slug} {datetime.now(UTC):%H:%M}"
             analyse_segments.with_options(task_run_name=label)(analysis, capture)
 
-        counts = Watch(
+        watch = Watch(
             show=show,
             settings=settings,
             database_url=running_database(settings),
@@ -141,7 +145,14 @@ def watch_show(
             find=find_stream,
             minute=minute,
             audience=Several(teller, bulletin),
-        ).run()
+            ends_at=(flow_run.scheduled_start_time or datetime.now(UTC)) + show.length,
+            place=partial(gpu_place, settings, log),
+        )
+        with beating(run_id, dead_after_s=settings.dead_after_s):
+            counts = watch.run()
+    except Skipped as e:
+        log.warning("%s", e)
+        return Completed(name="Skipped", message=str(e))
     except EXPECTED as e:
         log.error("%s", e)
         return Failed(message=str(e))

@@ -1,17 +1,33 @@
-"""A real Postgres for every test that asks: one server a process, one database a test."""
+"""A real Postgres for every test that asks: one server a process, one database a test.
+
+And for the tests of the whole, a stack as `showmood up` keeps it.
+"""
 
 import itertools
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
+import httpx
+import psutil
 import psycopg2
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from db.embedded import EmbeddedPostgres
 from db.session import make_engine, upgrade
+from flows.demo.channel import LiveOrigin
+from flows.demo.programme import make_programme
 
 _numbers = itertools.count()
 
@@ -90,3 +106,167 @@ def engine(database_url: str) -> Iterator[Engine]:
     made = make_engine(database_url)
     yield made
     made.dispose()
+
+
+# -- a stack that `showmood up` keeps, for the tests of the whole
+
+T = TypeVar("T")
+SEGMENT_S = 1.0
+
+
+def until(found: Callable[[], T | None], *, what: str, within_s: float = 120.0) -> T:
+    """Return what `found` gives as soon as it gives something."""
+    pause = threading.Event()
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        value = found()
+        if value:
+            return value
+        pause.wait(0.1)
+    raise AssertionError(f"{what}: not within {within_s} s")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Up:
+    """A stack that `showmood up` keeps, and a live channel of our own."""
+
+    def __init__(self, home: Path, origin: LiveOrigin, env: dict[str, str]) -> None:
+        self.home = home
+        self.origin = origin
+        self.port = free_port()
+        self.env = os.environ | {
+            "SHOWMOOD_HOME": str(home),
+            "SHOWMOOD_UI_PORT": str(self.port),
+            "SHOWMOOD_DEMO_PORT": str(free_port()),
+            "SHOWMOOD_ALLOW_NETWORKS": "127.0.0.1/32",
+            "SHOWMOOD_SEGMENT_S": str(SEGMENT_S),
+            "SHOWMOOD_STALL_S": "5",
+            "SHOWMOOD_MIN_FREE_DISK_MB": "50",
+            **env,
+        }
+        self.env.pop("SHOWMOOD_DATABASE_URL", None)
+        self.log = home / "up.log"
+        self.until = until
+        self.ui_url = f"http://127.0.0.1:{self.port}"
+        self.api = httpx.Client(base_url=f"{self.ui_url}/api", timeout=30, trust_env=False)
+        self.restart()
+
+    def restart(self) -> None:
+        """Start it, and wait until it says that it is up."""
+        with self.log.open("w") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "flows.cli", "up"],
+                env=self.env,
+                stdout=sink,
+                stderr=sink,
+                text=True,
+            )
+
+        def ready() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            return "Prefect UI" in self.log.read_text()
+
+        until(ready, what="showmood up", within_s=180)
+        self.engine = make_engine(self.cli("db", "url").strip())
+
+    def cli(self, *arguments: str) -> str:
+        """Return what `showmood ...` prints."""
+        command = [sys.executable, "-m", "flows.cli", *arguments]
+        return subprocess.run(
+            command, env=self.env, capture_output=True, text=True, check=True
+        ).stdout
+
+    def stop(self) -> None:
+        """Have it stop as Ctrl-C does."""
+        self.engine.dispose()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(90)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def is_up(self) -> bool:
+        """Tell whether the server answers."""
+        try:
+            return self.api.get("/health").is_success
+        except httpx.TransportError:
+            return False
+
+    def create_run(self, deployment: str, **parameters: object) -> httpx.Response:
+        """Do what the UI's Custom run does."""
+        found = self.api.get(f"/deployments/name/watch-show/{deployment}").raise_for_status().json()
+        return self.api.post(
+            f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters}
+        )
+
+    def start(self, deployment: str, **parameters: object) -> str:
+        return str(self.create_run(deployment, **parameters).raise_for_status().json()["id"])
+
+    def cancel(self, run: str) -> None:
+        """Do what the UI's Cancel does."""
+        state = {"state": {"type": "CANCELLING"}}
+        self.api.post(f"/flow_runs/{run}/set_state", json=state).raise_for_status()
+
+    def ended(self, run: str) -> dict[str, Any] | None:
+        state = self.api.get(f"/flow_runs/{run}").raise_for_status().json()["state"]
+        return state if state["type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED") else None
+
+    def states(self, run: str) -> list[str]:
+        """Return the names of the states that a run has had, in order."""
+        answer = self.api.get("/flow_run_states/", params={"flow_run_id": run}).raise_for_status()
+        return [state["name"] for state in sorted(answer.json(), key=lambda s: s["timestamp"])]
+
+    def rows(self, sql: str, **values: object) -> list[Any]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(text(sql), values))
+
+    def processes(self, *marks: str) -> list[psutil.Process]:
+        """Return the processes of this stack whose command line holds all the marks."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line = " ".join(process.cmdline())
+                if all(mark in line for mark in marks) and (
+                    process.environ().get("SHOWMOOD_HOME") == str(self.home)
+                ):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def tools(self, *marks: str) -> list[psutil.Process]:
+        """Return those of them that are no keepers of others."""
+        return [p for p in self.processes(*marks) if "keeper.py" not in " ".join(p.cmdline())]
+
+    def postgres(self) -> list[psutil.Process]:
+        """Return the processes of its database."""
+        cluster = self.engine.connect()
+        with cluster:
+            directory = cluster.execute(text("SHOW data_directory")).scalar_one()
+        pid = int((Path(directory) / "postmaster.pid").read_text().split()[0])
+        postmaster = psutil.Process(pid)
+        return [postmaster, *postmaster.children(recursive=True)]
+
+
+@pytest.fixture(scope="session")
+def start_up() -> Callable[..., AbstractContextManager[Up]]:
+    """What starts `showmood up` in a home folder, with more settings if given; stopped on exit."""
+
+    @contextmanager
+    def start(home: Path, **env: str) -> Iterator[Up]:
+        with ExitStack() as stack:
+            programme = make_programme(home / "programme.mp4", duration_s=24)
+            origin = stack.enter_context(LiveOrigin(programme, segment_s=SEGMENT_S))
+            up = Up(home, origin, env)
+            stack.callback(up.api.close)
+            stack.callback(up.stop)
+            yield up
+
+    return start

@@ -57,6 +57,14 @@ def test_who_has_nothing_left_is_told_who_held_it(engine: Engine) -> None:
         pass
 
 
+def test_a_run_that_begins_long_after_its_time_is_skipped(engine: Engine) -> None:
+    with (
+        pytest.raises(Skipped, match="was over"),
+        channel_turn(engine, "news", "late", ends_at=in_s(-3600), log=LOG),
+    ):
+        pass
+
+
 def test_who_waits_gets_what_is_left_of_its_own_time(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,115 @@
+"""The automations by which a show whose process is gone goes on, and the limit on a shared GPU.
+
+Whoever was to notice and could not: a watch that gives no sign of life (flows.heart), and one that
+Crashed, is put back on schedule. The next worker goes on with it, as the same run, in the broadcast
+that it left, for what is left of the planned time.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import httpx
+
+FLOW: Final = "watch-show"
+ALIVE: Final = "showmood.watch.alive"
+OVER: Final = "showmood.watch.over"
+BEATS: Final = 6
+"""Signs of life in the time after whose silence a run is Crashed."""
+
+AGAIN_AFTER_S: Final = 60
+"""A run that crashes again sooner than this stays Crashed: it is not the machine's fault."""
+
+GPU: Final = "gpu"
+GPU_SHOWS: Final = 4
+"""How many shows share the GPUs to begin with; to be changed in the UI."""
+
+_WATCH: Final = {"prefect.resource.role": "flow", "prefect.resource.name": FLOW}
+_STARTS: Final = ("Running", "Retrying", "Rerunning")
+_ENDS: Final = ("Completed", "Failed", "Cancelled", "Cancelling", "AwaitingRetry", "Skipped")
+"""Not Crashed: should its own automation not come about, silence brings the run back."""
+
+
+def automations(dead_after_s: float) -> list[dict[str, Any]]:
+    """Return the two automations, as Prefect's API takes them.
+
+    Every event that they look at carries the server's own clock.
+    """
+    starts = [ALIVE, *(f"prefect.flow-run.{name}" for name in _STARTS)]
+    ends = [OVER, *(f"prefect.flow-run.{name}" for name in _ENDS)]
+    runs = {"match": {"prefect.resource.id": "prefect.flow-run.*"}, "match_related": _WATCH}
+    each = {"type": "event", **runs, "for_each": ["prefect.resource.id"], "threshold": 1}
+    return [
+        {
+            "name": "showmood: a silent show goes on",
+            "description": f"No sign of life of a show for {dead_after_s:g} s: the next worker "
+            "goes on with it while its planned time is not over.",
+            "enabled": True,
+            "trigger": each
+            | {"posture": "Proactive", "after": starts, "expect": [*starts, *ends]}
+            | {"within": dead_after_s},
+            "actions": [_again(f"No sign of life for {dead_after_s:g} s")],
+        },
+        {
+            "name": "showmood: a crashed show goes on",
+            "description": "A show's process was gone: the next worker goes on with it while its "
+            "planned time is not over.",
+            "enabled": True,
+            "trigger": each
+            | {"posture": "Reactive", "expect": ["prefect.flow-run.Crashed"]}
+            | {"within": AGAIN_AFTER_S},
+            "actions": [_again("Its process was gone")],
+        },
+    ]
+
+
+def _again(why: str) -> dict[str, str]:
+    message = f"{why}: the next worker goes on with it."
+    return {"type": "change-flow-run-state", "state": "SCHEDULED", "name": "AwaitingRetry"} | {
+        "message": message
+    }
+
+
+def apply(api_url: str, *, dead_after_s: float, headers: Mapping[str, str] | None = None) -> None:
+    """Put the automations and the GPU limit on a server; again is harmless.
+
+    An automation that was switched off stays off, and a limit that was changed stays changed.
+    Raises httpx.HTTPError when the server does not answer or says no.
+    """
+    with httpx.Client(base_url=api_url, headers=headers, timeout=30, trust_env=False) as http:
+        for wanted in automations(dead_after_s):
+            _put_automation(http, wanted)
+        if http.get(f"/v2/concurrency_limits/{GPU}").status_code == httpx.codes.NOT_FOUND:
+            limit = {"name": GPU, "limit": GPU_SHOWS}
+            http.post("/v2/concurrency_limits/", json=limit).raise_for_status()
+
+
+def _put_automation(http: httpx.Client, wanted: dict[str, Any]) -> None:
+    query = {"automations": {"name": {"any_": [wanted["name"]]}}}
+    there: Sequence[dict[str, Any]] = (
+        http.post("/automations/filter", json=query).raise_for_status().json()
+    )
+    if not there:
+        http.post("/automations/", json=wanted).raise_for_status()
+    elif _essence(there[0]) != _essence(wanted):  # it forgets the runs that it looks after
+        changed = wanted | {"enabled": there[0]["enabled"]}
+        http.put(f"/automations/{there[0]['id']}", json=changed).raise_for_status()
+
+
+def _essence(automation: Mapping[str, Any]) -> tuple[object, ...]:
+    trigger = automation["trigger"]
+    events = (sorted(trigger.get(name) or []) for name in ("after", "expect"))
+    message = automation["actions"][0].get("message")
+    return (*events, float(trigger["within"]), message)
+
+
+def reschedule_lost(api_url: str) -> None:
+    """Put back on schedule what a worker had taken and not begun when it was killed.
+
+    For a server whose only worker is about to start. Raises httpx.HTTPError.
+    """
+    lost = {"flow_runs": {"state": {"type": {"any_": ["PENDING"]}}}}
+    with httpx.Client(base_url=api_url, timeout=30, trust_env=False) as http:
+        for run in http.post("/flow_runs/filter", json=lost).raise_for_status().json():
+            state = {"type": "SCHEDULED", "message": "Its worker was gone before it began."}
+            body = {"state": state, "force": True}
+            http.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()

@@ -1,0 +1,133 @@
+"""The signs of life that a watched show's process gives, and what it hears while it gives them.
+
+Not Prefect's own heartbeats: those carry the clock of the machine that sends them, and a machine
+whose clock is wrong by more than the silence allowed would seem dead while it lives.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.states import Cancelled
+
+from flows.healing import ALIVE, BEATS, FLOW, OVER
+
+_log = logging.getLogger(__name__)
+
+LAST_BEAT_S: Final = 3.0
+"""How long the end of a run waits for its last sign of life."""
+
+
+@contextmanager
+def beating(run_id: UUID, *, dead_after_s: float) -> Iterator[None]:
+    """Give signs of life for as long as this lasts, on a thread of its own.
+
+    run_id: the flow run that this process is. dead_after_s: what the automation that looks for
+    them allows; BEATS of them are given in that time. A run that was cancelled while no worker
+    could hear it is ended by SIGTERM to this process, as its worker would.
+    """
+    over = threading.Event()
+    heart = _Heart(run_id, dead_after_s / BEATS, over)
+    thread = threading.Thread(target=heart.beat, name=f"heart-{run_id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(LAST_BEAT_S)
+
+
+def outlive_worker() -> None:
+    """Have this process go on when the worker that reads its output is gone.
+
+    Without this, the console that Prefect logs to ends the process at its next line.
+    """
+    loggers = [logging.getLogger(), *map(logging.getLogger, tuple(logging.root.manager.loggerDict))]
+    for logger in loggers:
+        for handler in logger.handlers:
+            if isinstance(handler, PrefectConsoleHandler):
+                handler.console.on_broken_pipe = _write_nowhere  # type: ignore[method-assign]
+
+
+def _write_nowhere() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+class _Heart:
+    """Beats on a thread."""
+
+    def __init__(self, run_id: UUID, every_s: float, over: threading.Event) -> None:
+        self._run_id = run_id
+        self._every_s = every_s
+        self._over = over
+        self._was_cancelling = False
+
+    def beat(self) -> None:
+        """Beat until it is over; the show goes on when the server does not answer."""
+        with get_client(sync_client=True) as client:
+            while True:
+                over = self._over.is_set()
+                try:
+                    self._beat_once(client, OVER if over else ALIVE)
+                except Exception as e:  # noqa: BLE001 - a server that is away is no reason to end
+                    _log.debug("no sign of life was given: %r", e)
+                if over:
+                    return
+                self._over.wait(self._every_s)
+
+    def _beat_once(self, client: SyncPrefectClient, event: str) -> None:
+        answer = client.request("GET", "/flow_runs/{id}", path_params={"id": self._run_id})
+        run = FlowRun.model_validate(answer.json())
+        client.request("POST", "/events", json=[_event(event, run, _clock(answer.headers))])
+        if event == ALIVE:
+            self._obey(client, run)
+
+    def _obey(self, client: SyncPrefectClient, run: FlowRun) -> None:
+        """End this process if its run was cancelled, and the worker had a beat's time to do it."""
+        cancelling = run.state_type == StateType.CANCELLING
+        if run.state_type == StateType.CANCELLED or (cancelling and self._was_cancelling):
+            said = "Cancelled; its worker was gone."
+            client.set_flow_run_state(self._run_id, Cancelled(message=said), force=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            self._over.set()
+        self._was_cancelling = cancelling
+
+
+def _clock(headers: object) -> datetime:
+    """Return the server's time, from its answer; ours if it does not say."""
+    said = getattr(headers, "get", lambda name: None)("date")
+    return parsedate_to_datetime(said) if said else datetime.now(UTC)
+
+
+def _event(name: str, run: FlowRun, occurred: datetime) -> dict[str, object]:
+    return {
+        "id": str(uuid4()),
+        "event": name,
+        "occurred": occurred.isoformat(),
+        "resource": {
+            "prefect.resource.id": f"prefect.flow-run.{run.id}",
+            "prefect.resource.name": run.name,
+        },
+        "related": [
+            {
+                "prefect.resource.id": f"prefect.flow.{run.flow_id}",
+                "prefect.resource.role": "flow",
+                "prefect.resource.name": FLOW,
+            }
+        ],
+    }
