@@ -2,25 +2,29 @@
 
 import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Engine
 
 from db import queries, writes
-from db.session import make_engine, require_current
-from db.spool import Spool
+from db.errors import ChannelLockLost
+from db.session import ChannelLock, make_engine, require_current
+from db.spool import PASSING, Spool, commit
 from emotion.pipeline import Linker
 from flows.analyse import Analysis, Counts, networks, take_for
 from flows.audience import Audience
 from flows.capture.address import AddressPolicy
 from flows.capture.recording import recover
-from flows.capture.segment import Gap
+from flows.capture.segment import Gap, NotLive
 from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
+from flows.capture.waiting import Waiting, wait_for_show
 from flows.errors import EXPECTED, ShowFailed
 from flows.settings import Settings
 from flows.shows import Show
@@ -30,12 +34,15 @@ from flows.turn import channel_turn, rest_of
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
+_CLOSE_S: Final = 60.0
+_CLOSE_HASTILY_S: Final = 5.0
+_CLOSE_AGAIN_S: Final = 1.0
+"""For how long the end of a broadcast is written again, and how often, while that fails.
+
+A run that is cancelled is killed after 30 s.
+"""
+
 END: Final = datetime.max.replace(tzinfo=UTC)
-
-
-def find_stream_here(url: str, policy: AddressPolicy) -> Stream:
-    """Resolve a page to its stream."""
-    return resolve(url, policy=policy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,9 +65,9 @@ class Broadcast:
 class Watch:
     """One watch of a show: how its parts are run, here or as tasks of a flow.
 
-    find: the stream behind a URL. minute: take a minute of the capture. audience: who is told.
-    ends_at: the end of the planned time, of one that waits where its channel is watched. place:
-    held while the networks run.
+    find: run what looks for the stream, as long as it takes. minute: take a minute of the capture.
+    audience: who is told. ends_at: the end of the planned time, of one that waits where its channel
+    is watched. place: held while the networks run. extractors: of yt-dlp, to try before its own.
     """
 
     show: Show
@@ -68,11 +75,12 @@ class Watch:
     database_url: str
     log: Log
     run_id: str | None = None
-    find: Callable[[str, AddressPolicy], Stream] = find_stream_here
+    find: Callable[[Callable[[], Stream]], Stream] = lambda look: look()
     minute: Callable[[Analysis, Capture], None] = take_for
     audience: Audience = field(default_factory=Audience)
     ends_at: datetime | None = None
     place: Callable[[], AbstractContextManager[None]] = nullcontext
+    extractors: Sequence[type] = ()
 
     def run(self) -> Counts:
         """Watch one broadcast and store it; return what was done.
@@ -87,30 +95,76 @@ class Watch:
             require_current(engine)
             holder = self.run_id or f"showmood watch, process {os.getpid()}"
             turn = channel_turn(engine, self.show.slug, holder, ends_at=self.ends_at, log=self.log)
-            until = stack.enter_context(turn).until
+            held = stack.enter_context(turn)
+            until = held.until
             if self.run_id is not None:
                 until = rest_of(engine, self.run_id, datetime.now(UTC)) or until
             write_left_behind(engine, self.settings.recordings_dir / self.show.slug)
-            stream = self.find(self.show.url, policy)
+            stream = self._wait(policy, until, held.lock)
             self.log.info("found %s", stream.title or self.show.url)
             broadcast = self._open_or_continue(engine, stream, until)
-            status = "failed"
+            status: str | None = "failed"
             planned_end = broadcast.until or broadcast.started_at + self.show.length
             try:
                 self.audience.began(engine, broadcast.started_at, planned_end)
-                counts = self._record(engine, broadcast, stream, policy)
+                counts = self._record(engine, broadcast, stream, policy, held.lock)
                 status = "completed"
+            except ChannelLockLost:
+                status = None  # Whoever has the channel now has its broadcast.
+                raise
             except EXPECTED:
                 raise
             except BaseException:  # cancelled, from the UI or by Ctrl-C
                 status = "cancelled"
                 raise
             finally:
-                with engine.begin() as connection:
-                    now = datetime.now(UTC)
-                    writes.close_broadcast(connection, broadcast.id, ended_at=now, status=status)
-                self.audience.ended(status)
+                if status is not None:
+                    self._close(engine, broadcast, status)
+                self.audience.ended(status or "failed")
             return counts
+
+    def _wait(self, policy: AddressPolicy, until: datetime | None, lock: ChannelLock) -> Stream:
+        """Return the show's stream when it is on air; raises as `wait_for_show`."""
+        url, patience = self.show.url, self.show.patience
+        if until is not None:
+            patience = max(timedelta(0), min(patience, until - datetime.now(UTC)))
+        guard = _Guard(lock, self.log)
+
+        def tell(waiting: Waiting) -> None:
+            self.log.info("%s; waiting until %s UTC", waiting.why, f"{waiting.give_up_at:%H:%M:%S}")
+            self.audience.waiting(waiting.starts_at)
+
+        def pause(seconds: float) -> None:
+            guard.check()
+            time.sleep(seconds)
+
+        look = partial(resolve, url, policy=policy, extractors=self.extractors)
+        wait = partial(wait_for_show, url, look, give_up_after=patience, tell=tell, pause=pause)
+        try:
+            return self.find(wait)
+        except NotLive as e:
+            self.audience.missed(str(e))
+            raise
+
+    def _close(self, engine: Engine, broadcast: Broadcast, status: str) -> None:
+        """Say how the broadcast ended; the channel's next watch does, if the database is away."""
+        end = time.monotonic() + (_CLOSE_S if status == "completed" else _CLOSE_HASTILY_S)
+        now = datetime.now(UTC)
+        while True:
+            try:
+                commit(
+                    engine,
+                    lambda connection: writes.close_broadcast(
+                        connection, broadcast.id, ended_at=now, status=status
+                    ),
+                )
+            except PASSING as e:
+                if time.monotonic() >= end:
+                    self.log.warning("the broadcast stays open until the next watch: %s", e)
+                    return
+                time.sleep(_CLOSE_AGAIN_S)
+            else:
+                return
 
     def _open_or_continue(
         self, engine: Engine, stream: Stream, until: datetime | None
@@ -157,7 +211,12 @@ class Watch:
         return Broadcast(id=new, channel_id=channel_id, started_at=now, until=until)
 
     def _record(
-        self, engine: Engine, broadcast: Broadcast, stream: Stream, policy: AddressPolicy
+        self,
+        engine: Engine,
+        broadcast: Broadcast,
+        stream: Stream,
+        policy: AddressPolicy,
+        lock: ChannelLock,
     ) -> Counts:
         show, settings = self.show, self.settings
         folder = f"{broadcast.started_at:%Y%m%dT%H%M%SZ}-{broadcast.id}"
@@ -177,6 +236,8 @@ class Watch:
             engine=settings.engine,
             stall_s=settings.stall_s,
             min_free_bytes=settings.min_free_disk_mb << 20,
+            away_s=show.patience.total_seconds(),
+            extractors=self.extractors,
         )
         # Recording begins while a place is waited for and the networks are loaded.
         with capture, self.place():
@@ -206,8 +267,10 @@ class Watch:
                 if isinstance(item, Gap) or item.sequence not in broadcast.stored:
                     analysis.take(item)
             try:
+                guard = _Guard(lock, self.log)
                 while not capture.finished:
                     self.minute(analysis, capture)
+                    guard.check()
             except BaseException:
                 capture.stop()
                 take_for(analysis, capture)
@@ -220,3 +283,18 @@ class Watch:
             why = capture.last_error or "the source brought nothing"
             raise ShowFailed(f"{show.slug}: nothing could be recorded and analysed: {why}")
         return analysis.counts
+
+
+class _Guard:
+    """Holds on to a channel's lock while its database may go away and come back."""
+
+    def __init__(self, lock: ChannelLock, log: Log) -> None:
+        self._lock, self._log = lock, log
+
+    def check(self) -> None:
+        """Take the lock again if it was lost; raises ChannelLockLost if somebody else has it."""
+        try:
+            self._lock.check()
+        except PASSING as e:
+            # The show goes on: what is seen waits on disk, and so does the question whose it is.
+            self._log.warning("whether the channel is still ours is asked later: %s", e)

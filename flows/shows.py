@@ -27,6 +27,9 @@ Duration = Annotated[
     Field(pattern=DURATION_PATTERN, examples=["30s", "45m", "1h30m"]),
     titled("How long"),
 ]
+Patience = Annotated[
+    str, Field(pattern=DURATION_PATTERN, examples=["0s", "10m", "2h"]), titled("Wait at most")
+]
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-news"])]
 SlugOrNone = Annotated[str, Field(pattern=f"({SLUG_PATTERN})|^$"), titled("Channel's name")]
 Url = Annotated[str, Field(min_length=8, max_length=2048), titled("URL of the show")]
@@ -44,10 +47,11 @@ EmotionModelName = Literal[
 """The networks by name; "own" is the file that the operator set. No form ever takes a path."""
 
 
-def parse_duration(text: str, *, longest: timedelta = LONGEST) -> timedelta:
+def parse_duration(text: str, *, longest: timedelta = LONGEST, or_none: bool = False) -> timedelta:
     """Return the length of time that "30s", "45m", "1h30m" or "2d" says.
 
-    Raises UsageError for anything else, for zero, and for more than `longest`.
+    or_none: "0s" is one too. Raises UsageError for anything else, for zero, and for more than
+    `longest`.
     """
     if not re.match(DURATION_PATTERN, text):
         raise UsageError(f"{text!r} is no duration: write it as 30s, 45m, 1h30m or 2d")
@@ -55,7 +59,7 @@ def parse_duration(text: str, *, longest: timedelta = LONGEST) -> timedelta:
         float(number) * _UNITS_S[unit]
         for number, unit in re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])", text)
     )
-    if not 0 < seconds <= longest.total_seconds():
+    if not (0 < seconds <= longest.total_seconds() or (or_none and seconds == 0)):
         raise UsageError(
             f"a duration of {text!r} is out of range: more than 0 s, at most {longest.days}d"
         )
@@ -105,6 +109,7 @@ class Show(BaseModel):
     detector: DetectorName = DEFAULT_DETECTOR
     emotion_model: EmotionModelName = DEFAULT_EMOTION_MODEL
     alerts: tuple[Alert, ...] = ()
+    give_up_after: Patience = "10m"
 
     @property
     def slug(self) -> str:
@@ -115,6 +120,11 @@ class Show(BaseModel):
     def length(self) -> timedelta:
         """Return how long to watch, from the first segment on."""
         return parse_duration(self.duration)
+
+    @property
+    def patience(self) -> timedelta:
+        """Return how long to wait for a show that has not begun, or is off air for a while."""
+        return parse_duration(self.give_up_after, or_none=True)
 
 
 def make_show(**parameters: object) -> Show:
@@ -130,6 +140,7 @@ def make_show(**parameters: object) -> Show:
             )
         ) from e
     parse_duration(show.duration)
+    parse_duration(show.give_up_after, or_none=True)
     return show
 
 

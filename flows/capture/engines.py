@@ -1,8 +1,9 @@
 """What records a stream: the source's own segments, or ffmpeg."""
 
 import os
+import time
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from flows.capture import ffmpeg, hls
@@ -12,6 +13,9 @@ from flows.capture.process import find_ffmpeg
 from flows.capture.recording import Recording
 from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
 from flows.capture.source import Stream
+
+_HELD_UP_S: Final = 15.0
+"""For so long a segment that fails holds ffmpeg up; then it may go on without it."""
 
 Engine = Literal["auto", "hls", "ffmpeg"]
 
@@ -55,6 +59,8 @@ class Engines:
         """Find ffmpeg, whatever the engine; raises CaptureFailed."""
         self._engine, self._policy, self._segment_s = engine, policy, segment_s
         self._ffmpeg = find_ffmpeg(ffmpeg_path)
+        self._stuck_at: Segment | None = None
+        self._stuck_since = time.monotonic()
 
     def start(
         self, stream: Stream, recording: Recording, fetcher: Fetcher, *, ended_after_s: float
@@ -68,6 +74,9 @@ class Engines:
         if self._engine == "hls":
             raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
         start_index = self._look_before(stream, recording, fetcher)
+        now = time.monotonic()
+        if self._stuck_at is not recording.last:
+            self._stuck_at, self._stuck_since = recording.last, now
         return ffmpeg.Run(
             stream,
             recording,
@@ -75,6 +84,7 @@ class Engines:
             ffmpeg_path=self._ffmpeg,
             segment_s=self._segment_s,
             start_index=start_index,
+            may_skip=now - self._stuck_since > _HELD_UP_S,
         )
 
     def _look_before(self, stream: Stream, recording: Recording, fetcher: Fetcher) -> int:
@@ -90,7 +100,7 @@ class Engines:
         for host in hosts:
             self._policy.check(host)
         if playlist.ended:
-            raise NotLive(f"{stream.page_url}: the stream has ended")
+            raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
         last = recording.last
         if last is None or last.start_is_estimated:
             return -1

@@ -39,8 +39,11 @@ _OPENED = re.compile(r"Opening '(http[^']+)' for reading")
 _JUMPED = re.compile(r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)")
 _EXTINF = re.compile(r"#EXTINF:([\d.]+),[^\n]*\n(?:#[^\n]*\n)*([^#\n]+)")
 _COMPLAINT = re.compile(
-    r"error|fail|invalid|no such|refused|timed out|forbidden|not ", re.IGNORECASE
+    r"error|fail|invalid|no such|no space|refused|timed out|forbidden|prematurely|not ",
+    re.IGNORECASE,
 )
+_BREAK = re.compile(r"Failed to open segment|Stream ends prematurely|No space left", re.IGNORECASE)
+"""After these ffmpeg goes on with the next segment, and half of one looks like a whole one."""
 
 
 def build_arguments(
@@ -117,8 +120,13 @@ class Run:
         ffmpeg_path: str,
         segment_s: float,
         start_index: int = -1,
+        may_skip: bool = False,
     ) -> None:
-        """Start ffmpeg; for `start_index` see `build_arguments`."""
+        """Start ffmpeg; for `start_index` see `build_arguments`.
+
+        may_skip: go on where a segment of an HLS source fails, until one was recorded; else that
+        ends the run, so that the next can read the segment again.
+        """
         self._stream, self._recording, self._fetcher = stream, recording, fetcher
         self._name = recording.new_run(datetime.now(UTC))
         self._clock = Clock()
@@ -128,6 +136,8 @@ class Run:
         self._log_position = 0
         self._line = ""
         self._complaint = ""
+        self._break = ""
+        self._skips_after = recording.last if may_skip else None
         self._playlist_seen: tuple[int, int] | None = None
         self._opened: deque[tuple[str, datetime]] = deque(maxlen=16)
         self._jumps: list[_Jump] = []
@@ -153,6 +163,8 @@ class Run:
         why: what to say of a gap before it. last: ffmpeg is gone, wait for nothing.
         """
         self._read_log()
+        if self._break:
+            return []
         if not self._clock.is_set and not self._set_clock(last=last):
             return []
         try:
@@ -168,6 +180,8 @@ class Run:
     @property
     def ended(self) -> str | None:
         """Why nothing more will come; None while something may."""
+        if self._break:
+            return self._break
         status = self.process.poll()
         return None if status is None else f"ffmpeg ended with status {status}"
 
@@ -182,8 +196,16 @@ class Run:
         stalled: it waits for a source that does not answer. Then it can finish nothing, but what
         it has read of an HLS source the next run can read again.
         """
-        stop(self.process, at_once=stalled and self._stream.protocol == "hls")
+        stop(
+            self.process,
+            at_once=bool(self._break) or (stalled and self._stream.protocol == "hls"),
+        )
         self._recording.pid_file.unlink(missing_ok=True)
+        if self._break:
+            # What was finished since may be halves.
+            for path in self._recording.pieces(self._name):
+                path.unlink()
+            return []
         return self.poll(why=why, last=True)
 
     @property
@@ -232,7 +254,16 @@ class Run:
                 self._jumps.append(_Jump(offset_us=int(found[1]), url=url))
             elif _COMPLAINT.search(line):
                 self._complaint = re.sub(r"^(\[[^\]]*\] *)+", "", line.strip())[:300]
+                if _BREAK.search(line) and self._can_read_again():
+                    self._break = self._break or self._complaint
         self._follow_jumps()
+
+    def _can_read_again(self) -> bool:
+        """Tell whether another run would begin with what this one could not read."""
+        last = self._recording.last
+        if self._stream.protocol != "hls" or last is None or last.start_is_estimated:
+            return False
+        return last is not self._skips_after
 
     # -- the source's dates
 

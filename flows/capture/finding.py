@@ -22,7 +22,8 @@ class Finding:
     """Keeps a capture's stream: the one it began with, until that fails or expires.
 
     resolve: finds the stream anew. stream: the one to begin with. ended_after_s: for so long the
-    source must say that it has ended.
+    source must say that it has ended. away_s: for so long it may be off air without saying that,
+    and come back.
     """
 
     def __init__(
@@ -31,9 +32,11 @@ class Finding:
         *,
         stream: Stream | None,
         ended_after_s: float,
+        away_s: float,
     ) -> None:
         """Remember; nothing is asked yet."""
         self._resolve, self._ended_after_s = resolve, ended_after_s
+        self._away_s = max(away_s, ended_after_s)
         self._stream = stream
         self.known: Stream | None = None
         """The last that was found."""
@@ -76,7 +79,8 @@ class Finding:
         """
         doubted = self._not_live_since is None and end.ended_for_s > 0
         self._not_live_since = self._not_live_since or since
-        return time.monotonic() - self._not_live_since >= self._ended_after_s and not doubted
+        patience_s = self._ended_after_s if end.over else self._away_s
+        return time.monotonic() - self._not_live_since >= patience_s and not doubted
 
 
 def expires(stream: Stream, *, since: float) -> bool:

@@ -39,6 +39,8 @@ _AHEAD: Final = 32
 """So many segments are fetched, at most, while one before them can't be."""
 
 _MOST_FORBIDDEN: Final = 3
+_REFUSED_S: Final = 4.0
+"""A playlist that is refused for so long may have another address by now."""
 
 
 class Run:
@@ -76,6 +78,7 @@ class Run:
         self._changed_at = time.monotonic()
         self._failures = 0
         self._forbidden = 0
+        self._refused_at: float | None = None
         self._ended_at: float | None = None
         self._dropped: list[str] = []
         self._error: str | None = None
@@ -137,10 +140,15 @@ class Run:
                 raise
             self._fail(e)
             self._failures += 1
+            if getattr(e, "status", None) == 403:
+                self._refused_at = self._refused_at or now
+                if now - self._refused_at >= _REFUSED_S:
+                    self.ended = f"the source refused its playlist for {_REFUSED_S:g} s"
             self._load_at = now + min(0.1 * 2**self._failures, self._target_s, 2.0)
             return
         self._first_load = False
         self._failures = 0
+        self._refused_at = None
         if not self._items:
             self._error = None
         if playlist.ended:
@@ -148,6 +156,7 @@ class Run:
             if now - self._ended_at >= self._ended_after_s and not self._items:
                 raise NotLive(
                     f"{self._feed.url}: the stream has ended",
+                    over=True,
                     ended_for_s=max(0.001, now - self._ended_at),
                 )
         else:
@@ -166,7 +175,7 @@ class Run:
         if self._first_load:
             self._feed.check(playlist.urls)
         if playlist.ended and self._first_load and self._recording.last is None:
-            raise NotLive(f"{self._feed.url}: the stream has ended")
+            raise NotLive(f"{self._feed.url}: the stream has ended", over=True)
         entries = playlist.entries
         if not entries:
             return
@@ -264,6 +273,7 @@ class Run:
                     end=end,
                     estimated=estimated,
                     why="; ".join(reasons) or None,
+                    continuous=item.follows and not entry.discontinuity,
                 )
             except OSError:
                 item.path.unlink(missing_ok=True)

@@ -94,6 +94,16 @@ def stop(process: subprocess.Popen[bytes], *, at_once: bool = False) -> int:
         return process.wait()
 
 
+def is_claimed(pid_file: Path) -> bool:
+    """Tell whether a living process records in this place."""
+    try:
+        record = json.loads(pid_file.read_text(encoding="utf-8"))
+        owner, born = int(record["owner"]), record["owner_born"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return born is not None and _birth(owner) == born
+
+
 def end_stale(pid_file: Path) -> bool:
     """End what a watcher that is gone left running in this place; True if there was any.
 

@@ -19,8 +19,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from flows.capture import following
 from flows.capture.clock import Clock, Section
-from flows.capture.following import follow
 from flows.capture.media import TICKS_PER_S, WRAP, Extent, measure
 from flows.capture.process import end_stale
 from flows.capture.segment import Gap, Segment, UnreadableMedia
@@ -181,6 +181,13 @@ class Recording:
         self.first, self.last = self.first or segment, segment
         return events
 
+    def close(self) -> None:
+        """Tell those who play it that nothing more will come."""
+        try:
+            following.end(self.directory)
+        except OSError as e:
+            _log.warning("the playlists in %s stay open: %s", self.directory, e)
+
     def add_gap(self, gap: Gap) -> None:
         """Note a gap that no segment follows."""
         self._write([gap])
@@ -224,7 +231,7 @@ class Recording:
                 raise
         self.events += events
         try:
-            follow(self.directory, self.events)
+            following.follow(self.directory, self.events)
         except OSError as e:
             _log.warning("the playlists in %s wait for the next segment: %s", self.directory, e)
 

@@ -7,6 +7,8 @@ from typing import Final
 
 from flows.capture.recording import Recording
 
+_CUT: Final = "#EXT-X-DISCONTINUITY"
+
 _LISTED: Final = 30
 """So many segments the local playlist lists."""
 
@@ -19,6 +21,7 @@ class Rolling:
         self._recording, self._name = recording, f"{run}.m3u8"
         self._listed: deque[str] = deque(maxlen=_LISTED)
         self._added = 0
+        self._cuts_gone = 0
 
     def add(
         self,
@@ -35,15 +38,18 @@ class Rolling:
         """
         lines = [f"#EXTINF:{duration.total_seconds():.6f},"]
         if discontinuity or head_bytes is not None:
-            lines.insert(0, "#EXT-X-DISCONTINUITY")
+            lines.insert(0, _CUT)
         if head_bytes:
             size = path.stat().st_size
             lines.insert(0, f'#EXT-X-MAP:URI="{path.name}",BYTERANGE="{head_bytes}@0"')
             lines.append(f"#EXT-X-BYTERANGE:{size - head_bytes}@{head_bytes}")
+        if len(self._listed) == _LISTED:
+            self._cuts_gone += _CUT in self._listed[0].splitlines()
         self._listed.append("\n".join([*lines, path.name]))
         self._added += 1
         target = max(1, round(max(target_s, duration.total_seconds())))
         first = self._added - len(self._listed)
         text = [f"#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}"]
-        text += [f"#EXT-X-MEDIA-SEQUENCE:{first}", *self._listed, ""]
+        text += [f"#EXT-X-MEDIA-SEQUENCE:{first}"]
+        text += [f"#EXT-X-DISCONTINUITY-SEQUENCE:{self._cuts_gone}", *self._listed, ""]
         self._recording.save(self._name, "\n".join(text))

@@ -5,6 +5,7 @@ CaptureError
  +-- SourceUnreachable    the site or the stream did not answer
  +-- NoStream             it answered, and there is no video in it
  +-- NotLive              there is a video, and it is not on air
+ |    +-- ShowMissed      it was waited for, and did not begin
  +-- UnreadableMedia      what was recorded or fetched is not the media it should be
  +-- DiskFull             the recording's disk has no room
  +-- CaptureFailed        the capture or the source gave up for good
@@ -40,11 +41,20 @@ class NotLive(CaptureError):
     """There is a video, and it is not on air."""
 
     def __init__(
-        self, message: str, *, starts_at: datetime | None = None, ended_for_s: float = 0.0
+        self,
+        message: str,
+        *,
+        starts_at: datetime | None = None,
+        over: bool = False,
+        ended_for_s: float = 0.0,
     ) -> None:
-        """Keep the announced start (aware UTC) and how long it has said so, if that is known."""
+        """Keep what is known: the announced start (aware UTC), or that it is over, and for long."""
         super().__init__(message)
-        self.starts_at, self.ended_for_s = starts_at, ended_for_s
+        self.starts_at, self.over, self.ended_for_s = starts_at, over, ended_for_s
+
+
+class ShowMissed(NotLive):
+    """A show was waited for and did not begin in time."""
 
 
 class UnreadableMedia(CaptureError):

@@ -112,7 +112,7 @@ def resolve(
         when = f"; it is announced for {starts_at:%Y-%m-%d %H:%M} UTC" if starts_at else ""
         raise NotLive(f"{url}: the show has not begun{when}", starts_at=starts_at)
     if status in _ENDED:
-        raise NotLive(f"{url}: the show has ended; give a recording of it to `analyze`")
+        raise NotLive(f"{url}: the show has ended; give a recording of it to `analyze`", over=True)
     stream_url = info.get("url")
     if not stream_url:
         raise NoStream(f"{url}: no stream to watch here; give the page or playlist of a live video")
@@ -135,7 +135,9 @@ def resolve(
     ended = hls and stream.live is None and _has_ended(stream, policy, timeout_s)
     # A file at an http address that does not claim to be live is a file.
     if stream.live is False or ended or (stream.live is None and protocol in ("http", "https")):
-        raise NotLive(f"{url}: a recorded video, or a show that has ended, and not on air now")
+        raise NotLive(
+            f"{url}: a recorded video, or a show that has ended, and not on air now", over=True
+        )
     return stream
 
 
@@ -196,7 +198,7 @@ def _explain(url: str, error: DownloadError) -> CaptureError:
                 f"{url}: no video on this page; give the page or playlist of a live one"
             )
         if isinstance(e, HTTPError):
-            return SourceUnreachable(f"{url}: HTTP status {e.status}")
+            return SourceUnreachable(f"{url}: HTTP status {e.status}", status=e.status)
         if isinstance(e, RequestError):
             return SourceUnreachable(f"{url}: {_line(e)}")
     return NoStream(f"{url}: {_line(chain[0] if chain else error)}")

@@ -58,9 +58,10 @@ class Capture:
     until: aware; when to stop. duration_s: how much to record, from the first segment on. Without
     both it goes on until the source ends. stream: what `resolve` gave for the URL, if that was
     asked already. stall_s: restart after so long without a segment. ended_after_s: for so long the
-    source must say that it has ended. min_free_bytes: of the disk; with less, nothing is recorded.
-    engine: what records: "hls" for HLS sources alone, "ffmpeg" for any; "auto" takes the first
-    that can.
+    source must say that it has ended. away_s: for so long, once there is a recording, it may be off
+    air without saying that, and come back. min_free_bytes: of the disk; with less, nothing is
+    recorded. engine: what records: "hls" for HLS sources alone, "ffmpeg" for any; "auto" takes
+    the first that can.
 
     Any end of a run, and any stall, is followed by finding the stream anew and a restart, at
     first at once, then with growing pauses. What was missed is a Gap that says why.
@@ -85,6 +86,7 @@ class Capture:
         ffmpeg_path: str | os.PathLike[str] | None = None,
         stall_s: float = 15.0,
         ended_after_s: float = 15.0,
+        away_s: float = 0.0,
         min_free_bytes: int = MIN_FREE_BYTES,
         extractors: Sequence[type] = (),
         engine: Engine = "auto",
@@ -98,6 +100,7 @@ class Capture:
             ),
             stream=stream,
             ended_after_s=ended_after_s,
+            away_s=away_s,
         )
         self._engines = Engines(engine, policy=policy, ffmpeg_path=ffmpeg_path, segment_s=segment_s)
         self._plan = Plan(until=until, duration_s=duration_s, grace_s=2 * stall_s)
@@ -187,6 +190,7 @@ class Capture:
         finally:
             if not expected:
                 self.failure = CaptureFailed(f"{self.url}: the capture broke off; see the log")
+            self._recording.close()
             self._handover.close()
 
     def _record(self) -> None:

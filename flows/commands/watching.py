@@ -49,6 +49,10 @@ def watch(
         str | None,
         typer.Option(help="The channel's name in the database; from the URL if left out."),
     ] = None,
+    give_up_after: Annotated[
+        str,
+        typer.Option(help="Wait so long for a show that has not begun, or is off air: 0s, 10m."),
+    ] = "10m",
     fps: Fps = 5.0,
     detector: Detector = None,
     emotion_model: EmotionModel = None,
@@ -64,6 +68,7 @@ def watch(
         url=url,
         duration=duration,
         name=name,
+        give_up_after=give_up_after,
         analysed_fps=fps,
         detector=detector,
         emotion_model=emotion_model,

@@ -1,0 +1,98 @@
+"""Waits for a show that has not begun: asks seldom while it is far off, often when it is due."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+from flows.capture.segment import CaptureError, NotLive, ShowMissed, SourceUnreachable
+from flows.capture.source import Stream
+
+SHORTEST_PAUSE_S: Final = 5.0
+_LONGEST_BEFORE_S: Final = 300.0
+_LONGEST_AFTER_S: Final = 60.0
+_PLAYLISTS: Final = (".m3u8", ".m3u", ".mpd")
+_NOT_THERE: Final = (404, 410)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """What is known while waiting: why, the announced start and the last moment (aware UTC)."""
+
+    why: str
+    starts_at: datetime | None
+    give_up_at: datetime
+
+
+def wait_for_show(
+    url: str,
+    find: Callable[[], Stream],
+    *,
+    give_up_after: timedelta,
+    tell: Callable[[Waiting], None],
+    pause: Callable[[float], None] = time.sleep,
+) -> Stream:
+    """Return the stream as soon as `find` does: NotLive is waited out, unless the show is over.
+
+    So is a playlist that is not there yet, and, once the site has said that the show is to come,
+    one that does not answer for a moment. tell: called at first, and when what is known changes.
+    pause: waits between two looks; what it raises ends the wait.
+
+    Raises ShowMissed when the show has not begun after so long, or is announced for later; else
+    what `find` raises.
+    """
+    began = datetime.now(UTC)
+    give_up_at = began + give_up_after
+    told: Waiting | None = None
+    starts_at: datetime | None = None
+    while True:
+        try:
+            return find()
+        except CaptureError as e:
+            if not _may_begin(e, url, waited=told is not None):
+                raise
+            cause = e
+        if isinstance(cause, NotLive):
+            starts_at = cause.starts_at
+        now = datetime.now(UTC)
+        if starts_at is not None and starts_at > give_up_at and give_up_after:
+            raise ShowMissed(
+                f"{cause}, and it is waited for until {_clock(give_up_at)} only; "
+                "set give_up_after to more",
+                starts_at=starts_at,
+            ) from cause
+        if now >= give_up_at:
+            waited = f"; it was waited for until {_clock(give_up_at)}" if give_up_after else ""
+            raise ShowMissed(f"{cause}{waited}", starts_at=starts_at) from cause
+        known = Waiting(why=str(cause), starts_at=starts_at, give_up_at=give_up_at)
+        if known != told:
+            tell(known)
+            told = known
+        pause(pause_s(now, expected=starts_at or began, give_up_at=give_up_at))
+
+
+def pause_s(now: datetime, *, expected: datetime, give_up_at: datetime) -> float:
+    """Return how long not to look: less the nearer the expected start, before it and after it."""
+    left_s = (expected - now).total_seconds()
+    wait_s = (
+        min(left_s / 2, _LONGEST_BEFORE_S) if left_s > 0 else min(-left_s / 8, _LONGEST_AFTER_S)
+    )
+    end_s = max(0.0, (give_up_at - now).total_seconds())
+    return min(max(wait_s, SHORTEST_PAUSE_S), end_s)
+
+
+def _may_begin(error: CaptureError, url: str, *, waited: bool) -> bool:
+    """Tell whether a show may be on air later at an address that says this."""
+    if isinstance(error, NotLive):
+        return not error.over
+    if not isinstance(error, SourceUnreachable):
+        return False
+    # A page that is not there is a wrong address; a playlist may be yet to come.
+    is_playlist = urlsplit(url).path.endswith(_PLAYLISTS)
+    return waited or (is_playlist and error.status in _NOT_THERE)
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%H:%M:%S} UTC"
