@@ -1,5 +1,6 @@
-"""maintain: partitions made ahead, and rows dropped at the age that the settings give them."""
+"""maintain: partitions made ahead, and rows and recordings dropped as the settings say."""
 
+import logging
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -14,8 +15,11 @@ from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
 from db.session import channel_lock, make_engine, require_current
 from flows.errors import ShowmoodError
+from flows.retention import Limits, Log, Recordings
 from flows.settings import Settings, load_settings, running_database
 from flows.store import WAITING, write_left_behind
+
+_log = logging.getLogger(__name__)
 
 
 def retention_of(settings: Settings) -> Retention:
@@ -29,12 +33,15 @@ def retention_of(settings: Settings) -> Retention:
     )
 
 
-def maintain_here(settings: Settings, database_url: str, *, now: datetime) -> list[Maintained]:
+def maintain_here(
+    settings: Settings, database_url: str, *, now: datetime, log: Log = _log
+) -> list[Maintained]:
     """Maintain the database in this process; return what was done, one entry a table.
 
-    First, what watchers of channels that nobody watches now could not write is written.
+    First, what watchers of channels that nobody watches now could not write is written. Then the
+    recordings on this machine are brought within their limits.
 
-    Raises one of DatabaseError.
+    Raises one of DatabaseError; OSError for a recording that can't be deleted.
     """
     engine = make_engine(database_url)
     try:
@@ -46,6 +53,11 @@ def maintain_here(settings: Settings, database_url: str, *, now: datetime) -> li
                     channel_lock(engine, directory.name, "maintenance"),
                 ):
                     write_left_behind(engine, directory)
+        recordings = Recordings(
+            engine=engine, directory=settings.recordings_dir, limits=Limits.of(settings), log=log
+        )
+        if (rolled := recordings.run(now)) is not None:
+            log.info("%s", rolled.said())
         return maintain_tables(engine, retention_of(settings), now=now)
     finally:
         engine.dispose()
@@ -75,8 +87,8 @@ def maintain() -> State:
     log = get_run_logger()
     try:
         settings = load_settings()
-        done = maintain_here(settings, running_database(settings), now=datetime.now(UTC))
-    except (ShowmoodError, DatabaseError) as e:
+        done = maintain_here(settings, running_database(settings), now=datetime.now(UTC), log=log)
+    except (ShowmoodError, DatabaseError, OSError) as e:
         log.error("%s", e)
         return Failed(message=str(e))
     create_table_artifact(table_of(done), key="maintenance", description="What maintain did")

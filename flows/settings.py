@@ -99,6 +99,12 @@ class Settings(BaseSettings):
     keep_runs_days: int = Field(
         90, ge=0, description="Days that Prefect keeps its runs of ours, and events; 0 for ever."
     )
+    keep_recordings_days: float = Field(
+        30.0, ge=0, description="Days that recorded files are kept; 0 without limit."
+    )
+    keep_recordings_gb: float = Field(
+        100.0, ge=0, description="How much recorded files may take, in GB; 0 without limit."
+    )
     keep_observations_days: int = Field(
         400, ge=0, description="Days that raw rows are kept, by whole months; 0 for ever."
     )

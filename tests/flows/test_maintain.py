@@ -1,6 +1,7 @@
 """Maintenance as settings have it, and as a table for people."""
 
-from datetime import UTC, datetime
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ def test_tables_must_be_there(empty_database_url):
         maintain_here(Settings(), empty_database_url, now=NOW)
 
 
-def test_the_command_prints_the_table(database_url, monkeypatch):
+def test_the_command_prints_the_table(database_url, monkeypatch, tmp_path):
+    monkeypatch.setenv("SHOWMOOD_HOME", str(tmp_path))
     monkeypatch.setenv("SHOWMOOD_DATABASE_URL", database_url)
     monkeypatch.setenv("COLUMNS", "200")
     done = CliRunner().invoke(app, ["db", "maintain"])
@@ -67,3 +69,13 @@ def test_it_is_deployed_and_scheduled():
     assert (ROOT / file).resolve() == Path(maintain.fn.__code__.co_filename).resolve()
     assert name == maintain.fn.__name__
     assert nightly["schedules"][0]["active"] is True
+
+
+def test_recordings_are_brought_within_their_limits(open_show, database_url, recordings_dir):
+    show = open_show(started_at=NOW - timedelta(days=9))
+    old = show.folder / "0001-20261113T190000Z-000000.ts"
+    old.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    settings = Settings(home=recordings_dir.parent, keep_recordings_days=8, min_free_disk_mb=0)
+    maintain_here(settings, database_url, now=NOW)
+    assert not show.folder.exists()

@@ -1,0 +1,327 @@
+"""Recordings roll: the oldest files go when they are too old, too many or the disk is nearly full.
+
+Only what nobody waits for goes: files whose analysis the database has on record, and files of a
+broadcast that is over which nothing refers to. What has not been analysed stays, whatever its age.
+
+Each folder is read once and again when it has changed, so a pass costs little however much there
+is. A file is first renamed, then forgotten by its row, then deleted; whatever a crash leaves of
+that, the next pass finishes. One process at a time does it.
+"""
+
+import heapq
+import logging
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import recordings as rows
+from db.errors import DatabaseError
+from db.recordings import BroadcastRow
+from db.session import explain
+from flows.capture import following
+from flows.inventory import Folder, Inventory
+from flows.settings import Settings
+from flows.store import WAITING
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+PASS_S: Final = 60.0
+LOOK_S: Final = 5.0
+"""So often the disk's free space is looked at between passes."""
+
+_BATCH: Final = 500
+_OVERDUE: Final = timedelta(days=1)
+"""A broadcast that should have ended so long ago is over, whatever its row says; and what no row
+speaks of is waited for that long."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What recordings may take; None is without limit.
+
+    free_bytes: below this much free disk recording pauses; room is made a quarter before that.
+    """
+
+    days: float | None
+    total_bytes: int | None
+    free_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        """Return what the settings say."""
+        return cls(
+            days=settings.keep_recordings_days or None,
+            total_bytes=round(settings.keep_recordings_gb * (1 << 30)) or None,
+            free_bytes=settings.min_free_disk_mb << 20,
+        )
+
+    @property
+    def wanted_free_bytes(self) -> int:
+        """Return how much of the disk is kept free by deleting."""
+        return self.free_bytes + self.free_bytes // 4
+
+
+@dataclass(kw_only=True, slots=True)
+class Rolled:
+    """What a pass did. kept_*: what would have gone, had its analysis been done."""
+
+    files: int = 0
+    n_bytes: int = 0
+    folders: int = 0
+    kept_files: int = 0
+    left_files: int = 0
+    left_bytes: int = 0
+
+    def said(self) -> str:
+        """Say it in a line."""
+        text = f"{self.files} recorded files ({self.n_bytes / 1e6:.1f} MB) deleted"
+        text += f", {self.left_files} ({self.left_bytes / 1e9:.2f} GB) are left"
+        waiting = f", {self.kept_files} due ones wait for their analysis"
+        return text + (waiting if self.kept_files else "")
+
+
+@dataclass(kw_only=True, slots=True)
+class Recordings:
+    """Keeps the recordings below a folder within limits; remembers what it has seen."""
+
+    engine: Engine
+    directory: Path
+    limits: Limits
+    log: Log
+    _inventory: Inventory = field(init=False)
+    _warned: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """Look at nothing yet."""
+        self._inventory = Inventory(self.directory)
+
+    def can_make_room(self) -> bool:
+        """Tell whether the disk is short of room, unless the last pass found nothing to delete."""
+        return not self._warned and self.directory.is_dir() and self._missing_bytes() > 0
+
+    def run(self, now: datetime) -> Rolled | None:
+        """Do one pass; None if another process is at it, or there is nothing.
+
+        now: aware. Raises one of DatabaseError, with nothing deleted that its rows do not say;
+        OSError.
+        """
+        if not self.directory.is_dir():
+            return None
+        try:
+            with FileLock(self.directory / ".retention.lock", blocking=False):
+                return self._pass(now)
+        except Timeout:
+            return None
+        except DBAPIError as error:
+            if (known := explain(self.engine.url, error)) is not None:
+                raise known from error
+            raise
+
+    def _pass(self, now: datetime) -> Rolled:
+        rolled = Rolled()
+        self._inventory.look()
+        for folder in self._inventory.folders.values():
+            if folder.gone:  # a crash came between
+                self._forget(folder, list(folder.gone))
+        short = self._missing_bytes()
+        if short:
+            self.log.warning(
+                "%s: %d MB of disk are free, and recording pauses below %d MB: "
+                "the oldest recordings are deleted to make room",
+                self.directory,
+                (self.limits.wanted_free_bytes - short) >> 20,
+                self.limits.free_bytes >> 20,
+            )
+        self._delete_due(now, short, rolled)
+        self._remove_empty(now, rolled)
+        rolled.left_files, rolled.left_bytes = self._inventory.n_files, self._inventory.n_bytes
+        self._complain(rolled)
+        return rolled
+
+    def _delete_due(self, now: datetime, short: int, rolled: Rolled) -> None:
+        over = 0
+        if self.limits.total_bytes is not None:
+            over = self._inventory.n_bytes - self.limits.total_bytes
+        cut = float("-inf")
+        if self.limits.days is not None:
+            cut = (now - timedelta(days=self.limits.days)).timestamp()
+        first = min((f.oldest for f in self._inventory.folders.values()), default=cut)
+        if over <= 0 and short <= 0 and first >= cut:
+            return
+        oldest = heapq.merge(*(folder.in_order() for folder in self._inventory.folders.values()))
+        folders: dict[Path, _Standing] = {}
+        while batch := list(islice(oldest, _BATCH)):
+            due = [each for each in batch if each[0] < cut]
+            if over > 0 or short > 0:
+                due = batch
+            if not due:
+                return
+            may_go = self._may_go([(each[1], each[2]) for each in due], folders, now)
+            chosen: dict[Path, list[str]] = defaultdict(list)
+            for modified, path, name in due:
+                if not (modified < cut or over > 0 or short > 0):
+                    break
+                if name not in may_go[path]:
+                    rolled.kept_files += 1
+                    continue
+                size = self._inventory.folders[path].files[name][1]
+                chosen[path].append(name)
+                over, short = over - size, short - size
+                rolled.files, rolled.n_bytes = rolled.files + 1, rolled.n_bytes + size
+            for path, names in chosen.items():
+                self._delete(self._inventory.folders[path], names, folders[path].playlist)
+            if len(due) < len(batch) or len(batch) < _BATCH:
+                return
+
+    def _may_go(
+        self,
+        files: Sequence[tuple[Path, str]],
+        folders: "dict[Path, _Standing]",
+        now: datetime,
+    ) -> dict[Path, set[str]]:
+        """Return which of these files nobody waits for, by folder."""
+        names: dict[Path, list[str]] = defaultdict(list)
+        for path, name in files:
+            names[path].append(name)
+        may_go: dict[Path, set[str]] = {}
+        for path, there in names.items():
+            folder = self._inventory.folders[path]
+            standing = folders.get(path) or self._stands(folder, now)
+            folders[path] = standing
+            with self.engine.connect() as connection:
+                statuses = rows.statuses(
+                    connection, folder.broadcast, [str(path / name) for name in there]
+                )
+            listed = following.names_in(standing.playlist) if standing.playlist else set()
+            may_go[path] = {
+                name
+                for name in there
+                if name not in listed
+                and _is_settled(
+                    statuses.get(str(path / name)),
+                    over=standing.over,
+                    age=now.timestamp() - folder.files[name][0],
+                )
+            }
+        return may_go
+
+    def _stands(self, folder: Folder, now: datetime) -> "_Standing":
+        with self.engine.connect() as connection:
+            broadcast = rows.broadcasts(connection, [folder.broadcast]).get(folder.broadcast)
+        known = broadcast is not None and folder.is_of(broadcast)
+        running = known and broadcast is not None and _may_run(broadcast, now)
+        waits = any(folder.path.glob(f"{WAITING}/*.npz"))
+        return _Standing(
+            known=known,
+            over=not running and not waits and not folder.is_recorded_to(),
+            playlist=folder.newest_playlist() if running or folder.is_recorded_to() else None,
+        )
+
+    def _delete(self, folder: Folder, names: list[str], current: Path | None) -> None:
+        # Out of the playlists first: what they list is there.
+        following.trim(folder.path, set(names), current=current)
+        for name in names:
+            folder.set_aside(name)
+        self._forget(folder, names)
+
+    def _forget(self, folder: Folder, names: list[str]) -> None:
+        with self.engine.begin() as connection:
+            paths = [str(folder.path / name) for name in names]
+            rows.forget(connection, folder.broadcast, paths)
+        for name in names:
+            folder.delete(name)
+
+    def _remove_empty(self, now: datetime, rolled: Rolled) -> None:
+        for folder in list(self._inventory.folders.values()):
+            if folder.files or folder.gone:
+                continue
+            standing = self._stands(folder, now)
+            idle = now.timestamp() - folder.path.stat().st_mtime > _OVERDUE.total_seconds()
+            if standing.over and (standing.known or idle) and folder.remove():
+                rolled.folders += 1
+                del self._inventory.folders[folder.path]
+
+    def _missing_bytes(self) -> int:
+        if not self.limits.free_bytes:
+            return 0
+        free = shutil.disk_usage(self.directory).free
+        return max(0, self.limits.wanted_free_bytes - free)
+
+    def _complain(self, rolled: Rolled) -> None:
+        """Say once that there is less room than there should be, and that nothing can be done."""
+        total = self.limits.total_bytes
+        over = total is not None and rolled.left_bytes > total
+        if not (over or self._missing_bytes()):
+            self._warned = False
+        elif not self._warned:
+            self._warned = True
+            self.log.warning(
+                "%s: the recordings that are left take more room than they may (%.2f GB), and none "
+                "of them can go: what is listed as live, and %d files that have not been analysed",
+                self.directory,
+                rolled.left_bytes / 1e9,
+                rolled.kept_files,
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Standing:
+    """known: the database knows its broadcast. over: nobody records or analyses it any more.
+
+    playlist: what a player of the running capture reads now, if there is one.
+    """
+
+    known: bool
+    over: bool
+    playlist: Path | None
+
+
+def _may_run(broadcast: BroadcastRow, now: datetime) -> bool:
+    """Tell whether a broadcast is on air, or may be gone on with."""
+    end = broadcast.planned_end or broadcast.started_at
+    return broadcast.status == "live" and now < end + _OVERDUE
+
+
+def _is_settled(status: str | None, *, over: bool, age: float) -> bool:
+    if status is None:
+        return over and age > _OVERDUE.total_seconds()
+    return status != "recorded"
+
+
+@contextmanager
+def rolling(retention: Recordings) -> Iterator[None]:
+    """Keep recordings within their limits beside what the caller does, about once a minute."""
+    stop = threading.Event()
+
+    def keep() -> None:
+        due_s = 0.0
+        while not stop.is_set():
+            try:
+                if due_s <= 0 or retention.can_make_room():
+                    due_s = PASS_S
+                    rolled = retention.run(datetime.now().astimezone())
+                    if rolled is not None and rolled.files:
+                        retention.log.info("%s", rolled.said())
+            except (DatabaseError, OSError) as e:
+                retention.log.warning("recordings are not rolled now: %s", e)
+            stop.wait(LOOK_S)
+            due_s -= LOOK_S
+
+    thread = threading.Thread(target=keep, name="retention", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
