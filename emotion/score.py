@@ -46,11 +46,24 @@ def answers(probs: Probabilities) -> Labels:
 
 def calibration_error(probs: Probabilities, label: Labels) -> float:
     """Mean gap between confidence and accuracy over bins of confidence, weighed by their size."""
+    confidence, right, n = reliability(probs, label)
+    return float((np.abs(confidence - right) * n).sum() / max(1, n.sum()))
+
+
+def reliability(
+    probs: Probabilities, label: Labels
+) -> tuple[NDArray[np.float64], NDArray[np.float64], Labels]:
+    """Mean confidence, accuracy and size, (B,) each, of the bins of confidence that are not empty.
+
+    No faces give no bins.
+    """
     probs, label = probs[label >= 0], label[label >= 0]
-    confidence, right = np.nanmax(probs, axis=1), answers(probs) == label
-    bin_of = np.minimum((confidence * N_BINS).astype(np.int64), N_BINS - 1)
-    gap = np.bincount(bin_of, confidence - right, minlength=N_BINS)
-    return float(np.abs(gap).sum() / max(1, len(label)))
+    confidence = np.nanmax(probs, axis=1, initial=-np.inf).astype(np.float64)
+    bin_of = np.clip((confidence * N_BINS).astype(np.int64), 0, N_BINS - 1)
+    n = np.bincount(bin_of, minlength=N_BINS)
+    sums = (np.bincount(bin_of, w, N_BINS) for w in (confidence, answers(probs) == label))
+    sure, right = (total[n > 0] / n[n > 0] for total in sums)
+    return sure, right, n[n > 0]
 
 
 def score(probs: Probabilities, label: Labels) -> Score:

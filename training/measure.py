@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from emotion import weights
 from emotion.classify import Classifier
 from emotion.detect import Detector
+from emotion.evaluate import LANDMARKS
 from emotion.score import Score, answers, score
 from emotion.types import EMOTIONS, Faces, Frames
 from emotion.weights import EmotionModel
@@ -27,11 +28,6 @@ FACTOR: Final = 4
 PADDING_PX: Final = 32
 """How test pictures are shown to the detector: enlarged, within a border."""
 
-# Right eye, left eye, nose, corners of the mouth of an upright face, in shares of its picture.
-_LANDMARKS: Final = np.array(
-    [[0.31, 0.41], [0.69, 0.41], [0.5, 0.6], [0.35, 0.76], [0.65, 0.76]], np.float32
-)
-
 
 def whole(
     images: NDArray[np.uint8], *, margin: float, roll_deg: float = 0.0
@@ -45,7 +41,7 @@ def whole(
     box = np.array([size / 2 - half] * 2 + [size / 2 + half] * 2, np.float32)
     angle = np.deg2rad(roll_deg)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], np.float32)
-    landmarks = ((_LANDMARKS - 0.5) @ turn + 0.5) * size
+    landmarks = ((LANDMARKS - 0.5) @ turn + 0.5) * size
     frames = Frames(
         images=images,
         offset_s=np.arange(n, dtype=np.float64),

@@ -1,0 +1,169 @@
+"""Labelled pictures as data sets come: a folder for each class, or a CSV file."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from emotion.types import EMOTIONS, EmotionError, Int64
+
+SUFFIXES: Final = frozenset(
+    {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+_SAID: Final[Mapping[str, str]] = {
+    "neutral": "neutral neutrality calm",
+    "happiness": "happiness happy joy joyful smile smiling",
+    "surprise": "surprise surprised surprising",
+    "sadness": "sadness sad unhappy",
+    "anger": "anger angry mad",
+    "disgust": "disgust disgusted",
+    "fear": "fear fearful afraid scared",
+    "contempt": "contempt contemptuous scorn",
+}
+_EMOTION_OF: Final = {word: emotion for emotion, words in _SAID.items() for word in words.split()}
+
+NUMBERED: Final[Mapping[str, tuple[int, str]]] = {
+    "fer2013": (0, "anger disgust fear happiness sadness surprise neutral"),
+    "raf-db": (1, "surprise fear disgust happiness sadness anger neutral"),
+    "affectnet": (0, "neutral happiness sadness surprise fear disgust anger contempt"),
+}
+"""What the numbers of well-known data sets stand for: the first number, and the classes."""
+
+
+class LabelError(EmotionError):
+    """Labelled pictures are not laid out as they must be; one line that says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labelled:
+    """Pictures and what they are labelled with.
+
+    label: int64 (N,), index into EMOTIONS. group: (N,) names, or empty where there are none.
+    left_out: how many pictures have a label that is no emotion, by that label.
+    """
+
+    paths: tuple[Path, ...]
+    label: Int64
+    group: tuple[str, ...]
+    left_out: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        """Check lengths."""
+        n = len(self.paths)
+        if self.label.shape != (n,) or len(self.group) not in (0, n):
+            raise ValueError(f"{n} pictures, {self.label.shape} labels, {len(self.group)} groups")
+
+
+def read(path: Path, classes: str | None = None) -> Labelled:
+    """Read a folder of class folders, or a CSV file with the columns path, label[, group].
+
+    classes: what labels stand for where they say nothing, as "raf-db" or "1=surprise,2=fear".
+    Paths in a CSV file are as seen from its folder. Raises LabelError.
+    """
+    named = _named(classes)
+    if path.is_dir():
+        return _labelled(_of_folders(path, named), named, path, grouped=False)
+    if not path.is_file():
+        raise LabelError(f"{path}: no such folder or file")
+    rows = list(_of_csv(path))
+    return _labelled(iter(rows), named, path, grouped=any(group for *_, group in rows))
+
+
+def emotion_of(label: str, named: Mapping[str, str] | None = None) -> str | None:
+    """Return the emotion that a label stands for, "3_Happy" as "happiness"; None if it is none."""
+    label = label.strip().lower()
+    if named and label in named:
+        return named[label]
+    word = re.sub(r"^[\W\d_]+|[\W\d_]+$", "", label)
+    return _EMOTION_OF.get(word)
+
+
+def _named(classes: str | None) -> dict[str, str]:
+    if classes is None:
+        return {}
+    if classes.lower() in NUMBERED:
+        first, names = NUMBERED[classes.lower()]
+        return {str(first + i): name for i, name in enumerate(names.split())}
+    named = {}
+    for part in classes.split(","):
+        label, _, word = part.partition("=")
+        emotion = emotion_of(word)
+        if not label.strip() or emotion is None:
+            raise LabelError(
+                f"classes {classes!r}: name {', '.join(NUMBERED)}, or write label=emotion, as "
+                f"1=surprise,2=fear; emotions are {', '.join(EMOTIONS)}"
+            )
+        named[label.strip().lower()] = emotion
+    return named
+
+
+def _of_folders(root: Path, named: Mapping[str, str]) -> Iterator[tuple[Path, str, str]]:
+    folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if not any(emotion_of(f.name, named) for f in folders):
+        for folder in folders:
+            inner = [f.name for f in folder.iterdir() if f.is_dir() and emotion_of(f.name, named)]
+            if inner:
+                raise LabelError(
+                    f"{root} holds {', '.join(f.name for f in folders)}, each with classes in it: "
+                    f"name one of them, as {folder}"
+                )
+    for folder in folders:
+        for file in sorted(folder.rglob("*")):
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+                yield file, folder.name, ""
+
+
+def _of_csv(path: Path) -> Iterator[tuple[Path, str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            if not {"path", "label"} <= set(reader.fieldnames or ()):
+                raise LabelError(f"{path}: its first line must name the columns path,label[,group]")
+            for row in reader:
+                if not row["path"] or not row["label"]:
+                    raise LabelError(f"{path}, line {reader.line_num}: path or label is missing")
+                yield path.parent / row["path"], row["label"], row.get("group") or ""
+    except (OSError, UnicodeError, csv.Error) as e:
+        raise LabelError(f"{path} is no CSV file of pictures: {e}") from e
+
+
+def _labelled(
+    rows: Iterator[tuple[Path, str, str]], named: Mapping[str, str], path: Path, *, grouped: bool
+) -> Labelled:
+    paths: list[Path] = []
+    label: list[int] = []
+    groups: list[str] = []
+    left_out: dict[str, int] = {}
+    for file, said, group in rows:
+        emotion = emotion_of(said, named)
+        if emotion is None:
+            left_out[said] = left_out.get(said, 0) + 1
+            continue
+        paths.append(file)
+        label.append(EMOTIONS.index(emotion))
+        groups.append(group or "(none)")
+    if not paths:
+        numbers = all(said.strip().isdigit() for said in left_out)
+        raise LabelError(
+            f"{path} has no labelled pictures: there must be a folder for each class, named after "
+            f"an emotion ({', '.join(EMOTIONS)}), or a CSV file with the columns path,label[,group]"
+            if not left_out
+            else f"{path}: none of the labels {', '.join(sorted(left_out)[:8])} is an emotion"
+            + (
+                f": say what they stand for with --classes {' or '.join(NUMBERED)}, or as "
+                "--classes 1=surprise,2=fear"
+                if numbers
+                else ""
+            )
+        )
+    return Labelled(
+        paths=tuple(paths),
+        label=np.array(label, dtype=np.int64),
+        group=tuple(groups) if grouped else (),
+        left_out=left_out,
+    )

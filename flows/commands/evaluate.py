@@ -1,0 +1,59 @@
+"""showmood evaluate: how right a network is on pictures that you have labelled."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.commands.options import Detector
+from flows.settings import load_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def evaluate(
+    pictures: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR_OR_CSV",
+            help="A folder with a folder of pictures for each emotion, or a CSV file with the "
+            "columns path,label and, if you like, group.",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="The emotion net (see showmood models).")
+    ] = None,
+    crops: Annotated[
+        bool, typer.Option("--crops", help="Each picture is a face's crop: seek no face in it.")
+    ] = False,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="What numbered labels stand for: fer2013, raf-db, affectnet, or "
+            "1=surprise,2=fear,..."
+        ),
+    ] = None,
+    detector: Detector = None,
+    json_object: Annotated[
+        bool, typer.Option("--json", help="One JSON object to stdout, and nothing else there.")
+    ] = False,
+    png: Annotated[
+        Path | None, typer.Option(help="Also draw the confusion matrix and calibration.")
+    ] = None,
+) -> None:
+    """Measure an emotion net on labelled pictures: accuracy, F1, confusion, calibration."""
+    from flows.evaluation import evaluate_here
+
+    evaluate_here(
+        load_settings(),
+        pictures,
+        model=model,
+        detector=detector,
+        crops=crops,
+        classes=classes,
+        json_object=json_object,
+        png=png,
+        console=Console(),
+    )
