@@ -176,7 +176,7 @@ def test_a_segment_analysed_again_has_all_frames_and_the_same_rows(
         os.utime(segment.path, (time.time() - 3600,) * 2)
         analysis.take(segment)
     assert len(rows(engine, OBSERVATIONS)) < len(whole)
-    analysis.linker = Linker(None)
+    analysis.linker, analysis.pace = Linker(None), Pace()
     take_all()
     assert rows(engine, OBSERVATIONS) == whole
     assert analysis.linker.state == state
@@ -236,3 +236,33 @@ def test_all_that_a_source_brings_is_taken_in_order(
     assert analysis.counts.newest == segments[-1].end
     lags = rows(engine, "SELECT lag_ms FROM segments")
     assert all(isinstance(lag, int) and lag > 0 for (lag,) in lags)
+
+
+def test_segment_that_a_signal_cut_off_is_taken_again_with_the_same_tracks(
+    analysis: Analysis,
+    segments: list[Segment],
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Pace, "update", lambda *_: False)  # however slow this machine is
+    for segment in segments:
+        analysis.take(segment)
+    whole = rows(engine, OBSERVATIONS)
+    analysis.linker = Linker(None)
+    analysis.take(segments[0])
+    stored = Store.analysed
+
+    def cut_off(*_: object, **__: object) -> None:
+        monkeypatch.setattr(Store, "analysed", stored)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "analysed", cut_off)
+    analysis.begin(segments[1])
+    analysis.begin(segments[2])
+    with pytest.raises(KeyboardInterrupt):
+        analysis.finish()
+    while analysis.n_begun:
+        analysis.finish()
+    for segment in segments[3:]:
+        analysis.take(segment)
+    assert rows(engine, OBSERVATIONS) == whole
