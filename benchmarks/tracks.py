@@ -33,6 +33,7 @@ JITTER: Final = 0.03  # deviation of each side, of the box's width
 MISSED: Final = 0.05
 FALSE: Final = 0.01  # frames with a face where none is
 
+_FIRST_SEED: Final = 2000  # those below were for choosing
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -178,7 +179,10 @@ def main() -> None:
     n_runs: int = arguments.seeds
     linking = {
         p.name: [
-            sum((alone(p, fps, seed) for seed in range(n_runs)), Result()) for fps in RATES_FPS
+            sum(
+                (alone(p, fps, seed) for seed in range(_FIRST_SEED, _FIRST_SEED + n_runs)), Result()
+            )
+            for fps in RATES_FPS
         ]
         for p in PROGRAMMES
     }
