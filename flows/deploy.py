@@ -36,13 +36,18 @@ def prefect_file() -> Path:
 
 
 def deploy(file: Path, env: Mapping[str, str]) -> None:
-    """Apply a prefect.yaml to the server that `env` names, without a question.
+    """Have Prefect deploy a prefect.yaml to the server that `env` names, without a question.
+
+    Entrypoints are found beside the file, or else beside this package.
 
     Raises StackError with Prefect's own last words.
     """
+    package = Path(__file__).resolve().parent
+    beside = file.resolve().parent
+    command = ["--no-prompt", "deploy", "--all", "--prefect-file", str(file.resolve())]
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=file.parent,
+        [sys.executable, "-m", "prefect", *command],
+        cwd=beside if (beside / package.name).is_dir() else package.parent,
         env=dict(env),
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     tell_behind_s: float = Field(
         10.0, gt=0, description="Being further behind the air than this emits an event, in seconds."
     )
+    notify_block: str | None = Field(
+        None,
+        description="A notification block of Prefect's, as slack-webhook/newsroom, that the "
+        "shipped automations tell through; unset: without those that tell.",
+    )
     keep_runs_days: int = Field(
         90, ge=0, description="Days that Prefect keeps its runs of ours, and events; 0 for ever."
     )

@@ -1,5 +1,6 @@
 """watch_show: one run is one broadcast of one channel."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,9 +20,8 @@ from flows.analyse import Analysis, take_for
 from flows.audience import Several
 from flows.broadcast import Watch
 from flows.bulletin import Bulletin
-from flows.capture.address import AddressPolicy
 from flows.capture.segment import SourceUnreachable
-from flows.capture.source import Stream, resolve
+from flows.capture.source import Stream
 from flows.capture.supervise import Capture
 from flows.errors import EXPECTED, Skipped
 from flows.events import Teller
@@ -33,6 +33,7 @@ from flows.shows import (
     DetectorName,
     Duration,
     EmotionModelName,
+    Patience,
     SlugOrNone,
     Url,
     make_show,
@@ -49,9 +50,9 @@ from flows.shows import (
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def find_stream(url: str, policy: AddressPolicy) -> Stream:
-    """Resolve a page to its stream; retried while the site does not answer, not when it says no."""
-    return resolve(url, policy=policy)
+def find_stream(look: Callable[[], Stream]) -> Stream:
+    """Find the show's stream; retried while the site does not answer, not when it says no."""
+    return look()
 
 
 def _is_passing(state: State) -> bool:
@@ -92,6 +93,7 @@ def watch_show(
     detector: Annotated[DetectorName, titled("Detector")] = DEFAULT_DETECTOR,
     emotion_model: Annotated[EmotionModelName, titled("Emotion net")] = DEFAULT_EMOTION_MODEL,
     alerts: Annotated[tuple[Alert, ...], titled("Emotion alerts")] = (),
+    give_up_after: Patience = "10m",
 ) -> State:
     """Watch a live show: what its faces show is in the database a second or so behind the air.
 
@@ -106,6 +108,8 @@ def watch_show(
         detector: The network that finds faces.
         emotion_model: The network that reads expressions.
         alerts: Emit an event, which automations act on, when an emotion stays above a threshold.
+        give_up_after: How long to wait for a show that has not begun, or is off air for a while:
+            0s, 10m, 2h.
     """
     outlive_worker()
     log = get_run_logger()
@@ -120,6 +124,7 @@ def watch_show(
             detector=detector,
             emotion_model=emotion_model,
             alerts=alerts,
+            give_up_after=give_up_after,
         )
         settings = load_settings()
         bulletin = Bulletin(channel=show.slug, run_id=run_id, log=log)

@@ -1,0 +1,162 @@
+"""`showmood deploy`: a prefect.yaml put on a Prefect server, without a question and again at will.
+
+On top of what `prefect deploy --all` does: mistakes are found before, work pools are made, slots
+that are no longer in the file are removed, and slots made or paused in the UI stay as they are.
+"""
+
+import base64
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from flows import automations
+from flows.deploy import deploy
+from flows.errors import StackError
+from flows.showfile import Deployment, read_showfile
+
+TAG: Final = "showmood"
+"""What our deployments are tagged with: those that the file no longer has are found by it."""
+
+BY_HAND: Final = "ui-"
+"""How the slugs of slots begin that were made in the UI; they are the UI's to remove."""
+
+Say = Callable[[str], None]
+
+
+def apply_showfile(
+    file: Path,
+    env: Mapping[str, str],
+    *,
+    prune: bool = False,
+    notify_block: str | None = None,
+    say: Say = lambda step: None,
+) -> list[Deployment]:
+    """Put a file on the server that `env` names, and return what is in it.
+
+    prune: also delete deployments of ours that the file does not have. notify_block: the
+    notification block, "type/name", that the shipped automations tell through.
+
+    Raises UsageError for a mistake in the file, StackError when the server does not take it.
+    """
+    wanted = read_showfile(file)
+    with _connected(env) as http:
+        for pool in sorted({each.pool for each in wanted}):
+            if _make_pool(http, pool):
+                say(f"work pool {pool!r} was made")
+        for there in _deployments(http):
+            _name_slots_made_by_hand(http, there)
+        deploy(file, env)
+        for there in _deployments(http):
+            each = next((each for each in wanted if _is(each, there)), None)
+            if each is not None:
+                _remove_slots(http, there, each, say)
+            elif prune:
+                http.delete(f"/deployments/{there['id']}").raise_for_status()
+                say(f"{there['name']} is not in {file.name}: removed")
+            else:
+                say(f"{there['name']} is not in {file.name}, and stays: --prune removes it")
+        for said in automations.apply(http, notify_block=notify_block):
+            say(said)
+    return wanted
+
+
+def paused_slots(env: Mapping[str, str]) -> set[tuple[str, str]] | None:
+    """Return the deployment and slug of each slot that the server has paused.
+
+    None when the server does not answer.
+    """
+    try:
+        with _connected(env) as http:
+            return {
+                (there["name"], slot["slug"])
+                for there in _deployments(http)
+                for slot in there["schedules"]
+                if there["paused"] or not slot["active"]
+            }
+    except StackError:
+        return None
+
+
+@contextmanager
+def _connected(env: Mapping[str, str]) -> Iterator[httpx.Client]:
+    url = env["PREFECT_API_URL"]
+    try:
+        with httpx.Client(
+            base_url=url, headers=credentials(env), timeout=30, trust_env=False
+        ) as http:
+            yield http
+    except httpx.HTTPStatusError as e:
+        raise StackError(
+            f"the Prefect server at {url} says {e.response.status_code}: {e.response.text[:200]}"
+        ) from e
+    except httpx.HTTPError as e:
+        raise StackError(
+            f"the Prefect server at {url} does not answer ({e!r}): start `showmood up`, or set "
+            "PREFECT_API_URL"
+        ) from e
+
+
+def credentials(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers by which Prefect Cloud, or a server with a password, knows us."""
+    if key := env.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    if secret := env.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
+    return {}
+
+
+def server_environment(ui_port: int) -> dict[str, str]:
+    """Return our environment, with the embedded stack's server where none is set."""
+    return {"PREFECT_API_URL": f"http://127.0.0.1:{ui_port}/api"} | dict(os.environ)
+
+
+def _deployments(http: httpx.Client) -> list[dict[str, Any]]:
+    """Return our deployments on the server, all pages of them."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = {"deployments": {"tags": {"all_": [TAG]}}, "limit": 200, "offset": len(found)}
+        answer = http.post("/deployments/filter", json=page).raise_for_status().json()
+        found += answer
+        if len(answer) < 200:
+            return found
+
+
+def _is(each: Deployment, there: Mapping[str, Any]) -> bool:
+    return (each.name, each.entrypoint) == (there["name"], there["entrypoint"])
+
+
+def _make_pool(http: httpx.Client, name: str) -> bool:
+    if http.get(f"/work_pools/{name}").is_success:
+        return False
+    known = http.get("/collections/views/aggregate-worker-metadata").raise_for_status().json()
+    template = known["prefect"]["process"]["default_base_job_configuration"]
+    made = {"name": name, "type": "process", "base_job_template": template}
+    answer = http.post("/work_pools/", json=made)
+    if answer.status_code != httpx.codes.CONFLICT:  # made meanwhile
+        answer.raise_for_status()
+    return True
+
+
+def _name_slots_made_by_hand(http: httpx.Client, there: Mapping[str, Any]) -> None:
+    """Give a slug to slots without one: Prefect would drop all slots for their sake."""
+    for slot in there["schedules"]:
+        if not slot["slug"]:
+            named = {"slug": f"{BY_HAND}{slot['id'][:8]}", "parameters": slot["parameters"]}
+            path = f"/deployments/{there['id']}/schedules/{slot['id']}"
+            http.patch(path, json=named).raise_for_status()
+
+
+def _remove_slots(
+    http: httpx.Client, there: Mapping[str, Any], wanted: Deployment, say: Say
+) -> None:
+    slugs = {each.slot.slug for each in wanted.slots}
+    for slot in there["schedules"]:
+        slug = slot["slug"] or BY_HAND
+        if slug not in slugs and not slug.startswith(BY_HAND):
+            path = f"/deployments/{there['id']}/schedules/{slot['id']}"
+            http.delete(path).raise_for_status()
+            say(f"{wanted.name}: slot {slug} is no longer in the file: removed")

@@ -1,0 +1,180 @@
+"""prefect.yaml: its mistakes are one line each, and edits leave the rest as it is written."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.errors import UsageError
+from flows.schedules import Slot
+from flows.showfile import read_showfile
+from flows.showfile_edit import add_show, remove_show
+
+OURS = Path(__file__).resolve().parents[2] / "prefect.yaml"
+SHOWS = """\
+# Our shows.
+definitions:
+  show: &show
+    entrypoint: flows/watch.py:watch_show
+    work_pool: { name: shows }
+
+deployments:
+  - <<: *show
+    name: adhoc
+
+  # The news, twice a day.
+  - <<: *show
+    name: news
+    parameters: { url: "https://example.com/live", duration: 20m }
+    schedules:
+      - { slug: noon, cron: "0 12 * * *", timezone: Europe/Vienna }
+      - { slug: late, cron: "0 23 * * *", parameters: { duration: 5m } }  # shorter
+
+# The end.
+pull: []
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "prefect.yaml"
+    path.write_text(SHOWS, encoding="utf-8")
+    return path
+
+
+def test_a_slot_has_the_parameters_of_its_show_and_its_own(file: Path) -> None:
+    adhoc, news = read_showfile(file)
+    assert (adhoc.show, adhoc.slots) == (None, ())
+    assert [(each.slot.slug, each.show.duration) for each in news.slots if each.show] == [
+        ("noon", "20m"),
+        ("late", "5m"),
+    ]
+
+
+def test_ours_is_right_and_its_examples_do_not_run() -> None:
+    examples = [each for each in read_showfile(OURS) if each.is_show and each.slots]
+    assert examples
+    assert not any(of.slot.active for each in examples for of in each.slots)
+
+
+@pytest.mark.parametrize(
+    ("was", "wrong", "said"),
+    [
+        ("0 12 * * *", "0 25 * * *", "news: slot noon: cron: '0 25 [*] [*] [*]' is none"),
+        ("0 12 * * *", "noon", "news: slot noon: cron: 'noon' is none"),
+        ("Europe/Vienna", "Europe/Wien", "news: slot noon: timezone: there is no 'Europe/Wien'"),
+        ('cron: "0 12 * * *"', 'rrule: "FREQ=OFTEN"', "news: slot noon: rrule: 'FREQ=OFTEN'"),
+        ('cron: "0 12 * * *", ', "", "news: slot noon: a slot has either a cron or an rrule"),
+        ("duration: 5m", "duration: soon", "news: slot late: duration: write it as"),
+        ("duration: 20m", "duration: 0s", "news: .*out of range"),
+        ("duration: 20m", "colour: red", "news: colour: no such parameter; there are url, name"),
+        ("duration: 20m", "detector: yolo", "news: detector: "),
+        ("duration: 20m", "alerts: [{ emotion: envy }]", "news: alerts.0.emotion: "),
+        ('url: "https://example.com/live", ', "", "news: slot noon: no url: add it"),
+        ("slug: late", "slug: noon", "news: slot noon: there are two of this slug"),
+        ("slug: late, ", "", "news: slot 2: no slug"),
+        ("timezone:", "zone:", "news: slot noon: zone: unknown; a slot has"),
+        ("name: adhoc", "name: news", "news: there are two of this name"),
+        ("name: adhoc", "tags: []", "deployment 1: it has no name"),
+        ("    work_pool: { name: shows }\n", "", "adhoc: no work_pool"),
+        ("deployments:\n", "deployments: [\n", "prefect.yaml, line "),
+        ("deployments:", "shows:", "it has no list of deployments"),
+    ],
+)
+def test_mistake_is_one_line_that_names_show_and_slot(
+    file: Path, was: str, wrong: str, said: str
+) -> None:
+    assert was in SHOWS
+    file.write_text(SHOWS.replace(was, wrong, 1), encoding="utf-8")
+    with pytest.raises(UsageError, match=f"^{said}|^{file.name}: {said}") as caught:
+        read_showfile(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_prefect_fills_in_is_left_to_it(file: Path) -> None:
+    template = '"{{ prefect.variables.news_url }}"'
+    file.write_text(SHOWS.replace('"https://example.com/live"', template), encoding="utf-8")
+    _, news = read_showfile(file)
+    assert [each.show for each in news.slots] == [None, None]
+
+
+def add(file: Path, **changed: str) -> None:
+    given = {"name": "late-show", "cron": "30 21 * * 6", "pool": "shows"} | changed
+    add_show(
+        file,
+        name=given["name"],
+        slot={"slug": "slot-1", "cron": given["cron"], "timezone": "America/New_York"},
+        parameters={"url": "https://example.com/late?a=1&b=2#c", "duration": "1h30m"},
+        pool=given["pool"],
+    )
+
+
+def test_an_added_show_is_read_back_and_nothing_else_changes(file: Path) -> None:
+    add(file)
+    text = file.read_text(encoding="utf-8")
+    before, after = text.split("\n  - <<: *show\n    name: late-show\n")
+    assert SHOWS.startswith(before)
+    assert SHOWS.endswith(after.split("America/New_York }\n")[1])
+    added = yaml.safe_load(text)["deployments"][-1]
+    assert added["parameters"]["url"] == "https://example.com/late?a=1&b=2#c"
+    assert added["schedules"] == [
+        {"slug": "slot-1", "cron": "30 21 * * 6", "timezone": "America/New_York"}
+    ]
+    assert added["work_pool"] == {"name": "shows"}
+
+
+def test_a_pool_of_its_own_goes_before_the_shared_one(file: Path) -> None:
+    add(file, pool="gpu")
+    assert read_showfile(file)[-1].pool == "gpu"
+
+
+def test_adding_and_removing_leaves_the_file_as_it_was(file: Path) -> None:
+    add(file)
+    remove_show(file, "late-show")
+    assert file.read_text(encoding="utf-8") == SHOWS
+
+
+def test_removing_keeps_every_comment_outside(file: Path) -> None:
+    remove_show(file, "news")
+    text = file.read_text(encoding="utf-8")
+    assert [each.name for each in read_showfile(file)] == ["adhoc"]
+    assert all(comment in text for comment in ("# Our shows.", "# The news", "# The end."))
+
+
+def test_a_file_without_our_anchor_gets_the_whole_show(file: Path) -> None:
+    file.write_text(
+        "deployments:\n- name: a\n  entrypoint: a.py:b\n  work_pool: {name: p}\n", encoding="utf-8"
+    )
+    add(file, pool="studio")
+    show = read_showfile(file)[-1]
+    assert (show.name, show.pool, show.is_show) == ("late-show", "studio", True)
+
+
+def test_what_does_not_fit_leaves_the_file_as_it_was(file: Path) -> None:
+    with pytest.raises(UsageError, match="news: there is a show of this name"):
+        add(file, name="news")
+    with pytest.raises(UsageError, match="late-show: slot slot-1: cron"):
+        add(file, cron="often")
+    with pytest.raises(UsageError, match=r"nothing: there is no such show.*adhoc, news"):
+        remove_show(file, "nothing")
+    assert file.read_text(encoding="utf-8") == SHOWS
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{"cron": "0 20 * * *"}, {"rrule": "DTSTART:20260103T200000\nRRULE:FREQ=DAILY"}],
+    ids=["cron", "rrule"],
+)
+@pytest.mark.parametrize("day", [date(2027, 3, 28), date(2027, 10, 31)], ids=["Mar", "Oct"])
+def test_eight_in_the_evening_stays_so_when_the_clocks_change(
+    rule: dict[str, str], day: date
+) -> None:
+    slot = Slot.of(slug="a", timezone="Europe/Vienna", **rule)
+    before = slot.next_start(datetime(2027, day.month, day.day - 1, tzinfo=UTC))
+    assert before is not None
+    after = slot.next_start(before)
+    assert after is not None
+    assert (before.hour, after.hour) == (20, 20)
+    apart = after.astimezone(UTC) - before.astimezone(UTC)
+    assert apart == timedelta(hours=23 if day.month == 3 else 25)
