@@ -5,7 +5,6 @@ and puts none twice.
 """
 
 import logging
-import time
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
@@ -17,6 +16,12 @@ from flows.capture.recording import SHORTEST, Recording, whole_ms
 _log = logging.getLogger(__name__)
 
 _CREDIBLE_JUMP: Final = timedelta(seconds=60)
+"""A source may have been off air for this longer than nothing was recorded."""
+
+_CREDIBLE_IN_A_ROW: Final = timedelta(seconds=5)
+"""Its dates may jump by this where its numbers and its timestamps say that nothing is missing."""
+
+_IN_A_ROW_TICKS: Final = TICKS_PER_S // 2
 
 
 class Dates:
@@ -27,7 +32,8 @@ class Dates:
         self._recording = recording
         self._shift = timedelta(0)
         self._wobble = timedelta(0)
-        self._recorded_at: float | None = None
+        self._interval = TICKS_PER_S
+        self._ticks: int | None = None
 
     def watch_wobble(self, entries: tuple[Entry, ...]) -> None:
         """Note by how much dates fall short of the durations before them."""
@@ -36,10 +42,6 @@ class Dates:
                 early = before.end - after.date
                 if self._wobble < early < SHORTEST:
                     self._wobble = early
-
-    def note_recorded(self) -> None:
-        """Remember that a segment has just been recorded."""
-        self._recorded_at = time.monotonic()
 
     def of(
         self, entry: Entry, extent: Extent, *, arrival: datetime, follows: bool, repeats: bool
@@ -54,7 +56,9 @@ class Dates:
         last = self._recording.last
         media = timedelta(seconds=(extent.end - extent.first) / TICKS_PER_S)
         usual = timedelta(seconds=entry.duration_s) or media
-        hole = timedelta(seconds=(max(3 * extent.interval, extent.longest) / TICKS_PER_S) + 0.1)
+        # A few frames that are left of a segment say little of the rate.
+        self._interval = min(self._interval, extent.interval)
+        hole = timedelta(seconds=(max(3 * self._interval, extent.longest) / TICKS_PER_S) + 0.1)
         length = media if media < usual - hole else usual
         if entry.date is None:
             if abs(media - usual) < timedelta(seconds=0.6):
@@ -63,20 +67,24 @@ class Dates:
             if last is not None:
                 start = last.end if follows else max(start, last.end)
             return whole_ms(start), whole_ms(start + length), True
-        start = entry.date + (self._shift if repeats else self._true_shift(entry.date))
+        ticks, self._ticks = self._ticks, extent.end
+        in_a_row = follows and ticks is not None and abs(extent.first - ticks) < _IN_A_ROW_TICKS
+        start = entry.date
+        start += self._shift if repeats else self._true_shift(entry.date, in_a_row=in_a_row)
         if length == usual:
             interval = timedelta(seconds=extent.interval / TICKS_PER_S)
             length -= min(self._wobble, interval * 0.9)
         return whole_ms(start), whole_ms(start + length), self._shift != timedelta(0)
 
-    def _true_shift(self, date: datetime) -> timedelta:
+    def _true_shift(self, date: datetime, *, in_a_row: bool) -> timedelta:
         """Return by how much the source's clock is wrong, going by what was recorded."""
         last = self._recording.last
         if last is None:
             return self._shift
-        credible = timedelta.max
-        if self._recorded_at is not None:
-            credible = _CREDIBLE_JUMP + timedelta(seconds=time.monotonic() - self._recorded_at)
+        idle = self._recording.idle
+        credible = timedelta.max if idle is None else _CREDIBLE_JUMP + idle
+        if in_a_row:
+            credible = _CREDIBLE_IN_A_ROW
         for shift in (timedelta(0), self._shift):
             if -SHORTEST < date + shift - last.end <= credible:
                 self._shift = shift

@@ -2,8 +2,7 @@
 
 A playlist that fails is asked again, and what it lists is fetched in order as long as it is listed:
 nothing of a source is lost that it still offers when it answers again. MPEG-TS and fMP4 (RFC 8216);
-a file of fMP4 begins with its initialisation section, and its timestamps with zero, so that it can
-be opened on its own.
+a file of fMP4 begins with its initialisation section, so that it can be opened on its own.
 """
 
 import logging
@@ -39,8 +38,11 @@ _AHEAD: Final = 32
 """So many segments are fetched, at most, while one before them can't be."""
 
 _MOST_FORBIDDEN: Final = 3
-_REFUSED_S: Final = 4.0
-"""A playlist that is refused for so long may have another address by now."""
+_REFUSED_S: Final = 2.0
+_REFUSED_AT_FIRST_S: Final = 6.0
+"""A playlist that is refused for so long may have another address by now; the second, for one that
+this run has never seen: its address has just been found.
+"""
 
 
 class Run:
@@ -142,8 +144,9 @@ class Run:
             self._failures += 1
             if getattr(e, "status", None) == 403:
                 self._refused_at = self._refused_at or now
-                if now - self._refused_at >= _REFUSED_S:
-                    self.ended = f"the source refused its playlist for {_REFUSED_S:g} s"
+                limit_s = _REFUSED_AT_FIRST_S if self._first_load else _REFUSED_S
+                if now - self._refused_at >= limit_s:
+                    self.ended = f"the source refused its playlist for {limit_s:g} s"
             self._load_at = now + min(0.1 * 2**self._failures, self._target_s, 2.0)
             return
         self._first_load = False
@@ -281,7 +284,6 @@ class Run:
             self._dropped.clear()
             self._error = None
             why = None
-            self._dates.note_recorded()
             self._listing.save(entry)
             if item.path.exists():
                 self._rolling.add(

@@ -82,6 +82,9 @@ class Listing:
 
     def advance(self, entries: tuple[Entry, ...], new: tuple[Entry, ...]) -> None:
         """Go on after these, of which some are new."""
+        if self._position is None:
+            # What is older than the first that is recorded is not to be mistaken for new.
+            new = entries
         position = self._position or _Position(sequence=0, end=None)
         position.sequence, position.end = entries[-1].sequence, entries[-1].end
         position.seen += [name_of(entry) for entry in new]

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,12 +58,23 @@ class Recording:
         self.events: list[Segment | Gap] = read_events(directory)
         self._taken = {event.path.name for event in self.events if isinstance(event, Segment)}
         segments = [event for event in self.events if isinstance(event, Segment)]
+        self._interval = TICKS_PER_S
+        self._added_at: float | None = None
+        if segments and segments[-1].path.exists():
+            self._added_at = segments[-1].path.stat().st_mtime
         self.first = segments[0] if segments else None
         self.last = segments[-1] if segments else None
 
     @property
     def _journal(self) -> Path:
         return self.directory / JOURNAL
+
+    @property
+    def idle(self) -> timedelta | None:
+        """For how long no segment was added, by this machine's clock; None if that is unknown."""
+        if self._added_at is None:
+            return None
+        return timedelta(seconds=max(0.0, time.time() - self._added_at))
 
     @property
     def pid_file(self) -> Path:
@@ -179,6 +191,7 @@ class Recording:
         self._write(events)
         self._taken.add(path.name)
         self.first, self.last = self.first or segment, segment
+        self._added_at = time.time()
         return events
 
     def close(self) -> None:
@@ -208,7 +221,9 @@ class Recording:
             start, estimated = clock.date(first)
         # To the next segment's first frame, unless frames are missing before that. A source may
         # skip frames that have not changed, so what is a hole depends on the steps it makes.
-        hole = max(3 * extent.interval, extent.longest) + TICKS_PER_S // 10
+        # A few frames that are left of a segment say little of the rate.
+        self._interval = min(self._interval, extent.interval)
+        hole = max(3 * self._interval, extent.longest) + TICKS_PER_S // 10
         if ticks is not None and extent.interval // 2 < ticks <= end - first + hole:
             end = max(first + ticks, end - extent.interval // 2)
         stop, _ = clock.date(end)
