@@ -67,11 +67,13 @@ def run_trial(
     scale: float = 1.0,
     wait_s: float = 20.0,
     settle: int = 4,
+    strict: bool = True,
 ) -> Outcome:
     """Let it record, do wrong, put it right, and account for what was recorded.
 
     scale: how long the fault lasts, as a share of its full length. wait_s: for so long after the
-    fault, at most, something new is waited for, and then for `settle` segments more.
+    fault, at most, something new is waited for, and then for `settle` segments more. strict: what
+    comes late, at the end, is lost.
     Raises NothingRecorded.
     """
     newest = _Newest(Audit(origin), contender.files)
@@ -92,14 +94,14 @@ def run_trial(
         scenario.begin(origin)
         watch(scenario.lasts_s * scale)
         if scenario.final:
-            watch(wait_s, lambda: contender.over)
+            watch(_PATIENCE_S, lambda: contender.over)
         else:
             scenario.end(origin)
             healed, index = time.monotonic(), origin.published
             if watch(wait_s, lambda: newest.look() >= index):
                 recovered_s = time.monotonic() - healed
                 watch(settle * origin.segment_s)
-        end = origin.published - (0 if scenario.final else _MARGIN)
+        end = origin.published - (0 if scenario.final else _MARGIN) if strict else None
         over = contender.over
     finally:
         contender.stop()

@@ -1,134 +1,179 @@
 """Each fault of a live source, for both engines: nothing is lost without a gap that says why.
 
-Half-second segments, and faults a quarter as long as they are in SHOWMOOD_FAULT_SCALE=4.
+Half-second segments, and faults a quarter as long as in `make faults`; as many at the same time as
+the machine bears.
 """
 
+import contextlib
 import os
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from benchmarks.contenders import InProcess
+from benchmarks.soak import make_plan, soak
+from benchmarks.trial import Outcome, run_trial
 from flows.capture import supervise
-from flows.capture.address import AddressPolicy
-from flows.capture.segment import Gap, Segment
-from flows.capture.supervise import Capture
+from flows.capture.segment import DiskFull
 from flows.demo.channel import LiveOrigin
-from flows.demo.faults import Fault
-from flows.demo.pieces import cut
+from flows.demo.scenarios import SCENARIOS, Scenario
+from flows.demo.testcard import make_testcard
 
-SCALE = float(os.environ.get("SHOWMOOD_FAULT_SCALE", "1"))
-PATIENCE_S = 40.0 * SCALE
+SCALE = 0.25
+SEGMENT_S = 2.0 * SCALE
+PATIENCE_S = 40.0
+AT_ONCE = 8
+ENGINES = ("hls", "ffmpeg")
+
+Trials = dict[tuple[str, str], Future[Outcome]]
 
 
 @pytest.fixture(scope="session")
-def fault_pieces(pieces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if SCALE == 1:
-        return pieces
-    clip = tmp_path_factory.mktemp("whole") / "clip.ts"
-    clip.write_bytes(b"".join(path.read_bytes() for path in sorted(pieces.glob("*.ts"))) * 3)
-    directory = tmp_path_factory.mktemp("longer")
-    cut(clip, directory, segment_s=0.5 * SCALE)
-    return directory
+def show(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_testcard(tmp_path_factory.mktemp("show"), duration_s=75.0, segment_s=SEGMENT_S)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """What goes wrong, for how long (s, to be scaled), and how it ends."""
-
-    name: str
-    begin: Callable[[LiveOrigin], object]
-    last_s: float
-    end: Callable[[LiveOrigin], object] = LiveOrigin.heal
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_BACKOFF_S", 0.1)
 
 
-def fault(**options: object) -> Callable[[LiveOrigin], object]:
-    return lambda origin: origin.inject(Fault(**options))
+def on_air(show: dict[str, Path]) -> LiveOrigin:
+    """The test card, since four segments ago; a quarter of a minute of it is listed."""
+    return LiveOrigin(
+        show[""],
+        variants={name: path for name, path in show.items() if name},
+        window=30,
+        loop=False,
+        started_at=datetime.now(UTC) - timedelta(seconds=4 * SEGMENT_S),
+    )
 
 
-SCENARIOS = [
-    Scenario(name="playlist 500", begin=fault(on="playlist", status=500), last_s=2.5),
-    Scenario(name="playlist 404", begin=fault(on="playlist", status=404), last_s=2.5),
-    Scenario(name="playlist 403", begin=fault(on="playlist", status=403), last_s=2.5),
-    Scenario(name="segments 500", begin=fault(on="segment", status=500), last_s=2.5),
-    Scenario(name="segments 403", begin=fault(on="segment", status=403), last_s=2.5),
-    Scenario(
-        name="reset mid-segment", begin=fault(on="segment", keep_bytes=5000, times=2), last_s=1.0
-    ),
-    Scenario(name="refused connections", begin=fault(reset=True), last_s=1.25),
-    Scenario(
-        name="stall mid-segment",
-        begin=fault(on="segment", stall=True, keep_bytes=5000),
-        last_s=3.5,
-    ),
-    Scenario(name="stalled playlist", begin=fault(on="playlist", stall=True, times=1), last_s=2.0),
-    Scenario(name="frozen", begin=LiveOrigin.freeze, last_s=3.5, end=LiveOrigin.resume),
-    Scenario(name="server restart", begin=LiveOrigin.stop, last_s=1.25, end=LiveOrigin.start),
-    Scenario(
-        name="sequence reset", begin=LiveOrigin.reset_sequence, last_s=0.5, end=LiveOrigin.heal
-    ),
-    Scenario(name="end by mistake", begin=LiveOrigin.end, last_s=2.0, end=LiveOrigin.resume),
-]
+def record(origin: LiveOrigin, engine: str, directory: Path, **options: object) -> InProcess:
+    values = {"segment_s": SEGMENT_S, "stall_s": 2.75, "ended_after_s": PATIENCE_S}
+    return InProcess(origin, directory, engine=engine, **(values | options))
+
+
+def hold(engine: str, scenario: Scenario, show: dict[str, Path], directory: Path) -> Outcome:
+    """Hold an engine to a fault."""
+    with on_air(show) as origin:
+        patience_s = 1.0 if scenario.final else PATIENCE_S
+        contender = record(origin, engine, directory, ended_after_s=patience_s)
+        return run_trial(
+            contender, origin, scenario, scale=SCALE, wait_s=PATIENCE_S, settle=2, strict=False
+        )
+
+
+@pytest.fixture(scope="module")
+def trials(
+    request: pytest.FixtureRequest,
+    show: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Trials:
+    """What became of every trial that a selected test asks for."""
+    wanted = [
+        (item.callspec.params["engine"], item.callspec.params["scenario"])
+        for item in request.session.items
+        if item.path == request.path and "trials" in item.fixturenames
+    ]
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(AT_ONCE) as pool:
+        patch.setattr(supervise, "_BACKOFF_S", 0.1)
+        return {
+            (engine, scenario.name): pool.submit(
+                hold, engine, scenario, show, tmp_path_factory.mktemp("rec")
+            )
+            for engine, scenario in wanted
+        }
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-@pytest.mark.parametrize("engine", ["hls", "ffmpeg"])
-def test_a_fault_loses_nothing_silently(
-    engine: str,
-    scenario: Scenario,
-    make_origin: Callable[..., LiveOrigin],
-    fault_pieces: Path,
-    tmp_path: Path,
-    policy: AddressPolicy,
-    stream_of,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_fault_loses_nothing_that_is_still_listed(
+    engine: str, scenario: Scenario, trials: Trials
 ) -> None:
-    monkeypatch.setattr(supervise, "_BACKOFF_S", 0.1 * SCALE)
-    origin = make_origin(fault_pieces, window=30)
-    with Capture(
-        origin.url,
-        directory=tmp_path / "rec",
-        channel="demo",
-        broadcast=1,
-        policy=policy,
-        segment_s=0.5 * SCALE,
-        stream=stream_of(origin),
-        stall_s=2.75 * SCALE,
-        ended_after_s=PATIENCE_S,
-        engine=engine,
-    ) as capture:
-        events = take_until(capture, 2)
-        scenario.begin(origin)
-        time.sleep(scenario.last_s * SCALE)  # the show goes on, and knows no other time
-        scenario.end(origin)
-        healed = datetime.now(UTC)
-        events += take_until(capture, 1, healed)
-        recovered_s = (datetime.now(UTC) - healed).total_seconds()
-    gaps = [event for event in events if isinstance(event, Gap)]
-    lost_s = sum((gap.end - gap.start).total_seconds() for gap in gaps)
-    sys.stdout.write(
-        f"{engine:7}{scenario.name:22}lost {lost_s:5.1f} s   recovered in {recovered_s:5.1f} s\n"
+    outcome = trials[engine, scenario.name].result()
+    account = outcome.account
+    assert account.silent_s == 0
+    assert account.lost_s <= scenario.least_lost * SEGMENT_S + 0.001
+    assert account.repeated_s < 0.1
+    assert account.date_error_s < 0.0015
+    if scenario.final:
+        assert outcome.over
+    else:
+        assert outcome.recovered_s is not None
+    if not scenario.least_lost:
+        assert account.gaps_s == 0
+
+
+@pytest.fixture(params=["no byte left", "below the floor"])
+def fill(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[int, Callable, Callable]]:
+    """A disk to record to, at `tmp_path/rec`: the floor to keep, what fills and what frees it."""
+    directory = tmp_path / "rec"
+    directory.mkdir()
+    filler = directory / "filler"
+    if request.param == "no byte left":
+        mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(directory)]
+        if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+            pytest.skip("a disk of one's own to fill takes root: only the floor is tested")
+
+        def fill_up() -> None:
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(bytes(4096)) == 4096:
+                    pass
+
+        yield 0, fill_up, filler.unlink
+        subprocess.run(["umount", str(directory)], check=True)
+        return
+    free = shutil.disk_usage(directory).free
+    size = 1 << 30
+    if free < 2 * size:
+        pytest.skip("2 GiB of disk are needed to fill one of them")
+
+    def take_much() -> None:
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+    yield free - size // 2, take_much, filler.unlink
+    filler.unlink(missing_ok=True)
+
+
+@pytest.mark.usefixtures("_hasty")
+@pytest.mark.parametrize("engine", ["hls"])
+def test_a_disk_that_is_full_and_freed_again_loses_nothing_that_is_listed(
+    engine: str, show: dict[str, Path], fill: tuple[int, Callable, Callable], tmp_path: Path
+) -> None:
+    floor_bytes, fill_up, free_up = fill
+    scenario = Scenario(
+        name="disk full", begin=lambda _: fill_up(), lasts_s=8, end=lambda _: free_up()
     )
-    for before, after in pairwise(events):
-        assert timedelta(0) <= after.start - before.end < supervise.SHORTEST, (before, after)
-    assert all(gap.why for gap in gaps)
-    if engine == "hls":
-        # All of it was still listed when the source answered again.
-        assert gaps == []
+    with on_air(show) as origin:
+        contender = record(origin, engine, tmp_path / "rec", min_free_bytes=floor_bytes)
+        outcome = run_trial(
+            contender, origin, scenario, scale=SCALE, wait_s=PATIENCE_S, settle=2, strict=False
+        )
+    assert outcome.recovered_s is not None
+    assert isinstance(contender.capture.last_error, DiskFull)
+    assert (outcome.account.lost_s, outcome.account.silent_s) == (0, 0)
 
 
-def take_until(capture: Capture, n: int, moment: datetime | None = None) -> list[Segment | Gap]:
-    """Take events until `n` are segments and the last ends after the moment."""
-    events: list[Segment | Gap] = []
-    while sum(isinstance(event, Segment) for event in events) < n or (
-        moment is not None and events[-1].end <= moment
-    ):
-        event = capture.get(PATIENCE_S)
-        assert event is not None, f"nothing more comes: {capture.last_error}"
-        events.append(event)
-    return events
+@pytest.mark.parametrize("engine", ["hls"])
+def test_a_short_soak_accounts_for_every_frame(
+    engine: str, show: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "_BACKOFF_S", 0.1)
+    plan = make_plan(7, 20.0, scale=SCALE)
+    assert len({step.scenario.name for step in plan}) >= 3
+    with on_air(show) as origin:
+        contender = record(origin, engine, tmp_path)
+        found = soak({engine: (contender, origin, tmp_path)}, plan, 20.0)[engine]
+    assert (found.overlaps, found.holes, found.account.silent_s) == (0, 0, 0)
+    assert found.account.repeated_s == 0
+    assert abs(found.account.gaps_s - found.account.lost_s) < 0.1
+    assert found.account.shown_s > 10
