@@ -26,6 +26,8 @@ from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
 from flows.capture.waiting import Waiting, wait_for_show
 from flows.errors import EXPECTED, ShowFailed
+from flows.recordings import folder_of
+from flows.retention import Limits, Recordings, rolling
 from flows.settings import Settings
 from flows.shows import Show
 from flows.store import WAITING, Store, write_left_behind
@@ -219,8 +221,9 @@ class Watch:
         lock: ChannelLock,
     ) -> Counts:
         show, settings = self.show, self.settings
-        folder = f"{broadcast.started_at:%Y%m%dT%H%M%SZ}-{broadcast.id}"
-        directory = settings.recordings_dir / show.slug / folder
+        directory = folder_of(
+            settings.recordings_dir, show.slug, broadcast.started_at, broadcast.id
+        )
         left_behind = list(recover(directory)) if broadcast.until else []
         capture = Capture(
             show.url,
@@ -239,8 +242,14 @@ class Watch:
             away_s=show.patience.total_seconds(),
             extractors=self.extractors,
         )
+        recordings = Recordings(
+            engine=engine,
+            directory=settings.recordings_dir,
+            limits=Limits.of(settings),
+            log=self.log,
+        )
         # Recording begins while a place is waited for and the networks are loaded.
-        with capture, self.place():
+        with capture, rolling(recordings), self.place():
             analyser = networks(
                 show.detector,
                 settings.emotion_network(show.emotion_model),

@@ -313,7 +313,7 @@ def rolling(retention: Recordings) -> Iterator[None]:
                     rolled = retention.run(datetime.now().astimezone())
                     if rolled is not None and rolled.files:
                         retention.log.info("%s", rolled.said())
-            except (DatabaseError, OSError) as e:
+            except (DatabaseError, DBAPIError, OSError) as e:
                 retention.log.warning("recordings are not rolled now: %s", e)
             stop.wait(LOOK_S)
             due_s -= LOOK_S
