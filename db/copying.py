@@ -2,7 +2,7 @@
 
 Format: PostgreSQL manual, COPY, "Binary Format". A field is its length (int32) and its bytes in
 network order; a null is the length -1 alone. So rows with the same nulls have the same layout,
-and nearly always there is one: the classes that the network lacks.
+and nearly always there is one: what the network does not tell.
 """
 
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST
+from db.models import AFFECT, EMOTIONS, TRACKS_PER_BROADCAST
 from db.rows import ObservationRows
 
 COLUMNS: Final = (
@@ -24,6 +24,7 @@ COLUMNS: Final = (
     "score",
     *EMOTIONS,
     *(f"smoothed_{emotion}" for emotion in EMOTIONS),
+    *AFFECT,
 )
 
 COPY: Final = f"COPY observations ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)"
@@ -43,7 +44,10 @@ def track_ids(broadcast_id: int, track: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def encode(channel_id: int, broadcast_id: int, rows: ObservationRows) -> bytes:
     """Return what `COPY` reads."""
-    emotions = np.concatenate([rows.probs, rows.smoothed], axis=1)  # (M, 16)
+    affect = rows.affect
+    if affect is None:
+        affect = np.full((len(rows), len(AFFECT)), np.nan, dtype=np.float32)
+    emotions = np.concatenate([rows.probs, rows.smoothed, affect], axis=1)  # (M, 18)
     patterns, pattern = np.unique(np.isnan(emotions), axis=0, return_inverse=True)
     pieces = [HEADER]
     ids = track_ids(broadcast_id, rows.track)

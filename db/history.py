@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from db.models import EMOTIONS
+from db.models import AFFECT, EMOTIONS
 from db.queries import BEGINNING, END, channel_id
 
 COLUMNS: Final = (
@@ -22,6 +22,7 @@ COLUMNS: Final = (
     "y1",
     *EMOTIONS,
     "broadcast_id",
+    *AFFECT,
 )
 """Those of the view `emotion_history`, in its order."""
 

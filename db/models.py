@@ -42,6 +42,12 @@ EMOTIONS: Final = (
 )
 """The emotions in the order of the columns."""
 
+AFFECT: Final = {
+    "valence": "How pleasant, -1 to 1; null where the network can't tell",
+    "arousal": "How aroused, -1 to 1; null where the network can't tell",
+}
+"""What some networks give besides, by column, with its meaning."""
+
 TRACKS_PER_BROADCAST: Final = 100_000_000
 """A track's id is `broadcast_id * TRACKS_PER_BROADCAST + track_no`: the same after any number of
 re-analyses, known before anything is written, and it tells the broadcast without a join."""
@@ -206,6 +212,7 @@ observations = Table(
     Column("score", REAL, nullable=False, comment="How sure it is a face, 0 to 1"),
     *_emotion_columns(),
     *_emotion_columns("smoothed_"),
+    *(Column(name, REAL, nullable=True, comment=said) for name, said in AFFECT.items()),
     PrimaryKeyConstraint("channel_id", "ts", "track_id"),
     comment="One face at one time: box, emotions as the network gave them, and smoothed",
     postgresql_partition_by="RANGE (ts)",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST
+from db.models import AFFECT, EMOTIONS, TRACKS_PER_BROADCAST
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -63,6 +63,7 @@ class ObservationRows:
     ts: datetime64[us] (M,), UTC. track: int64 (M,), number within the broadcast, from 1.
     boxes: float32 (M, 4), x0 y0 x1 y1 in source pixels. scores: float32 (M,).
     probs, smoothed: float32 (M, 8), columns as `EMOTIONS`; NaN is stored as null.
+    affect: float32 (M, 2), columns as `AFFECT`, likewise; None where the network gives neither.
     """
 
     ts: Microseconds
@@ -71,6 +72,7 @@ class ObservationRows:
     scores: Float32
     probs: Float32
     smoothed: Float32
+    affect: Float32 | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, and what the table would refuse."""
@@ -82,8 +84,11 @@ class ObservationRows:
             ("scores", "float32", (m,)),
             ("probs", "float32", (m, k)),
             ("smoothed", "float32", (m, k)),
+            ("affect", "float32", (m, len(AFFECT))),
         ):
             array = getattr(self, name)
+            if array is None and name == "affect":
+                continue
             if array.dtype != np.dtype(dtype) or array.shape != shape:
                 raise ValueError(
                     f"{name}: {array.dtype}{array.shape} where {dtype}{shape} is expected"
@@ -108,6 +113,7 @@ class ObservationRows:
             scores=self.scores[rows],
             probs=self.probs[rows],
             smoothed=self.smoothed[rows],
+            affect=None if self.affect is None else self.affect[rows],
         )
 
     def within(self, start: datetime, end: datetime) -> "ObservationRows":

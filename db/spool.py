@@ -27,7 +27,7 @@ from db.writes import fail_segment, record_gap
 PASSING: Final = (DatabaseUnreachable, DatabaseBusy, DatabaseRefused)
 """What keeps a write waiting: it is the database's state, not the write's."""
 
-_COLUMNS: Final = ("ts", "track", "boxes", "scores", "probs", "smoothed")
+_COLUMNS: Final = ("ts", "track", "boxes", "scores", "probs", "smoothed", "affect")
 _NAME: Final = re.compile(r"\d{10}\.npz")
 
 
@@ -46,7 +46,8 @@ class Spool:
 
     def put_segment(self, segment: SegmentRow, observations: ObservationRows) -> None:
         """Keep an analysed segment."""
-        arrays = {name: getattr(observations, name) for name in _COLUMNS}
+        given = {name: getattr(observations, name) for name in _COLUMNS}
+        arrays = {name: array for name, array in given.items() if array is not None}
         # numpy's own form of a time is read without pickle too, but not by every version alike.
         arrays["ts"] = observations.ts.astype(np.int64)
         self._put({"kind": "segment", **asdict(segment)}, arrays)

@@ -122,20 +122,24 @@ class Analyser:
             for *_, future in found:
                 future.cancel()
         frames = _joined([part for part, *_ in found])
+        probs, affect = self._classify(frames, faces)
         return Detections(
             offset_s=frames.offset_s,
             histograms=np.concatenate([histograms for _, histograms, _ in found]),
             faces=faces,
-            probs=self._classify(frames, faces),
+            probs=probs,
+            affect=affect,
         )
 
-    def _classify(self, frames: Frames, faces: Faces) -> Float32:
-        """Return what is on the faces, each worker's share of them at once."""
+    def _classify(self, frames: Frames, faces: Faces) -> tuple[Float32, Float32 | None]:
+        """Return what `Classifier.answer` says of the faces, each worker's share at once."""
         n_parts = max(1, min(self._n_workers, len(faces) // _MIN_FACES))
         bounds = [round(len(faces) * i / n_parts) for i in range(n_parts + 1)]
         shares = [faces.rows(slice(*ends)) for ends in pairwise(bounds)]
-        answers = self._workers.map(lambda share: self._classifier.classify(frames, share), shares)
-        return np.concatenate(list(answers))
+        answers = self._workers.map(lambda share: self._classifier.answer(frames, share), shares)
+        probs, affect = zip(*answers, strict=True)
+        given = [values for values in affect if values is not None]
+        return np.concatenate(probs), np.concatenate(given) if given else None
 
 
 def _rows(frames: Frames, rows: slice) -> Frames:

@@ -87,4 +87,5 @@ class Linker:
             scores=faces.scores[order],
             probs=detections.probs[order],
             smoothed=smoothed[order],
+            affect=None if detections.affect is None else detections.affect[order],
         )

@@ -116,12 +116,15 @@ class Detections:
     histograms: float32 (N, B), colour histogram of each frame (rows sum to 1), for shot cuts.
     faces: M faces; `faces.frame` indexes `offset_s`.
     probs: float32 (M, 8), columns as EMOTIONS, rows sum to 1; NaN where the network lacks a class.
+    affect: float32 (M, 2), valence and arousal from -1 to 1, NaN where the network lacks one of
+        them; None where it gives neither.
     """
 
     offset_s: Float64
     histograms: Float32
     faces: Faces
     probs: Float32
+    affect: Float32 | None = None
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -129,6 +132,8 @@ class Detections:
         _check("offset_s", self.offset_s, np.float64, (n,))
         _check("histograms", self.histograms, np.float32, (n, None))
         _check("probs", self.probs, np.float32, (len(self.faces), K))
+        if self.affect is not None:
+            _check("affect", self.affect, np.float32, (len(self.faces), 2))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,6 +145,7 @@ class Observations:
     boxes: float32 (M, 4), x0 y0 x1 y1 in source pixels.
     scores: float32 (M,).
     probs, smoothed: float32 (M, 8), columns as EMOTIONS; NaN where the network lacks a class.
+    affect: float32 (M, 2), valence and arousal, as in `Detections`; not smoothed.
     """
 
     ts: Microseconds
@@ -148,6 +154,7 @@ class Observations:
     scores: Float32
     probs: Float32
     smoothed: Float32
+    affect: Float32 | None = None
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -158,6 +165,8 @@ class Observations:
         _check("scores", self.scores, np.float32, (m,))
         _check("probs", self.probs, np.float32, (m, K))
         _check("smoothed", self.smoothed, np.float32, (m, K))
+        if self.affect is not None:
+            _check("affect", self.affect, np.float32, (m, 2))
 
     def __len__(self) -> int:
         """Return the number of observations."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args
 from sqlalchemy import Connection
 
 from db.history import COLUMNS, read_history
-from db.models import EMOTIONS
+from db.models import AFFECT, EMOTIONS
 from flows.errors import UsageError
 
 Format = Literal["csv", "json", "parquet"]
@@ -86,7 +86,7 @@ def _parquet(path: Path) -> Iterator[Callable[[Rows], None]]:
         raise UsageError(
             "Parquet needs pyarrow: pip install 'showmood[parquet]', or choose --csv or --json"
         ) from e
-    real = dict.fromkeys(("score", "x0", "y0", "x1", "y1", *EMOTIONS), arrow.float32())
+    real = dict.fromkeys(("score", "x0", "y0", "x1", "y1", *EMOTIONS, *AFFECT), arrow.float32())
     known = {
         "ts": arrow.timestamp("us", tz="UTC"),
         "track": arrow.int32(),

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from db import queries
 from db.session import make_engine
-from emotion.types import EMOTIONS
+from emotion.records import AFFECT
+from emotion.types import EMOTIONS, Observations
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows import replay
 from flows.analyse import networks
@@ -114,9 +115,18 @@ def json_of(piece: replay.Piece, began: datetime) -> list[str]:
                     "smoothed": smoothed,
                     "emotion": EMOTIONS[int(np.nanargmax(rows.smoothed[i]))],
                 }
+                | _affect(rows, i)
             )
         )
     return lines
+
+
+def _affect(rows: Observations, i: int) -> dict[str, float | None]:
+    """Return valence and arousal, for a network that gives them."""
+    if rows.affect is None:
+        return {}
+    given = zip(AFFECT, rows.affect[i], strict=True)
+    return {name: None if np.isnan(value) else round(float(value), 5) for name, value in given}
 
 
 def _by_name(probs: np.ndarray) -> dict[str, float | None]:

@@ -77,6 +77,7 @@ class Store:
             scores=observations.scores,
             probs=observations.probs,
             smoothed=observations.smoothed,
+            affect=observations.affect,
         )
         counts: list[StoredCounts] = []
         stored = self._write(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import db.models
+import emotion.records
 import emotion.types
 from emotion.weights import MODELS, DetectorModel
 from flows.settings import OWN
@@ -58,6 +59,7 @@ def test_emotions_are_the_same_everywhere() -> None:
     assert db.models.EMOTIONS == emotion.types.EMOTIONS
     columns = db.models.observations.columns.keys()
     assert [c for c in columns if c in emotion.types.EMOTIONS] == list(emotion.types.EMOTIONS)
+    assert tuple(db.models.AFFECT) == emotion.records.AFFECT == tuple(columns)[-2:]
 
 
 def test_form_offers_the_networks_there_are() -> None:

@@ -56,7 +56,7 @@ def test_what_is_stored_is_what_was_given(engine, show, observe, tables):
     counts = replace_segment(engine, segment, rows)
     assert (counts.observations, counts.tracks, counts.replaced) == (30, 3, 0)
     stored = tables()["observations"]
-    got = np.array([[np.nan if cell is None else cell for cell in row[3:]] for row in stored])
+    got = np.array([[np.nan if cell is None else cell for cell in row[3:-2]] for row in stored])
     want = np.concatenate([rows.boxes, rows.scores[:, None], rows.probs, rows.smoothed], axis=1)
     np.testing.assert_array_equal(got.astype(np.float32), want)
     assert [row[0] for row in stored] == [ts.replace(tzinfo=UTC) for ts in rows.ts.tolist()]
@@ -182,7 +182,7 @@ def test_a_random_history_keeps_minutes_and_tracks_true(engine, show, observe, t
     assert_sound(engine, tables, show.channel_id)
     by_hand: dict[tuple[Any, int], list[list[float]]] = {}
     for row in tables()["observations"]:
-        values = [np.nan if cell is None else cell for cell in row[16:]]
+        values = [np.nan if cell is None else cell for cell in row[16:-2]]
         minute = row[0].replace(second=0, microsecond=0)
         by_hand.setdefault((minute, row[1] // 100_000_000), []).append(values)
     minutes = {(row[1], row[2]): row for row in tables()["emotion_minutes"]}

@@ -1,5 +1,6 @@
 """A user's own ONNX file and its card: what fits, and the line that says what does not."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from emotion.card import read_card
 from emotion.classify import Classifier
 from emotion.detect import no_faces
 from emotion.errors import CardError, OutputsError, WeightsDamaged, WeightsMissing, WrongNetwork
-from emotion.pipeline import Analyser
+from emotion.pipeline import Analyser, Linker
 from emotion.types import EMOTIONS, Faces, Frames
 
 SIDE = 8
@@ -224,3 +225,12 @@ def test_without_onnx_runtime_the_line_says_what_to_install(own, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(weights.WeightsError, match=r"pip install 'showmood\[onnx\]'"):
         _classifier(own())
+
+
+def test_valence_and_arousal_reach_the_rows_of_their_faces(own, cache_dir, portrait_frames):
+    analyser = Analyser(emotion_model=str(own()), device="cpu", cache_dir=cache_dir)
+    detections = analyser.analyse(portrait_frames)
+    observations = Linker().update(detections, datetime(2026, 11, 22, tzinfo=UTC))
+    assert detections.affect is not None
+    assert detections.affect.shape == (1, 2)
+    np.testing.assert_array_equal(observations.affect, detections.affect)

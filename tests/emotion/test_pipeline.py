@@ -70,6 +70,7 @@ def _joined(parts: list[Observations]) -> dict[str, np.ndarray]:
     return {
         f.name: np.concatenate([getattr(part, f.name) for part in parts])
         for f in fields(Observations)
+        if getattr(parts[0], f.name) is not None
     }
 
 

@@ -67,7 +67,7 @@ def read_csv(path):
         names, *rows = csv.reader(file)
     assert tuple(names) == history.COLUMNS
     for row in rows:
-        channel, show, ts, track, emotion, *numbers, broadcast = row
+        channel, show, ts, track, emotion, *numbers, broadcast, valence, arousal = row
         yield (
             channel,
             show,
@@ -76,6 +76,7 @@ def read_csv(path):
             emotion,
             *(float(number) if number else None for number in numbers),
             int(broadcast),
+            *(float(number) if number else None for number in (valence, arousal)),
         )
 
 

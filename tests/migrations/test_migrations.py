@@ -24,7 +24,8 @@ def dump(url: str) -> list[tuple[str, ...]]:
     with engine.connect() as connection:
         rows = connection.execute(
             text(
-                "SELECT 'column', c.oid::regclass::text, a.attname, a.attnum::text,"
+                "SELECT 'column', c.oid::regclass::text, a.attname,"
+                "  (row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum))::text,"
                 "  format_type(a.atttypid, a.atttypmod) || a.attnotnull || a.attidentity::text,"
                 "  col_description(c.oid, a.attnum)"
                 " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
@@ -85,6 +86,17 @@ def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
+def assert_outlived(
+    rows: dict[str, list[tuple[object, ...]]], left: dict[str, list[tuple[object, ...]]]
+) -> None:
+    """Check that every row is there, as far as there are columns for it: new ones come last."""
+    assert {table: len(found) for table, found in left.items()} == {
+        table: len(found) for table, found in rows.items()
+    }
+    for table, found in left.items():
+        assert found == [row[: len(one)] for row, one in zip(rows[table], found, strict=True)]
+
+
 def fill(url: str) -> None:
     """Put a row into every table, and a partition."""
     engine = make_engine(url)
@@ -104,7 +116,7 @@ def test_every_migration_goes_down_and_up_again(empty_database_url):
         assert all(rows.values())
         command.downgrade(config, "-1")
         if step:
-            assert contents(empty_database_url) == rows
+            assert_outlived(rows, contents(empty_database_url))
         upgrade(empty_database_url, revision)
         fill(empty_database_url)
         assert dump(empty_database_url) == shape
