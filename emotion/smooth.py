@@ -3,19 +3,28 @@
 The mean is exponentially weighted, of the past only, and without start-up bias: a frame that is
 t seconds old weighs exp(-t / time constant), whatever the spacing, and the mean is the weighted
 sum over the sum of weights; so a track's first frames are averaged plainly.
+
+Where the future is known, `centred` weighs frames before and after by the same rule: as quick, and
+nothing is late.
 """
 
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
-from emotion.types import Float32, Float64, Int64, K, StateError
+from emotion.types import Float32, Float64, Int64, K, Observations, StateError
 
 TIME_CONSTANT_S: Final = 1.0
 """How far the mean looks back. A causal mean lags by its time constant, and expressions last some
 0.5 to 4 s; so 1 s: as much averaging as 2 s of plain mean, and a short smile is still seen."""
+
+CENTRED_TIME_CONSTANT_S: Final = 0.6
+"""Of centred means: as little noise as a causal mean has, and a quicker rise (docs/tracks.md)."""
+
+LOOK_S: Final = 2.0
+"""How far a centred mean looks to both sides; what is further away would weigh a thirtieth."""
 
 _US: Final = 1_000_000
 
@@ -95,3 +104,29 @@ class Smoother:
         smoothed = np.divide(mean, total, out=np.full_like(mean, np.nan), where=seen & (total > 0))
         rows: Float32 = smoothed.astype(np.float32)
         return rows
+
+
+def centred(
+    parts: Sequence[Observations], at: int, time_constant_s: float = CENTRED_TIME_CONSTANT_S
+) -> Observations:
+    """Return `parts[at]`, smoothed by what is up to `LOOK_S` before and after, in all the parts.
+
+    parts: in order of time. Where they reach as far, where a part ends makes no difference.
+    """
+    one = parts[at]
+    ts_us = np.concatenate([part.ts for part in parts]).astype(np.int64)
+    track = np.concatenate([part.track for part in parts])
+    probs = np.concatenate([part.probs for part in parts]).astype(np.float64)
+    smoothed = np.full((len(one), K), np.nan)
+    for number in np.unique(one.track):
+        here, around = one.track == number, track == number
+        apart_s = (one.ts[here].astype(np.int64)[:, None] - ts_us[around]) / _US  # (H, A)
+        near = np.abs(apart_s) <= LOOK_S
+        weight = np.where(near, np.exp(-np.abs(apart_s) / time_constant_s), 0.0)
+        known = ~np.isnan(probs[around])
+        mean = weight @ np.where(known, probs[around], 0)
+        of = weight @ known
+        smoothed[here] = np.divide(mean, of, out=np.full_like(mean, np.nan), where=of > 0)
+    total = np.nansum(smoothed, axis=1, keepdims=True)
+    rows = np.divide(smoothed, total, out=np.full_like(smoothed, np.nan), where=total > 0)
+    return replace(one, smoothed=rows.astype(np.float32))

@@ -1,17 +1,18 @@
 """Recorded files to observations: for the first time, or again."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from sqlalchemy import Engine
 
 from db import writes
 from emotion.ahead import Ahead
 from emotion.pipeline import Analyser, Linker
+from emotion.smooth import LOOK_S, centred
 from emotion.types import Observations
 from emotion.video import probe, read_windows
 from flows.analyse import Counts
@@ -20,6 +21,10 @@ from flows.errors import UsageError
 from flows.store import Store
 
 WINDOW_S: Final = 2.0
+
+Smoothing = Literal["causal", "centred"]
+CENTRED: Final = "+centred"
+"""What a segment's model ends in where its smoothed columns also look ahead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,14 +48,52 @@ def slug_of_file(path: Path) -> str:
 
 
 def observe(
-    path: Path, *, start: datetime, channel: str, broadcast: int, analyser: Analyser, fps: float
+    path: Path,
+    *,
+    start: datetime,
+    channel: str,
+    broadcast: int,
+    analyser: Analyser,
+    fps: float,
+    smoothing: Smoothing = "centred",
 ) -> Iterator[Piece]:
     """Analyse a file window by window, from its beginning, in bounded memory.
 
-    Raises UsageError when there is no such file, emotion.types.EmotionError when it is no video.
+    smoothing: "causal" as live, of the past alone; "centred" of the past and the future. Raises
+    UsageError when there is no such file, emotion.types.EmotionError when it is no video.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
+    pieces = _linked(
+        path, start=start, channel=channel, broadcast=broadcast, analyser=analyser, fps=fps
+    )
+    return centred_pieces(pieces) if smoothing == "centred" else pieces
+
+
+def centred_pieces(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield each piece once all that its means look at is there."""
+    look = timedelta(seconds=LOOK_S)
+    held: list[Piece] = []
+    n_done = 0  # of those held, kept for what comes after them
+    for newest in pieces:
+        held.append(newest)
+        while held[n_done].segment.end + look <= newest.segment.end:
+            yield _centred_one(held, n_done)
+            n_done += 1
+            while held[0].segment.end + look <= held[n_done].segment.start:
+                del held[0]
+                n_done -= 1
+    for at in range(n_done, len(held)):
+        yield _centred_one(held, at)
+
+
+def _centred_one(held: list[Piece], at: int) -> Piece:
+    return replace(held[at], observations=centred([piece.observations for piece in held], at))
+
+
+def _linked(
+    path: Path, *, start: datetime, channel: str, broadcast: int, analyser: Analyser, fps: float
+) -> Iterator[Piece]:
     info = probe(path)
     linker = Linker(None)
     with Ahead(
@@ -89,10 +132,12 @@ def store_file(
     channel: str,
     analyser: Analyser,
     fps: float,
+    smoothing: Smoothing = "centred",
 ) -> Counts:
     """Analyse a file into the database, as one broadcast; again gives the same rows.
 
-    Raises what `observe` does; what was stored until then stays.
+    Centred smoothing is told by the segments' model, which then ends in `CENTRED`. Raises what
+    `observe` does; what was stored until then stays.
     """
     with engine.begin() as connection:
         channel_id = writes.ensure_channel(connection, channel, path.absolute().as_uri())
@@ -103,12 +148,17 @@ def store_file(
             title=path.name,
             status="interrupted",
         )
-    store = Store(
-        engine=engine, channel_id=channel_id, broadcast_id=broadcast_id, model=analyser.model
-    )
+    model = analyser.model + (CENTRED if smoothing == "centred" else "")
+    store = Store(engine=engine, channel_id=channel_id, broadcast_id=broadcast_id, model=model)
     counts = Counts()
     pieces = observe(
-        path, start=start, channel=channel, broadcast=broadcast_id, analyser=analyser, fps=fps
+        path,
+        start=start,
+        channel=channel,
+        broadcast=broadcast_id,
+        analyser=analyser,
+        fps=fps,
+        smoothing=smoothing,
     )
     end = start
     for piece in pieces:

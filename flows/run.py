@@ -65,6 +65,7 @@ def analyse_here(
     fps: float,
     detector: str | None,
     emotion_model: str | None,
+    smoothing: replay.Smoothing = "centred",
 ) -> None:
     """Analyse a recorded file into the database, or as JSON lines to stdout."""
     if not file.is_file():
@@ -81,7 +82,13 @@ def analyse_here(
     channel = name or replay.slug_of_file(file)
     if json_lines:
         pieces = replay.observe(
-            file, start=began, channel=channel, broadcast=0, analyser=analyser, fps=fps
+            file,
+            start=began,
+            channel=channel,
+            broadcast=0,
+            analyser=analyser,
+            fps=fps,
+            smoothing=smoothing,
         )
         for piece in pieces:
             for line in json_of(piece, began):
@@ -91,7 +98,13 @@ def analyse_here(
         engine = make_engine(database(settings, stack))
         stack.callback(engine.dispose)
         stored = replay.store_file(
-            engine, file, start=began, channel=channel, analyser=analyser, fps=fps
+            engine,
+            file,
+            start=began,
+            channel=channel,
+            analyser=analyser,
+            fps=fps,
+            smoothing=smoothing,
         )
     logging.getLogger("showmood").info("%s: %s", channel, stored.said())
 

@@ -1,7 +1,7 @@
 """showmood analyze, report: files into the database, and the database onto the screen."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -31,6 +31,10 @@ def analyze(
     fps: Fps = 5.0,
     detector: Detector = None,
     emotion_model: EmotionModel = None,
+    smoothing: Annotated[
+        Literal["centred", "causal"],
+        typer.Option(help="Of each face over time: the past and the future, or as live the past."),
+    ] = "centred",
 ) -> None:
     """Analyse a recorded file into the database, or with --json to stdout."""
     from flows.run import analyse_here
@@ -44,6 +48,7 @@ def analyze(
         fps=fps,
         detector=detector,
         emotion_model=emotion_model,
+        smoothing=smoothing,
     )
 
 

@@ -4,8 +4,8 @@ from math import exp
 import numpy as np
 import pytest
 
-from emotion.smooth import Smoother
-from emotion.types import StateError
+from emotion.smooth import LOOK_S, Smoother, centred
+from emotion.types import Observations, StateError
 
 HAPPY = np.eye(8, dtype=np.float32)[1]
 SAD = np.eye(8, dtype=np.float32)[3]
@@ -108,3 +108,44 @@ def test_goes_on_exactly_from_its_state():
 def test_a_foreign_state_is_refused(state):
     with pytest.raises(StateError):
         Smoother.from_state(state)
+
+
+def _seen(ts_s, track, probs):
+    m = len(ts_s)
+    return Observations(
+        ts=np.round(np.array(ts_s) * 1e6).astype(np.int64).astype("datetime64[us]"),
+        track=np.array(track, dtype=np.int64),
+        boxes=np.zeros((m, 4), np.float32),
+        scores=np.ones(m, np.float32),
+        probs=np.array(probs, np.float32),
+        smoothed=np.zeros((m, 8), np.float32),
+    )
+
+
+def test_centred_agrees_with_the_weighted_sum_of_both_sides():
+    rng = np.random.default_rng(0)
+    times, probs = np.cumsum(rng.uniform(0.1, 0.9, 30)), rng.dirichlet(np.ones(8), 30)
+    rows = centred([_seen(times, [1] * 30, probs)], 0, time_constant_s=1.0).smoothed
+    for i, row in enumerate(rows):
+        apart = np.abs(times - times[i])
+        weights = np.exp(-apart) * (apart <= LOOK_S)
+        np.testing.assert_allclose(row, weights @ probs / weights.sum(), atol=1e-5)
+
+
+def test_centred_keeps_tracks_apart_and_a_missing_class_missing():
+    probs = np.stack((HAPPY, SAD) * 3)
+    probs[:, 7] = np.nan
+    rows = centred([_seen(np.repeat(np.arange(3) / 5, 2), [1, 2] * 3, probs)], 0).smoothed
+    np.testing.assert_allclose(rows, probs)
+
+
+def test_a_step_is_not_late_when_the_future_is_known():
+    times = np.arange(41) / 5
+    probs = np.where(times[:, None] < 4, HAPPY, SAD)
+    rows = centred([_seen(times, [1] * 41, probs)], 0).smoothed
+    assert (rows[:20, 1] > 0.5).all()
+    assert (rows[20:, 3] > 0.5).all()
+
+
+def test_centred_over_nothing_is_nothing():
+    assert centred([_seen([], [], np.zeros((0, 8)))], 0).smoothed.shape == (0, 8)
