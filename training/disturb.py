@@ -102,11 +102,15 @@ class Disturbance:
     size_px: int = SIZE_PX
 
 
+def rolled(degrees: float) -> Disturbance:
+    """Return the disturbance that turns faces clockwise."""
+    return Disturbance(
+        name=f"roll {degrees}°", apply=partial(_moved, degrees=degrees), roll_deg=degrees
+    )
+
+
 DISTURBANCES: Final = (
-    *(
-        Disturbance(name=f"roll {a}°", apply=partial(_moved, degrees=a), roll_deg=a)
-        for a in (-15, -10, 10, 15, 30)
-    ),
+    *(rolled(degrees) for degrees in (-15, -10, 10, 15, 30)),
     Disturbance(name="mirrored", apply=partial(_moved, mirror=-1.0)),
     Disturbance(name="shown 15 % larger", apply=partial(_moved, scale=1.15)),
     Disturbance(name="shown 15 % smaller", apply=partial(_moved, scale=1 / 1.15)),
