@@ -227,11 +227,13 @@ class Reader:
         duration = self._container.duration
         if duration is None or not self._container.format.name.startswith(_DECLARE_DURATION):
             return
-        read_s = float(self._read_to) - (self._container.start_time or 0) / av.time_base
-        if read_s < duration / av.time_base - _MISSING_S:
+        start_s = (self._container.start_time or 0) / av.time_base
+        # A fragment of a live stream declares the time of its end for its duration.
+        declared_s = duration / av.time_base - start_s
+        read_s = float(self._read_to) - start_s
+        if read_s < declared_s - _MISSING_S:
             raise VideoError(
-                f"{self.path} is truncated: it ends after {read_s:.1f} of "
-                f"{duration / av.time_base:.1f} s"
+                f"{self.path} is truncated: it ends after {read_s:.1f} of {declared_s:.1f} s"
             )
 
 

@@ -183,8 +183,7 @@ def _entry(segment: Segment, before: Segment | None) -> str:
     if init_bytes:
         lines.insert(0, f'#EXT-X-MAP:URI="../{path.name}",BYTERANGE="{init_bytes}@0"')
         lines.append(f"#EXT-X-BYTERANGE:{path.stat().st_size - init_bytes}@{init_bytes}")
-    # Each file of fMP4 counts its time from zero.
-    if not goes_on or path.suffix == ".mp4":
+    if not goes_on:
         lines.insert(0, _DISCONTINUITY.rstrip())
     return "\n".join([*lines, f"../{path.name}", ""])
 

@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from flows.capture.fetch import Fetcher
-from flows.capture.fragments import count_from_zero
 from flows.capture.playlist import Entry, Key, Part
 from flows.capture.segment import NoStream, UnreadableMedia
 
@@ -53,9 +52,6 @@ class Pieces:
             file.seek(begin)
             head = file.read(8)
         if entry.init is not None or head[4:8] in _BOXES:
-            data = bytearray(path.read_bytes())
-            count_from_zero(data, begin)
-            path.write_bytes(data)
             return begin
         if not head.startswith(_SYNC):
             raise UnreadableMedia(f"{entry.url}: what came is no media")

@@ -37,7 +37,7 @@ class Rolling:
         head_bytes: how much of it is its initialisation section; None: it has none.
         """
         lines = [f"#EXTINF:{duration.total_seconds():.6f},"]
-        if discontinuity or head_bytes is not None:
+        if discontinuity:
             lines.insert(0, _CUT)
         if head_bytes:
             size = path.stat().st_size

@@ -268,8 +268,8 @@ def test_playlists_go_on_playing_what_is_left(air, record, keep, frames_played, 
     assert [segment.path.exists() for segment in segments] == [False] * 5 + [True] * 5
     head = asked.read_text().split("#EXTINF")[0]
     assert "#EXT-X-MEDIA-SEQUENCE:5\n" in head
-    cuts = 4 if kind == "mp4" else 1  # between those that went: the first has nothing before it
-    assert f"#EXT-X-DISCONTINUITY-SEQUENCE:{cuts}\n" in head
+    # Between the two runs: the first has nothing before it.
+    assert "#EXT-X-DISCONTINUITY-SEQUENCE:1\n" in head
     old, new = sorted(show.folder.glob("*.m3u8")), asked
     assert len(old) == 1  # the first run's lists nothing any more
     assert "#EXT-X-MEDIA-SEQUENCE:1\n" in old[0].read_text()

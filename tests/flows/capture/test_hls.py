@@ -157,6 +157,7 @@ def test_fmp4_is_recorded_so_that_each_file_can_be_opened(
     frames = [read_frames(event.path, fps=24, longest_side_px=320) for event in events]
     assert [len(frame) for frame in frames] == [12] * 5
     assert source.asked.count("/init.mp4") <= 1
+    assert frames_played(tmp_path / "rec") == 60
 
 
 @pytest.mark.parametrize("iv", [None, b"\1" * 16], ids=["numbered", "iv given"])
