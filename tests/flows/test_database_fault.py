@@ -1,0 +1,100 @@
+"""A database that goes away in the middle of a show and comes back: the whole watch goes on."""
+
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from benchmarks.contenders import events_in
+from db.embedded import EmbeddedPostgres
+from db.session import make_engine, upgrade
+from flows import store
+from flows.broadcast import Watch
+from flows.capture.segment import Segment
+from flows.demo.channel import LiveOrigin
+from flows.demo.testcard import make_testcard
+from flows.settings import Settings
+from flows.shows import make_show
+
+AWAY_S = 3.0
+PATIENCE_S = 60.0
+SHOW_S = 9
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedPostgres]:
+    """A server of this test's own, which may be stopped and keeps what was committed."""
+    directory = Path(tempfile.mkdtemp(prefix="showmood-test-"))
+    directory.chmod(0o755)
+    made = EmbeddedPostgres(directory / "pg", open_dir=directory / "open", die_with_owner=True)
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+        shutil.rmtree(directory)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_watch_outlives_its_database_and_all_rows_follow(
+    server: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "RETRY_S", 0.5)
+    upgrade(server.url)
+    url = server.url
+    engine = make_engine(url)
+
+    def rows(what: str) -> list[tuple[object, ...]]:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(what))]
+
+    recordings = tmp_path / "home" / "recordings" / "card"
+    segment_s = 0.5
+    show = make_testcard(tmp_path / "show", duration_s=60, segment_s=segment_s, variants=())
+    began = datetime.now(UTC) - timedelta(seconds=4 * segment_s)
+    with LiveOrigin(show[""], loop=False, started_at=began) as origin:
+        port = origin.base_url.rpartition(":")[2]
+        watch = Watch(
+            show=make_show(url=origin.url, name="card", duration=f"{SHOW_S}s"),
+            settings=Settings(home=tmp_path / "home", allow_networks=(f"127.0.0.1:{port}",)),
+            database_url=url,
+            log=logging.getLogger("test"),
+        )
+        counted: list[int] = []
+        watching = threading.Thread(target=lambda: counted.append(watch.run().segments))
+        watching.start()
+        try:
+            wait_for(lambda: rows("SELECT count(*) FROM segments")[0][0] >= 3)
+            engine.dispose()
+            server.stop()
+            time.sleep(AWAY_S)  # as long as the database is away, the show goes on
+            waiting = list(recordings.glob(f"*/{store.WAITING}/*"))
+            server.start()
+        finally:
+            watching.join(PATIENCE_S)
+    assert len(waiting) >= 3
+    assert not list(recordings.glob(f"*/{store.WAITING}/*"))
+    [directory] = recordings.iterdir()
+    events = events_in(directory)
+    assert all(isinstance(event, Segment) for event in events)
+    assert all(before.end == after.start for before, after in pairwise(events))
+    assert (events[-1].end - events[0].start).total_seconds() >= SHOW_S
+    stored = rows("SELECT started_at, status FROM segments ORDER BY started_at")
+    assert stored == [(event.start, "analysed") for event in events]
+    assert counted == [len(events)]
+    assert rows("SELECT count(*) FROM gaps") == [(0,)]
+    assert rows("SELECT status FROM broadcasts") == [("completed",)]
+    engine.dispose()
