@@ -137,8 +137,9 @@ class Reader:
 
     @property
     def pixel_aspect(self) -> Fraction | None:
-        """Return how much wider than high the file's pixels are."""
-        return self._stream.sample_aspect_ratio
+        """Return how much wider than high the file's pixels are, once a picture was decoded."""
+        in_container = self._stream.sample_aspect_ratio
+        return in_container or self._stream.codec_context.sample_aspect_ratio
 
     def pictures(self, fps: float, skip: Skip = "needless") -> Iterator[Picture]:
         """Yield whole frames in order of time: those on the grid of `fps`, and perhaps others.
