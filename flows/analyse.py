@@ -173,7 +173,7 @@ class Analysis:
     def _finish_segment(self, segment: Segment, begun: _Begun, parts: Parts) -> Observations | None:
         try:
             detections = self.analyser.analyse_parts(
-                _from(part, segment.offset_s) for part in parts
+                frames_from(part, segment.offset_s) for part in parts
             )
         except (EmotionError, OSError) as e:
             self.store.failed(segment, str(e))
@@ -208,7 +208,7 @@ class Analysis:
         return self.fps / level.divisor
 
 
-def _from(frames: Frames, offset_s: float) -> Frames:
+def frames_from(frames: Frames, offset_s: float) -> Frames:
     """Return the frames from there on, counted from there."""
     if offset_s == 0:
         return frames

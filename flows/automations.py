@@ -14,7 +14,7 @@ from flows.events import BEHIND, GAP, MISSED, RAISED
 CLIP_AFTER_S: Final = 20
 """What comes after the moment has to be recorded before it can be cut out."""
 
-CLIP: Final = ("clip-moment", "by-hand")
+CLIP: Final = ("clip-moment", "moment")
 """Flow and deployment that cut a moment out of a recording."""
 
 

@@ -1,20 +1,25 @@
 """maintain: partitions made ahead, and rows and recordings dropped as the settings say."""
 
 import logging
+import os
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import httpx
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
+from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 
 from db.errors import ChannelBusy, DatabaseError
 from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
 from db.session import channel_lock, make_engine, require_current
+from flows.apply import credentials
 from flows.errors import ShowmoodError
+from flows.history import forget_runs
 from flows.retention import Limits, Log, Recordings
 from flows.settings import Settings, load_settings, running_database
 from flows.store import WAITING, write_left_behind
@@ -91,8 +96,26 @@ def maintain() -> State:
     except (ShowmoodError, DatabaseError, OSError) as e:
         log.error("%s", e)
         return Failed(message=str(e))
+    forgotten = forget_old_runs(settings, datetime.now(UTC), log)
     create_table_artifact(table_of(done), key="maintenance", description="What maintain did")
     dropped = sum(len(each.dropped) for each in done)
     return Completed(
-        message=f"{dropped} months and {sum(each.deleted for each in done)} rows were dropped"
+        message=f"{dropped} months and {sum(each.deleted for each in done)} rows were dropped, "
+        f"{forgotten} runs forgotten"
     )
+
+
+def forget_old_runs(settings: Settings, now: datetime, log: Log) -> int:
+    """Have the Prefect server forget our runs of before the days that it is to keep."""
+    url = get_current_settings().api.url
+    if not settings.keep_runs_days or url is None:
+        return 0
+    before = now - timedelta(days=settings.keep_runs_days)
+    try:
+        with httpx.Client(
+            base_url=url, headers=credentials(os.environ), timeout=30, trust_env=False
+        ) as http:
+            return forget_runs(http, before=before)
+    except httpx.HTTPError as e:
+        log.warning("old runs were not forgotten: %r", e)
+        return 0

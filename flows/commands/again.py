@@ -1,0 +1,59 @@
+"""showmood replay: what was recorded, analysed again."""
+
+import logging
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from flows.commands.options import Detector, EmotionModel, Fps
+from flows.settings import load_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def replay(
+    channel: Annotated[str, typer.Argument(help="The channel's name.")],
+    begin: Annotated[
+        str, typer.Option("--from", help="A time, or how long ago: 2026-11-22T20:00:00+01:00, 2h.")
+    ],
+    end: Annotated[str, typer.Option("--to", help="The same; now if left out.")] = "",
+    emotion_model: EmotionModel = None,
+    detector: Detector = None,
+    fps: Fps = 5.0,
+) -> None:
+    """Analyse a stretch of a channel again, from its recording, and replace its rows.
+
+    With another network, or where analysis had fallen behind. What has no file any more keeps the
+    rows that it has.
+    """
+    from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+    from flows.again import Again, analyse_again
+    from flows.shows import parse_since
+    from flows.stack import database
+
+    settings = load_settings()
+    what = Again(
+        channel=channel,
+        begin=parse_since(begin),
+        end=parse_since(end or "0.001s"),
+        fps=fps,
+        detector=detector or DEFAULT_DETECTOR,
+        emotion_model=emotion_model or DEFAULT_EMOTION_MODEL,
+    )
+    with ExitStack() as stack:
+        address = database(settings, stack)
+        shown = stack.enter_context(Progress(console=Console(stderr=True)))
+        task = shown.add_task(channel, total=100)
+        counts = analyse_again(
+            settings,
+            address,
+            what,
+            log=logging.getLogger("showmood"),
+            tell=lambda share: shown.update(task, completed=share),
+            holder="showmood replay",
+        )
+    Console(stderr=True).print(f"{channel}: {counts.said()}", highlight=False)
