@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo up test check format faults bench train train-report clean
+.PHONY: demo up test check format faults soak bench train train-report clean
 
 demo: $(RUN) ## The main job, end to end, on a built-in channel or on VIDEO=clip.mp4
 	$(BIN)/showmood demo $(if $(VIDEO),--video "$(VIDEO)")
@@ -23,8 +23,12 @@ check: $(DEV) ## What CI runs
 	$(BIN)/python -m db.throwaway sh -c "$(BIN)/alembic upgrade head && $(BIN)/alembic check"
 	$(MAKE) test
 
-faults: $(DEV) ## Faults of a live source, at full length
-	SHOWMOOD_FAULT_SCALE=4 $(BIN)/python -m pytest -n 8 -rP tests/flows/capture/test_faults.py
+faults: $(DEV) ## Faults of a live source at full length: our engines, plain ffmpeg and streamlink
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	$(BIN)/python -m benchmarks.faults
+
+soak: $(DEV) ## Random faults for MINUTES=30, from SEED=1: what is lost, and whether memory stays flat
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 bench: $(DEV) ## What README and docs quote: how soon a segment is rows, how fast the history answers
 	$(BIN)/python -m db.throwaway $(BIN)/python -m benchmarks.capture 60
