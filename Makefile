@@ -30,9 +30,13 @@ faults: $(DEV) ## Faults of a live source at full length: our engines, plain ffm
 soak: $(DEV) ## Random faults for MINUTES=30, from SEED=1: what is lost, and whether memory stays flat
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
-bench: $(DEV) ## What README and docs quote: how soon a segment is rows, how fast the history answers
+bench: $(DEV) ## What README and docs quote: how fast faces are found, how soon a segment is rows, how fast the history answers
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	$(BIN)/python -m db.throwaway $(BIN)/python -m benchmarks.analysis --json build/analysis.json
 	$(BIN)/python -m db.throwaway $(BIN)/python -m benchmarks.capture 60
 	$(BIN)/python -m benchmarks.history --rows 1000000
+	$(BIN)/python -m benchmarks.tracks
+	$(BIN)/python -m benchmarks.steps
 
 DATA ?= data
 train: $(DEV) ## Train the expression net on DATA/ferplus.npz; SMOKE=1 for a quick pass
