@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from flows.capture import ffmpeg, hls
 from flows.capture.address import AddressPolicy
 from flows.capture.fetch import Fetcher
+from flows.capture.guard import Guard
 from flows.capture.process import find_ffmpeg
 from flows.capture.recording import Recording
 from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
@@ -77,15 +78,22 @@ class Engines:
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
-        return ffmpeg.Run(
-            stream,
-            recording,
-            fetcher,
-            ffmpeg_path=self._ffmpeg,
-            segment_s=self._segment_s,
-            start_index=start_index,
-            may_skip=now - self._stuck_since > _HELD_UP_S,
-        )
+        guard = Guard(self._policy).open() if stream.url.startswith("http") else None
+        try:
+            return ffmpeg.Run(
+                stream,
+                recording,
+                fetcher,
+                ffmpeg_path=self._ffmpeg,
+                segment_s=self._segment_s,
+                start_index=start_index,
+                may_skip=now - self._stuck_since > _HELD_UP_S,
+                guard=guard,
+            )
+        except BaseException:
+            if guard is not None:
+                guard.close()
+            raise
 
     def _look_before(self, stream: Stream, recording: Recording, fetcher: Fetcher) -> int:
         """Check what the playlist leads to before ffmpeg follows; return where to begin in it.

@@ -8,13 +8,12 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Final
-
-import ffmpeg
+from typing import Final
 
 from flows.capture.clock import Clock, Section
+from flows.capture.command import build_arguments
 from flows.capture.fetch import Fetcher
+from flows.capture.guard import Guard
 from flows.capture.media import TICKS_PER_S, read_head
 from flows.capture.playlist import Entry
 from flows.capture.process import spawn, stop
@@ -31,10 +30,6 @@ _HEAD_BYTES: Final = 512 * 1024
 _ANCHOR_TRIES: Final = 3
 _ANCHOR_PAUSE_S: Final = 0.5
 
-# Segments are cut at the first keyframe after this share of the wanted length, so that a source
-# whose keyframes come a little early is not cut at every second one only.
-_CUT_EARLY: Final = 0.9
-
 _OPENED = re.compile(r"Opening '(http[^']+)' for reading")
 _JUMPED = re.compile(r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)")
 _EXTINF = re.compile(r"#EXTINF:([\d.]+),[^\n]*\n(?:#[^\n]*\n)*([^#\n]+)")
@@ -44,59 +39,6 @@ _COMPLAINT = re.compile(
 )
 _BREAK = re.compile(r"Failed to open segment|Stream ends prematurely|No space left", re.IGNORECASE)
 """After these ffmpeg goes on with the next segment, and half of one looks like a whole one."""
-
-
-def build_arguments(
-    stream: Stream,
-    *,
-    ffmpeg_path: str,
-    directory: Path,
-    run: str,
-    segment_s: float,
-    start_index: int = -1,
-) -> list[str]:
-    """Return the command line of a run.
-
-    start_index: the source's segment to begin with, counted from the end of an HLS playlist (-1
-    is the newest). Only network protocols are open to the input, whatever the playlist says.
-    """
-    options: dict[str, Any] = {
-        "rw_timeout": 6_000_000,  # microseconds
-        "protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto,rtmp,rtmps,rtsp,rtp,udp,srt",
-    }
-    if stream.url.startswith("http") and stream.headers:
-        options["headers"] = "".join(f"{name}: {value}\r\n" for name, value in stream.headers)
-    if stream.protocol == "hls":
-        options |= {
-            "format": "hls",
-            "protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto",
-            "max_reload": 1000,
-            "m3u8_hold_counters": 30,
-            "live_start_index": start_index,
-            # Names say little about what servers send; the whitelist above is what protects.
-            "extension_picky": 0,
-            "allowed_segment_extensions": "ALL",
-        }
-    if stream.url.startswith(("rtsp", "srt")):
-        del options["rw_timeout"]
-    source = ffmpeg.input(stream.url, **options)
-    pattern = str(directory).replace("%", "%%") + f"/{run}-%06d.ts"
-    output = ffmpeg.output(
-        source["v:0"],
-        source["a:0?"],
-        str(directory / f"{run}.m3u8"),
-        codec="copy",
-        # Sound that fails must not hold the picture back (microseconds).
-        max_interleave_delta=500_000,
-        format="hls",
-        hls_time=round(segment_s * _CUT_EARLY, 3),
-        hls_list_size=30,
-        hls_flags="temp_file+independent_segments+omit_endlist+program_date_time",
-        hls_segment_type="mpegts",
-        hls_segment_filename=pattern,
-    ).global_args("-nostdin", "-hide_banner", "-nostats", "-loglevel", "info")
-    arguments: list[str] = output.compile(cmd=ffmpeg_path, overwrite_output=True)
-    return arguments
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,13 +63,16 @@ class Run:
         segment_s: float,
         start_index: int = -1,
         may_skip: bool = False,
+        guard: Guard | None = None,
     ) -> None:
         """Start ffmpeg; for `start_index` see `build_arguments`.
 
+        guard: an open one, through which ffmpeg fetches over HTTP; closed by `finish`.
         may_skip: go on where a segment of an HLS source fails, until one was recorded; else that
         ends the run, so that the next can read the segment again.
         """
         self._stream, self._recording, self._fetcher = stream, recording, fetcher
+        self._guard = guard
         self._name = recording.new_run(datetime.now(UTC))
         self._clock = Clock()
         directory = recording.directory
@@ -152,6 +97,7 @@ class Run:
                 run=self._name,
                 segment_s=segment_s,
                 start_index=start_index,
+                proxy=guard.url if guard else None,
             ),
             log=self._log_file,
             pid_file=recording.pid_file,
@@ -160,8 +106,11 @@ class Run:
     def poll(self, *, why: str | None = None, last: bool = False) -> list[Segment | Gap]:
         """Return what was finished since the last call, in order.
 
-        why: what to say of a gap before it. last: ffmpeg is gone, wait for nothing.
+        why: what to say of a gap before it. last: ffmpeg is gone, wait for nothing. Raises
+        UnsafeURL once ffmpeg was led where nothing may be fetched.
         """
+        if self._guard is not None and not last:
+            self._guard.check()
         self._read_log()
         if self._break:
             return []
@@ -200,6 +149,8 @@ class Run:
             self.process,
             at_once=bool(self._break) or (stalled and self._stream.protocol == "hls"),
         )
+        if self._guard is not None:
+            self._guard.close()
         self._recording.pid_file.unlink(missing_ok=True)
         if self._break:
             # What was finished since may be halves.

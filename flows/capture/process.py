@@ -56,7 +56,8 @@ def kept(
 def spawn(arguments: Sequence[str], *, log: Path, pid_file: Path) -> subprocess.Popen[bytes]:
     """Start a tool under a keeper that ends it when this process is gone.
 
-    The tool's output is appended to `log`. It stays in our process group and inherits neither
+    The tool's output is appended to `log`. It takes no proxy, and no exception from one, from the
+    environment. It stays in our process group and inherits neither
     stdin nor stdout: whoever waits for the end of our output must not wait for the tool's.
     `pid_file` tells `end_stale` what runs here, and for whom.
     """
@@ -66,6 +67,7 @@ def spawn(arguments: Sequence[str], *, log: Path, pid_file: Path) -> subprocess.
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
+            env={k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")},
         )
     claim(pid_file, process.pid)
     return process

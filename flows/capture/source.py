@@ -19,6 +19,7 @@ from yt_dlp.utils import DownloadError, ExtractorError, UnsupportedError, UserNo
 
 from flows.capture.address import STREAM_SCHEMES, AddressPolicy
 from flows.capture.fetch import Fetcher
+from flows.capture.guard import BAD_GATEWAY, Guard
 from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable
 
 _log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class _Silent:
 
 
 class _GuardedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
-    """yt-dlp that asks the policy before each request, so that no page leads it inwards."""
+    """yt-dlp that asks the policy before each request, with the reason; Guard sees to the rest."""
 
     def __init__(self, policy: AddressPolicy, options: dict[str, Any]) -> None:
         self._policy = policy
@@ -162,6 +163,25 @@ def _extract(
         "extractor_retries": 1,
         "js_runtimes": {"deno": {"path": deno.find_deno_bin()}},
     }
+    with Guard(policy) as guard:
+        try:
+            info = _ask(url, policy, options | {"proxy": guard.url}, extractors)
+        except CaptureError as e:
+            guard.check()
+            if guard.unreachable is not None and getattr(e, "status", None) == BAD_GATEWAY:
+                raise SourceUnreachable(f"{url}: {guard.unreachable}") from e
+            raise
+        guard.check()
+    while info and "entries" in info:
+        info = next((entry for entry in info["entries"] if entry), None)
+    if not info:
+        raise NoStream(f"{url}: no video on this page")
+    return dict(info)
+
+
+def _ask(
+    url: str, policy: AddressPolicy, options: dict[str, Any], extractors: Sequence[type]
+) -> dict[str, Any] | None:
     try:
         with _GuardedYoutubeDL(policy, options) as ydl:
             for extractor in reversed(extractors):
@@ -169,16 +189,12 @@ def _extract(
                 ydl.add_info_extractor(instance)
                 # The newest goes last, and the first that suits is taken: ours go to the front.
                 ydl._ies = {instance.ie_key(): instance, **ydl._ies}
-            info = ydl.extract_info(url, download=False)
+            info: dict[str, Any] | None = ydl.extract_info(url, download=False)
     except DownloadError as e:
         raise _explain(url, e) from e
     except (ExtractorError, RequestError, OSError) as e:
         raise SourceUnreachable(f"{url}: {_line(e)}") from e
-    while info and "entries" in info:
-        info = next((entry for entry in info["entries"] if entry), None)
-    if not info:
-        raise NoStream(f"{url}: no video on this page")
-    return dict(info)
+    return info
 
 
 def _explain(url: str, error: DownloadError) -> CaptureError:

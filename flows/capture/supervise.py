@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import random
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,12 +14,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from flows.capture.address import AddressPolicy
+from flows.capture.disk import MIN_FREE_BYTES, require_space
 from flows.capture.engines import Engine, Engines
 from flows.capture.fetch import Fetcher
 from flows.capture.finding import Finding, expires
 from flows.capture.handover import Handover
 from flows.capture.plan import Plan
 from flows.capture.process import end_stale
+from flows.capture.progress import Progress
 from flows.capture.recording import SHORTEST, Recording
 from flows.capture.segment import (
     CaptureError,
@@ -45,8 +46,6 @@ _RESOLVE_TIMEOUT_S: Final = 8.0
 
 _FALSE_STARTS: Final = 3
 """A stream of which nothing was ever recorded is given up after so many runs of ffmpeg."""
-
-MIN_FREE_BYTES: Final = 256 * 1024 * 1024
 
 
 class Capture:
@@ -106,16 +105,13 @@ class Capture:
         self._plan = Plan(until=until, duration_s=duration_s, grace_s=2 * stall_s)
         self._stall_s = stall_s
         self._min_free_bytes = min_free_bytes
-        self.restarts = 0
-        """How often a run was started again."""
         self.last_error: CaptureError | None = None
         """What went wrong last, whether or not the capture went on."""
         self.failure: CaptureError | None = None
         """What ended the capture, if that was an error."""
         self._handover = Handover()
         self._thread: threading.Thread | None = None
-        self._newest_at: float | None = None
-        self._why: str | None = None
+        self._progress = Progress()
         self._has_run = False
 
     # -- for whoever consumes
@@ -129,7 +125,7 @@ class Capture:
         )
         self._recording.recover()
         if self._recording.last is not None:
-            self._why = "nothing was recording"
+            self._progress.why = "nothing was recording"
         self._plan.begin()
         self._thread = threading.Thread(target=self._run, name=f"capture-{self._channel}")
         self._thread.daemon = True
@@ -159,7 +155,17 @@ class Capture:
     @property
     def newest_age_s(self) -> float | None:
         """Seconds since the newest segment was finished; None before the first."""
-        return None if self._newest_at is None else time.monotonic() - self._newest_at
+        return self._progress.newest_age_s
+
+    @property
+    def restarts(self) -> int:
+        """How often a run was started again."""
+        return self._progress.restarts
+
+    @property
+    def state(self) -> str:
+        """What it does, in a few words: "live, 412 segments, 0.7 s behind"."""
+        return self._progress.state
 
     def get(self, timeout_s: float) -> Segment | Gap | None:
         """Return the next segment or gap; None if there is none within `timeout_s`, or no more."""
@@ -191,6 +197,7 @@ class Capture:
             if not expected:
                 self.failure = CaptureFailed(f"{self.url}: the capture broke off; see the log")
             self._recording.close()
+            self._progress.over = True
             self._handover.close()
 
     def _record(self) -> None:
@@ -198,7 +205,7 @@ class Capture:
         while not self._plan.is_over(self._recording):
             began = time.monotonic()
             try:
-                self._require_space()
+                require_space(self._directory, self._min_free_bytes)
                 stream = self._finding.find(
                     recorded=self._recording.last is not None, note=self._note
                 )
@@ -224,7 +231,7 @@ class Capture:
                 self._note(DiskFull(f"{self._directory}: {e.strerror}; free some space"))
             self._finding.forget()
             if self._recording.last is None and runs >= _FALSE_STARTS:
-                raise CaptureFailed(f"{self.url}: nothing could be recorded: {self._why}")
+                raise CaptureFailed(f"{self.url}: nothing could be recorded: {self._progress.why}")
             if time.monotonic() - began > _MAX_BACKOFF_S:
                 pause_s = _BACKOFF_S
             # Half of it is left to chance, so that many captures of a source that was away do not
@@ -252,36 +259,35 @@ class Capture:
                 fetcher,
                 ended_after_s=self._finding.ended_after_s,
             )
-            self.restarts += self._has_run
+            self._progress.restarts += self._has_run
             self._has_run = True
             why: str | None = None
             stalled = False
             try:
                 while why is None and not self._plan.is_over(self._recording):
-                    brought |= self._report(run.poll(why=self._why))
+                    brought |= self._report(run.poll(why=self._progress.why))
                     if stalled := self._stalled(began):
                         why = f"no segment for {self._stall_s:g} s"
                     elif expires(stream, since=began):
                         why = "the stream's address expires"
                     elif (why := run.ended) is None:
                         self._plan.stopping.wait(_POLL_S)
-                        self._require_space()
+                        require_space(self._directory, self._min_free_bytes)
             finally:
                 outage = run.outage
-                brought |= self._report(run.finish(why=self._why, stalled=stalled))
+                brought |= self._report(run.finish(why=self._progress.why, stalled=stalled))
         if why is not None:
             said = f": {run.complaint}" if run.complaint else ""
             self._note(SourceUnreachable(f"{why}{said}"))
-        elif outage is not None and self._why is None:
-            self._why = outage
+        elif outage is not None and self._progress.why is None:
+            self._progress.why = outage
         return brought
 
     def _report(self, events: list[Segment | Gap]) -> bool:
         """Pass on what was recorded; tell whether there was a segment."""
         if not events:
             return False
-        self._why = None
-        self._newest_at = time.monotonic()
+        self._progress.add(events)
         self._recording.stop_at = self._plan.content_end(self._recording)
         self._handover.put(events)
         return True
@@ -289,32 +295,26 @@ class Capture:
     def _note(self, error: CaptureError) -> None:
         """Keep what went wrong, for the log and for the gap that it makes."""
         self.last_error = error
-        self._why = str(error)
+        self._progress.why = str(error)
         _log.warning("%s: %s", self._channel, error)
 
     def _stalled(self, began: float) -> bool:
-        since = max(began, self._newest_at or began)
-        return time.monotonic() - since > self._stall_s
-
-    def _require_space(self) -> None:
-        free = shutil.disk_usage(self._directory).free
-        if free < self._min_free_bytes:
-            raise DiskFull(
-                f"{self._directory}: {free >> 20} MiB free, {self._min_free_bytes >> 20} MiB are "
-                "needed to record; free some space"
-            )
+        age_s = self.newest_age_s
+        run_s = time.monotonic() - began
+        return min(run_s, run_s if age_s is None else age_s) > self._stall_s
 
     def _close_with_gap(self) -> None:
         """Say what is missing at the end, if the end comes while nothing is recorded."""
         last = self._recording.last
-        if self._why is None or last is None or self._newest_at is None:
+        why, age_s = self._progress.why, self.newest_age_s
+        if why is None or last is None or age_s is None:
             return
-        missing = timedelta(seconds=time.monotonic() - self._newest_at)
+        missing = timedelta(seconds=age_s)
         end = self._plan.content_end(self._recording)
         if end is not None:
             missing = min(missing, end - last.end)
         if missing < SHORTEST:
             return
-        gap = Gap(start=last.end, end=last.end + missing, why=self._why)
+        gap = Gap(start=last.end, end=last.end + missing, why=why)
         self._recording.add_gap(gap)
         self._handover.put([gap])

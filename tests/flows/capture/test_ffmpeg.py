@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from flows.capture.ffmpeg import build_arguments
+from flows.capture.command import build_arguments
 from flows.capture.source import Stream
 
 

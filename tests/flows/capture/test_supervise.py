@@ -144,8 +144,8 @@ def test_two_captures_give_a_frame_the_date_that_the_source_gives_it(
 def test_a_pause_of_the_source_is_a_gap_though_its_timestamps_do_not_show_it(
     make_origin, make_capture: MakeCapture, video_packets, pieces: Path
 ) -> None:
-    # A second before its end, so that the next round comes soon.
-    origin = make_origin(pause_s=1.0, started_at=datetime.now(UTC) - timedelta(seconds=2))
+    # A little before its end, so that the next round comes soon.
+    origin = make_origin(pause_s=1.0, started_at=datetime.now(UTC) - timedelta(seconds=1.5))
     with make_capture(origin) as capture:
         events = take_until(capture, origin.start_of(7))
     check_order(events)
@@ -176,6 +176,7 @@ def test_a_duration_is_kept_by_the_clock_of_the_source(
         assert capture.get(0.0) is None
     check_order(events)
     assert events[-1].end - events[0].start == timedelta(seconds=2)
+    assert capture.state == f"ended, {len(events)} segments"
     assert (capture.restarts, capture.last_error, capture.failure) == (0, None, None)
 
 
