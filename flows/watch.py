@@ -106,7 +106,7 @@ def watch_show(
         analysed_fps: Frames analysed for each second of show. 5 follows faces well; fewer cost
             less.
         detector: The network that finds faces.
-        emotion_model: The network that reads expressions.
+        emotion_model: The network that reads expressions; own is the operator's.
         alerts: Emit an event, which automations act on, when an emotion stays above a threshold.
         give_up_after: How long to wait for a show that has not begun, or is off air for a while:
             0s, 10m, 2h.
