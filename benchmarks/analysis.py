@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -53,11 +54,20 @@ class Bench:
     """What the parts share: the clips, and the figures so far."""
 
     def __init__(self, work: Path, rounds: int) -> None:
-        """Make the clips."""
+        """Start without figures; clips are made when they are needed."""
         self.work, self.rounds = work, rounds
-        self.clip = make_clip(work / "eight.mp4", duration_s=20)
-        self.pieces = cut(make_clip(work / "three.mp4", duration_s=10, faces=3), work / "three")
         self.figures: list[Figure] = []
+
+    @cached_property
+    def clip(self) -> Path:
+        """Twenty seconds with eight faces."""
+        return make_clip(self.work / "eight.mp4", duration_s=20)
+
+    @cached_property
+    def pieces(self) -> list[Path]:
+        """Ten seconds with three faces, in segments."""
+        clip = make_clip(self.work / "three.mp4", duration_s=10, faces=3)
+        return cut(clip, self.work / "three")
 
     def say(self, part: str, what: str, value: float, unit: str, goal: str = "") -> None:
         """Keep and print a figure."""
@@ -195,7 +205,7 @@ def found_again(old: list[NDArray[np.float32]], new: list[NDArray[np.float32]]) 
 def measure_channels(bench: Bench) -> None:
     """How many channels at 5 frames a second, all frames, rows before the next segment."""
     best = 0
-    for n_channels in (4, 6, 8, 9, 10, 11, 12):
+    for n_channels in (4, 6, 8, 10, 12, 14):
         taken = channels.watch_together(
             database(), bench.pieces, bench.work / "live", n_channels=n_channels, n_segments=8
         )
@@ -225,7 +235,7 @@ def measure_memory(bench: Bench) -> None:
     script = (
         "import sys, time, pathlib; import flows.watch; from benchmarks import channels;"
         "channels.watch(sys.argv[1], 0, [pathlib.Path(p) for p in sys.argv[3:]],"
-        " pathlib.Path(sys.argv[2]), 5, time.time());"
+        " pathlib.Path(sys.argv[2]), 5, time.time);"
         "print(pathlib.Path('/proc/self/status').read_text())"
     )
     channels.forget(database())
@@ -309,6 +319,7 @@ def main() -> int:
             globals()[f"measure_{part}"](bench)
         if arguments.json:
             figures = [asdict(figure) for figure in bench.figures]
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
             arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,7 +36,10 @@ from flows.store import Store
 UNCOUNTED: Final = 2
 """Segments at the beginning that warm up."""
 
-_CONTEXT: Final = multiprocessing.get_context("fork")
+# Forked from a process that has imported everything and started nothing: the networks' threads
+# do not survive a fork.
+_CONTEXT: Final = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["benchmarks.channels"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,9 +77,17 @@ class _Notes(Audience):
 
 
 def watch(
-    url: str, number: int, pieces: list[Path], directory: Path, n_segments: int, began: float
+    url: str,
+    number: int,
+    pieces: list[Path],
+    directory: Path,
+    n_segments: int,
+    begin: Callable[[], float],
 ) -> list[Taken]:
-    """Watch one made channel from `began` (seconds since 1970) on; return what was taken."""
+    """Watch one made channel; return what was taken.
+
+    begin: called with the networks loaded, tells when to (seconds since 1970).
+    """
     directory.mkdir(parents=True, exist_ok=True)
     analyser = networks(DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, "auto", None, 640)
     analyser.analyse_file(pieces[0])
@@ -85,6 +96,7 @@ def watch(
     with database.begin() as connection:
         channel = writes.ensure_channel(connection, f"channel-{number}", "https://example.com/")
         broadcast = writes.open_broadcast(connection, channel_id=channel, started_at=start)
+    began = begin()
     notes = _Notes(began)
     store = Store(engine=database, channel_id=channel, broadcast_id=broadcast, model=analyser.model)
     analysis = notes.analysis = Analysis(
@@ -127,7 +139,12 @@ def watch(
 
 def _child(pipe: Any, arguments: tuple[Any, ...], nice: int) -> None:  # noqa: ANN401
     os.nice(nice)
-    pipe.send(watch(*arguments))
+
+    def begin() -> float:
+        pipe.send(None)
+        return float(pipe.recv())
+
+    pipe.send(watch(*arguments, begin))
 
 
 def watch_together(
@@ -135,17 +152,19 @@ def watch_together(
 ) -> list[list[Taken]]:
     """Watch so many channels at once; return what each took."""
     forget(url)
-    # Every channel loads its networks first: that is not what is measured.
-    began = time.time() + 4.0 + 2.0 * n_channels
     started = []
     for number in range(n_channels):
-        ours, theirs = _CONTEXT.Pipe(duplex=False)
-        shift_s = SEGMENT_S * number / n_channels
-        directory = work / f"{number}"
-        arguments = (url, number, pieces, directory, n_segments, began + shift_s)
-        process = _CONTEXT.Process(target=_child, args=(theirs, arguments, nice))
+        ours, theirs = _CONTEXT.Pipe()
+        arguments = (url, number, pieces, work / f"{number}", n_segments)
+        process = _CONTEXT.Process(target=_child, args=(theirs, arguments, nice), daemon=True)
         process.start()
+        theirs.close()
         started.append((process, ours))
+    for _, pipe in started:
+        pipe.recv()
+    began = time.time() + 1.0
+    for number, (_, pipe) in enumerate(started):
+        pipe.send(began + SEGMENT_S * number / n_channels)
     taken = [pipe.recv() for _, pipe in started]
     for process, _ in started:
         process.join()
@@ -165,17 +184,20 @@ def forget(url: str) -> None:
 @contextlib.contextmanager
 def busy(n_processes: int, *, from_s: float, until_s: float) -> Iterator[None]:
     """Have so many processes do nothing but compute, from then until then."""
-    began = time.time()
-
-    def burn() -> None:
-        time.sleep(max(0.0, began + from_s - time.time()))
-        while time.time() < began + until_s:
-            sum(i * i for i in range(10_000))
-
-    processes = [_CONTEXT.Process(target=burn, daemon=True) for _ in range(n_processes)]
+    now = time.time()
+    times = (now + from_s, now + until_s)
+    processes = [
+        _CONTEXT.Process(target=_burn, args=times, daemon=True) for _ in range(n_processes)
+    ]
     for process in processes:
         process.start()
     yield
     for process in processes:
         process.terminate()
         process.join()
+
+
+def _burn(start: float, end: float) -> None:
+    time.sleep(max(0.0, start - time.time()))
+    while time.time() < end:
+        sum(i * i for i in range(10_000))

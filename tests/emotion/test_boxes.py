@@ -82,3 +82,25 @@ def test_a_box_that_a_fallen_box_overlaps_stays():
 
 def test_no_boxes_keep_none():
     assert boxes.suppress(torch.zeros(0, 4), torch.zeros(0), max_iou=0.4).tolist() == []
+
+
+def test_boxes_of_one_picture_say_nothing_of_another_picture():
+    box = torch.tensor([[10.0, 10.0, 50.0, 50.0]])
+    corners = torch.cat((box, box + 1, box, box + 100, box + 2))
+    scores = torch.tensor([0.8, 0.9, 0.7, 0.6, 0.95])
+    frame = torch.tensor([0, 0, 2, 2, 0])
+    kept = boxes.suppress(corners, scores, max_iou=0.4, frame=frame)
+    assert kept.tolist() == [4, 2, 3]
+    alone = [
+        rows[boxes.suppress(corners[rows], scores[rows], max_iou=0.4)].tolist()
+        for rows in ((frame == f).nonzero()[:, 0] for f in (0, 2))
+    ]
+    assert sum(alone, []) == kept.tolist()  # noqa: RUF017
+
+
+def test_only_the_best_of_each_picture_are_looked_at():
+    corners = torch.arange(6.0)[:, None] * 100 + torch.tensor([0.0, 0.0, 10.0, 10.0])
+    scores = torch.tensor([0.1, 0.9, 0.5, 0.8, 0.2, 0.3])
+    frame = torch.tensor([0, 0, 0, 1, 1, 1])
+    kept = boxes.suppress(corners, scores, max_iou=0.4, frame=frame, most=2)
+    assert kept.tolist() == [1, 2, 3, 5]

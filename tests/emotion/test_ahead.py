@@ -1,0 +1,58 @@
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+
+from emotion.ahead import Ahead
+
+
+def test_items_come_in_order_and_then_no_more():
+    ahead = Ahead(lambda: iter(range(50)), depth=3)
+    assert list(ahead) == list(range(50))
+    assert list(ahead) == []
+    ahead.close()
+
+
+def test_items_are_made_before_they_are_asked_for_and_no_more_than_wanted():
+    made: list[int] = []
+    third = Event()
+
+    def make() -> Iterator[int]:
+        for i in range(100):
+            made.append(i)
+            if i == 2:
+                third.set()
+            yield i
+
+    with Ahead(make, depth=2) as ahead:
+        assert third.wait(30)  # two wait, the third has nowhere to go
+        assert made == [0, 1, 2]
+        assert next(ahead) == 0
+
+
+def test_what_is_raised_is_raised_where_the_items_are_taken():
+    def make() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    ahead = Ahead(make, depth=4)
+    assert next(ahead) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(ahead)
+    assert list(ahead) == []
+
+
+def test_closing_ends_the_work_and_what_it_holds():
+    ended = Event()
+
+    def make() -> Iterator[int]:
+        try:
+            yield from range(1_000_000)
+        finally:
+            ended.set()
+
+    ahead = Ahead(make, depth=1)
+    next(ahead)
+    ahead.close()
+    assert ended.wait(30)
+    assert len(list(ahead)) <= 1
