@@ -56,7 +56,8 @@ def ask(
     probs = np.zeros((len(paths), K), dtype=np.float32)
     state = np.full(len(paths), FOUND, dtype=np.int64)
     crops = detector is None
-    with ThreadPoolExecutor(n_threads) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(n_threads) as pool:
+        warnings.filterwarnings("ignore", module="PIL")  # of metadata, which we do not need
         for first in range(0, len(paths), _AT_ONCE):
             part = paths[first : first + _AT_ONCE]
             pictures = list(pool.map(lambda path: _picture(path, crops=crops), part))
@@ -91,8 +92,7 @@ def _parts(rows: list[int], step: int) -> Iterator[list[int]]:
 def _picture(path: Path, *, crops: bool) -> UInt8 | None:
     """Return uint8 (H, W, 3), upright; for the detector on a square with a border. None: unread."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore")  # of damaged metadata, which we do not need
+        with Image.open(path) as file:
             image = ImageOps.exif_transpose(file).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
