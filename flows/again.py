@@ -29,7 +29,7 @@ from flows.analyse import Counts, frames_from, networks
 from flows.capture.segment import Segment
 from flows.errors import EXPECTED, UsageError
 from flows.recordings import find, say_nothing_there
-from flows.replay import Piece, centred_pieces
+from flows.replay import CENTRED, Piece, centred_pieces
 from flows.settings import Settings, load_settings, running_database
 from flows.shows import (
     AnalysedFps,
@@ -108,9 +108,8 @@ def _analyse(
         mine = list(of)
         with engine.connect() as connection:
             state = queries.tracker_state_before(connection, broadcast, mine[0].start)
-        store = Store(
-            engine=engine, channel_id=channel_id, broadcast_id=broadcast, model=analyser.model
-        )
+        model = analyser.model + CENTRED
+        store = Store(engine=engine, channel_id=channel_id, broadcast_id=broadcast, model=model)
         pieces = _pieces(mine, analyser, Linker(state), what.fps, store, counts, log)
         for piece in centred_pieces(pieces):
             store.analysed(
