@@ -5,6 +5,7 @@ fixed size by bilinear sampling about as fine as the picture's own pixels and av
 faces do not alias, and small ones are not blurred.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -23,7 +24,7 @@ _MIN_EYE_DISTANCE: Final = 0.15  # of the box's width: in profile the eyes' line
 
 
 def regions(faces: Faces, rule: CropRule) -> tuple[Float64, Float64, Float64]:
-    """Return centres and sizes (M, 2) x y in source pixels, and roll angles (M,) in radians.
+    """Return centres and sizes (M, 2) x y in the faces' pixels, and roll angles (M,) in radians.
 
     The angle is that of the line from the person's right eye to the left, clockwise as seen, and
     0 where the rule leaves the face as it is.
@@ -56,9 +57,12 @@ def crops(
     What lies outside the picture repeats its edge. No faces give a tensor of length 0.
     """
     _, height, width, _ = frames.images.shape
-    source = np.array((frames.source_width_px, frames.source_height_px))
+    shape = np.array((width, height))
+    # In the frames' pixels: they are square, the source's need not be.
+    scale = (shape / (frames.source_width_px, frames.source_height_px)).astype(np.float32)
+    faces = replace(faces, boxes=faces.boxes * np.tile(scale, 2), landmarks=faces.landmarks * scale)
     centre, size, angle = regions(faces, rule)
-    side_px = size.max(axis=1, initial=0) * max(width / source[0], height / source[1])
+    side_px = size.max(axis=1, initial=0)
     fineness = np.ceil(side_px / size_px - 0.25).clip(1, _MAX_OVERSAMPLING).astype(np.int64)
     out = torch.zeros((len(faces), 1 if gray else 3, size_px, size_px), device=device)
     for frame in np.unique(faces.frame):
@@ -67,7 +71,7 @@ def crops(
         for times in np.unique(fineness[here]):  # faces of about a size together
             rows = np.flatnonzero(here & (fineness == times))
             points = _points(size_px * times, centre[rows], size[rows], angle[rows])
-            grid = torch.from_numpy(points / source * 2 - 1).to(device, torch.float32)
+            grid = torch.from_numpy(points / shape * 2 - 1).to(device, torch.float32)
             fine = functional.grid_sample(
                 plane, grid.flatten(0, 1)[None], padding_mode="border", align_corners=False
             )  # (1, C, M * P, P)
@@ -85,7 +89,7 @@ def _plane(image: UInt8, *, gray: bool, device: torch.device) -> Tensor:
 
 
 def _points(n: int, centre: Float64, size: Float64, angle: Float64) -> Float64:
-    """Return (M, n, n, 2), x y in source pixels, of the points of each crop, row by row.
+    """Return (M, n, n, 2), x y in the frames' pixels, of the points of each crop, row by row.
 
     centre, size: (M, 2). angle: (M,).
     """

@@ -150,3 +150,31 @@ def test_many_faces_of_several_frames_and_sizes_come_out_in_order(noise):
 def test_no_faces_give_no_crops(noise, gray, channels):
     empty = crops(noise, no_faces(), PLAIN, size_px=48, gray=gray, device=CPU)
     assert empty.shape == (0, channels, 48, 48)
+
+
+def test_a_source_whose_pixels_are_not_square_gives_the_same_crops(portrait):
+    box = np.array([[178, 107, 354, 328]], dtype=np.float32)
+    eyes = np.array([[[230, 200], [300, 240], [265, 240], [235, 280], [300, 280]]], np.float32)
+
+    def crop(squeeze: float):
+        narrow = np.array((squeeze, 1), dtype=np.float32)
+        return crops(
+            Frames(
+                images=portrait[None],
+                offset_s=np.zeros(1),
+                source_width_px=round(512 * squeeze),
+                source_height_px=600,
+            ),
+            Faces(
+                frame=np.zeros(1, dtype=np.int64),
+                boxes=box * np.tile(narrow, 2),
+                scores=np.ones(1, dtype=np.float32),
+                landmarks=eyes * narrow,
+            ),
+            CropRule(margin=0.1),
+            size_px=48,
+            gray=True,
+            device=torch.device("cpu"),
+        )
+
+    torch.testing.assert_close(crop(0.5), crop(1.0), atol=1.0, rtol=0)
