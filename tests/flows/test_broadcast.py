@@ -1,0 +1,156 @@
+"""One watch from a page that says "not yet" to the last row, and what ends it early."""
+
+import logging
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.errors import ChannelLockLost
+from db.session import channel_lock
+from flows.analyse import Analysis, take_for
+from flows.audience import Audience
+from flows.broadcast import Watch
+from flows.capture import waiting
+from flows.capture.process import find_ffmpeg
+from flows.capture.segment import ShowMissed
+from flows.capture.supervise import Capture
+from flows.demo.channel import LiveOrigin
+from flows.demo.site import Announced, ShowSite, ShowSiteIE
+from flows.settings import Settings
+from flows.shows import make_show
+
+MakeWatch = Callable[..., Watch]
+
+
+@dataclass
+class Listener(Audience):
+    """Keeps what it hears."""
+
+    heard: list[object] = field(default_factory=list)
+
+    def waiting(self, until: datetime | None) -> None:
+        self.heard.append(until)
+
+    def missed(self, why: str) -> None:
+        self.heard.append(why)
+
+    def ended(self, status: str) -> None:
+        self.heard.append(status)
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveOrigin]:
+    """A live show in pieces of half a second."""
+    clip = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=12"]
+    command += ["-t", "3", "-g", "6", "-y", str(clip)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    with LiveOrigin(clip, segment_s=0.5) as made:
+        yield made
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def make_watch(
+    tmp_path: Path, database_url: str, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> MakeWatch:
+    monkeypatch.setattr(waiting, "SHORTEST_PAUSE_S", 0.01)
+
+    def make(site: ShowSite, *, give_up_after: str, **options: object) -> Watch:
+        return Watch(
+            show=make_show(
+                url=site.url,
+                name="show",
+                duration="1s",
+                analysed_fps=1.0,
+                give_up_after=give_up_after,
+            ),
+            settings=Settings(home=tmp_path, allow_networks="127.0.0.0/8", device="cpu"),
+            database_url=database_url,
+            log=logging.getLogger("test"),
+            audience=listener,
+            extractors=[ShowSiteIE],
+            **options,
+        )
+
+    return make
+
+
+def rows(engine: Engine, statement: str) -> list[tuple[object, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(statement))]
+
+
+def test_a_show_is_waited_for_and_then_watched(
+    origin: LiveOrigin, make_watch: MakeWatch, engine: Engine, listener: Listener
+) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=0.05)
+    with ShowSite(
+        Announced(status="offline"),
+        Announced(status="is_upcoming", starts_at=soon),
+        Announced(status="is_live", playlist=origin.url),
+    ) as site:
+        counts = make_watch(site, give_up_after="1m").run()
+    assert counts.segments >= 2
+    assert listener.heard == [None, soon, "completed"]
+    assert rows(engine, "SELECT title, status FROM broadcasts") == [("A show", "completed")]
+    [(length,)] = rows(engine, "SELECT sum(duration_s) FROM segments")
+    assert length == pytest.approx(1.0)
+
+
+def test_a_show_that_never_begins_leaves_one_line_and_no_broadcast(
+    make_watch: MakeWatch, engine: Engine, listener: Listener
+) -> None:
+    with ShowSite(Announced()) as site, pytest.raises(ShowMissed) as missed:
+        make_watch(site, give_up_after="0s").run()
+    assert listener.heard == [str(missed.value)]
+    assert rows(engine, "SELECT * FROM broadcasts") == []
+
+
+def test_a_watch_that_lost_its_channel_to_another_ends_and_leaves_the_broadcast_to_it(
+    origin: LiveOrigin, make_watch: MakeWatch, engine: Engine, listener: Listener, databases
+) -> None:
+    def minute(analysis: Analysis, capture: Capture) -> None:
+        take_for(analysis, capture, minute_s=0.1)
+        databases.run(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'showmood the loser'"
+        )
+        winner.__enter__()
+
+    winner = channel_lock(engine, "show", "the winner")
+    page = Announced(status="is_live", playlist=origin.url)
+    try:
+        with (
+            ShowSite(page) as site,
+            pytest.raises(ChannelLockLost, match="the winner watches it by now"),
+        ):
+            make_watch(site, give_up_after="0s", run_id="the loser", minute=minute).run()
+    finally:
+        winner.__exit__(None, None, None)
+    assert listener.heard == ["failed"]
+    assert rows(engine, "SELECT status FROM broadcasts") == [("live",)]
+
+
+def test_a_lock_that_was_lost_and_is_free_is_taken_again_and_the_show_goes_on(
+    origin: LiveOrigin, make_watch: MakeWatch, engine: Engine, databases
+) -> None:
+    def minute(analysis: Analysis, capture: Capture) -> None:
+        take_for(analysis, capture, minute_s=0.1)
+        databases.run(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'showmood%'"
+        )
+
+    with ShowSite(Announced(status="is_live", playlist=origin.url)) as site:
+        make_watch(site, give_up_after="0s", minute=minute).run()
+    assert rows(engine, "SELECT status FROM broadcasts") == [("completed",)]
