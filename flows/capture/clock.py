@@ -15,6 +15,8 @@ from flows.capture.media import TICKS_PER_S, WRAP
 _TOLERANCE: Final = TICKS_PER_S // 100
 """A section begins where it begins, give or take what rounding between clocks takes."""
 
+_NEAR: Final = 10 * TICKS_PER_S
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
@@ -55,6 +57,9 @@ class Clock:
         If it can't be placed, the dates go on as before, and are estimated from `now`.
         """
         origin = self._sections[0].input
+        if self._is_undone_by(section):
+            del self._sections[-1]
+            return
         if section.input is None or origin is None or self.first is None:
             date, _ = self.date(now)
             # Placed by its own timestamp: the difference to the first section's is made to fit.
@@ -64,6 +69,17 @@ class Clock:
             )
             return
         self._sections.append(section)
+
+    def _is_undone_by(self, section: Section) -> bool:
+        """Tell whether the last jump was one of the sound alone, after ten seconds without any.
+
+        The picture then makes ffmpeg jump back at once, at the same place in the source.
+        """
+        if len(self._sections) < 2 or section.input is None:
+            return False
+        before, last = self._sections[-2:]
+        near = last.input is not None and abs(section.input - last.input) <= _NEAR
+        return near and abs(section.offset_us - before.offset_us) < 100_000
 
     def shift(self, by: timedelta, *, now: int) -> None:
         """Move the dates from `now` (ticks) on, against what the source says: estimated."""

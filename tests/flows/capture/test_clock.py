@@ -57,6 +57,19 @@ def test_the_counter_may_begin_anew() -> None:
     assert it.date(after(2)) == (NOON + ONE_HOUR, False)
 
 
+def test_a_jump_that_only_the_sound_made_is_undone_by_the_picture() -> None:
+    it = clock()
+    for offset_us in (-11_981_503, -4, -11_981_507, 4):
+        section = Section(
+            date=NOON + timedelta(seconds=20),
+            estimated=False,
+            input=900_000 + 20 * TICKS_PER_S,
+            offset_us=offset_us,
+        )
+        it.jump(section, now=after(20))
+    assert it.date(after(30)) == (NOON + timedelta(seconds=30), False)
+
+
 def test_a_shift_moves_what_follows() -> None:
     it = clock()
     it.shift(timedelta(seconds=60), now=after(4))
