@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from flows.commands import again, database, evaluate, files, models, shows, watching
+from flows.commands import again, database, evaluate, files, models, recordings, shows, watching
 from flows.demo.errors import DemoError
 from flows.errors import EXPECTED
 
@@ -24,6 +24,7 @@ app.add_typer(watching.app)
 app.add_typer(shows.deploying)
 app.add_typer(shows.app, name="shows")
 app.add_typer(files.app)
+app.add_typer(recordings.app)
 app.add_typer(again.app)
 app.add_typer(evaluate.app)
 app.add_typer(models.app, name="models")

@@ -1,0 +1,97 @@
+"""showmood play, clip: recordings as they are kept."""
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.settings import load_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def play(
+    channel: Annotated[str, typer.Argument(help="The channel's name.")],
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="When: 20:15, 10m (ago) or 2026-11-22T20:15:00+01:00; if left out, now for a show "
+            "on air, else the beginning of the newest recording."
+        ),
+    ] = None,
+    only_print: Annotated[
+        bool, typer.Option("--print", help="Print the playlist's path, and play nothing.")
+    ] = False,
+    player: Annotated[
+        str | None, typer.Option(help="The command to play it with; found if left out.")
+    ] = None,
+) -> None:
+    """Play a recording from a moment on, also while it is made."""
+    from db.session import make_engine
+    from flows.play import open_player, parse_moment, playlist_at, said_from
+    from flows.stack import database
+
+    settings = load_settings()
+    with ExitStack() as stack:
+        engine = make_engine(database(settings, stack))
+        stack.callback(engine.dispose)
+        playlist, start = playlist_at(
+            engine,
+            channel,
+            parse_moment(at) if at else None,
+            recordings_dir=settings.recordings_dir,
+        )
+    if only_print:
+        typer.echo(playlist)
+        return
+    Console(stderr=True).print(f"{channel} {said_from(start)}: {playlist}", soft_wrap=True)
+    open_player(playlist, player)
+
+
+@app.command()
+def clip(
+    channel: Annotated[str, typer.Argument(help="The channel's name.")],
+    file: Annotated[Path, typer.Argument(help="The file to write, FILE.mp4.")],
+    begin: Annotated[str, typer.Option("--from", help="As --at of showmood play.")],
+    end: Annotated[str, typer.Option("--to", help="The same, or how long: 45s, 2m30s.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file of that name.")] = False,
+) -> None:
+    """Cut a stretch out of the recordings, without encoding it anew."""
+
+    from db.session import make_engine
+    from flows.clip import clip as cut
+    from flows.play import parse_moment
+    from flows.recordings import said
+    from flows.shows import DURATION_PATTERN, parse_duration
+    from flows.stack import database
+
+    settings = load_settings()
+    start = parse_moment(begin)
+    stop = start + parse_duration(end) if re.match(DURATION_PATTERN, end) else parse_moment(end)
+    with ExitStack() as stack:
+        engine = make_engine(database(settings, stack))
+        stack.callback(engine.dispose)
+        done = cut(
+            engine,
+            channel,
+            start,
+            stop,
+            file,
+            recordings_dir=settings.recordings_dir,
+            force=force,
+        )
+    console = Console()
+    for each in done:
+        size = f"{each.width_px}x{each.height_px}"
+        console.print(
+            f"{each.path}: {said(each.begin)} to {said(each.end)}, {each.duration_s:.1f} s, {size}",
+            soft_wrap=True,
+        )
+        for gap_begin, gap_end, why in each.gaps:
+            console.print(f"  left out {said(gap_begin)} to {said(gap_end)}: {why}", soft_wrap=True)
+    if done[-1].end < stop and (stop - done[-1].end).total_seconds() >= 0.1:
+        console.print(f"  recorded until {said(done[-1].end)} only", soft_wrap=True)
