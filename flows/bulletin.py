@@ -8,8 +8,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -52,6 +54,7 @@ class Bulletin(Audience):
     log: Log
     state_every_s: float = STATE_EVERY_S
     report_every_s: float = REPORT_EVERY_S
+    last_words_s: float = LAST_WORDS_S
     _message: str | None = field(default=None, init=False)
     _counts: "Counts | None" = field(default=None, init=False)
     _heard_at: float = field(default=0.0, init=False)
@@ -89,7 +92,7 @@ class Bulletin(Audience):
             self._changed.set()
 
     def ended(self, status: str) -> None:
-        """Write the last report, and be silent; waits for that at most LAST_WORDS_S."""
+        """Write the last report, and be silent; waits for that at most last_words_s."""
         self._status = status
         self.close()
 
@@ -98,7 +101,7 @@ class Bulletin(Audience):
         self._over = True
         self._changed.set()
         if self._thread is not None:
-            self._thread.join(LAST_WORDS_S)
+            self._thread.join(self.last_words_s)
         self._silent = True
 
     def said(self) -> str | None:
@@ -125,7 +128,9 @@ class Bulletin(Audience):
     def _say(self, message: str) -> None:
         self._message = message
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"bulletin-{self.channel}")
+            # In our context, which says which server it is.
+            run = partial(copy_context().run, self._run)
+            self._thread = threading.Thread(target=run, name=f"bulletin-{self.channel}")
             self._thread.daemon = True
             self._thread.start()
         self._changed.set()
@@ -141,8 +146,8 @@ class Bulletin(Audience):
                 self._changed.clear()
                 if self._over:
                     break
-                if (message := self.said()) != said:
-                    self._try("the state", lambda: self._set_state(client, self.said()))
+                message = self.said()
+                if message != said and self._try("the state", self._setting(client, message)):
                     said = message
                 self._try("the progress", lambda: self._set_progress(client))
                 if self._counts and time.monotonic() - reported_at >= self.report_every_s:
@@ -152,13 +157,18 @@ class Bulletin(Audience):
                 self._try("the report", lambda: self._set_report(client))
                 self._try("the progress", lambda: self._set_progress(client))
 
-    def _try(self, what: str, tell: Callable[[], None]) -> None:
+    def _try(self, what: str, tell: Callable[[], None]) -> bool:
         if self._silent:
-            return
+            return False
         try:
             tell()
         except Exception as e:  # noqa: BLE001 - a page in the UI is not worth a show
             self.log.warning("%s could not be shown in the UI: %r", what, e)
+            return False
+        return True
+
+    def _setting(self, client: SyncPrefectClient, message: str | None) -> Callable[[], None]:
+        return lambda: self._set_state(client, message)
 
     def _set_state(self, client: SyncPrefectClient, message: str | None) -> None:
         """Say something without changing anything: only a run that runs, and never by force.

@@ -17,7 +17,7 @@ from db.errors import ChannelBusy, DatabaseError
 from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
 from db.session import channel_lock, make_engine, require_current
-from flows.apply import credentials
+from flows.apply import connect, credentials
 from flows.errors import ShowmoodError
 from flows.history import forget_runs
 from flows.retention import Limits, Log, Recordings
@@ -112,9 +112,7 @@ def forget_old_runs(settings: Settings, now: datetime, log: Log) -> int:
         return 0
     before = now - timedelta(days=settings.keep_runs_days)
     try:
-        with httpx.Client(
-            base_url=url, headers=credentials(os.environ), timeout=30, trust_env=False
-        ) as http:
+        with connect(url, credentials(os.environ)) as http:
             return forget_runs(http, before=before)
     except httpx.HTTPError as e:
         log.warning("old runs were not forgotten: %r", e)

@@ -20,8 +20,9 @@ import httpx
 from db.embedded import EmbeddedPostgres
 from db.session import driver_url, upgrade
 from flows import healing
+from flows.apply import apply_showfile
 from flows.child import STOP_TIMEOUT_S, Child
-from flows.deploy import Server, deploy, prefect_file
+from flows.deploy import Server, prefect_file
 from flows.errors import StackError, UsageError
 from flows.settings import Settings
 
@@ -172,7 +173,8 @@ class Stack(AbstractContextManager["Stack"]):
             self._await(there, self._child(f"{pool} worker", command))
             self.say(f"worker is up, on work pool {pool!r}")
         healing.apply(self.api_url, dead_after_s=settings.dead_after_s)
-        deploy(prefect_file(), env)
+        block = settings.notify_block
+        apply_showfile(prefect_file(), env, notify_block=block, say=self.say)
         self.say("deployments are in place")
 
     def tend(self) -> None:

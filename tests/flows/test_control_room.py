@@ -1,0 +1,357 @@
+"""Schedules, forms and automations on a real Prefect server, over the API that its UI uses."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from sqlalchemy import Engine
+
+from db import writes
+from db.session import make_engine
+from flows.analyse import Counts
+from flows.apply import apply_showfile, connect, paused_slots
+from flows.bulletin import Bulletin
+from flows.capture.segment import Gap, Segment
+from flows.deploy import Server
+from flows.errors import StackError
+from flows.events import RAISED, labels
+from flows.history import forget_runs
+from flows.schedules import Slot
+
+pytestmark = pytest.mark.timeout(300)
+
+T = TypeVar("T")
+URL = "https://example.com/live"
+SHOWS = f"""
+name: test
+deployments:
+  - name: news
+    entrypoint: flows/watch.py:watch_show
+    work_pool: {{ name: studio }}
+    tags: [showmood]
+    parameters: {{ url: "{URL}", name: news, duration: 20m }}
+    schedules:
+      - {{ slug: evening, cron: "0 20 * * *", timezone: Europe/Vienna }}
+      - slug: weekend
+        rrule: "DTSTART:20260103T213000\\nRRULE:FREQ=WEEKLY;BYDAY=SA,SU"
+        timezone: Europe/Vienna
+        parameters: {{ url: "{URL}/weekend", duration: 2h }}
+      - {{ slug: noon, cron: "0 12 * * *", timezone: Europe/Vienna }}
+  - name: moment
+    entrypoint: flows/moment.py:clip_moment
+    work_pool: {{ name: studio }}
+    tags: [showmood]
+"""
+WITHOUT_NOON = "\n".join(line for line in SHOWS.splitlines() if "noon" not in line)
+
+
+def until(found: Callable[[], T], *, within_s: float = 60.0) -> T:
+    """Return what `found` gives as soon as it gives something."""
+    pause, deadline = threading.Event(), time.monotonic() + within_s
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"not within {within_s} s"
+        pause.wait(0.3)
+    return value
+
+
+@dataclass(frozen=True)
+class Control:
+    """A Prefect server, and a file of shows that was put on it."""
+
+    env: dict[str, str]
+    api: httpx.Client
+    file: Path
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        return self.api.get(f"/deployments/name/{name}").raise_for_status().json()
+
+    def slots(self) -> dict[str, dict[str, Any]]:
+        return {slot["slug"]: slot for slot in self.deployment("watch-show/news")["schedules"]}
+
+    def automation(self, name: str) -> dict[str, Any]:
+        query = {"automations": {"name": {"any_": [f"showmood: {name}"]}}}
+        (found,) = self.api.post("/automations/filter", json=query).raise_for_status().json()
+        return found
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ExitStack() as stack:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+        }
+        sink = stack.enter_context((home / "server.log").open("w"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+            env=env,
+            stdout=sink,
+            stderr=sink,
+        )
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        api = stack.enter_context(connect(env["PREFECT_API_URL"], {}))
+        with Server(env["PREFECT_API_URL"]) as server:
+
+            def is_up() -> bool:
+                assert process.poll() is None, (home / "server.log").read_text()
+                return server.is_up()
+
+            until(is_up, within_s=120)
+        file = home / "prefect.yaml"
+        file.write_text(SHOWS)
+        apply_showfile(file, env)
+        yield Control(env=env, api=api, file=file)
+
+
+def test_pools_are_made_before_the_shows(control: Control) -> None:
+    pool = control.api.get("/work_pools/studio").raise_for_status().json()
+    assert pool["type"] == "process"
+    assert "command" in pool["base_job_template"]["variables"]["properties"]
+
+
+def test_form_has_titles_drop_downs_and_the_rules(control: Control) -> None:
+    form = control.deployment("watch-show/news")["parameter_openapi_schema"]
+    fields = form["properties"]
+    assert form["required"] == ["url"]
+    assert fields["url"]["title"] == "URL of the show"
+    assert all(field["description"] for field in fields.values())
+    assert {"showmood-expression-1", "mini-xception"} <= set(fields["emotion_model"]["enum"])
+    assert fields["alerts"]["items"]["$ref"].endswith("/Alert")
+    alert = form["definitions"]["Alert"]["properties"]
+    assert alert["of"]["enum"] == ["track", "screen"]
+    assert "anger" in form["definitions"]["Emotion"]["enum"]
+    for wrong in ({"alerts": [{"emotion": "envy"}]}, {"duration": "soon"}, {"name": "A B"}):
+        answer = control.api.post(
+            f"/deployments/{control.deployment('watch-show/news')['id']}/create_flow_run",
+            json={"parameters": wrong},
+        )
+        assert answer.is_client_error, wrong
+
+
+@pytest.mark.parametrize("month", [3, 10], ids=["into summer", "into winter"])
+def test_slots_keep_local_time_when_the_clocks_change(control: Control, month: int) -> None:
+    """Europe changes its clocks on the last Sundays of March and October."""
+    year = datetime.now(UTC).year + 1
+    last = max(day for day in range(25, 32) if date(year, month, day).weekday() == 6)
+    begin = datetime(year, month, last, tzinfo=UTC) - timedelta(days=2)
+    end = begin + timedelta(days=5)
+    news = control.deployment("watch-show/news")
+    asked = {"start_time": begin.isoformat(), "end_time": end.isoformat()}
+    asked |= {"min_runs": 20, "max_runs": 50}
+    control.api.post(f"/deployments/{news['id']}/schedule", json=asked).raise_for_status()
+    span = {"after_": begin.isoformat(), "before_": end.isoformat()}
+    query = {
+        "flow_runs": {"expected_start_time": span, "deployment_id": {"any_": [news["id"]]}},
+        "limit": 200,
+    }
+    runs = control.api.post("/flow_runs/filter", json=query).raise_for_status().json()
+    found = {
+        (datetime.fromisoformat(run["expected_start_time"]), run["parameters"]["url"])
+        for run in runs
+    }
+    wanted = set[tuple[datetime, str]]()
+    for slug, url in (("evening", URL), ("weekend", f"{URL}/weekend"), ("noon", URL)):
+        schedule = control.slots()[slug]["schedule"]
+        rule = {key: schedule[key] for key in ("cron", "rrule") if key in schedule}
+        slot = Slot.of(slug=slug, timezone=schedule["timezone"], **rule)
+        starts = [start for start in islice(slot.starts(begin), 9) if start < end]
+        hours = {(start.hour, start.minute) for start in starts}
+        assert hours == {{"evening": (20, 0), "weekend": (21, 30), "noon": (12, 0)}[slug]}
+        assert len({start.utcoffset() for start in starts}) == 2
+        wanted |= {(start.astimezone(UTC), url) for start in starts}
+    assert found == wanted
+
+
+def test_automations_ship_switched_off_and_turn_an_event_into_a_run(control: Control) -> None:
+    clip = control.automation("clip the moment")
+    assert clip["enabled"] is False
+    switched = {"enabled": True}
+    control.api.patch(f"/automations/{clip['id']}", json=switched).raise_for_status()
+    now = datetime.now(UTC)
+    query = {
+        "flow_runs": {"deployment_id": {"any_": [control.deployment("clip-moment/moment")["id"]]}}
+    }
+    event = {
+        "occurred": now.isoformat(),
+        "event": RAISED,
+        "resource": labels("news", emotion="anger", of="track"),
+        "payload": {
+            "clip_from": "2026-11-22T20:00:00+00:00",
+            "clip_to": "2026-11-22T20:00:23+00:00",
+        },
+    }
+
+    def runs_of_an_event() -> list[dict[str, Any]]:
+        # The server hears of the switch by and by.
+        sent = [event | {"id": str(uuid.uuid4())}]
+        control.api.post("/events", json=sent).raise_for_status()
+        return control.api.post("/flow_runs/filter", json=query).raise_for_status().json()
+
+    runs = until(runs_of_an_event)
+    assert runs[0]["parameters"] == {
+        "channel": "news",
+        "start": "2026-11-22T20:00:00+00:00",
+        "end": "2026-11-22T20:00:23+00:00",
+    }
+    assert datetime.fromisoformat(runs[0]["expected_start_time"]) > now + timedelta(seconds=10)
+
+
+def test_applying_again_removes_what_the_file_has_not_and_keeps_what_the_ui_did(
+    control: Control,
+) -> None:
+    news = control.deployment("watch-show/news")
+    slots = f"/deployments/{news['id']}/schedules"
+    evening = control.slots()["evening"]["id"]
+    control.api.patch(f"{slots}/{evening}", json={"active": False}).raise_for_status()
+    mine = {"schedule": {"cron": "0 9 * * 1", "timezone": "UTC"}, "active": True}
+    control.api.post(slots, json=[mine]).raise_for_status()
+    clip = control.automation("clip the moment")
+    said: list[str] = []
+    control.file.write_text(WITHOUT_NOON.split("  - name: moment")[0])
+
+    apply_showfile(control.file, control.env, say=said.append)
+
+    there = control.slots()
+    assert "noon" not in there
+    assert there["evening"]["active"] is False
+    assert there["weekend"]["active"] is True
+    assert there["weekend"]["parameters"] == {"url": f"{URL}/weekend", "duration": "2h"}
+    (by_hand,) = set(there) - {"evening", "weekend"}
+    assert there[by_hand]["schedule"]["cron"] == "0 9 * * 1"
+    assert paused_slots(control.env) == {("news", "evening")}
+    assert "news: slot noon is no longer in the file: removed" in said
+    assert "moment is not in prefect.yaml, and stays: --prune removes it" in said
+    assert control.automation("clip the moment") == clip
+
+
+def run_of(control: Control, flow: str, *states: str) -> str:
+    """Make a run of a flow that goes through states."""
+    made = control.api.post("/flows/", json={"name": flow}).raise_for_status().json()
+    run = {"flow_id": made["id"], "state": {"type": "PENDING"}}
+    number = control.api.post("/flow_runs/", json=run).raise_for_status().json()["id"]
+    for state in states:
+        control.api.post(
+            f"/flow_runs/{number}/set_state", json={"state": {"type": state}}
+        ).raise_for_status()
+    return str(number)
+
+
+def test_runs_older_than_the_bound_are_forgotten_with_their_artifacts(control: Control) -> None:
+    old = run_of(control, "watch-show", "RUNNING", "COMPLETED")
+    artifact = {"key": "show-old", "type": "markdown", "data": "#", "flow_run_id": old}
+    kept = control.api.post("/artifacts/", json=artifact).raise_for_status().json()["id"]
+    live = run_of(control, "watch-show", "RUNNING")
+    theirs = run_of(control, "somebody-elses", "RUNNING", "COMPLETED")
+    before = datetime.now(UTC)
+    new = run_of(control, "watch-show", "RUNNING", "FAILED")
+
+    assert forget_runs(control.api, before=before) == 1
+    assert forget_runs(control.api, before=before) == 0
+
+    gone, *stay = (control.api.get(f"/flow_runs/{run}") for run in (old, live, theirs, new))
+    assert gone.status_code == httpx.codes.NOT_FOUND
+    assert all(answer.is_success for answer in stay)
+    assert control.api.get(f"/artifacts/{kept}").status_code == httpx.codes.NOT_FOUND
+
+
+def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
+    control: Control, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = run_of(control, "watch-show", "RUNNING")
+
+    def message() -> str | None:
+        return control.api.get(f"/flow_runs/{run}").json()["state"]["message"]
+
+    def artifacts() -> dict[str, Any]:
+        query = {"artifacts": {"flow_run_id": {"any_": [run]}}}
+        found = control.api.post("/artifacts/filter", json=query).raise_for_status().json()
+        assert len({each["key"] for each in found}) == len(found), "one is kept, not many made"
+        return {each["key"]: each["data"] for each in found}
+
+    start = datetime.now(UTC) - timedelta(minutes=15)
+    with engine.begin() as connection:
+        channel = writes.ensure_channel(connection, "news", URL)
+        writes.open_broadcast(connection, channel_id=channel, started_at=start)
+    segment = Segment(
+        channel="news",
+        broadcast=1,
+        sequence=0,
+        start=start + timedelta(minutes=14),
+        start_is_estimated=False,
+        duration_s=60.0,
+        path=Path("0.ts"),
+        width_px=0,
+        height_px=0,
+    )
+    with temporary_settings({PREFECT_API_URL: control.env["PREFECT_API_URL"]}):
+        bulletin = Bulletin(
+            channel="news",
+            run_id=uuid.UUID(run),
+            log=logging.getLogger("test"),
+            state_every_s=0.1,
+            report_every_s=0.1,
+            last_words_s=60,
+        )
+        bulletin.waiting(datetime(2026, 11, 22, 20, 5, tzinfo=UTC))
+        until(lambda: message() == "waiting for the show until 20:05 UTC")
+        bulletin.began(engine, start, start + timedelta(minutes=60))
+        until(lambda: message() == "recording; the networks are being loaded")
+        bulletin.took(segment, None, Counts(segments=412, lag_s=0.7))
+        until(lambda: message() == "live, 412 segments, 0.7 s behind")
+        until(lambda: artifacts().get("progress-news") == 25.0)
+        until(lambda: ": live" in artifacts().get("show-news", ""))
+        control.api.post(
+            f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}}
+        ).raise_for_status()
+        bulletin.took(segment, None, Counts(segments=413, lag_s=0.7, gaps=1))
+        bulletin.ended("cancelled")
+    state = control.api.get(f"/flow_runs/{run}").json()["state"]
+    assert state["type"] == "CANCELLING"
+    assert ": cancelled" in artifacts()["show-news"]
+    assert not caplog.records
+
+
+def test_a_show_goes_on_while_the_server_and_the_database_are_away(
+    control: Control, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = run_of(control, "watch-show", "RUNNING")
+    nowhere = make_engine(f"postgresql://me@/shows?host={tmp_path}")
+    with temporary_settings({PREFECT_API_URL: control.env["PREFECT_API_URL"]}):
+        bulletin = Bulletin(channel="away", run_id=uuid.UUID(run), log=logging.getLogger("test"))
+        bulletin.began(nowhere, datetime.now(UTC), datetime.now(UTC) + timedelta(hours=1))
+        bulletin.took(
+            Gap(start=datetime.now(UTC), end=datetime.now(UTC), why="HTTP 503"), None, Counts()
+        )
+        bulletin.ended("failed")
+    nowhere.dispose()
+    assert "the report could not be shown in the UI" in caplog.text
+
+
+def test_server_that_is_not_there_is_one_line(control: Control) -> None:
+    nowhere = control.env | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    with pytest.raises(StackError, match="does not answer") as caught:
+        apply_showfile(control.file, nowhere)
+    assert "\n" not in str(caught.value)
+    assert paused_slots(nowhere) is None
