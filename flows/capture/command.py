@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import ffmpeg
 
@@ -10,6 +11,19 @@ from flows.capture.source import Stream
 # Segments are cut at the first keyframe after this share of the wanted length, so that a source
 # whose keyframes come a little early is not cut at every second one only.
 _CUT_EARLY: Final = 0.9
+
+_HTTP: Final = "http,https,httpproxy,tcp,tls,crypto"
+_RTSP: Final = "rtsp,rtsps,rtp,udp,tcp,tls"
+_PROTOCOLS: Final = {
+    "http": _HTTP,
+    "https": _HTTP,
+    "rtmp": "rtmp,tcp",
+    "rtmps": "rtmps,rtmp,tls,tcp",
+    "rtsp": _RTSP,
+    "rtsps": _RTSP,
+    "srt": "srt",
+}
+"""What a stream may open: what it is carried by, and no stream leads to another kind."""
 
 
 def build_arguments(
@@ -30,7 +44,7 @@ def build_arguments(
     """
     options: dict[str, Any] = {
         "rw_timeout": 6_000_000,  # microseconds
-        "protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto,rtmp,rtmps,rtsp,rtp,udp,srt",
+        "protocol_whitelist": _PROTOCOLS[urlsplit(stream.url).scheme],
     }
     if stream.url.startswith("http") and stream.headers:
         options["headers"] = "".join(f"{name}: {value}\r\n" for name, value in stream.headers)
@@ -39,7 +53,6 @@ def build_arguments(
     if stream.protocol == "hls":
         options |= {
             "format": "hls",
-            "protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto",
             "max_reload": 1000,
             # The proxy takes one request a connection.
             "http_persistent": 0,

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from flows.capture.command import build_arguments
 from flows.capture.source import Stream
 
@@ -44,7 +46,18 @@ def test_other_streams_are_read_as_what_they_are() -> None:
     arguments = arguments_for(stream("rtmp://a.example/live", protocol="other"))
     assert "-live_start_index" not in arguments
     assert arguments.count("-f") == 1
-    assert "file" not in option(arguments, "-protocol_whitelist").split(",")
+    assert option(arguments, "-protocol_whitelist") == "rtmp,tcp"
+    assert "-http_proxy" not in arguments
+
+
+@pytest.mark.parametrize("protocol", ["hls", "other"])
+def test_all_that_comes_over_http_comes_through_the_proxy(protocol: str) -> None:
+    it = stream("https://cdn.example/a", protocol=protocol)
+    arguments = arguments_for(it, proxy="http://127.0.0.1:9")
+    assert option(arguments, "-http_proxy") == "http://127.0.0.1:9"
+    assert arguments.index("-http_proxy") < arguments.index("-i")
+    protocols = set(option(arguments, "-protocol_whitelist").split(","))
+    assert protocols == {"http", "https", "httpproxy", "tcp", "tls", "crypto"}
 
 
 def test_headers_go_with_http_only() -> None:
