@@ -69,7 +69,9 @@ def analyse_here(
 ) -> None:
     """Analyse a recorded file into the database, or as JSON lines to stdout."""
     if not file.is_file():
-        raise UsageError(f"{file}: no such file")
+        gone = file.absolute().is_relative_to(settings.recordings_dir)
+        why = "the recording is gone (SHOWMOOD_KEEP_RECORDINGS_...)" if gone else "no such file"
+        raise UsageError(f"{file}: {why}")
     began = parse_time(start) if start else replay.start_of(file)
     settings, emotion_model = settings.choosing(emotion_model)
     analyser = networks(
