@@ -14,6 +14,9 @@ from flows.events import BEHIND, GAP, MISSED, RAISED
 CLIP_AFTER_S: Final = 20
 """What comes after the moment has to be recorded before it can be cut out."""
 
+AT_MOST_EVERY_S: Final = 60
+"""A channel sets off each automation at most once in this time: faces come and go by the second."""
+
 CLIP: Final = ("clip-moment", "moment")
 """Flow and deployment that cut a moment out of a recording."""
 
@@ -84,8 +87,9 @@ def _automation(
             "posture": "Reactive",
             "match": {"prefect.resource.id": "showmood.show.*"},
             "expect": events,
+            "for_each": ["prefect.resource.id"],
             "threshold": 1,
-            "within": 0,
+            "within": AT_MOST_EVERY_S,
         },
         "actions": [action],
     }
