@@ -74,3 +74,16 @@ def test_more_faces_than_a_batch_are_all_classified(tensors, portrait_frames, fa
 def test_no_faces_give_no_rows(tensors, portrait_frames):
     probs = Classifier(MODEL, tensors, device="cpu").classify(portrait_frames, no_faces())
     assert probs.shape == (0, 8)
+
+
+def test_half_precision_moves_no_probability_by_more_than_a_hundredth(cache_dir, portrait):
+    classifier = Classifier.of(weights.emotion_model("showmood-expression-1"), device="cpu")
+    gray = torch.from_numpy(portrait[107:328, 155:376].mean(axis=2))[None, None].float()
+    faces = torch.nn.functional.interpolate(gray, (48, 48), mode="area")
+    faces = torch.cat([faces * light for light in (0.3, 0.6, 1.0)] + [faces.flip(3)])
+    classifier._half = None
+    exact = classifier.probabilities(faces)
+    classifier._half = torch.bfloat16
+    half = classifier.probabilities(faces)
+    assert not torch.equal(half, exact)
+    torch.testing.assert_close(half, exact, atol=0.01, rtol=0)
