@@ -2,16 +2,18 @@
 
 import logging
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
 from db.errors import ChannelLockLost
 from db.session import channel_lock
+from flows import broadcast
 from flows.analyse import Analysis, take_for
 from flows.audience import Audience
 from flows.broadcast import Watch
@@ -154,3 +156,52 @@ def test_a_lock_that_was_lost_and_is_free_is_taken_again_and_the_show_goes_on(
     with ShowSite(Announced(status="is_live", playlist=origin.url)) as site:
         make_watch(site, give_up_after="0s", minute=minute).run()
     assert rows(engine, "SELECT status FROM broadcasts") == [("completed",)]
+
+
+@pytest.fixture
+def shut(databases, database_url: str) -> Callable[[bool], None]:
+    """Close the database to everybody, or open it again."""
+    name = make_url(database_url).database
+
+    def run(closed: bool) -> None:
+        databases.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {not closed}")
+        if closed:
+            databases.run(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                f" WHERE datname = '{name}'"
+            )
+
+    return run
+
+
+@pytest.mark.parametrize("back", [True, False], ids=["for a while", "for good"])
+def test_a_database_that_is_away_at_the_end_is_waited_for_but_not_for_ever(
+    origin: LiveOrigin,
+    make_watch: MakeWatch,
+    engine: Engine,
+    shut: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    back: bool,
+) -> None:
+    monkeypatch.setattr(broadcast, "_CLOSE_S", 60.0 if back else 0.0)
+    monkeypatch.setattr(broadcast, "_CLOSE_AGAIN_S", 0.05)
+    again = threading.Timer(0.3, shut, [False])
+
+    def minute(analysis: Analysis, capture: Capture) -> None:
+        take_for(analysis, capture)
+        shut(True)
+        if back:
+            again.start()
+
+    try:
+        with ShowSite(Announced(status="is_live", playlist=origin.url)) as site:
+            counts = make_watch(site, give_up_after="0s", minute=minute).run()
+    finally:
+        again.cancel()
+        if back:
+            again.join()
+        shut(False)
+    assert counts.segments >= 2
+    status = "completed" if back else "live"
+    assert rows(engine, "SELECT status FROM broadcasts") == [(status,)]
