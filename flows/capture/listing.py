@@ -33,6 +33,7 @@ class Listing:
         self._recording = recording
         self._position = _load(recording)
         self._back_newest: int | None = None
+        self._looked = False
 
     @property
     def sequence(self) -> int | None:
@@ -47,6 +48,17 @@ class Listing:
                 return entries[-1:]
             missed = tuple(e for e in entries if e.end and e.end > last.end + SHORTEST)
             return missed or (() if entries[-1].date else entries[-1:])
+        if not self._looked:
+            self._looked = True
+            # What an earlier run left behind is not to be mistaken for new when the clock jumps.
+            position.seen += [
+                name_of(e)
+                for e in entries
+                if e.sequence <= position.sequence
+                and e.date
+                and position.end
+                and e.date < position.end - SHORTEST
+            ]
         newest = entries[-1].sequence
         if newest >= position.sequence:
             self._back_newest = None
