@@ -155,6 +155,22 @@ class Analysis:
             self._begun += later
             raise
 
+    def leave(self, source: Source) -> int:
+        """Store what there is no time to analyse as recorded, for a replay; return how much."""
+        left = [begun.item for begun in self._begun]
+        for begun in self._begun:
+            if begun.parts is not None:
+                begun.parts.close()
+        self._begun.clear()
+        while (item := source.get(0.0)) is not None:
+            left.append(item)
+        for item in left:
+            if isinstance(item, Gap):
+                self.store.gap(item)
+            else:
+                self.store.recorded(item)
+        return len(left)
+
     def _finish(self, begun: _Begun) -> None:
         if isinstance(begun.item, Gap):
             gap = begun.item

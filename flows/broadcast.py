@@ -44,6 +44,9 @@ _CLOSE_AGAIN_S: Final = 1.0
 A run that is cancelled is killed after 30 s.
 """
 
+LAST_S: Final = 10.0
+"""What was recorded when a watch is cancelled is analysed for so long; at 30 s it is killed."""
+
 END: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -282,7 +285,9 @@ class Watch:
                     guard.check()
             except BaseException:
                 capture.stop()
-                take_for(analysis, capture)
+                take_for(analysis, capture, LAST_S)
+                if n_left := analysis.leave(capture):
+                    self.log.warning("%d segments are recorded, not analysed: replay them", n_left)
                 raise
             finally:
                 store.catch_up()

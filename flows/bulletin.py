@@ -36,7 +36,7 @@ REPORT_EVERY_S: Final = 60.0
 QUIET_S: Final = 15.0
 """Without a segment for so long, that is what the message says."""
 
-LAST_WORDS_S: Final = 8.0
+LAST_WORDS_S: Final = 6.0
 """How long the end of a run waits for its last report; a cancelled run is killed after 30 s."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]

@@ -14,7 +14,7 @@ from db.errors import DatabaseError
 from db.replacing import replace_segment
 from db.rows import ObservationRows, SegmentRow, StoredCounts
 from db.spool import PASSING, Spool, commit
-from db.writes import fail_segment, record_gap, record_lag
+from db.writes import fail_segment, record_gap, record_lag, record_segment
 from emotion.types import Observations
 from flows.capture.segment import Gap, Segment
 
@@ -89,6 +89,11 @@ class Store:
             lag_ms = round(lag.total_seconds() * 1000)
             self._commit(lambda connection: record_lag(connection, row, lag_ms=lag_ms))
         return counts[0] if counts else None
+
+    def recorded(self, segment: Segment) -> None:
+        """Note that a segment is on disk and not analysed: for a replay."""
+        row = self._row(segment)
+        self._commit(lambda connection: record_segment(connection, row))
 
     def failed(self, segment: Segment, error: str) -> None:
         """Note that a segment could not be analysed, and why."""

@@ -266,3 +266,20 @@ def test_segment_that_a_signal_cut_off_is_taken_again_with_the_same_tracks(
     for segment in segments[3:]:
         analysis.take(segment)
     assert rows(engine, OBSERVATIONS) == whole
+
+
+def test_what_there_is_no_time_for_is_stored_as_recorded(
+    analysis: Analysis, segments: list[Segment], engine: Engine
+) -> None:
+    analysis.take(segments[0])
+    analysis.begin(segments[1])  # and cut off
+    gap = Gap(start=segments[3].start, end=segments[3].end, why="the source stalled")
+    assert analysis.leave(Listed([segments[2], gap])) == 3
+    found = rows(engine, "SELECT sequence, status, path FROM segments ORDER BY started_at")
+    assert found == [
+        (0, "analysed", str(segments[0].path)),
+        (1, "recorded", str(segments[1].path)),
+        (2, "recorded", str(segments[2].path)),
+    ]
+    assert rows(engine, "SELECT why FROM gaps") == [("the source stalled",)]
+    assert analysis.n_begun == 0
