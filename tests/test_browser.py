@@ -67,7 +67,7 @@ def submit_form(page: Page, up: Any, *, name: str, duration: str) -> str:
     values = {"URL of the show": up.origin.url, "Channel's name": name, "How long": duration}
     for label, value in values.items():
         page.locator(".p-label").filter(has_text=label).locator("textarea").first.fill(value)
-    shoot(page, "form", docs=True)
+    shoot(page, "form" if name == "demo" else f"form-{name}", docs=name == "demo")
     page.get_by_role("button", name="Submit").click()
 
     def begun() -> str | None:
