@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.errors import UsageError
 from flows.schedules import Slot
 from flows.showfile import read_showfile
@@ -178,3 +180,26 @@ def test_eight_in_the_evening_stays_so_when_the_clocks_change(
     assert (before.hour, after.hour) == (20, 20)
     apart = after.astimezone(UTC) - before.astimezone(UTC)
     assert apart == timedelta(hours=23 if day.month == 3 else 25)
+
+
+def test_commands_add_list_and_remove_a_show(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def shows(*arguments: str) -> str:
+        done = CliRunner().invoke(app, ["shows", *arguments], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    where = ("--file", str(file))
+    when = ("--cron", "30 21 * * 6", "--timezone", "Europe/Vienna", "--for", "1h30m")
+    said = shows("add", "https://example.com/late", "--name", "late-show", *when, *where)
+    assert "on air next: Sat " in said
+    table = shows(*where).splitlines()
+    (line,) = [line for line in table if line.startswith(" late-show")]
+    assert all(part in line for part in ("30 21 * * 6 Europe/Vienna", "1h30m", "Sat ", " 21:30 CE"))
+    assert sum(line.startswith(" news") for line in table) == 2
+    shows("remove", "late-show", *where)
+    assert file.read_text(encoding="utf-8") == SHOWS
+    with pytest.raises(UsageError, match="cron: 'often' is none"):
+        shows("add", "https://example.com/late", "--name", "late", "--cron", "often", *where)
