@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Final, Self
 
 import httpx
+from sqlalchemy import text
 
 from db.embedded import EmbeddedPostgres
-from db.session import driver_url, upgrade
+from db.session import driver_url, make_engine, redact, upgrade
 from flows import healing
 from flows.apply import apply_showfile
 from flows.child import STOP_TIMEOUT_S, Child
@@ -44,6 +45,27 @@ def database(settings: Settings, stack: ExitStack) -> str:
     stack.callback(postgres.stop)
     upgrade(postgres.url)
     return postgres.url
+
+
+def prefect_database(url: str) -> str:
+    """Return a database's URL as Prefect's server takes it.
+
+    Raises StackError where it lacks what Prefect needs, db.errors.DatabaseError where it is none or
+    does not answer.
+    """
+    engine = make_engine(url)
+    try:
+        with engine.connect() as connection:
+            known = text("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'")
+            if connection.scalar(known) is None:
+                raise StackError(
+                    f"Prefect needs the extension pg_trgm, which {redact(url)} does not have: "
+                    "take one with the contrib modules, or unset SHOWMOOD_PREFECT_DATABASE_URL"
+                )
+    finally:
+        engine.dispose()
+    driver = driver_url(url).set(drivername="postgresql+asyncpg")
+    return driver.render_as_string(hide_password=False)
 
 
 def free_port(preferred: int, *, name: str, variable: str | None) -> int:
@@ -202,9 +224,7 @@ class Stack(AbstractContextManager["Stack"]):
         url = self.settings.prefect_database_url
         if url is None:
             return {}
-        driver = driver_url(url).set(drivername="postgresql+asyncpg")
-        shown = driver.render_as_string(hide_password=False)
-        return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": shown}
+        return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database(url)}
 
     def _child(self, name: str, command: list[str]) -> Child:
         log = self.settings.home / "logs" / f"{name.lower().replace(' ', '-')}.log"
