@@ -2,6 +2,7 @@
 
 import logging
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,13 +25,14 @@ from sqlalchemy import Engine
 
 from db import writes
 from db.session import make_engine
+from flows import automations
 from flows.analyse import Counts
 from flows.apply import apply_showfile, connect, paused_slots
 from flows.bulletin import Bulletin
 from flows.capture.segment import Gap, Segment
 from flows.deploy import Server
-from flows.errors import StackError
-from flows.events import RAISED, labels
+from flows.errors import StackError, UsageError
+from flows.events import MISSED, RAISED, labels
 from flows.history import forget_runs
 from flows.schedules import Slot
 
@@ -216,6 +219,61 @@ def test_automations_ship_switched_off_and_turn_an_event_into_a_run(control: Con
         "end": "2026-11-22T20:00:23+00:00",
     }
     assert datetime.fromisoformat(runs[0]["expected_start_time"]) > now + timedelta(seconds=10)
+
+
+def test_notification_goes_through_the_block_that_was_named(control: Control) -> None:
+    with pytest.raises(UsageError, match="there is no block 'slack-webhook/newsroom'"):
+        list(automations.apply(control.api, notify_block="slack-webhook/newsroom"))
+    heard = queue.Queue[str]()
+
+    class Newsroom(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Newsroom) as newsroom:
+        threading.Thread(target=newsroom.serve_forever, daemon=True).start()
+        kind = control.api.get("/block_types/slug/custom-webhook").raise_for_status().json()["id"]
+        asked = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
+        schema = control.api.post("/block_schemas/filter", json=asked).raise_for_status().json()[0]
+        block = {
+            "name": "newsroom",
+            "block_type_id": kind,
+            "block_schema_id": schema["id"],
+            "data": {
+                "name": "newsroom",
+                "url": f"http://127.0.0.1:{newsroom.server_port}/",
+                "json_data": {"subject": "{{subject}}", "body": "{{body}}"},
+            },
+        }
+        control.api.post("/block_documents/", json=block).raise_for_status()
+        assert list(automations.apply(control.api, notify_block="custom-webhook/newsroom"))
+        tell = control.automation("tell of a missed show")
+        assert tell["enabled"] is False
+        switched = {"enabled": True}
+        control.api.patch(f"/automations/{tell['id']}", json=switched).raise_for_status()
+
+        def told() -> str:
+            event = {
+                "id": str(uuid.uuid4()),
+                "occurred": datetime.now(UTC).isoformat(),
+                "event": MISSED,
+                "resource": labels("news"),
+                "payload": {"why": "it is announced for 21:00"},
+            }
+            control.api.post("/events", json=[event]).raise_for_status()
+            try:
+                return heard.get(timeout=0.5)
+            except queue.Empty:
+                return ""
+
+        message = until(told)
+        newsroom.shutdown()
+    assert "news: a show never live" in message
+    assert "it is announced for 21:00" in message
 
 
 def test_applying_again_removes_what_the_file_has_not_and_keeps_what_the_ui_did(
