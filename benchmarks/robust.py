@@ -152,7 +152,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--model", nargs="+", default=["showmood-expression-1", "mini-xception"])
     arguments = parser.parse_args()
     torch.set_num_threads(2)
