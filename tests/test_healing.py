@@ -18,7 +18,9 @@ WATCHER = "-m prefect.engine"
 
 @pytest.fixture(scope="module")
 def up(start_up: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with start_up(tmp_path_factory.mktemp("home"), SHOWMOOD_DEAD_AFTER_S="40") as started:
+    home = tmp_path_factory.mktemp("home")
+    settings = {"SHOWMOOD_DEAD_AFTER_S": "40", "SHOWMOOD_GPU_LIMIT": "always"}
+    with start_up(home, **settings) as started:
         yield started
 
 
@@ -40,6 +42,11 @@ def more(up: Any, n: int) -> Callable[[], bool]:
     """Return what tells whether so many more segments are analysed."""
     before = up.rows(ANALYSED)[0][0]
     return lambda: bool(up.rows(ANALYSED)[0][0] >= before + n)
+
+
+def test_show_takes_one_place_on_the_gpu(up: Any, run: str) -> None:
+    limit = up.api.get("/v2/concurrency_limits/gpu").raise_for_status().json()
+    assert (limit["limit"], limit["active_slots"]) == (4, 1)
 
 
 def test_show_goes_on_while_its_worker_and_the_server_are_killed(up: Any, run: str) -> None:
