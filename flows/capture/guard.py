@@ -149,12 +149,12 @@ class Guard:
     @contextlib.contextmanager
     def _keeping(self, each: socket.socket) -> Iterator[None]:
         """Have a connection ended by `close`, and closed."""
-        each.settimeout(IDLE_S)
-        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._sockets.add(each)
             closing = self._closing
         try:
+            each.settimeout(IDLE_S)
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if closing:
                 each.shutdown(socket.SHUT_RDWR)
             yield

@@ -82,8 +82,13 @@ class _GuardedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
 
     def urlopen(self, req: Any) -> Any:  # noqa: ANN401
         self._policy.check(req if isinstance(req, str) else req.url)
-        self._responses.append(super().urlopen(req))
-        return self._responses[-1]
+        try:
+            response = super().urlopen(req)
+        except HTTPError as e:
+            self._responses.append(e.response)
+            raise
+        self._responses.append(response)
+        return response
 
     def close(self) -> None:
         """Close what extractors left open, too."""
