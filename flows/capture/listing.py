@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from urllib.parse import urlsplit
 
 from flows.capture.playlist import Entry
@@ -23,6 +24,10 @@ class _Position:
     sequence: int
     end: datetime | None
     seen: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
+
+
+_MOST_SAVED: Final = 64
+"""So many names of recorded segments the next run is told."""
 
 
 class Listing:
@@ -105,7 +110,11 @@ class Listing:
     def save(self, entry: Entry) -> None:
         """Write down that this entry is recorded."""
         last = self._recording.last
+        names = list(self._position.seen) if self._position else []
+        # Those behind it are queued, and not recorded.
+        names = names[: names.index(name_of(entry))] if name_of(entry) in names else []
         state = {
+            "seen": names[-_MOST_SAVED:],
             "sequence": entry.sequence,
             "end": entry.end.isoformat() if entry.end else None,
             "name": name_of(entry),
@@ -125,6 +134,7 @@ def _load(recording: Recording) -> _Position | None:
         state = json.loads(text)
         end = datetime.fromisoformat(state["end"]) if state["end"] else None
         position = _Position(sequence=int(state["sequence"]), end=end)
+        position.seen += [str(name) for name in state.get("seen", [])]
         position.seen.append(str(state["name"]))
     except (OSError, KeyError, ValueError, TypeError):
         return None
