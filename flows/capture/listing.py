@@ -56,13 +56,15 @@ class Listing:
         if not self._looked:
             self._looked = True
             # What an earlier run left behind is not to be mistaken for new when the clock jumps.
+            # Names do not tell: a new address may be a part of each.
+            same = any(e.sequence == position.sequence and e.end == position.end for e in entries)
             position.seen += [
                 name_of(e)
                 for e in entries
                 if e.sequence <= position.sequence
                 and e.date
                 and position.end
-                and e.date < position.end - SHORTEST
+                and (same or e.date < position.end - SHORTEST)
             ]
         newest = entries[-1].sequence
         if newest >= position.sequence:
