@@ -21,6 +21,7 @@ from flows.capture.process import find_ffmpeg
 from flows.capture.segment import Segment
 from flows.demo.programme import make_programme
 from flows.errors import UsageError
+from flows.pace import Pace
 from flows.recordings import folder_of
 from flows.settings import Settings
 from flows.store import Store
@@ -101,6 +102,7 @@ def recorded(tmp_path: Path, database_url: str, engine: Engine) -> Recorded:
         log=LOG,
     )
     for number, path in enumerate(paths):
+        analysis.pace = Pace()  # however slow this machine is
         analysis.take(
             Segment(
                 channel="news",
@@ -147,6 +149,42 @@ def test_twice_is_as_once_and_back_is_as_before(recorded: Recorded) -> None:
     assert recorded.rows() == once
     recorded.again(0, 4, DEFAULT_EMOTION_MODEL)
     assert [row[:3] for row in recorded.rows()] == [row[:3] for row in before]
+
+
+def test_new_tracks_get_numbers_that_nothing_outside_has(recorded: Recorded) -> None:
+    with recorded.engine.begin() as connection:  # so that the range's faces are all new
+        connection.execute(text("UPDATE segments SET tracker_state = NULL WHERE sequence = 0"))
+        connection.execute(text("UPDATE segments SET lag_ms = 700"))
+    before = recorded.rows()
+    recorded.again(1, 3)
+    once = recorded.rows()
+
+    def tracks(rows: list[tuple[Any, ...]], *, inside: bool) -> set[int]:
+        begin, end = START + timedelta(seconds=1), START + timedelta(seconds=3)
+        return {row[1] for row in rows if (begin <= row[0] < end) == inside}
+
+    assert tracks(once, inside=False) == tracks(before, inside=False)
+    assert min(tracks(once, inside=True)) == max(tracks(before, inside=False)) + 1
+    recorded.again(1, 3)
+    assert recorded.rows() == once
+    with recorded.engine.connect() as connection:
+        lags = connection.execute(text("SELECT DISTINCT lag_ms FROM segments")).scalars().all()
+    assert lags == [700]
+
+
+def test_what_is_kept_between_counts_as_outside(recorded: Recorded) -> None:
+    kept = {row[1] for row in recorded.rows()}
+    recorded.paths[1].unlink()
+    recorded.again(0, 4)
+    once = recorded.rows()
+    begin, end = START + timedelta(seconds=1), START + timedelta(seconds=2)
+    inside = {row[1] for row in once if begin <= row[0] < end}
+    others = {row[1] for row in once if not begin <= row[0] < end}
+    assert inside
+    assert inside <= kept
+    assert not inside & others
+    recorded.again(0, 4)
+    assert recorded.rows() == once
 
 
 def test_what_has_no_file_any_more_keeps_its_rows_and_is_said(
