@@ -36,6 +36,8 @@ from flows.replay import observe
 
 PARTS: Final = ("detector", "file", "channels", "lag", "memory", "load", "gpu")
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+DEFAULT_PX: Final = weights.detector_model(weights.DEFAULT_DETECTOR).input_px
+FULL_PX: Final = 1280
 _REST_S: Final = 0.4  # ONNX Runtime's threads spin for a while after a run
 
 
@@ -92,7 +94,7 @@ def measure_detector(bench: Bench) -> None:
     from benchmarks.old_recipe import OldDetector
 
     old = OldDetector.load()
-    for size_px, n_frames in ((640, 40), (1280, 10)):
+    for size_px, n_frames in ((640, 40), (FULL_PX, 10)):
         frames = read_frames(bench.clip, fps=n_frames / 20, longest_side_px=size_px)
         analyser = Analyser(device="cpu", longest_side_px=size_px)
         parts = [frame_of(frames, i) for i in range(len(frames))]
@@ -143,13 +145,13 @@ def measure_file(bench: Bench) -> None:
     from benchmarks.old_recipe import OldDetector, OldEmotion, observe_file
 
     detector, emotion = OldDetector.load(), OldEmotion()
-    boxes: dict[str, list[NDArray[np.float32]]] = {}
+    boxes: dict[int, list[NDArray[np.float32]]] = {}
 
     def old() -> None:
         with tempfile.TemporaryDirectory(dir=bench.work) as name:
-            boxes["old"] = observe_file(bench.clip, Path(name), detector, emotion, fps=5)
+            boxes[0] = observe_file(bench.clip, Path(name), detector, emotion, fps=5)
 
-    analysers = {size: Analyser(longest_side_px=size) for size in (640, 1280)}
+    analysers = {size: Analyser(longest_side_px=size) for size in (DEFAULT_PX, FULL_PX)}
 
     def ours(size_px: int) -> None:
         pieces = observe(
@@ -160,21 +162,21 @@ def measure_file(bench: Bench) -> None:
             analyser=analysers[size_px],
             fps=5.0,
         )
-        boxes[f"{size_px}"] = [
+        boxes[size_px] = [
             found
             for piece in pieces
             for found in by_frame(piece.observations.ts, piece.observations.boxes, piece.n_frames)
         ]
 
-    taken = by_turns(min(bench.rounds, 5), old, lambda: ours(640), lambda: ours(1280))
-    n_frames = len(boxes["old"])
+    taken = by_turns(min(bench.rounds, 5), old, lambda: ours(DEFAULT_PX), lambda: ours(FULL_PX))
+    n_frames = len(boxes[0])
     bench.say("file", "old recipe, 1280x720", n_frames / np.median(taken[0]), "frames/s")
-    for times, size, goal in ((taken[1], "640", ">= 5"), (taken[2], "1280", ">= 2.5")):
+    for times, size, goal in ((taken[1], DEFAULT_PX, ">= 5"), (taken[2], FULL_PX, ">= 2.5")):
         bench.say("file", f"ours, {size} wide", n_frames / np.median(times), "frames/s")
         ratio = np.median(np.array(taken[0]) / np.array(times))
         bench.say("file", f"ours / old recipe, {size} wide", ratio, "times", goal)
-        share = 100 * found_again(boxes["old"], boxes[size])
-        goal = ">= 97" if size == "640" else ""
+        share = 100 * found_again(boxes[0], boxes[size])
+        goal = ">= 97" if size == DEFAULT_PX else ""
         bench.say("file", f"its faces over 32 px that ours finds, {size} wide", share, "%", goal)
 
 
@@ -276,8 +278,8 @@ def measure_gpu(bench: Bench) -> None:
         print("gpu       no CUDA device here: not measured")
         return
     analyser = Analyser(device="cuda")
-    whole = read_frames(bench.clip, fps=5.0, longest_side_px=640)
-    segment = read_frames(bench.pieces[0], fps=5.0, longest_side_px=640)
+    whole = read_frames(bench.clip, fps=5.0, longest_side_px=DEFAULT_PX)
+    segment = read_frames(bench.pieces[0], fps=5.0, longest_side_px=DEFAULT_PX)
 
     def alone() -> None:
         analyser.analyse(whole)

@@ -89,7 +89,7 @@ def watch(
     begin: called with the networks loaded, tells when to (seconds since 1970).
     """
     directory.mkdir(parents=True, exist_ok=True)
-    analyser = networks(DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, "auto", None, 640)
+    analyser = networks(DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, "auto", None, None)
     analyser.analyse_file(pieces[0])
     database = make_engine(url)
     start = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)
