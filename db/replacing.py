@@ -65,7 +65,9 @@ _SEGMENT: Final = tuple(Segment.__table__.columns.keys())
 _UPSERT_SEGMENT = text(
     f"INSERT INTO segments ({', '.join(_SEGMENT)}) VALUES (:{', :'.join(_SEGMENT)})"
     " ON CONFLICT (channel_id, started_at) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _SEGMENT)
+    # How late it was on air stays known where its recording is analysed again.
+    + ", ".join(f"{name} = excluded.{name}" for name in _SEGMENT if name != "lag_ms")
+    + ", lag_ms = coalesce(excluded.lag_ms, segments.lag_ms)"
 ).bindparams(bindparam("tracker_state", type_=JSONB(none_as_null=True)))
 
 _DELETE = text(

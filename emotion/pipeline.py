@@ -21,16 +21,19 @@ _STATE_VERSION: Final = 1
 class Linker:
     """Segments of one broadcast, in order: who is who over time, and the smoothed history."""
 
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
+    def __init__(self, state: dict[str, Any] | None = None, *, number_from: int = 1) -> None:
         """Start a broadcast, or go on exactly where `state` was taken.
 
-        Raises StateError for a foreign state.
+        number_from: no new track's number is below. Raises StateError for a foreign state.
         """
         self._tracker = Tracker()
         self._smoother = Smoother()
         self._shots = cuts.Shots()
-        if state is None:
-            return
+        if state is not None:
+            self._go_on(state)
+        self._tracker.number_from(number_from)
+
+    def _go_on(self, state: dict[str, Any]) -> None:
         if state.get("version") != _STATE_VERSION:
             raise StateError(
                 f"the stored state of tracks has version {state.get('version')!r}, and this "

@@ -98,6 +98,10 @@ class Tracker:
         """Return the numbers of the tracks that a next frame may continue."""
         return frozenset(t.number for t in self._tracks)
 
+    def number_from(self, number: int) -> None:
+        """Give no new track a number below this one."""
+        self._next = max(self._next, number)
+
     def reset(self) -> None:
         """Forget every face, as after a cut; numbers go on."""
         self._tracks = []

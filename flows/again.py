@@ -22,6 +22,7 @@ from sqlalchemy import Engine
 
 from db import queries
 from db.session import channel_lock, make_engine, require_current
+from db.tracks import last_number
 from emotion.pipeline import Analyser, Linker
 from emotion.types import EmotionError
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
@@ -39,7 +40,7 @@ from flows.shows import (
     parse_since,
     titled,
 )
-from flows.store import Store
+from flows.store import Store, write_left_behind
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 Tell = Callable[[float], None]
@@ -63,8 +64,9 @@ def analyse_again(
 ) -> Counts:
     """Analyse what is recorded of a stretch of time, and replace its rows, segment by segment.
 
-    Tracks go on from the segment before; means look both ways, as nothing here is live. What has
-    no file any more keeps its rows. The channel's lock is held: it is watched, or analysed again.
+    Tracks go on from the segment before, and new ones get numbers that nothing outside has; means
+    look both ways, as nothing here is live. What has no file any more keeps its rows. The
+    channel's lock is held: it is watched, or analysed again.
 
     Raises UsageError when nothing of it is left, ChannelBusy, UnknownChannel.
     """
@@ -75,6 +77,8 @@ def analyse_again(
         require_current(engine)
         with channel_lock(engine, what.channel, holder):
             directory = settings.recordings_dir
+            # Else it would replace what is written here.
+            write_left_behind(engine, directory / what.channel)
             found = find(engine, what.channel, what.begin, what.end, recordings_dir=directory)
             if not found.segments:
                 raise say_nothing_there(engine, what.channel, what.begin, what.end, found)
@@ -108,9 +112,13 @@ def _analyse(
         mine = list(of)
         with engine.connect() as connection:
             state = queries.tracker_state_before(connection, broadcast, mine[0].start)
+            spans = [(segment.start, segment.end) for segment in mine]
+            taken = last_number(connection, broadcast, spans)
         model = analyser.model + CENTRED
         store = Store(engine=engine, channel_id=channel_id, broadcast_id=broadcast, model=model)
-        pieces = _pieces(mine, analyser, Linker(state), what.fps, store, counts, log)
+        # What follows the stretch has numbers too, and may have other faces.
+        linker = Linker(state, number_from=taken + 1)
+        pieces = _pieces(mine, analyser, linker, what.fps, store, counts, log)
         for piece in centred_pieces(pieces):
             store.analysed(
                 piece.segment,

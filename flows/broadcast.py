@@ -16,6 +16,7 @@ from db import queries, writes
 from db.errors import ChannelLockLost
 from db.session import ChannelLock, make_engine, require_current
 from db.spool import PASSING, Spool, commit
+from db.tracks import last_number
 from emotion.pipeline import Linker
 from flows.analyse import Analysis, Counts, networks, take_for
 from flows.audience import Audience
@@ -55,7 +56,8 @@ class Broadcast:
     """The broadcast that a watch writes.
 
     until: when to stop, for one that is continued; None for a new one. stored: the sequences of
-    the segments whose analysis is settled. tracker_state: after the last of them.
+    the segments whose analysis is settled. tracker_state: after the last of them. last_track: the
+    highest number of its tracks, also of a stretch that was analysed again.
     """
 
     id: int
@@ -64,6 +66,7 @@ class Broadcast:
     until: datetime | None = None
     stored: frozenset[int] = frozenset()
     tracker_state: dict[str, Any] | None = None
+    last_track: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,6 +205,7 @@ class Watch:
                         ),
                         # The newest there is, whatever the source's clock says.
                         tracker_state=queries.tracker_state_before(connection, left.id, END),
+                        last_track=last_number(connection, left.id),
                     )
                 writes.close_broadcast(connection, left.id, ended_at=now, status="interrupted")
             new = writes.open_broadcast(
@@ -269,7 +273,7 @@ class Watch:
             )
             analysis = Analysis(
                 analyser=analyser,
-                linker=Linker(broadcast.tracker_state),
+                linker=Linker(broadcast.tracker_state, number_from=broadcast.last_track + 1),
                 store=store,
                 fps=show.analysed_fps,
                 log=self.log,

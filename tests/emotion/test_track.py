@@ -20,6 +20,13 @@ def test_faces_start_tracks_counted_from_one():
     assert _see(Tracker(), 0.0, (0, 0), (300, 0)) == [1, 2]
 
 
+def test_numbers_that_are_taken_are_left_out_and_never_taken_back():
+    tracker = Tracker()
+    tracker.number_from(7)
+    tracker.number_from(3)
+    assert _see(tracker, 0.0, (0, 0), (300, 0)) == [7, 8]
+
+
 def test_a_face_that_stays_keeps_its_track():
     tracker = Tracker()
     assert [_see(tracker, i / 5, (i, 2 * i)) for i in range(10)] == [[1]] * 10
