@@ -81,13 +81,17 @@ _NEWEST = text(
     "  ORDER BY started_at DESC LIMIT 1))"
 )
 
+# By name: a broadcast's files lie in one folder, which may have been moved since.
+_NAME: Final = "substring(path FROM '[^/]*$')"
+
 _STATUSES = text(
-    "SELECT path, status FROM segments WHERE broadcast_id = :broadcast AND path = ANY(:paths)"
-).bindparams(bindparam("paths", type_=ARRAY(String)))
+    f"SELECT {_NAME} AS name, status FROM segments"
+    f" WHERE broadcast_id = :broadcast AND {_NAME} = ANY(:names)"
+).bindparams(bindparam("names", type_=ARRAY(String)))
 
 _FORGET = text(
-    "UPDATE segments SET path = NULL WHERE broadcast_id = :broadcast AND path = ANY(:paths)"
-).bindparams(bindparam("paths", type_=ARRAY(String)))
+    f"UPDATE segments SET path = NULL WHERE broadcast_id = :broadcast AND {_NAME} = ANY(:names)"
+).bindparams(bindparam("names", type_=ARRAY(String)))
 
 
 def recorded(
@@ -127,13 +131,13 @@ def broadcasts(connection: Connection, ids: Collection[int]) -> dict[int, Broadc
     return {row.id: BroadcastRow(**row._mapping) for row in rows}
 
 
-def statuses(connection: Connection, broadcast_id: int, paths: Sequence[str]) -> dict[str, str]:
-    """Return how the analysis of these files stands, without those that have no row."""
-    where = {"broadcast": broadcast_id, "paths": list(paths)}
-    return {row.path: row.status for row in connection.execute(_STATUSES, where)}
+def statuses(connection: Connection, broadcast_id: int, names: Sequence[str]) -> dict[str, str]:
+    """Return how the analysis of these files stands, by name, without those that have no row."""
+    where = {"broadcast": broadcast_id, "names": list(names)}
+    return {row.name: row.status for row in connection.execute(_STATUSES, where)}
 
 
-def forget(connection: Connection, broadcast_id: int, paths: Sequence[str]) -> int:
-    """Say that these files are gone; return how many rows spoke of one of them."""
-    where = {"broadcast": broadcast_id, "paths": list(paths)}
+def forget(connection: Connection, broadcast_id: int, names: Sequence[str]) -> int:
+    """Say that the files of these names are gone; return how many rows spoke of one of them."""
+    where = {"broadcast": broadcast_id, "names": list(names)}
     return connection.execute(_FORGET, where).rowcount

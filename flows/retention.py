@@ -200,16 +200,14 @@ class Recordings:
             standing = folders.get(path) or self._stands(folder, now)
             folders[path] = standing
             with self.engine.connect() as connection:
-                statuses = rows.statuses(
-                    connection, folder.broadcast, [str(path / name) for name in there]
-                )
+                statuses = rows.statuses(connection, folder.broadcast, there)
             listed = following.names_in(standing.playlist) if standing.playlist else set()
             may_go[path] = {
                 name
                 for name in there
                 if name not in listed
                 and _is_settled(
-                    statuses.get(str(path / name)),
+                    statuses.get(name),
                     over=standing.over,
                     age=now.timestamp() - folder.files[name][0],
                 )
@@ -237,8 +235,7 @@ class Recordings:
 
     def _forget(self, folder: Folder, names: list[str]) -> None:
         with self.engine.begin() as connection:
-            paths = [str(folder.path / name) for name in names]
-            rows.forget(connection, folder.broadcast, paths)
+            rows.forget(connection, folder.broadcast, names)
         for name in names:
             folder.delete(name)
 

@@ -115,6 +115,17 @@ def test_what_analysis_needs_stays(
     assert show.paths() == ([None] * 3 if status == "failed" else show.paths())
 
 
+@pytest.mark.parametrize(("status", "left"), [("recorded", 3), ("analysed", 0)])
+def test_a_folder_that_was_moved_is_known_by_its_files(fill, keep, status: str, left: int) -> None:
+    show = fill(3, status=status, ago=timedelta(days=9))
+    with show.engine.begin() as connection:
+        moved = "UPDATE segments SET path = '/before' || path"
+        connection.execute(text(moved))
+    keep(days=0.01).run(NOW)
+    assert (files(show) if show.folder.exists() else 0) == left
+    assert sum(path is not None for path in show.paths()) == left
+
+
 def test_a_broadcast_on_air_keeps_its_folder_and_what_its_playlist_lists(fill, keep) -> None:
     show = fill(5)
     with show.engine.begin() as connection:
