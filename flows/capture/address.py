@@ -1,6 +1,7 @@
 """Which addresses may be fetched: public ones, unless the operator names more."""
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ LOOPBACK: Final[tuple[Network, ...]] = (
 """This machine, for the demo channel."""
 
 _MAX_URL_CHARS: Final = 8192
+_SECRET: Final = re.compile(r"//[^/]*@")
 _PORTS: Final = {"http": 80, "https": 443}
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 
@@ -93,7 +95,11 @@ class AddressPolicy:
         embedded = _embedded(address)
         if embedded is not None:
             return self._allows(embedded)
-        return address.is_global and not address.is_multicast
+        # Reserved are, of IPv6, addresses that nobody was given and IPv4 ones in old disguises.
+        odd = (
+            address.is_multicast or address.is_reserved or getattr(address, "is_site_local", False)
+        )
+        return address.is_global and not odd
 
 
 def read_host(url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[str, int | None]:
@@ -142,5 +148,5 @@ def _addresses_of(host: str, port: int | None) -> tuple[Address, ...]:
 
 def _shorten(url: str) -> str:
     """Return the URL fit for one line of an error."""
-    clean = "".join(c if c.isprintable() else "?" for c in url)
+    clean = "".join(c if c.isprintable() else "?" for c in _SECRET.sub("//...@", url))
     return clean if len(clean) <= 120 else f"{clean[:117]}..."

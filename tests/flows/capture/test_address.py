@@ -64,6 +64,29 @@ def test_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "host",
+    ["[::7f00:1]", "[64:ff9b:1::a00:1]", "[fec0::1]", "[64:ff9b::7f00:1]", "[::ffff:127.0.0.1]"],
+)
+def test_old_and_local_forms_of_ipv6_are_no_public_addresses(host: str) -> None:
+    with pytest.raises(UnsafeURL, match="internal address"):
+        AddressPolicy().check(f"http://{host}/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtmp://user:secret@example.com/live",
+        "http://user:secret@[::1/",
+        "http://user:secret@example.com/" + 9000 * "x",
+    ],
+)
+def test_no_error_repeats_a_password(url: str) -> None:
+    with pytest.raises(UnsafeURL) as caught:
+        AddressPolicy().check(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "url",
     ["http://93.184.215.14/x", "HTTPS://93.184.215.14:8443/x?a=b#c", "https://[2606:4700::1111]/"],
 )
