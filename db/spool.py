@@ -22,7 +22,7 @@ from db.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 from db.replacing import replace_segment
 from db.rows import ObservationRows, SegmentRow
 from db.session import explain
-from db.writes import fail_segment, record_gap
+from db.writes import fail_segment, record_gap, record_segment
 
 PASSING: Final = (DatabaseUnreachable, DatabaseBusy, DatabaseRefused)
 """What keeps a write waiting: it is the database's state, not the write's."""
@@ -51,6 +51,10 @@ class Spool:
         # numpy's own form of a time is read without pickle too, but not by every version alike.
         arrays["ts"] = observations.ts.astype(np.int64)
         self._put({"kind": "segment", **asdict(segment)}, arrays)
+
+    def put_recorded(self, segment: SegmentRow) -> None:
+        """Keep that a segment is on disk and not analysed."""
+        self._put({"kind": "recorded", **asdict(segment)}, {})
 
     def put_failure(self, segment: SegmentRow, error: str) -> None:
         """Keep why a segment could not be analysed."""
@@ -114,6 +118,8 @@ def _write(engine: Engine, path: Path) -> None:
     if kind == "segment":
         arrays["ts"] = arrays["ts"].astype("datetime64[us]")
         replace_segment(engine, SegmentRow(**said), ObservationRows(**arrays))
+    elif kind == "recorded":
+        commit(engine, lambda connection: record_segment(connection, SegmentRow(**said)))
     elif kind == "failure":
         error = said.pop("error")
         commit(engine, lambda connection: fail_segment(connection, SegmentRow(**said), error))

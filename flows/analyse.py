@@ -3,19 +3,22 @@
 import logging
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from emotion.analyser import Parts
-from emotion.pipeline import Analyser, Linker
 from emotion.types import EmotionError, Frames, Observations
 from flows.audience import Audience
 from flows.capture.segment import Gap, Segment
 from flows.pace import Level, Pace
 from flows.store import Store
+
+if TYPE_CHECKING:
+    from emotion.analyser import Parts
+    from emotion.pipeline import Analyser, Linker
 
 MINUTE_S: Final = 60.0
 
@@ -40,8 +43,11 @@ def networks(
     device: str,
     cache_dir: Path | None,
     longest_side_px: int | None,
-) -> Analyser:
+) -> "Analyser":
     """Return the networks, loaded once a process."""
+    # Seconds, for which a show's recording need not wait.
+    from emotion.pipeline import Analyser
+
     return Analyser(
         detector=detector,
         emotion_model=emotion_model,
@@ -92,7 +98,7 @@ class _Begun:
     item: Segment | Gap
     level: Level
     closed_at: datetime
-    parts: Parts | None = None
+    parts: "Parts | None" = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -102,8 +108,8 @@ class Analysis:
     While a segment is analysed, the next is decoded.
     """
 
-    analyser: Analyser
-    linker: Linker
+    analyser: "Analyser"
+    linker: "Linker"
     store: Store
     fps: float
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -146,30 +152,27 @@ class Analysis:
         begun = self._begun.popleft()
         try:
             self._finish(begun)
-        except Exception:
+        except Exception:  # no fault of the segment: `leave` stores it for a replay
+            self._begun.appendleft(begun)
             raise
         except BaseException:  # cut off by a signal: it is done again, from its file
-            self.linker = Linker(self._state)
+            self.linker = type(self.linker)(self._state)
             later, self._begun = self._begun, deque()
             self.begin(begun.item)
             self._begun += later
             raise
 
-    def leave(self, source: Source) -> int:
-        """Store what there is no time to analyse as recorded, for a replay; return how much."""
+    def leave(self, source: Source, *, before: Iterable[Segment | Gap] = ()) -> int:
+        """Store what there is no time to analyse as recorded, for a replay; return how much.
+
+        before: what was to be taken before the source's.
+        """
         left = [begun.item for begun in self._begun]
         for begun in self._begun:
             if begun.parts is not None:
                 begun.parts.close()
         self._begun.clear()
-        while (item := source.get(0.0)) is not None:
-            left.append(item)
-        for item in left:
-            if isinstance(item, Gap):
-                self.store.gap(item)
-            else:
-                self.store.recorded(item)
-        return len(left)
+        return leave(self.store, [*left, *before], source)
 
     def _finish(self, begun: _Begun) -> None:
         if isinstance(begun.item, Gap):
@@ -186,7 +189,9 @@ class Analysis:
             begun.parts.close()
         self.audience.took(begun.item, observations, self.counts)
 
-    def _finish_segment(self, segment: Segment, begun: _Begun, parts: Parts) -> Observations | None:
+    def _finish_segment(
+        self, segment: Segment, begun: _Begun, parts: "Parts"
+    ) -> Observations | None:
         try:
             detections = self.analyser.analyse_parts(
                 frames_from(part, segment.offset_s) for part in parts
@@ -222,6 +227,19 @@ class Analysis:
         if level.skip == "nonkey":
             return min(self.fps, round(n_frames / duration_s, 3))
         return self.fps / level.divisor
+
+
+def leave(store: Store, items: Iterable[Segment | Gap], source: Source) -> int:
+    """Store these and all that the source has as recorded, for a replay; return how much."""
+    left = list(items)
+    while (item := source.get(0.0)) is not None:
+        left.append(item)
+    for item in left:
+        if isinstance(item, Gap):
+            store.gap(item)
+        else:
+            store.recorded(item)
+    return len(left)
 
 
 def frames_from(frames: Frames, offset_s: float) -> Frames:

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -17,8 +18,7 @@ from db.errors import ChannelLockLost
 from db.session import ChannelLock, make_engine, require_current
 from db.spool import PASSING, Spool, commit
 from db.tracks import last_number
-from emotion.pipeline import Linker
-from flows.analyse import Analysis, Counts, networks, take_for
+from flows.analyse import Analysis, Counts, leave, networks, take_for
 from flows.audience import Audience
 from flows.capture.address import AddressPolicy
 from flows.capture.recording import recover
@@ -255,43 +255,61 @@ class Watch:
             limits=Limits.of(settings),
             log=self.log,
         )
+        store = Store(
+            engine=engine,
+            channel_id=broadcast.channel_id,
+            broadcast_id=broadcast.id,
+            model="",
+            spool=Spool(directory / WAITING),
+        )
+        first = deque(
+            item
+            for item in left_behind
+            if isinstance(item, Gap) or item.sequence not in broadcast.stored
+        )
+        analysis: Analysis | None = None
         # Recording begins while a place is waited for and the networks are loaded.
-        with capture, rolling(recordings), self.place():
-            analyser = networks(
-                show.detector,
-                settings.emotion_network(show.emotion_model),
-                settings.device,
-                settings.cache_dir,
-                settings.detection_size_px,
-            )
-            store = Store(
-                engine=engine,
-                channel_id=broadcast.channel_id,
-                broadcast_id=broadcast.id,
-                model=analyser.model,
-                spool=Spool(directory / WAITING),
-            )
-            analysis = Analysis(
-                analyser=analyser,
-                linker=Linker(broadcast.tracker_state, number_from=broadcast.last_track + 1),
-                store=store,
-                fps=show.analysed_fps,
-                log=self.log,
-                audience=self.audience,
-            )
-            for item in left_behind:
-                if isinstance(item, Gap) or item.sequence not in broadcast.stored:
-                    analysis.take(item)
+        with capture, rolling(recordings), ExitStack() as stack:
             try:
+                stack.enter_context(self.place())
+                from emotion.pipeline import Linker  # as in `networks`
+
+                analyser = networks(
+                    show.detector,
+                    settings.emotion_network(show.emotion_model),
+                    settings.device,
+                    settings.cache_dir,
+                    settings.detection_size_px,
+                )
+                store.model = analyser.model
+                analysis = Analysis(
+                    analyser=analyser,
+                    linker=Linker(broadcast.tracker_state, number_from=broadcast.last_track + 1),
+                    store=store,
+                    fps=show.analysed_fps,
+                    log=self.log,
+                    audience=self.audience,
+                )
+                while first:
+                    analysis.take(first.popleft())
                 guard = _Guard(lock, self.log)
                 while not capture.finished:
                     self.minute(analysis, capture)
                     guard.check()
-            except BaseException:
+            except BaseException as e:
                 capture.stop()
-                take_for(analysis, capture, LAST_S)
-                if n_left := analysis.leave(capture):
-                    self.log.warning("%d segments are recorded, not analysed: replay them", n_left)
+                try:
+                    # An error would come again, and a lost channel is written by somebody else.
+                    if analysis is not None and not first and not isinstance(e, Exception):
+                        take_for(analysis, capture, LAST_S)
+                finally:
+                    n_left = (
+                        analysis.leave(capture, before=first)
+                        if analysis is not None
+                        else leave(store, first, capture)
+                    )
+                    if n_left:
+                        self.log.warning("%d segments are recorded, not analysed", n_left)
                 raise
             finally:
                 store.catch_up()

@@ -40,7 +40,8 @@ def write_left_behind(engine: Engine, directory: Path) -> int:
 class Store:
     """Writes one broadcast.
 
-    spool: where writes wait while the database is away, in order; without one they raise.
+    model: of the segments; empty until the networks are there. spool: where writes wait while the
+    database is away, in order; without one they raise.
     """
 
     engine: Engine
@@ -93,7 +94,10 @@ class Store:
     def recorded(self, segment: Segment) -> None:
         """Note that a segment is on disk and not analysed: for a replay."""
         row = self._row(segment)
-        self._commit(lambda connection: record_segment(connection, row))
+        self._write(
+            lambda: commit(self.engine, lambda connection: record_segment(connection, row)),
+            lambda spool: spool.put_recorded(row),
+        )
 
     def failed(self, segment: Segment, error: str) -> None:
         """Note that a segment could not be analysed, and why."""
@@ -166,5 +170,5 @@ class Store:
             offset_s=segment.offset_s,
             width_px=segment.width_px,
             height_px=segment.height_px,
-            model=self.model,
+            model=self.model or None,
         )

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from db import replacing
 from db.errors import DatabaseRefused, DatabaseUnreachable
 from db.spool import Spool
-from db.writes import fail_segment, record_gap, replace_segment
+from db.writes import fail_segment, record_gap, record_segment, replace_segment
 
 
 @pytest.fixture
@@ -39,6 +39,7 @@ def test_what_waited_is_as_what_was_written_at_once(engine, show, observe, table
         replace_segment(engine, segment, observe(segment, (1, segment.sequence + 2)))
     with engine.begin() as connection:
         fail_segment(connection, show.segment(3), "truncated")
+        record_segment(connection, show.segment(4))
         record_gap(connection, **gap_of(show, t0))
     before = tables()
     with engine.begin() as connection:
@@ -47,9 +48,10 @@ def test_what_waited_is_as_what_was_written_at_once(engine, show, observe, table
     for segment in segments:
         spool.put_segment(segment, observe(segment, (1, segment.sequence + 2)))
     spool.put_failure(show.segment(3), "truncated")
+    spool.put_recorded(show.segment(4))
     spool.put_gap(**gap_of(show, t0))
-    assert len(spool.waiting()) == 5
-    assert spool.write(engine) == 5
+    assert len(spool.waiting()) == 6
+    assert spool.write(engine) == 6
     assert tables() == before
     assert spool.waiting() == []
     assert spool.write(engine) == 0

@@ -3,7 +3,9 @@
 import logging
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +21,8 @@ from flows.audience import Audience
 from flows.broadcast import Watch
 from flows.capture import waiting
 from flows.capture.process import find_ffmpeg
-from flows.capture.segment import ShowMissed
+from flows.capture.recording import read_events
+from flows.capture.segment import Segment, ShowMissed
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.site import Announced, ShowSite, ShowSiteIE
@@ -156,6 +159,44 @@ def test_a_lock_that_was_lost_and_is_free_is_taken_again_and_the_show_goes_on(
     with ShowSite(Announced(status="is_live", playlist=origin.url)) as site:
         make_watch(site, give_up_after="0s", minute=minute).run()
     assert rows(engine, "SELECT status FROM broadcasts") == [("completed",)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("when", ["before the networks", "amid"])
+def test_what_was_recorded_has_rows_whatever_ends_the_watch(
+    origin: LiveOrigin,
+    make_watch: MakeWatch,
+    engine: Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    when: str,
+    error: type[BaseException],
+) -> None:
+    monkeypatch.setattr(broadcast, "LAST_S", 0.0)
+
+    def recorded() -> list[Segment]:
+        folders = tmp_path.glob("recordings/show/*-*")
+        found = [event for folder in folders for event in read_events(folder)]
+        return [event for event in found if isinstance(event, Segment)]
+
+    @contextmanager
+    def place() -> Iterator[None]:
+        while len(recorded()) < 2:
+            time.sleep(0.01)
+        if when == "before the networks":
+            raise error
+        yield
+
+    def minute(analysis: Analysis, capture: Capture) -> None:
+        analysis.begin(next(iter(capture)))
+        raise error
+
+    with ShowSite(Announced(status="is_live", playlist=origin.url)) as site, pytest.raises(error):
+        make_watch(site, give_up_after="0s", minute=minute, place=place).run()
+    statement = "SELECT started_at, status = 'failed' FROM segments ORDER BY 1"
+    assert [row[0] for row in rows(engine, statement)] == [each.start for each in recorded()]
+    assert not any(row[1] for row in rows(engine, statement))
 
 
 @pytest.fixture
