@@ -24,7 +24,6 @@ from sqlalchemy import Engine
 from emotion.types import Observations
 from flows.audience import Audience
 from flows.capture.segment import Gap, Segment
-from flows.report import markdown
 
 if TYPE_CHECKING:
     from flows.analyse import Counts
@@ -200,6 +199,8 @@ class Bulletin(Audience):
     def _set_report(self, client: SyncPrefectClient) -> None:
         if self._engine is None or self._started_at is None:
             return
+        from flows.report import markdown  # a second, for matplotlib
+
         with self._engine.connect() as connection:
             text = markdown(connection, self.channel, self._started_at, status=self._status)
         if self._report_id is None:

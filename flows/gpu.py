@@ -7,7 +7,6 @@ from typing import Final
 
 from prefect.concurrency.sync import concurrency
 
-from emotion.device import choose_device
 from flows.healing import GPU
 from flows.settings import Settings
 
@@ -25,6 +24,8 @@ def gpu_place(settings: Settings, log: Log) -> Iterator[None]:
     away for longer than the lease: a show is worth more than the limit. Raises Prefect's
     ConcurrencySlotAcquisitionError where there is no such limit.
     """
+    from emotion.device import choose_device  # seconds
+
     auto = settings.gpu_limit == "auto" and choose_device(settings.device).type == "cuda"
     if not auto and settings.gpu_limit != "always":
         yield

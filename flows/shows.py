@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from emotion.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.alerts import Alert
 from flows.errors import UsageError
 

@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from emotion.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.alerts import Alert
 from flows.analyse import Analysis, take_for
 from flows.audience import Several
@@ -26,7 +26,7 @@ from flows.capture.supervise import Capture
 from flows.errors import EXPECTED, Skipped
 from flows.events import Teller
 from flows.gpu import gpu_place
-from flows.heart import beating, outlive_worker
+from flows.heart import beating, leave_quickly, outlive_worker
 from flows.settings import load_settings, running_database
 from flows.shows import (
     AnalysedFps,
@@ -164,4 +164,5 @@ def watch_show(
     finally:
         if bulletin is not None:
             bulletin.close()
+        leave_quickly()
     return Completed(message=counts.said())
