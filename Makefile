@@ -37,6 +37,8 @@ bench: $(DEV) ## What README and docs quote: how fast faces are found, how soon 
 	$(BIN)/python -m benchmarks.history --rows 1000000
 	$(BIN)/python -m benchmarks.tracks
 	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m db.throwaway $(BIN)/python -m benchmarks.memory
 
 DATA ?= data
 train: $(DEV) ## Train the expression net on DATA/ferplus.npz; SMOKE=1 for a quick pass

@@ -9,15 +9,19 @@ states, progress and report, signs of life) is said in a row, and what that cost
 
 import base64
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import httpx
 import psutil
 
 from flows.demo.channel import LiveOrigin
@@ -32,25 +36,47 @@ N_SEGMENTS: Final = int(HOURS * 3600 / SEGMENT_S)
 REPORT_BYTES: Final = 60_000
 """A report with the picture of a long show."""
 
+SETTLE_S: Final = 12.0
+"""Until the server has written what it was told."""
 
-def first_segment_s(stack: Stack, origin: LiveOrigin, name: str) -> float:
-    """Start a short show; return the seconds until its first segment was requested."""
+IDLE_S: Final = 20.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """How long a run took, from the request on: to be taken by a worker, to begin, to fetch."""
+
+    taken_s: float
+    began_s: float
+    fetched_s: float
+
+
+def start(stack: Stack, api: httpx.Client, origin: LiveOrigin, name: str) -> Start:
+    """Start a short show as the UI does, and see it end."""
     n_before = len(origin.requests)
-    began = datetime.now(UTC)
+    asked_at = datetime.now(UTC)
     parameters = {"url": origin.url, "name": name, "duration": "4s"}
     run = stack.server.start_run("watch-show/adhoc", parameters)
-    found = None
-    while found is None:
-        stack.stopping.wait(0.02)
-        asked = list(origin.requests)[n_before:]
-        found = next((request.at for request in asked if "segment" in request.path), None)
-    while stack.server.read_run(run.id).state not in FINAL:
-        stack.stopping.wait(0.2)
-    return (found - began).total_seconds()
+    while (now := stack.server.read_run(run.id)).state not in FINAL:
+        stack.stopping.wait(0.5)
+    if now.state != "COMPLETED":
+        raise RuntimeError(f"{now.state_name}: {now.message}")
+    states = api.get("/flow_run_states/", params={"flow_run_id": run.id}).raise_for_status().json()
+    first = {
+        state["type"]: datetime.fromisoformat(state["timestamp"])
+        for state in sorted(states, key=lambda state: str(state["timestamp"]), reverse=True)
+    }
+    asked = (r.at for r in list(origin.requests)[n_before:] if r.path.endswith(".ts"))
+    return Start(
+        taken_s=(first["PENDING"] - asked_at).total_seconds(),
+        began_s=(first["RUNNING"] - asked_at).total_seconds(),
+        fetched_s=(min(asked) - asked_at).total_seconds(),
+    )
 
 
 def say_a_show() -> None:
     """Say what a 3-hour show says, as a flow run against the server of the environment."""
+    from threading import Event
     from uuid import UUID
 
     from prefect import flow, task
@@ -80,7 +106,7 @@ def say_a_show() -> None:
                 ).id
                 for kind, data in (("markdown", report), ("progress", 0.0))
             ]
-            beat = heart._Heart(run_id, 1.0, __import__("threading").Event())
+            beat = heart._Heart(run_id, 1.0, Event())
             n_states = round(60 / bulletin.STATE_EVERY_S)
             n_beats = round(60 / (120 / BEATS))
             for number in range(HOURS * 60):
@@ -111,45 +137,79 @@ def say_a_show() -> None:
 
 def main(starts: int) -> None:
     """Print the figures."""
-    with tempfile.TemporaryDirectory(prefix="showmood-") as name:
-        home = Path(name)
+    with ExitStack() as exits:
+        home = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="showmood-")))
         home.chmod(0o755)
-        programme = make_programme(home / "programme.mp4")
-        settings = Settings(home=home)  # type: ignore[call-arg]
-        with LiveOrigin(programme, segment_s=SEGMENT_S) as origin:
-            allow = (origin.base_url.removeprefix("http://"),)
-            quiet: list[str] = []
-            with Stack(settings, say=quiet.append, any_port=True, allow=allow) as stack:
-                server = psutil.Process(stack.children[0].process.pid).children(recursive=True)[0]
-                took = [first_segment_s(stack, origin, f"start-{n}") for n in range(starts)]
-                print(
-                    f"trigger to first segment requested, {starts} starts: median "
-                    f"{statistics.median(took):.1f} s, {min(took):.1f} to {max(took):.1f} s"
-                )
-                time.sleep(10)  # until the server has written what came before
-                database = home / "prefect"
-                before_bytes, before_s = _size(database), sum(server.cpu_times()[:2])
-                subprocess.run(
-                    [sys.executable, "-m", "benchmarks.overhead", "--say"],
-                    env=stack.environment(),
-                    check=True,
-                )
-                time.sleep(15)
-                cpu_s = sum(server.cpu_times()[:2]) - before_s
-                grown_mb = (_size(database) - before_bytes) / 1e6
-                before_s = sum(server.cpu_times()[:2])
-                time.sleep(30)
-                idle = (sum(server.cpu_times()[:2]) - before_s) / 30
-                share = cpu_s / (HOURS * 3600)
-                print(
-                    f"Prefect's database, a {HOURS}-hour show: {grown_mb:.1f} MB\n"
-                    f"CPU of the server: {cpu_s / N_SEGMENTS * 1e3:.2f} ms a segment; of a core "
-                    f"{idle:.1%} idle, and {8 * share:.1%} for 8 channels on top"
-                )
+        programme = make_programme(home / "programme.mp4", duration_s=12)
+        origin = exits.enter_context(LiveOrigin(programme, segment_s=SEGMENT_S))
+        stack = exits.enter_context(
+            Stack(
+                Settings(home=home),  # type: ignore[call-arg]
+                say=lambda line: None,
+                any_port=True,
+                allow=(origin.base_url.removeprefix("http://"),),
+            )
+        )
+        api = exits.enter_context(httpx.Client(base_url=stack.api_url, trust_env=False))
+        server, worker = (_Family(child.process.pid) for child in stack.children[:2])
+        took = [start(stack, api, origin, f"start-{number}") for number in range(starts)]
+        for what, each in (
+            ("a worker has it", [one.taken_s for one in took]),
+            ("the flow begins", [one.began_s for one in took]),
+            ("the first segment is requested", [one.fetched_s for one in took]),
+        ):
+            print(
+                f"from the trigger until {what}, {starts} starts: median "
+                f"{statistics.median(each):.1f} s, {min(each):.1f} to {max(each):.1f} s",
+                flush=True,
+            )
+        time.sleep(SETTLE_S)
+        idle_server, idle_worker = _share(IDLE_S, server, worker)
+        database = home / "prefect" / "prefect.db"
+        before_bytes, before_s = _bytes(database), server.cpu_s()
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.overhead", "--say"],
+            env=stack.environment(),
+            check=True,
+        )
+        time.sleep(SETTLE_S)
+        cpu_s = server.cpu_s() - before_s - idle_server * SETTLE_S
+        share = cpu_s / (HOURS * 3600)
+        print(
+            f"Prefect's database: {(_bytes(database) - before_bytes) / 1e6:.1f} MB for a "
+            f"{HOURS}-hour show\n"
+            f"the server: {cpu_s / N_SEGMENTS * 1e3:.1f} ms of CPU for a segment; of a core "
+            f"{idle_server:.1%} idle, {idle_server + 8 * share:.1%} with 8 channels\n"
+            f"the worker: {idle_worker:.1%} of a core idle",
+            flush=True,
+        )
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("prefect.db*"))
+class _Family:
+    """A process and what it started."""
+
+    def __init__(self, pid: int) -> None:
+        parent = psutil.Process(pid)
+        self._all = [parent, *parent.children(recursive=True)]
+
+    def cpu_s(self) -> float:
+        """Return the processor time that they took so far."""
+        return sum(sum(each.cpu_times()[:2]) for each in self._all if each.is_running())
+
+
+def _share(seconds: float, *families: _Family) -> list[float]:
+    before = [family.cpu_s() for family in families]
+    time.sleep(seconds)
+    return [(family.cpu_s() - was) / seconds for family, was in zip(families, before, strict=True)]
+
+
+def _bytes(database: Path) -> int:
+    """Return the size of the pages in use, what is in the log counted."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
+        return sum(
+            sign * connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for sign, name in ((1, "page_count"), (-1, "freelist_count"))
+        ) * int(connection.execute("PRAGMA page_size").fetchone()[0])
 
 
 if __name__ == "__main__":
