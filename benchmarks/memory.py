@@ -105,7 +105,7 @@ def main(n_segments: int) -> None:
                 markdown(connection, "memory", start, status="live")
         if number % 50 == 49:
             memory.append(process.memory_full_info().uss / 1e6)
-    tenth = len(memory) // 10
+    tenth = max(1, len(memory) // 10)
     early = sum(memory[tenth : 2 * tenth]) / tenth  # all is loaded, and a report was drawn
     late = sum(memory[-tenth:]) / tenth
     print(

@@ -170,6 +170,7 @@ def main(starts: int) -> None:
         subprocess.run(
             [sys.executable, "-m", "benchmarks.overhead", "--say"],
             env=stack.environment(),
+            stderr=subprocess.DEVNULL,  # a line for each task run
             check=True,
         )
         time.sleep(SETTLE_S)

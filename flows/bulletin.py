@@ -28,7 +28,7 @@ from flows.capture.segment import Gap, Segment
 if TYPE_CHECKING:
     from flows.analyse import Counts
 
-STATE_EVERY_S: Final = 30.0
+STATE_EVERY_S: Final = 60.0
 """Each message is a row or two in the server's database, for as long as it keeps the run."""
 
 REPORT_EVERY_S: Final = 60.0
