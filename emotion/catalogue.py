@@ -103,7 +103,7 @@ _RECORDS: Final[tuple[DetectorModel | EmotionModel, ...]] = (
         module="showmood-expression",
         origin=Shipped(
             file="showmood-expression-1.safetensors",
-            sha256="15cebef6efed5cfb3fe72d9b8855009b67854678010378a0a3afacffb2c11ba4",
+            sha256="ffc3e2a4a7d02ff6de90523f3ee0481df8b0fca0373540ba7215fbc373c20175",
         ),
         licence="MIT",
         source="emotion/weights/showmood-expression-1.md",
