@@ -11,12 +11,14 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine
 
 from db.errors import DatabaseError
+from db.recordings import BroadcastRow, broadcasts
 from db.replacing import replace_segment
 from db.rows import ObservationRows, SegmentRow, StoredCounts
 from db.spool import PASSING, Spool, commit
 from db.writes import fail_segment, record_gap, record_lag, record_segment
 from emotion.types import Observations
 from flows.capture.segment import Gap, Segment
+from flows.recordings import broadcast_of, folder_of
 
 _log = logging.getLogger(__name__)
 
@@ -30,10 +32,32 @@ WAITING: Final = "waiting"
 def write_left_behind(engine: Engine, directory: Path) -> int:
     """Write what watchers of this channel could not, oldest broadcast first; return how much.
 
-    directory: of the channel's recordings. To be called with the channel's lock held. Raises one
-    of db.spool.PASSING if the database is still away.
+    directory: of the channel's recordings. To be called with the channel's lock held. What another
+    database's broadcasts left is let be: their numbers are others' here. Raises one of
+    db.spool.PASSING if the database is still away.
     """
-    return sum(Spool(path).write(engine) for path in sorted(directory.glob(f"*/{WAITING}")))
+    n_writes = 0
+    for path in sorted(directory.glob(f"*/{WAITING}")):
+        spool = Spool(path)
+        if not spool.waiting():
+            continue
+        if _is_known(engine, path.parent):
+            n_writes += spool.write(engine)
+        else:
+            _log.warning("%s is of a broadcast that this database does not know: it stays", path)
+    return n_writes
+
+
+def _is_known(engine: Engine, folder: Path) -> bool:
+    """Tell whether a broadcast's folder is of one that this database has."""
+    found: dict[int, BroadcastRow] = {}
+    number = broadcast_of(folder)
+    if number is not None:
+        commit(engine, lambda connection: found.update(broadcasts(connection, [number])))
+    row = found.get(number or 0)
+    if row is None:
+        return False
+    return folder_of(folder.parent.parent, row.slug, row.started_at, row.id) == folder
 
 
 @dataclass(kw_only=True, slots=True)

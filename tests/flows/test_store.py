@@ -18,7 +18,7 @@ from flows import store as stores
 from flows.capture.segment import Gap, Segment
 from flows.maintain import maintain_here
 from flows.settings import Settings
-from flows.store import WAITING, Store
+from flows.store import WAITING, Store, write_left_behind
 
 START = datetime(2026, 11, 1, 19, tzinfo=UTC)
 
@@ -174,6 +174,20 @@ def test_maintenance_writes_what_is_left_unless_the_channel_is_watched(
     maintain_here(settings, database_url, now=START)
     assert left.spool.waiting() == []
     assert len(contents(engine)["segments"]) == 6
+
+
+def test_what_waits_for_another_database_is_let_be(databases, engine, store, tmp_path, caplog):
+    """A database that was made anew counts its broadcasts from 1 again."""
+    foreign = Spool(tmp_path / "news" / f"20261031T190000Z-{store.broadcast_id}" / WAITING)
+    unknown = Spool(tmp_path / "news" / "20261101T190000Z-99" / WAITING)
+    away(databases, engine)
+    all_of_it(replace(store, spool=foreign))
+    all_of_it(replace(store, spool=unknown, broadcast_id=99))
+    back(databases, engine)
+    assert write_left_behind(engine, tmp_path / "news") == 0
+    assert (len(foreign.waiting()), len(unknown.waiting())) == (7, 7)
+    assert contents(engine)["segments"] == []
+    assert caplog.text.count("does not know") == 2
 
 
 def test_without_a_folder_to_wait_in_it_is_an_error(databases, engine, store):
