@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -152,7 +153,8 @@ class _Writer:
 
     def __init__(self, path: Path, media: InputContainer, form: _Form, begin: datetime) -> None:
         self.path, self._form, self.begin = path, form, begin
-        self._part = path.with_name(f".{path.name}.part")
+        # Somebody else may be cutting the same moment.
+        self._part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
         self._out: OutputContainer = av.open(
             str(self._part), "w", format="mp4", options={"movflags": "faststart"}
         )

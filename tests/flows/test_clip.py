@@ -1,6 +1,7 @@
 """A clip is what was recorded, from the keyframe before on, picture and sound together."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +55,15 @@ def test_it_is_cut_across_segments_from_the_keyframe_before(air, record, cut, wa
     assert [a - b for a, b in zip(seen.beep, seen.flash.values(), strict=True)] == pytest.approx(
         [0] * 5, abs=TOGETHER_S
     )
+
+
+def test_the_same_moment_may_be_cut_twice_at_once(air, record, cut, watch) -> None:
+    show = record(air("ts"), (0, 16))
+    with ThreadPoolExecutor(4) as workers:
+        done = list(workers.map(lambda _: cut(show, 1.8, 6.3, force=True), range(4)))
+    assert {each.path for [each] in done} == {done[0][0].path}
+    is_whole(watch(done[0][0].path), 4.8)
+    assert not list(done[0][0].path.parent.glob(".*.part"))
 
 
 @pytest.mark.parametrize("kind", ["ts", "mp4"])
