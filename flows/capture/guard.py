@@ -166,6 +166,8 @@ class Guard:
     def _connect(self, host: str, port: int) -> socket.socket:
         failure: OSError | None = None
         for address in self._policy.addresses_of(host, port):
+            if self._closing:
+                break
             try:
                 return socket.create_connection((str(address), port), timeout=CONNECT_TIMEOUT_S)
             except OSError as e:
