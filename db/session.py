@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -257,7 +257,11 @@ class ChannelLock:
             ) from busy
 
     def free(self) -> None:
-        """Give it back."""
+        """Give it back: by now, not when the server has noticed that the session has ended."""
+        if self._connection is not None:
+            with suppress(DBAPIError):
+                key = {"key": _lock_key(self._slug)}
+                self._connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
         self._drop()
         self._engine.dispose()
 

@@ -100,4 +100,4 @@ def test_show_goes_on_after_its_machine_was_rebooted(up: Any, run: str) -> None:
     assert sequences == list(range(len(sequences)))
     tracks = [row[0] for row in up.rows("SELECT track_no FROM face_tracks ORDER BY first_ts")]
     assert len(tracks) == len(set(tracks)) > 0
-    assert not up.tools(WATCHER)
+    up.until(lambda: not up.tools(WATCHER), what="the end of its process")

@@ -80,7 +80,7 @@ def test_an_address_is_renewed_before_it_expires(
     expiring = replace(stream_of(origin), expires_at=datetime.now(UTC) + timedelta(minutes=15))
     with (
         ShowSite(on_air(origin)) as site,
-        make_capture(site, origin, stream=expiring) as capture,
+        make_capture(site, origin, stream=expiring, stall_s=PATIENCE_S) as capture,
     ):
         events = take(capture, 5)
         assert (site.looks, capture.restarts) == (1, 1)
