@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from db import recordings as rows
 from flows.capture.following import write_playlist
-from flows.capture.recording import read_events
+from flows.capture.journal import read_events
 from flows.capture.segment import Segment
 from flows.errors import UsageError
 from flows.recordings import find, folder_of, is_on_air, said, say_nothing_there

@@ -14,7 +14,8 @@ from db import queries
 from db import recordings as rows
 from db.recordings import BroadcastRow, RecordedRow
 from db.session import is_watched
-from flows.capture.recording import PIECE, read_events
+from flows.capture.journal import read_events
+from flows.capture.recording import PIECE
 from flows.capture.segment import Gap, Segment
 from flows.errors import UsageError
 

@@ -18,17 +18,16 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from flows.capture import following
 from flows.capture.clock import Clock, Section
+from flows.capture.journal import JOURNAL, mend, read_events, to_line
 from flows.capture.media import TICKS_PER_S, WRAP, Extent, measure
 from flows.capture.process import end_stale
 from flows.capture.segment import Gap, Segment, UnreadableMedia
 
 _log = logging.getLogger(__name__)
-
-JOURNAL: Final = "events.jsonl"
 
 SHORTEST: Final = timedelta(milliseconds=100)
 """What is missing is a gap from this on, and what is left of a repeated segment is a segment."""
@@ -54,7 +53,7 @@ class Recording:
         """What starts here or later is not wanted, and deleted."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.channel, self.broadcast = directory, channel, broadcast
-        _mend(self._journal)
+        mend(self._journal)
         self.events: list[Segment | Gap] = read_events(directory)
         self._taken = {event.path.name for event in self.events if isinstance(event, Segment)}
         segments = [event for event in self.events if isinstance(event, Segment)]
@@ -235,7 +234,7 @@ class Recording:
         return start, stop, estimated
 
     def _write(self, events: list[Segment | Gap]) -> None:
-        lines = "".join(json.dumps(_to_line(event)) + "\n" for event in events)
+        lines = "".join(json.dumps(to_line(event)) + "\n" for event in events)
         with self._journal.open("ab", buffering=0) as journal:
             size = journal.tell()
             try:
@@ -308,68 +307,10 @@ def _load_clock(path: Path) -> tuple[Clock, bool]:
         return Clock(), False
 
 
-def read_events(directory: Path) -> list[Segment | Gap]:
-    """Return what was recorded there, in order, also while it is; empty where nothing was.
-
-    A line that is just being written is left out. Files may have been deleted since.
-    """
-    try:
-        text = (directory / JOURNAL).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    whole = text.rpartition("\n")[0]
-    return [_from_line(json.loads(line), directory) for line in whole.splitlines()]
-
-
 def run_of(path: Path) -> str:
     """Return the run that a recorded file is of; empty if it is none."""
     found = PIECE.fullmatch(path.name)
     return found["run"] if found else ""
-
-
-def _mend(journal: Path) -> None:
-    """Take off the last line if a crash cut it; what it told is found again in the files."""
-    if journal.exists():
-        data = journal.read_bytes()
-        if not data.endswith(b"\n"):
-            os.truncate(journal, data.rfind(b"\n") + 1)
-
-
-def _to_line(event: Segment | Gap) -> dict[str, Any]:
-    if isinstance(event, Gap):
-        return {"start": event.start.isoformat(), "end": event.end.isoformat(), "why": event.why}
-    return {
-        "sequence": event.sequence,
-        "file": event.path.name,
-        "start": event.start.isoformat(),
-        "duration_s": event.duration_s,
-        "estimated": event.start_is_estimated,
-        "offset_s": event.offset_s,
-        "continuous": event.continuous,
-        "width_px": event.width_px,
-        "height_px": event.height_px,
-        "channel": event.channel,
-        "broadcast": event.broadcast,
-    }
-
-
-def _from_line(line: dict[str, Any], directory: Path) -> Segment | Gap:
-    start = datetime.fromisoformat(line["start"])
-    if "why" in line:
-        return Gap(start=start, end=datetime.fromisoformat(line["end"]), why=line["why"])
-    return Segment(
-        channel=line["channel"],
-        broadcast=line["broadcast"],
-        sequence=line["sequence"],
-        start=start,
-        start_is_estimated=line["estimated"],
-        duration_s=line["duration_s"],
-        path=directory / line["file"],
-        width_px=line["width_px"],
-        height_px=line["height_px"],
-        offset_s=line["offset_s"],
-        continuous=line.get("continuous", False),
-    )
 
 
 def whole_ms(date: datetime) -> datetime:

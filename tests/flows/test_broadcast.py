@@ -20,8 +20,8 @@ from flows.analyse import Analysis, take_for
 from flows.audience import Audience
 from flows.broadcast import Watch
 from flows.capture import waiting
+from flows.capture.journal import read_events
 from flows.capture.process import find_ffmpeg
-from flows.capture.recording import read_events
 from flows.capture.segment import Segment, ShowMissed
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
