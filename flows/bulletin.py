@@ -66,8 +66,7 @@ class Bulletin(Audience):
     _over: bool = field(default=False, init=False)
     _silent: bool = field(default=False, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
-    _report_id: UUID | None = field(default=None, init=False)
-    _progress_id: UUID | None = field(default=None, init=False)
+    _artifacts: dict[str, UUID] = field(default_factory=dict, init=False)
 
     # -- what the show says; none of it waits
 
@@ -181,20 +180,9 @@ class Bulletin(Audience):
     def _set_progress(self, client: SyncPrefectClient) -> None:
         if self._started_at is None or self._planned_end is None:
             return
+        planned = f"{self._started_at:%H:%M} to {self._planned_end:%H:%M} UTC"
         share = self.share(datetime.now(UTC))
-        if self._progress_id is None:
-            planned = f"{self._started_at:%H:%M} to {self._planned_end:%H:%M} UTC"
-            self._progress_id = client.create_artifact(
-                ArtifactCreate(
-                    type="progress",
-                    key=f"progress-{self.channel}",
-                    description=f"{self.channel}, planned {planned}",
-                    data=share,
-                    flow_run_id=self.run_id,
-                )
-            ).id
-        else:
-            client.update_artifact(self._progress_id, ArtifactUpdate(data=share))
+        self._put(client, "progress", "progress", f"{self.channel}, planned {planned}", share)
 
     def _set_report(self, client: SyncPrefectClient) -> None:
         if self._engine is None or self._started_at is None:
@@ -203,15 +191,27 @@ class Bulletin(Audience):
 
         with self._engine.connect() as connection:
             text = markdown(connection, self.channel, self._started_at, status=self._status)
-        if self._report_id is None:
-            self._report_id = client.create_artifact(
-                ArtifactCreate(
-                    type="markdown",
-                    key=f"show-{self.channel}",
-                    description=f"{self.channel}: mood, tracks, and where to go on",
-                    data=text,
-                    flow_run_id=self.run_id,
-                )
-            ).id
-        else:
-            client.update_artifact(self._report_id, ArtifactUpdate(data=text))
+        description = f"{self.channel}: mood, tracks, and where to go on"
+        self._put(client, "markdown", "show", description, text)
+
+    def _put(
+        self,
+        client: SyncPrefectClient,
+        kind: str,
+        key: str,
+        description: str,
+        data: str | float,
+    ) -> None:
+        """Make the run's artifact of this kind, once, and from then on keep it up to date."""
+        if kind in self._artifacts:
+            client.update_artifact(self._artifacts[kind], ArtifactUpdate(data=data))
+            return
+        self._artifacts[kind] = client.create_artifact(
+            ArtifactCreate(
+                type=kind,
+                key=f"{key}-{self.channel}",
+                description=description,
+                data=data,
+                flow_run_id=self.run_id,
+            )
+        ).id
