@@ -52,17 +52,22 @@ class Contender(Protocol):
         """Account for what it recorded, after its end."""
 
 
-def stream_of(origin: LiveOrigin) -> Stream:
-    """Return what yt-dlp finds at the origin now, without the second it takes."""
+def live_stream(page_url: str, url: str) -> Stream:
+    """Return a live HLS stream, as yt-dlp finds one behind a page."""
     return Stream(
-        page_url=origin.share_url,
-        url=origin.keyed_url,
+        page_url=page_url,
+        url=url,
         protocol="hls",
         live=True,
         live_status="is_live",
         source_id="live",
         title="live",
     )
+
+
+def stream_of(origin: LiveOrigin) -> Stream:
+    """Return what yt-dlp finds at the origin now, without the second it takes."""
+    return live_stream(origin.share_url, origin.keyed_url)
 
 
 def files_in(directory: Path) -> list[Path]:
@@ -223,15 +228,7 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     stopped = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    stream = Stream(
-        page_url=page_url,
-        url=url,
-        protocol="hls",
-        live=True,
-        live_status="is_live",
-        source_id="live",
-        title="live",
-    )
+    stream = live_stream(page_url, url)
     with Capture(
         page_url,
         directory=Path(directory),
