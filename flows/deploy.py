@@ -17,8 +17,8 @@ from typing import Any, Final, Self
 import httpx
 
 from flows.errors import StackError, UsageError
+from flows.pool import put_pool
 
-POOL: Final = "shows"
 PREFECT_YAML: Final = "prefect.yaml"
 FINAL: Final = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 """The types of state that a run does not leave."""
@@ -113,9 +113,15 @@ class Server:
         except httpx.TransportError:
             return False
 
-    def has_pool(self, name: str = POOL) -> bool:
-        """Tell whether the work pool is there; the first worker makes it."""
-        return self._http.get(f"/work_pools/{name}").is_success
+    def has_worker(self, pool: str, name: str) -> bool:
+        """Tell whether a worker of this name serves the work pool."""
+        asked = {"workers": {"status": {"any_": ["ONLINE"]}}}
+        answer = self._http.post(f"/work_pools/{pool}/workers/filter", json=asked)
+        return answer.is_success and any(worker["name"] == name for worker in answer.json())
+
+    def put_pool(self, name: str, env: Mapping[str, str]) -> None:
+        """Have a work pool for this machine's workers, as flows.pool says."""
+        put_pool(self._http, name, env)
 
     def start_run(self, deployment: str, parameters: Mapping[str, Any]) -> Run:
         """Create a run of `flow/deployment` as the UI's Custom run does; a worker picks it up."""

@@ -29,6 +29,7 @@ from flows.settings import Settings
 
 START_TIMEOUT_S: Final = 120.0
 DAY_S: Final = 86400
+REPORTS_S: Final = 2 * 3600
 
 
 def database(settings: Settings, stack: ExitStack) -> str:
@@ -186,18 +187,21 @@ class Stack(AbstractContextManager["Stack"]):
         name = f"{socket.gethostname()}-{os.getpid()}"
         self._exit.callback(self._cancel_runs)
         healing.reschedule_lost(self.api_url)
+        workers = {}
         for pool in settings.work_pools:
+            self.server.put_pool(pool, env)
             command = [*prefect, "worker", "start", "--type", "process", "--pool", pool]
             command += ["--name", f"{name}-{pool}"]
             if settings.worker_limit is not None:
                 command += ["--limit", str(settings.worker_limit)]
-            there = partial(self.server.has_pool, pool)
-            self._await(there, self._child(f"{pool} worker", command))
-            self.say(f"worker is up, on work pool {pool!r}")
+            workers[pool] = self._child(f"{pool} worker", command)
         healing.apply(self.api_url, dead_after_s=settings.dead_after_s)
         block = settings.notify_block
         apply_showfile(prefect_file(), env, notify_block=block, say=self.say)
         self.say("deployments are in place")
+        for pool, worker in workers.items():
+            self._await(partial(self.server.has_worker, pool, f"{name}-{pool}"), worker)
+            self.say(f"worker is up, on work pool {pool!r}")
 
     def tend(self) -> None:
         """Start again what has ended by itself, and say so.
@@ -216,6 +220,8 @@ class Stack(AbstractContextManager["Stack"]):
             f"{vacuum}_ENABLED": "events,flow_runs" if days else "events",
             f"{vacuum}_EVENT_RETENTION_OVERRIDES": json.dumps(
                 dict.fromkeys((healing.ALIVE, "prefect.flow-run.heartbeat"), DAY_S)
+                # Each holds a whole report, which the artifact itself has too.
+                | {"prefect.artifact.updated": REPORTS_S}
             ),
         }
         return bounds | ({f"{vacuum}_RETENTION_PERIOD": str(days * DAY_S)} if days else {})

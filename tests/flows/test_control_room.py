@@ -34,6 +34,7 @@ from flows.deploy import Server
 from flows.errors import StackError, UsageError
 from flows.events import MISSED, RAISED, labels
 from flows.history import forget_runs
+from flows.pool import put_pool
 from flows.schedules import Slot
 
 pytestmark = pytest.mark.timeout(300)
@@ -132,6 +133,27 @@ def test_pools_are_made_before_the_shows(control: Control) -> None:
     pool = control.api.get("/work_pools/studio").raise_for_status().json()
     assert pool["type"] == "process"
     assert "command" in pool["base_job_template"]["variables"]["properties"]
+
+
+def test_pool_of_one_machine_starts_runs_by_our_command(control: Control) -> None:
+    def command() -> str | None:
+        pool = control.api.get("/work_pools/machine").raise_for_status().json()
+        variables = pool["base_job_template"]["variables"]["properties"]
+        return variables["command"].get("default")
+
+    put_pool(control.api, "machine", control.env)
+    assert command() == f"{sys.executable} -m flows.begin"
+    pool = control.api.get("/work_pools/machine").json()
+    for set_before, then in (
+        ("/gone/python -m flows.begin", f"{sys.executable} -m flows.begin"),
+        ("nice python -m prefect.engine", "nice python -m prefect.engine"),
+    ):
+        template = pool["base_job_template"]
+        template["variables"]["properties"]["command"]["default"] = set_before
+        changed = {"base_job_template": template}
+        control.api.patch("/work_pools/machine", json=changed).raise_for_status()
+        put_pool(control.api, "machine", control.env)
+        assert command() == then
 
 
 def test_form_has_titles_drop_downs_and_the_rules(control: Control) -> None:
