@@ -8,7 +8,6 @@ states, progress and report, signs of life) is said in a row, and what that cost
 """
 
 import base64
-import os
 import sqlite3
 import statistics
 import subprocess
@@ -22,19 +21,26 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+import numpy as np
 import psutil
 
+from db.answers import Timeline, Tracks
+from emotion.types import EMOTIONS
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 from flows.deploy import FINAL
+from flows.picture import BUCKETS, Picture, small_png
 from flows.settings import Settings
 from flows.stack import Stack
 
 HOURS: Final = 3
 SEGMENT_S: Final = 2.0
 N_SEGMENTS: Final = int(HOURS * 3600 / SEGMENT_S)
-REPORT_BYTES: Final = 60_000
-"""A report with the picture of a long show."""
+REPORT_EVERY: Final = 15
+"""So many minutes say the same report here: to draw it each minute is no cost of Prefect's."""
+
+REPORT_WORDS_BYTES: Final = 3_000
+"""What a report says besides its picture: three tables, and where to go on."""
 
 SETTLE_S: Final = 12.0
 """Until the server has written what it was told."""
@@ -74,6 +80,41 @@ def start(stack: Stack, api: httpx.Client, origin: LiveOrigin, name: str) -> Sta
     )
 
 
+def report(minutes: int) -> str:
+    """Return a report as it is after so many minutes of a lively show: two new faces a minute."""
+    rng = np.random.default_rng(minutes)
+    begin, second = np.datetime64("2026-11-22T20:00:00", "us"), np.timedelta64(1_000_000, "us")
+    n = min(BUCKETS, minutes * 60)
+    bucket_s = minutes * 60 / n
+    logits = np.zeros((n, 7))
+    for i in range(n):
+        logits[i] = 0.8 * logits[i - 1] + 0.6 * rng.standard_normal(7)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    n_tracks = 2 * minutes
+    first = begin + np.sort(rng.integers(0, minutes * 60, n_tracks)) * second
+    picture = Picture(
+        title=f"evening-news, 2026-11-22, {n_tracks} tracks, {900 * minutes} faces (UTC)",
+        timeline=Timeline(
+            start=begin + (np.arange(n) * bucket_s * 1e6).astype("timedelta64[us]"),
+            n=np.full(n, 900),
+            tracks=np.full(n, 3),
+            emotions=np.concatenate([shares, np.full((n, 1), np.nan)], axis=1),
+        ),
+        bucket_s=bucket_s,
+        tracks=Tracks(
+            broadcast_id=np.ones(n_tracks, dtype=np.int64),
+            track=np.arange(1, n_tracks + 1),
+            n=np.full(n_tracks, 450),
+            first_ts=first,
+            last_ts=first + rng.integers(2, 180, n_tracks) * second,
+            emotions=np.full((n_tracks, 8), 0.1),
+            emotion=np.array(EMOTIONS)[rng.integers(0, 7, n_tracks)],
+        ),
+        gaps=(),
+    )
+    return "-" * REPORT_WORDS_BYTES + base64.b64encode(small_png(picture)).decode()
+
+
 def say_a_show() -> None:
     """Say what a 3-hour show says, as a flow run against the server of the environment."""
     from threading import Event
@@ -90,6 +131,10 @@ def say_a_show() -> None:
     from flows.healing import ALIVE, BEATS
 
     took_ms: list[float] = []
+    minutes = range(REPORT_EVERY, HOURS * 60 + 1, REPORT_EVERY)
+    reports = [report(each) for each in minutes]
+    sizes = [len(each) / 1e3 for each in reports]
+    print(f"a report: {sizes[0]:.0f} kB in the beginning, {sizes[-1]:.0f} kB in the end")
 
     @task(name="analyse-segments", cache_policy=NO_CACHE, persist_result=False)
     def minute() -> object:
@@ -99,12 +144,11 @@ def say_a_show() -> None:
     def show() -> None:
         run_id = UUID(flow_run.id)
         with get_client(sync_client=True) as client:
-            report = base64.b64encode(os.urandom(REPORT_BYTES * 3 // 4)).decode()
             artifacts = [
                 client.create_artifact(
                     ArtifactCreate(type=kind, key=f"{kind}-x", data=data, flow_run_id=run_id)
                 ).id
-                for kind, data in (("markdown", report), ("progress", 0.0))
+                for kind, data in (("markdown", reports[0]), ("progress", 0.0))
             ]
             beat = heart._Heart(run_id, 1.0, Event())
             n_states = round(60 / bulletin.STATE_EVERY_S)
@@ -117,7 +161,8 @@ def say_a_show() -> None:
                     said = f"live, {number * 30} segments, 0.7 s behind"
                     client.set_flow_run_state(run_id, Running(message=said))
                     client.update_artifact(artifacts[1], ArtifactUpdate(data=number / 1.8))
-                client.update_artifact(artifacts[0], ArtifactUpdate(data=report))
+                said = reports[number // REPORT_EVERY]
+                client.update_artifact(artifacts[0], ArtifactUpdate(data=said))
                 for _ in range(n_beats):
                     beat._beat_once(client, ALIVE)
 

@@ -1,7 +1,6 @@
 """What people look at: the report in the terminal, and the run's artifact in the Prefect UI."""
 
 import base64
-import io
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -15,7 +14,7 @@ from db import queries
 from db.answers import Summary, Tracks
 from emotion.types import EMOTIONS
 from flows.errors import UsageError
-from flows.picture import draw, read_picture
+from flows.picture import draw, read_picture, small_png
 
 Rows = list[tuple[str, str]]
 
@@ -101,9 +100,7 @@ def markdown(connection: Connection, channel: str, since: datetime, *, status: s
     lines += [f"| {name} | {value} |" for name, value in facts(found)]
     picture = read_picture(connection, channel, since, until)
     if picture is not None:
-        png = io.BytesIO()
-        draw(picture).savefig(png, format="png", dpi=80)
-        data = base64.b64encode(png.getvalue()).decode()
+        data = base64.b64encode(small_png(picture)).decode()
         lines += ["", f"![timeline](data:image/png;base64,{data})"]
         lines += ["", "## Emotions", "", "| | share |", "|---|---:|"]
         lines += [f"| {name} | {share.strip()} |" for name, share in shares(found)]

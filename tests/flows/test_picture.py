@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from db.answers import Timeline, Tracks
 from db.models import EMOTIONS
-from flows.picture import COLOURS, HATCHES, Picture, cuts, draw
+from flows.picture import COLOURS, HATCHES, SMALL_IN, Picture, cuts, draw, small_png
 
 START = datetime(2026, 11, 22, 20, tzinfo=UTC)
 
@@ -100,3 +100,15 @@ def test_a_gap_and_a_cut_are_seen_in_greyscale():
     assert (np.abs(plain - gap) > 0.2).mean() > 0.03
     cut = pixels(draw(picture(gap=False, spans=((0, 20.0), (20.2, 59.8)))))
     assert (np.abs(plain - cut) > 0.2).mean() > 0.0005
+
+
+def test_the_small_picture_shows_what_the_large_one_does():
+    shown = picture(gap=True, spans=((0, 20.0), (20.2, 59.8)))
+    whole = io.BytesIO()
+    draw(shown, SMALL_IN).savefig(whole, format="png", dpi=80)
+    small = small_png(shown)
+    assert len(small) < len(whole.getvalue()) / 2
+    one, other = (imread(io.BytesIO(each))[..., :3] for each in (small, whole.getvalue()))
+    assert one.shape == other.shape == (400, 800, 3)
+    assert np.abs(one - other).mean() < 0.01
+    assert (np.abs(one - other).max(axis=2) > 0.2).mean() < 0.002
