@@ -23,6 +23,7 @@ from flows.audience import Audience
 from flows.capture.address import AddressPolicy
 from flows.capture.recording import recover
 from flows.capture.segment import Gap, NotLive
+from flows.capture.shown import shorten
 from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
 from flows.capture.waiting import Waiting, wait_for_show
@@ -109,7 +110,7 @@ class Watch:
                 until = rest_of(engine, self.run_id, datetime.now(UTC)) or until
             write_left_behind(engine, self.settings.recordings_dir / self.show.slug)
             stream = self._wait(policy, until, held.lock)
-            self.log.info("found %s", stream.title or self.show.url)
+            self.log.info("found %s", stream.title or shorten(self.show.url))
             broadcast = self._open_or_continue(engine, stream, until)
             status: str | None = "failed"
             planned_end = broadcast.until or broadcast.started_at + self.show.length
@@ -184,7 +185,7 @@ class Watch:
         """
         now = datetime.now(UTC)
         with engine.begin() as connection:
-            channel_id = writes.ensure_channel(connection, self.show.slug, self.show.url)
+            channel_id = writes.ensure_channel(connection, self.show.slug, shorten(self.show.url))
             left = writes.find_open_broadcast(connection, channel_id)
             if left is not None:
                 if (

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emotion.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.alerts import Alert
+from flows.capture.shown import clean
 from flows.errors import UsageError
 
 _UNITS_S: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -135,7 +136,7 @@ def make_show(**parameters: object) -> Show:
         raise UsageError(
             "; ".join(
                 f"{'.'.join(map(str, error['loc']))}: {_say(error['type'], error['msg'])}"
-                f" (it is {error['input']!r})"
+                f" (it is {clean(repr(error['input']))})"
                 for error in e.errors()
             )
         ) from e

@@ -21,6 +21,7 @@ from flows.audience import Several
 from flows.broadcast import Watch
 from flows.bulletin import Bulletin
 from flows.capture.segment import SourceUnreachable
+from flows.capture.shown import shorten
 from flows.capture.source import Stream
 from flows.capture.supervise import Capture
 from flows.errors import EXPECTED, Skipped
@@ -130,7 +131,7 @@ def watch_show(
         bulletin = Bulletin(channel=show.slug, run_id=run_id, log=log)
         teller = Teller(
             channel=show.slug,
-            url=show.url,
+            url=shorten(show.url),
             alerts=show.alerts,
             gap_s=settings.tell_gap_s,
             behind_s=settings.tell_behind_s,

@@ -1,7 +1,6 @@
 """Which addresses may be fetched: public ones, unless the operator names more."""
 
 import ipaddress
-import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from flows.capture.segment import SourceUnreachable, UnsafeURL
+from flows.capture.shown import shorten
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -26,7 +26,6 @@ LOOPBACK: Final[tuple[Network, ...]] = (
 """This machine, for the demo channel."""
 
 _MAX_URL_CHARS: Final = 8192
-_SECRET: Final = re.compile(r"//[^/]*@")
 _PORTS: Final = {"http": 80, "https": 443}
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 
@@ -71,7 +70,7 @@ class AddressPolicy:
         SourceUnreachable if the host has no address.
         """
         host, port = read_host(url, schemes=schemes)
-        return self.addresses_of(host, port, shown=_shorten(url))
+        return self.addresses_of(host, port, shown=shorten(url))
 
     def addresses_of(
         self, host: str, port: int | None, *, shown: str | None = None
@@ -88,6 +87,12 @@ class AddressPolicy:
                     "networks that are allowed if it is meant"
                 )
         return addresses
+
+    def names(self, address: Address, port: int) -> bool:
+        """Tell whether the operator has named this address, alone or with this port."""
+        return (address, port) in self.allow_origins or any(
+            address in network for network in self.allow_networks
+        )
 
     def _allows(self, address: Address) -> bool:
         if any(address in network for network in self.allow_networks):
@@ -108,14 +113,15 @@ def read_host(url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[str, 
     Raises UnsafeURL for a URL that is none of these schemes, holds credentials, or characters that
     programs read in different ways. Nothing is looked up.
     """
-    shown = _shorten(url)
+    shown = shorten(url)
     if len(url) > _MAX_URL_CHARS:
         raise UnsafeURL(f"{shown}: the URL is longer than {_MAX_URL_CHARS} characters")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as e:
-        raise UnsafeURL(f"{shown}: not a URL ({e})") from e
+    except ValueError:
+        # Its text may hold a part of what stands before an @.
+        raise UnsafeURL(f"{shown}: not a URL") from None
     if parts.scheme not in tuple(schemes):
         raise UnsafeURL(f"{shown}: give a URL that begins with http:// or https://")
     if any(c in url for c in '\\"<>^`{|}') or any(ord(c) <= 32 or ord(c) == 127 for c in url):
@@ -144,9 +150,3 @@ def _addresses_of(host: str, port: int | None) -> tuple[Address, ...]:
         raise SourceUnreachable(f"{host}: no such host ({e})") from e
     texts = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
     return tuple(ipaddress.ip_address(text) for text in texts)
-
-
-def _shorten(url: str) -> str:
-    """Return the URL fit for one line of an error."""
-    clean = "".join(c if c.isprintable() else "?" for c in _SECRET.sub("//...@", url))
-    return clean if len(clean) <= 120 else f"{clean[:117]}..."

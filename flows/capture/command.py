@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import ffmpeg
 
+from flows.capture.headers import Headers
 from flows.capture.source import Stream
 
 # Segments are cut at the first keyframe after this share of the wanted length, so that a source
@@ -28,6 +29,7 @@ _PROTOCOLS: Final = {
 
 def build_arguments(
     stream: Stream,
+    url: str,
     *,
     ffmpeg_path: str,
     directory: Path,
@@ -38,16 +40,21 @@ def build_arguments(
 ) -> list[str]:
     """Return the command line of a run.
 
-    start_index: the source's segment to begin with, counted from the end of an HLS playlist (-1
-    is the newest). proxy: what all requests of HTTP go through. Only network protocols are open to
+    url: what to open: the stream's own address, or what stands for it, so that this line, which
+    everybody may see, holds no secret. Headers that tell nothing go along with the first.
+    start_index: the source's segment to begin with, counted from the end of an HLS playlist (-1 is
+    the newest). proxy: what all requests of HTTP go through. Only network protocols are open to
     the input, whatever the playlist says.
     """
     options: dict[str, Any] = {
         "rw_timeout": 6_000_000,  # microseconds
         "protocol_whitelist": _PROTOCOLS[urlsplit(stream.url).scheme],
     }
-    if stream.url.startswith("http") and stream.headers:
-        options["headers"] = "".join(f"{name}: {value}\r\n" for name, value in stream.headers)
+    if url == stream.url and url.startswith("http"):
+        # They go to every server that ffmpeg is led to.
+        harmless = Headers(stream.headers).of(url)
+        if harmless:
+            options["headers"] = "".join(f"{k}: {v}\r\n" for k, v in harmless.items())
     if proxy is not None:
         options["http_proxy"] = proxy
     if stream.protocol == "hls":
@@ -64,7 +71,7 @@ def build_arguments(
         }
     if stream.url.startswith(("rtsp", "srt")):
         del options["rw_timeout"]
-    source = ffmpeg.input(stream.url, **options)
+    source = ffmpeg.input(url, **options)
     pattern = str(directory).replace("%", "%%") + f"/{run}-%06d.ts"
     output = ffmpeg.output(
         source["v:0"],

@@ -7,11 +7,13 @@ from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from flows.capture import ffmpeg, hls
-from flows.capture.address import AddressPolicy
+from flows.capture.address import AddressPolicy, read_host
 from flows.capture.fetch import Fetcher
 from flows.capture.guard import Guard
+from flows.capture.headers import Headers
 from flows.capture.process import find_ffmpeg
 from flows.capture.recording import Recording
+from flows.capture.relay import Relay
 from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
 from flows.capture.source import Stream
 
@@ -78,7 +80,12 @@ class Engines:
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
-        guard = Guard(self._policy).open() if stream.url.startswith("http") else None
+        headers = Headers(stream.headers, made_for=stream.url)
+        relay = Relay(stream.url, headers) if stream.protocol in ("hls", "http") else None
+        guard: Guard | None = None
+        if stream.url.startswith("http"):
+            port = read_host(stream.url)[1]
+            guard = Guard(self._policy, ports=[port] if port else [], relay=relay).open()
         try:
             return ffmpeg.Run(
                 stream,
@@ -89,6 +96,7 @@ class Engines:
                 start_index=start_index,
                 may_skip=now - self._stuck_since > _HELD_UP_S,
                 guard=guard,
+                relay=relay,
             )
         except BaseException:
             if guard is not None:

@@ -6,6 +6,7 @@ are not used, since those would look names up themselves.
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import httpcore
 import httpx
 
 from flows.capture.address import AddressPolicy, read_host
+from flows.capture.headers import Headers
 from flows.capture.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
 from flows.capture.segment import NoStream, SourceUnreachable
 
@@ -121,19 +123,19 @@ class Fetched:
 class Fetcher:
     """An HTTP client that asks the policy before every connection, redirects too.
 
-    headers: sent with each request. timeout_s: for so long nothing may come. Use as a context
-    manager; the client opens at first use.
+    headers: sent with requests, each where it may be known. timeout_s: for so long nothing may
+    come. Use as a context manager; the client opens at first use.
     """
 
     def __init__(
         self,
         policy: AddressPolicy,
         *,
-        headers: tuple[tuple[str, str], ...] = (),
+        headers: Headers | None = None,
         timeout_s: float = 4.0,
     ) -> None:
         """Remember; nothing is opened yet."""
-        self._policy, self._headers, self.timeout_s = policy, headers, timeout_s
+        self._policy, self._headers, self.timeout_s = policy, headers or Headers(), timeout_s
         self._client: httpx.Client | None = None
 
     def __enter__(self) -> Self:
@@ -210,16 +212,19 @@ class Fetcher:
     def _open(self, url: str, headers: dict[str, str]) -> Iterator[tuple[str, httpx.Response]]:
         """Give the URL after redirects and the response, whose body is to be read within."""
         if self._client is None:
+            for name in ("httpx", "httpcore"):
+                # They would log whole URLs, and what is answered with its cookies.
+                logging.getLogger(name).setLevel(logging.WARNING)
             self._client = httpx.Client(
                 transport=PinnedTransport(self._policy),
                 timeout=self.timeout_s,
-                headers=list(self._headers),
                 follow_redirects=False,
             )
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 read_host(url)
-                with self._client.stream("GET", url, headers=headers) as response:
+                sent = self._headers.of(url) | headers
+                with self._client.stream("GET", url, headers=sent) as response:
                     if response.next_request is not None:
                         url = str(response.next_request.url)
                         continue

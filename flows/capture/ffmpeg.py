@@ -18,7 +18,9 @@ from flows.capture.media import TICKS_PER_S, read_head
 from flows.capture.playlist import Entry
 from flows.capture.process import spawn, stop
 from flows.capture.recording import Recording
+from flows.capture.relay import Relay
 from flows.capture.segment import CaptureError, Gap, Segment, UnreadableMedia, UnsafeURL
+from flows.capture.shown import clean
 from flows.capture.source import Stream
 
 _log = logging.getLogger(__name__)
@@ -64,15 +66,17 @@ class Run:
         start_index: int = -1,
         may_skip: bool = False,
         guard: Guard | None = None,
+        relay: Relay | None = None,
     ) -> None:
         """Start ffmpeg; for `start_index` see `build_arguments`.
 
-        guard: an open one, through which ffmpeg fetches over HTTP; closed by `finish`.
+        guard: an open one, through which ffmpeg fetches over HTTP; closed by `finish`. relay: the
+        guard's, with a name for the stream.
         may_skip: go on where a segment of an HLS source fails, until one was recorded; else that
         ends the run, so that the next can read the segment again.
         """
         self._stream, self._recording, self._fetcher = stream, recording, fetcher
-        self._guard = guard
+        self._guard, self._relay = guard, relay
         self._name = recording.new_run(datetime.now(UTC))
         self._clock = Clock()
         directory = recording.directory
@@ -92,6 +96,7 @@ class Run:
         self.process: subprocess.Popen[bytes] = spawn(
             build_arguments(
                 stream,
+                relay.url if relay else stream.url,
                 ffmpeg_path=ffmpeg_path,
                 directory=directory,
                 run=self._name,
@@ -198,13 +203,14 @@ class Run:
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
             if found := _OPENED.search(line):
-                if found[1] != self._stream.url:
-                    self._opened.append((found[1], datetime.now(UTC)))
+                url = self._relay.real(found[1]) if self._relay else found[1]
+                if url != self._stream.url:
+                    self._opened.append((url, datetime.now(UTC)))
             elif found := _JUMPED.search(line):
-                url = self._opened[-1][0] if self._opened else None
-                self._jumps.append(_Jump(offset_us=int(found[1]), url=url))
+                newest = self._opened[-1][0] if self._opened else None
+                self._jumps.append(_Jump(offset_us=int(found[1]), url=newest))
             elif _COMPLAINT.search(line):
-                self._complaint = re.sub(r"^(\[[^\]]*\] *)+", "", line.strip())[:300]
+                self._complaint = clean(re.sub(r"^(\[[^\]]*\] *)+", "", line.strip()))[:300]
                 if _BREAK.search(line) and self._can_read_again():
                     self._break = self._break or self._complaint
         self._follow_jumps()

@@ -2,7 +2,8 @@
 
 ffmpeg and yt-dlp look names up and follow redirects, variants, keys and maps themselves. Each
 connection that they make comes here first: the name is looked up once, checked, and the address
-that was checked is connected to. A request to anywhere else is refused, and remembered.
+that was checked is connected to. A request to anywhere else is refused, and remembered. What ffmpeg
+asks for by our names for a stream (`flows.capture.relay`) is fetched for it.
 """
 
 import contextlib
@@ -10,21 +11,20 @@ import re
 import selectors
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 from flows.capture.address import AddressPolicy, read_host
+from flows.capture.relay import Relay, answer_of
 from flows.capture.segment import CaptureError, SourceUnreachable, UnsafeURL
 
 CONNECT_TIMEOUT_S: Final = 10.0
 IDLE_S: Final = 60.0
 """A connection over which nothing passes for so long is closed."""
 
-BAD_GATEWAY: Final = 502
-"""What is answered for a server that can't be reached."""
-
+_TUNNEL_PORT: Final = 443
 _MAX_HEAD_BYTES: Final = 64 * 1024
 _CHUNK_BYTES: Final = 64 * 1024
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -44,12 +44,16 @@ class Guard:
     """Listens on loopback while it is open; `url` is what to give as HTTP proxy.
 
     Tunnels (CONNECT, for https) and plain requests for http, one a connection. What comes is not
-    looked into. Use as a context manager, or `open` and `close`.
+    looked into. A tunnel carries anything, so it leads to port 443 alone, to `ports`, and to what
+    the policy names. relay: what answers for its names. Use as a context manager, or `open` and
+    `close`.
     """
 
-    def __init__(self, policy: AddressPolicy) -> None:
+    def __init__(
+        self, policy: AddressPolicy, *, ports: Collection[int] = (), relay: Relay | None = None
+    ) -> None:
         """Remember; nothing is opened yet."""
-        self._policy = policy
+        self._policy, self._ports, self._relay = policy, {*ports, _TUNNEL_PORT}, relay
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
@@ -130,14 +134,17 @@ class Guard:
         with contextlib.suppress(OSError), self._keeping(client):
             try:
                 head, rest = _read_head(client)
+                if self._relay is not None and self._relay.takes(head):
+                    self._relay.serve(head, client, connect=self._connecting, keeping=self._keeping)
+                    return
                 host, port, first = _read_request(head)
-                server = self._connect(host, port)
+                server = self._connect(host, port, tunnel=not first)
             except CaptureError as e:
                 if isinstance(e, UnsafeURL):
                     self.refused = self.refused or e
                 else:
                     self.unreachable = e
-                client.sendall(_answer(e))
+                client.sendall(answer_of(e))
                 return
             with self._keeping(server):
                 if first:
@@ -163,9 +170,20 @@ class Guard:
                 self._sockets.discard(each)
             each.close()
 
-    def _connect(self, host: str, port: int) -> socket.socket:
+    @contextlib.contextmanager
+    def _connecting(self, host: str, port: int) -> Iterator[socket.socket]:
+        server = self._connect(host, port)
+        with self._keeping(server):
+            yield server
+
+    def _connect(self, host: str, port: int, *, tunnel: bool = False) -> socket.socket:
         failure: OSError | None = None
         for address in self._policy.addresses_of(host, port):
+            if tunnel and port not in self._ports and not self._policy.names(address, port):
+                raise UnsafeURL(
+                    f"{host}: no tunnel to port {port}, which its URL does not name; name "
+                    f"{address}:{port} in the networks that are allowed if it is meant"
+                )
             if self._closing:
                 break
             try:
@@ -206,13 +224,6 @@ def _read_request(head: bytes) -> tuple[str, int, bytes]:
         lines = [line, *_without_ours(headers), b"Connection: close", b"", b""]
         return host, port or 80, b"\r\n".join(lines)
     raise SourceUnreachable("a request that is none")
-
-
-def _answer(error: CaptureError) -> bytes:
-    status = "403 Forbidden" if isinstance(error, UnsafeURL) else f"{BAD_GATEWAY} Bad Gateway"
-    body = f"{error}\n".encode()
-    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return head.encode() + body
 
 
 def _relay(client: socket.socket, server: socket.socket, *, tunnel: bool) -> None:

@@ -15,9 +15,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from flows.capture.shown import clean
+
 
 class CaptureError(Exception):
-    """Root of what capture raises; each message is one line that says what to do."""
+    """Root of what capture raises; each message is one line that says what to do.
+
+    It goes to logs, rows and pages: the URLs in it are shortened, whoever wrote it.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        """Shorten the URLs."""
+        super().__init__(clean(message))
 
 
 class UnsafeURL(CaptureError):

@@ -17,10 +17,13 @@ from yt_dlp import globals as yt_dlp_globals
 from yt_dlp.networking.exceptions import HTTPError, RequestError
 from yt_dlp.utils import DownloadError, ExtractorError, UnsupportedError, UserNotLive
 
-from flows.capture.address import STREAM_SCHEMES, AddressPolicy
+from flows.capture.address import STREAM_SCHEMES, AddressPolicy, read_host
 from flows.capture.fetch import Fetcher
-from flows.capture.guard import BAD_GATEWAY, Guard
+from flows.capture.guard import Guard
+from flows.capture.headers import Headers
+from flows.capture.relay import BAD_GATEWAY
 from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable
+from flows.capture.shown import clean
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ FORMATS: Final = "/".join(
     )
 )
 
+_FILES: Final = ("http", "https")
 _ENDED: Final = ("was_live", "post_live")
 
 
@@ -46,14 +50,15 @@ class Stream:
     """What can be recorded, and what is known about it.
 
     page_url: as the user gave it. url: the media playlist, or another address ffmpeg reads.
+    protocol: "http" is one file without end.
     live: None where the source does not say. live_status: yt-dlp's word. source_id: the
     broadcast's id at the source; another id is another broadcast. expires_at, starts_at: aware
-    UTC. headers: to be sent with every request for the stream.
+    UTC. headers: to be sent to where `url` is (`flows.capture.headers`).
     """
 
     page_url: str
     url: str
-    protocol: Literal["hls", "other"]
+    protocol: Literal["hls", "http", "other"]
     live: bool | None
     live_status: str | None
     source_id: str
@@ -67,7 +72,7 @@ class _Silent:
     """Takes yt-dlp's messages, which would go to stdout and stderr."""
 
     def debug(self, message: str) -> None:
-        _log.debug("%s", message)
+        _log.debug("%s", clean(message))
 
     info = warning = error = debug
 
@@ -128,19 +133,20 @@ def resolve(
     stream = Stream(
         page_url=url,
         url=stream_url,
-        protocol="hls" if hls else "other",
+        protocol="hls" if hls else "http" if protocol in _FILES else "other",
         live={"is_live": True, "not_live": False}.get(status or ""),
         live_status=status,
-        source_id=str(info.get("id") or ""),
+        # yt-dlp makes both of the address where the site says nothing.
+        source_id=clean(str(info.get("id") or "")),
         # yt-dlp adds the minute to a live video's title.
-        title=re.sub(r" \d{4}-\d\d-\d\d \d\d:\d\d$", "", str(info.get("title") or "")),
+        title=clean(re.sub(r" \d{4}-\d\d-\d\d \d\d:\d\d$", "", str(info.get("title") or ""))),
         expires_at=_expiry(stream_url),
         starts_at=starts_at,
         headers=tuple((str(k), str(v)) for k, v in (info.get("http_headers") or {}).items()),
     )
     ended = hls and stream.live is None and _has_ended(stream, policy, timeout_s)
     # A file at an http address that does not claim to be live is a file.
-    if stream.live is False or ended or (stream.live is None and protocol in ("http", "https")):
+    if stream.live is False or ended or (stream.live is None and stream.protocol == "http"):
         raise NotLive(
             f"{url}: a recorded video, or a show that has ended, and not on air now", over=True
         )
@@ -168,7 +174,8 @@ def _extract(
         "extractor_retries": 1,
         "js_runtimes": {"deno": {"path": deno.find_deno_bin()}},
     }
-    with Guard(policy) as guard:
+    port = read_host(url)[1]
+    with Guard(policy, ports=[port] if port else []) as guard:
         try:
             info = _ask(url, policy, options | {"proxy": guard.url}, extractors)
         except CaptureError as e:
@@ -196,9 +203,10 @@ def _ask(
                 ydl._ies = {instance.ie_key(): instance, **ydl._ies}
             info: dict[str, Any] | None = ydl.extract_info(url, download=False)
     except DownloadError as e:
-        raise _explain(url, e) from e
+        # Not from e: a traceback would print its text, which holds the whole URL.
+        raise _explain(url, e) from None
     except (ExtractorError, RequestError, OSError) as e:
-        raise SourceUnreachable(f"{url}: {_line(e)}") from e
+        raise SourceUnreachable(f"{url}: {_line(e)}") from None
     return info
 
 
@@ -232,7 +240,8 @@ def _line(error: BaseException) -> str:
 
 
 def _has_ended(stream: Stream, policy: AddressPolicy, timeout_s: float) -> bool:
-    with Fetcher(policy, headers=stream.headers, timeout_s=timeout_s) as fetcher:
+    headers = Headers(stream.headers, made_for=stream.url)
+    with Fetcher(policy, headers=headers, timeout_s=timeout_s) as fetcher:
         return fetcher.get_playlist(stream.url).ended
 
 

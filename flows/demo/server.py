@@ -4,7 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,11 +20,15 @@ _PARTS: Final = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What was asked, when (aware UTC), and the status of the answer (0: reset)."""
+    """What was asked, when (aware UTC), and the status of the answer (0: reset).
+
+    headers: by their names in lower case.
+    """
 
     at: datetime
     path: str
     status: int
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         reply = self.server.reply(path)
         status = 0 if reply.reset else reply.status
-        self.server.log(Request(at=datetime.now(UTC), path=path, status=status))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.log(Request(at=datetime.now(UTC), path=path, status=status, headers=headers))
         if reply.reset:
             self.close_connection = True
             # Lingering for no time makes close() send RST in place of FIN.

@@ -66,14 +66,21 @@ def listener() -> Listener:
 
 @pytest.fixture
 def make_watch(
-    tmp_path: Path, database_url: str, listener: Listener, monkeypatch: pytest.MonkeyPatch
-) -> MakeWatch:
+    tmp_path: Path,
+    database_url: str,
+    engine: Engine,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> Iterator[MakeWatch]:
+    """Watch a page whose address is signed, which nobody may be told."""
+    caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(waiting, "SHORTEST_PAUSE_S", 0.01)
 
     def make(site: ShowSite, *, give_up_after: str, **options: object) -> Watch:
         return Watch(
             show=make_show(
-                url=site.url,
+                url=f"{site.url}?token=SECRET",
                 name="show",
                 duration="1s",
                 analysed_fps=1.0,
@@ -87,7 +94,14 @@ def make_watch(
             **options,
         )
 
-    return make
+    yield make
+    assert "SECRET" not in caplog.text + str(listener.heard)
+    for table in ("channels", "broadcasts", "segments", "gaps"):
+        assert "SECRET" not in str(rows(engine, f"SELECT t::text FROM {table} t"))
+
+
+def signed(origin: LiveOrigin) -> str:
+    return f"{origin.url}?token=SECRET"
 
 
 def rows(engine: Engine, statement: str) -> list[tuple[object, ...]]:
@@ -102,7 +116,7 @@ def test_a_show_is_waited_for_and_then_watched(
     with ShowSite(
         Announced(status="offline"),
         Announced(status="is_upcoming", starts_at=soon),
-        Announced(status="is_live", playlist=origin.url),
+        Announced(status="is_live", playlist=signed(origin)),
     ) as site:
         counts = make_watch(site, give_up_after="1m").run()
     assert counts.segments >= 2
@@ -133,7 +147,7 @@ def test_a_watch_that_lost_its_channel_to_another_ends_and_leaves_the_broadcast_
         winner.__enter__()
 
     winner = channel_lock(engine, "show", "the winner")
-    page = Announced(status="is_live", playlist=origin.url)
+    page = Announced(status="is_live", playlist=signed(origin))
     try:
         with (
             ShowSite(page) as site,
@@ -156,7 +170,7 @@ def test_a_lock_that_was_lost_and_is_free_is_taken_again_and_the_show_goes_on(
             " WHERE application_name LIKE 'showmood%'"
         )
 
-    with ShowSite(Announced(status="is_live", playlist=origin.url)) as site:
+    with ShowSite(Announced(status="is_live", playlist=signed(origin))) as site:
         make_watch(site, give_up_after="0s", minute=minute).run()
     assert rows(engine, "SELECT status FROM broadcasts") == [("completed",)]
 
@@ -192,7 +206,10 @@ def test_what_was_recorded_has_rows_whatever_ends_the_watch(
         analysis.begin(next(iter(capture)))
         raise error
 
-    with ShowSite(Announced(status="is_live", playlist=origin.url)) as site, pytest.raises(error):
+    with (
+        ShowSite(Announced(status="is_live", playlist=signed(origin))) as site,
+        pytest.raises(error),
+    ):
         make_watch(site, give_up_after="0s", minute=minute, place=place).run()
     statement = "SELECT started_at, status = 'failed' FROM segments ORDER BY 1"
     assert [row[0] for row in rows(engine, statement)] == [each.start for each in recorded()]
@@ -236,7 +253,7 @@ def test_a_database_that_is_away_at_the_end_is_waited_for_but_not_for_ever(
             again.start()
 
     try:
-        with ShowSite(Announced(status="is_live", playlist=origin.url)) as site:
+        with ShowSite(Announced(status="is_live", playlist=signed(origin))) as site:
             counts = make_watch(site, give_up_after="0s", minute=minute).run()
     finally:
         again.cancel()

@@ -132,6 +132,48 @@ def test_a_request_inwards_is_refused_and_remembered(
     assert inner.asked == []
 
 
+@pytest.mark.parametrize(
+    ("port", "named", "allowed", "answer"),
+    [
+        (443, (), "", 502),
+        (25, (), "", 403),
+        (8443, (), "", 403),
+        (8443, (8443,), "", 502),
+        (8443, (), "192.0.2.1:8443", 502),
+        (8443, (), "192.0.2.0/24", 502),
+        (8443, (), "192.0.2.1:8444", 403),
+    ],
+)
+def test_a_tunnel_leads_to_443_and_to_ports_that_were_named(
+    port: int,
+    named: tuple[int, ...],
+    allowed: str,
+    answer: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(address, **options):
+        raise ConnectionRefusedError
+
+    def look_up(host, port, *args, **kwargs):
+        number = "192.0.2.1" if allowed.startswith("192.0.2") else "93.184.215.14"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (number, port))]
+
+    policy = AddressPolicy.of(filter(None, [allowed]))
+    with Guard(policy, ports=named) as guard:
+        address = ("127.0.0.1", int(guard.url.rpartition(":")[2]))
+        with (
+            socket.create_connection(address, timeout=30) as connection,
+            monkeypatch.context() as patch,
+        ):
+            # Nobody out there is to be connected to.
+            patch.setattr(socket, "getaddrinfo", look_up)
+            patch.setattr(socket, "create_connection", refuse)
+            connection.sendall(f"CONNECT site.example:{port} HTTP/1.1\r\n\r\n".encode())
+            said = connection.recv(4096)
+        assert said.startswith(f"HTTP/1.1 {answer} ".encode())
+        assert (guard.refused is None) is (answer != 403)
+
+
 @pytest.mark.parametrize("line", ["GET / HTTP/1.1", "hello", "GET ftp://a/ HTTP/1.1", ""])
 def test_what_is_no_request_to_a_proxy_is_answered_so(only_outer: AddressPolicy, line: str) -> None:
     with Guard(only_outer) as guard:

@@ -1,0 +1,47 @@
+"""The headers that a site wants with requests for its stream, each sent where it may be known."""
+
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+_PORTS: Final = {"http": 80, "https": 443}
+
+_FOR_ALL: Final = frozenset(
+    {"accept", "accept-language", "origin", "sec-fetch-dest", "sec-fetch-mode", "user-agent"}
+)
+"""What every browser tells every server; any other may be what a user is known by."""
+
+
+class Headers:
+    """Headers that were made for one address, such as yt-dlp gives with it.
+
+    All of them go to its origin: that scheme, host and port. To any other, which a playlist or a
+    redirect leads to, go those that name a browser, and of a Referer the origin alone: cookies,
+    Authorization and whatever a site has made up do not.
+    """
+
+    def __init__(self, headers: Iterable[tuple[str, str]] = (), *, made_for: str = "") -> None:
+        """Keep them."""
+        self._headers = tuple(headers)
+        self._origin = _origin_of(made_for)
+
+    def of(self, url: str) -> dict[str, str]:
+        """Return what goes with a request for this URL."""
+        if _origin_of(url) == self._origin:
+            return dict(self._headers)
+        sent = {name: value for name, value in self._headers if name.lower() in _FOR_ALL}
+        for name, value in self._headers:
+            # As browsers do: strict-origin-when-cross-origin (Referrer Policy, 3.7).
+            referrer = urlsplit(value) if name.lower() == "referer" else None
+            if referrer is not None and (referrer.scheme, urlsplit(url).scheme) != (
+                "https",
+                "http",
+            ):
+                sent[name] = f"{referrer.scheme}://{referrer.netloc.rpartition('@')[2]}/"
+        return sent
+
+
+def _origin_of(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    port = parts.port or _PORTS.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), port

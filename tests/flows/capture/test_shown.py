@@ -1,0 +1,53 @@
+import pytest
+
+from flows.capture.segment import CaptureError
+from flows.capture.shown import clean, shorten
+
+LONG = "S" * 41
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a.example/live.m3u8", "https://a.example/live.m3u8"),
+        ("https://www.youtube.com/@nasa/live", "https://www.youtube.com/@nasa/live"),
+        (
+            "https://www.youtube.com/watch?v=21X5lGlDOfg&sig=SECRET",
+            "https://www.youtube.com/watch?v=21X5lGlDOfg",
+        ),
+        ("https://a.example/live.m3u8?v=SECRET", "https://a.example/live.m3u8?..."),
+        ("https://a.example:8443/a?token=SECRET#SECRET", "https://a.example:8443/a?..."),
+        ("https://user:SECRET@a.example/a", "https://...@a.example/a"),
+        ("https://user:SEC#RET@a.example/a", "https://..."),
+        ("http:\\\\user:SECRET@a.example/a", "http:a.example/a"),
+        ("user:SECRET@a.example/a", "user:a.example/a"),
+        ("http://[::1]:80/a;key=SECRET/b", "http://[::1]:80/a/b"),
+        ("https://a.example/sig/Xy1/a.ts", "https://a.example/sig/.../a.ts"),
+        ("https://a.example/hdnts=exp=1~hmac=SECRET/a.ts", "https://a.example/hdnts=.../a.ts"),
+        (f"https://a.example/v1/{LONG}.m3u8", "https://a.example/v1/....m3u8"),
+        ("https://a.example/1/2/3/4/5/6/7/8.ts", "https://a.example/1/2/3/.../8.ts"),
+        ("https://a.example/\x1b[31m", "https://a.example/?..."),
+    ],
+)
+def test_what_may_sign_a_request_is_not_shown(url: str, shown: str) -> None:
+    assert shorten(url) == shown
+    assert shorten(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("Opening 'http://a/b.ts?x=SECRET' for reading", "Opening 'http://a/b.ts?...' for reading"),
+        ("http://a/b?x=SECRET: HTTP status 403", "http://a/b?...: HTTP status 403"),
+        ("(http://a/b?x=SECRET), then http://c/d", "(http://a/b?...), then http://c/d"),
+        ("exceeded with url: /b?x=SECRET (it is", "exceeded with url: /b?... (it is"),
+        ("netloc 'user:SECRET@a' contains", "netloc '...@a' contains"),
+        ("[generic] live?token=SECRET: no", "[generic] live?...: no"),
+        ("http://a/watch?v=21X5lGlDOfg.", "http://a/watch?v=21X5lGlDOfg."),
+        ("at 12:30 a/b failed? yes", "at 12:30 a/b failed? yes"),
+    ],
+)
+def test_texts_of_others_are_cleaned(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+    assert clean(cleaned) == cleaned
+    assert str(CaptureError(text)) == cleaned
