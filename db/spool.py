@@ -2,12 +2,17 @@
 
 A folder of numbered files, each a write of one broadcast: a segment with its observations, a
 segment that failed, a gap. Every one of them may be done twice, so a file is deleted only after
-its write is committed. One writer a folder at a time, as for the broadcast itself.
+its write is committed. One that can't be read, or that the database will never take, is set aside
+for a person to look at: what comes after it is not held up. One writer a folder at a time, as for
+the broadcast itself.
 """
 
 import json
+import logging
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -16,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from db.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 from db.replacing import replace_segment
@@ -24,11 +29,27 @@ from db.rows import ObservationRows, SegmentRow
 from db.session import explain
 from db.writes import fail_segment, record_gap, record_segment
 
+_log = logging.getLogger(__name__)
+
 PASSING: Final = (DatabaseUnreachable, DatabaseBusy, DatabaseRefused)
 """What keeps a write waiting: it is the database's state, not the write's."""
 
 _COLUMNS: Final = ("ts", "track", "boxes", "scores", "probs", "smoothed", "affect")
 _NAME: Final = re.compile(r"\d{10}\.npz")
+_ASIDE: Final = ".damaged"
+_UNREADABLE: Final = (
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a file of any bytes whatever raises."""
 
 
 class Spool:
@@ -87,16 +108,23 @@ class Spool:
 
         Raise one of PASSING as soon as one can't be written; it and the rest go on waiting.
         """
-        paths = self.waiting()
-        for path in paths:
-            _write(engine, path)
-            path.unlink()
-        return len(paths)
+        n_writes = 0
+        for path in self.waiting():
+            try:
+                _write(engine, path)
+            except _Damaged as e:
+                aside = path.with_suffix(_ASIDE)
+                path.rename(aside)
+                _log.error("%s holds no write, and is set aside as %s: %s", path, aside.name, e)
+            else:
+                path.unlink()
+                n_writes += 1
+        return n_writes
 
     def _put(self, said: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        waiting = self.waiting()
-        number = int(waiting[-1].stem) + 1 if waiting else 0
+        taken = [*self.waiting(), *self.directory.glob(f"*{_ASIDE}")]
+        number = max((int(path.stem) + 1 for path in taken), default=0)
         header = json.dumps(said, default=datetime.isoformat, allow_nan=False)
         path = self.directory / f"{number:010}.npz"
         part = path.with_suffix(".part")
@@ -107,24 +135,45 @@ class Spool:
         os.replace(part, path)
 
 
+class _Damaged(Exception):
+    """A file that holds no write that can ever be done."""
+
+
 def _write(engine: Engine, path: Path) -> None:
-    with np.load(path, allow_pickle=False) as found:
+    try:
+        write = _read(path)
+    except _UNREADABLE as e:
+        raise _Damaged(f"it can't be read ({e})") from e
+    try:
+        write(engine)
+    except (DataError, IntegrityError) as e:
+        raise _Damaged(f"the database does not take it ({e.orig})".replace("\n", " ")) from e
+
+
+def _read(path: Path) -> Callable[[Engine], object]:
+    """Return what a file says to do; raises one of _UNREADABLE."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
         said = json.loads(found["said"].tobytes().decode())
         arrays = {name: found[name] for name in _COLUMNS if name in found}
     kind = said.pop("kind")
     for name in ("started_at", "ended_at"):
         if name in said:
             said[name] = datetime.fromisoformat(said[name])
+    if kind == "gap":
+        return lambda engine: commit(engine, lambda connection: record_gap(connection, **said))
+    error = said.pop("error", "")
+    segment = SegmentRow(**said)
     if kind == "segment":
         arrays["ts"] = arrays["ts"].astype("datetime64[us]")
-        replace_segment(engine, SegmentRow(**said), ObservationRows(**arrays))
-    elif kind == "recorded":
-        commit(engine, lambda connection: record_segment(connection, SegmentRow(**said)))
-    elif kind == "failure":
-        error = said.pop("error")
-        commit(engine, lambda connection: fail_segment(connection, SegmentRow(**said), error))
-    else:
-        commit(engine, lambda connection: record_gap(connection, **said))
+        rows = ObservationRows(**arrays)
+        return lambda engine: replace_segment(engine, segment, rows)
+    if kind == "recorded":
+        return lambda engine: commit(engine, lambda connection: record_segment(connection, segment))
+    if kind == "failure":
+        return lambda engine: commit(
+            engine, lambda connection: fail_segment(connection, segment, error)
+        )
+    raise ValueError(f"it says {kind!r}")
 
 
 def commit(engine: Engine, write: Callable[[Connection], None]) -> None:

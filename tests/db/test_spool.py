@@ -129,3 +129,48 @@ def test_a_writer_that_is_killed_is_gone_on_with(
     assert [path.stem for path in spool.waiting()] == ["0000000001", "0000000002"]
     assert spool.write(engine) == 2
     assert len(tables()["observations"]) == 3 * 30
+
+
+def damage(whole: bytes) -> dict[str, bytes]:
+    """Ways in which a file goes bad: cut at every tenth, a byte turned in every tenth, others'."""
+    tenths = [len(whole) * n // 10 for n in range(10)]
+    cut = {f"cut at {n}": whole[:n] for n in tenths}
+    turned = {
+        f"turned at {n}": whole[:n] + bytes([whole[n] ^ 0x55]) + whole[n + 1 :] for n in tenths
+    }
+    others = {"zeros": bytes(len(whole)), "pickle": b"\x80\x04N.", "text": b"{}"}
+    return cut | turned | others
+
+
+def test_a_damaged_file_is_set_aside_and_the_rest_is_written(
+    engine, show, observe, tables, spool, caplog
+):
+    spool.put_segment(show.segment(0), observe(show.segment(0)))
+    [first] = spool.waiting()
+    bad = damage(first.read_bytes())
+    for _ in bad:
+        spool.put_segment(show.segment(1), observe(show.segment(1)))
+    spool.put_segment(show.segment(2), observe(show.segment(2)))
+    for path, data in zip(spool.waiting()[1:], bad.values(), strict=False):
+        path.write_bytes(data)
+    written = spool.write(engine)
+    aside = {path.read_bytes() for path in spool.directory.glob("*.damaged")}
+    # Where a byte of no meaning was turned, it is as it was.
+    assert written == 2 + len(bad) - len(aside)
+    assert len(aside) >= len(bad) - 4
+    assert aside <= set(bad.values())
+    assert spool.waiting() == []
+    assert {row[1] for row in tables()["segments"]} >= {show.segment(n).started_at for n in (0, 2)}
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == len(aside)
+    assert all("is set aside as 00000000" in line and "\n" not in line for line in lines)
+
+
+def test_what_the_database_will_never_take_is_set_aside(engine, show, spool, t0, tables):
+    spool.put_gap(**(gap_of(show, t0) | {"broadcast_id": 999_999}))
+    spool.put_gap(**gap_of(show, t0))
+    assert spool.write(engine) == 1
+    assert [path.name for path in spool.directory.iterdir()] == ["0000000000.damaged"]
+    assert len(tables()["gaps"]) == 1
+    spool.put_gap(**gap_of(show, t0))
+    assert [path.name for path in spool.waiting()] == ["0000000001.npz"]
