@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo up test check format faults soak bench train train-report clean
+.PHONY: demo up test check format faults heal soak bench train train-report clean
 
 demo: $(RUN) ## The main job, end to end, on a built-in channel or on VIDEO=clip.mp4
 	$(BIN)/showmood demo $(if $(VIDEO),--video "$(VIDEO)")
@@ -26,6 +26,9 @@ check: $(DEV) ## What CI runs
 faults: $(DEV) ## Faults of a live source at full length: our engines, plain ffmpeg and streamlink
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	$(BIN)/python -m benchmarks.faults
+
+heal: $(DEV) ## What heals by itself, at full length: a server away for a minute, clocks apart, a holder's death
+	$(BIN)/python -m pytest -m heal $(ARGS)
 
 soak: $(DEV) ## Random faults for MINUTES=30, from SEED=1: what is lost, and whether memory stays flat
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)

@@ -60,6 +60,7 @@ class Bulletin(Audience):
     _engine: Engine | None = field(default=None, init=False)
     _started_at: datetime | None = field(default=None, init=False)
     _planned_end: datetime | None = field(default=None, init=False)
+    _oldest: datetime | None = field(default=None, init=False)
     _newest: datetime | None = field(default=None, init=False)
     _status: str = field(default="live", init=False)
     _changed: threading.Event = field(default_factory=threading.Event, init=False)
@@ -86,6 +87,7 @@ class Bulletin(Audience):
         """Keep what the next message is made of."""
         first = self._counts is None
         self._counts, self._heard_at, self._newest = counts, time.monotonic(), item.end
+        self._oldest = min(self._oldest or item.start, item.start)
         if first:
             self._changed.set()
 
@@ -115,13 +117,20 @@ class Bulletin(Audience):
         lag = f", {counts.lag_s:.1f} s behind" if counts.lag_s is not None else ""
         return f"live, {segments}{lag}{gaps}"
 
-    def share(self, now: datetime) -> float:
+    def share(self) -> float:
         """Return how much of the planned time has passed, in percent."""
-        if self._started_at is None or self._planned_end is None:
+        begin = self._begin()
+        if begin is None or self._started_at is None or self._planned_end is None:
             return 0.0
         planned = (self._planned_end - self._started_at) / timedelta(seconds=1)
-        passed = (min(now, self._newest or now) - self._started_at) / timedelta(seconds=1)
+        passed = ((self._newest or begin) - begin) / timedelta(seconds=1)
         return round(100 * min(1.0, max(0.0, passed / planned)), 1)
+
+    def _begin(self) -> datetime | None:
+        """Return when the show began: what came first may be of before, or our clock is ahead."""
+        if self._started_at is None or self._oldest is None:
+            return self._started_at
+        return min(self._started_at, self._oldest)
 
     def _say(self, message: str) -> None:
         self._message = message
@@ -181,16 +190,18 @@ class Bulletin(Audience):
         if self._started_at is None or self._planned_end is None:
             return
         planned = f"{self._started_at:%H:%M} to {self._planned_end:%H:%M} UTC"
-        share = self.share(datetime.now(UTC))
-        self._put(client, "progress", "progress", f"{self.channel}, planned {planned}", share)
+        description = f"{self.channel}, planned {planned}"
+        self._put(client, "progress", "progress", description, self.share())
 
     def _set_report(self, client: SyncPrefectClient) -> None:
-        if self._engine is None or self._started_at is None:
+        begin, now = self._begin(), datetime.now(UTC)
+        if self._engine is None or begin is None:
             return
         from flows.report import markdown  # a second, for matplotlib
 
         with self._engine.connect() as connection:
-            text = markdown(connection, self.channel, self._started_at, status=self._status)
+            until = max(now, self._newest or now)
+            text = markdown(connection, self.channel, begin, until, status=self._status)
         description = f"{self.channel}: mood, tracks, and where to go on"
         self._put(client, "markdown", "show", description, text)
 

@@ -92,9 +92,16 @@ MAX_TRACKS: Final = 20
 """The report's table has the longest of them; the rest is one query away."""
 
 
-def markdown(connection: Connection, channel: str, since: datetime, *, status: str = "live") -> str:
-    """Return a broadcast's report, with the picture in it, as Markdown."""
-    until = datetime.now(UTC)
+def markdown(
+    connection: Connection,
+    channel: str,
+    since: datetime,
+    until: datetime | None = None,
+    *,
+    status: str = "live",
+) -> str:
+    """Return a broadcast's report, with the picture in it, as Markdown; until now if not said."""
+    until = until or datetime.now(UTC)
     found = queries.summary(connection, channel, since, until)
     lines = [f"# {channel}, {since:%Y-%m-%d %H:%M} UTC: {status}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts(found)]

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,6 +112,8 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 T = TypeVar("T")
 SEGMENT_S = 1.0
+FAKETIME = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
+"""What gives a process another clock, where Debian's package libfaketime is installed."""
 
 
 def until(found: Callable[[], T | None], *, what: str, within_s: float = 120.0) -> T:
@@ -124,6 +126,12 @@ def until(found: Callable[[], T | None], *, what: str, within_s: float = 120.0) 
             return value
         pause.wait(0.1)
     raise AssertionError(f"{what}: not within {within_s} s")
+
+
+@pytest.fixture(scope="session", name="until")
+def the_until() -> Callable[..., Any]:
+    """`until`, for whoever needs no stack."""
+    return until
 
 
 def free_port() -> int:
@@ -152,6 +160,7 @@ class Up:
         self.env.pop("SHOWMOOD_DATABASE_URL", None)
         self.log = home / "up.log"
         self.until = until
+        self.has_clocks = FAKETIME is not None
         self.ui_url = f"http://127.0.0.1:{self.port}"
         self.api = httpx.Client(base_url=f"{self.ui_url}/api", timeout=30, trust_env=False)
         self.restart()
@@ -205,6 +214,46 @@ class Up:
         return self.api.post(
             f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters}
         )
+
+    def deploy(self, name: str, *, pool: str, schedules: Sequence[object] = ()) -> None:
+        """Have the show of `adhoc` also as another deployment; slots are scheduled in seconds."""
+        adhoc = self.api.get("/deployments/name/watch-show/adhoc").raise_for_status().json()
+        kept = ("flow_id", "entrypoint", "path", "pull_steps", "parameter_openapi_schema", "tags")
+        made = {key: adhoc[key] for key in kept} | {"name": name, "work_pool_name": pool}
+        made["schedules"] = list(schedules)
+        self.api.post("/deployments/", json=made).raise_for_status()
+
+    @contextmanager
+    def worker(self, pool: str, *, ahead_s: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a worker as one starts it by hand, on a machine whose clock is so much ahead."""
+        (ours, *_) = self.tools("-m prefect worker start")
+        env = ours.environ()
+        if ahead_s:
+            assert FAKETIME is not None
+            # What waits for a length of time is none of the clock's business.
+            env |= {"LD_PRELOAD": FAKETIME, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+            env |= {"FAKETIME": f"{ahead_s:+d}s"}
+        command = [sys.executable, "-m", "prefect", "worker", "start"]
+        with (self.home / f"{pool}-worker.log").open("ab") as sink:
+            process = subprocess.Popen(
+                [*command, "--type", "process", "--pool", pool],
+                env=env,
+                stdout=sink,
+                stderr=sink,
+            )
+        try:
+            there = f"/work_pools/{pool}/workers/filter"
+
+            def ready() -> bool:
+                assert process.poll() is None, (self.home / f"{pool}-worker.log").read_text()
+                answer = self.api.post(there, json={})
+                return answer.is_success and bool(answer.json())
+
+            until(ready, what=f"a worker of {pool}")
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
 
     def start(self, deployment: str, **parameters: object) -> str:
         return str(self.create_run(deployment, **parameters).raise_for_status().json()["id"])

@@ -3,6 +3,7 @@
 import itertools
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
@@ -10,16 +11,30 @@ import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 
-ANALYSED = "SELECT count(*) FROM segments WHERE status = 'analysed'"
+ANALYSED = (
+    "SELECT count(*) FROM segments JOIN channels ON channels.id = channel_id"
+    " WHERE status = 'analysed' AND slug = :slug"
+)
+SEQUENCES = (
+    "SELECT sequence FROM segments JOIN channels ON channels.id = channel_id"
+    " WHERE slug = :slug ORDER BY segments.started_at"
+)
+GAPS = "SELECT why FROM gaps JOIN channels ON channels.id = channel_id WHERE slug = :slug"
+BROADCASTS = (
+    "SELECT broadcasts.id, status, started_at, planned_end FROM broadcasts"
+    " JOIN channels ON channels.id = channel_id WHERE slug = :slug ORDER BY started_at"
+)
+DEAD_AFTER_S = 40
+APART_S = 120
 WORKER = "-m prefect worker start"
 SERVER = "-m prefect server start"
-WATCHER = "-m prefect.engine"
+WATCHER = "-m flows.begin"
 
 
 @pytest.fixture(scope="module")
 def up(start_up: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     home = tmp_path_factory.mktemp("home")
-    settings = {"SHOWMOOD_DEAD_AFTER_S": "40", "SHOWMOOD_GPU_LIMIT": "always"}
+    settings = {"SHOWMOOD_DEAD_AFTER_S": str(DEAD_AFTER_S), "SHOWMOOD_GPU_LIMIT": "always"}
     with start_up(home, **settings) as started:
         yield started
 
@@ -28,8 +43,22 @@ def up(start_up: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
 def run(up: Any) -> str:
     """A show that lasts longer than these tests."""
     started = up.start("adhoc", url=up.origin.url, name="healing", duration="15m")
-    up.until(lambda: up.rows(ANALYSED)[0][0] >= 3, what="three segments", within_s=180)
+    up.until(lambda: analysed(up) >= 3, what="three segments", within_s=180)
     return str(started)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(up: Any, run: str) -> Iterator[str]:
+    """A show of the pool gpu, on a machine whose clock is two minutes ahead where that can be."""
+    with up.worker("gpu", ahead_s=APART_S if up.has_clocks else 0):
+        up.deploy("elsewhere", pool="gpu")
+        started = up.start("elsewhere", url=up.origin.url, name="elsewhere", duration="15m")
+        up.until(lambda: analysed(up, "elsewhere") >= 2, what="its segments", within_s=180)
+        yield str(started)
+
+
+def analysed(up: Any, slug: str = "healing") -> int:
+    return int(up.rows(ANALYSED, slug=slug)[0][0])
 
 
 def kill(processes: list[psutil.Process]) -> None:
@@ -40,30 +69,46 @@ def kill(processes: list[psutil.Process]) -> None:
 
 def more(up: Any, n: int) -> Callable[[], bool]:
     """Return what tells whether so many more segments are analysed."""
-    before = up.rows(ANALYSED)[0][0]
-    return lambda: bool(up.rows(ANALYSED)[0][0] >= before + n)
+    before = analysed(up)
+    return lambda: analysed(up) >= before + n
+
+
+def assert_whole(up: Any, slug: str) -> None:
+    """Not a segment is missing."""
+    sequences = [row.sequence for row in up.rows(SEQUENCES, slug=slug)]
+    assert sequences == list(range(len(sequences)))
+    assert up.rows(GAPS, slug=slug) == []
+
+
+def places_taken(up: Any) -> int:
+    limit = up.api.get("/v2/concurrency_limits/gpu").raise_for_status().json()
+    assert limit["limit"] == 4
+    return int(limit["active_slots"])
 
 
 def test_show_takes_one_place_on_the_gpu(up: Any, run: str) -> None:
-    limit = up.api.get("/v2/concurrency_limits/gpu").raise_for_status().json()
-    assert (limit["limit"], limit["active_slots"]) == (4, 1)
+    assert places_taken(up) == 1
+
+
+def test_worker_of_the_gpu_pool_takes_its_shows(up: Any, elsewhere: str) -> None:
+    found = up.api.get(f"/flow_runs/{elsewhere}").raise_for_status().json()
+    assert (found["work_pool_name"], found["state_type"]) == ("gpu", "RUNNING")
+    assert places_taken(up) == 2
 
 
 def test_show_goes_on_while_its_worker_and_the_server_are_killed(up: Any, run: str) -> None:
     """Not a segment is lost, and both are there again."""
     (watcher,) = up.tools(WATCHER)
-    (worker,) = up.tools(WORKER)
+    (worker,) = up.tools(WORKER, "--pool shows")
     kill([worker, *up.tools(SERVER)])
     up.until(more(up, 3), what="segments without a server")
     up.until(up.is_up, what="the server's return")
-    (again,) = up.until(lambda: up.tools(WORKER), what="the worker's return")
+    (again,) = up.until(lambda: up.tools(WORKER, "--pool shows"), what="its return")
     assert again.pid != worker.pid
     up.until(more(up, 3), what="segments after it")
     assert watcher.is_running()
     assert not {"AwaitingRetry", "Crashed"} & set(up.states(run))
-    sequences = [row[0] for row in up.rows("SELECT sequence FROM segments ORDER BY started_at")]
-    assert sequences == list(range(len(sequences)))
-    assert up.rows("SELECT why FROM gaps") == []
+    assert_whole(up, "healing")
 
 
 def test_second_run_for_a_channel_is_skipped_and_says_who_has_it(up: Any, run: str) -> None:
@@ -73,24 +118,46 @@ def test_second_run_for_a_channel_is_skipped_and_says_who_has_it(up: Any, run: s
     assert run in state["message"]
 
 
+def test_show_on_a_machine_whose_clock_is_wrong_is_not_taken_for_dead(
+    up: Any, elsewhere: str
+) -> None:
+    """Two minutes ahead, three times the silence after which a show is dead."""
+    if not up.has_clocks:
+        pytest.skip("NO OTHER CLOCK: not tested; install Debian's package libfaketime")
+    (broadcast,) = up.rows(BROADCASTS, slug="elsewhere")
+    ahead = broadcast.started_at - datetime.now(UTC)
+    assert ahead > timedelta(seconds=APART_S / 4), "its clock is its own"
+    up.until(lambda: analysed(up, "elsewhere") >= DEAD_AFTER_S + 20, what="its going on")
+    run = up.api.get(f"/flow_runs/{elsewhere}").raise_for_status().json()
+    assert run["state_type"] == "RUNNING"
+    assert not {"AwaitingRetry", "Crashed"} & set(up.states(elsewhere))
+    assert_whole(up, "elsewhere")
+
+    up.cancel(elsewhere)
+    assert up.until(lambda: up.ended(elsewhere), what="its end")["type"] == "CANCELLED"
+    assert [row.status for row in up.rows(BROADCASTS, slug="elsewhere")] == ["cancelled"]
+    artifacts = up.api.post("/artifacts/latest/filter", json={}).raise_for_status().json()
+    (report,) = (each["data"] for each in artifacts if each["key"] == "show-elsewhere")
+    assert "## Tracks" in report, "it holds what its own clock says is not yet"
+
+
 def test_show_goes_on_after_its_machine_was_rebooted(up: Any, run: str) -> None:
     """All killed, the database too: the same run, broadcast and tracks, and a row for the hole."""
     up.until(more(up, 1), what="a segment")
-    before = up.rows("SELECT id, status FROM broadcasts")
+    before = up.rows(BROADCASTS, slug="healing")
     kill([*up.processes(), *up.postgres()])
     up.process.wait()
     up.engine.dispose()
     up.restart()
     up.until(more(up, 4), what="the show's going on", within_s=180)
-    assert up.rows("SELECT id, status FROM broadcasts") == before
+    assert up.rows(BROADCASTS, slug="healing") == before
     assert up.states(run).count("AwaitingRetry") == 1
-    assert all(row.why for row in up.rows("SELECT why FROM gaps"))
-
-    up.cancel(run)
-    assert up.until(lambda: up.ended(run), what="its end")["type"] == "CANCELLED"
+    assert all(row.why for row in up.rows(GAPS, slug="healing"))
     spans = up.rows(
-        "SELECT started_at, ended_at, sequence FROM segments"
-        " UNION ALL SELECT started_at, ended_at, NULL FROM gaps ORDER BY 1"
+        "SELECT s.started_at, s.ended_at, sequence FROM segments s JOIN channels c"
+        " ON c.id = s.channel_id AND slug = 'healing' UNION ALL"
+        " SELECT g.started_at, g.ended_at, NULL FROM gaps g JOIN channels c"
+        " ON c.id = g.channel_id AND slug = 'healing' ORDER BY 1"
     )
     assert all(a.ended_at <= b.started_at for a, b in itertools.pairwise(spans))
     covered = sum((span.ended_at - span.started_at).total_seconds() for span in spans)
@@ -98,6 +165,58 @@ def test_show_goes_on_after_its_machine_was_rebooted(up: Any, run: str) -> None:
     assert covered == pytest.approx(whole, abs=0.3)
     sequences = [span.sequence for span in spans if span.sequence is not None]
     assert sequences == list(range(len(sequences)))
-    tracks = [row[0] for row in up.rows("SELECT track_no FROM face_tracks ORDER BY first_ts")]
+    tracks = [
+        row.track_no
+        for row in up.rows(
+            "SELECT track_no FROM face_tracks WHERE broadcast_id = :id ORDER BY first_ts",
+            id=before[0].id,
+        )
+    ]
     assert len(tracks) == len(set(tracks)) > 0
+
+
+def test_slot_that_begins_while_the_last_one_runs_takes_over_from_it(up: Any, run: str) -> None:
+    """The slot is the scheduler's; it waits, and watches what is left of its own time."""
+    begins = (datetime.now(UTC) + timedelta(seconds=20)).replace(microsecond=0)
+    rule = f"DTSTART:{begins:%Y%m%dT%H%M%S}\nRRULE:FREQ=SECONDLY;COUNT=1"
+    slot = {
+        "schedule": {"rrule": rule, "timezone": "UTC"},
+        "active": True,
+        "parameters": {"url": up.origin.url, "name": "healing", "duration": "45s"},
+    }
+    up.deploy("slots", pool="shows", schedules=[slot])
+    query = {"deployments": {"name": {"any_": ["slots"]}}}
+
+    def scheduled() -> list[str]:
+        found = up.api.post("/flow_runs/filter", json=query).raise_for_status().json()
+        assert all(each["auto_scheduled"] for each in found)
+        return [str(each["id"]) for each in found]
+
+    (second,) = up.until(scheduled, what="the slot's run")
+    log = {"logs": {"flow_run_id": {"any_": [second]}}}
+
+    def waits() -> bool:
+        lines = up.api.post("/logs/filter", json=log).raise_for_status().json()
+        return any(f"watched by run {run}" in line["message"] for line in lines)
+
+    up.until(waits, what="the slot's waiting")
+    up.cancel(run)
+    assert up.until(lambda: up.ended(run), what="the first one's end")["type"] == "CANCELLED"
+    end = up.until(lambda: up.ended(second), what="the slot's end")
+    assert (end["type"], end["name"]) == ("COMPLETED", "Completed")
+    first, then = up.rows(BROADCASTS, slug="healing")
+    assert (first.status, then.status) == ("cancelled", "completed")
+    assert then.planned_end == begins + timedelta(seconds=45)
+    (overlapping,) = up.rows(
+        "SELECT count(*) FROM segments a JOIN segments b ON a.channel_id = b.channel_id"
+        " WHERE a.broadcast_id = :first AND b.broadcast_id = :then AND a.ended_at > b.started_at",
+        first=first.id,
+        then=then.id,
+    )
+    assert overlapping == (0,)
     up.until(lambda: not up.tools(WATCHER), what="the end of its process")
+
+
+def test_place_of_a_show_that_died_is_free_again(up: Any, run: str) -> None:
+    """The machine's death left it taken; its lease ends by itself."""
+    up.until(lambda: places_taken(up) == 0, what="its place", within_s=180)

@@ -7,16 +7,16 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
@@ -39,7 +39,6 @@ from flows.schedules import Slot
 
 pytestmark = pytest.mark.timeout(300)
 
-T = TypeVar("T")
 URL = "https://example.com/live"
 SHOWS = f"""
 name: test
@@ -64,15 +63,6 @@ deployments:
 WITHOUT_NOON = "\n".join(line for line in SHOWS.splitlines() if "noon" not in line)
 
 
-def until(found: Callable[[], T], *, within_s: float = 60.0) -> T:
-    """Return what `found` gives as soon as it gives something."""
-    pause, deadline = threading.Event(), time.monotonic() + within_s
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        pause.wait(0.3)
-    return value
-
-
 @dataclass(frozen=True)
 class Control:
     """A Prefect server, and a file of shows that was put on it."""
@@ -94,7 +84,9 @@ class Control:
 
 
 @pytest.fixture(scope="module")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
+def control(
+    tmp_path_factory: pytest.TempPathFactory, until: Callable[..., Any]
+) -> Iterator[Control]:
     home = tmp_path_factory.mktemp("prefect")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -122,7 +114,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
                 assert process.poll() is None, (home / "server.log").read_text()
                 return server.is_up()
 
-            until(is_up, within_s=120)
+            until(is_up, what="the server")
         file = home / "prefect.yaml"
         file.write_text(SHOWS)
         apply_showfile(file, env)
@@ -209,7 +201,9 @@ def test_slots_keep_local_time_when_the_clocks_change(control: Control, month: i
     assert found == wanted
 
 
-def test_automations_ship_switched_off_and_turn_an_event_into_a_run(control: Control) -> None:
+def test_automations_ship_switched_off_and_turn_an_event_into_a_run(
+    control: Control, until: Callable[..., Any]
+) -> None:
     clip = control.automation("clip the moment")
     assert clip["enabled"] is False
     switched = {"enabled": True}
@@ -234,7 +228,7 @@ def test_automations_ship_switched_off_and_turn_an_event_into_a_run(control: Con
         control.api.post("/events", json=sent).raise_for_status()
         return control.api.post("/flow_runs/filter", json=query).raise_for_status().json()
 
-    runs = until(runs_of_an_event)
+    runs = until(runs_of_an_event, what="a run")
     assert runs[0]["parameters"] == {
         "channel": "news",
         "start": "2026-11-22T20:00:00+00:00",
@@ -243,7 +237,9 @@ def test_automations_ship_switched_off_and_turn_an_event_into_a_run(control: Con
     assert datetime.fromisoformat(runs[0]["expected_start_time"]) > now + timedelta(seconds=10)
 
 
-def test_notification_goes_through_the_block_that_was_named(control: Control) -> None:
+def test_notification_goes_through_the_block_that_was_named(
+    control: Control, until: Callable[..., Any]
+) -> None:
     with pytest.raises(UsageError, match="there is no block 'slack-webhook/newsroom'"):
         list(automations.apply(control.api, notify_block="slack-webhook/newsroom"))
     heard = queue.Queue[str]()
@@ -292,7 +288,7 @@ def test_notification_goes_through_the_block_that_was_named(control: Control) ->
             except queue.Empty:
                 return ""
 
-        message = until(told)
+        message = until(told, what="the notification")
         newsroom.shutdown()
     assert "news: a show never live" in message
     assert "it is announced for 21:00" in message
@@ -357,7 +353,7 @@ def test_runs_older_than_the_bound_are_forgotten_with_their_artifacts(control: C
 
 
 def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
-    control: Control, engine: Engine, caplog: pytest.LogCaptureFixture
+    control: Control, engine: Engine, until: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     run = run_of(control, "watch-show", "RUNNING")
 
@@ -385,6 +381,7 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
         width_px=0,
         height_px=0,
     )
+    said = partial(until, what="what the run says")
     with temporary_settings({PREFECT_API_URL: control.env["PREFECT_API_URL"]}):
         bulletin = Bulletin(
             channel="news",
@@ -395,13 +392,13 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
             last_words_s=60,
         )
         bulletin.waiting(datetime(2026, 11, 22, 20, 5, tzinfo=UTC))
-        until(lambda: message() == "waiting for the show until 20:05 UTC")
+        said(lambda: message() == "waiting for the show until 20:05 UTC")
         bulletin.began(engine, start, start + timedelta(minutes=60))
-        until(lambda: message() == "recording; the networks are being loaded")
+        said(lambda: message() == "recording; the networks are being loaded")
         bulletin.took(segment, None, Counts(segments=412, lag_s=0.7))
-        until(lambda: message() == "live, 412 segments, 0.7 s behind")
-        until(lambda: artifacts().get("progress-news") == 25.0)
-        until(lambda: ": live" in artifacts().get("show-news", ""))
+        said(lambda: message() == "live, 412 segments, 0.7 s behind")
+        said(lambda: artifacts().get("progress-news") == 25.0)
+        said(lambda: ": live" in artifacts().get("show-news", ""))
         control.api.post(
             f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}}
         ).raise_for_status()
