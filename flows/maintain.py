@@ -18,6 +18,7 @@ from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
 from db.session import channel_lock, make_engine, require_current
 from flows.apply import connect, credentials
+from flows.clips import roll_clips
 from flows.errors import ShowmoodError
 from flows.history import forget_runs
 from flows.retention import Limits, Log, Recordings
@@ -44,7 +45,7 @@ def maintain_here(
     """Maintain the database in this process; return what was done, one entry a table.
 
     First, what watchers of channels that nobody watches now could not write is written. Then the
-    recordings on this machine are brought within their limits.
+    recordings and clips on this machine are brought within their limits.
 
     Raises one of DatabaseError; OSError for a recording that can't be deleted.
     """
@@ -63,6 +64,9 @@ def maintain_here(
         )
         if (rolled := recordings.run(now)) is not None:
             log.info("%s", rolled.said())
+        n_clips, n_bytes = roll_clips(settings, now)
+        if n_clips:
+            log.info("%d clips (%.1f MB) deleted", n_clips, n_bytes / 1e6)
         return maintain_tables(engine, retention_of(settings), now=now)
     finally:
         engine.dispose()

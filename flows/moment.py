@@ -1,6 +1,6 @@
 """clip-moment: a stretch of a recording as a file, by hand or set off by an emotion alert."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +12,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from db.session import make_engine, require_current
+from flows.clips import path_of, roll_clips
 from flows.errors import EXPECTED, UsageError
 from flows.settings import load_settings, running_database
 from flows.shows import Slug, parse_since, titled
@@ -36,7 +37,7 @@ def clip_moment(
     try:
         settings = load_settings()
         begin, until = parse_since(start), parse_since(end)
-        out = settings.home / "clips" / channel / f"{begin.astimezone(UTC):%Y%m%dT%H%M%SZ}.mp4"
+        out = path_of(settings.clips_dir, channel, begin)
         _make_folder(out.parent)
         engine = make_engine(running_database(settings))
         try:
@@ -48,7 +49,8 @@ def clip_moment(
             )
         finally:
             engine.dispose()
-    except EXPECTED as e:
+        roll_clips(settings, datetime.now(UTC))
+    except (*EXPECTED, OSError) as e:
         log.error("%s", e)
         return Failed(message=str(e))
     lines = [f"| `{cut.path}` | {cut.begin:%H:%M:%S} | {cut.duration_s:.1f} s |" for cut in cuts]

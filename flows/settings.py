@@ -110,6 +110,12 @@ class Settings(BaseSettings):
     keep_recordings_gb: float = Field(
         100.0, ge=0, description="How much recorded files may take, in GB; 0 without limit."
     )
+    keep_clips_days: float = Field(
+        365.0, ge=0, description="Days that clips of alerts are kept; 0 without limit."
+    )
+    keep_clips_gb: float = Field(
+        20.0, ge=0, description="How much clips of alerts may take, in GB; 0 without limit."
+    )
     keep_observations_days: int = Field(
         400, ge=0, description="Days that raw rows are kept, by whole months; 0 for ever."
     )
@@ -162,6 +168,11 @@ class Settings(BaseSettings):
     def recordings_dir(self) -> Path:
         """Return the folder of the recordings."""
         return self.home / "recordings"
+
+    @property
+    def clips_dir(self) -> Path:
+        """Return the folder of the clips that automations cut."""
+        return self.home / "clips"
 
 
 def load_settings() -> Settings:

@@ -1,0 +1,67 @@
+"""Clips that automations cut: where they lie, and how the oldest go.
+
+Nothing but them: what a person has put beside them, or named otherwise, stays.
+"""
+
+import os
+import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from flows.settings import Settings
+
+_STAMP: Final = "%Y%m%dT%H%M%SZ"
+_CLIP: Final = re.compile(r"\d{8}T\d{6}Z(-\d+)?\.mp4")
+_UNFINISHED: Final = re.compile(r"\.\d{8}T\d{6}Z(-\d+)?\.mp4\.[0-9a-f]{8}\.part")
+_ABANDONED: Final = timedelta(days=1)
+"""A clip that was begun so long ago, and is not finished, never will be."""
+
+
+def path_of(clips_dir: Path, channel: str, begin: datetime) -> Path:
+    """Return the file for a channel's clip that begins at a moment (aware)."""
+    return clips_dir / channel / f"{begin.astimezone(UTC):{_STAMP}}.mp4"
+
+
+def roll_clips(settings: Settings, now: datetime) -> tuple[int, int]:
+    """Delete the oldest clips until the settings hold; return how many went, and their bytes.
+
+    now: aware. The newest stays until it is too old, whatever its size. Raises OSError.
+    """
+    cut = 0.0
+    if settings.keep_clips_days:
+        cut = (now - timedelta(days=settings.keep_clips_days)).timestamp()
+    abandoned = (now - _ABANDONED).timestamp()
+    clips: list[tuple[float, int, Path]] = []
+    for folder in _folders(settings.clips_dir):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_file(follow_symlinks=False):
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                if _CLIP.fullmatch(entry.name):
+                    clips.append((status.st_mtime, status.st_size, Path(entry.path)))
+                elif _UNFINISHED.fullmatch(entry.name) and status.st_mtime < abandoned:
+                    Path(entry.path).unlink(missing_ok=True)
+    clips.sort()
+    over = 0
+    if settings.keep_clips_gb:
+        over = sum(size for _, size, _ in clips) - round(settings.keep_clips_gb * (1 << 30))
+    n_files = n_bytes = 0
+    for modified, size, path in clips:
+        if modified >= cut and (over <= 0 or path == clips[-1][2]):
+            break
+        path.unlink(missing_ok=True)
+        over, n_files, n_bytes = over - size, n_files + 1, n_bytes + size
+    for folder in _folders(settings.clips_dir):
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+    return n_files, n_bytes
+
+
+def _folders(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        return []
+    with os.scandir(directory) as entries:
+        return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
