@@ -63,17 +63,16 @@ def find(
             for start, stop, why in queries.gaps(connection, slug, begin, end)
         }
         newest = rows.newest_broadcast(connection, slug)
-    here = {
-        each.started_at: _segment(each, slug)
-        for each in stored
-        if _is_here(each, recordings_dir / slug)
-    }
-    gone = sum(each.path is None or not _exists(each.path) for each in stored)
-    elsewhere = {
-        each.path
-        for each in stored
-        if each.path and _exists(each.path) and each.started_at not in here
-    }
+    here: dict[datetime, Segment] = {}
+    elsewhere: set[str] = set()
+    gone = 0
+    for each in stored:
+        if (path := _file_of(each, recordings_dir / slug)) is not None:
+            here[each.started_at] = _segment(each, slug, path)
+        elif each.path and Path(each.path).is_file():
+            elsewhere.add(each.path)
+        else:
+            gone += 1
     if newest is not None and newest.status == "live":
         known = {each.started_at for each in stored}
         for event in read_events(folder_of(recordings_dir, slug, newest.started_at, newest.id)):
@@ -123,24 +122,23 @@ def said(moment: datetime) -> str:
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")
 
 
-def _is_here(row: RecordedRow, directory: Path) -> bool:
-    """Tell whether a row's file is one that capture recorded in the channel's directory."""
-    if row.path is None:
-        return False
-    path = Path(row.path)
-    return (
-        PIECE.fullmatch(path.name) is not None
-        and _FOLDER.fullmatch(path.parent.name) is not None
-        and path.parent.parent == directory
-        and path.is_file()
+def _file_of(row: RecordedRow, directory: Path) -> Path | None:
+    """Return a row's file if capture recorded it for this channel, and it is there; else None.
+
+    directory: of the channel's recordings, as it is now. A row has the path that was written to,
+    and what is above the channel's folder may have been moved since.
+    """
+    path = Path(row.path or "")
+    is_ours = (
+        PIECE.fullmatch(path.name)
+        and _FOLDER.fullmatch(path.parent.name)
+        and path.parent.parent.name == directory.name
     )
+    here = directory / path.parent.name / path.name
+    return here if is_ours and here.is_file() else None
 
 
-def _exists(path: str) -> bool:
-    return Path(path).is_file()
-
-
-def _segment(row: RecordedRow, slug: str) -> Segment:
+def _segment(row: RecordedRow, slug: str, path: Path) -> Segment:
     return Segment(
         channel=slug,
         broadcast=row.broadcast_id,
@@ -148,7 +146,7 @@ def _segment(row: RecordedRow, slug: str) -> Segment:
         start=row.started_at.astimezone(UTC),
         start_is_estimated=row.start_is_estimated,
         duration_s=row.duration_s,
-        path=Path(row.path or ""),
+        path=path,
         width_px=row.width_px,
         height_px=row.height_px,
         offset_s=row.offset_s,

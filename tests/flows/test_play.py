@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from db.session import channel_lock
+from flows.clip import clip
 from flows.errors import UsageError
 from flows.play import parse_moment, playlist_at
+from flows.recordings import find
 
 
 def test_it_starts_at_the_moment_and_ends(air, record, engine, recordings_dir, watch) -> None:
@@ -56,6 +58,34 @@ def test_where_there_is_nothing_the_nearest_is_said(air, record, engine, recordi
         playlist_at(engine, show.slug, gap, **where)
     with pytest.raises(UsageError, match="nothing was recorded then; the next begins 2026"):
         playlist_at(engine, show.slug, gap - timedelta(days=1), **where)
+
+
+def test_recordings_move_with_their_home(
+    air, record, engine, recordings_dir, tmp_path, watch
+) -> None:
+    show = record(air("ts"), (0, 4))
+    first, second = show.segments[0], show.segments[1]
+    moved = tmp_path / "a new place" / "recordings"
+    moved.parent.mkdir()
+    recordings_dir.rename(moved)
+    playlist, _ = playlist_at(engine, show.slug, second.start, recordings_dir=moved)
+    assert playlist.is_relative_to(moved)
+    assert len(watch(playlist).frame_s) == 3 * 12
+    found = find(engine, show.slug, first.start, second.end, recordings_dir=moved)
+    assert [each.path.parent.parent.parent for each in found.segments] == [moved, moved]
+    assert (found.gone, found.elsewhere) == (0, ())
+    cuts = clip(
+        engine, show.slug, first.start, second.end, tmp_path / "c.mp4", recordings_dir=moved
+    )
+    assert cuts[0].duration_s == pytest.approx(1.0)
+    found.segments[0].path.unlink()
+    again = find(engine, show.slug, first.start, second.end, recordings_dir=moved)
+    assert (len(again.segments), again.gone) == (1, 1)
+    # A file of that name which somebody had analysed is theirs.
+    show.folder.mkdir(parents=True)
+    first.path.write_bytes(b"x")
+    again = find(engine, show.slug, first.start, second.end, recordings_dir=moved)
+    assert (again.gone, again.elsewhere) == (0, (str(first.path),))
 
 
 def test_a_time_of_day_is_the_last_time_it_was_that() -> None:
