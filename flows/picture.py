@@ -8,6 +8,7 @@ from typing import Final
 import matplotlib.dates as mdates
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -55,8 +56,8 @@ MAX_LANES: Final = 30
 LARGE_IN: Final = (12.0, 6.0)
 SMALL_IN: Final = (10.0, 5.0)
 SMALL_DPI: Final = 80
-SMALL_COLOURS: Final = 32
-"""Eight emotions, lines and letters: a third of the bytes, and nothing lost to the eye."""
+SHADES: Final = (("#222222", 1 / 3), ("#222222", 2 / 3), ("#FFFFFF", 1 / 2), ("#FFFFFF", 3 / 4))
+"""What a small picture has of each emotion's colour besides itself: where lines and letters are."""
 
 Span = tuple[datetime, datetime]
 
@@ -144,9 +145,28 @@ def small_png(picture: Picture) -> bytes:
     draw(picture, SMALL_IN).savefig(drawn, format="png", dpi=SMALL_DPI)
     small = io.BytesIO()
     with Image.open(drawn) as image:
-        few = image.convert("RGB").quantize(SMALL_COLOURS, dither=Image.Dither.NONE)
-        few.save(small, "png", optimize=True)
+        few = Image.fromarray(_nearest(np.asarray(image.convert("RGB")), palette := _palette()))
+    few.putpalette(palette.astype(np.uint8).tobytes())
+    few.save(small, "png", optimize=True)
     return small.getvalue()
+
+
+def _palette() -> NDArray[np.float64]:
+    """Return the emotions' colours, their shades, and greys, (C, 3) in 0..255."""
+    base = np.array([to_rgb(COLOURS[name]) for name in EMOTIONS])
+    shades = [base + share * (np.array(to_rgb(to)) - base) for to, share in SHADES]
+    greys = np.linspace(0, 1, 16)[:, np.newaxis].repeat(3, axis=1)
+    return np.round(255 * np.concatenate([base, *shades, greys]))
+
+
+def _nearest(image: NDArray[np.uint8], palette: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return the number of the palette's nearest colour for each pixel of (H, W, 3)."""
+    packed = image.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+    found, which = np.unique(packed, return_inverse=True)
+    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
+    nearest = np.square(colours[:, np.newaxis] - palette).sum(axis=2).argmin(axis=1)
+    numbers: NDArray[np.uint8] = nearest.astype(np.uint8)[which].reshape(packed.shape)
+    return numbers
 
 
 def cuts(tracks: Tracks) -> NDArray[np.datetime64]:

@@ -109,6 +109,10 @@ def test_the_small_picture_shows_what_the_large_one_does():
     small = small_png(shown)
     assert len(small) < len(whole.getvalue()) / 2
     one, other = (imread(io.BytesIO(each))[..., :3] for each in (small, whole.getvalue()))
+    for colour in ("white", *(COLOURS[name] for name in EMOTIONS[:7])):
+        same = np.abs(other - to_rgb(colour)).max(axis=2) < 1 / 255
+        assert same.any()
+        assert np.abs(one[same] - to_rgb(colour)).max() < 1 / 255, colour
     assert one.shape == other.shape == (400, 800, 3)
     assert np.abs(one - other).mean() < 0.01
     assert (np.abs(one - other).max(axis=2) > 0.2).mean() < 0.002
