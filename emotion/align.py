@@ -6,6 +6,7 @@ faces do not alias, and small ones are not blurred.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from emotion.device import bring
 from emotion.records import CropRule
-from emotion.types import Faces, Float64, Frames, UInt8
+from emotion.types import Faces, Float64, Frames, Int64
 
 BT601: Final = (0.299, 0.587, 0.114)
 """Weights of R, G, B in luma (ITU-R BT.601), as the gray pictures of FER2013 were made."""
@@ -65,37 +67,67 @@ def crops(
     side_px = size.max(axis=1, initial=0)
     fineness = np.ceil(side_px / size_px - 0.25).clip(1, _MAX_OVERSAMPLING).astype(np.int64)
     out = torch.zeros((len(faces), 1 if gray else 3, size_px, size_px), device=device)
-    for frame in np.unique(faces.frame):
-        plane = _plane(frames.images[frame], gray=gray, device=device)
-        here = faces.frame == frame
-        for times in np.unique(fineness[here]):  # faces of about a size together
-            rows = np.flatnonzero(here & (fineness == times))
-            points = _points(size_px * times, centre[rows], size[rows], angle[rows])
-            grid = torch.from_numpy(points / shape * 2 - 1).to(device, torch.float32)
-            fine = functional.grid_sample(
-                plane, grid.flatten(0, 1)[None], padding_mode="border", align_corners=False
-            )  # (1, C, M * P, P)
-            fine = fine.view(-1, *grid.shape[:3]).transpose(0, 1)  # (M, C, P, P)
-            out[torch.from_numpy(rows).to(device)] = functional.avg_pool2d(fine, int(times))
+    if len(faces) == 0:
+        return out
+    order = np.lexsort((fineness, faces.frame))  # faces of a picture and of about a size together
+    fineness, frame = fineness[order], faces.frame[order]
+    first = int(frame[0])
+    pictures = bring(frames.images[first : int(frame[-1]) + 1], device)
+    turn = np.stack((np.cos(angle), np.sin(angle)), axis=1)
+    where = np.concatenate((centre, size, turn), axis=1)[order]
+    placed = torch.from_numpy(where.astype(np.float32)).to(device)
+    low, high = _reach(where, width, height)
+    changes = (np.diff(frame) != 0) | (np.diff(fineness) != 0)
+    bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
+    parts = []
+    for begin, end in pairwise(bounds):
+        (left, top), (right, bottom) = low[begin:end].min(axis=0), high[begin:end].max(axis=0)
+        plane = _plane(pictures[int(frame[begin]) - first, top:bottom, left:right], gray=gray)
+        times = int(fineness[begin])
+        grid = _grid(size_px * times, placed[begin:end], (left, top), plane)
+        fine = functional.grid_sample(
+            plane, grid.flatten(0, 1)[None], padding_mode="border", align_corners=False
+        )  # (1, C, M * P, P)
+        fine = fine.view(-1, *grid.shape[:3]).transpose(0, 1)  # (M, C, P, P)
+        parts.append(functional.avg_pool2d(fine, times))
+    out[torch.from_numpy(order).to(device)] = torch.cat(parts)
     return out
 
 
-def _plane(image: UInt8, *, gray: bool, device: torch.device) -> Tensor:
-    """Return float32 (1, C, H, W), 0 to 255, of one picture (H, W, 3)."""
-    rgb = torch.tensor(image).to(device).float()  # (H, W, 3)
+def _reach(where: Float64, width_px: int, height_px: int) -> tuple[Int64, Int64]:
+    """Return (M, 2) x y of the first pixel, and of that after the last, that each crop needs.
+
+    where: (M, 6), centre, size, cosine and sine of the angle. One pixel at least is between them.
+    """
+    cos, sin = np.abs(where[:, 4]), np.abs(where[:, 5])
+    half_x, half_y = where[:, 2] / 2, where[:, 3] / 2
+    reach = np.stack((half_x * cos + half_y * sin, half_x * sin + half_y * cos), axis=1)
+    edge = np.array((width_px, height_px))
+    low = np.floor(where[:, :2] - reach - 1).clip(0, edge - 1).astype(np.int64)
+    high = np.ceil(where[:, :2] + reach + 1).clip(low + 1, edge).astype(np.int64)
+    return low, high
+
+
+def _plane(rgb: Tensor, *, gray: bool) -> Tensor:
+    """Return float32 (1, C, H, W), 0 to 255, of a picture (H, W, 3)."""
+    rgb = rgb.float()
     if gray:
-        return (rgb @ torch.tensor(BT601, device=device))[None, None]
+        return (rgb @ torch.tensor(BT601, device=rgb.device))[None, None]
     return rgb.permute(2, 0, 1)[None]
 
 
-def _points(n: int, centre: Float64, size: Float64, angle: Float64) -> Float64:
-    """Return (M, n, n, 2), x y in the frames' pixels, of the points of each crop, row by row.
+def _grid(n: int, where: Tensor, origin: tuple[int, int], plane: Tensor) -> Tensor:
+    """Return (M, n, n, 2), the points of each crop, row by row, -1 to 1 in the plane.
 
-    centre, size: (M, 2). angle: (M,).
+    where: (M, 6), centre, size, cosine and sine of the angle. origin: x y of the plane's first
+    pixel.
     """
-    ticks = (np.arange(n) + 0.5) / n - 0.5
-    v, u = np.meshgrid(ticks, ticks, indexing="ij")  # (n, n), down and right, of the sides
-    across, down = size[:, 0, None, None] * u, size[:, 1, None, None] * v  # (M, n, n)
-    cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
-    points: Float64 = np.stack((across * cos - down * sin, across * sin + down * cos), axis=-1)
-    return points + centre[:, None, None, :]
+    ticks = (torch.arange(n, device=where.device) + 0.5) / n - 0.5
+    x, y, width, height, cos, sin = (column[:, None, None] for column in where.unbind(1))
+    across, down = width * ticks, height * ticks[:, None]  # (M, 1, n) and (M, n, 1)
+    right = x + across * cos - down * sin  # (M, n, n)
+    below = y + across * sin + down * cos
+    scale_x, scale_y = 2 / plane.shape[3], 2 / plane.shape[2]
+    return torch.stack(
+        ((right - origin[0]) * scale_x - 1, (below - origin[1]) * scale_y - 1), dim=-1
+    )

@@ -77,10 +77,11 @@ def suppress(
     frame = frame[order]
     counts = torch.bincount(frame)
     rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[frame]
-    if most:
-        best = rank < most
+    n_most = int(counts.max())
+    if 0 < most < n_most:
+        n_most, best = most, rank < most
         order, frame, rank = order[best], frame[best], rank[best]
-    shape = (len(counts), int(rank.max()) + 1)
+    shape = (len(counts), n_most)
     rows = torch.zeros((*shape, 4), dtype=boxes.dtype, device=boxes.device)
     rows[frame, rank] = boxes[order]  # (F, K, 4), padded with boxes without an area
     rivals = (iou(rows, rows) > max_iou).triu_(

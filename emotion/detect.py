@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from emotion import boxes
-from emotion.device import Batches, choose_device, place
+from emotion.device import Batches, bring, choose_device, place
 from emotion.errors import OutputsError
 from emotion.fuse import FusedRetinaFace
 from emotion.retinaface import FIRST, RetinaFace
@@ -104,31 +104,28 @@ class Detector:
         kept = boxes.suppress(
             corners, scores, max_iou=self.max_iou, frame=frame, most=_MAX_CANDIDATES
         )
-        low = torch.zeros(4, device=self.device)
-        edge = torch.tensor((width, height, width, height), device=self.device)
-        inside = corners[kept].clamp(min=low, max=edge.float())
-        columns = (
-            (frame[kept] + rows.start).double()[:, None],
-            scores[kept].double()[:, None],
-            inside.double(),
-            landmarks[kept].double().flatten(1),
-        )
-        whole = (inside[:, 2:] - inside[:, :2] >= 1).all(dim=1)
-        values: Float64 = torch.cat(columns, dim=1)[whole].cpu().numpy()
+        columns = (frame[:, None], scores[:, None], corners, landmarks.flatten(1))
+        values: Float64 = torch.cat([c.double() for c in columns], dim=1)[kept].cpu().numpy()
         if not np.isfinite(values).all():
             raise OutputsError(f"{self.model.name} answered with boxes that are no numbers")
-        return values
+        values[:, 0] += rows.start
+        inside = values[:, 2:6]
+        np.clip(inside, 0, (width, height) * 2, out=inside)
+        return values[(inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)]
 
     def _candidates(self, images: UInt8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return frame, score, box and landmarks of all that is above the threshold."""
-        rgb = torch.tensor(images).to(self.device).float().sub_(self._mean)  # (N, H, W, 3)
-        answers = self._network(rgb.to(self._dtype).permute(0, 3, 1, 2))  # channels last already
+        n, height, width, _ = images.shape
+        # Whole rows at once: three colours at a time take five times as long.
+        rows = bring(images, self.device).view(n, height, -1).to(self._dtype)
+        rgb = rows.sub_(self._mean.repeat(width)).view(n, height, width, 3)
+        answers = self._network(rgb.permute(0, 3, 1, 2))  # channels last already
         # Of two classes, softmax is the sigmoid of the difference.
         scores = torch.sigmoid(answers[..., 5].float() - answers[..., 4].float())  # (N, A)
         if not torch.isfinite(scores.sum()):
             raise OutputsError(f"{self.model.name} answered with scores that are no numbers")
         frame, anchor = (scores >= self.min_score).nonzero(as_tuple=True)
-        at = _anchors(rgb.shape[1], rgb.shape[2], self.device)[anchor]
+        at = _anchors(height, width, self.device)[anchor]
         values = answers[frame, anchor].float()
         return (
             frame,

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from emotion.errors import WrongNetwork
-from emotion.types import EmotionError
+from emotion.types import EmotionError, UInt8
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,11 @@ def half_type(device: torch.device) -> torch.dtype | None:
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return torch.bfloat16
     return None
+
+
+def bring(images: UInt8, device: torch.device) -> Tensor:
+    """Return the pictures on the device, in one transfer; on the CPU they stay where they are."""
+    return torch.from_numpy(np.require(images, requirements=("C", "W"))).to(device)
 
 
 def place(network: _N, weights: Mapping[str, Tensor], device: torch.device, *, name: str) -> _N:

@@ -26,7 +26,7 @@ class FusedRetinaFace(nn.Module):
         super().__init__()
         heads = (network.bbox_head, network.class_head, network.landmark_head)
         levels = zip(*(cast("Iterable[nn.Conv2d]", head) for head in heads), strict=True)
-        self.heads = nn.ModuleList(_joined_heads(level) for level in levels)
+        self.heads = nn.ModuleList(nn.Sequential(_joined_heads(level)) for level in levels)
         self.contexts = nn.ModuleList(
             _Context(ssh) for ssh in (network.ssh1, network.ssh2, network.ssh3)
         )
