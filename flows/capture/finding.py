@@ -22,8 +22,8 @@ class Finding:
     """Keeps a capture's stream: the one it began with, until that fails or expires.
 
     resolve: finds the stream anew. stream: the one to begin with. ended_after_s: for so long the
-    source must say that it has ended. away_s: for so long it may be off air without saying that,
-    and come back.
+    site must say that the show is over. away_s: for so long it may be off air without saying that,
+    or its playlist have ended, and come back.
     """
 
     def __init__(
@@ -75,11 +75,12 @@ class Finding:
     def believes(self, end: NotLive, *, since: float) -> bool:
         """Tell whether the source has ended for good; since: when it was asked (monotonic).
 
-        A playlist that says so for long is doubted once: the page may know of another.
+        The site is believed soon. A playlist that says so for long is doubted once: the page may
+        know of another; and then waited for, as an encoder that starts again ends its playlist.
         """
         doubted = self._not_live_since is None and end.ended_for_s > 0
         self._not_live_since = self._not_live_since or since
-        patience_s = self._ended_after_s if end.over else self._away_s
+        patience_s = self._ended_after_s if end.final else self._away_s
         return time.monotonic() - self._not_live_since >= patience_s and not doubted
 
 

@@ -47,7 +47,12 @@ class NoStream(CaptureError):
 
 
 class NotLive(CaptureError):
-    """There is a video, and it is not on air."""
+    """There is a video, and it is not on air.
+
+    starts_at: its announced start, aware UTC. over: it has been, as far as can be seen: a playlist
+    that ends may be that of an encoder which starts again. final: its site says that it is over.
+    ended_for_s: for so long its playlist has said so.
+    """
 
     def __init__(
         self,
@@ -55,11 +60,13 @@ class NotLive(CaptureError):
         *,
         starts_at: datetime | None = None,
         over: bool = False,
+        final: bool = False,
         ended_for_s: float = 0.0,
     ) -> None:
-        """Keep what is known: the announced start (aware UTC), or that it is over, and for long."""
+        """Keep what is known."""
         super().__init__(message)
-        self.starts_at, self.over, self.ended_for_s = starts_at, over, ended_for_s
+        self.starts_at, self.over, self.final = starts_at, over or final, final
+        self.ended_for_s = ended_for_s
 
 
 class ShowMissed(NotLive):

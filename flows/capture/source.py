@@ -123,7 +123,7 @@ def resolve(
         when = f"; it is announced for {starts_at:%Y-%m-%d %H:%M} UTC" if starts_at else ""
         raise NotLive(f"{url}: the show has not begun{when}", starts_at=starts_at)
     if status in _ENDED:
-        raise NotLive(f"{url}: the show has ended; give a recording of it to `analyze`", over=True)
+        raise NotLive(f"{url}: the show has ended; give a recording of it to `analyze`", final=True)
     stream_url = info.get("url")
     if not stream_url:
         raise NoStream(f"{url}: no stream to watch here; give the page or playlist of a live video")

@@ -59,9 +59,9 @@ class Capture:
     both it goes on until the source ends. stream: what `resolve` gave for the URL, if that was
     asked already. stall_s: restart after so long without a segment. ended_after_s: for so long the
     source must say that it has ended. away_s: for so long, once there is a recording, it may be off
-    air without saying that, and come back. min_free_bytes: of the disk; with less, nothing is
-    recorded. engine: what records: "hls" for HLS sources alone, "ffmpeg" for any; "auto" takes
-    the first that can.
+    air without its site saying that it is over, and come back. min_free_bytes: of the disk; with
+    less, nothing is recorded. engine: what records: "hls" for HLS sources alone, "ffmpeg" for any;
+    "auto" takes the first that can.
 
     Any end of a run, and any stall, is followed by finding the stream anew and a restart, at
     first at once, then with growing pauses. What was missed is a Gap that says why.

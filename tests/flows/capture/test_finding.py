@@ -152,3 +152,39 @@ def test_a_show_that_stays_off_air_ends_the_capture(
     assert capture.failure is None
     assert isinstance(capture.last_error, NotLive)
     check_nothing_is_lost([event for event in events if isinstance(event, Segment)])
+
+
+def test_an_encoder_that_ends_its_playlist_and_starts_again_later_is_waited_for(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    back = 4
+    with (
+        ShowSite(
+            on_air(origin),
+            on_look=lambda number: origin.resume() if number == back else None,
+        ) as site,
+        make_capture(site, origin, ended_after_s=0.0, away_s=PATIENCE_S) as capture,
+    ):
+        events = take(capture, 2)
+        origin.end()
+        while site.looks <= back:
+            events += filter(None, [capture.get(0.05)])
+        events += take(capture, 2)
+    segments = [event for event in events if isinstance(event, Segment)]
+    assert [event.sequence for event in segments] == list(range(len(segments)))
+    assert capture.failure is None
+
+
+def test_a_playlist_that_stays_ended_ends_the_capture(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    with (
+        ShowSite(on_air(origin)) as site,
+        make_capture(site, origin, ended_after_s=0.0, away_s=0.5) as capture,
+    ):
+        events = take(capture, 2)
+        origin.end()
+        events += list(capture)
+    assert capture.failure is None
+    assert isinstance(capture.last_error, NotLive)
+    check_nothing_is_lost(events)
