@@ -5,6 +5,7 @@ fixed size by bilinear sampling about as fine as the picture's own pixels and av
 faces do not alias, and small ones are not blurred.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final
@@ -53,10 +54,13 @@ def crops(
     size_px: int,
     gray: bool,
     device: torch.device,
+    pictures: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """Return float32 (M, C, size_px, size_px), 0 to 255, C being 1 (gray) or 3 (RGB).
 
-    What lies outside the picture repeats its edge. No faces give a tensor of length 0.
+    pictures: what the faces' frame numbers count, uint8 (H, W, 3), where they are on the device
+    already; of `frames` only the sizes are taken then. What lies outside the picture repeats its
+    edge. No faces give a tensor of length 0.
     """
     _, height, width, _ = frames.images.shape
     shape = np.array((width, height))
@@ -71,8 +75,8 @@ def crops(
         return out
     order = np.lexsort((fineness, faces.frame))  # faces of a picture and of about a size together
     fineness, frame = fineness[order], faces.frame[order]
-    first = int(frame[0])
-    pictures = bring(frames.images[first : int(frame[-1]) + 1], device)
+    if pictures is None:
+        pictures = bring(frames.images, device).unbind()
     turn = np.stack((np.cos(angle), np.sin(angle)), axis=1)
     where = np.concatenate((centre, size, turn), axis=1)[order]
     placed = torch.from_numpy(where.astype(np.float32)).to(device)
@@ -82,7 +86,7 @@ def crops(
     parts = []
     for begin, end in pairwise(bounds):
         (left, top), (right, bottom) = low[begin:end].min(axis=0), high[begin:end].max(axis=0)
-        plane = _plane(pictures[int(frame[begin]) - first, top:bottom, left:right], gray=gray)
+        plane = _plane(pictures[int(frame[begin])][top:bottom, left:right], gray=gray)
         times = int(fineness[begin])
         grid = _grid(size_px * times, placed[begin:end], (left, top), plane)
         fine = functional.grid_sample(

@@ -10,13 +10,14 @@ from typing import Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from emotion import cuts, detect, video, weights
 from emotion.ahead import Ahead
 from emotion.classify import Classifier
 from emotion.decode import Skip, cores
 from emotion.detect import Detector
-from emotion.device import choose_device
+from emotion.device import bring, choose_device
 from emotion.types import Detections, Faces, Float32, Frames
 
 Parts = Ahead[Frames]
@@ -112,31 +113,44 @@ class Analyser:
 
         Faces are sought in a part as soon as it is there. Raises what comes with the parts.
         """
-        found: list[tuple[Frames, Float32, Future[Faces]]] = []
+        found: list[tuple[Frames, Float32, Future[tuple[Faces, Tensor]]]] = []
         try:
             for part in parts:
-                future = self._workers.submit(self._detector.detect, part)
+                future = self._workers.submit(self._detect, part)
                 found.append((part, cuts.histograms(part.images), future))
-            faces = _joined_faces([(len(part), future.result()) for part, _, future in found])
+            answers = [future.result() for *_, future in found]
         finally:
             for *_, future in found:
                 future.cancel()
-        frames = _joined([part for part, *_ in found])
-        probs, affect = self._classify(frames, faces)
+        faces = _joined([(len(pictures), faces) for faces, pictures in answers])
+        pictures = [picture for _, part in answers for picture in part.unbind()]
+        probs, affect = self._classify(found[0][0], faces, pictures)
         return Detections(
-            offset_s=frames.offset_s,
+            offset_s=np.concatenate([part.offset_s for part, *_ in found]),
             histograms=np.concatenate([histograms for _, histograms, _ in found]),
             faces=faces,
             probs=probs,
             affect=affect,
         )
 
-    def _classify(self, frames: Frames, faces: Faces) -> tuple[Float32, Float32 | None]:
-        """Return what `Classifier.answer` says of the faces, each worker's share at once."""
+    def _detect(self, part: Frames) -> tuple[Faces, Tensor]:
+        """Return the faces, and the pictures where they were brought to for both networks."""
+        pictures = bring(part.images, self._detector.device)
+        return self._detector.detect(part, pictures), pictures
+
+    def _classify(
+        self, first: Frames, faces: Faces, pictures: list[Tensor]
+    ) -> tuple[Float32, Float32 | None]:
+        """Return what `Classifier.answer` says of the faces, each worker's share at once.
+
+        first: frames of the pictures' size, and of their source's.
+        """
         n_parts = max(1, min(self._n_workers, len(faces) // _MIN_FACES))
         bounds = [round(len(faces) * i / n_parts) for i in range(n_parts + 1)]
         shares = [faces.rows(slice(*ends)) for ends in pairwise(bounds)]
-        answers = self._workers.map(lambda share: self._classifier.answer(frames, share), shares)
+        answers = self._workers.map(
+            lambda share: self._classifier.answer(first, share, pictures), shares
+        )
         probs, affect = zip(*answers, strict=True)
         given = [values for values in affect if values is not None]
         return np.concatenate(probs), np.concatenate(given) if given else None
@@ -146,18 +160,7 @@ def _rows(frames: Frames, rows: slice) -> Frames:
     return replace(frames, images=frames.images[rows], offset_s=frames.offset_s[rows])
 
 
-def _joined(parts: list[Frames]) -> Frames:
-    """Return the frames of all parts. The source's size is that of the first."""
-    if len(parts) == 1:
-        return parts[0]
-    return replace(
-        parts[0],
-        images=np.concatenate([part.images for part in parts]),
-        offset_s=np.concatenate([part.offset_s for part in parts]),
-    )
-
-
-def _joined_faces(parts: list[tuple[int, Faces]]) -> Faces:
+def _joined(parts: list[tuple[int, Faces]]) -> Faces:
     """Return the faces of all parts, each with its number of frames."""
     first = np.cumsum([0, *(n_frames for n_frames, _ in parts)])
     return Faces(

@@ -1,6 +1,6 @@
 """Faces to probabilities of emotions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from emotion import weights as stored
 from emotion.align import crops
-from emotion.device import Batches, choose_device, half_type, place
+from emotion.device import Batches, bring, choose_device, half_type, place
 from emotion.errors import OutputsError
 from emotion.expression import ExpressionNet
 from emotion.mini_xception import MiniXception
@@ -89,11 +89,16 @@ class Classifier:
         return self.answer(frames, faces)[0]
 
     @torch.inference_mode()
-    def answer(self, frames: Frames, faces: Faces) -> tuple[Float32, Float32 | None]:
+    def answer(
+        self, frames: Frames, faces: Faces, pictures: Sequence[Tensor] | None = None
+    ) -> tuple[Float32, Float32 | None]:
         """Return what `classify` does, and float32 (M, 2) valence and arousal, -1 to 1.
 
-        NaN stands where the network lacks one of the two, None where it lacks both.
+        NaN stands where the network lacks one of the two, None where it lacks both. pictures: as
+        `align.crops` takes them.
         """
+        if pictures is None:
+            pictures = bring(frames.images, self.device).unbind()
         probs = np.full((len(faces), K), np.nan, dtype=np.float32)
         affect = np.full((len(faces), len(AFFECT)), np.nan, dtype=np.float32)
 
@@ -104,17 +109,18 @@ class Classifier:
                 scores=faces.scores[rows],
                 landmarks=faces.landmarks[rows],
             )
-            pictures = crops(
+            seen = crops(
                 frames,
                 part,
                 self.model.crop,
                 size_px=self.model.input_px,
                 gray=self.model.colour == "gray",
                 device=self.device,
+                pictures=pictures,
             )
             if self.model.colour == "bgr":
-                pictures = pictures.flip(1)
-            found, values = self._both(pictures)
+                seen = seen.flip(1)
+            found, values = self._both(seen)
             probs[rows, self._columns] = found.cpu().numpy()
             for column, output in enumerate(self._affect):
                 if output is not None:

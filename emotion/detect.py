@@ -13,7 +13,7 @@ from emotion.device import Batches, bring, choose_device, place
 from emotion.errors import OutputsError
 from emotion.fuse import FusedRetinaFace
 from emotion.retinaface import FIRST, RetinaFace
-from emotion.types import Faces, Float64, Frames, UInt8
+from emotion.types import Faces, Float64, Frames
 from emotion.weights import DEFAULT_DETECTOR, DetectorModel, detector_model
 
 MIN_SCORE: Final = 0.7
@@ -73,16 +73,19 @@ class Detector:
         return _BATCH_PX.get(self.device.type, _BATCH_PX["cpu"])
 
     @torch.inference_mode()
-    def detect(self, frames: Frames) -> Faces:
+    def detect(self, frames: Frames, pictures: Tensor | None = None) -> Faces:
         """Return the faces of all frames, frame by frame, the best of each frame first.
 
-        Boxes and landmarks are in source pixels; boxes end at the picture's edge. Raises
-        OutputsError where the network answers with what is no number, DeviceError where the
-        device's memory does not suffice for one frame.
+        pictures: the frames' images where they are on the device already. Boxes and landmarks are
+        in source pixels; boxes end at the picture's edge. Raises OutputsError where the network
+        answers with what is no number, DeviceError where the device's memory does not suffice for
+        one frame.
         """
         n, height, width, _ = frames.images.shape
         step = max(1, self.part_px() // max(1, height * width))
-        found = self._batches.over(n, step, lambda rows: self._found(frames.images[rows], rows))
+        if pictures is None:
+            pictures = bring(frames.images, self.device)
+        found = self._batches.over(n, step, lambda rows: self._found(pictures[rows], rows))
         if not found:
             return no_faces()
         values = np.concatenate(found)
@@ -94,7 +97,7 @@ class Detector:
             landmarks=(values[:, 6:].reshape(-1, 5, 2) * scale).astype(np.float32),
         )
 
-    def _found(self, images: UInt8, rows: slice) -> Float64:
+    def _found(self, images: Tensor, rows: slice) -> Float64:
         """Return (M, 16): frame number, score, box and landmarks, in the frames' pixels.
 
         All on the device: one transfer in, one out.
@@ -113,11 +116,11 @@ class Detector:
         np.clip(inside, 0, (width, height) * 2, out=inside)
         return values[(inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)]
 
-    def _candidates(self, images: UInt8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _candidates(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return frame, score, box and landmarks of all that is above the threshold."""
         n, height, width, _ = images.shape
         # Whole rows at once: three colours at a time take five times as long.
-        rows = bring(images, self.device).view(n, height, -1).to(self._dtype)
+        rows = images.view(n, height, -1).to(self._dtype)
         rgb = rows.sub_(self._mean.repeat(width)).view(n, height, width, 3)
         answers = self._network(rgb.permute(0, 3, 1, 2))  # channels last already
         # Of two classes, softmax is the sigmoid of the difference.
