@@ -150,7 +150,7 @@ def say_a_show() -> None:
                 ).id
                 for kind, data in (("markdown", reports[0]), ("progress", 0.0))
             ]
-            beat = heart._Heart(run_id, 1.0, Event())
+            beat = heart.Heart(run_id, 1.0, Event())
             n_states = round(60 / bulletin.STATE_EVERY_S)
             n_beats = round(60 / (120 / BEATS))
             for number in range(HOURS * 60):

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.states import Cancelled
 
@@ -30,8 +31,12 @@ LAST_BEAT_S: Final = 3.0
 """How long the end of a run waits for its last sign of life."""
 
 
+LOOK_EVERY_S: Final = 4.0
+"""How often a process looks whether it was cancelled, whose worker may not hear of that."""
+
+
 @contextmanager
-def beating(run_id: UUID, *, dead_after_s: float) -> Iterator[None]:
+def beating(run_id: UUID, *, dead_after_s: float) -> Iterator["Heart"]:
     """Give signs of life for as long as this lasts, on a thread of its own.
 
     run_id: the flow run that this process is. dead_after_s: what the automation that looks for
@@ -39,11 +44,11 @@ def beating(run_id: UUID, *, dead_after_s: float) -> Iterator[None]:
     could hear it is ended by SIGTERM to this process, as its worker would.
     """
     over = threading.Event()
-    heart = _Heart(run_id, dead_after_s / BEATS, over)
+    heart = Heart(run_id, dead_after_s / BEATS, over)
     thread = threading.Thread(target=heart.beat, name=f"heart-{run_id}", daemon=True)
     thread.start()
     try:
-        yield
+        yield heart
     finally:
         over.set()
         thread.join(LAST_BEAT_S)
@@ -78,13 +83,22 @@ def _write_nowhere() -> None:
     os.close(nowhere)
 
 
-class _Heart:
-    """Beats on a thread."""
+class Heart:
+    """Beats on a thread.
+
+    is_ending: that this process heard of a cancel; another SIGTERM would cut off what it stores
+    then. was_obeyed: that it was this heart that told it.
+    """
 
     def __init__(self, run_id: UUID, every_s: float, over: threading.Event) -> None:
+        """Begin with nothing heard."""
+        self.is_ending = False
+        self.was_obeyed = False
         self._run_id = run_id
         self._every_s = every_s
         self._over = over
+        self._worker = os.getppid()
+        self._was_away = False
         self._was_cancelling = False
 
     def beat(self) -> None:
@@ -96,30 +110,51 @@ class _Heart:
                     self._beat_once(client, OVER if over else ALIVE)
                 except Exception as e:  # noqa: BLE001 - a server that is away is no reason to end
                     _log.debug("no sign of life was given: %r", e)
+                    self._was_away = True
                 if over:
                     return
-                self._over.wait(self._every_s)
+                self._wait(client)
+
+    def _wait(self, client: SyncPrefectClient) -> None:
+        """Wait for the next beat, with an ear for what the worker may not hear.
+
+        What hears it for the worker gives up for good when the server is away for half a minute.
+        """
+        end = time.monotonic() + self._every_s
+        while (left_s := end - time.monotonic()) > 0:
+            is_alone = self._was_away or os.getppid() != self._worker
+            if self._over.wait(min(left_s, LOOK_EVERY_S) if is_alone else left_s):
+                return
+            if is_alone and time.monotonic() < end:
+                try:
+                    self._obey(client.read_flow_run(self._run_id))
+                except Exception as e:  # noqa: BLE001 - as above
+                    _log.debug("whether it was cancelled is not known: %r", e)
 
     def _beat_once(self, client: SyncPrefectClient, event: str) -> None:
         answer = client.request("GET", "/flow_runs/{id}", path_params={"id": self._run_id})
         run = FlowRun.model_validate(answer.json())
         client.request("POST", "/events", json=[_event(event, run, _clock(answer.headers))])
         if event == ALIVE:
-            self._obey(client, run)
+            self._obey(run)
         elif run.state_type == StateType.CANCELLING:
             # All is stored. Its worker says so too, once it has loaded the flow to look for hooks.
-            said = "Cancelled; what was recorded is stored."
-            client.set_flow_run_state(self._run_id, Cancelled(message=said))
+            client.set_flow_run_state(self._run_id, cancelled())
 
-    def _obey(self, client: SyncPrefectClient, run: FlowRun) -> None:
-        """End this process if its run was cancelled, and the worker had a beat's time to do it."""
+    def _obey(self, run: FlowRun) -> None:
+        """End this process if its run was cancelled, and the worker had the time to do it."""
+        if self.is_ending or self.was_obeyed:
+            return
         cancelling = run.state_type == StateType.CANCELLING
         if run.state_type == StateType.CANCELLED or (cancelling and self._was_cancelling):
-            said = "Cancelled; its worker was gone."
-            client.set_flow_run_state(self._run_id, Cancelled(message=said), force=True)
+            self.was_obeyed = True
             os.kill(os.getpid(), signal.SIGTERM)
-            self._over.set()
         self._was_cancelling = cancelling
+
+
+def cancelled() -> State[None]:
+    """Return what a run is that was cancelled and has stored all."""
+    return Cancelled(message="Cancelled; what was recorded is stored.")
 
 
 def _clock(headers: object) -> datetime:

@@ -10,6 +10,7 @@ from uuid import UUID
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -27,7 +28,7 @@ from flows.capture.supervise import Capture
 from flows.errors import EXPECTED, Skipped
 from flows.events import Teller
 from flows.gpu import gpu_place
-from flows.heart import beating, leave_quickly, outlive_worker
+from flows.heart import Heart, beating, cancelled, leave_quickly, outlive_worker
 from flows.settings import load_settings, running_database
 from flows.shows import (
     AnalysedFps,
@@ -116,6 +117,7 @@ def watch_show(
     log = get_run_logger()
     run_id = UUID(flow_run.id)
     bulletin: Bulletin | None = None
+    heart: Heart | None = None
     try:
         show = make_show(
             url=url,
@@ -140,7 +142,12 @@ def watch_show(
 
         def minute(analysis: Analysis, capture: Capture) -> None:
             label = f"{show.slug} {datetime.now(UTC):%H:%M}"
-            analyse_segments.with_options(task_run_name=label)(analysis, capture)
+            try:
+                analyse_segments.with_options(task_run_name=label)(analysis, capture)
+            except TerminationSignal:
+                if heart is not None:
+                    heart.is_ending = True
+                raise
 
         watch = Watch(
             show=show,
@@ -154,8 +161,12 @@ def watch_show(
             ends_at=(flow_run.scheduled_start_time or datetime.now(UTC)) + show.length,
             place=partial(gpu_place, settings, log),
         )
-        with beating(run_id, dead_after_s=settings.dead_after_s):
+        with beating(run_id, dead_after_s=settings.dead_after_s) as heart:
             counts = watch.run()
+    except TerminationSignal:
+        if heart is None or not heart.was_obeyed:
+            raise
+        return cancelled()  # Prefect would call it crashed: it knows of no cancel but its worker's
     except Skipped as e:
         log.warning("%s", e)
         return Completed(name="Skipped", message=str(e))

@@ -26,6 +26,7 @@ from sqlalchemy import Engine, text
 
 from db.embedded import EmbeddedPostgres
 from db.session import make_engine, upgrade
+from flows.apply import connect
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 
@@ -140,6 +141,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+SLEEP = """
+import select, time
+time.sleep = lambda seconds: select.select((), (), (), max(0, seconds)) and None
+"""
+
+
 class Up:
     """A stack that `showmood up` keeps, and a live channel of our own."""
 
@@ -162,7 +169,7 @@ class Up:
         self.until = until
         self.has_clocks = FAKETIME is not None
         self.ui_url = f"http://127.0.0.1:{self.port}"
-        self.api = httpx.Client(base_url=f"{self.ui_url}/api", timeout=30, trust_env=False)
+        self.api = connect(f"{self.ui_url}/api", {})
         self.restart()
 
     def restart(self) -> None:
@@ -233,6 +240,11 @@ class Up:
             # What waits for a length of time is none of the clock's business.
             env |= {"LD_PRELOAD": FAKETIME, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
             env |= {"FAKETIME": f"{ahead_s:+d}s"}
+            # Without a clock of its own for lengths, its sleep() does not know when to end.
+            site = self.home / "clock"
+            site.mkdir(exist_ok=True)
+            (site / "sitecustomize.py").write_text(SLEEP)
+            env["PYTHONPATH"] = str(site)
         command = [sys.executable, "-m", "prefect", "worker", "start"]
         with (self.home / f"{pool}-worker.log").open("ab") as sink:
             process = subprocess.Popen(
@@ -287,6 +299,17 @@ class Up:
                 ):
                     found.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def of_run(self, run: str) -> list[psutil.Process]:
+        """Return the processes of a run."""
+        found = []
+        for process in self.processes():
+            try:
+                if process.environ().get("PREFECT__FLOW_RUN_ID") == run:
+                    found.append(process)
+            except psutil.NoSuchProcess:
                 continue
         return found
 

@@ -133,8 +133,17 @@ def test_show_on_a_machine_whose_clock_is_wrong_is_not_taken_for_dead(
     assert not {"AwaitingRetry", "Crashed"} & set(up.states(elsewhere))
     assert_whole(up, "elsewhere")
 
+
+def test_show_whose_worker_is_gone_is_cancelled_all_the_same(up: Any, elsewhere: str) -> None:
+    kill(up.tools(WORKER, "--pool gpu"))
     up.cancel(elsewhere)
-    assert up.until(lambda: up.ended(elsewhere), what="its end")["type"] == "CANCELLED"
+    state = up.until(lambda: up.ended(elsewhere), what="its end")
+    assert (state["type"], state["message"]) == (
+        "CANCELLED",
+        "Cancelled; what was recorded is stored.",
+    )
+    up.until(lambda: not up.of_run(elsewhere), what="the end of its processes")
+    assert up.states(elsewhere)[-1] == "Cancelled"
     assert [row.status for row in up.rows(BROADCASTS, slug="elsewhere")] == ["cancelled"]
     artifacts = up.api.post("/artifacts/latest/filter", json={}).raise_for_status().json()
     (report,) = (each["data"] for each in artifacts if each["key"] == "show-elsewhere")

@@ -50,6 +50,8 @@ def show(up: Any) -> Iterator[Callable[[str], str]]:
         if up.ended(run) is None:
             up.cancel(run)
             up.until(lambda: up.ended(run), what="its end")  # noqa: B023
+            up.until(lambda: not up.of_run(run), what="the end of its processes")  # noqa: B023
+            assert up.states(run)[-1] == "Cancelled"
 
 
 def analysed(up: Any, slug: str) -> int:
