@@ -1,59 +1,21 @@
-"""A stretch of recording cut out into a file, without encoding it anew.
+"""A stretch of recording cut out into a file: which segments it is made of, and where it begins."""
 
-Packets are copied; their times go on from segment to segment. Within a run the source's own
-timestamps say how; where they begin anew (another run, a gap, every file of fMP4) the picture goes
-on where it ended, and the sound moves with it. Only the named files can be opened, as what capture
-recorded them.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
-from uuid import uuid4
+from typing import Final
 
-import av
-from av.container import InputContainer, OutputContainer
-from av.packet import Packet
-from av.stream import Stream
 from sqlalchemy import Engine
 
 from flows.capture.segment import Segment
-from flows.errors import ShowmoodError, UsageError
+from flows.errors import UsageError
 from flows.recordings import find, said, say_nothing_there, spans_between
+from flows.remux import Cut, file_start, open_segment, require_absent, seconds_of, write_cuts
 
 _BEFORE: Final = timedelta(seconds=30)
 """A keyframe is looked for so far before the moment that was asked for."""
 
-_STRAY_S: Final = 0.3
-"""A segment whose timestamps lie so far from where the one before ended does not go on from it."""
-
-_JOINT: Final = timedelta(milliseconds=100)
-"""Segments that lie no further apart follow each other."""
-
 LONGEST: Final = timedelta(hours=12)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cut:
-    """A file that was cut: of what, from when to when. gaps: what is left out in between."""
-
-    path: Path
-    begin: datetime
-    end: datetime
-    width_px: int
-    height_px: int
-    gaps: tuple[tuple[datetime, datetime, str], ...] = ()
-
-    @property
-    def duration_s(self) -> float:
-        """Return how long it plays."""
-        left_out = sum(((end - begin) for begin, end, _ in self.gaps), timedelta(0))
-        return (self.end - self.begin - left_out).total_seconds()
 
 
 def clip(
@@ -81,7 +43,7 @@ def clip(
         raise UsageError(f"a clip of more than {LONGEST.total_seconds() / 3600:.0f} hours")
     if out.suffix.lower() != ".mp4":
         raise UsageError(f"{out}: name it .mp4, which is what is written")
-    _require_absent(out, force)
+    require_absent(out, force)
     found = find(engine, channel, begin - _BEFORE, end, recordings_dir=recordings_dir)
     wanted = [segment for segment in found.segments if segment.end > begin]
     if not wanted:
@@ -95,172 +57,7 @@ def clip(
         (start, stop, whys.get((start, stop), "the recording is gone" if found.gone else "unknown"))
         for start, stop in spans_between(segments)
     )
-    return list(_write(segments, first, end, out, gaps=gaps, force=force))
-
-
-def _write(
-    segments: Sequence[Segment],
-    begin: datetime,
-    end: datetime,
-    out: Path,
-    *,
-    gaps: tuple[tuple[datetime, datetime, str], ...],
-    force: bool,
-) -> Iterator[Cut]:
-    writer: _Writer | None = None
-    n_files = 0
-    try:
-        for segment in segments:
-            with _open(segment) as media:
-                form = _form(media)
-                if writer is not None and not writer.takes(form):
-                    yield writer.close(gaps)
-                    writer = None
-                if writer is None:
-                    n_files += 1
-                    path = out if n_files == 1 else out.with_stem(f"{out.stem}-{n_files}")
-                    _require_absent(path, force)
-                    writer = _Writer(path, media, form, max(begin, _file_start(segment)))
-                writer.add(media, segment, end)
-        if writer is not None:
-            done, writer = writer.close(gaps), None
-            yield done
-    finally:
-        if writer is not None:
-            writer.discard()
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """What must not change within a file; sound: None where there is none."""
-
-    picture: tuple[Any, ...]
-    sound: tuple[Any, ...] | None
-
-
-@dataclass(slots=True)
-class _Track:
-    """A stream of the file that is written: where it ends, in seconds; its newest dts."""
-
-    stream: Stream
-    end_s: float = 0.0
-    dts: int | None = None
-    held: list[Packet[Any]] = field(default_factory=list)
-
-
-class _Writer:
-    """One file, written beside its name until it is whole."""
-
-    def __init__(self, path: Path, media: InputContainer, form: _Form, begin: datetime) -> None:
-        self.path, self._form, self.begin = path, form, begin
-        # Somebody else may be cutting the same moment.
-        self._part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
-        self._out: OutputContainer = av.open(
-            str(self._part), "w", format="mp4", options={"movflags": "faststart"}
-        )
-        self._tracks = [_Track(self._out.add_stream_from_template(s)) for s in _streams(media)]
-        picture = media.streams.video[0].codec_context
-        self._size = picture.width, picture.height
-        self._shift_s: float | None = None  # from the file's times to those of what is written
-        self._expected_s = 0.0
-        self._end = begin
-
-    def takes(self, form: _Form) -> bool:
-        """Tell whether media of this form can go on in this file; sound may be missing."""
-        same_sound = form.sound is None or form.sound == self._form.sound
-        return form.picture == self._form.picture and same_sound
-
-    def add(self, media: InputContainer, segment: Segment, end: datetime) -> None:
-        """Copy a segment's packets from `begin` on and until `end`."""
-        streams = _streams(media)
-        packets = [p for p in media.demux(streams) if p.pts is not None and p.dts is not None]
-        pictures = [p for p in packets if p.stream is streams[0]]
-        if not pictures:
-            return
-        first_s = min(_seconds(p) for p in pictures)
-        start = _file_start(segment)
-        from_s = first_s + max(0.0, (self.begin - start).total_seconds())
-        overlap_s = segment.offset_s if self._shift_s is not None else 0.0
-        from_s = max(from_s, first_s + overlap_s) - 0.0005
-        until_s = first_s + (min(end, segment.end) - start).total_seconds() - 0.0005
-        kept = _whole_pictures(pictures, from_s, until_s if end < segment.end else float("inf"))
-        if not kept:
-            return
-        picture_s = min(_seconds(p) for p in kept)
-        goes_on = self._shift_s is not None and (
-            abs(picture_s + self._shift_s - self._tracks[0].end_s) < _STRAY_S
-            and segment.path.suffix != ".mp4"
-        )
-        if not goes_on:
-            self._shift_s = self._tracks[0].end_s - picture_s
-        shift_s = self._shift_s or 0.0
-        # A file's sound may begin before its picture: that belongs to the picture before.
-        follows = start + timedelta(seconds=picture_s - first_s) < self._end + _JOINT
-        follows = follows and self._tracks[0].dts is not None
-        stop_s = max(_seconds(p) for p in kept)
-        last = kept[-1] if kept[-1].duration else pictures[0]
-        stop_s += float((last.duration or 0) * (last.time_base or Fraction(0)))
-        sounds = [
-            p
-            for p in packets
-            if p.stream is not streams[0]
-            and (follows or _seconds(p) >= picture_s - _half(p))
-            and (end >= segment.end or _seconds(p) < stop_s - _half(p))
-        ]
-        self._copy(self._tracks[0], kept, shift_s)
-        if len(self._tracks) > 1 and len(streams) > 1:
-            self._copy(self._tracks[1], sounds, shift_s)
-        self._tracks[0].end_s = stop_s + shift_s
-        self._end = min(end, segment.end)
-
-    def _copy(self, track: _Track, packets: list[Packet[Any]], shift_s: float) -> None:
-        for packet in packets:
-            scale = packet.time_base or Fraction(1, 90_000)
-            shift = round(shift_s / scale)
-            pts, dts = (packet.pts or 0) + shift, (packet.dts or 0) + shift
-            if track.dts is not None and dts * scale <= track.dts * scale:
-                if track is not self._tracks[0]:
-                    continue  # The sound before overlaps it.
-                dts = min(track.dts + 1, pts)
-            track.dts = dts
-            packet.pts, packet.dts, packet.stream = pts, dts, track.stream
-            self._out.mux(packet)
-
-    def close(self, gaps: tuple[tuple[datetime, datetime, str], ...]) -> Cut:
-        """Finish the file under its name."""
-        self._out.close()
-        self._part.replace(self.path)
-        inside = tuple(gap for gap in gaps if gap[0] >= self.begin and gap[1] <= self._end)
-        width_px, height_px = self._size
-        return Cut(
-            path=self.path,
-            begin=self.begin,
-            end=self._end,
-            width_px=width_px,
-            height_px=height_px,
-            gaps=inside,
-        )
-
-    def discard(self) -> None:
-        """Leave nothing behind."""
-        self._out.close()
-        self._part.unlink(missing_ok=True)
-
-
-def _whole_pictures(packets: list[Packet[Any]], from_s: float, until_s: float) -> list[Packet[Any]]:
-    """Return the packets from the keyframe at `from_s` on that pictures before `until_s` need.
-
-    In the order of decoding: up to the last of them, with the later pictures that it refers to.
-    """
-    first = next(
-        (n for n, p in enumerate(packets) if p.is_keyframe and _seconds(p) >= from_s), None
-    )
-    if from_s <= min(_seconds(p) for p in packets):
-        first = 0
-    if first is None:
-        return []
-    last = max((n for n, p in enumerate(packets) if _seconds(p) < until_s), default=-1)
-    return packets[first : last + 1]
+    return list(write_cuts(segments, first, end, out, gaps=gaps, force=force))
 
 
 def _first_keyframe(leading: Sequence[Segment], first: Segment, begin: datetime) -> datetime:
@@ -281,65 +78,12 @@ def _first_keyframe(leading: Sequence[Segment], first: Segment, begin: datetime)
 
 
 def _keyframes(segment: Segment) -> list[datetime]:
-    with _open(segment) as media:
+    with open_segment(segment) as media:
         video = media.streams.video[0]
         packets = [p for p in media.demux(video) if p.pts is not None]
-        first_s = min((_seconds(p) for p in packets), default=0.0)
-        start = _file_start(segment)
-        dates = [start + timedelta(seconds=_seconds(p) - first_s) for p in packets if p.is_keyframe]
+        first_s = min((seconds_of(p) for p in packets), default=0.0)
+        start = file_start(segment)
+        dates = [
+            start + timedelta(seconds=seconds_of(p) - first_s) for p in packets if p.is_keyframe
+        ]
     return [date for date in dates if date >= segment.start - timedelta(milliseconds=1)]
-
-
-def _open(segment: Segment) -> InputContainer:
-    kind = "mp4" if segment.path.suffix == ".mp4" else "mpegts"
-    try:
-        return av.open(
-            f"file:{segment.path}", "r", format=kind, options={"protocol_whitelist": "file"}
-        )
-    except FileNotFoundError as e:
-        raise UsageError(f"{segment.path} was deleted just now: try again") from e
-    except av.FFmpegError as e:
-        raise ShowmoodError(f"{segment.path} can't be read: {e}") from e
-
-
-def _streams(media: InputContainer) -> list[Stream]:
-    return [media.streams.video[0], *media.streams.audio[:1]]
-
-
-def _form(media: InputContainer) -> _Form:
-    video = media.streams.video[0].codec_context
-    # MPEG-TS carries its parameters in the stream, where they stay.
-    out_of_band = media.format.name != "mpegts"
-    head = video.extradata if out_of_band else None
-    picture = (video.name, video.width, video.height, video.profile, head)
-    if not media.streams.audio:
-        return _Form(picture, None)
-    audio = media.streams.audio[0].codec_context
-    return _Form(
-        picture,
-        (
-            audio.name,
-            audio.sample_rate,
-            audio.layout.name,
-            audio.extradata if out_of_band else None,
-        ),
-    )
-
-
-def _seconds(packet: Packet[Any]) -> float:
-    return float((packet.pts or 0) * (packet.time_base or Fraction(0)))
-
-
-def _half(packet: Packet[Any]) -> float:
-    return float((packet.duration or 0) * (packet.time_base or Fraction(0))) / 2
-
-
-def _file_start(segment: Segment) -> datetime:
-    return segment.start - timedelta(seconds=segment.offset_s)
-
-
-def _require_absent(path: Path, force: bool) -> None:
-    if path.exists() and not force:
-        raise UsageError(f"{path} is there already: take another name, or --force")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path.absolute().parent}: no such folder")

@@ -13,7 +13,7 @@ import logging
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,12 +27,11 @@ from sqlalchemy.exc import DBAPIError
 
 from db import recordings as rows
 from db.errors import DatabaseError
-from db.recordings import BroadcastRow
 from db.session import explain
 from flows.capture import following
+from flows.claims import OVERDUE, Claims
 from flows.inventory import Folder, Inventory
 from flows.settings import Settings
-from flows.store import WAITING
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -41,9 +40,6 @@ LOOK_S: Final = 5.0
 """So often the disk's free space is looked at between passes."""
 
 _BATCH: Final = 500
-_OVERDUE: Final = timedelta(days=1)
-"""A broadcast that should have ended so long ago is over, whatever its row says; and what no row
-speaks of is waited for that long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,31 +139,31 @@ class Recordings:
                 (self.limits.wanted_free_bytes - short) >> 20,
                 self.limits.free_bytes >> 20,
             )
-        self._delete_due(now, short, rolled)
+        claims = Claims(engine=self.engine, inventory=self._inventory, now=now)
+        self._delete_due(claims, short, rolled)
         self._remove_empty(now, rolled)
         rolled.left_files, rolled.left_bytes = self._inventory.n_files, self._inventory.n_bytes
         self._complain(rolled)
         return rolled
 
-    def _delete_due(self, now: datetime, short: int, rolled: Rolled) -> None:
+    def _delete_due(self, claims: Claims, short: int, rolled: Rolled) -> None:
         over = 0
         if self.limits.total_bytes is not None:
             over = self._inventory.n_bytes - self.limits.total_bytes
         cut = float("-inf")
         if self.limits.days is not None:
-            cut = (now - timedelta(days=self.limits.days)).timestamp()
+            cut = (claims.now - timedelta(days=self.limits.days)).timestamp()
         first = min((f.oldest for f in self._inventory.folders.values()), default=cut)
         if over <= 0 and short <= 0 and first >= cut:
             return
         oldest = heapq.merge(*(folder.in_order() for folder in self._inventory.folders.values()))
-        folders: dict[Path, _Standing] = {}
         while batch := list(islice(oldest, _BATCH)):
             due = [each for each in batch if each[0] < cut]
             if over > 0 or short > 0:
                 due = batch
             if not due:
                 return
-            may_go = self._may_go([(each[1], each[2]) for each in due], folders, now)
+            may_go = claims.unclaimed([(each[1], each[2]) for each in due])
             chosen: dict[Path, list[str]] = defaultdict(list)
             for modified, path, name in due:
                 if not (modified < cut or over > 0 or short > 0):
@@ -180,51 +176,13 @@ class Recordings:
                 over, short = over - size, short - size
                 rolled.files, rolled.n_bytes = rolled.files + 1, rolled.n_bytes + size
             for path, names in chosen.items():
-                self._delete(self._inventory.folders[path], names, folders[path].playlist)
+                self._delete(
+                    self._inventory.folders[path],
+                    names,
+                    claims.of(self._inventory.folders[path]).playlist,
+                )
             if len(due) < len(batch) or len(batch) < _BATCH:
                 return
-
-    def _may_go(
-        self,
-        files: Sequence[tuple[Path, str]],
-        folders: "dict[Path, _Standing]",
-        now: datetime,
-    ) -> dict[Path, set[str]]:
-        """Return which of these files nobody waits for, by folder."""
-        names: dict[Path, list[str]] = defaultdict(list)
-        for path, name in files:
-            names[path].append(name)
-        may_go: dict[Path, set[str]] = {}
-        for path, there in names.items():
-            folder = self._inventory.folders[path]
-            standing = folders.get(path) or self._stands(folder, now)
-            folders[path] = standing
-            with self.engine.connect() as connection:
-                statuses = rows.statuses(connection, folder.broadcast, there)
-            listed = following.names_in(standing.playlist) if standing.playlist else set()
-            may_go[path] = {
-                name
-                for name in there
-                if name not in listed
-                and _is_settled(
-                    statuses.get(name),
-                    over=standing.over,
-                    age=now.timestamp() - folder.files[name][0],
-                )
-            }
-        return may_go
-
-    def _stands(self, folder: Folder, now: datetime) -> "_Standing":
-        with self.engine.connect() as connection:
-            broadcast = rows.broadcasts(connection, [folder.broadcast]).get(folder.broadcast)
-        known = broadcast is not None and folder.is_of(broadcast)
-        running = known and broadcast is not None and _may_run(broadcast, now)
-        waits = any(folder.path.glob(f"{WAITING}/*.npz"))
-        return _Standing(
-            known=known,
-            over=not running and not waits and not folder.is_recorded_to(),
-            playlist=folder.newest_playlist() if running or folder.is_recorded_to() else None,
-        )
 
     def _delete(self, folder: Folder, names: list[str], current: Path | None) -> None:
         # Out of the playlists first: what they list is there.
@@ -240,11 +198,12 @@ class Recordings:
             folder.delete(name)
 
     def _remove_empty(self, now: datetime, rolled: Rolled) -> None:
+        claims = Claims(engine=self.engine, inventory=self._inventory, now=now)
         for folder in list(self._inventory.folders.values()):
             if folder.files or folder.gone:
                 continue
-            standing = self._stands(folder, now)
-            idle = now.timestamp() - folder.path.stat().st_mtime > _OVERDUE.total_seconds()
+            standing = claims.of(folder)
+            idle = now.timestamp() - folder.path.stat().st_mtime > OVERDUE.total_seconds()
             if standing.over and (standing.known or idle) and folder.remove():
                 rolled.folders += 1
                 del self._inventory.folders[folder.path]
@@ -270,30 +229,6 @@ class Recordings:
                 rolled.left_bytes / 1e9,
                 rolled.kept_files,
             )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Standing:
-    """known: the database knows its broadcast. over: nobody records or analyses it any more.
-
-    playlist: what a player of the running capture reads now, if there is one.
-    """
-
-    known: bool
-    over: bool
-    playlist: Path | None
-
-
-def _may_run(broadcast: BroadcastRow, now: datetime) -> bool:
-    """Tell whether a broadcast is on air, or may be gone on with."""
-    end = broadcast.planned_end or broadcast.started_at
-    return broadcast.status == "live" and now < end + _OVERDUE
-
-
-def _is_settled(status: str | None, *, over: bool, age: float) -> bool:
-    if status is None:
-        return over and age > _OVERDUE.total_seconds()
-    return status != "recorded"
 
 
 @contextmanager

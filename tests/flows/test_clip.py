@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.clip import Cut, clip
+from flows.clip import clip
 from flows.errors import UsageError
+from flows.remux import Cut
 
 FRAME_S = 1 / 24
 TOGETHER_S = 0.045
