@@ -68,7 +68,7 @@ _RECORDS: Final[tuple[DetectorModel | EmotionModel, ...]] = (
         licence="MIT",
         source="https://github.com/yakhyo/retinaface-pytorch",
         size_mb=2,
-        input_px=640,
+        input_px=960,
         colour="bgr",
         mean=(104.0, 117.0, 123.0),  # biubug6/Pytorch_Retinaface, `detect.py`
     ),

@@ -1,5 +1,6 @@
 """Where the networks run, and how much at once."""
 
+import ctypes
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
@@ -16,6 +17,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _N = TypeVar("_N", bound=nn.Module)
 _SHOWN: Final = 3
+_M_ARENA_MAX: Final = -8  # glibc, `malloc.h`
 
 
 class DeviceError(EmotionError):
@@ -52,6 +54,17 @@ def half_type(device: torch.device) -> torch.dtype | None:
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return torch.bfloat16
     return None
+
+
+def share_memory() -> bool:
+    """Have all threads of this process allocate from one pool; tell whether that can be said here.
+
+    glibc gives each thread a pool of its own, and each keeps the most that was ever in it.
+    """
+    try:
+        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1))
+    except (AttributeError, OSError, TypeError):  # no glibc
+        return False
 
 
 def bring(images: UInt8, device: torch.device) -> Tensor:

@@ -1,9 +1,11 @@
+import platform
+
 import numpy as np
 import pytest
 import torch
 
 from emotion.detect import Detector
-from emotion.device import DeviceError, choose_device
+from emotion.device import DeviceError, bring, choose_device, share_memory
 from emotion.types import Frames
 from emotion.weights import load
 
@@ -85,3 +87,20 @@ def test_a_device_that_is_not_here_is_one_clear_line(name):
 
 def test_auto_takes_cuda_where_there_is_one():
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of glibc alone")
+def test_threads_can_be_made_to_share_memory():
+    assert share_memory()
+
+
+def test_pictures_that_may_not_be_written_to_come_to_the_device(portrait):
+    shown = np.broadcast_to(portrait[:, ::-1], (2, *portrait.shape))
+    assert not shown.flags.writeable
+    np.testing.assert_array_equal(bring(shown, torch.device("cpu")).numpy(), shown)
+
+
+def test_pictures_that_are_on_the_device_need_not_be_brought(detector, portrait_frames):
+    pictures = bring(portrait_frames.images, detector.device)
+    there = detector.detect(portrait_frames, pictures)
+    np.testing.assert_array_equal(there.boxes, detector.detect(portrait_frames).boxes)
