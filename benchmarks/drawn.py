@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from benchmarks.mot import Frame
-from benchmarks.programmes import HEIGHT_PX, WIDTH_PX, Programme, View, boxes_of
+from benchmarks.scenes import HEIGHT_PX, WIDTH_PX, Programme, View, boxes_of
 from emotion.detect import Detector
 from emotion.types import Frames
 

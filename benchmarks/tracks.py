@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from benchmarks.drawn import Cast, compared, drawn
 from benchmarks.mot import Frame, Scores, score
-from benchmarks.programmes import HEIGHT_PX, PROGRAMMES, WIDTH_PX, Programme, View
+from benchmarks.programmes import PROGRAMMES
+from benchmarks.scenes import HEIGHT_PX, WIDTH_PX, Programme, View
 from emotion import cuts, weights
 from emotion.detect import Detector
 from emotion.pipeline import Linker
