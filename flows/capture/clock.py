@@ -47,6 +47,11 @@ class Clock:
         """Whether there is a section to date by."""
         return bool(self._sections)
 
+    @property
+    def is_anchored(self) -> bool:
+        """Whether it knows which timestamp of the source has which date."""
+        return bool(self._sections) and self._sections[0].input is not None
+
     def begin(self, section: Section) -> None:
         """Set the first section."""
         self._sections = [section]
@@ -101,6 +106,20 @@ class Clock:
         date = section.date + timedelta(microseconds=us)
         ms = round((date - _EPOCH) / timedelta(milliseconds=1))
         return _EPOCH + timedelta(milliseconds=ms), section.estimated
+
+    def date_of_input(self, ticks: int) -> datetime | None:
+        """Return when a frame with this timestamp in the source would be on air, if all goes on.
+
+        None where that can't be told.
+        """
+        origin = self._sections[0].input if self._sections else None
+        if origin is None or self.first is None:
+            return None
+        # One with the origin's timestamp was placed by the output's.
+        jumps = [s for s in self._sections if s.input is not None and s.input != origin]
+        offset = round(jumps[-1].offset_us * TICKS_PER_S / 1e6) if jumps else 0
+        since = (ticks - origin + WRAP // 2) % WRAP - WRAP // 2
+        return self.date(self.first + offset + since)[0]
 
     def same_section(self, a: int, b: int) -> bool:
         """Tell whether no jump lies between two timestamps."""

@@ -2,12 +2,12 @@
 
 import os
 import time
-from datetime import timedelta
 from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from flows.capture import ffmpeg, hls
 from flows.capture.address import AddressPolicy, read_host
+from flows.capture.anchoring import Anchoring
 from flows.capture.fetch import Fetcher
 from flows.capture.guard import Guard
 from flows.capture.headers import Headers
@@ -76,7 +76,8 @@ class Engines:
             return hls.Run(stream, recording, fetcher, self._policy, ended_after_s=ended_after_s)
         if self._engine == "hls":
             raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
-        start_index = self._look_before(stream, recording, fetcher)
+        anchoring = Anchoring(stream, fetcher, recording)
+        start_index = self._look_before(stream, anchoring)
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
@@ -90,7 +91,7 @@ class Engines:
             return ffmpeg.Run(
                 stream,
                 recording,
-                fetcher,
+                anchoring,
                 ffmpeg_path=self._ffmpeg,
                 segment_s=self._segment_s,
                 start_index=start_index,
@@ -103,7 +104,7 @@ class Engines:
                 guard.close()
             raise
 
-    def _look_before(self, stream: Stream, recording: Recording, fetcher: Fetcher) -> int:
+    def _look_before(self, stream: Stream, anchoring: Anchoring) -> int:
         """Check what the playlist leads to before ffmpeg follows; return where to begin in it.
 
         That is the newest segment, or the first that is not recorded yet: what was missed may
@@ -111,19 +112,12 @@ class Engines:
         """
         if stream.protocol != "hls":
             return -1
-        playlist = fetcher.get_playlist(stream.url)
+        playlist = anchoring.playlist()
         hosts = {f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, playlist.urls)}
         for host in hosts:
             self._policy.check(host)
         if playlist.ended:
             raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
-        last = recording.last
-        if last is None or last.start_is_estimated:
-            return -1
-        missed = [
-            entry
-            for entry in playlist.entries
-            if entry.date and entry.date + timedelta(seconds=entry.duration_s) > last.end
-        ]
+        n_missed = anchoring.n_missed(playlist.entries)
         # One more, for the one that may be added before ffmpeg looks.
-        return -(len(missed) + 1) if missed else -1
+        return -(n_missed + 1) if n_missed else -1

@@ -7,15 +7,14 @@ import subprocess
 import time
 from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
+from flows.capture.anchoring import Anchoring
 from flows.capture.clock import Clock, Section
 from flows.capture.command import build_arguments
-from flows.capture.fetch import Fetcher
 from flows.capture.guard import Guard
-from flows.capture.media import TICKS_PER_S, read_head
-from flows.capture.playlist import Entry
+from flows.capture.media import TICKS_PER_S
 from flows.capture.process import spawn, stop
 from flows.capture.recording import Recording
 from flows.capture.relay import Relay
@@ -28,7 +27,6 @@ _log = logging.getLogger(__name__)
 MAX_LOG_BYTES: Final = 4 * 1024 * 1024
 """A log that is longer is emptied: it has been read by then."""
 
-_HEAD_BYTES: Final = 512 * 1024
 _ANCHOR_TRIES: Final = 3
 _ANCHOR_PAUSE_S: Final = 0.5
 
@@ -59,7 +57,7 @@ class Run:
         self,
         stream: Stream,
         recording: Recording,
-        fetcher: Fetcher,
+        anchoring: Anchoring,
         *,
         ffmpeg_path: str,
         segment_s: float,
@@ -75,7 +73,7 @@ class Run:
         may_skip: go on where a segment of an HLS source fails, until one was recorded; else that
         ends the run, so that the next can read the segment again.
         """
-        self._stream, self._recording, self._fetcher = stream, recording, fetcher
+        self._stream, self._recording, self._anchoring = stream, recording, anchoring
         self._guard, self._relay = guard, relay
         self._name = recording.new_run(datetime.now(UTC))
         self._clock = Clock()
@@ -218,7 +216,10 @@ class Run:
     def _can_read_again(self) -> bool:
         """Tell whether another run would begin with what this one could not read."""
         last = self._recording.last
-        if self._stream.protocol != "hls" or last is None or last.start_is_estimated:
+        if self._stream.protocol != "hls" or last is None:
+            return False
+        anchored = self._clock.is_anchored or self._anchoring.is_anchored
+        if last.start_is_estimated and not anchored:
             return False
         return last is not self._skips_after
 
@@ -250,17 +251,10 @@ class Run:
         return section is not None or last or self._tries >= _ANCHOR_TRIES
 
     def _first_section(self) -> Section | None:
-        entries = self._source_entries()
+        entries = self._anchoring.entries()
         for url, opened_at in self._opened:
-            entry = entries.get(url)
-            if entry is None:
-                continue
-            if entry.date is None:
-                published = opened_at - timedelta(seconds=entry.duration_s)
-                return Section(date=published, estimated=True, input=None)
-            first, keyframe = self._times_in(entry)
-            lead = timedelta(seconds=((keyframe or 0) - (first or 0)) / TICKS_PER_S)
-            return Section(date=entry.date + lead, estimated=False, input=keyframe)
+            if url in entries:
+                return self._anchoring.section_of(entries[url], opened_at=opened_at)
         return None
 
     def _follow_jumps(self) -> None:
@@ -273,12 +267,12 @@ class Run:
         for jump in jumps:
             section: Section | None = None
             try:
-                entry = self._source_entries().get(jump.url or "")
+                entry = self._anchoring.entries().get(jump.url or "")
                 if entry is not None and entry.date is not None:
                     section = Section(
                         date=entry.date,
                         estimated=False,
-                        input=self._times_in(entry)[0],
+                        input=self._anchoring.times_in(entry)[0],
                         offset_us=jump.offset_us,
                     )
             except CaptureError as e:
@@ -296,21 +290,3 @@ class Run:
         start, _ = self._clock.date(first)
         passed = (last.end - start).total_seconds() if last is not None else 0.0
         return first + round(max(0.0, passed) * TICKS_PER_S)
-
-    def _source_entries(self) -> dict[str, Entry]:
-        playlist = self._fetcher.get_playlist(self._stream.url)
-        return {entry.url: entry for entry in playlist.entries}
-
-    def _times_in(self, entry: Entry) -> tuple[int | None, int | None]:
-        """Return the timestamps of a source segment's first frame and first keyframe."""
-        if not entry.whole:
-            return None, None
-        try:
-            head = b""
-            if entry.map_url is not None:
-                head = self._fetcher.get(entry.map_url, max_bytes=_HEAD_BYTES).body
-            head += self._fetcher.get(entry.url, max_bytes=_HEAD_BYTES, head_only=True).body
-            return read_head(head, fragmented=entry.map_url is not None)
-        except CaptureError as e:
-            _log.info("the source's segment can't be read: %s", e)
-            return None, None

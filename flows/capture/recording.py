@@ -91,6 +91,14 @@ class Recording:
         self.save_clock(name, Clock(), verbatim=verbatim)
         return name
 
+    def newest_clock(self) -> Clock | None:
+        """Return how the newest run of ffmpeg that recorded anything dated its timestamps."""
+        for path in sorted(self.directory.glob("*-*Z.json"), reverse=True):
+            clock, verbatim = _load_clock(path)
+            if clock.is_set or verbatim:
+                return None if verbatim else clock
+        return None
+
     def save_clock(self, run: str, clock: Clock, *, verbatim: bool = False) -> None:
         """Write a run's clock beside its playlist, whole or not at all."""
         state = {"channel": self.channel, "broadcast": self.broadcast, "clock": clock.state()}
