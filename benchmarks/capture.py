@@ -19,6 +19,7 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.live import live_stream
 from db import writes
 from db.session import make_engine, upgrade
 from emotion.pipeline import Linker
@@ -27,7 +28,6 @@ from flows.analyse import Analysis, networks
 from flows.capture.address import LOOPBACK, AddressPolicy
 from flows.capture.process import find_ffmpeg
 from flows.capture.segment import Segment
-from flows.capture.source import Stream
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
@@ -64,15 +64,7 @@ def measure_engine(engine: str, origin: LiveOrigin, url: str, directory: Path, r
         fps=5.0,
         log=logging.getLogger("benchmark"),
     )
-    stream = Stream(
-        page_url=origin.url,
-        url=origin.url,
-        protocol="hls",
-        live=True,
-        live_status="is_live",
-        source_id="live",
-        title="live",
-    )
+    stream = live_stream(origin.url, origin.url)
     files, rows = [], []
     with Capture(
         origin.url,

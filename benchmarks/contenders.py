@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from benchmarks.live import live_stream
 from flows.capture.address import LOOPBACK, AddressPolicy
 from flows.capture.process import find_ffmpeg
 from flows.capture.recording import Recording
@@ -50,19 +51,6 @@ class Contender(Protocol):
 
     def account(self, audit: Audit, *, end: int | None) -> Account:
         """Account for what it recorded, after its end."""
-
-
-def live_stream(page_url: str, url: str) -> Stream:
-    """Return a live HLS stream, as yt-dlp finds one behind a page."""
-    return Stream(
-        page_url=page_url,
-        url=url,
-        protocol="hls",
-        live=True,
-        live_status="is_live",
-        source_id="live",
-        title="live",
-    )
 
 
 def stream_of(origin: LiveOrigin) -> Stream:

@@ -15,9 +15,9 @@ from typing import Final
 
 import psutil
 
+from benchmarks.live import live_stream
 from flows.capture.address import LOOPBACK, AddressPolicy
 from flows.capture.segment import Segment
-from flows.capture.source import Stream
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
@@ -28,22 +28,13 @@ _FIRST: Final = 3
 
 def watch_alone(engine: str, url: str, directory: Path, run_s: float) -> str:
     """Capture for so long and do nothing else; return a row of the table."""
-    stream = Stream(
-        page_url=url,
-        url=url,
-        protocol="hls",
-        live=True,
-        live_status="is_live",
-        source_id="live",
-        title="live",
-    )
     with Capture(
         url,
         directory=directory,
         channel=engine,
         broadcast=1,
         policy=AddressPolicy(allow_networks=LOOPBACK),
-        stream=stream,
+        stream=live_stream(url, url),
         engine="hls" if engine == "hls" else "ffmpeg",
     ) as capture:
         for _ in range(_FIRST):

@@ -5,14 +5,11 @@ without stopping it leaves it running, and the next one finds it: nothing is los
 """
 
 import fcntl
-import hashlib
 import logging
 import os
 import re
 import shutil
-import stat
 import subprocess
-import tempfile
 import time
 from collections import deque
 from pathlib import Path
@@ -33,17 +30,12 @@ from db.placement import (
     place,
 )
 from db.postmaster import disown, identity, read_status, run_tool
+from db.socket_dir import PORT, give_away, make_socket_dir
 
 _log = logging.getLogger(__name__)
 
 DATABASE: Final = "showmood"
 """Name of the database and of the role that owns the cluster."""
-
-PORT: Final = 5432
-"""Only part of the socket's file name: nothing listens on TCP."""
-
-MAX_SOCKET_BYTES: Final = 100
-"""The kernel's limit on a socket's path is 108 bytes on Linux, 104 on macOS."""
 
 START_TIMEOUT_S: Final = 60
 
@@ -192,7 +184,7 @@ class EmbeddedPostgres:
         settings = [
             "listen_addresses = ''",
             f"port = {PORT}",
-            f"unix_socket_directories = '{self._make_socket_dir()}'",
+            f"unix_socket_directories = '{make_socket_dir(self._home_dir, self._account)}'",
             "unix_socket_permissions = 0700",
             "timezone = 'UTC'",
             "log_timezone = 'UTC'",
@@ -218,7 +210,7 @@ class EmbeddedPostgres:
         if part.exists():
             shutil.rmtree(part)
         part.mkdir(mode=0o700)
-        self._give_away(part)
+        give_away(part, self._account)
         self._run(
             *("initdb", "-D", str(part), "-U", DATABASE),
             *("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--locale=C"),
@@ -252,31 +244,6 @@ class EmbeddedPostgres:
                 )
             time.sleep(0.05)
         return False
-
-    def _make_socket_dir(self) -> Path:
-        """Return a directory for the socket, closed to others, with a short enough path."""
-        short = self._home_dir / "run"
-        too_long = len(os.fsencode(short / f".s.PGSQL.{PORT}")) > MAX_SOCKET_BYTES
-        if too_long or not re.fullmatch(
-            r"[\w/.@-]+", str(short), re.ASCII
-        ):  # quoting rules of lists
-            name = hashlib.sha256(os.fsencode(self._home_dir)).hexdigest()[:12]
-            short = Path("/tmp") / f"showmood-{name}"
-        try:
-            short.mkdir(mode=0o700)
-        except FileExistsError:
-            found = short.lstat()
-            ours = (self._account.uid if self._account else os.geteuid(), os.geteuid())
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours or found.st_mode & 0o077:
-                # Somebody else got there first; never serve out of a directory of theirs.
-                short = Path(tempfile.mkdtemp(dir="/tmp", prefix="showmood-"))
-        self._give_away(short)
-        (short / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)  # a dead server's
-        return short
-
-    def _give_away(self, directory: Path) -> None:
-        if self._account is not None:
-            os.chown(directory, self._account.uid, self._account.gid)
 
     def _ensure_database(self) -> None:
         url = self.url.replace(f"/{DATABASE}?", "/postgres?")

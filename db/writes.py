@@ -10,7 +10,8 @@ from sqlalchemy import Connection, case, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import STATUSES_OF_BROADCAST, Broadcast, Channel, Gap, Segment
-from db.replacing import replace_segment, segment_values
+from db.replacement import segment_values
+from db.replacing import replace_segment
 from db.rows import ObservationRows, SegmentRow, StoredCounts
 
 __all__ = [

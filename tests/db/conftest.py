@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
+from db.replacement import FRESH_MINUTES
 from db.rows import to_microseconds
 from db.writes import ObservationRows, SegmentRow, ensure_channel, open_broadcast
 
@@ -116,3 +117,46 @@ def tables(engine: Engine) -> Callable[[], dict[str, list[tuple[Any, ...]]]]:
             }
 
     return read
+
+
+@pytest.fixture
+def fresh_minutes(engine: Engine) -> Callable[[int], list[tuple[Any, ...]]]:
+    """Aggregate all minutes of a channel from raw rows."""
+
+    def read(channel: int) -> list[tuple[Any, ...]]:
+        span = {
+            "channel": channel,
+            "first_minute": datetime(2000, 1, 1, tzinfo=UTC),
+            "end_minute": datetime(2100, 1, 1, tzinfo=UTC),
+        }
+        with engine.connect() as connection:
+            rows = connection.execute(text(FRESH_MINUTES + " ORDER BY 1, 2, 3"), span)
+            return [tuple(row) for row in rows]
+
+    return read
+
+
+@pytest.fixture
+def raw_ends(engine: Engine) -> Callable[[], list[tuple[Any, ...]]]:
+    """Read from raw rows when each track began and ended."""
+
+    def read() -> list[tuple[Any, ...]]:
+        with engine.connect() as connection:
+            rows = connection.execute(
+                text("SELECT track_id, min(ts), max(ts) FROM observations GROUP BY 1 ORDER BY 1")
+            )
+            return [tuple(row) for row in rows]
+
+    return read
+
+
+@pytest.fixture
+def assert_sound(tables, fresh_minutes, raw_ends) -> Callable[[int], None]:
+    """Hold the invariants: minutes and tracks follow from the raw rows, and nothing else."""
+
+    def check(channel: int) -> None:
+        now = tables()
+        assert now["emotion_minutes"] == fresh_minutes(channel)
+        assert [(row[0], row[3], row[4]) for row in now["face_tracks"]] == raw_ends()
+
+    return check
