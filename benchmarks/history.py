@@ -9,224 +9,38 @@ as one row an emotion.
 """
 
 import argparse
-import io
 import json
 import platform
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
-from benchmarks.made_shows import make_show, pieces
-from db.copying import COPY, encode, months, track_ids
+from benchmarks.history_questions import (
+    ALTERNATIVES,
+    AS_IT_IS,
+    FULL_YEAR,
+    OF_A_FULL_YEAR,
+    QUESTIONS,
+)
+from benchmarks.history_rows import CHANNELS, SHOW_S, YEAR, Show, load, shows, store
+from benchmarks.made_shows import make_show
+from db.copying import months
 from db.embedded import EmbeddedPostgres
 from db.maintain import Retention, maintain
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST
-from db.rows import ObservationRows, SegmentRow
+from db.rows import SegmentRow
 from db.session import make_engine, upgrade
-from db.writes import ensure_channel, ensure_partition, open_broadcast, replace_segment
+from db.writes import ensure_partition, replace_segment
 
-CHANNELS = 10
-SHOW_S = 3600.0
-YEAR = datetime(2025, 1, 1, tzinfo=UTC)
 REPEATS = 30
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Show:
-    """One made show, with its rows."""
-
-    number: int
-    channel: int
-    broadcast: int
-    start: datetime
-    rows: ObservationRows
-
-
-def shows(engine: Engine, n_rows: int) -> Iterator[Show]:
-    """Make shows, spread over a year and the channels, until there are so many rows."""
-    per_show = 54_000
-    count = max(CHANNELS, -(-n_rows // per_show))
-    made = 0
-    for number in range(count):
-        if made >= n_rows and number >= CHANNELS:
-            return
-        slot = timedelta(days=365) * (number // CHANNELS) / max(1, -(-count // CHANNELS))
-        start = (YEAR + slot).replace(minute=0, second=0, microsecond=0)
-        with engine.begin() as connection:
-            channel = ensure_channel(connection, f"channel-{number % CHANNELS}", "http://made")
-            broadcast = open_broadcast(connection, channel_id=channel, started_at=start)
-            ensure_partition(connection, start)
-        rows = make_show((number,), start=start, seconds=SHOW_S)
-        made += len(rows)
-        yield Show(number=number, channel=channel, broadcast=broadcast, start=start, rows=rows)
-
-
-def store(
-    engine: Engine, show: Show, *, segment_s: float, seconds: float
-) -> tuple[int, list[float]]:
-    """Store a show's first seconds by the real write path: rows, and seconds for each segment."""
-    n_rows, took = 0, []
-    cut = pieces(show.rows, start=show.start, seconds=seconds, segment_s=segment_s)
-    for index, (at, part) in enumerate(cut):
-        segment = SegmentRow(
-            channel_id=show.channel,
-            broadcast_id=show.broadcast,
-            sequence=index,
-            started_at=at,
-            duration_s=segment_s,
-            frames_analysed=round(segment_s * 5),
-            lag_ms=900,
-        )
-        began = time.perf_counter()
-        n_rows += replace_segment(engine, segment, part).observations
-        took.append(time.perf_counter() - began)
-    return n_rows, took
-
-
-def load(connection: Connection, show: Show) -> None:
-    """Put a show in by COPY, with the segments, tracks and minutes that the write path makes."""
-    copy(connection, COPY, encode(show.channel, show.broadcast, show.rows))
-    ids = track_ids(show.broadcast, show.rows.track)
-    order = np.argsort(ids, kind="stable")
-    present, first = np.unique(ids[order], return_index=True)
-    ts = show.rows.ts[order]
-    last = np.append(first[1:], len(ids)) - 1
-    connection.execute(
-        text("INSERT INTO face_tracks VALUES (:id, :broadcast, :no, :first, :last)"),
-        [
-            {
-                "id": int(present[i]),
-                "broadcast": show.broadcast,
-                "no": int(present[i] % TRACKS_PER_BROADCAST),
-                "first": ts[first[i]].item().replace(tzinfo=UTC),
-                "last": ts[last[i]].item().replace(tzinfo=UTC),
-            }
-            for i in range(len(present))
-        ],
-    )
-    span = {
-        "channel": show.channel,
-        "broadcast": show.broadcast,
-        "start": show.start,
-        "end": show.start + timedelta(seconds=SHOW_S),
-    }
-    means = ", ".join(f"avg(smoothed_{emotion})" for emotion in EMOTIONS)
-    connection.execute(
-        text(
-            "INSERT INTO emotion_minutes SELECT channel_id, date_trunc('minute', ts, 'UTC'),"
-            f" :broadcast, count(*), count(DISTINCT track_id), {means} FROM observations"
-            " WHERE channel_id = :channel AND ts >= :start AND ts < :end GROUP BY 1, 2"
-        ),
-        span,
-    )
-    connection.execute(
-        text(
-            "INSERT INTO segments (channel_id, started_at, ended_at, broadcast_id, sequence,"
-            " duration_s, status, frames_analysed, lag_ms) SELECT :channel, at,"
-            " at + interval '2 s', :broadcast, row_number() OVER (ORDER BY at) - 1, 2, 'analysed',"
-            " 10, 900 FROM generate_series(CAST(:start AS timestamptz),"
-            " CAST(:end AS timestamptz) - interval '2 s', interval '2 s') at"
-        ),
-        span,
-    )
-
-
-def copy(connection: Connection, statement: str, payload: bytes) -> None:
-    """Send bytes by COPY."""
-    driver = connection.connection.dbapi_connection
-    assert driver is not None
-    cursor = driver.cursor()
-    cursor.copy_expert(statement, io.BytesIO(payload))
-    cursor.close()
-
-
-ALTERNATIVES = {
-    "one JSONB column": (
-        "CREATE TABLE other_jsonb (ts timestamptz, track_id bigint, channel_id integer, x0 real,"
-        " y0 real, x1 real, y1 real, score real, emotions jsonb,"
-        " PRIMARY KEY (channel_id, ts, track_id))",
-        "INSERT INTO other_jsonb SELECT ts, track_id, channel_id, x0, y0, x1, y1, score,"
-        " jsonb_strip_nulls(jsonb_build_object("
-        + ", ".join(f"'{e}', {e}, 'smoothed_{e}', smoothed_{e}" for e in EMOTIONS)
-        + ")) FROM observations",
-        "SELECT date_trunc('minute', ts), "
-        + ", ".join(f"avg((emotions->>'smoothed_{e}')::real)" for e in EMOTIONS)
-        + " FROM other_jsonb WHERE channel_id = :channel AND ts >= :start AND ts < :end GROUP BY 1",
-    ),
-    "one row an emotion": (
-        "CREATE TABLE other_long (ts timestamptz, track_id bigint, channel_id integer,"
-        " emotion smallint, value real, smoothed real,"
-        " PRIMARY KEY (channel_id, ts, track_id, emotion))",
-        "INSERT INTO other_long SELECT o.ts, o.track_id, o.channel_id, e.emotion, e.value,"
-        " e.smoothed FROM observations o CROSS JOIN LATERAL (VALUES "
-        + ", ".join(f"({i}::smallint, {e}, smoothed_{e})" for i, e in enumerate(EMOTIONS))
-        + ") e (emotion, value, smoothed) WHERE e.value IS NOT NULL",
-        "SELECT date_trunc('minute', ts), emotion, avg(smoothed) FROM other_long"
-        " WHERE channel_id = :channel AND ts >= :start AND ts < :end GROUP BY 1, 2",
-    ),
-}
-
-AS_IT_IS = (
-    "SELECT date_trunc('minute', ts), "
-    + ", ".join(f"avg(smoothed_{e})" for e in EMOTIONS)
-    + " FROM observations WHERE channel_id = :channel AND ts >= :start AND ts < :end GROUP BY 1"
-)
-
-A_SHOW = "broadcast_id = :broadcast"
-AN_HOUR = "channel = :slug AND ts >= :start AND ts < :end"
-
-QUESTIONS = {
-    "a show, by minute": f"SELECT * FROM emotion_timeline WHERE {A_SHOW} ORDER BY minute",
-    "a show, summary": f"SELECT * FROM show_summary WHERE {A_SHOW}",
-    "a show, coverage": f"SELECT * FROM coverage WHERE {A_SHOW}",
-    "a show, its faces": f"SELECT * FROM track_summary WHERE {A_SHOW}",
-    "a show, by second": f"SELECT * FROM emotion_seconds WHERE {A_SHOW}",
-    "a show, angry faces": "SELECT track, count(*) FROM emotion_history"
-    f" WHERE {AN_HOUR} AND emotion = 'anger' GROUP BY track",
-    "a minute, every face": "SELECT * FROM emotion_history WHERE channel = :slug"
-    " AND ts >= :start AND ts < CAST(:start AS timestamptz) + interval '1 minute'",
-    "a channel, newest 20": "SELECT * FROM emotion_newest(:slug, 20)",
-    "a channel, newest 20, by the view": "SELECT * FROM emotion_history WHERE channel = :slug"
-    " ORDER BY ts DESC LIMIT 20",
-    "a channel-year, by week": "SELECT * FROM emotion_between(:slug, '2025-01-01 00:00+00',"
-    " '2026-01-01 00:00+00', '7 days')",
-    "a channel-year, happiest minute": "SELECT * FROM emotion_timeline WHERE channel = :slug"
-    " ORDER BY happiness DESC NULLS LAST LIMIT 3",
-    "a channel-year, last ten shows": "WITH s AS (SELECT broadcast_id FROM coverage"
-    " WHERE channel = :slug ORDER BY started_at DESC LIMIT 11)"
-    " SELECT emotion, sum(share * observations) / sum(observations) FROM emotion_long"
-    " JOIN s USING (broadcast_id) GROUP BY emotion",
-    "a channel-year, shows with holes": "SELECT * FROM coverage WHERE channel = :slug"
-    " AND (gaps > 0 OR failed > 0)",
-}
-
-
-FULL_YEAR = (
-    "INSERT INTO channels (slug, url) VALUES ('full', 'made');"
-    " INSERT INTO broadcasts (channel_id, started_at, status) SELECT id, day, 'completed'"
-    " FROM channels, generate_series(TIMESTAMPTZ '2025-01-01 10:00+00', '2025-12-31 10:00+00',"
-    " '1 day') day WHERE slug = 'full';"
-    " INSERT INTO emotion_minutes SELECT b.channel_id, b.started_at + n * interval '1 minute',"
-    f" b.id, 900, 4, {', '.join(['random()'] * len(EMOTIONS))}"
-    " FROM broadcasts b JOIN channels c ON c.id = b.channel_id, generate_series(0, 719) n"
-    " WHERE c.slug = 'full'"
-)
-"""A channel that is on air 12 hours a day, all year: 262,800 minutes, without raw rows."""
-
-OF_A_FULL_YEAR = {
-    "a full channel-year, by week": "a channel-year, by week",
-    "a full channel-year, happiest minute": "a channel-year, happiest minute",
-    "a full channel-year, last ten shows": "a channel-year, last ten shows",
-}
 
 
 def time_ms(
