@@ -15,7 +15,7 @@ from emotion.types import Frames
 
 Pixels = NDArray[np.uint8]
 
-SIZE_PX: Final = (640, 360)
+SIZE_PX: Final = (960, 540)
 _SCALE: Final = SIZE_PX[0] / WIDTH_PX
 _ROOM: Final = 0.35  # of the face's box, drawn on each side of it
 _SHADES: Final = (
