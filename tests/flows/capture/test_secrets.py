@@ -172,7 +172,6 @@ def test_neither_gaps_nor_files_nor_command_lines_hold_what_signs_a_request(
         policy=policy,
         stream=signed.stream,
         segment_s=0.5,
-        stall_s=1.0,
         engine=engine,
     )
     with capture:
