@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 LAST_BEAT_S: Final = 3.0
 """How long the end of a run waits for its last sign of life."""
 
+AWAY_S: Final = 5.0
+"""A server that has not answered for so long was away."""
 
 LOOK_EVERY_S: Final = 4.0
 """How often a process looks whether it was cancelled, whose worker may not hear of that."""
@@ -105,12 +107,14 @@ class Heart:
         """Beat until it is over; the show goes on when the server does not answer."""
         with get_client(sync_client=True) as client:
             while True:
-                over = self._over.is_set()
+                over, began = self._over.is_set(), time.monotonic()
                 try:
                     self._beat_once(client, OVER if over else ALIVE)
                 except Exception as e:  # noqa: BLE001 - a server that is away is no reason to end
                     _log.debug("no sign of life was given: %r", e)
                     self._was_away = True
+                # Prefect's client has asked again, for as long as it was away.
+                self._was_away |= time.monotonic() - began > AWAY_S
                 if over:
                     return
                 self._wait(client)
