@@ -312,6 +312,8 @@ class Capture:
         why, age_s = self._progress.why, self.newest_age_s
         if why is None or last is None or age_s is None:
             return
+        if isinstance(self.last_error, NotLive) and self.last_error.over:
+            return  # It ended before its time, and did not come back.
         missing = timedelta(seconds=age_s)
         end = self._plan.content_end(self._recording)
         if end is not None:

@@ -188,3 +188,19 @@ def test_a_playlist_that_stays_ended_ends_the_capture(
     assert capture.failure is None
     assert isinstance(capture.last_error, NotLive)
     check_nothing_is_lost(events)
+
+
+def test_a_show_that_ended_before_its_time_misses_nothing(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=6)
+    with (
+        ShowSite(on_air(origin)) as site,
+        make_capture(site, origin, ended_after_s=0.0, away_s=3600.0, until=until) as capture,
+    ):
+        events = take(capture, 2)
+        origin.end()
+        events += list(capture)
+    assert datetime.now(UTC) >= until
+    assert isinstance(capture.last_error, NotLive)
+    check_nothing_is_lost(events)
