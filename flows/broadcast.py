@@ -9,15 +9,13 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Engine
 
-from db import queries, writes
 from db.errors import ChannelLockLost
 from db.session import ChannelLock, make_engine, require_current
-from db.spool import PASSING, Spool, commit
-from db.tracks import last_number
+from db.spool import PASSING, Spool
 from flows.analyse import Analysis, Counts, leave, networks, take_for
 from flows.audience import Audience
 from flows.capture.address import AddressPolicy
@@ -28,6 +26,7 @@ from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
 from flows.capture.waiting import Waiting, wait_for_show
 from flows.errors import EXPECTED, ShowFailed
+from flows.opening import Broadcast, close, open_or_continue
 from flows.recordings import folder_of
 from flows.retention import Limits, Recordings, rolling
 from flows.settings import Settings
@@ -38,36 +37,8 @@ from flows.turn import channel_turn, rest_of
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
-_CLOSE_S: Final = 60.0
-_CLOSE_HASTILY_S: Final = 5.0
-_CLOSE_AGAIN_S: Final = 1.0
-"""For how long the end of a broadcast is written again, and how often, while that fails.
-
-A run that is cancelled is killed after 30 s.
-"""
-
 LAST_S: Final = 10.0
 """What was recorded when a watch is cancelled is analysed for so long; at 30 s it is killed."""
-
-END: Final = datetime.max.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Broadcast:
-    """The broadcast that a watch writes.
-
-    until: when to stop, for one that is continued; None for a new one. stored: the sequences of
-    the segments whose analysis is settled. tracker_state: after the last of them. last_track: the
-    highest number of its tracks, also of a stretch that was analysed again.
-    """
-
-    id: int
-    channel_id: int
-    started_at: datetime
-    until: datetime | None = None
-    stored: frozenset[int] = frozenset()
-    tracker_state: dict[str, Any] | None = None
-    last_track: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +82,9 @@ class Watch:
             write_left_behind(engine, self.settings.recordings_dir / self.show.slug)
             stream = self._wait(policy, until, held.lock)
             self.log.info("found %s", stream.title or shorten(self.show.url))
-            broadcast = self._open_or_continue(engine, stream, until)
+            broadcast = open_or_continue(
+                engine, self.show, stream, until, run_id=self.run_id, log=self.log
+            )
             status: str | None = "failed"
             planned_end = broadcast.until or broadcast.started_at + self.show.length
             try:
@@ -128,7 +101,7 @@ class Watch:
                 raise
             finally:
                 if status is not None:
-                    self._close(engine, broadcast, status)
+                    close(engine, broadcast, status, self.log)
                 self.audience.ended(status or "failed")
             return counts
 
@@ -154,71 +127,6 @@ class Watch:
         except NotLive as e:
             self.audience.missed(str(e))
             raise
-
-    def _close(self, engine: Engine, broadcast: Broadcast, status: str) -> None:
-        """Say how the broadcast ended; the channel's next watch does, if the database is away."""
-        end = time.monotonic() + (_CLOSE_S if status == "completed" else _CLOSE_HASTILY_S)
-        now = datetime.now(UTC)
-        while True:
-            try:
-                commit(
-                    engine,
-                    lambda connection: writes.close_broadcast(
-                        connection, broadcast.id, ended_at=now, status=status
-                    ),
-                )
-            except PASSING as e:
-                if time.monotonic() >= end:
-                    self.log.warning("the broadcast stays open until the next watch: %s", e)
-                    return
-                time.sleep(_CLOSE_AGAIN_S)
-            else:
-                return
-
-    def _open_or_continue(
-        self, engine: Engine, stream: Stream, until: datetime | None
-    ) -> Broadcast:
-        """Return the broadcast to write: one that a dead watcher left, if its time is not over.
-
-        The channel's lock is held: whoever wrote that one is gone. until: when a new one ends, if
-        not after the show's own length.
-        """
-        now = datetime.now(UTC)
-        with engine.begin() as connection:
-            channel_id = writes.ensure_channel(connection, self.show.slug, shorten(self.show.url))
-            left = writes.find_open_broadcast(connection, channel_id)
-            if left is not None:
-                if (
-                    left.planned_end
-                    and left.planned_end > now
-                    and left.source_id == stream.source_id
-                ):
-                    self.log.warning("going on with the broadcast of %s", left.started_at)
-                    return Broadcast(
-                        id=left.id,
-                        channel_id=channel_id,
-                        started_at=left.started_at,
-                        until=left.planned_end,
-                        stored=frozenset(
-                            segment.sequence
-                            for segment in queries.segments_of(connection, left.id)
-                            if segment.status != "recorded"
-                        ),
-                        # The newest there is, whatever the source's clock says.
-                        tracker_state=queries.tracker_state_before(connection, left.id, END),
-                        last_track=last_number(connection, left.id),
-                    )
-                writes.close_broadcast(connection, left.id, ended_at=now, status="interrupted")
-            new = writes.open_broadcast(
-                connection,
-                channel_id=channel_id,
-                started_at=now,
-                planned_end=until or now + self.show.length,
-                source_id=stream.source_id,
-                title=stream.title,
-                flow_run_id=self.run_id,
-            )
-        return Broadcast(id=new, channel_id=channel_id, started_at=now, until=until)
 
     def _record(
         self,

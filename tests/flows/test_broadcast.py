@@ -15,7 +15,7 @@ from sqlalchemy import Engine, make_url, text
 
 from db.errors import ChannelLockLost
 from db.session import channel_lock
-from flows import broadcast
+from flows import broadcast, opening
 from flows.analyse import Analysis, take_for
 from flows.audience import Audience
 from flows.broadcast import Watch
@@ -242,8 +242,8 @@ def test_a_database_that_is_away_at_the_end_is_waited_for_but_not_for_ever(
     *,
     back: bool,
 ) -> None:
-    monkeypatch.setattr(broadcast, "_CLOSE_S", 60.0 if back else 0.0)
-    monkeypatch.setattr(broadcast, "_CLOSE_AGAIN_S", 0.05)
+    monkeypatch.setattr(opening, "_CLOSE_S", 60.0 if back else 0.0)
+    monkeypatch.setattr(opening, "_CLOSE_AGAIN_S", 0.05)
     again = threading.Timer(0.3, shut, [False])
 
     def minute(analysis: Analysis, capture: Capture) -> None:
