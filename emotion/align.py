@@ -83,10 +83,11 @@ def crops(
     low, high = _reach(where, width, height)
     changes = (np.diff(frame) != 0) | (np.diff(fineness) != 0)
     bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
+    luma = torch.tensor(BT601, device=device) if gray else None
     parts = []
     for begin, end in pairwise(bounds):
         (left, top), (right, bottom) = low[begin:end].min(axis=0), high[begin:end].max(axis=0)
-        plane = _plane(pictures[int(frame[begin])][top:bottom, left:right], gray=gray)
+        plane = _plane(pictures[int(frame[begin])][top:bottom, left:right], luma)
         times = int(fineness[begin])
         grid = _grid(size_px * times, placed[begin:end], (left, top), plane)
         fine = functional.grid_sample(
@@ -112,12 +113,11 @@ def _reach(where: Float64, width_px: int, height_px: int) -> tuple[Int64, Int64]
     return low, high
 
 
-def _plane(rgb: Tensor, *, gray: bool) -> Tensor:
-    """Return float32 (1, C, H, W), 0 to 255, of a picture (H, W, 3)."""
-    rgb = rgb.float()
-    if gray:
-        return (rgb @ torch.tensor(BT601, device=rgb.device))[None, None]
-    return rgb.permute(2, 0, 1)[None]
+def _plane(rgb: Tensor, luma: Tensor | None) -> Tensor:
+    """Return float32 (1, C, H, W), 0 to 255, of a picture (H, W, 3): gray if there are weights."""
+    if luma is not None:
+        return (rgb.float() @ luma)[None, None]
+    return rgb.float().permute(2, 0, 1)[None]
 
 
 def _grid(n: int, where: Tensor, origin: tuple[int, int], plane: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from emotion.ahead import Ahead
 from emotion.classify import Classifier
 from emotion.decode import Skip, cores
 from emotion.detect import Detector
-from emotion.device import bring, choose_device, share_memory
+from emotion.device import bring, choose_device, pool_memory
 from emotion.types import Detections, Faces, Float32, Frames
 
 Parts = Ahead[Frames]
@@ -71,7 +71,7 @@ class Analyser:
         self._classifier = Classifier.of(emotions, cache_dir=cache_dir, device=chosen)
         on_cpu = chosen.type == "cpu"
         if on_cpu:
-            share_memory()
+            pool_memory()
         self._n_workers = min(_MAX_WORKERS, cores()) if on_cpu else 1
         self._workers = ThreadPoolExecutor(
             self._n_workers,

@@ -17,7 +17,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _N = TypeVar("_N", bound=nn.Module)
 _SHOWN: Final = 3
-_M_ARENA_MAX: Final = -8  # glibc, `malloc.h`
+# glibc, `malloc.h`: M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+_MEMORY: Final = ((-8, 1), (-3, 16 << 20), (-1, 64 << 20))
 
 
 class DeviceError(EmotionError):
@@ -56,13 +57,15 @@ def half_type(device: torch.device) -> torch.dtype | None:
     return None
 
 
-def share_memory() -> bool:
-    """Have all threads of this process allocate from one pool; tell whether that can be said here.
+def pool_memory() -> bool:
+    """Have the threads of this process share what is free; tell whether that can be said here.
 
-    glibc gives each thread a pool of its own, and each keeps the most that was ever in it.
+    glibc gives each thread a pool of its own, which keeps the most that was ever in it, and gives
+    what is large back at once: it comes again page by page, for a tenth of a segment's time.
     """
     try:
-        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1))
+        mallopt = ctypes.CDLL(None).mallopt
+        return all(mallopt(what, value) for what, value in _MEMORY)
     except (AttributeError, OSError, TypeError):  # no glibc
         return False
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from emotion import fuse
 from emotion.detect import Detector
-from emotion.device import DeviceError, bring, choose_device, share_memory
+from emotion.device import DeviceError, bring, choose_device, pool_memory
 from emotion.types import Frames
 from emotion.weights import load
 
@@ -90,8 +91,8 @@ def test_auto_takes_cuda_where_there_is_one():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of glibc alone")
-def test_threads_can_be_made_to_share_memory():
-    assert share_memory()
+def test_threads_can_be_made_to_pool_memory():
+    assert pool_memory()
 
 
 def test_pictures_that_may_not_be_written_to_come_to_the_device(portrait):
@@ -104,3 +105,14 @@ def test_pictures_that_are_on_the_device_need_not_be_brought(detector, portrait_
     pictures = bring(portrait_frames.images, detector.device)
     there = detector.detect(portrait_frames, pictures)
     np.testing.assert_array_equal(there.boxes, detector.detect(portrait_frames).boxes)
+
+
+def test_half_precision_as_on_cuda_finds_the_same(cache_dir, portrait, monkeypatch):
+    monkeypatch.setattr(fuse, "_onednn_works", lambda: False)
+    small = _frames(portrait[None, ::2, ::2], width=512, height=600)
+    halved = Detector(load("retinaface-mobilenet0.25", cache_dir), device="cpu")
+    whole = halved.detect(small)
+    halved._dtype, halved._network = torch.float16, halved._network.half()
+    found = halved.detect(small)
+    assert len(found) == 1
+    np.testing.assert_allclose(found.boxes, whole.boxes, atol=0.5)
