@@ -114,6 +114,8 @@ class Anchoring:
         last, idle = self._recording.last, self._recording.idle
         if last is None or idle is None or ticks is None or self._before is None:
             return date
+        if -_ROUNDED < date - last.end < idle + _CREDIBLE:
+            return date  # Nothing is odd; timestamps that began anew are not to make it so.
         expected = self._before.date_of_input(ticks)
         if expected is None or -_CREDIBLE < expected - date < SHORTEST:
             return date

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flows.capture.address import AddressPolicy
@@ -82,13 +83,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def command_lines() -> str:
     """What everybody on the machine sees of this process's children, and of theirs."""
-    found = b""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found += path.read_bytes()
-        except OSError:
-            continue
-    return found.decode(errors="replace")
+    children = psutil.Process().children(recursive=True)
+    return "".join(" ".join(each.cmdline()) for each in children)
 
 
 FAILURES = {
