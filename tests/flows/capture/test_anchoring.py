@@ -1,7 +1,7 @@
 """ffmpeg's recordings keep their dates while the source's clock is wrong."""
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import av
@@ -74,3 +74,33 @@ def test_a_clock_that_jumps_before_a_restart_makes_no_gap_and_loses_nothing(
         assert place == pytest.approx(round(place), abs=0.01)
         assert round(place) == round((events[0].start - began) / timedelta(seconds=PIECE_S)) + n
         assert first_picture(event.path) == first_picture(pieces[round(place)])
+
+
+def test_timestamps_that_begin_anew_are_no_clock_that_jumped(
+    make_origin, stream_of, policy: AddressPolicy, tmp_path: Path, caplog
+) -> None:
+    """The show begins anew every 3 s; it is away for as long as it takes to do so twice."""
+    origin = make_origin(window=2)
+    capture = Capture(
+        origin.url,
+        directory=tmp_path,
+        channel="demo",
+        broadcast=1,
+        policy=policy,
+        stream=stream_of(origin),
+        segment_s=PIECE_S,
+        engine="ffmpeg",
+    )
+    with capture:
+        first = capture.get(30.0)
+        assert isinstance(first, Segment), capture.last_error
+        origin.inject(Fault(status=503))
+        end = first.end + timedelta(seconds=7)
+        last = first
+        while datetime.now(UTC) < end:
+            last = capture.get(0.05) or last
+        origin.heal()
+        gap = capture.get(30.0)
+    assert isinstance(gap, Gap)
+    assert gap.end - gap.start > timedelta(seconds=4)
+    assert "jumped" not in caplog.text
