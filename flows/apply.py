@@ -6,7 +6,6 @@ that are no longer in the file are removed, and slots made or paused in the UI s
 
 import base64
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from flows import automations
-from flows.deploy import deploy
+from flows.deploy import connect, deploy
 from flows.errors import StackError
 from flows.showfile import Deployment, read_showfile
 
@@ -24,9 +23,6 @@ TAG: Final = "showmood"
 
 BY_HAND: Final = "ui-"
 """How the slugs of slots begin that were made in the UI; they are the UI's to remove."""
-
-BUSY: Final = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
-BUSY_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0)
 
 Say = Callable[[str], None]
 
@@ -100,26 +96,6 @@ def _connected(env: Mapping[str, str]) -> Iterator[httpx.Client]:
             f"the Prefect server at {url} does not answer ({e!r}): start `showmood up`, or set "
             "PREFECT_API_URL"
         ) from e
-
-
-class _Patient(httpx.HTTPTransport):
-    """Asks again when the server is busy, as one on SQLite is now and then."""
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        for pause_s in BUSY_PAUSES_S:
-            answer = super().handle_request(request)
-            if answer.status_code not in BUSY:
-                return answer
-            answer.close()
-            time.sleep(pause_s)
-        return super().handle_request(request)
-
-
-def connect(url: str, headers: Mapping[str, str]) -> httpx.Client:
-    """Return a client of the server's API, which is patient with it."""
-    return httpx.Client(
-        base_url=url, headers=headers, timeout=30, trust_env=False, transport=_Patient()
-    )
 
 
 def credentials(env: Mapping[str, str]) -> dict[str, str]:

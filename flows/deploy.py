@@ -23,6 +23,9 @@ PREFECT_YAML: Final = "prefect.yaml"
 FINAL: Final = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 """The types of state that a run does not leave."""
 
+BUSY: Final = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+BUSY_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0)
+
 
 def prefect_file() -> Path:
     """Return the prefect.yaml of the current folder, else the one beside this package.
@@ -83,6 +86,26 @@ class Run:
         )
 
 
+class _Patient(httpx.HTTPTransport):
+    """Asks again when the server is busy, as one on SQLite is now and then."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for pause_s in BUSY_PAUSES_S:
+            answer = super().handle_request(request)
+            if answer.status_code not in BUSY:
+                return answer
+            answer.close()
+            time.sleep(pause_s)
+        return super().handle_request(request)
+
+
+def connect(url: str, headers: Mapping[str, str] | None = None) -> httpx.Client:
+    """Return a client of the server's API, which is patient with it."""
+    return httpx.Client(
+        base_url=url, headers=headers, timeout=30, trust_env=False, transport=_Patient()
+    )
+
+
 class Server:
     """A Prefect server's API; use it as a context manager.
 
@@ -91,7 +114,7 @@ class Server:
 
     def __init__(self, api_url: str) -> None:
         """Connect to nothing yet."""
-        self._http = httpx.Client(base_url=api_url, timeout=30, trust_env=False)
+        self._http = connect(api_url)
 
     def __enter__(self) -> Self:
         """Begin."""

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import httpx
 
+from flows.deploy import connect
+
 FLOW: Final = "watch-show"
 ALIVE: Final = "showmood.watch.alive"
 OVER: Final = "showmood.watch.over"
@@ -75,7 +77,7 @@ def apply(api_url: str, *, dead_after_s: float, headers: Mapping[str, str] | Non
     An automation that was switched off stays off, and a limit that was changed stays changed.
     Raises httpx.HTTPError when the server does not answer or says no.
     """
-    with httpx.Client(base_url=api_url, headers=headers, timeout=30, trust_env=False) as http:
+    with connect(api_url, headers) as http:
         for wanted in automations(dead_after_s):
             _put_automation(http, wanted)
         if http.get(f"/v2/concurrency_limits/{GPU}").status_code == httpx.codes.NOT_FOUND:
@@ -108,7 +110,7 @@ def reschedule_lost(api_url: str) -> None:
     For a server whose only worker is about to start. Raises httpx.HTTPError.
     """
     lost = {"flow_runs": {"state": {"type": {"any_": ["PENDING"]}}}}
-    with httpx.Client(base_url=api_url, timeout=30, trust_env=False) as http:
+    with connect(api_url) as http:
         for run in http.post("/flow_runs/filter", json=lost).raise_for_status().json():
             state = {"type": "SCHEDULED", "message": "Its worker was gone before it began."}
             body = {"state": state, "force": True}

@@ -17,8 +17,9 @@ from db.errors import ChannelBusy, DatabaseError
 from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
 from db.session import channel_lock, make_engine, require_current
-from flows.apply import connect, credentials
+from flows.apply import credentials
 from flows.clips import roll_clips
+from flows.deploy import connect
 from flows.errors import ShowmoodError
 from flows.history import forget_runs
 from flows.retention import Limits, Log, Recordings

@@ -187,21 +187,20 @@ class Stack(AbstractContextManager["Stack"]):
         name = f"{socket.gethostname()}-{os.getpid()}"
         self._exit.callback(self._cancel_runs)
         healing.reschedule_lost(self.api_url)
-        workers = {}
+        # Before the deployments: while a worker begins, a server on SQLite turns others away.
         for pool in settings.work_pools:
             self.server.put_pool(pool, env)
             command = [*prefect, "worker", "start", "--type", "process", "--pool", pool]
             command += ["--name", f"{name}-{pool}"]
             if settings.worker_limit is not None:
                 command += ["--limit", str(settings.worker_limit)]
-            workers[pool] = self._child(f"{pool} worker", command)
+            there = partial(self.server.has_worker, pool, f"{name}-{pool}")
+            self._await(there, self._child(f"{pool} worker", command))
+            self.say(f"worker is up, on work pool {pool!r}")
         healing.apply(self.api_url, dead_after_s=settings.dead_after_s)
         block = settings.notify_block
         apply_showfile(prefect_file(), env, notify_block=block, say=self.say)
         self.say("deployments are in place")
-        for pool, worker in workers.items():
-            self._await(partial(self.server.has_worker, pool, f"{name}-{pool}"), worker)
-            self.say(f"worker is up, on work pool {pool!r}")
 
     def tend(self) -> None:
         """Start again what has ended by itself, and say so.

@@ -26,9 +26,9 @@ from sqlalchemy import Engine, text
 
 from db.embedded import EmbeddedPostgres
 from db.session import make_engine, upgrade
-from flows.apply import connect
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
+from flows.deploy import connect
 
 _numbers = itertools.count()
 

@@ -27,10 +27,10 @@ from db import writes
 from db.session import make_engine
 from flows import automations
 from flows.analyse import Counts
-from flows.apply import apply_showfile, connect, paused_slots
+from flows.apply import apply_showfile, paused_slots
 from flows.bulletin import Bulletin
 from flows.capture.segment import Gap, Segment
-from flows.deploy import Server
+from flows.deploy import Server, connect
 from flows.errors import StackError, UsageError
 from flows.events import MISSED, RAISED, labels
 from flows.history import forget_runs
