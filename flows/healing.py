@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import httpx
+from prefect.client.schemas.objects import State, StateType
 
 from flows.deploy import connect
 
@@ -29,6 +30,8 @@ _WATCH: Final = {"prefect.resource.role": "flow", "prefect.resource.name": FLOW}
 _STARTS: Final = ("Running", "Retrying", "Rerunning")
 _ENDS: Final = ("Completed", "Failed", "Cancelled", "Cancelling", "AwaitingRetry", "Skipped")
 """Not Crashed: should its own automation not come about, silence brings the run back."""
+
+_GOES_ON: Final = "the next worker goes on with it."
 
 
 def automations(dead_after_s: float) -> list[dict[str, Any]]:
@@ -65,7 +68,7 @@ def automations(dead_after_s: float) -> list[dict[str, Any]]:
 
 
 def _again(why: str) -> dict[str, str]:
-    message = f"{why}: the next worker goes on with it."
+    message = f"{why}: {_GOES_ON}"
     return {"type": "change-flow-run-state", "state": "SCHEDULED", "name": "AwaitingRetry"} | {
         "message": message
     }
@@ -102,6 +105,21 @@ def _essence(automation: Mapping[str, Any]) -> tuple[object, ...]:
     events = (sorted(trigger.get(name) or []) for name in ("after", "expect"))
     message = automation["actions"][0].get("message")
     return (*events, float(trigger["within"]), message)
+
+
+def was_cancelled(states: Sequence[State]) -> bool:
+    """Tell whether a run that an automation started again had been cancelled before.
+
+    A busy server may lose the event of a run's end, and take its silence for a process that is
+    gone. states: all of the run, in any order. Who retries a cancelled run by hand gets it.
+    """
+    for state in sorted(states, key=lambda state: state.timestamp, reverse=True):
+        if state.type in (StateType.CANCELLING, StateType.CANCELLED):
+            return True
+        is_ours = state.name == "Late" or (state.message or "").endswith(_GOES_ON)
+        if state.type == StateType.SCHEDULED and not is_ours:
+            return False
+    return False
 
 
 def reschedule_lost(api_url: str) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
@@ -28,6 +29,7 @@ from flows.capture.supervise import Capture
 from flows.errors import EXPECTED, Skipped
 from flows.events import Teller
 from flows.gpu import gpu_place
+from flows.healing import was_cancelled
 from flows.heart import Heart, beating, cancelled, leave_quickly, outlive_worker
 from flows.settings import load_settings, running_database
 from flows.shows import (
@@ -78,12 +80,17 @@ def analyse_segments(analysis: Analysis, capture: Capture) -> State:
     return Completed(message=analysis.counts.said(before))
 
 
+def scheduled_start() -> datetime:
+    """Return when the run was to begin: UTC, and no kind of datetime that divides otherwise."""
+    start = flow_run.scheduled_start_time
+    return datetime.fromtimestamp(start.timestamp(), UTC) if start else datetime.now(UTC)
+
+
 def run_name() -> str:
     """Return "channel 2026-11-22 20:00", the name of a run."""
     parameters = flow_run.parameters or {}
     slug = parameters.get("name") or slug_of(str(parameters.get("url", "")))
-    start = flow_run.scheduled_start_time or datetime.now(UTC)
-    return f"{slug} {start:%Y-%m-%d %H:%M}"
+    return f"{slug} {scheduled_start():%Y-%m-%d %H:%M}"
 
 
 @flow(name="watch-show", flow_run_name=run_name, persist_result=False)
@@ -118,6 +125,9 @@ def watch_show(
     run_id = UUID(flow_run.id)
     bulletin: Bulletin | None = None
     heart: Heart | None = None
+    with get_client(sync_client=True) as client:
+        if was_cancelled(client.read_flow_run_states(run_id)):
+            return cancelled()
     try:
         show = make_show(
             url=url,
@@ -158,7 +168,7 @@ def watch_show(
             find=find_stream,
             minute=minute,
             audience=Several(teller, bulletin),
-            ends_at=(flow_run.scheduled_start_time or datetime.now(UTC)) + show.length,
+            ends_at=scheduled_start() + show.length,
             place=partial(gpu_place, settings, log),
         )
         with beating(run_id, dead_after_s=settings.dead_after_s) as heart:

@@ -9,6 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
+from flows import healing
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 
 ANALYSED = (
@@ -223,6 +225,19 @@ def test_slot_that_begins_while_the_last_one_runs_takes_over_from_it(up: Any, ru
         then=then.id,
     )
     assert overlapping == (0,)
+    up.until(lambda: not up.tools(WATCHER), what="the end of its process")
+
+
+def test_cancelled_show_that_was_taken_for_dead_stays_cancelled(up: Any, run: str) -> None:
+    """As where a busy server lost the event of its end."""
+    silence = healing.automations(DEAD_AFTER_S)[0]["actions"][0]
+    state = {"type": silence["state"], "name": silence["name"], "message": silence["message"]}
+    n = len(up.states(run))
+    body = {"state": state, "force": True}
+    up.api.post(f"/flow_runs/{run}/set_state", json=body).raise_for_status()
+    up.until(lambda: up.states(run)[n:][-1:] == ["Cancelled"], what="its end")
+    assert "Running" in up.states(run)[n:], "a worker took it"
+    assert len(up.rows(BROADCASTS, slug="healing")) == 2
     up.until(lambda: not up.tools(WATCHER), what="the end of its process")
 
 

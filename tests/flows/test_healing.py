@@ -1,9 +1,12 @@
 """What is put on a Prefect server so that shows heal, and what is looked at before it starts."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
+from prefect.client.schemas.objects import State
 
 from flows.errors import StackError
-from flows.healing import ALIVE, OVER, automations
+from flows.healing import ALIVE, OVER, automations, was_cancelled
 from flows.stack import prefect_database
 
 
@@ -31,3 +34,37 @@ def test_database_that_prefect_cannot_use_is_one_clear_line(empty_database_url: 
     with pytest.raises(StackError, match="pg_trgm") as raised:
         prefect_database(empty_database_url)
     assert "\n" not in str(raised.value)
+
+
+def states(*names: str) -> list[State]:
+    """Return a run's states, newest first; "silent" is what the automation makes."""
+    silent = automations(40)[0]["actions"][0]
+    types = {"AwaitingRetry": "SCHEDULED", "Late": "SCHEDULED"}
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    made = [
+        State(type=silent["state"], name=silent["name"], message=silent["message"], timestamp=when)
+        if name == "silent"
+        else State(type=types.get(name, name.upper()), name=name, timestamp=when)
+        for i, name in enumerate(names)
+        for when in [at + timedelta(seconds=i)]
+    ]
+    return made[::-1]
+
+
+@pytest.mark.parametrize(
+    ("had", "expected"),
+    [
+        ("Scheduled Pending Running", False),
+        ("Scheduled Pending Running silent Pending Running", False),
+        ("Scheduled Late Pending Running silent Late Pending Running", False),
+        ("Scheduled Running Cancelling Cancelled silent Pending Running", True),
+        ("Scheduled Running Cancelled Running silent Late Pending Running", True),
+        ("Scheduled Running silent Running Cancelling silent Running", True),
+        ("Scheduled Running Cancelled AwaitingRetry Pending Running", False),
+        ("Scheduled Running Cancelled AwaitingRetry Running silent Running", False),
+    ],
+)
+def test_cancelled_run_is_known_unless_somebody_asked_for_it_again(
+    had: str, expected: bool
+) -> None:
+    assert was_cancelled(states(*had.split())) is expected
