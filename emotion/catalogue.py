@@ -103,11 +103,11 @@ _RECORDS: Final[tuple[DetectorModel | EmotionModel, ...]] = (
         module="showmood-expression",
         origin=Shipped(
             file="showmood-expression-1.safetensors",
-            sha256="ffc3e2a4a7d02ff6de90523f3ee0481df8b0fca0373540ba7215fbc373c20175",
+            sha256="eb815b27c13c45d8070edc1d4252fb790244341d999b06133eb041b998b35dba",
         ),
         licence="MIT",
         source="emotion/weights/showmood-expression-1.md",
-        size_mb=6,
+        size_mb=3,
         classes=EMOTIONS,
         input_px=48,
         colour="gray",

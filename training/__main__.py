@@ -1,4 +1,4 @@
-"""All of it: train the towers side by side, calibrate and write the network, report.
+"""All of it: train teachers side by side, one tower from them, calibrate and write it, report.
 
     python -m training --data DIR [--run DIR] [--minutes 140]
 
@@ -14,23 +14,23 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from training import report, ship
-from training.train import MINUTES
+from training import distil, report, ship, train
 
-N_TOWERS: Final = 2
+MINUTES: Final = train.MINUTES + distil.MINUTES
+N_TEACHERS: Final = 2
 SHIPPED: Final = Path("emotion/weights")
 PICTURE: Final = Path("docs/accuracy-confusion.png")
 
 
-def train(directory: Path, run: Path, minutes: float) -> None:
-    """Train the towers, each in a process of its own, so that none waits for another."""
-    threads = max(1, (os.cpu_count() or N_TOWERS) // N_TOWERS)
+def teach(directory: Path, run: Path, minutes: float) -> None:
+    """Train the teachers, each in a process of its own, so that none waits for another."""
+    threads = max(1, (os.cpu_count() or N_TEACHERS) // N_TEACHERS)
     command = [sys.executable, "-m", "training.train", "--data", str(directory)]
     command += ["--run", str(run), "--minutes", str(minutes), "--threads", str(threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     towers = [
         subprocess.Popen([*command, "--tower", str(i + 1)], env=environment)
-        for i in range(N_TOWERS)
+        for i in range(N_TEACHERS)
     ]
     try:
         failed = [tower.wait() for tower in towers]
@@ -39,6 +39,15 @@ def train(directory: Path, run: Path, minutes: float) -> None:
             tower.terminate()
     if any(failed):
         raise SystemExit(f"a tower failed: exit codes {failed}; start again to go on")
+
+
+def learn(directory: Path, teachers: Path, run: Path, minutes: float) -> None:
+    """Train the tower that ships."""
+    command = [sys.executable, "-m", "training.distil", "--data", str(directory)]
+    command += ["--teachers", str(teachers), "--run", str(run), "--minutes", str(minutes)]
+    command += ["--threads", str(os.cpu_count() or 1)]
+    if (failed := subprocess.run(command, check=False).returncode) != 0:
+        raise SystemExit(f"the tower failed: exit code {failed}; start again to go on")
 
 
 def main() -> None:
@@ -51,9 +60,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     smoke = os.environ.get("SMOKE") == "1"
     run = arguments.run / "smoke" if smoke else arguments.run
-    train(arguments.data, run, arguments.minutes)
+    teach(arguments.data, run / "teachers", arguments.minutes / 2)
+    learn(arguments.data, run / "teachers", run / "student", arguments.minutes / 2)
     out = run if smoke else SHIPPED
-    path = ship.ship(arguments.data, run, out)
+    path = ship.ship(arguments.data, run / "student", out)
     text, measured = report.report(arguments.data, path)
     (run / "report.md").write_text(text)
     card, picture = SHIPPED / f"{ship.NAME}.md", run / "confusion.png" if smoke else PICTURE

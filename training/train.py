@@ -1,6 +1,6 @@
 """Train one tower; an interrupted run goes on where it stopped when started again.
 
-    python -m training.train --data DIR --run DIR --tower 1 --minutes 140
+    python -m training.train --data DIR --run DIR --tower 1 --minutes 70
 
 The learning rate follows the clock (or, with --epochs, the epochs), so a run ends in time on any
 machine. SMOKE=1 trains a few steps on a few faces, to see that everything works.
@@ -33,7 +33,7 @@ BASE_SEED: Final = 20130
 N_SMOKE: Final = 128
 """Faces of a split that a smoke run takes."""
 
-MINUTES: Final = 140
+MINUTES: Final = 70
 """Wall clock of a run on one core."""
 
 CHECK_EVERY: Final = 3
@@ -216,15 +216,28 @@ class Run:
         self.average.update(self.net)
         return float(value.detach())
 
-    def train(self, pictures: data.Pictures, validation: data.Pictures) -> None:
-        """Run to the end of the budget."""
+    def start_from(self, tower: Tower) -> None:
+        """Take over the weights of a trained tower."""
+        self.net.load_state_dict(tower.state_dict())
+        self.average = WeightAverage(self.net)
+
+    def train(
+        self,
+        pictures: data.Pictures,
+        validation: data.Pictures,
+        wanted: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """Run to the end of the budget and leave the course of it in `history.json`.
+
+        wanted: (N, 8) and (N, 7) targets of the two heads; from the labels where None.
+        """
         weights = data.sampling_weights(
             pictures,
             power=self.recipe.balance,
             keyword_share=self.recipe.balance_keyword_share,
         )
         images = torch.from_numpy(pictures.images)[:, None]
-        votes, keyword = targets(pictures)
+        votes, keyword = targets(pictures) if wanted is None else wanted
         batch = min(self.recipe.batch, len(pictures))
         n_steps = len(pictures) // batch
         done = self.progress(0, 0)
@@ -257,6 +270,7 @@ class Run:
                 spent_s,
                 " ".join(f"{name} {value:.4g}" for name, value in row.items()),
             )
+        (self.directory / "history.json").write_text(json.dumps(self.history, indent=1))
 
 
 def main() -> None:
@@ -289,7 +303,6 @@ def main() -> None:
         log.info("going on after epoch %d", run.epoch)
     log.info("%d faces, %s, %s", len(pictures), run.device, recipe)
     run.train(pictures, validation)
-    (directory / "history.json").write_text(json.dumps(run.history, indent=1))
 
 
 if __name__ == "__main__":

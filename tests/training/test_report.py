@@ -98,8 +98,7 @@ def test_from_pictures_to_report(data_dir: Path, tmp_path: Path) -> None:
     assert (tmp_path / "smoke" / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert hashlib.sha256(shipped.read_bytes()).hexdigest() == before
 
-    again = run(
-        "training.train", "--data", str(data_dir), "--run", str(tmp_path / "smoke"), "--tower", "1"
-    )
+    teachers = str(tmp_path / "smoke" / "teachers")
+    again = run("training.train", "--data", str(data_dir), "--run", teachers, "--tower", "1")
     assert "going on after epoch 2" in again
     assert "min left" not in again  # nothing is left to train

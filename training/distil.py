@@ -1,0 +1,108 @@
+"""Train one tower further, on the labels and on what finished towers say of the same faces.
+
+    python -m training.distil --data DIR --teachers RUN --run RUN --minutes 70
+
+Both labellings are noisy; the mean of several towers' answers, each for the face and its mirror
+image, is less so (Furlanello et al. 2018, arXiv:1805.04770). The tower starts from the first of
+its teachers, with a warm restart of the learning rate.
+"""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emotion.expression import Tower
+from training import data
+from training.net import targets
+from training.ship import load_towers
+from training.train import BASE_SEED, N_SMOKE, Recipe, Run, logits
+
+log = logging.getLogger("training")
+
+MINUTES: Final = 70
+"""Wall clock on two cores."""
+
+RATE: Final = 0.03
+"""Learning rate at the peak: half of a first run's, the tower is good already."""
+
+CALM: Final = 0.4
+"""Share of the run at its end without mix-up and with half the disturbances."""
+
+VOTED_SHARE: Final = 0.3
+KEYWORD_SHARE: Final = 0.5
+"""How much of each target is the teachers': more where one search word is all the evidence."""
+
+
+def opinion(teachers: list[Tower], images: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(N, 8) and (N, 7) probabilities: all teachers' mean logits for the faces and their mirrors.
+
+    images: uint8 (N, 48, 48).
+    """
+    mirrored = np.ascontiguousarray(images[:, :, ::-1])
+    views = [logits(tower, faces) for tower in teachers for faces in (images, mirrored)]
+    voted, keyword = (torch.stack(column).mean(0) for column in zip(*views, strict=True))
+    return torch.softmax(voted, 1), torch.softmax(keyword, 1)
+
+
+def mixed_targets(
+    labels: tuple[Tensor, Tensor], said: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Labels (N, 8) and (N, 7) with the teachers' share; a face without a label stays without."""
+    voted, keyword = (
+        torch.where(label.sum(1, keepdim=True) > 0, torch.lerp(label, of, share), label)
+        for label, of, share in zip(labels, said, (VOTED_SHARE, KEYWORD_SHARE), strict=True)
+    )
+    return voted, keyword
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teachers", type=Path, required=True, help="run of finished towers")
+    parser.add_argument("--run", type=Path, required=True, help="where checkpoints are kept")
+    parser.add_argument("--minutes", type=float, default=MINUTES)
+    parser.add_argument("--epochs", type=int, help="count epochs instead of minutes")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s student: %(message)s")
+    torch.set_num_threads(arguments.threads)
+    teachers, taught = load_towers(arguments.teachers)
+    recipe = Recipe(
+        minutes=arguments.minutes,
+        epochs=arguments.epochs,
+        seed=BASE_SEED,
+        learning_rate=RATE,
+        restart=1.0,
+        calm=CALM,
+        widths=tuple(taught.widths),
+        depths=tuple(taught.depths),
+        stem=taught.stem,
+    )
+    pictures = data.load(arguments.data, data.TRAIN)
+    pictures = pictures.select(data.trainable(pictures))
+    validation = data.load(arguments.data, data.VALIDATION)
+    if os.environ.get("SMOKE") == "1":
+        recipe = Recipe(minutes=1, epochs=2, batch=32, seed=BASE_SEED, learning_rate=RATE)
+        pictures = pictures.select(np.arange(min(N_SMOKE, len(pictures))))
+        validation = validation.select(np.arange(min(N_SMOKE, len(validation))))
+    directory = arguments.run / "tower-1"
+    directory.mkdir(parents=True, exist_ok=True)
+    run = Run(recipe, directory)
+    if run.resume():
+        log.info("going on after epoch %d", run.epoch)
+    else:
+        run.start_from(teachers[0])
+    log.info("%d teachers, %d faces, %s, %s", len(teachers), len(pictures), run.device, recipe)
+    wanted = mixed_targets(targets(pictures), opinion(teachers, pictures.images))
+    run.train(pictures, validation, wanted)
+
+
+if __name__ == "__main__":
+    main()
