@@ -14,7 +14,7 @@ up: $(RUN) ## The embedded stack, until Ctrl-C
 	$(BIN)/showmood up
 
 test: $(DEV) ## The tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(DEV) ## What CI runs
 	$(BIN)/ruff format --check .

@@ -11,7 +11,6 @@ import http.client
 import re
 import socket
 import ssl
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -177,22 +176,28 @@ def _send_all(client: socket.socket, body: bytes) -> None:
 
 
 def _pass_on(client: socket.socket, begin: bytes, response: http.client.HTTPResponse) -> None:
-    """Send what comes, as it comes; what breaks off there breaks off here."""
+    """Send what comes, as it comes; what breaks off there breaks off here.
+
+    In chunks where its length is not known: ffmpeg takes a mere end for a failure.
+    """
     lines = [f"HTTP/1.1 {response.status} OK", "Connection: close"]
     found = ((name, response.headers.get(name)) for name in _PASSED_ON)
     lines += [f"{name}: {value}" for name, value in found if value]
-    length = response.length
-    if length is not None:
-        lines.append(f"Content-Length: {len(begin) + length}")
-    client.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + begin)
-    try:
-        while more := response.read1(_CHUNK_BYTES):
-            client.sendall(more)
-    except (OSError, ValueError, http.client.HTTPException):
-        if length is None:
-            # Else its end would look like the end of all.
-            linger = struct.pack("ii", 1, 0)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    is_chunked = response.length is None
+    if response.length is None:
+        lines.append("Transfer-Encoding: chunked")
+    else:
+        lines.append(f"Content-Length: {len(begin) + response.length}")
+    client.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    part = begin
+    while part:
+        client.sendall(b"%x\r\n%b\r\n" % (len(part), part) if is_chunked else part)
+        try:
+            part = response.read1(_CHUNK_BYTES)
+        except (OSError, ValueError, http.client.HTTPException):
+            return
+    if is_chunked:
+        client.sendall(b"0\r\n\r\n")
 
 
 def answer_of(error: CaptureError) -> bytes:
