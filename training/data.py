@@ -116,6 +116,17 @@ def trainable(pictures: Pictures) -> NDArray[np.bool_]:
     return has
 
 
+def to_learn(directory: Path, *, most: int | None = None) -> tuple[Pictures, Pictures]:
+    """Return the faces to learn from and those to validate on, the first `most` of each.
+
+    Raises DataError as `load` does.
+    """
+    pictures, validation = load(directory, TRAIN), load(directory, VALIDATION)
+    pictures = pictures.select(trainable(pictures))
+    learnt, checked = (part.select(np.arange(len(part))[:most]) for part in (pictures, validation))
+    return learnt, checked
+
+
 def sampling_weights(
     pictures: Pictures, *, power: float, keyword_share: float
 ) -> NDArray[np.float64]:

@@ -85,13 +85,10 @@ def main() -> None:
         depths=tuple(taught.depths),
         stem=taught.stem,
     )
-    pictures = data.load(arguments.data, data.TRAIN)
-    pictures = pictures.select(data.trainable(pictures))
-    validation = data.load(arguments.data, data.VALIDATION)
-    if os.environ.get("SMOKE") == "1":
+    smoke = os.environ.get("SMOKE") == "1"
+    if smoke:
         recipe = Recipe(minutes=1, epochs=2, batch=32, seed=BASE_SEED, learning_rate=RATE)
-        pictures = pictures.select(np.arange(min(N_SMOKE, len(pictures))))
-        validation = validation.select(np.arange(min(N_SMOKE, len(validation))))
+    pictures, validation = data.to_learn(arguments.data, most=N_SMOKE if smoke else None)
     directory = arguments.run / "tower-1"
     directory.mkdir(parents=True, exist_ok=True)
     run = Run(recipe, directory)

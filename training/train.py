@@ -289,13 +289,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     seed = BASE_SEED + arguments.tower
     recipe = Recipe(minutes=arguments.minutes, epochs=arguments.epochs, seed=seed)
-    pictures = data.load(arguments.data, data.TRAIN)
-    pictures = pictures.select(data.trainable(pictures))
-    validation = data.load(arguments.data, data.VALIDATION)
-    if os.environ.get("SMOKE") == "1":
+    smoke = os.environ.get("SMOKE") == "1"
+    if smoke:
         recipe = Recipe(minutes=1, epochs=2, batch=32, seed=seed)
-        pictures = pictures.select(np.arange(min(N_SMOKE, len(pictures))))
-        validation = validation.select(np.arange(min(N_SMOKE, len(validation))))
+    pictures, validation = data.to_learn(arguments.data, most=N_SMOKE if smoke else None)
     directory = arguments.run / f"tower-{arguments.tower}"
     directory.mkdir(parents=True, exist_ok=True)
     run = Run(recipe, directory)
