@@ -10,7 +10,6 @@ from flows.capture.address import AddressPolicy, read_host
 from flows.capture.anchoring import Anchoring
 from flows.capture.fetch import Fetcher
 from flows.capture.guard import Guard
-from flows.capture.headers import Headers
 from flows.capture.process import find_ffmpeg
 from flows.capture.recording import Recording
 from flows.capture.relay import Relay
@@ -81,8 +80,7 @@ class Engines:
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
-        headers = Headers(stream.headers, made_for=stream.url)
-        relay = Relay(stream.url, headers) if stream.protocol in ("hls", "http") else None
+        relay = Relay(stream.url, stream.sent) if stream.protocol in ("hls", "http") else None
         guard: Guard | None = None
         if stream.url.startswith("http"):
             port = read_host(stream.url)[1]

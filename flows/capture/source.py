@@ -67,6 +67,11 @@ class Stream:
     starts_at: datetime | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def sent(self) -> Headers:
+        """Which of the headers go where."""
+        return Headers(self.headers, made_for=self.url)
+
 
 class _Silent:
     """Takes yt-dlp's messages, which would go to stdout and stderr."""
@@ -240,8 +245,7 @@ def _line(error: BaseException) -> str:
 
 
 def _has_ended(stream: Stream, policy: AddressPolicy, timeout_s: float) -> bool:
-    headers = Headers(stream.headers, made_for=stream.url)
-    with Fetcher(policy, headers=headers, timeout_s=timeout_s) as fetcher:
+    with Fetcher(policy, headers=stream.sent, timeout_s=timeout_s) as fetcher:
         return fetcher.get_playlist(stream.url).ended
 
 

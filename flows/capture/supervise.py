@@ -19,7 +19,6 @@ from flows.capture.engines import Engine, Engines
 from flows.capture.fetch import Fetcher
 from flows.capture.finding import Finding, expires
 from flows.capture.handover import Handover
-from flows.capture.headers import Headers
 from flows.capture.plan import Plan
 from flows.capture.process import end_stale
 from flows.capture.progress import Progress
@@ -252,8 +251,7 @@ class Capture:
         """Record until something ends it; tell whether it brought anything."""
         began = time.monotonic()
         brought = False
-        headers = Headers(stream.headers, made_for=stream.url)
-        with Fetcher(self.policy, headers=headers) as fetcher:
+        with Fetcher(self.policy, headers=stream.sent) as fetcher:
             # What the disk had no room to note may be left of an earlier run.
             self._report(self._recording.recover())
             run = self._engines.start(
