@@ -5,13 +5,14 @@ plays from then on, and not its timestamps: where these go on from what is recor
 """
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
 from flows.capture.clock import Section
 from flows.capture.fetch import Fetcher
-from flows.capture.media import TICKS_PER_S, read_head
+from flows.capture.media import TICKS_PER_S, WRAP, read_head
 from flows.capture.playlist import Entry, Playlist
 from flows.capture.recording import SHORTEST, Recording
 from flows.capture.segment import CaptureError
@@ -93,16 +94,31 @@ class Anchoring:
         )
         return in_a_row and -_ROUNDED < newest - last.end < idle + _CREDIBLE
 
-    def section_of(self, entry: Entry, *, opened_at: datetime) -> Section | None:
-        """Return what dates a run that begins with this entry, which ffmpeg opened then.
+    def first_section(
+        self, opened: Iterable[tuple[Entry, datetime]], *, start: int | None
+    ) -> Section | None:
+        """Return what dates a run, from the entries that ffmpeg opened and when, in order.
 
-        Without a date it is when it was opened, less its length. None where the date may be wrong,
-        and the segment can't be read now.
+        start: timestamp of the run's first frame in the source, in ticks, where ffmpeg told it. The
+        entry that holds it is the one that the run begins with: those before it failed, and ffmpeg
+        went on without a word of that. Where none is known to hold it, the first is taken. None
+        where its date may be wrong, and the segment can't be read now.
         """
+        unsure: list[tuple[Entry, datetime, int | None, int | None]] = []
+        for entry, opened_at in opened:
+            times = (None, None) if entry.date is None else self.times_in(entry)
+            if start is None or _holds(entry, times[0], start):
+                return self._section_of(entry, opened_at, *times)
+            unsure.append((entry, opened_at, *times))
+        return self._section_of(*unsure[0]) if unsure else None
+
+    def _section_of(
+        self, entry: Entry, opened_at: datetime, first: int | None, keyframe: int | None
+    ) -> Section | None:
+        """Date a run that begins with this entry; without a date, by when it was opened."""
         if entry.date is None:
             published = opened_at - timedelta(seconds=entry.duration_s)
             return Section(date=published, estimated=True, input=None)
-        first, keyframe = self.times_in(entry)
         if first is None and entry.whole and self.is_anchored and not self._is_credible((entry,)):
             return None
         date = self._true_date(entry.date, first)
@@ -138,3 +154,11 @@ class Anchoring:
         except CaptureError as e:
             _log.info("the source's segment can't be read: %s", e)
             return None, None
+
+
+def _holds(entry: Entry, first: int | None, ticks: int) -> bool:
+    """Tell whether a frame is of this entry, whose first one is known, give or take reordering."""
+    if first is None:
+        return False
+    since_s = ((ticks - first + WRAP // 2) % WRAP - WRAP // 2) / TICKS_PER_S
+    return -0.25 * entry.duration_s <= since_s < 0.75 * entry.duration_s

@@ -31,6 +31,7 @@ _ANCHOR_TRIES: Final = 3
 _ANCHOR_PAUSE_S: Final = 0.5
 
 _OPENED = re.compile(r"Opening '(http[^']+)' for reading")
+_START = re.compile(r"Stream #0:\d+.*: Video: .*, start (-?\d+\.\d+)")
 _JUMPED = re.compile(r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)")
 _EXTINF = re.compile(r"#EXTINF:([\d.]+),[^\n]*\n(?:#[^\n]*\n)*([^#\n]+)")
 _COMPLAINT = re.compile(
@@ -87,6 +88,7 @@ class Run:
         self._skips_after = recording.last if may_skip else None
         self._playlist_seen: tuple[int, int] | None = None
         self._opened: deque[tuple[str, datetime]] = deque(maxlen=16)
+        self._start: int | None = None
         self._jumps: list[_Jump] = []
         self._tries = 0
         self._try_at = 0.0
@@ -170,8 +172,13 @@ class Run:
     def _take(self, why: str | None) -> list[Segment | Gap]:
         listed = self._playlist.read_text(encoding="utf-8")
         ticks = {name: round(float(s) * TICKS_PER_S) for s, name in _EXTINF.findall(listed)}
+        paths = self._recording.pieces(self._name)
+        # Now, not before: a jump is logged before the piece that it falls into is finished.
+        self._read_log()
+        if self._break:
+            return []
         events: list[Segment | Gap] = []
-        for path in self._recording.pieces(self._name):
+        for path in paths:
             before = self._clock.state()
             try:
                 events += self._recording.take(
@@ -204,6 +211,8 @@ class Run:
                 url = self._relay.real(found[1]) if self._relay else found[1]
                 if url != self._stream.url:
                     self._opened.append((url, datetime.now(UTC)))
+            elif self._start is None and (found := _START.search(line)):
+                self._start = round(float(found[1]) * TICKS_PER_S)
             elif found := _JUMPED.search(line):
                 newest = self._opened[-1][0] if self._opened else None
                 self._jumps.append(_Jump(offset_us=int(found[1]), url=newest))
@@ -234,7 +243,9 @@ class Run:
             return True  # Recording.take estimates.
         if last and not self._opened:
             return True
-        if not self._opened or (time.monotonic() < self._try_at and not last):
+        # ffmpeg says when its first frame is before it has finished a piece, if it ever does.
+        is_reading = self._start is not None or self._playlist.exists()
+        if not last and not (self._opened and is_reading and time.monotonic() >= self._try_at):
             return False
         self._tries += 1
         self._try_at = time.monotonic() + _ANCHOR_PAUSE_S
@@ -252,10 +263,8 @@ class Run:
 
     def _first_section(self) -> Section | None:
         entries = self._anchoring.entries()
-        for url, opened_at in self._opened:
-            if url in entries:
-                return self._anchoring.section_of(entries[url], opened_at=opened_at)
-        return None
+        opened = ((entries[url], at) for url, at in self._opened if url in entries)
+        return self._anchoring.first_section(opened, start=self._start)
 
     def _follow_jumps(self) -> None:
         """Date what follows the jumps in the source's timestamps that ffmpeg logged."""

@@ -13,7 +13,7 @@ import pytest
 
 from flows.capture import supervise
 from flows.capture.address import AddressPolicy
-from flows.capture.recording import recover
+from flows.capture.recording import Recording, recover
 from flows.capture.segment import (
     CaptureError,
     CaptureFailed,
@@ -154,6 +154,48 @@ def test_a_pause_of_the_source_is_a_gap_though_its_timestamps_do_not_show_it(
     [gap] = [event for event in events if isinstance(event, Gap)]
     assert abs(gap.start - origin.start_of(5) - timedelta(seconds=0.5)) <= MILLISECOND
     assert abs(gap.end - origin.start_of(6)) <= MILLISECOND
+
+
+@pytest.mark.parametrize("engine", ["ffmpeg"])
+def test_jump_is_known_also_where_many_pieces_were_finished_since_the_last_look(
+    make_origin, make_capture: MakeCapture, video_packets, pieces: Path, until, monkeypatch
+) -> None:
+    """As on a busy machine: the log was read before the jump, the pieces listed after it."""
+    origin = make_origin(pause_s=1.0, started_at=datetime.now(UTC) - timedelta(seconds=1.5))
+    listed = Recording.pieces
+    after_the_jump = len(list(pieces.glob("*.ts"))) + 2
+
+    def late(recording: Recording, run: str) -> list[Path]:
+        if recording.last is None:
+            until(lambda: len(listed(recording, run)) >= after_the_jump, what="the pieces")
+        return listed(recording, run)
+
+    monkeypatch.setattr(Recording, "pieces", late)
+    with make_capture(origin) as capture:
+        events = take(capture, after_the_jump)
+    truth = dates_at(origin, pieces, video_packets)
+    assert count_right(dates_of(segments_in(events), video_packets), truth) >= 3 * 24
+    assert [type(event) for event in events].count(Gap) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(on="segment", one_segment=True, status=500), id="500"),
+        pytest.param(Fault(on="segment", one_segment=True, reset=True), id="reset"),
+        pytest.param(Fault(on="segment", one_segment=True, body=b""), id="empty"),
+    ],
+)
+def test_frames_have_their_dates_also_where_the_first_segment_can_not_be_read(
+    origin: LiveOrigin, make_capture: MakeCapture, video_packets, pieces: Path, fault: Fault
+) -> None:
+    """ffmpeg goes on with the second, and says nothing of it."""
+    origin.inject(fault)
+    with make_capture(origin) as capture:
+        events = take(capture, 3)
+    truth = dates_at(origin, pieces, video_packets)
+    assert count_right(dates_of(segments_in(events), video_packets), truth) >= 24
+    assert not any(segment.start_is_estimated for segment in segments_in(events)[:1])
 
 
 def test_without_dates_the_time_of_arrival_is_taken_and_marked(
