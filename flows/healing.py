@@ -1,8 +1,13 @@
 """The automations by which a show whose process is gone goes on, and the limit on a shared GPU.
 
-Whoever was to notice and could not: a watch that gives no sign of life (flows.heart), and one that
-Crashed, is put back on schedule. The next worker goes on with it, as the same run, in the broadcast
-that it left, for what is left of the planned time.
+Whoever was to notice and could not: a watch that gives no sign of life (flows.heart), one whose
+process ended badly, and one that Crashed otherwise, is put back on schedule. The next worker goes
+on with it, as the same run, in the broadcast that it left, for what is left of the planned time.
+
+A worker reports a process that ended badly twice: before it loads the flow to look for hooks, which
+takes seconds, and after (Prefect 3.8.8, `runner/_flow_run_executor.py` and `workers/base.py`). What
+was put back on schedule in between would be Crashed by the second report, for good or while it
+lives. So such a run is put back only when its worker has said its last word of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +31,17 @@ GPU: Final = "gpu"
 GPU_SHOWS: Final = 4
 """How many shows share the GPUs to begin with; to be changed in the UI."""
 
+LAST_WORD: Final = "prefect.worker.executed-flow-run"
+"""What a worker says of a process when it has reported its end, with the exit code."""
+
 _WATCH: Final = {"prefect.resource.role": "flow", "prefect.resource.name": FLOW}
+_ENDED_BADLY: Final = {
+    "prefect.resource.role": "flow-run",
+    "prefect.infrastructure.status-code": "!0",
+}
+_EXITED: Final = "*exited with*"
+"""In the message of each state that a worker makes of an exit code."""
+
 _STARTS: Final = ("Running", "Retrying", "Rerunning")
 _ENDS: Final = ("Completed", "Failed", "Cancelled", "Cancelling", "AwaitingRetry", "Skipped")
 """Not Crashed: should its own automation not come about, silence brings the run back."""
@@ -35,34 +50,50 @@ _GOES_ON: Final = "the next worker goes on with it."
 
 
 def automations(dead_after_s: float) -> list[dict[str, Any]]:
-    """Return the two automations, as Prefect's API takes them.
+    """Return the three automations, as Prefect's API takes them: of silence, process and crash.
 
     Every event that they look at carries the server's own clock.
     """
     starts = [ALIVE, *(f"prefect.flow-run.{name}" for name in _STARTS)]
     ends = [OVER, *(f"prefect.flow-run.{name}" for name in _ENDS)]
-    runs = {"match": {"prefect.resource.id": "prefect.flow-run.*"}, "match_related": _WATCH}
-    each = {"type": "event", **runs, "for_each": ["prefect.resource.id"], "threshold": 1}
+    runs = {"prefect.resource.id": "prefect.flow-run.*"}
+    of_shows = {"type": "event", "match_related": _WATCH, "threshold": 1}
+    each = {"for_each": ["prefect.resource.id"]}
+    at_once = {"posture": "Reactive", "within": AGAIN_AFTER_S}
     return [
         {
             "name": "showmood: a silent show goes on",
             "description": f"No sign of life of a show for {dead_after_s:g} s: the next worker "
             "goes on with it while its planned time is not over.",
             "enabled": True,
-            "trigger": each
-            | {"posture": "Proactive", "after": starts, "expect": [*starts, *ends]}
-            | {"within": dead_after_s},
+            "trigger": of_shows
+            | each
+            | {"match": runs, "posture": "Proactive", "within": dead_after_s}
+            | {"after": starts, "expect": [*starts, *ends]},
             "actions": [_again(f"No sign of life for {dead_after_s:g} s")],
         },
         {
-            "name": "showmood: a crashed show goes on",
-            "description": "A show's process was gone: the next worker goes on with it while its "
-            "planned time is not over.",
+            "name": "showmood: a show whose process is gone goes on",
+            "description": "A show's process was killed, or ended with an error: the next worker "
+            "goes on with it while its planned time is not over.",
             "enabled": True,
-            "trigger": each
-            | {"posture": "Reactive", "expect": ["prefect.flow-run.Crashed"]}
-            | {"within": AGAIN_AFTER_S},
+            "trigger": of_shows
+            | at_once
+            | {"match_related": [_WATCH, _ENDED_BADLY], "expect": [LAST_WORD]}
+            | {"for_each": ["related:flow-run:prefect.resource.id"]},
             "actions": [_again("Its process was gone")],
+        },
+        {
+            "name": "showmood: a crashed show goes on",
+            "description": "A show crashed otherwise, as where its process could not be started: "
+            "the next worker goes on with it while its planned time is not over.",
+            "enabled": True,
+            "trigger": of_shows
+            | each
+            | at_once
+            | {"match": runs | {"prefect.state-message": f"!{_EXITED}"}}
+            | {"expect": ["prefect.flow-run.Crashed"]},
+            "actions": [_again("It had crashed")],
         },
     ]
 
@@ -102,9 +133,10 @@ def _put_automation(http: httpx.Client, wanted: dict[str, Any]) -> None:
 
 def _essence(automation: Mapping[str, Any]) -> tuple[object, ...]:
     trigger = automation["trigger"]
-    events = (sorted(trigger.get(name) or []) for name in ("after", "expect"))
+    events = (sorted(trigger.get(name) or []) for name in ("after", "expect", "for_each"))
+    matched = (trigger.get(name) or {} for name in ("match", "match_related"))
     message = automation["actions"][0].get("message")
-    return (*events, float(trigger["within"]), message)
+    return (*events, *matched, float(trigger["within"]), message)
 
 
 def was_cancelled(states: Sequence[State]) -> bool:

@@ -135,7 +135,9 @@ def test_killed_watcher_goes_on_where_it_stopped(up: Any) -> None:
     assert [status for _, status in before] == ["live"]
 
     up.until(lambda: (up.ended(run) or {}).get("type") == "COMPLETED", what="its end", within_s=180)
+    # Its worker's second report of the same crash did not touch what was on schedule again.
     states = up.states(run)
+    assert states.count("Crashed") == states.count("AwaitingRetry") == 1
     assert states.index("Crashed") < states.index("AwaitingRetry")
 
     assert up.rows("SELECT id, status FROM broadcasts") == [(before[0][0], "completed")]
