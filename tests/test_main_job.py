@@ -164,6 +164,8 @@ def test_prefect_sees_a_task_run_a_minute_and_a_report(up: Any) -> None:
     runs = up.api.post("/flow_runs/filter", json={}).raise_for_status().json()
     done = next(r for r in runs if r["state_type"] == "COMPLETED")
     assert done["name"].startswith("killed ")
+    failed = [r["state_type"] for r in runs if r["name"].startswith("bad ")]
+    assert failed == ["FAILED"] * 2, "what failed is not brought back"
     tasks = up.api.post(
         "/task_runs/filter", json={"flow_runs": {"id": {"any_": [done["id"]]}}}
     ).json()

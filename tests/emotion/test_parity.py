@@ -31,8 +31,8 @@ WHEELS = {
         (),
     ),
     # Its compiled part is left out, so one platform's wheel does for all.
-    "torchvision==0.29.2": (
-        "0875f7a23bd298813240f716c56df44ce72ddb45146589442a38edd0e1f59637",
+    "torchvision==0.29.1": (
+        "2cb678029a5dd45afbbfa662fce49736827d52be33242b5a8a731e0db02ccdf5",
         (
             "torchvision/models/resnet.py",
             "torchvision/models/_",
