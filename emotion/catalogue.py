@@ -103,7 +103,7 @@ _RECORDS: Final[tuple[DetectorModel | EmotionModel, ...]] = (
         module="showmood-expression",
         origin=Shipped(
             file="showmood-expression-1.safetensors",
-            sha256="eb815b27c13c45d8070edc1d4252fb790244341d999b06133eb041b998b35dba",
+            sha256="6f2a5b08f55f4a808df666ba0588e3f4ef8f6c3a666b1c525b903dbed3c55786",
         ),
         licence="MIT",
         source="emotion/weights/showmood-expression-1.md",

@@ -1,4 +1,4 @@
-"""All of it: train teachers side by side, one tower from them, calibrate and write it, report.
+"""All of it: train teachers side by side, one tower from them, that one again by itself; report.
 
     python -m training --data DIR [--run DIR] [--minutes 140]
 
@@ -16,8 +16,10 @@ from typing import Final
 
 from training import distil, report, ship, train
 
-MINUTES: Final = train.MINUTES + distil.MINUTES
 N_TEACHERS: Final = 2
+N_AGAIN: Final = 2
+"""How often the tower that has learnt from teachers is its own teacher then."""
+MINUTES: Final = train.MINUTES + (1 + N_AGAIN) * distil.MINUTES
 SHIPPED: Final = Path("emotion/weights")
 PICTURE: Final = Path("docs/accuracy-confusion.png")
 
@@ -41,11 +43,11 @@ def teach(directory: Path, run: Path, minutes: float) -> None:
         raise SystemExit(f"a tower failed: exit codes {failed}; start again to go on")
 
 
-def learn(directory: Path, teachers: Path, run: Path, minutes: float) -> None:
-    """Train the tower that ships."""
+def learn(directory: Path, teachers: Path, run: Path, minutes: float, *how: str) -> None:
+    """Train a tower from what others say."""
     command = [sys.executable, "-m", "training.distil", "--data", str(directory)]
     command += ["--teachers", str(teachers), "--run", str(run), "--minutes", str(minutes)]
-    command += ["--threads", str(os.cpu_count() or 1)]
+    command += ["--threads", str(os.cpu_count() or 1), *how]
     if (failed := subprocess.run(command, check=False).returncode) != 0:
         raise SystemExit(f"the tower failed: exit code {failed}; start again to go on")
 
@@ -60,10 +62,16 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     smoke = os.environ.get("SMOKE") == "1"
     run = arguments.run / "smoke" if smoke else arguments.run
-    teach(arguments.data, run / "teachers", arguments.minutes / 2)
-    learn(arguments.data, run / "teachers", run / "student", arguments.minutes / 2)
+    share = arguments.minutes / MINUTES
+    teachers, taught = run / "teachers", run / "student"
+    teach(arguments.data, teachers, share * train.MINUTES)
+    learn(arguments.data, teachers, taught, share * distil.MINUTES)
+    for i in range(N_AGAIN):
+        teacher, taught = taught, run / f"again-{i + 1}"
+        how = ("--again", "--seed", str(1 + N_TEACHERS + i))
+        learn(arguments.data, teacher, taught, share * distil.MINUTES, *how)
     out = run if smoke else SHIPPED
-    path = ship.ship(arguments.data, run / "student", out)
+    path = ship.ship(arguments.data, taught, out)
     text, measured = report.report(arguments.data, path)
     (run / "report.md").write_text(text)
     card, picture = SHIPPED / f"{ship.NAME}.md", run / "confusion.png" if smoke else PICTURE

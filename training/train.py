@@ -1,6 +1,6 @@
 """Train one tower; an interrupted run goes on where it stopped when started again.
 
-    python -m training.train --data DIR --run DIR --tower 1 --minutes 70
+    python -m training.train --data DIR --run DIR --tower 1 --minutes 50
 
 The learning rate follows the clock (or, with --epochs, the epochs), so a run ends in time on any
 machine. SMOKE=1 trains a few steps on a few faces, to see that everything works.
@@ -33,7 +33,7 @@ BASE_SEED: Final = 20130
 N_SMOKE: Final = 128
 """Faces of a split that a smoke run takes."""
 
-MINUTES: Final = 70
+MINUTES: Final = 50
 """Wall clock of a run on one core."""
 
 CHECK_EVERY: Final = 3

@@ -5,7 +5,7 @@ import torch
 
 from emotion.expression import Tower
 from training import data
-from training.distil import KEYWORD_SHARE, VOTED_SHARE, mixed_targets, opinion
+from training.distil import AGAIN, FIRST, mixed_targets, opinion
 from training.net import targets
 from training.train import Recipe, Run
 
@@ -33,10 +33,10 @@ def test_a_target_is_label_and_opinion_and_nothing_where_there_is_no_label() -> 
     votes, keyword = torch.eye(8)[:2], torch.eye(7)[:2]
     keyword[1] = 0
     even = torch.full((2, 8), 1 / 8), torch.full((2, 7), 1 / 7)
-    voted, searched = mixed_targets((votes, keyword), even)
+    voted, searched = mixed_targets((votes, keyword), even, FIRST)
     torch.testing.assert_close(voted.sum(1), torch.ones(2))
-    torch.testing.assert_close(voted[0, 0], torch.tensor(1 - VOTED_SHARE * 7 / 8))
-    torch.testing.assert_close(searched[0, 1], torch.tensor(KEYWORD_SHARE / 7))
+    torch.testing.assert_close(voted[0, 0], torch.tensor(1 - FIRST.voted_share * 7 / 8))
+    torch.testing.assert_close(searched[0, 1], torch.tensor(FIRST.keyword_share / 7))
     assert not searched[1].any()
 
 
@@ -48,7 +48,7 @@ def test_a_student_starts_where_its_teacher_is(data_dir: Path, tmp_path: Path) -
             torch.testing.assert_close(value, teacher.state_dict()[name], msg=name)
     faces = data.load(data_dir, data.TRAIN)
     labels = targets(faces)
-    wanted = mixed_targets(labels, opinion([teacher], faces.images))
+    wanted = mixed_targets(labels, opinion([teacher], faces.images), AGAIN)
     run.train(faces, data.load(data_dir, data.VALIDATION), wanted)
     assert not torch.equal(run.net.voted.weight, teacher.voted.weight)
     assert len(run.history) == 1
