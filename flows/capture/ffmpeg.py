@@ -1,51 +1,30 @@
 """One run of ffmpeg: a stream in, a rolling HLS recording of MPEG-TS segments out."""
 
 import logging
-import os
 import re
 import subprocess
 import time
-from collections import deque
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from flows.capture.anchoring import Anchoring
 from flows.capture.clock import Clock, Section
 from flows.capture.command import build_arguments
+from flows.capture.ffmpeg_log import FfmpegLog
 from flows.capture.guard import Guard
 from flows.capture.media import TICKS_PER_S
 from flows.capture.process import spawn, stop
 from flows.capture.recording import Recording
 from flows.capture.relay import Relay
 from flows.capture.segment import CaptureError, Gap, Segment, UnreadableMedia, UnsafeURL
-from flows.capture.shown import clean
 from flows.capture.source import Stream
 
 _log = logging.getLogger(__name__)
 
-MAX_LOG_BYTES: Final = 4 * 1024 * 1024
-"""A log that is longer is emptied: it has been read by then."""
-
 _ANCHOR_TRIES: Final = 3
 _ANCHOR_PAUSE_S: Final = 0.5
 
-_OPENED = re.compile(r"Opening '(http[^']+)' for reading")
-_START = re.compile(r"Stream #0:\d+.*: Video: .*, start (-?\d+\.\d+)")
-_JUMPED = re.compile(r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)")
 _EXTINF = re.compile(r"#EXTINF:([\d.]+),[^\n]*\n(?:#[^\n]*\n)*([^#\n]+)")
-_COMPLAINT = re.compile(
-    r"error|fail|invalid|no such|no space|refused|timed out|forbidden|prematurely|not ",
-    re.IGNORECASE,
-)
-_BREAK = re.compile(r"Failed to open segment|Stream ends prematurely|No space left", re.IGNORECASE)
-"""After these ffmpeg goes on with the next segment, and half of one looks like a whole one."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Jump:
-    offset_us: int
-    url: str | None
 
 
 class Run:
@@ -80,16 +59,13 @@ class Run:
         self._clock = Clock()
         directory = recording.directory
         self._playlist = directory / f"{self._name}.m3u8"
-        self._log_file = directory / f"{self._name}.log"
-        self._log_position = 0
-        self._line = ""
-        self._complaint = ""
+        log_file = directory / f"{self._name}.log"
+        self._log = FfmpegLog(
+            log_file, playlist=stream.url, real=relay.real if relay else lambda url: url
+        )
         self._break = ""
         self._skips_after = recording.last if may_skip else None
         self._playlist_seen: tuple[int, int] | None = None
-        self._opened: deque[tuple[str, datetime]] = deque(maxlen=16)
-        self._start: int | None = None
-        self._jumps: list[_Jump] = []
         self._tries = 0
         self._try_at = 0.0
         self._unread: list[str] = []
@@ -104,7 +80,7 @@ class Run:
                 start_index=start_index,
                 proxy=guard.url if guard else None,
             ),
-            log=self._log_file,
+            log=log_file,
             pid_file=recording.pid_file,
         )
 
@@ -167,7 +143,7 @@ class Run:
     @property
     def complaint(self) -> str:
         """What ffmpeg, or a file that could not be read, said last; empty if nothing."""
-        return self._unread[-1] if self._unread else self._complaint
+        return self._unread[-1] if self._unread else self._log.complaint
 
     def _take(self, why: str | None) -> list[Segment | Gap]:
         listed = self._playlist.read_text(encoding="utf-8")
@@ -197,29 +173,9 @@ class Run:
         return events
 
     def _read_log(self) -> None:
-        with self._log_file.open("rb") as log:
-            log.seek(self._log_position)
-            text = log.read().decode(errors="replace")
-            self._log_position = log.tell()
-        if self._log_position > MAX_LOG_BYTES:
-            # It is appended to (O_APPEND), so what comes next begins at 0.
-            os.truncate(self._log_file, 0)
-            self._log_position = 0
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            if found := _OPENED.search(line):
-                url = self._relay.real(found[1]) if self._relay else found[1]
-                if url != self._stream.url:
-                    self._opened.append((url, datetime.now(UTC)))
-            elif self._start is None and (found := _START.search(line)):
-                self._start = round(float(found[1]) * TICKS_PER_S)
-            elif found := _JUMPED.search(line):
-                newest = self._opened[-1][0] if self._opened else None
-                self._jumps.append(_Jump(offset_us=int(found[1]), url=newest))
-            elif _COMPLAINT.search(line):
-                self._complaint = clean(re.sub(r"^(\[[^\]]*\] *)+", "", line.strip()))[:300]
-                if _BREAK.search(line) and self._can_read_again():
-                    self._break = self._break or self._complaint
+        breaks = self._log.read()
+        if breaks and self._can_read_again():
+            self._break = self._break or breaks[0]
         self._follow_jumps()
 
     def _can_read_again(self) -> bool:
@@ -241,11 +197,11 @@ class Run:
         """
         if self._stream.protocol != "hls":
             return True  # Recording.take estimates.
-        if last and not self._opened:
+        if last and not self._log.opened:
             return True
         # ffmpeg says when its first frame is before it has finished a piece, if it ever does.
-        is_reading = self._start is not None or self._playlist.exists()
-        if not last and not (self._opened and is_reading and time.monotonic() >= self._try_at):
+        is_reading = self._log.start is not None or self._playlist.exists()
+        if not last and not (self._log.opened and is_reading and time.monotonic() >= self._try_at):
             return False
         self._tries += 1
         self._try_at = time.monotonic() + _ANCHOR_PAUSE_S
@@ -263,15 +219,17 @@ class Run:
 
     def _first_section(self) -> Section | None:
         entries = self._anchoring.entries()
-        opened = ((entries[url], at) for url, at in self._opened if url in entries)
-        return self._anchoring.first_section(opened, start=self._start)
+        opened = ((entries[url], at) for url, at in self._log.opened if url in entries)
+        return self._anchoring.first_section(opened, start=self._log.start)
 
     def _follow_jumps(self) -> None:
         """Date what follows the jumps in the source's timestamps that ffmpeg logged."""
         first = self._clock.first
-        if first is None or not self._jumps:
+        if first is None:
             return
-        jumps, self._jumps = self._jumps, []
+        jumps = self._log.take_jumps()
+        if not jumps:
+            return
         now = self._ticks_now(first)
         for jump in jumps:
             section: Section | None = None
