@@ -23,7 +23,8 @@ from emotion.expression import Tower
 from training import data
 from training.net import targets
 from training.ship import load_towers
-from training.train import BASE_SEED, N_SMOKE, Recipe, Run, logits
+from training.train import BASE_SEED, N_SMOKE, Recipe, Run
+from training.validate import logits
 
 log = logging.getLogger("training")
 
