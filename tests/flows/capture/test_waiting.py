@@ -51,7 +51,7 @@ def test_a_show_is_waited_for_through_all_that_a_site_says_before_it(wait) -> No
         stream, told = wait(site.url)
         assert site.looks == 5
     assert (stream.source_id, stream.live_status) == ("show", "is_live")
-    assert [(each.starts_at, "503" in each.why) for each in told] == [
+    assert [(each.starts_at, "HTTP status 503" in each.why) for each in told] == [
         (None, False),
         (soon, False),
         (soon, True),
