@@ -3,8 +3,10 @@
 And for the tests of the whole, a stack as `showmood up` keeps it.
 """
 
+import contextlib
 import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -143,9 +145,18 @@ def the_until() -> Callable[..., Any]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody has, nor is given by asking for any: what is to bind it starts."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
+
+
+@pytest.fixture(scope="session", name="free_port")
+def the_free_port() -> Callable[[], int]:
+    """`free_port`, for whoever needs no stack."""
+    return free_port
 
 
 SLEEP = """
@@ -295,15 +306,14 @@ class Up:
         with self.engine.connect() as connection:
             return list(connection.execute(text(sql), values))
 
-    def processes(self, *marks: str) -> list[psutil.Process]:
-        """Return the processes of this stack whose command line holds all the marks."""
+    def processes(self, *marks: str, but: str | None = None) -> list[psutil.Process]:
+        """Return the processes of this stack whose command line holds all the marks, and not it."""
         found = []
         for process in psutil.process_iter():
             try:
                 line = " ".join(process.cmdline())
-                if all(mark in line for mark in marks) and (
-                    process.environ().get("SHOWMOOD_HOME") == str(self.home)
-                ):
+                wanted = all(mark in line for mark in marks) and (but is None or but not in line)
+                if wanted and (process.environ().get("SHOWMOOD_HOME") == str(self.home)):
                     found.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
@@ -322,7 +332,7 @@ class Up:
 
     def tools(self, *marks: str) -> list[psutil.Process]:
         """Return those of them that are no keepers of others."""
-        return [p for p in self.processes(*marks) if "keeper.py" not in " ".join(p.cmdline())]
+        return self.processes(*marks, but="keeper.py")
 
     def postgres(self) -> list[psutil.Process]:
         """Return the processes of its database."""

@@ -72,7 +72,8 @@ def submit_form(page: Page, up: Any, *, name: str, duration: str) -> str:
 
     def begun() -> str | None:
         runs = up.api.post("/flow_runs/filter", json=RAN).json()
-        return next((str(run["id"]) for run in runs if run["id"] not in before), None)
+        made = (r for r in runs if r["id"] not in before and r["name"].startswith(f"{name} "))
+        return next((str(run["id"]) for run in made), None)
 
     return str(up.until(begun, what="the run that the form has made"))
 

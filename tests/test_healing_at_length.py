@@ -3,6 +3,7 @@
 test_healing.py has the short forms of these.
 """
 
+import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,7 +77,8 @@ def assert_lived(up: Any, run: str) -> None:
 def send(processes: list[psutil.Process], number: signal.Signals) -> None:
     assert processes
     for process in processes:
-        process.send_signal(number)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it went with another
+            process.send_signal(number)
 
 
 def until_analysed(up: Any, slug: str, n: int, within_s: float = 180) -> None:

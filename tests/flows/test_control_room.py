@@ -3,7 +3,6 @@
 import logging
 import os
 import queue
-import socket
 import subprocess
 import sys
 import threading
@@ -85,12 +84,11 @@ class Control:
 
 @pytest.fixture(scope="module")
 def control(
-    tmp_path_factory: pytest.TempPathFactory, until: Callable[..., Any]
+    tmp_path_factory: pytest.TempPathFactory,
+    until: Callable[..., Any],
+    free_port: Callable[[], int],
 ) -> Iterator[Control]:
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
     with ExitStack() as stack:
         env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
             "PREFECT_HOME": str(home),

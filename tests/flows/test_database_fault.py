@@ -26,7 +26,7 @@ from flows.shows import make_show
 
 AWAY_S = 3.0
 PATIENCE_S = 60.0
-SHOW_S = 9
+SHOW_S = 12
 
 
 @pytest.fixture

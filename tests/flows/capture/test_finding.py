@@ -42,7 +42,7 @@ def make_capture(tmp_path: Path, policy: AddressPolicy, stream_of, engine: str) 
             "broadcast": 1,
             "policy": policy,
             "segment_s": 0.5,
-            "stall_s": 1.5,
+            "stall_s": 4.0,
             "stream": stream_of(origin),
             "engine": engine,
             "extractors": [ShowSiteIE],

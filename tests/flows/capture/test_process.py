@@ -41,8 +41,8 @@ process.wait()
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "SECOND_TERM_S", 0.2)
-    monkeypatch.setattr(process, "GRACE_S", 0.6)
+    monkeypatch.setattr(process, "SECOND_TERM_S", 0.6)
+    monkeypatch.setattr(process, "GRACE_S", 1.8)
 
 
 def wait_for_words(log: Path, n: int = 1) -> list[str]:
@@ -114,7 +114,10 @@ def test_a_tool_is_asked_to_end_when_its_watcher_is_killed(tmp_path: Path) -> No
 
 def test_what_a_dead_watcher_left_is_ended(tmp_path: Path) -> None:
     # A keeper that sleeps has not noticed yet that its watcher is gone.
-    with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path), TOOL]) as owner:
+    command = [sys.executable, "-c", OWNER, str(tmp_path), TOOL]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"started\n"
         pid = int(wait_for_words(tmp_path / "log")[0])
         keeper = json.loads((tmp_path / "pid").read_text())["pid"]
         os.kill(keeper, signal.SIGSTOP)
