@@ -103,7 +103,7 @@ _RECORDS: Final[tuple[DetectorModel | EmotionModel, ...]] = (
         module="showmood-expression",
         origin=Shipped(
             file="showmood-expression-1.safetensors",
-            sha256="6f2a5b08f55f4a808df666ba0588e3f4ef8f6c3a666b1c525b903dbed3c55786",
+            sha256="94da692d8db0f0627ac1cc1805996621446e6f768d1d95470ed87589c0695398",
         ),
         licence="MIT",
         source="emotion/weights/showmood-expression-1.md",
