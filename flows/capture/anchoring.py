@@ -12,7 +12,7 @@ from typing import Final
 
 from flows.capture.clock import Section
 from flows.capture.fetch import Fetcher
-from flows.capture.media import TICKS_PER_S, WRAP, read_head
+from flows.capture.media import TICKS_PER_S, read_head, ticks_from
 from flows.capture.playlist import Entry, Playlist
 from flows.capture.recording import SHORTEST, Recording
 from flows.capture.segment import CaptureError
@@ -160,5 +160,5 @@ def _holds(entry: Entry, first: int | None, ticks: int) -> bool:
     """Tell whether a frame is of this entry, whose first one is known, give or take reordering."""
     if first is None:
         return False
-    since_s = ((ticks - first + WRAP // 2) % WRAP - WRAP // 2) / TICKS_PER_S
+    since_s = ticks_from(first, ticks) / TICKS_PER_S
     return -0.25 * entry.duration_s <= since_s < 0.75 * entry.duration_s

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from flows.capture.media import TICKS_PER_S, WRAP
+from flows.capture.media import TICKS_PER_S, WRAP, ticks_from
 
 _TOLERANCE: Final = TICKS_PER_S // 100
 """A section begins where it begins, give or take what rounding between clocks takes."""
@@ -118,8 +118,7 @@ class Clock:
         # One with the origin's timestamp was placed by the output's.
         jumps = [s for s in self._sections if s.input is not None and s.input != origin]
         offset = round(jumps[-1].offset_us * TICKS_PER_S / 1e6) if jumps else 0
-        since = (ticks - origin + WRAP // 2) % WRAP - WRAP // 2
-        return self.date(self.first + offset + since)[0]
+        return self.date(self.first + offset + ticks_from(origin, ticks))[0]
 
     def same_section(self, a: int, b: int) -> bool:
         """Tell whether no jump lies between two timestamps."""

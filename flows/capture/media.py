@@ -15,6 +15,7 @@ TICKS_PER_S: Final = 90_000
 """The clock of MPEG-TS (ISO/IEC 13818-1, 2.4.3.6)."""
 
 WRAP: Final = 1 << 33
+"""Where its counter of 33 bits begins anew."""
 
 # The header of the first packet says all; the default would read up to five seconds.
 _SHORT_PROBE: Final = {"probesize": "200000", "analyzeduration": "0"}
@@ -70,6 +71,11 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
         width_px=width_px or 0,
         height_px=height_px or 0,
     )
+
+
+def ticks_from(before: int, after: int) -> int:
+    """Return how far one timestamp is from another: at most half a lap of the counter, or back."""
+    return (after - before + WRAP // 2) % WRAP - WRAP // 2
 
 
 def read_head(head: bytes, *, fragmented: bool) -> tuple[int, int]:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture.media import TICKS_PER_S, measure, read_head
+from flows.capture.media import TICKS_PER_S, WRAP, measure, read_head, ticks_from
 from flows.capture.segment import UnreadableMedia
 
 
@@ -16,6 +16,16 @@ def test_a_piece_is_measured(pieces: Path) -> None:
 def test_a_piece_ends_where_the_next_begins(pieces: Path) -> None:
     first, second = (measure(pieces / f"piece-0000{i}.ts") for i in (1, 2))
     assert first.end == second.first
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [(10, 25, 15), (25, 10, -15), (WRAP - 5, 10, 15), (10, WRAP - 5, -15)],
+)
+def test_timestamps_are_compared_across_the_counters_end(
+    before: int, after: int, expected: int
+) -> None:
+    assert ticks_from(before, after) == expected
 
 
 def test_the_beginning_of_a_piece_gives_its_first_timestamps(pieces: Path) -> None:
