@@ -103,7 +103,7 @@ _RECORDS: Final[tuple[DetectorModel | EmotionModel, ...]] = (
         module="showmood-expression",
         origin=Shipped(
             file="showmood-expression-1.safetensors",
-            sha256="94da692d8db0f0627ac1cc1805996621446e6f768d1d95470ed87589c0695398",
+            sha256="bd1503bb28c6f94e1ed63173dbd2e664fc00a8cf909d26df7777da6c7dcab63f",
         ),
         licence="MIT",
         source="emotion/weights/showmood-expression-1.md",

@@ -1,4 +1,4 @@
-"""The network `showmood-expression-1`: small residual towers over 48 by 48 gray faces.
+"""The network `showmood-expression-1`: a small residual tower over 48 by 48 gray faces.
 
 Residual blocks as in He et al. 2016 (arXiv:1512.03385), average-pooled shortcuts as in He et al.
 2019 (arXiv:1812.01187, ResNet-D), channel attention as in Hu et al. 2018 (arXiv:1709.01507).
@@ -21,7 +21,6 @@ N_KEYWORD: Final = 7
 WIDTHS: Final = (48, 96, 192)
 DEPTHS: Final = (1, 2, 2)
 STEM: Final = 32
-N_TOWERS: Final = 1
 
 
 class Block(nn.Module):
@@ -98,11 +97,10 @@ class Tower(nn.Module):
 
 
 class ExpressionNet(nn.Module):
-    """Towers that answer together, as shipped: batch norms folded, calibrated probabilities.
+    """A tower that sees each face both ways round, as shipped: folded, calibrated probabilities.
 
-    Every second tower sees the face mirrored; a single one sees it both ways round. The answer is
-    the mean, to a share, of what people would vote and of what FER2013 would say, each with its
-    own prior (in the bias); `power` sharpens confidence without changing the answer.
+    The answer is the mean, to a share, of what people would vote and of what FER2013 would say,
+    each with its own prior (in the bias); `power` sharpens confidence without changing the answer.
     """
 
     share: Tensor  # (1,): of the votes
@@ -113,31 +111,22 @@ class ExpressionNet(nn.Module):
     def __init__(
         self,
         *,
-        n_towers: int = N_TOWERS,
         widths: tuple[int, ...] = WIDTHS,
         depths: tuple[int, ...] = DEPTHS,
         stem: int = STEM,
     ) -> None:
         """Build the network with random weights."""
         super().__init__()
-        self.towers = nn.ModuleList(
-            Tower(widths=widths, depths=depths, stem=stem, dropout=0.0, folded=True)
-            for _ in range(n_towers)
-        )
+        self.tower = Tower(widths=widths, depths=depths, stem=stem, dropout=0.0, folded=True)
         self.register_buffer("share", torch.full((1,), 0.5))
         self.register_buffer("power", torch.ones(1))
         self.register_buffer("voted_bias", torch.zeros(N_VOTED))
         self.register_buffer("keyword_bias", torch.zeros(N_KEYWORD))
 
     def logits(self, gray: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 1, 48, 48) -> the towers' mean logits (N, 8) and (N, 7), before calibration."""
-        faces = (gray, gray.flip(3))
-        if len(self.towers) == 1:
-            voted, keyword = self.towers[0](torch.cat(faces))
-            return voted.view(2, -1, N_VOTED).mean(0), keyword.view(2, -1, N_KEYWORD).mean(0)
-        heads = (tower(faces[i % 2]) for i, tower in enumerate(self.towers))
-        voted, keyword = (torch.stack(views).mean(0) for views in zip(*heads, strict=True))
-        return voted, keyword
+        """(N, 1, 48, 48) -> mean logits (N, 8) and (N, 7) of both views, before calibration."""
+        voted, keyword = self.tower(torch.cat((gray, gray.flip(3))))
+        return voted.view(2, -1, N_VOTED).mean(0), keyword.view(2, -1, N_KEYWORD).mean(0)
 
     def forward(self, gray: Tensor) -> Tensor:
         """(N, 1, 48, 48) in 0 to 1 -> probabilities (N, 8)."""

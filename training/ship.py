@@ -1,4 +1,4 @@
-"""Trained towers to the file that ships: fold, calibrate on the validation faces, write.
+"""A trained tower to the file that ships: fold, calibrate on the validation faces, write.
 
     python -m training.ship --data DIR --run DIR --out emotion/weights
 
@@ -183,13 +183,10 @@ def sharpness(probs: NDArray[np.float64], label: NDArray[np.int64]) -> float:
     return float(powers[int(np.argmin(errors))])
 
 
-def assemble(towers: list[Tower], recipe: Recipe) -> ExpressionNet:
+def assemble(tower: Tower, recipe: Recipe) -> ExpressionNet:
     """The network that ships, not calibrated yet."""
-    net = ExpressionNet(
-        n_towers=len(towers), widths=recipe.widths, depths=recipe.depths, stem=recipe.stem
-    )
-    for ours, trained in zip(net.towers, towers, strict=True):
-        ours.load_state_dict(fold_tower(trained))
+    net = ExpressionNet(widths=recipe.widths, depths=recipe.depths, stem=recipe.stem)
+    net.tower.load_state_dict(fold_tower(tower))
     return net.eval()
 
 
@@ -197,7 +194,7 @@ def assemble(towers: list[Tower], recipe: Recipe) -> ExpressionNet:
 def evidence_of(
     net: ExpressionNet, images: NDArray[np.uint8], seen: data.Pictures, recipe: Recipe
 ) -> Evidence:
-    """Run the towers over uint8 (N, 48, 48) faces."""
+    """Run the network over uint8 (N, 48, 48) faces."""
     parts = []
     for start in range(0, len(images), 128):
         x = torch.from_numpy(images[start : start + 128])[:, None].float() / 255
@@ -235,12 +232,15 @@ def load_towers(run: Path) -> tuple[list[Tower], Recipe]:
 def ship(directory: Path, run: Path, out: Path) -> Path:
     """Write the network of a finished run into `out` and return the file.
 
-    Raises DataError where nothing has been trained, or the data is not there.
+    Raises DataError where nothing has been trained, or several towers have, or the data is not
+    there.
     """
+    towers, recipe = load_towers(run)
+    if len(towers) > 1:
+        raise data.DataError(f"{run} has {len(towers)} towers: name a run of the one to ship")
     seen = data.load(directory, data.TRAIN)
     validation = data.load(directory, data.VALIDATION)
-    towers, recipe = load_towers(run)
-    net = assemble(towers, recipe)
+    net = assemble(towers[0], recipe)
     evidence = evidence_of(net, validation.images, seen, recipe)
     calibration = calibrate(evidence, validation)
     set_calibration(net, calibration, evidence)

@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from training.train import Recipe
 SMALL = Recipe(minutes=1, widths=(8, 16), depths=(1, 2), stem=8)
 
 
+@pytest.fixture
 def tower() -> Tower:
+    torch.manual_seed(1)
     net = Tower(widths=SMALL.widths, depths=SMALL.depths, stem=SMALL.stem)
     with torch.no_grad():
         for value in net.state_dict().values():
@@ -20,26 +23,19 @@ def tower() -> Tower:
     return net.eval()
 
 
-@pytest.fixture
-def towers() -> list[Tower]:
-    torch.manual_seed(1)
-    return [tower(), tower()]
-
-
-def test_folding_batch_norms_changes_nothing(towers: list[Tower]) -> None:
-    net = ship.assemble(towers, SMALL)
+def test_folding_batch_norms_changes_nothing_and_both_ways_round_are_seen(tower: Tower) -> None:
+    net = ship.assemble(tower, SMALL)
     face = torch.rand(3, 1, 48, 48)
     with torch.no_grad():
-        ours = net.towers[0](face), net.towers[1](face.flip(3))
-        expected = towers[0](face), towers[1](face.flip(3))
-        for one, other in zip(ours, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-        voted, _ = net.logits(face)
-    torch.testing.assert_close(voted, (expected[0][0] + expected[1][0]) / 2, rtol=1e-4, atol=1e-4)
+        straight, mirrored = tower(face), tower(face.flip(3))
+        for ours, expected in zip(net.tower(face), straight, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+        for ours, one, other in zip(net.logits(face), straight, mirrored, strict=True):
+            torch.testing.assert_close(ours, (one + other) / 2, rtol=1e-4, atol=1e-4)
 
 
-def test_the_network_says_what_calibration_saw(towers: list[Tower], data_dir: Path) -> None:
-    net, faces = ship.assemble(towers, SMALL), data.load(data_dir, data.VALIDATION)
+def test_the_network_says_what_calibration_saw(tower: Tower, data_dir: Path) -> None:
+    net, faces = ship.assemble(tower, SMALL), data.load(data_dir, data.VALIDATION)
     evidence = ship.evidence_of(net, faces.images, faces, SMALL)
     calibration = ship.Calibration(
         share=0.6,
@@ -94,3 +90,15 @@ def test_sharpness_never_changes_an_answer_and_meets_accuracy() -> None:
 def test_nothing_trained_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(data.DataError, match="no tower"):
         ship.load_towers(tmp_path)
+
+
+def test_of_several_towers_none_is_shipped(tower: Tower, data_dir: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        directory = tmp_path / f"tower-{number}"
+        directory.mkdir()
+        state = {"average": tower.state_dict(), "recipe": asdict(SMALL)}
+        torch.save(state, directory / "checkpoint.pt")
+    assert len(ship.load_towers(tmp_path)[0]) == 2
+    with pytest.raises(data.DataError, match="has 2 towers"):
+        ship.ship(data_dir, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
