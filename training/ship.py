@@ -25,6 +25,7 @@ from emotion.score import answers, calibration_error
 from training import data
 from training.net import targets
 from training.train import Recipe
+from training.validate import logits
 
 log = logging.getLogger("training")
 
@@ -190,16 +191,11 @@ def assemble(tower: Tower, recipe: Recipe) -> ExpressionNet:
     return net.eval()
 
 
-@torch.no_grad()
 def evidence_of(
     net: ExpressionNet, images: NDArray[np.uint8], seen: data.Pictures, recipe: Recipe
 ) -> Evidence:
     """Run the network over uint8 (N, 48, 48) faces."""
-    parts = []
-    for start in range(0, len(images), 128):
-        x = torch.from_numpy(images[start : start + 128])[:, None].float() / 255
-        parts.append(net.logits(x.contiguous(memory_format=torch.channels_last)))
-    voted, keyword = (torch.cat(column).double().numpy() for column in zip(*parts, strict=True))
+    voted, keyword = (column.double().numpy() for column in logits(net.logits, images))
     voted_prior, keyword_prior = priors(seen, recipe)
     return Evidence(
         voted=voted, keyword=keyword, voted_prior=voted_prior, keyword_prior=keyword_prior
