@@ -122,6 +122,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_healing.py")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how much memory the worst of the hostile inputs took."""
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    told = [value for each in reports for name, value in each.user_properties if name == "hostile"]
+    if told:
+        name, mb = max(told, key=lambda each: each[1])
+        terminalreporter.write_line(
+            f"{len(told)} hostile inputs; most memory: {mb:.0f} MB ({name})"
+        )
+
+
 FAKETIME = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
 """What gives a process another clock, where Debian's package libfaketime is installed."""
 
