@@ -3,34 +3,23 @@
 And for the tests of the whole, a stack as `showmood up` keeps it.
 """
 
-import contextlib
 import itertools
-import os
-import random
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import httpx
-import psutil
 import psycopg2
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
+from benchmarks.up import SEGMENT_S, Up, free_port, until
 from db.embedded import EmbeddedPostgres
 from db.session import make_engine, upgrade
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
-from flows.deploy import connect
 
 _numbers = itertools.count()
 
@@ -113,9 +102,6 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 # -- a stack that `showmood up` keeps, for the tests of the whole
 
-T = TypeVar("T")
-SEGMENT_S = 1.0
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the file that takes longest: else one worker ends with it, and the other idles."""
@@ -133,226 +119,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         )
 
 
-FAKETIME = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
-"""What gives a process another clock, where Debian's package libfaketime is installed."""
-
-
-def until(found: Callable[[], T | None], *, what: str, within_s: float = 120.0) -> T:
-    """Return what `found` gives as soon as it gives something."""
-    pause = threading.Event()
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        value = found()
-        if value:
-            return value
-        pause.wait(0.1)
-    raise AssertionError(f"{what}: not within {within_s} s")
-
-
 @pytest.fixture(scope="session", name="until")
 def the_until() -> Callable[..., Any]:
     """`until`, for whoever needs no stack."""
     return until
 
 
-def free_port() -> int:
-    """Return a port that nobody has, nor is given by asking for any: what is to bind it starts."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no port is free")
-
-
 @pytest.fixture(scope="session", name="free_port")
 def the_free_port() -> Callable[[], int]:
     """`free_port`, for whoever needs no stack."""
     return free_port
-
-
-SLEEP = """
-import select, time
-time.sleep = lambda seconds: select.select((), (), (), max(0, seconds)) and None
-"""
-
-
-class Up:
-    """A stack that `showmood up` keeps, and a live channel of our own."""
-
-    def __init__(self, home: Path, origin: LiveOrigin, env: dict[str, str]) -> None:
-        self.home = home
-        self.origin = origin
-        self.port = free_port()
-        self.env = os.environ | {
-            "SHOWMOOD_HOME": str(home),
-            "SHOWMOOD_UI_PORT": str(self.port),
-            "SHOWMOOD_DEMO_PORT": str(free_port()),
-            "SHOWMOOD_ALLOW_NETWORKS": "127.0.0.1/32",
-            "SHOWMOOD_SEGMENT_S": str(SEGMENT_S),
-            "SHOWMOOD_STALL_S": "5",
-            "SHOWMOOD_MIN_FREE_DISK_MB": "50",
-            **env,
-        }
-        self.env.pop("SHOWMOOD_DATABASE_URL", None)
-        self.log = home / "up.log"
-        self.until = until
-        self.has_clocks = FAKETIME is not None
-        self.ui_url = f"http://127.0.0.1:{self.port}"
-        self.api = connect(f"{self.ui_url}/api", {})
-        self.restart()
-
-    def restart(self) -> None:
-        """Start it, and wait until it says that it is up."""
-        with self.log.open("w") as sink:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.cli", "up"],
-                env=self.env,
-                stdout=sink,
-                stderr=sink,
-                text=True,
-            )
-
-        def ready() -> bool:
-            assert self.process.poll() is None, self.log.read_text()
-            return "Prefect UI" in self.log.read_text()
-
-        until(ready, what="showmood up", within_s=180)
-        self.engine = make_engine(self.cli("db", "url").strip())
-
-    def cli(self, *arguments: str) -> str:
-        """Return what `showmood ...` prints."""
-        command = [sys.executable, "-m", "flows.cli", *arguments]
-        return subprocess.run(
-            command, env=self.env, capture_output=True, text=True, check=True
-        ).stdout
-
-    def stop(self) -> None:
-        """Have it stop as Ctrl-C does."""
-        self.engine.dispose()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(90)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-    def is_up(self) -> bool:
-        """Tell whether the server answers."""
-        try:
-            return self.api.get("/health").is_success
-        except httpx.TransportError:
-            return False
-
-    def create_run(self, deployment: str, **parameters: object) -> httpx.Response:
-        """Do what the UI's Custom run does."""
-        found = self.api.get(f"/deployments/name/watch-show/{deployment}").raise_for_status().json()
-        return self.api.post(
-            f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters}
-        )
-
-    def deploy(self, name: str, *, pool: str, schedules: Sequence[object] = ()) -> None:
-        """Have the show of `adhoc` also as another deployment; slots are scheduled in seconds."""
-        adhoc = self.api.get("/deployments/name/watch-show/adhoc").raise_for_status().json()
-        kept = ("flow_id", "entrypoint", "path", "pull_steps", "parameter_openapi_schema", "tags")
-        made = {key: adhoc[key] for key in kept} | {"name": name, "work_pool_name": pool}
-        made["schedules"] = list(schedules)
-        self.api.post("/deployments/", json=made).raise_for_status()
-
-    @contextmanager
-    def worker(self, pool: str, *, ahead_s: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a worker as one starts it by hand, on a machine whose clock is so much ahead."""
-        (ours, *_) = self.tools("-m prefect worker start")
-        env = ours.environ()
-        if ahead_s:
-            assert FAKETIME is not None
-            # What waits for a length of time is none of the clock's business.
-            env |= {"LD_PRELOAD": FAKETIME, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-            env |= {"FAKETIME": f"{ahead_s:+d}s"}
-            # Without a clock of its own for lengths, its sleep() does not know when to end.
-            site = self.home / "clock"
-            site.mkdir(exist_ok=True)
-            (site / "sitecustomize.py").write_text(SLEEP)
-            env["PYTHONPATH"] = str(site)
-        command = [sys.executable, "-m", "prefect", "worker", "start"]
-        with (self.home / f"{pool}-worker.log").open("ab") as sink:
-            process = subprocess.Popen(
-                [*command, "--type", "process", "--pool", pool],
-                env=env,
-                stdout=sink,
-                stderr=sink,
-            )
-        try:
-            there = f"/work_pools/{pool}/workers/filter"
-
-            def ready() -> bool:
-                assert process.poll() is None, (self.home / f"{pool}-worker.log").read_text()
-                answer = self.api.post(there, json={})
-                return answer.is_success and bool(answer.json())
-
-            until(ready, what=f"a worker of {pool}")
-            yield process
-        finally:
-            process.terminate()
-            process.wait(30)
-
-    def start(self, deployment: str, **parameters: object) -> str:
-        return str(self.create_run(deployment, **parameters).raise_for_status().json()["id"])
-
-    def cancel(self, run: str) -> None:
-        """Do what the UI's Cancel does."""
-        state = {"state": {"type": "CANCELLING"}}
-        self.api.post(f"/flow_runs/{run}/set_state", json=state).raise_for_status()
-
-    def ended(self, run: str) -> dict[str, Any] | None:
-        state = self.api.get(f"/flow_runs/{run}").raise_for_status().json()["state"]
-        return state if state["type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED") else None
-
-    def states(self, run: str) -> list[str]:
-        """Return the names of the states that a run has had, in order."""
-        answer = self.api.get("/flow_run_states/", params={"flow_run_id": run}).raise_for_status()
-        return [state["name"] for state in sorted(answer.json(), key=lambda s: s["timestamp"])]
-
-    def rows(self, sql: str, **values: object) -> list[Any]:
-        with self.engine.connect() as connection:
-            return list(connection.execute(text(sql), values))
-
-    def processes(self, *marks: str, but: str | None = None) -> list[psutil.Process]:
-        """Return the processes of this stack whose command line holds all the marks, and not it."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                line = " ".join(process.cmdline())
-                wanted = all(mark in line for mark in marks) and (but is None or but not in line)
-                if wanted and (process.environ().get("SHOWMOOD_HOME") == str(self.home)):
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
-
-    def of_run(self, run: str) -> list[psutil.Process]:
-        """Return the processes of a run."""
-        found = []
-        for process in self.processes():
-            try:
-                if process.environ().get("PREFECT__FLOW_RUN_ID") == run:
-                    found.append(process)
-            except psutil.NoSuchProcess:
-                continue
-        return found
-
-    def tools(self, *marks: str) -> list[psutil.Process]:
-        """Return those of them that are no keepers of others."""
-        return self.processes(*marks, but="keeper.py")
-
-    def postgres(self) -> list[psutil.Process]:
-        """Return the processes of its database."""
-        cluster = self.engine.connect()
-        with cluster:
-            directory = cluster.execute(text("SHOW data_directory")).scalar_one()
-        pid = int((Path(directory) / "postmaster.pid").read_text().split()[0])
-        postmaster = psutil.Process(pid)
-        return [postmaster, *postmaster.children(recursive=True)]
 
 
 @pytest.fixture(scope="session")
