@@ -22,6 +22,7 @@ import psycopg2
 from db.errors import EmbeddedError
 from db.placement import (
     OPEN_DIR,
+    POINTER,
     Account,
     account_for,
     binaries_for,
@@ -89,6 +90,16 @@ class EmbeddedPostgres:
         return f"postgresql://{DATABASE}@/{DATABASE}?host={host}&port={PORT}"
 
     @property
+    def exists(self) -> bool:
+        """Tell whether `data_dir` has, or names, a cluster; nothing is made or started."""
+        pointer = self.data_dir / POINTER
+        try:
+            home = Path(pointer.read_text(encoding="utf-8").strip())
+        except OSError:
+            home = self.data_dir
+        return (home / "cluster").is_dir()
+
+    @property
     def moved_to(self) -> Path | None:
         """Return where the data is, if it could not be in `data_dir`."""
         return self._home if self._home != self.data_dir else None
@@ -146,7 +157,7 @@ class EmbeddedPostgres:
                         "pg_ctl", "stop", "-D", str(self._cluster), "-m", self._stop_mode, "-w"
                     )
             except BlockingIOError:
-                _log.info("%s is still in use by another process", self._home)
+                _log.debug("%s is still in use by another process", self._home)
             finally:
                 os.close(fd)
 

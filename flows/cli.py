@@ -3,12 +3,21 @@
 import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-from flows.commands import again, database, evaluate, files, models, recordings, shows, watching
-from flows.demo.errors import DemoError
-from flows.errors import EXPECTED
+from flows.commands import (
+    again,
+    database,
+    evaluate,
+    files,
+    models,
+    recordings,
+    shows,
+    starting,
+    watching,
+)
 
 app = typer.Typer(
     name="showmood",
@@ -18,9 +27,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.add_typer(watching.app)
+app.add_typer(starting.app)
 app.add_typer(shows.deploying)
 app.add_typer(shows.app, name="shows")
 app.add_typer(files.app)
@@ -29,6 +38,26 @@ app.add_typer(again.app)
 app.add_typer(evaluate.app)
 app.add_typer(models.app, name="models")
 app.add_typer(database.app, name="db")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"showmood {version('showmood')}")
+        raise typer.Exit
+
+
+@app.callback()
+def showmood(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Read what comes before a command."""
 
 
 def main() -> None:
@@ -40,7 +69,13 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         app()
-    except (*EXPECTED, DemoError) as e:
+    except Exception as e:
+        # Not at the top: `--help` and shell completion need not wait for what these stand on.
+        from flows.demo.errors import DemoError
+        from flows.errors import EXPECTED
+
+        if not isinstance(e, (*EXPECTED, DemoError)):
+            raise
         typer.echo(f"showmood: {e}", err=True)
         sys.exit(2)
 

@@ -20,6 +20,9 @@ from flows.errors import StackError, UsageError
 from flows.pool import put_pool
 
 PREFECT_YAML: Final = "prefect.yaml"
+SHIPPED: Final = Path(__file__).resolve().parent / PREFECT_YAML
+"""The file that the package brings: `adhoc`, the demo and the upkeep, with examples as comments."""
+
 FINAL: Final = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 """The types of state that a run does not leave."""
 
@@ -28,14 +31,17 @@ BUSY_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0)
 
 
 def prefect_file() -> Path:
-    """Return the prefect.yaml of the current folder, else the one beside this package.
+    """Return the prefect.yaml of the current folder, else the one that the package brings."""
+    here = Path.cwd() / PREFECT_YAML
+    return here if here.is_file() else SHIPPED
 
-    Raises UsageError when there is neither.
-    """
-    for folder in (Path.cwd(), Path(__file__).resolve().parent.parent):
-        if (folder / PREFECT_YAML).is_file():
-            return folder / PREFECT_YAML
-    raise UsageError(f"no {PREFECT_YAML} here: run this in the folder that has yours")
+
+def own_prefect_file() -> Path:
+    """Return the prefect.yaml of the current folder; raises UsageError if there is none."""
+    here = Path.cwd() / PREFECT_YAML
+    if not here.is_file():
+        raise UsageError(f"no {PREFECT_YAML} in {here.parent}: `showmood init` writes one")
+    return here
 
 
 def deploy(file: Path, env: Mapping[str, str]) -> None:

@@ -14,7 +14,6 @@ from db import queries
 from db.answers import Summary, Tracks
 from emotion.types import EMOTIONS
 from flows.errors import UsageError
-from flows.picture import draw, read_picture, small_png
 
 Rows = list[tuple[str, str]]
 
@@ -78,6 +77,8 @@ def save_timeline(
     kind: Literal["png", "svg"] = "png",
 ) -> bool:
     """Draw the timeline into a PNG or SVG file; returns whether there was a face to draw."""
+    from flows.picture import draw, read_picture  # matplotlib takes longer than a report
+
     picture = read_picture(connection, channel, since, until)
     if picture is None:
         return False
@@ -101,6 +102,8 @@ def markdown(
     status: str = "live",
 ) -> str:
     """Return a broadcast's report, with the picture in it, as Markdown; until now if not said."""
+    from flows.picture import read_picture, small_png
+
     until = until or datetime.now(UTC)
     found = queries.summary(connection, channel, since, until)
     lines = [f"# {channel}, {since:%Y-%m-%d %H:%M} UTC: {status}", "", "| | |", "|---|---|"]

@@ -1,19 +1,15 @@
-"""What the command line does in its own process: watch, analyse, report."""
+"""What the command line does in its own process: watch, analyse."""
 
 import json
 import logging
 import signal
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from rich.console import Console
 
-from db import queries
 from db.session import make_engine
 from emotion.records import AFFECT
 from emotion.types import EMOTIONS, Observations
@@ -22,14 +18,8 @@ from flows import replay
 from flows.analyse import networks
 from flows.broadcast import Watch
 from flows.errors import UsageError
-from flows.export import Format, export_history
-from flows.report import print_report, save_timeline
 from flows.settings import Settings
-from flows.shows import (
-    make_show,
-    parse_since,
-    parse_time,
-)
+from flows.shows import make_show, parse_time
 from flows.stack import database
 
 
@@ -149,37 +139,3 @@ def _by_name(probs: np.ndarray) -> dict[str, float | None]:
         name: None if np.isnan(p) else round(float(p), 5)
         for name, p in zip(EMOTIONS, probs, strict=True)
     }
-
-
-def report_here(
-    settings: Settings,
-    channel: str,
-    *,
-    since: str,
-    until: str | None,
-    pictures: Mapping[Literal["png", "svg"], Path | None],
-    exports: Mapping[Format, Path | None],
-    console: Console,
-) -> None:
-    """Print a channel's report; draw its timeline and write its rows into files if asked.
-
-    Raises UsageError when `since` is not before `until`, or there is nothing between them.
-    """
-    begin, end = parse_since(since), parse_since(until) if until else datetime.now(UTC)
-    if begin >= end:
-        raise UsageError(f"--since {since} is not before {f'--until {until}' if until else 'now'}")
-    with ExitStack() as stack:
-        engine = make_engine(database(settings, stack))
-        stack.callback(engine.dispose)
-        with engine.connect() as connection:
-            queries.channel_id(connection, channel)
-            print_report(connection, channel, begin, end, console)
-            for kind, path in pictures.items():
-                if path is not None:
-                    drawn = save_timeline(connection, channel, begin, end, path, kind=kind)
-                    said = f"timeline: {path}" if drawn else "no face was seen: no timeline to draw"
-                    console.print(said, soft_wrap=True)
-            for form, path in exports.items():
-                if path is not None:
-                    n_rows = export_history(connection, channel, begin, end, path, form=form)
-                    console.print(f"{n_rows} faces: {path}", soft_wrap=True)

@@ -20,10 +20,11 @@ from db.session import make_engine
 from emotion import weights
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
-from flows.deploy import FINAL
+from flows.deploy import FINAL, prefect_file
 from flows.errors import ShowFailed, UsageError
 from flows.report import print_report, save_timeline
 from flows.settings import Settings
+from flows.showfile import read_showfile
 from flows.shows import parse_duration
 from flows.stack import Stack, free_port
 
@@ -68,6 +69,7 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
     Raises ShowFailed with the run's own line when it did not complete.
     """
     parse_duration(duration)
+    read_showfile(prefect_file())
     began = datetime.now(UTC)
     say = _Steps(console)
     fetch_weights(settings)
@@ -105,6 +107,7 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
 
 def run_up(settings: Settings, *, console: Console) -> None:
     """Keep the stack running until SIGINT or SIGTERM, then stop it."""
+    read_showfile(prefect_file())
     say = _Steps(console)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -3,6 +3,7 @@
 And for the tests of the whole, a stack as `showmood up` keeps it.
 """
 
+import contextlib
 import itertools
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg2
 import pytest
@@ -50,6 +52,30 @@ class Databases:
 
     def drop(self, name: str) -> None:
         self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    @contextmanager
+    def with_password(self, role: str, secret: str) -> Iterator[str]:
+        """Give the URL of an empty database whose owner has to say a password."""
+        connection = psycopg2.connect(self.server.url)
+        connection.autocommit = True
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            cursor.execute("SHOW hba_file")
+            ((path,),) = cursor.fetchall()
+            rules, file = Path(path).read_text(), Path(path)
+            cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD %s", (secret,))
+            cursor.execute(f"CREATE DATABASE of_{role} OWNER {role}")
+            file.write_text(f"local all {role} scram-sha-256\n{rules}")
+            cursor.execute("SELECT pg_reload_conf()")
+            try:
+                place = f"@/of_{role}?"
+                yield self.server.url.replace(
+                    "showmood@/showmood?", f"{role}:{quote(secret, '')}{place}"
+                )
+            finally:
+                file.write_text(rules)
+                cursor.execute("SELECT pg_reload_conf()")
+                cursor.execute(f"DROP DATABASE of_{role} WITH (FORCE)")
+                cursor.execute(f"DROP ROLE {role}")
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from flows.commands import load_settings
 from flows.commands.options import Detector, EmotionModel, Fps
-from flows.settings import load_settings
 
 app = typer.Typer()
 
@@ -32,8 +32,8 @@ def replay(
     """
     from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
     from flows.again import Again, analyse_again
+    from flows.existing_database import existing_database
     from flows.shows import parse_since
-    from flows.stack import database
 
     settings = load_settings()
     what = Again(
@@ -45,7 +45,7 @@ def replay(
         emotion_model=emotion_model or DEFAULT_EMOTION_MODEL,
     )
     with ExitStack() as stack:
-        address = database(settings, stack)
+        address = existing_database(settings, stack)
         shown = stack.enter_context(Progress(console=Console(stderr=True)))
         task = shown.add_task(channel, total=100)
         counts = analyse_again(

@@ -1,7 +1,5 @@
 """showmood db: the database, its schema, a psql on it."""
 
-import os
-import subprocess
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Annotated
@@ -10,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.settings import load_settings
+from flows.commands import load_settings
 
 app = typer.Typer(help="The database: its URL, its schema, a psql on it.", no_args_is_help=True)
 console = Console(stderr=True)
@@ -57,24 +55,18 @@ def maintain() -> None:
 @app.command()
 def url() -> None:
     """Print the database's URL; the embedded one answers while `showmood up` runs."""
-    from flows.stack import database
+    from flows.existing_database import existing_database
 
     with ExitStack() as stack:
-        typer.echo(database(load_settings(), stack))
+        typer.echo(existing_database(load_settings(), stack))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context) -> None:
     """Open psql on the database, with whatever else you pass: showmood db psql -c 'SELECT ...'."""
-    from db.embedded import psql_path
-    from db.session import driver_url
-    from flows.stack import database
+    from db.psql import run_psql
+    from flows.existing_database import existing_database
 
     with ExitStack() as stack:
-        address = driver_url(database(load_settings(), stack))
-        env = os.environ | ({"PGPASSWORD": str(address.password)} if address.password else {})
-        plain = address.set(drivername="postgresql", password=None)
-        done = subprocess.run(
-            [str(psql_path()), plain.render_as_string(), *context.args], env=env, check=False
-        )
-    raise typer.Exit(done.returncode)
+        code = run_psql(existing_database(load_settings(), stack), context.args)
+    raise typer.Exit(code)

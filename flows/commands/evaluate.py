@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from flows.commands import load_settings
 from flows.commands.options import Detector
-from flows.settings import load_settings
 
 app = typer.Typer()
 

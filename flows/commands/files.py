@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from flows.commands import load_settings
 from flows.commands.options import Detector, EmotionModel, Fps
-from flows.settings import load_settings
 
 app = typer.Typer()
 
@@ -54,7 +54,9 @@ def analyze(
 
 @app.command()
 def report(
-    channel: Annotated[str, typer.Argument(help="The channel's name.")],
+    channel: Annotated[
+        str | None, typer.Argument(help="The channel's name; the channels are listed without one.")
+    ] = None,
     since: Annotated[
         str, typer.Option(help="How far back: 30m, 24h, 7d, or a day: 2026-11-22.")
     ] = "24h",
@@ -72,9 +74,9 @@ def report(
     ] = None,
 ) -> None:
     """Report on a channel: tracks, share of each emotion, lag, gaps."""
-    from flows.run import report_here
+    from flows.report_channel import report_channel
 
-    report_here(
+    report_channel(
         load_settings(),
         channel,
         since=since,

@@ -16,10 +16,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from flows.settings import Settings, load_settings
+from flows.commands import load_settings
 
 if TYPE_CHECKING:
     from emotion.records import Model
+    from flows.settings import Settings
 
 app = typer.Typer(help="The networks: what there is, under which licence, and fetching it.")
 
@@ -46,7 +47,7 @@ def models(context: typer.Context) -> None:
         console.print(f"\n[bold]{note}[/bold]")
 
 
-def _row(record: "Model", settings: Settings) -> tuple[str, ...]:
+def _row(record: "Model", settings: "Settings") -> tuple[str, ...]:
     from emotion import weights
     from emotion.types import EMOTIONS
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.settings import load_settings
+from flows.commands import load_settings
 
 app = typer.Typer()
 
@@ -32,12 +32,12 @@ def play(
 ) -> None:
     """Play a recording from a moment on, also while it is made."""
     from db.session import make_engine
+    from flows.existing_database import existing_database
     from flows.play import open_player, parse_moment, playlist_at, said_from
-    from flows.stack import database
 
     settings = load_settings()
     with ExitStack() as stack:
-        engine = make_engine(database(settings, stack))
+        engine = make_engine(existing_database(settings, stack))
         stack.callback(engine.dispose)
         playlist, start = playlist_at(
             engine,
@@ -64,16 +64,16 @@ def clip(
 
     from db.session import make_engine
     from flows.clip import clip as cut
+    from flows.existing_database import existing_database
     from flows.play import parse_moment
     from flows.recordings import said
     from flows.shows import DURATION_PATTERN, parse_duration
-    from flows.stack import database
 
     settings = load_settings()
     start = parse_moment(begin)
     stop = start + parse_duration(end) if re.match(DURATION_PATTERN, end) else parse_moment(end)
     with ExitStack() as stack:
-        engine = make_engine(database(settings, stack))
+        engine = make_engine(existing_database(settings, stack))
         stack.callback(engine.dispose)
         done = cut(
             engine,

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.settings import load_settings
+from flows.commands import load_settings
 
 deploying = typer.Typer()
 app = typer.Typer(help="The shows of prefect.yaml: list them, add one, remove one.")
@@ -110,6 +110,7 @@ def add(
     file: File = None,
 ) -> None:
     """Add a show with one slot to prefect.yaml; its comments stay. showmood deploy applies it."""
+    from flows.deploy import own_prefect_file
     from flows.schedules import Slot
     from flows.showfile_edit import add_show
     from flows.shows import make_show
@@ -117,7 +118,7 @@ def add(
     make_show(url=url, name=name, duration=duration)
     slot = Slot.of(slug="slot-1", cron=cron, rrule=rrule, timezone=timezone)
     when = {"cron": cron} if cron is not None else {"rrule": rrule or ""}
-    there = _file(file)
+    there = file or own_prefect_file()
     add_show(
         there,
         name=name,
@@ -136,9 +137,10 @@ def remove(
     name: Annotated[str, typer.Argument(help="The show's name.")], file: File = None
 ) -> None:
     """Remove a show from prefect.yaml; its history stays. showmood deploy --prune applies it."""
+    from flows.deploy import own_prefect_file
     from flows.showfile_edit import remove_show
 
-    there = _file(file)
+    there = file or own_prefect_file()
     remove_show(there, name)
     console.print(f"{name} is no longer in {there}", soft_wrap=True, highlight=False)
     console.print("showmood deploy --prune removes it from the server", highlight=False)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from db.session import upgrade
 from emotion.types import EMOTIONS
 from flows import cli
 from flows.demo.programme import make_programme
@@ -272,3 +273,47 @@ def test_own_network_that_is_not_there_is_one_line(
         printed = capsys.readouterr().err
         assert said in printed
         assert printed.count("\n") == 1
+
+
+def test_psql_hands_a_password_over_by_a_file(
+    home: Path, databases: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Against a server that asks for one, with what libpq and a file of passwords find special."""
+    secret = r"a:b\c d@/%"
+    with databases.with_password("reader", secret) as url:
+        upgrade(url)
+        monkeypatch.setenv("SHOWMOOD_DATABASE_URL", url)
+        seen = "\\! tr '\\0' ' ' < /proc/$PPID/cmdline"
+        assert (
+            run(
+                "db",
+                "psql",
+                "-At",
+                "-c",
+                "SELECT current_user",
+                "-c",
+                seen,
+                monkeypatch=monkeypatch,
+            )
+            == 0
+        )
+    printed = capfd.readouterr()
+    assert printed.out.splitlines()[0] == "reader", printed.err
+    assert "psql" in printed.out
+    assert "a:b" not in printed.out
+    assert "a%3Ab" not in printed.out
+
+
+def test_report_without_a_channel_lists_them(
+    stored: str,
+    clip: Path,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("report", monkeypatch=monkeypatch) == 2
+    assert "there is no channel yet" in capsys.readouterr().err
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO channels (slug, url) VALUES ('news', 'https://a.b')"))
+    assert run("report", monkeypatch=monkeypatch) == 0
+    assert "news" in capsys.readouterr().out

@@ -13,7 +13,6 @@ from flows.schedules import Slot
 from flows.showfile import read_showfile
 from flows.showfile_edit import add_show, remove_show
 
-OURS = Path(__file__).resolve().parents[2] / "prefect.yaml"
 SHOWS = """\
 # Our shows.
 definitions:
@@ -52,12 +51,6 @@ def test_a_slot_has_the_parameters_of_its_show_and_its_own(file: Path) -> None:
         ("noon", "20m"),
         ("late", "5m"),
     ]
-
-
-def test_ours_is_right_and_its_examples_do_not_run() -> None:
-    examples = [each for each in read_showfile(OURS) if each.is_show and each.slots]
-    assert examples
-    assert not any(of.slot.active for each in examples for of in each.slots)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""What `showmood init` writes: a prefect.yaml with examples, and an .env with every setting."""
+
+import textwrap
+from pathlib import Path
+from typing import Final
+
+from pydantic_core import PydanticUndefined
+
+from flows.deploy import PREFECT_YAML, SHIPPED
+from flows.errors import UsageError
+from flows.settings import Settings
+
+ENV: Final = ".env"
+
+NEXT: Final = (
+    "next: showmood shows add URL --name NAME --cron '0 20 * * 1-5' --timezone Europe/Berlin",
+    "then: showmood up",
+)
+
+_HEAD: Final = """\
+# Settings of Showmood: take the `#` from a line to set it. The environment goes before this file.
+# Passwords stand here in clear: keep the file to yourself (it is made with mode 0600).
+"""
+
+
+def write_files(folder: Path) -> list[str]:
+    """Write both files unless they are there; return a line on each. Raises UsageError."""
+    said = []
+    contents = {
+        PREFECT_YAML: SHIPPED.read_text(encoding="utf-8"),
+        ENV: f"{_HEAD}{_settings()}",
+    }
+    for name, content in contents.items():
+        path = folder / name
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                path.chmod(0o600 if name == ENV else 0o644)
+                file.write(content)
+        except FileExistsError:
+            said.append(f"{path} is here already, and stays as it is")
+        except OSError as e:
+            raise UsageError(f"{path} cannot be written: {e.strerror}") from e
+        else:
+            said.append(f"{path} was written")
+    return said
+
+
+def _settings() -> str:
+    """Return each setting with its description and its default, commented out."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, PydanticUndefined) else field.default
+        if isinstance(default, tuple):
+            default = ",".join(map(str, default))
+        lines += [
+            "",
+            *textwrap.wrap(
+                field.description or "", 96, initial_indent="# ", subsequent_indent="# "
+            ),
+        ]
+        lines.append(f"# SHOWMOOD_{name.upper()}={default}")
+    return "\n".join(lines) + "\n"
