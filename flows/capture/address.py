@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from flows.capture.public import Address as Address
+from flows.capture.public import Network, embedded, is_public
 from flows.capture.segment import SourceUnreachable, UnsafeURL
 from flows.capture.shown import shorten
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PAGE_SCHEMES: Final = ("http", "https")
 """What a user may give."""
@@ -26,8 +25,10 @@ LOOPBACK: Final[tuple[Network, ...]] = (
 """This machine, for the demo channel."""
 
 _MAX_URL_CHARS: Final = 8192
+_MOST_ADDRESSES: Final = 8
+"""So many of a host's addresses are connected to, one after the other, until one answers."""
+
 _PORTS: Final = {"http": 80, "https": 443}
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +87,7 @@ class AddressPolicy:
                     f"{shown or host}: {address} is an internal address; name its network in the "
                     "networks that are allowed if it is meant"
                 )
-        return addresses
+        return addresses[:_MOST_ADDRESSES]
 
     def names(self, address: Address, port: int) -> bool:
         """Tell whether the operator has named this address, alone or with this port."""
@@ -97,14 +98,8 @@ class AddressPolicy:
     def _allows(self, address: Address) -> bool:
         if any(address in network for network in self.allow_networks):
             return True
-        embedded = _embedded(address)
-        if embedded is not None:
-            return self._allows(embedded)
-        # Reserved are, of IPv6, addresses that nobody was given and IPv4 ones in old disguises.
-        odd = (
-            address.is_multicast or address.is_reserved or getattr(address, "is_site_local", False)
-        )
-        return address.is_global and not odd
+        meant = embedded(address)
+        return is_public(address) if meant is None else self._allows(meant)
 
 
 def read_host(url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[str, int | None]:
@@ -131,16 +126,6 @@ def read_host(url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[str, 
     if not host or "%" in host:
         raise UnsafeURL(f"{shown}: the URL names no host")
     return host, port or _PORTS.get(parts.scheme)
-
-
-def _embedded(address: Address) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that an IPv6 address stands for, if it does."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    teredo = address.teredo
-    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
 
 
 def _addresses_of(host: str, port: int | None) -> tuple[Address, ...]:

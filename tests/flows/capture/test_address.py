@@ -1,7 +1,9 @@
-from ipaddress import ip_network
+import socket
+from ipaddress import ip_address, ip_network
 
 import pytest
 
+from flows.capture import public
 from flows.capture.address import LOOPBACK, STREAM_SCHEMES, AddressPolicy
 from flows.capture.segment import SourceUnreachable, UnsafeURL
 
@@ -65,11 +67,86 @@ def test_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["[::7f00:1]", "[64:ff9b:1::a00:1]", "[fec0::1]", "[64:ff9b::7f00:1]", "[::ffff:127.0.0.1]"],
+    [
+        "192.0.0.1",
+        "192.0.0.192",  # Oracle's metadata
+        "192.88.99.1",
+        "168.63.129.16",  # Azure's platform
+        "161.26.0.10",  # IBM's services
+        "166.9.0.1",
+        "100.100.100.200",  # Alibaba's metadata
+        "198.19.255.255",
+        "203.0.113.9",
+        "240.0.0.1",
+        "[::7f00:1]",  # IPv4-compatible
+        "[::ffff:127.0.0.1]",  # IPv4-mapped
+        "[::ffff:168.63.129.16]",
+        "[::ffff:0:127.0.0.1]",  # IPv4-translated
+        "[64:ff9b::7f00:1]",  # NAT64
+        "[64:ff9b::168.63.129.16]",
+        "[64:ff9b:1::a00:1]",
+        "[64:ff9b:1::93.184.215.14]",
+        "[2002:a00:1::]",  # 6to4
+        "[2002:5db8:d70e::]",
+        "[2001:0:5db8:d70e::f5ff:fffe]",  # Teredo
+        "[2606:4700::5efe:10.0.0.1]",  # ISATAP
+        "[2606:4700::200:5efe:10.0.0.1]",
+        "[fec0::1]",
+        "[fd00:ec2::254]",  # Amazon's metadata
+        "[fd20:ce::254]",  # Google's
+        "[3fff::1]",
+        "[3fff:fff:ffff::1]",
+        "[100::1]",
+        "[100:0:0:1::1]",
+        "[2001:db8::1]",
+        "[2001:2::1]",
+        "[5f00::1]",
+        "[4000::1]",  # nobody was given it
+        "[fe80::1%251]",
+    ],
 )
-def test_old_and_local_forms_of_ipv6_are_no_public_addresses(host: str) -> None:
-    with pytest.raises(UnsafeURL, match="internal address"):
+def test_what_is_not_globally_reachable_is_refused(host: str) -> None:
+    with pytest.raises(UnsafeURL, match=r"internal address|names no host"):
         AddressPolicy().check(f"http://{host}/")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "192.0.0.9",
+        "192.0.1.1",
+        "192.31.196.1",
+        "168.63.129.17",
+        "172.32.0.1",
+        "[64:ff9b::93.184.215.14]",
+        "[2001:4860:4860::8888]",
+        "[2001:20::1]",
+        "[2606:4700::5eff:10.0.0.1]",
+        "[3fff:1000::1]",
+    ],
+)
+def test_what_is_globally_reachable_is_allowed(host: str) -> None:
+    assert AddressPolicy().check(f"http://{host}/")
+
+
+def test_our_own_addresses_are_none_of_the_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if the registries said of these that they are public, as a server's own are.
+    monkeypatch.setattr(public, "_NOT_GLOBAL_V4", ())
+    assert not public.is_public(ip_address("127.0.0.1"))
+    assert public.is_public(ip_address("192.0.2.1"))
+
+
+def test_a_host_with_an_internal_address_among_thousands_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def look_up(host: str, port: int, **_: object) -> list[object]:
+        found = [f"93.184.{n // 256}.{n % 256}" for n in range(1000)] + [host[:-4]]
+        return [(0, 0, 0, "", (each, port)) for each in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert len(AddressPolicy().check("http://93.184.9.9.com/")) == 8
+    with pytest.raises(UnsafeURL, match=r"10\.0\.0\.1 is an internal"):
+        AddressPolicy().check("http://10.0.0.1.com/")
 
 
 @pytest.mark.parametrize(
