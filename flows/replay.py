@@ -1,7 +1,7 @@
 """Recorded files to observations: for the first time, or again."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,16 +56,24 @@ def observe(
     analyser: Analyser,
     fps: float,
     smoothing: Smoothing = "centred",
+    tell: Callable[[float], None] = lambda done_s: None,
 ) -> Iterator[Piece]:
     """Analyse a file window by window, from its beginning, in bounded memory.
 
-    smoothing: "causal" as live, of the past alone; "centred" of the past and the future. Raises
-    UsageError when there is no such file, emotion.types.EmotionError when it is no video.
+    smoothing: "causal" as live, of the past alone; "centred" of the past and the future. tell: told
+    how many seconds of the file are analysed. Raises UsageError when there is no such file,
+    emotion.types.EmotionError when it is no video.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     pieces = _linked(
-        path, start=start, channel=channel, broadcast=broadcast, analyser=analyser, fps=fps
+        path,
+        start=start,
+        channel=channel,
+        broadcast=broadcast,
+        analyser=analyser,
+        fps=fps,
+        tell=tell,
     )
     return centred_pieces(pieces) if smoothing == "centred" else pieces
 
@@ -92,7 +100,14 @@ def _centred_one(held: list[Piece], at: int) -> Piece:
 
 
 def _linked(
-    path: Path, *, start: datetime, channel: str, broadcast: int, analyser: Analyser, fps: float
+    path: Path,
+    *,
+    start: datetime,
+    channel: str,
+    broadcast: int,
+    analyser: Analyser,
+    fps: float,
+    tell: Callable[[float], None],
 ) -> Iterator[Piece]:
     info = probe(path)
     linker = Linker(None)
@@ -116,6 +131,7 @@ def _linked(
                 offset_s=offset_s,
             )
             observations = linker.update(analyser.analyse(frames), segment.start)
+            tell(offset_s + duration_s)
             yield Piece(
                 segment=segment,
                 n_frames=len(frames),
@@ -133,6 +149,7 @@ def store_file(
     analyser: Analyser,
     fps: float,
     smoothing: Smoothing = "centred",
+    tell: Callable[[float], None] = lambda done_s: None,
 ) -> Counts:
     """Analyse a file into the database, as one broadcast; again gives the same rows.
 
@@ -159,6 +176,7 @@ def store_file(
         analyser=analyser,
         fps=fps,
         smoothing=smoothing,
+        tell=tell,
     )
     end = start
     for piece in pieces:

@@ -13,6 +13,7 @@ import numpy as np
 from db.session import make_engine
 from emotion.records import AFFECT
 from emotion.types import EMOTIONS, Observations
+from emotion.video import probe
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows import replay
 from flows.analyse import networks
@@ -21,10 +22,15 @@ from flows.errors import UsageError
 from flows.settings import Settings
 from flows.shows import make_show, parse_time
 from flows.stack import database
+from flows.terminal import WatchLine, progress_of
 
 
 def watch_here(
-    settings: Settings, *, emotion_model: str | None = None, **parameters: object
+    settings: Settings,
+    *,
+    emotion_model: str | None = None,
+    quiet: bool = False,
+    **parameters: object,
 ) -> None:
     """Watch a live stream in this process, without Prefect.
 
@@ -37,12 +43,16 @@ def watch_here(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         url = database(settings, stack)
+        shown = WatchLine(quiet=quiet)
+        watch = Watch(show=show, settings=settings, database_url=url, log=logger, audience=shown)
         try:
-            counts = Watch(show=show, settings=settings, database_url=url, log=logger).run()
+            with shown.shown():
+                counts = watch.run()
         except KeyboardInterrupt:
-            logger.info("stopped early; what was recorded until then is stored")
+            logger.info("stopped early; what was recorded until then is stored: %s", shown.line())
             sys.exit(130)
     logger.info("done: %s", counts.said())
+    logger.info("look at it: showmood report %s", show.slug)
 
 
 def analyse_here(
@@ -56,6 +66,7 @@ def analyse_here(
     detector: str | None,
     emotion_model: str | None,
     smoothing: replay.Smoothing = "centred",
+    quiet: bool = False,
 ) -> None:
     """Analyse a recorded file into the database, or as JSON lines to stdout."""
     if not file.is_file():
@@ -72,21 +83,23 @@ def analyse_here(
         settings.detection_size_px,
     )
     channel = name or replay.slug_of_file(file)
-    if json_lines:
-        pieces = replay.observe(
-            file,
-            start=began,
-            channel=channel,
-            broadcast=0,
-            analyser=analyser,
-            fps=fps,
-            smoothing=smoothing,
-        )
-        for piece in pieces:
-            for line in json_of(piece, began):
-                sys.stdout.write(line + "\n")
-        return
     with ExitStack() as stack:
+        tell = stack.enter_context(progress_of(channel, probe(file).duration_s, quiet=quiet))
+        if json_lines:
+            pieces = replay.observe(
+                file,
+                start=began,
+                channel=channel,
+                broadcast=0,
+                analyser=analyser,
+                fps=fps,
+                smoothing=smoothing,
+                tell=tell,
+            )
+            for piece in pieces:
+                for line in json_of(piece, began):
+                    sys.stdout.write(line + "\n")
+            return
         engine = make_engine(database(settings, stack))
         stack.callback(engine.dispose)
         stored = replay.store_file(
@@ -97,6 +110,7 @@ def analyse_here(
             analyser=analyser,
             fps=fps,
             smoothing=smoothing,
+            tell=tell,
         )
     logging.getLogger("showmood").info("%s: %s", channel, stored.said())
 

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from flows.commands import load_settings
-from flows.commands.options import Detector, EmotionModel, Fps
+from flows.commands.options import Detector, EmotionModel, Fps, Quiet
 
 app = typer.Typer()
 
@@ -35,6 +35,7 @@ def analyze(
         Literal["centred", "causal"],
         typer.Option(help="Of each face over time: the past and the future, or as live the past."),
     ] = "centred",
+    quiet: Quiet = False,
 ) -> None:
     """Analyse a recorded file into the database, or with --json to stdout."""
     from flows.run import analyse_here
@@ -49,6 +50,7 @@ def analyze(
         detector=detector,
         emotion_model=emotion_model,
         smoothing=smoothing,
+        quiet=quiet,
     )
 
 

@@ -14,3 +14,4 @@ EmotionModel = Annotated[
         help="The emotion net (see showmood models), or your own: an ONNX file with its card."
     ),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from flows.commands import load_settings
-from flows.commands.options import Detector, EmotionModel, Fps
+from flows.commands.options import Detector, EmotionModel, Fps, Quiet
 
 app = typer.Typer()
 
@@ -56,6 +56,7 @@ def watch(
     fps: Fps = 5.0,
     detector: Detector = None,
     emotion_model: EmotionModel = None,
+    quiet: Quiet = False,
 ) -> None:
     """Watch a live stream now, in this process, and store what is seen.
 
@@ -72,4 +73,5 @@ def watch(
         analysed_fps=fps,
         detector=detector,
         emotion_model=emotion_model,
+        quiet=quiet,
     )
