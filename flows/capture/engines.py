@@ -72,11 +72,11 @@ class Engines:
         ended_after_s: for so long an HLS source must say that it has ended.
         """
         if stream.protocol == "hls" and self._engine != "ffmpeg":
-            return hls.Run(stream, recording, fetcher, self._policy, ended_after_s=ended_after_s)
+            return hls.Run(stream, recording, fetcher, ended_after_s=ended_after_s)
         if self._engine == "hls":
             raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
         anchoring = Anchoring(stream, fetcher, recording)
-        start_index = self._look_before(stream, anchoring)
+        start_index = self._look_before(stream, anchoring, fetcher)
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
@@ -102,7 +102,7 @@ class Engines:
                 guard.close()
             raise
 
-    def _look_before(self, stream: Stream, anchoring: Anchoring) -> int:
+    def _look_before(self, stream: Stream, anchoring: Anchoring, fetcher: Fetcher) -> int:
         """Check what the playlist leads to before ffmpeg follows; return where to begin in it.
 
         That is the newest segment, or the first that is not recorded yet: what was missed may
@@ -113,7 +113,7 @@ class Engines:
         playlist = anchoring.playlist()
         hosts = {f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, playlist.urls)}
         for host in hosts:
-            self._policy.check(host)
+            fetcher.check(host)
         if playlist.ended:
             raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
         n_missed = anchoring.n_missed(playlist.entries)

@@ -3,7 +3,7 @@
 from typing import Final
 from urllib.parse import urlsplit
 
-from flows.capture.address import AddressPolicy, read_host
+from flows.capture.address import read_host
 from flows.capture.fetch import Fetcher
 from flows.capture.playlist import Playlist, choose_variant
 from flows.capture.segment import NoStream
@@ -15,10 +15,10 @@ _DEEPEST: Final = 2
 class Feed:
     """Fetches one media playlist, again and again."""
 
-    def __init__(self, url: str, fetcher: Fetcher, policy: AddressPolicy) -> None:
+    def __init__(self, url: str, fetcher: Fetcher) -> None:
         """Remember; nothing is fetched yet."""
         self.url = url
-        self._fetcher, self._policy = fetcher, policy
+        self._fetcher = fetcher
         self._checked: set[str] = set()
 
     def load(self) -> Playlist:
@@ -38,5 +38,5 @@ class Feed:
             parts = urlsplit(url)
             server = f"{parts.scheme}://{parts.netloc}"
             if server not in self._checked:
-                self._policy.check(server)
+                self._fetcher.check(server)
                 self._checked.add(server)

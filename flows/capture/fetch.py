@@ -7,19 +7,23 @@ are not used, since those would look names up themselves.
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 import httpcore
 import httpx
 
-from flows.capture.address import AddressPolicy, read_host
+from flows.capture.address import Address, AddressPolicy, read_host
+from flows.capture.connection import PinnedBackend
 from flows.capture.headers import Headers
 from flows.capture.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
 from flows.capture.segment import NoStream, SourceUnreachable
+from flows.capture.stopping import Patience
 
 MAX_REDIRECTS: Final = 5
 MAX_SECONDS: Final = 30.0
@@ -34,32 +38,6 @@ _FAILURES: Final = (
     httpcore.TimeoutException,
     httpcore.UnsupportedProtocol,
 )
-
-
-class _PinnedBackend(httpcore.SyncBackend):
-    """Connects to addresses that the policy allows, by number."""
-
-    def __init__(self, policy: AddressPolicy) -> None:
-        self._policy = policy
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect to the first of the host's addresses that answers."""
-        failure: Exception | None = None
-        for address in self._policy.addresses_of(host, port):
-            try:
-                return super().connect_tcp(
-                    str(address), port, timeout, local_address, socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as e:
-                failure = e
-        raise failure or httpcore.ConnectError(f"{host} has no address")
 
 
 class _Body(httpx.SyncByteStream):
@@ -77,13 +55,17 @@ class _Body(httpx.SyncByteStream):
 class PinnedTransport(httpx.BaseTransport):
     """Carries httpx's requests over connections that the policy allows."""
 
-    def __init__(self, policy: AddressPolicy) -> None:
+    def __init__(self, policy: AddressPolicy, patience: Patience) -> None:
         """Remember; nothing is opened yet."""
+
+        def addresses_of(host: str, port: int) -> tuple[Address, ...]:
+            return patience.run(partial(policy.addresses_of, host, port), name="capture-name")
+
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(),
             max_connections=4,
             keepalive_expiry=30.0,
-            network_backend=_PinnedBackend(policy),
+            network_backend=PinnedBackend(addresses_of, patience),
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -124,7 +106,8 @@ class Fetcher:
     """An HTTP client that asks the policy before every connection, redirects too.
 
     headers: sent with requests, each where it may be known. timeout_s: for so long nothing may
-    come. Use as a context manager; the client opens at first use.
+    come. stopping: what waits raises Stopped once this is set, by any thread. Use as a context
+    manager; the client opens at first use.
     """
 
     def __init__(
@@ -133,8 +116,10 @@ class Fetcher:
         *,
         headers: Headers | None = None,
         timeout_s: float = 4.0,
+        stopping: threading.Event | None = None,
     ) -> None:
         """Remember; nothing is opened yet."""
+        self._patience = Patience(stopping)
         self._policy, self._headers, self.timeout_s = policy, headers or Headers(), timeout_s
         self._client: httpx.Client | None = None
 
@@ -156,6 +141,10 @@ class Fetcher:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def check(self, url: str) -> None:
+        """Ask the policy whether the URL may be fetched from; raises as `AddressPolicy.check`."""
+        self._patience.run(partial(self._policy.check, url), name="capture-name")
 
     def get_playlist(self, url: str) -> Playlist:
         """Return the playlist at the URL; raises as `get`, and NoStream for what is none."""
@@ -216,7 +205,7 @@ class Fetcher:
                 # They would log whole URLs, and what is answered with its cookies.
                 logging.getLogger(name).setLevel(logging.WARNING)
             self._client = httpx.Client(
-                transport=PinnedTransport(self._policy),
+                transport=PinnedTransport(self._policy, self._patience),
                 timeout=self.timeout_s,
                 follow_redirects=False,
             )

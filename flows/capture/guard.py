@@ -7,22 +7,33 @@ asks for by our names for a stream (`flows.capture.relay`) is fetched for it.
 """
 
 import contextlib
+import logging
+import os
 import re
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Collection, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 from flows.capture.address import AddressPolicy, read_host
+from flows.capture.connection import connect
 from flows.capture.relay import Relay, answer_of
 from flows.capture.segment import CaptureError, SourceUnreachable, UnsafeURL
+from flows.capture.stopping import Patience, Stopped
+
+_log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 10.0
 IDLE_S: Final = 60.0
 """A connection over which nothing passes for so long is closed."""
+
+_CLOSE_S: Final = 2.0
+"""Connections that were cut end in no time: none of them is waited for any longer."""
 
 _TUNNEL_PORT: Final = 443
 _MAX_HEAD_BYTES: Final = 64 * 1024
@@ -56,10 +67,10 @@ class Guard:
         self._policy, self._ports, self._relay = policy, {*ports, _TUNNEL_PORT}, relay
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
+        self._patience = Patience()
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._acceptor: threading.Thread | None = None
-        self._closing = False
         self.url = ""
         self.refused: UnsafeURL | None = None
         """The first that was refused."""
@@ -93,18 +104,21 @@ class Guard:
         """End all connections, and wait until nothing of it is left."""
         if self._listener is None or self._acceptor is None:
             return
+        self._patience.stopping.set()
         with self._lock:
-            self._closing = True
             for each in self._sockets:
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
         # What waits for a connection is woken by one, everywhere.
         with contextlib.suppress(OSError):
             socket.create_connection(self._listener.getsockname(), timeout=1.0).close()
-        self._acceptor.join()
+        end = time.monotonic() + _CLOSE_S
+        self._acceptor.join(_CLOSE_S)
         self._listener.close()
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
+        if self._acceptor.is_alive() or any(thread.is_alive() for thread in self._threads):
+            _log.error("a connection of the capture's proxy does not end")
         self._listener = self._acceptor = None
 
     def check(self) -> None:
@@ -120,7 +134,7 @@ class Guard:
                 client, _ = listener.accept()
             except OSError:
                 return
-            if self._closing:
+            if self._patience.stopping.is_set():
                 client.close()
                 return
             thread = threading.Thread(
@@ -131,7 +145,7 @@ class Guard:
 
     def _serve(self, client: socket.socket) -> None:
         # Either side may leave at any moment: that is its business.
-        with contextlib.suppress(OSError), self._keeping(client):
+        with contextlib.suppress(OSError, Stopped), self._keeping(client):
             try:
                 head, rest = _read_head(client)
                 if self._relay is not None and self._relay.takes(head):
@@ -156,19 +170,18 @@ class Guard:
     @contextlib.contextmanager
     def _keeping(self, each: socket.socket) -> Iterator[None]:
         """Have a connection ended by `close`, and closed."""
-        with self._lock:
-            self._sockets.add(each)
-            closing = self._closing
-        try:
-            each.settimeout(IDLE_S)
-            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if closing:
-                each.shutdown(socket.SHUT_RDWR)
-            yield
-        finally:
+        # Another handle: the one that is given to TLS is no longer of use.
+        with each, socket.socket(fileno=os.dup(each.fileno())) as handle:
             with self._lock:
-                self._sockets.discard(each)
-            each.close()
+                self._sockets.add(handle)
+            try:
+                each.settimeout(IDLE_S)
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._patience.require()
+                yield
+            finally:
+                with self._lock:
+                    self._sockets.discard(handle)
 
     @contextlib.contextmanager
     def _connecting(self, host: str, port: int) -> Iterator[socket.socket]:
@@ -178,16 +191,15 @@ class Guard:
 
     def _connect(self, host: str, port: int, *, tunnel: bool = False) -> socket.socket:
         failure: OSError | None = None
-        for address in self._policy.addresses_of(host, port):
+        look_up = partial(self._policy.addresses_of, host, port)
+        for address in self._patience.run(look_up, name="capture-name"):
             if tunnel and port not in self._ports and not self._policy.names(address, port):
                 raise UnsafeURL(
                     f"{host}: no tunnel to port {port}, which its URL does not name; name "
                     f"{address}:{port} in the networks that are allowed if it is meant"
                 )
-            if self._closing:
-                break
             try:
-                return socket.create_connection((str(address), port), timeout=CONNECT_TIMEOUT_S)
+                return connect(address, port, patience=self._patience, timeout_s=CONNECT_TIMEOUT_S)
             except OSError as e:
                 failure = e
         raise SourceUnreachable(f"{host}: {failure or 'no address'}")

@@ -11,7 +11,6 @@ from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from flows.capture.address import AddressPolicy
 from flows.capture.dating import Dates
 from flows.capture.feed import Feed
 from flows.capture.fetch import Fetcher
@@ -58,14 +57,13 @@ class Run:
         stream: Stream,
         recording: Recording,
         fetcher: Fetcher,
-        policy: AddressPolicy,
         *,
         ended_after_s: float,
     ) -> None:
         """Go on from where the recording stopped; nothing is fetched yet."""
         self._recording, self._fetcher = recording, fetcher
         self._pieces = Pieces(fetcher)
-        self._feed = Feed(stream.url, fetcher, policy)
+        self._feed = Feed(stream.url, fetcher)
         self._ended_after_s = ended_after_s
         self._name = recording.new_run(datetime.now(UTC), verbatim=True)
         claim(recording.pid_file)

@@ -94,7 +94,10 @@ class Relay:
         if asked.get("Range") == "bytes=0-":
             del asked["Range"]
         with self._ask(url, asked, connect, keeping) as (at, response):
-            begin = response.read(_LONGEST_HEAD)
+            try:
+                begin = response.read(_LONGEST_HEAD)
+            except (OSError, ValueError, http.client.HTTPException) as e:
+                raise SourceUnreachable(f"{at}: {e or type(e).__name__}") from e
             if begin == b"#EXTM3U" and response.status == 200:
                 _send_all(client, self._renamed(begin, response, at))
             else:

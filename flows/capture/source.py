@@ -6,9 +6,11 @@ set from outside.
 
 import logging
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Literal
 
 import deno  # type: ignore[import-untyped]
@@ -24,6 +26,7 @@ from flows.capture.headers import Headers
 from flows.capture.relay import BAD_GATEWAY
 from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable
 from flows.capture.shown import clean
+from flows.capture.stopping import Patience
 
 _log = logging.getLogger(__name__)
 
@@ -113,15 +116,18 @@ def resolve(
     policy: AddressPolicy,
     timeout_s: float = 15.0,
     extractors: Sequence[type] = (),
+    stopping: threading.Event | None = None,
 ) -> Stream:
     """Find the live stream behind a URL.
 
-    timeout_s: for each request. extractors: yt-dlp extractors to try before its own.
+    timeout_s: for each request. extractors: yt-dlp extractors to try before its own. stopping:
+    once this is set, by any thread, it raises Stopped at once.
     Raises UnsafeURL before anything is fetched, or for the stream's own address; NoStream;
     NotLive, with `starts_at` for a show that is announced; SourceUnreachable.
     """
-    policy.check(url)
-    info = _extract(url, policy, timeout_s, extractors)
+    patience = Patience(stopping)
+    patience.run(partial(policy.check, url), name="capture-name")
+    info = _extract(url, policy, timeout_s, extractors, patience)
     status = info.get("live_status")
     starts_at = _from_timestamp(info.get("release_timestamp"))
     if status == "is_upcoming":
@@ -132,7 +138,7 @@ def resolve(
     stream_url = info.get("url")
     if not stream_url:
         raise NoStream(f"{url}: no stream to watch here; give the page or playlist of a live video")
-    policy.check(stream_url, schemes=STREAM_SCHEMES)
+    patience.run(partial(policy.check, stream_url, schemes=STREAM_SCHEMES), name="capture-name")
     protocol = str(info.get("protocol") or "")
     hls = protocol.startswith("m3u8")
     stream = Stream(
@@ -149,7 +155,7 @@ def resolve(
         starts_at=starts_at,
         headers=tuple((str(k), str(v)) for k, v in (info.get("http_headers") or {}).items()),
     )
-    ended = hls and stream.live is None and _has_ended(stream, policy, timeout_s)
+    ended = hls and stream.live is None and _has_ended(stream, policy, timeout_s, stopping)
     # A file at an http address that does not claim to be live is a file.
     if stream.live is False or ended or (stream.live is None and stream.protocol == "http"):
         raise NotLive(
@@ -159,7 +165,11 @@ def resolve(
 
 
 def _extract(
-    url: str, policy: AddressPolicy, timeout_s: float, extractors: Sequence[type]
+    url: str,
+    policy: AddressPolicy,
+    timeout_s: float,
+    extractors: Sequence[type],
+    patience: Patience,
 ) -> dict[str, Any]:
     # Plugins are code from wherever the machine's Python path leads.
     yt_dlp_globals.plugin_dirs.value = []
@@ -182,7 +192,11 @@ def _extract(
     port = read_host(url)[1]
     with Guard(policy, ports=[port] if port else []) as guard:
         try:
-            info = _ask(url, policy, options | {"proxy": guard.url}, extractors)
+            # Aside: yt-dlp can't be told to stop. Without its proxy it soon ends by itself.
+            info = patience.run(
+                partial(_ask, url, policy, options | {"proxy": guard.url}, extractors),
+                name="capture-resolve",
+            )
         except CaptureError as e:
             guard.check()
             if guard.unreachable is not None and getattr(e, "status", None) == BAD_GATEWAY:
@@ -244,8 +258,11 @@ def _line(error: BaseException) -> str:
     return re.split(r"[;.]? *(?:please report|Use --|See +https)", " ".join(text.split()))[0][:300]
 
 
-def _has_ended(stream: Stream, policy: AddressPolicy, timeout_s: float) -> bool:
-    with Fetcher(policy, headers=stream.sent, timeout_s=timeout_s) as fetcher:
+def _has_ended(
+    stream: Stream, policy: AddressPolicy, timeout_s: float, stopping: threading.Event | None
+) -> bool:
+    sent = stream.sent
+    with Fetcher(policy, headers=sent, timeout_s=timeout_s, stopping=stopping) as fetcher:
         return fetcher.get_playlist(stream.url).ended
 
 

@@ -34,11 +34,15 @@ from flows.capture.segment import (
     UnsafeURL,
 )
 from flows.capture.source import Stream, resolve
+from flows.capture.stopping import Stopped
 
 _log = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.04
 """How often a run is asked: the most that finding a segment takes that ffmpeg has finished."""
+
+_STOP_S: Final = 10.0
+"""Whoever stops a capture waits no longer for its thread. ffmpeg is killed before that."""
 
 _BACKOFF_S: Final = 0.5
 _MAX_BACKOFF_S: Final = 5.0
@@ -93,16 +97,21 @@ class Capture:
         """Remember; nothing is started yet."""
         self.url, self.policy = url, policy
         self._directory, self._channel, self._broadcast = directory, channel, broadcast
+        self._plan = Plan(until=until, duration_s=duration_s, grace_s=2 * stall_s)
         self._finding = Finding(
             partial(
-                resolve, url, policy=policy, timeout_s=_RESOLVE_TIMEOUT_S, extractors=extractors
+                resolve,
+                url,
+                policy=policy,
+                timeout_s=_RESOLVE_TIMEOUT_S,
+                extractors=extractors,
+                stopping=self._plan.stopping,
             ),
             stream=stream,
             ended_after_s=ended_after_s,
             away_s=away_s,
         )
         self._engines = Engines(engine, policy=policy, ffmpeg_path=ffmpeg_path, segment_s=segment_s)
-        self._plan = Plan(until=until, duration_s=duration_s, grace_s=2 * stall_s)
         self._stall_s = stall_s
         self._min_free_bytes = min_free_bytes
         self.last_error: CaptureError | None = None
@@ -144,8 +153,12 @@ class Capture:
     def stop(self) -> None:
         """End the recording and wait for it; what was finished can still be taken."""
         self._plan.stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return
+        self._thread.join(_STOP_S)
+        if self._thread.is_alive():
+            _log.error("%s: the capture does not stop; does its disk answer?", self._channel)
+            self._handover.close()
 
     @property
     def finished(self) -> bool:
@@ -213,6 +226,8 @@ class Capture:
                 if self._record_once(stream):
                     pause_s = _BACKOFF_S
                     self._finding.is_live()
+            except Stopped:
+                break
             except UnsafeURL:
                 raise
             except NotLive as e:
@@ -251,7 +266,8 @@ class Capture:
         """Record until something ends it; tell whether it brought anything."""
         began = time.monotonic()
         brought = False
-        with Fetcher(self.policy, headers=stream.sent) as fetcher:
+        stopping = self._plan.stopping
+        with Fetcher(self.policy, headers=stream.sent, stopping=stopping) as fetcher:
             # What the disk had no room to note may be left of an earlier run.
             self._report(self._recording.recover())
             run = self._engines.start(
@@ -277,11 +293,10 @@ class Capture:
             finally:
                 outage = run.outage
                 brought |= self._report(run.finish(why=self._progress.why, stalled=stalled))
+                self._progress.why = self._progress.why or outage
         if why is not None:
             said = f": {run.complaint}" if run.complaint else ""
             self._note(SourceUnreachable(f"{why}{said}"))
-        elif outage is not None and self._progress.why is None:
-            self._progress.why = outage
         return brought
 
     def _report(self, events: list[Segment | Gap]) -> bool:

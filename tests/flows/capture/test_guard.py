@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.capture import guard as guard_module
 from flows.capture.address import AddressPolicy
 from flows.capture.guard import Guard
 from flows.capture.segment import UnsafeURL
@@ -151,7 +152,7 @@ def test_a_tunnel_leads_to_443_and_to_ports_that_were_named(
     answer: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(address, **options):
+    def refuse(address, port, **options):
         raise ConnectionRefusedError
 
     def look_up(host, port, *args, **kwargs):
@@ -167,7 +168,7 @@ def test_a_tunnel_leads_to_443_and_to_ports_that_were_named(
         ):
             # Nobody out there is to be connected to.
             patch.setattr(socket, "getaddrinfo", look_up)
-            patch.setattr(socket, "create_connection", refuse)
+            patch.setattr(guard_module, "connect", refuse)
             connection.sendall(f"CONNECT site.example:{port} HTTP/1.1\r\n\r\n".encode())
             said = connection.recv(4096)
         assert said.startswith(f"HTTP/1.1 {answer} ".encode())

@@ -84,7 +84,7 @@ def start(source: Source, recording: Recording, policy: AddressPolicy) -> Iterat
     def make(url: str = "", into: Recording = recording, ended_after_s: float = 0.0) -> Run:
         fetchers.append(Fetcher(policy))
         stream = stream_at(url or f"{source.base}/live.m3u8")
-        return Run(stream, into, fetchers[-1], policy, ended_after_s=ended_after_s)
+        return Run(stream, into, fetchers[-1], ended_after_s=ended_after_s)
 
     yield make
     for fetcher in fetchers:

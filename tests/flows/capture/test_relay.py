@@ -190,3 +190,38 @@ def test_what_is_stalled_over_tls_does_not_hold_up_the_end(
         closing.start()
         closing.join(30)
         assert not closing.is_alive()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        pytest.param(b"", b"HTTP/1.1 502 ", id="nothing"),
+        pytest.param(b"\xff\xfe\0", b"HTTP/1.1 502 ", id="no HTTP"),
+        pytest.param(b"HTTP/1.1 20", b"HTTP/1.1 502 ", id="half a status"),
+        pytest.param(b"HTTP/1.1 2\xb2 OK\r\n\r\n", b"HTTP/1.1 502 ", id="an odd status"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nA: " + 70_000 * b"x", b"HTTP/1.1 502 ", id="long"),
+        pytest.param(CHUNKED, b"HTTP/1.1 502 ", id="cut before the first chunk"),
+        pytest.param(CHUNKED + b"-5\r\n", b"HTTP/1.1 502 ", id="a negative chunk"),
+        pytest.param(CHUNKED + b"zz\r\n", b"HTTP/1.1 502 ", id="no chunk"),
+        pytest.param(CHUNKED + b"20\r\n#EXTM3U\n", b"HTTP/1.1 502 ", id="cut in a playlist"),
+        pytest.param(CHUNKED + b"20\r\nmedia000", b"HTTP/1.1 200 ", id="cut in media"),
+        pytest.param(
+            b"HTTP/1.1 302 OK\r\nLocation: http://[::1\r\n\r\n", b"HTTP/1.1 403 ", id="a bad way"
+        ),
+    ],
+)
+def test_a_server_that_breaks_off_anywhere_is_told_as_such(
+    policy: AddressPolicy, said: bytes, answer: bytes
+) -> None:
+    """Whatever raises here unhandled, in the proxy's thread, fails the test."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        relay = Relay(f"http://127.0.0.1:{listener.getsockname()[1]}/x", Headers())
+        with Guard(policy, relay=relay) as guard, ask(guard, relay.url) as client:
+            server, _ = listener.accept()
+            with server:
+                server.recv(65536)
+                server.sendall(said)
+            assert client.recv(65536).startswith(answer)

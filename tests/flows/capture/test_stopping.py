@@ -1,0 +1,163 @@
+"""Whatever a capture waits for, it ends when it is told to stop."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from urllib.parse import urlsplit
+
+import pytest
+
+from flows.capture.address import AddressPolicy
+from flows.capture.fetch import Fetcher
+from flows.capture.guard import Guard
+from flows.capture.source import resolve
+from flows.capture.stopping import Patience, Stopped
+
+LONG_S = 600.0
+"""What is not interrupted waits so long, and the test fails."""
+
+PATIENCE_S = 15.0
+
+
+@pytest.fixture
+def mute() -> Iterator[tuple[int, threading.Event]]:
+    """The port of a server that takes connections and what they send, and says nothing.
+
+    The event is set once something has come.
+    """
+    came, taken = threading.Event(), []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def take() -> None:
+            while True:
+                try:
+                    taken.append(listener.accept()[0])
+                    if taken[-1].recv(1):
+                        came.set()
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        yield listener.getsockname()[1], came
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(PATIENCE_S)
+    for each in taken:
+        each.close()
+
+
+@pytest.fixture
+def full() -> Iterator[int]:
+    """The port of a server whose queue is full: connections are neither taken nor refused."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        queued = [socket.socket() for _ in range(3)]
+        for each in queued:
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+        for each in queued:
+            each.close()
+
+
+def ends_when_stopped(wait: Callable[[], object], begun: Callable[[], object], end: Callable):
+    """Run what waits, end it from here, and return what it raised."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            wait()
+        except (Exception, Stopped) as e:  # noqa: BLE001
+            raised.append(e)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert begun()
+    end()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    return raised[0] if raised else None
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_fetch_that_waits_for_an_answer_ends(mute, policy: AddressPolicy, scheme: str) -> None:
+    port, came = mute
+    stopping = threading.Event()
+    with Fetcher(policy, timeout_s=LONG_S, stopping=stopping) as fetcher:
+        ask = partial(fetcher.get, f"{scheme}://127.0.0.1:{port}/", max_bytes=10)
+        wait = partial(came.wait, PATIENCE_S)
+        assert isinstance(ends_when_stopped(ask, wait, stopping.set), Stopped)
+
+
+def test_a_fetch_that_waits_for_a_connection_ends(full: int, policy: AddressPolicy) -> None:
+    stopping = threading.Event()
+    with Fetcher(policy, timeout_s=LONG_S, stopping=stopping) as fetcher:
+        ask = partial(fetcher.get, f"http://127.0.0.1:{full}/", max_bytes=10)
+        assert isinstance(ends_when_stopped(ask, lambda: True, stopping.set), Stopped)
+
+
+@pytest.fixture
+def slow_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Name servers that answer at the end of the test; set once they were asked."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def look_up(*args: object, **options: object) -> list[object]:
+        asked.set()
+        answer.wait(LONG_S)
+        return []
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield asked
+    answer.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE_S)
+
+
+def test_a_fetch_that_waits_for_a_name_ends(
+    slow_names: threading.Event, policy: AddressPolicy
+) -> None:
+    stopping = threading.Event()
+    wait = partial(slow_names.wait, PATIENCE_S)
+    with Fetcher(policy, timeout_s=LONG_S, stopping=stopping) as fetcher:
+        ask = partial(fetcher.get, "http://slow.example/", max_bytes=10)
+        assert isinstance(ends_when_stopped(ask, wait, stopping.set), Stopped)
+
+
+def test_finding_the_stream_of_a_page_that_does_not_answer_ends(
+    mute, policy: AddressPolicy
+) -> None:
+    port, came = mute
+    stopping = threading.Event()
+    page = f"http://127.0.0.1:{port}/show"
+    look = partial(resolve, page, policy=policy, timeout_s=LONG_S, stopping=stopping)
+    wait = partial(came.wait, PATIENCE_S)
+    assert isinstance(ends_when_stopped(look, wait, stopping.set), Stopped)
+    # yt-dlp ends by itself once its proxy is gone.
+    for thread in threading.enumerate():
+        if thread.name == "capture-resolve":
+            thread.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize("port_of", ["mute", "full"])
+def test_a_proxy_whose_connections_wait_closes(
+    request: pytest.FixtureRequest, policy: AddressPolicy, port_of: str
+) -> None:
+    port = request.getfixturevalue(port_of)
+    port = port if isinstance(port, int) else port[0]
+    guard = Guard(policy).open()
+    where = urlsplit(guard.url)
+    with socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S) as client:
+        client.sendall(f"GET http://127.0.0.1:{port}/ HTTP/1.1\r\n\r\n".encode())
+        guard.close()
+        assert not [t for t in threading.enumerate() if t.name.startswith("capture-")]
+
+
+def test_work_that_ends_before_it_is_told_to_stop_gives_its_result() -> None:
+    assert Patience().run(lambda: 3, name="three") == 3
+    with pytest.raises(ValueError, match="none"):
+        Patience().run(partial(int, "none"), name="none")
+    patience = Patience()
+    patience.ends_at = 0.0
+    with pytest.raises(TimeoutError):
+        patience.step_s(LONG_S)
