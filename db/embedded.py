@@ -30,7 +30,7 @@ from db.placement import (
     installed_binaries,
     place,
 )
-from db.postmaster import disown, identity, read_status, run_tool
+from db.postmaster import Status, disown, identity, read_status, run_tool
 from db.socket_dir import PORT, give_away, make_socket_dir
 
 _log = logging.getLogger(__name__)
@@ -86,18 +86,27 @@ class EmbeddedPostgres:
         status = read_status(self._cluster)
         if status is None or not status.ready:
             raise EmbeddedError(f"the Postgres of {self.data_dir} is not running: start it first")
-        host = quote(str(status.socket_dir))
-        return f"postgresql://{DATABASE}@/{DATABASE}?host={host}&port={PORT}"
+        return _url(status)
 
     @property
     def exists(self) -> bool:
         """Tell whether `data_dir` has, or names, a cluster; nothing is made or started."""
+        return self._found.is_dir()
+
+    @property
+    def running_url(self) -> str | None:
+        """Return the URL of the server, if it runs, whoever started it; nothing is started."""
+        status = read_status(self._found)
+        return _url(status) if status is not None and status.ready else None
+
+    @property
+    def _found(self) -> Path:
         pointer = self.data_dir / POINTER
         try:
             home = Path(pointer.read_text(encoding="utf-8").strip())
         except OSError:
             home = self.data_dir
-        return (home / "cluster").is_dir()
+        return home / "cluster"
 
     @property
     def moved_to(self) -> Path | None:
@@ -300,3 +309,8 @@ class EmbeddedPostgres:
                 cause = [word for word in words if word.startswith(("FATAL", "HINT", "PANIC"))]
                 said = " | ".join(cause) or said
             raise EmbeddedError(f"Postgres in {self._cluster}: {said}") from error
+
+
+def _url(status: Status) -> str:
+    host = quote(str(status.socket_dir))
+    return f"postgresql://{DATABASE}@/{DATABASE}?host={host}&port={PORT}"

@@ -64,21 +64,18 @@ def apply_showfile(
     return wanted
 
 
-def paused_slots(env: Mapping[str, str]) -> set[tuple[str, str]] | None:
+def paused_slots(env: Mapping[str, str]) -> set[tuple[str, str]]:
     """Return the deployment and slug of each slot that the server has paused.
 
-    None when the server does not answer.
+    Raises StackError when the server does not answer, or turns us away.
     """
-    try:
-        with _connected(env) as http:
-            return {
-                (there["name"], slot["slug"])
-                for there in _deployments(http)
-                for slot in there["schedules"]
-                if there["paused"] or not slot["active"]
-            }
-    except StackError:
-        return None
+    with _connected(env) as http:
+        return {
+            (there["name"], slot["slug"])
+            for there in _deployments(http)
+            for slot in there["schedules"]
+            if there["paused"] or not slot["active"]
+        }
 
 
 @contextmanager
@@ -88,8 +85,11 @@ def _connected(env: Mapping[str, str]) -> Iterator[httpx.Client]:
         with connect(url, credentials(env)) as http:
             yield http
     except httpx.HTTPStatusError as e:
+        hint = e.response.text[:200]
+        if e.response.status_code in (401, 403):
+            hint = "it asks for a login; `showmood env` prints what a shell needs"
         raise StackError(
-            f"the Prefect server at {url} says {e.response.status_code}: {e.response.text[:200]}"
+            f"the Prefect server at {url} says {e.response.status_code}: {hint}"
         ) from e
     except httpx.HTTPError as e:
         raise StackError(

@@ -16,6 +16,7 @@ from flows.commands import (
     recordings,
     shows,
     starting,
+    status,
     watching,
 )
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(watching.app)
 app.add_typer(starting.app)
+app.add_typer(status.app)
 app.add_typer(shows.deploying)
 app.add_typer(shows.app, name="shows")
 app.add_typer(files.app)

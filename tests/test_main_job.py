@@ -196,6 +196,17 @@ def test_prefect_hears_of_a_show(up: Any) -> None:
     assert {"flow-run", "flow", "deployment"} <= roles
 
 
+def test_status_finds_all_of_it_and_the_channel(up: Any) -> None:
+    found = json.loads(up.cli("status", "--json"))  # its exit code says that nothing needs a look
+    assert found["problems"] == []
+    assert found["database"] == "embedded, up"
+    assert found["server"].startswith("up, ")
+    assert "ONLINE" in found["workers"].values()
+    channels = {each["channel"]: each for each in found["channels"]}
+    assert channels
+    assert all(each["newest"] and each["lag_ms"] > 0 for each in channels.values())
+
+
 def test_prefect_is_on_postgres_by_one_setting(up: Any, prefect_url: str | None) -> None:
     """All tests here are of that; this one holds that it was so."""
     if prefect_url is None:

@@ -65,10 +65,15 @@ def shows(context: typer.Context, file: File = None) -> None:
     if context.invoked_subcommand is not None:
         return
     from flows.apply import paused_slots, server_environment
+    from flows.errors import StackError
     from flows.showfile import read_showfile
 
     deployments = read_showfile(_file(file))
-    paused = paused_slots(server_environment(load_settings().ui_port))
+    paused, why = None, ""
+    try:
+        paused = paused_slots(server_environment(load_settings().ui_port))
+    except StackError as e:
+        why = str(e)
     table = Table(box=None, header_style="bold")
     for column in ("show", "slot", "for", "next start", "URL"):
         table.add_column(column, overflow="fold")
@@ -91,7 +96,7 @@ def shows(context: typer.Context, file: File = None) -> None:
             table.add_row(each.name, of.slot.said, length, said, of.show.url if of.show else "")
     Console().print(table)
     if paused is None:
-        console.print("(read from the file alone: no Prefect server answers)", highlight=False)
+        console.print(f"(read from the file alone: {why})", soft_wrap=True, highlight=False)
 
 
 @app.command()

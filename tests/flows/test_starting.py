@@ -1,19 +1,24 @@
 """What somebody meets who has just installed it: init, version, and reading without a history."""
 
+import json
 import os
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
+from db.session import channel_lock
 from flows.cli import app
 from flows.deploy import SHIPPED, prefect_file
 from flows.errors import UsageError
 from flows.settings import Settings
 from flows.showfile import read_showfile
+from flows.status import read_status
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,3 +126,43 @@ print([name for name in {heavy} if name in sys.modules])
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n[]\n"
+
+
+def test_status_starts_nothing_and_says_what_to_do(
+    empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    done = CliRunner().invoke(app, ["status", "--json"])
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert found["database"] == "none yet"
+    assert found["problems"][0].endswith("is not up: showmood up")
+    assert found["problems"][1].startswith("no Prefect server answers at http://127.0.0.1:9/api")
+    assert not (empty / "home").exists()
+
+
+def test_status_tells_a_channel_that_is_late_an_old_yt_dlp_and_a_full_disk(
+    empty: Path, database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    settings = Settings(home=empty, database_url=database_url, min_free_disk_mb=1 << 40)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO channels (slug, url) SELECT slug, 'https://a.b'"
+                " FROM unnest(ARRAY['lost', 'news', 'over', 'waits']) slug;"
+                "INSERT INTO broadcasts (channel_id, started_at, planned_end, status)"
+                " SELECT id, '2098-12-31', '2099-01-02',"
+                " CASE slug WHEN 'over' THEN 'completed' ELSE 'live' END"
+                " FROM channels WHERE slug <> 'waits'"
+            )
+        )
+    with channel_lock(engine, "news", "a test"), channel_lock(engine, "waits", "a test"):
+        found = read_status(settings, {}, datetime(2099, 1, 1, tzinfo=UTC))
+    said = " | ".join(found.problems)
+    assert "news is on air, and its newest row is 86400 s old" in said
+    assert "lost broke off before its end, and nobody watches it" in said
+    assert "waits" not in said
+    assert "SHOWMOOD_MIN_FREE_DISK_MB" in said
+    assert "days old: sites change, renew it" in said
+    assert [each.channel for each in found.channels if each.on_air] == ["news"]
