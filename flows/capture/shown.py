@@ -8,6 +8,8 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from flows.capture.plain import plain
+
 _LONGEST: Final = 120
 _LONGEST_NAME: Final = 40
 """A name in a path that is longer is a signature, or might as well be one."""
@@ -52,10 +54,10 @@ def shorten(url: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return a text with each URL in it shortened, and with what looks like a part of one."""
+    """Return a plain text in which each URL is shortened, and what looks like a part of one."""
     text = _URL.sub(_shorten_found, text)
     text = _QUERY.sub(r"\1...", text)
-    return _USER.sub("...@", text)
+    return plain(_USER.sub("...@", text))
 
 
 def _shorten_found(found: re.Match[str]) -> str:
