@@ -106,5 +106,9 @@ def _nothing_left_behind() -> Iterator[None]:
     """Every test ends without threads and children of the capture."""
     before = set(threading.enumerate()), children()
     yield
+    for thread in set(threading.enumerate()) - before[0]:
+        # What a stop can't interrupt ends by itself, soon.
+        if thread.name in ("capture-name", "capture-resolve"):
+            thread.join(30.0)
     assert set(threading.enumerate()) <= before[0]
     assert children() <= before[1]
