@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo up test check format faults heal soak bench train train-report clean
+.PHONY: demo up test check format faults heal soak chaos bench train train-report clean
 
 demo: $(RUN) ## The main job, end to end, on a built-in channel or on VIDEO=clip.mp4
 	$(BIN)/showmood demo $(if $(VIDEO),--video "$(VIDEO)")
@@ -32,6 +32,9 @@ heal: $(DEV) ## What heals by itself, at full length: a server away for a minute
 
 soak: $(DEV) ## Random faults for MINUTES=30, from SEED=1: what is lost, and whether memory stays flat
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
+
+chaos: $(DEV) ## A whole stack with four shows, broken for MINUTES=30 from SEED=1: is every second accounted for?
+	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 bench: $(DEV) ## What README and docs quote: how fast faces are found, how soon a segment is rows, how fast the history answers
 	$(BIN)/python -m pip install --quiet -e '.[bench]'

@@ -13,6 +13,7 @@ VARIANTS: Final = ("smaller", "silent")
 
 _SIZES: Final = {"smaller": "128x72"}
 _SIZE: Final = "192x108"
+_CORNER: Final = "48x28"
 
 
 def make_testcard(
@@ -22,22 +23,33 @@ def make_testcard(
     segment_s: float = 2.0,
     fps: int = 24,
     variants: tuple[str, ...] = VARIANTS,
+    clip: Path | None = None,
+    size: str = _SIZE,
     ffmpeg_path: str | os.PathLike[str] | None = None,
 ) -> dict[str, Path]:
     """Make a show in MPEG-TS segments of exactly `segment_s`; return its directories.
 
     The show itself is at "", its variants at their names; fps times segment_s must be whole.
+    clip: what fills the picture, again and again, with the test picture in a corner of it, as where
+    faces are to be seen. size: of the picture.
     Raises DemoError.
     """
     made = {}
     for name in ("", *variants):
         target = directory / (name or "full")
         target.mkdir(parents=True)
-        size = _SIZES.get(name, _SIZE)
+        whole = _SIZES.get(name, size)
         command = [find_ffmpeg(ffmpeg_path), "-v", "error", "-nostdin"]
-        command += ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate={fps}"]
+        card = whole if clip is None else _CORNER
+        command += ["-f", "lavfi", "-i", f"testsrc2=size={card}:rate={fps}"]
+        if clip is not None:
+            command += ["-stream_loop", "-1", "-i", f"file:{clip.resolve()}"]
         if name != "silent":
             command += ["-f", "lavfi", "-i", "sine=frequency=300", "-c:a", "aac", "-b:a", "32k"]
+        if clip is not None:
+            below = f"[1:v]fps={fps},scale={whole.replace('x', ':')}[below]"
+            command += ["-filter_complex", f"{below};[below][0:v]overlay[v]", "-map", "[v]"]
+            command += [] if name == "silent" else ["-map", "2:a"]
         command += ["-t", str(duration_s), "-c:v", "libx264", "-preset", "veryfast"]
         # A keyframe where a segment begins, and nowhere else.
         command += ["-pix_fmt", "yuv420p", "-g", str(round(fps * segment_s)), "-sc_threshold", "0"]

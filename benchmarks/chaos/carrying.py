@@ -1,0 +1,67 @@
+"""Carries a plan out, and keeps what was done when."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from benchmarks.chaos.breaking import Breaker, NotPossible
+from benchmarks.chaos.plan import Step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """A step that was carried out, from when to when; why_not: or why it was not."""
+
+    step: Step
+    begin: datetime
+    end: datetime
+    why_not: str | None = None
+
+
+class Carrying:
+    """Keeps the log of a plan that is carried out."""
+
+    def __init__(self, breaker: Breaker, seed: int) -> None:
+        """Nothing was done yet."""
+        self._breaker = breaker
+        self._seed = seed
+        self._printing: Final = threading.Lock()
+        self.done: list[Done] = []
+
+    def carry_out(self, plan: Sequence[Step]) -> None:
+        """Do it all: of each show's source, and of the machine, one thing at a time."""
+        lanes: dict[int | None, list[Step]] = {}
+        for step in plan:
+            is_source = step.cause == "source" and step.show is not None
+            lanes.setdefault(step.show if is_source else None, []).append(step)
+        began = time.monotonic()
+        with ThreadPoolExecutor(max(1, len(lanes))) as pool:
+            for each in [pool.submit(self._lane, lane, began) for lane in lanes.values()]:
+                each.result()
+
+    def say(self, text: str) -> None:
+        """Log a line, with time and seed."""
+        with self._printing:
+            print(f"{datetime.now(UTC):%H:%M:%S.%f} seed {self._seed}: {text}", flush=True)
+
+    def _lane(self, steps: Sequence[Step], began: float) -> None:
+        for step in steps:
+            time.sleep(max(0.0, began + step.at_s - time.monotonic()))
+            begin = datetime.now(UTC)
+            try:
+                undo = self._breaker.begin(step)
+            except NotPossible as e:
+                self.say(f"NOT {step.said()}: {e}")
+                done = Done(step=step, begin=begin, end=begin, why_not=str(e))
+            else:
+                self.say(step.said())
+                time.sleep(step.lasts_s)
+                undo()
+                if step.lasts_s:
+                    self.say(f"over: {step.name}")
+                done = Done(step=step, begin=begin, end=datetime.now(UTC))
+            self.done.append(done)
