@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shows", type=int, default=4)
-    parser.add_argument("--keep", type=Path, help="an empty directory for all that there is")
+    parser.add_argument("--keep", type=Path, help="an empty directory for all of it, which stays")
     parser.add_argument("--without", default="", help="faults to leave out, with commas")
     parser.add_argument("--plan", action="store_true", help="print the plan, and do nothing")
     options = parser.parse_args(arguments)
@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
             print(f"{step.at_s:7.1f} s  {step.said()}")
         return 0
     home = options.keep or Path(tempfile.mkdtemp(prefix="showmood-chaos-"))
+    home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o755)  # the database's OS user has to get there
     trial = Trial(home, seed=options.seed, n_shows=options.shows)
     wrong = trial.run(plan)

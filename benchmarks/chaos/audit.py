@@ -83,7 +83,7 @@ def audit(up: Up, show: Show, archive: Archive, done: Sequence[Done], *, end: in
         elif b.start - a.end >= SHORTEST:
             found.wrong.append(f"no row between {_said(a)} and {_said(b)}")
     for gap in found.gaps:
-        if not _is_true(gap, show, done):
+        if not is_true(gap, show.slug, done):
             found.wrong.append(f"{_said(gap)}: there was no such fault")
     found.wrong += _wrong_in_journals(up, show)
     found.wrong += _wrong_in_tracks(up, show, found)
@@ -134,13 +134,13 @@ def _segment(row: Any, show: Show, path: Path) -> Segment:  # noqa: ANN401
     )
 
 
-def _is_true(gap: Gap, show: Show, done: Sequence[Done]) -> bool:
+def is_true(gap: Gap, slug: str, done: Sequence[Done]) -> bool:
     """Tell whether a fault that a gap's reason fits went on then."""
     causes = next(causes for words, causes in _CAUSES if re.search(words, gap.why))
     return any(
         each.why_not is None
         and each.step.cause in causes
-        and (each.step.show is None or show.slug == slug_of(each.step.show))
+        and (each.step.show is None or slug == slug_of(each.step.show))
         and each.begin - timedelta(seconds=SEGMENT_S) <= gap.end
         and gap.start <= each.end + _LATE
         for each in done
