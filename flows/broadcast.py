@@ -27,6 +27,7 @@ from flows.capture.supervise import Capture
 from flows.capture.waiting import Waiting, wait_for_show
 from flows.errors import EXPECTED, ShowFailed
 from flows.opening import Broadcast, close, open_or_continue
+from flows.patience import patiently
 from flows.recordings import folder_of
 from flows.retention import Limits, Recordings, rolling
 from flows.settings import Settings
@@ -72,18 +73,34 @@ class Watch:
         with ExitStack() as stack:
             engine = make_engine(self.database_url)
             stack.callback(engine.dispose)
-            require_current(engine)
+            patience = self.show.patience
+            when_there = partial(patiently, engine=engine, patience=patience, log=self.log)
+            if self.run_id is None:  # somebody at a terminal, who may have mistyped its URL
+                require_current(engine)
+            else:
+                when_there(lambda: require_current(engine))
             holder = self.run_id or f"showmood watch, process {os.getpid()}"
-            turn = channel_turn(engine, self.show.slug, holder, ends_at=self.ends_at, log=self.log)
+            turn = channel_turn(
+                engine,
+                self.show.slug,
+                holder,
+                ends_at=self.ends_at,
+                log=self.log,
+                patience=patience,
+            )
             held = stack.enter_context(turn)
             until = held.until
             if self.run_id is not None:
-                until = rest_of(engine, self.run_id, datetime.now(UTC)) or until
-            write_left_behind(engine, self.settings.recordings_dir / self.show.slug)
+                run_id = self.run_id
+                until = when_there(lambda: rest_of(engine, run_id, datetime.now(UTC))) or until
+            recordings = self.settings.recordings_dir / self.show.slug
+            when_there(lambda: write_left_behind(engine, recordings))
             stream = self._wait(policy, until, held.lock)
             self.log.info("found %s", stream.title or shorten(self.show.url))
-            broadcast = open_or_continue(
-                engine, self.show, stream, until, run_id=self.run_id, log=self.log
+            broadcast = when_there(
+                lambda: open_or_continue(
+                    engine, self.show, stream, until, run_id=self.run_id, log=self.log
+                )
             )
             status: str | None = "failed"
             planned_end = broadcast.until or broadcast.started_at + self.show.length

@@ -7,7 +7,7 @@ watches what is left of its own planned time; when nothing is left, it is skippe
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,6 +18,7 @@ from db import queries, writes
 from db.errors import ChannelBusy
 from db.session import ChannelLock, channel_lock
 from flows.errors import Skipped
+from flows.patience import patiently
 
 ASK_EVERY_S: Final = 1.0
 LATEST: Final = timedelta(minutes=10)
@@ -36,36 +37,48 @@ class Turn:
 
 @contextmanager
 def channel_turn(
-    engine: Engine, slug: str, holder: str, *, ends_at: datetime | None, log: Log
+    engine: Engine,
+    slug: str,
+    holder: str,
+    *,
+    ends_at: datetime | None,
+    log: Log,
+    patience: timedelta = timedelta(0),
 ) -> Iterator[Turn]:
     """Hold a channel's lock, when it is free.
 
     ends_at: the end of the planned time, of a run that has one; without, a channel that is watched
-    is an error at once.
+    is an error at once. patience: with a database that is away.
 
     Raises db.errors.ChannelBusy, or Skipped when the planned time was over before it was free.
     """
     if ends_at is not None and datetime.now(UTC) > ends_at + LATEST:
         raise Skipped(f"{slug}: the planned time was over at {ends_at:%Y-%m-%d %H:%M} UTC")
-    waited = False
-    while True:
-        try:
-            with channel_lock(engine, slug, holder) as lock:
-                yield Turn(lock=lock, until=ends_at if waited else None)
-                return
-        except ChannelBusy as busy:
-            if ends_at is None:
-                raise
-            who = f"run {busy.holder}" if busy.holder else "another run"
-            if datetime.now(UTC) >= ends_at:
-                raise Skipped(
-                    f"{slug}: {who} was watching it until the planned end, "
-                    f"{ends_at:%H:%M:%S} UTC; nothing was left to watch"
-                ) from busy
-            if not waited:
-                log.warning("%s is being watched by %s: waiting for its end", slug, who)
-            waited = True
-        time.sleep(ASK_EVERY_S)
+    with ExitStack() as stack:
+        waited = False
+        while True:
+            try:
+                lock = patiently(
+                    lambda: stack.enter_context(channel_lock(engine, slug, holder)),
+                    engine,
+                    patience=patience,
+                    log=log,
+                )
+                break
+            except ChannelBusy as busy:
+                if ends_at is None:
+                    raise
+                who = f"run {busy.holder}" if busy.holder else "another run"
+                if datetime.now(UTC) >= ends_at:
+                    raise Skipped(
+                        f"{slug}: {who} was watching it until the planned end, "
+                        f"{ends_at:%H:%M:%S} UTC; nothing was left to watch"
+                    ) from busy
+                if not waited:
+                    log.warning("%s is being watched by %s: waiting for its end", slug, who)
+                waited = True
+            time.sleep(ASK_EVERY_S)
+        yield Turn(lock=lock, until=ends_at if waited else None)
 
 
 def rest_of(engine: Engine, run_id: str, now: datetime) -> datetime | None:

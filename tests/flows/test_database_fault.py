@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +16,9 @@ from sqlalchemy import text
 
 from benchmarks.contenders import events_in
 from db.embedded import EmbeddedPostgres
+from db.errors import DatabaseUnreachable
 from db.session import make_engine, upgrade
-from flows import store
+from flows import patience, store
 from flows.broadcast import Watch
 from flows.capture.segment import Segment
 from flows.demo.channel import LiveOrigin
@@ -97,4 +99,54 @@ def test_a_watch_outlives_its_database_and_all_rows_follow(
     assert counted == [len(events)]
     assert rows("SELECT count(*) FROM gaps") == [(0,)]
     assert rows("SELECT status FROM broadcasts") == [("completed",)]
+    engine.dispose()
+
+
+def test_a_run_that_begins_while_its_database_is_away_waits_for_it(
+    server: EmbeddedPostgres,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As one that is started again when the machine, or Postgres, was killed with it."""
+    monkeypatch.setattr(patience, "ASK_AGAIN_S", 0.1)
+    caplog.set_level(logging.INFO)
+    url = server.url
+    upgrade(url)
+    server.stop()
+    show = make_testcard(tmp_path / "show", duration_s=20, segment_s=0.5, variants=())
+    with LiveOrigin(show[""]) as origin:
+        port = origin.base_url.rpartition(":")[2]
+        watch = Watch(
+            show=make_show(url=origin.url, name="card", duration="1s", analysed_fps=2),
+            settings=Settings(home=tmp_path / "home", allow_networks=(f"127.0.0.1:{port}",)),
+            database_url=url,
+            log=logging.getLogger("test"),
+            run_id="a-run",
+            ends_at=datetime.now(UTC) + timedelta(minutes=1),
+        )
+        with ThreadPoolExecutor(1) as pool:
+            counted = pool.submit(watch.run)
+            wait_for(lambda: "asked again until" in caplog.text or counted.done())
+            server.start()
+            assert counted.result(PATIENCE_S).segments >= 2
+
+
+def test_a_database_that_stays_away_ends_a_run_with_its_cause(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "ASK_AGAIN_S", 0.01)
+    engine = make_engine(server.url)
+    server.stop()
+    asked: list[int] = []
+
+    def ask() -> None:
+        asked.append(1)
+        engine.connect()
+
+    with pytest.raises(DatabaseUnreachable):
+        patience.patiently(
+            ask, engine, patience=timedelta(seconds=0.1), log=logging.getLogger("test")
+        )
+    assert len(asked) > 1
     engine.dispose()
