@@ -21,6 +21,7 @@ from db.errors import DatabaseError
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
 from flows.demo.scenarios import SCENARIOS, Scenario
+from flows.pool import OURS, put_pool
 
 POOL: Final = "other-clock"
 AHEAD_S: Final = 90
@@ -28,7 +29,7 @@ AHEAD_S: Final = 90
 
 WORKER: Final = "-m prefect worker start"
 SERVER: Final = "-m prefect server start"
-WATCHER: Final = "-m flows.begin"
+WATCHER: Final = OURS
 
 MIN_FREE_MB: Final = 16
 
@@ -141,6 +142,8 @@ class Breaker:
         if self._other is not None and self._other.is_running():
             return
         self._workers.close()
+        (ours, *_) = self.up.tools(WORKER)
+        put_pool(self.up.api, POOL, ours.environ())
         ahead_s = AHEAD_S if self.has_clock else 0
         worker = self.up.worker(POOL, ahead_s=ahead_s, settable=True)
         self._other = psutil.Process(self._workers.enter_context(worker).pid)
