@@ -17,7 +17,6 @@ from db.rows import ObservationRows, SegmentRow, StoredCounts
 from db.spool import PASSING, Spool, commit
 from db.writes import fail_segment, record_gap, record_lag, record_segment
 from emotion.types import Observations
-from flows.capture.plain import plain
 from flows.capture.segment import Gap, Segment
 from flows.recordings import broadcast_of, folder_of
 
@@ -126,7 +125,7 @@ class Store:
 
     def failed(self, segment: Segment, error: str) -> None:
         """Note that a segment could not be analysed, and why."""
-        row, error = self._row(segment), plain(error)
+        row = self._row(segment)
         self._write(
             lambda: commit(self.engine, lambda connection: fail_segment(connection, row, error)),
             lambda spool: spool.put_failure(row, error),

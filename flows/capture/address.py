@@ -1,6 +1,8 @@
 """Which addresses may be fetched: public ones, unless the operator names more."""
 
+import contextlib
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +29,9 @@ LOOPBACK: Final[tuple[Network, ...]] = (
 _MAX_URL_CHARS: Final = 8192
 _MOST_ADDRESSES: Final = 8
 """So many of a host's addresses are connected to, one after the other, until one answers."""
+
+_FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f\ud800-\udfff\\"<>^`{|}]')
+"""What programs read in different ways, or can't send."""
 
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -73,6 +78,24 @@ class AddressPolicy:
         host, port = read_host(url, schemes=schemes)
         return self.addresses_of(host, port, shown=shorten(url))
 
+    def check_unresolved(self, urls: Iterable[str]) -> None:
+        """Refuse URLs for what they say themselves; no name is looked up, of however many.
+
+        Raises UnsafeURL as `check`: for an address that is not public, in any notation, not for a
+        name that leads to one.
+        """
+        seen: set[tuple[str, int | None]] = set()
+        for url in urls:
+            server = read_host(url)
+            if server not in seen:
+                seen.add(server)
+                with contextlib.suppress(OSError, UnicodeError):  # a name
+                    self._check(
+                        _look_up(*server, flags=socket.AI_NUMERICHOST),
+                        server[1],
+                        shown=shorten(url),
+                    )
+
     def addresses_of(
         self, host: str, port: int | None, *, shown: str | None = None
     ) -> tuple[Address, ...]:
@@ -81,13 +104,16 @@ class AddressPolicy:
         shown: what to call it in an error. Raises as `check`.
         """
         addresses = _addresses_of(host, port)
+        self._check(addresses, port, shown=shown or host)
+        return addresses[:_MOST_ADDRESSES]
+
+    def _check(self, addresses: Iterable[Address], port: int | None, *, shown: str) -> None:
         for address in addresses:
             if (address, port or 0) not in self.allow_origins and not self._allows(address):
                 raise UnsafeURL(
-                    f"{shown or host}: {address} is an internal address; if it is meant, the "
-                    "operator names its network in SHOWMOOD_ALLOW_NETWORKS"
+                    f"{shown}: {address} is an internal address; name its network in the "
+                    "networks that are allowed if it is meant"
                 )
-        return addresses[:_MOST_ADDRESSES]
 
     def names(self, address: Address, port: int) -> bool:
         """Tell whether the operator has named this address, alone or with this port."""
@@ -108,30 +134,35 @@ def read_host(url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[str, 
     Raises UnsafeURL for a URL that is none of these schemes, holds credentials, or characters that
     programs read in different ways. Nothing is looked up.
     """
-    shown = shorten(url)
     if len(url) > _MAX_URL_CHARS:
-        raise UnsafeURL(f"{shown}: the URL is longer than {_MAX_URL_CHARS} characters")
+        raise UnsafeURL(f"{shorten(url)}: the URL is longer than {_MAX_URL_CHARS} characters")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         # Its text may hold a part of what stands before an @.
-        raise UnsafeURL(f"{shown}: not a URL") from None
+        raise UnsafeURL(f"{shorten(url)}: not a URL") from None
     if parts.scheme not in tuple(schemes):
-        raise UnsafeURL(f"{shown}: give a URL that begins with http:// or https://")
-    if any(c in url for c in '\\"<>^`{|}') or any(ord(c) <= 32 or ord(c) == 127 for c in url):
-        raise UnsafeURL(f"{shown}: spaces, control characters and \\ are not allowed in a URL")
+        raise UnsafeURL(f"{shorten(url)}: give a URL that begins with http:// or https://")
+    if _FORBIDDEN.search(url):
+        raise UnsafeURL(
+            f"{shorten(url)}: spaces, control characters and \\ are not allowed in a URL"
+        )
     if parts.username is not None or parts.password is not None:
         raise UnsafeURL(f"{parts.scheme}://...@{host}: leave user name and password out")
     if not host or "%" in host:
-        raise UnsafeURL(f"{shown}: the URL names no host")
+        raise UnsafeURL(f"{shorten(url)}: the URL names no host")
     return host, port or _PORTS.get(parts.scheme)
 
 
 def _addresses_of(host: str, port: int | None) -> tuple[Address, ...]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return _look_up(host, port)
     except (OSError, UnicodeError) as e:
         raise SourceUnreachable(f"{host}: no such host ({e})") from e
+
+
+def _look_up(host: str, port: int | None, *, flags: int = 0) -> tuple[Address, ...]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     texts = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
     return tuple(ipaddress.ip_address(text) for text in texts)

@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import httpcore
@@ -43,17 +44,31 @@ def connect(
     return connection
 
 
+@dataclass(slots=True)
+class Allowance:
+    """How much may still come in answer to a request; set anew by who asks."""
+
+    left_bytes: float = math.inf
+
+
 class Connection(httpcore.NetworkStream):
     """Such a connection, as httpcore wants it."""
 
-    def __init__(self, connection: socket.socket, patience: Patience) -> None:
+    def __init__(
+        self, connection: socket.socket, patience: Patience, allowance: Allowance | None = None
+    ) -> None:
         """Take over a connection that does not block."""
         self._socket, self._patience = connection, patience
+        self._allowance = allowance or Allowance()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return what comes; empty at the end."""
         with _mapped(httpcore.ReadTimeout, httpcore.ReadError):
-            return self._do(lambda: self._socket.recv(max_bytes), _READ, timeout)
+            data = self._do(lambda: self._socket.recv(max_bytes), _READ, timeout)
+        self._allowance.left_bytes -= len(data)
+        if self._allowance.left_bytes < 0:
+            raise httpcore.ReadError("more comes than such an answer may have")
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of it."""
@@ -143,10 +158,14 @@ class PinnedBackend(httpcore.NetworkBackend):
     """
 
     def __init__(
-        self, addresses_of: Callable[[str, int], Iterable[Address]], patience: Patience
+        self,
+        addresses_of: Callable[[str, int], Iterable[Address]],
+        patience: Patience,
+        allowance: Allowance | None = None,
     ) -> None:
         """Remember; nothing is connected to yet."""
         self._addresses_of, self._patience = addresses_of, patience
+        self._allowance = allowance
 
     def connect_tcp(
         self,
@@ -162,7 +181,7 @@ class PinnedBackend(httpcore.NetworkBackend):
             try:
                 with _mapped(httpcore.ConnectTimeout, httpcore.ConnectError):
                     connection = connect(address, port, patience=self._patience, timeout_s=timeout)
-                return Connection(connection, self._patience)
+                return Connection(connection, self._patience, self._allowance)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as e:
                 failure = e
         raise failure or httpcore.ConnectError(f"{host} has no address")

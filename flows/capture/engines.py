@@ -3,7 +3,6 @@
 import os
 import time
 from typing import Final, Literal, Protocol
-from urllib.parse import urlsplit
 
 from flows.capture import ffmpeg, hls
 from flows.capture.address import AddressPolicy, read_host
@@ -111,9 +110,7 @@ class Engines:
         if stream.protocol != "hls":
             return -1
         playlist = anchoring.playlist()
-        hosts = {f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, playlist.urls)}
-        for host in hosts:
-            fetcher.check(host)
+        fetcher.check(playlist.urls)
         if playlist.ended:
             raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
         n_missed = anchoring.n_missed(playlist.entries)

@@ -1,9 +1,7 @@
 """A live playlist's address: followed through a master playlist, refused where it may not lead."""
 
 from typing import Final
-from urllib.parse import urlsplit
 
-from flows.capture.address import read_host
 from flows.capture.fetch import Fetcher
 from flows.capture.playlist import Playlist, choose_variant
 from flows.capture.segment import NoStream
@@ -19,7 +17,6 @@ class Feed:
         """Remember; nothing is fetched yet."""
         self.url = url
         self._fetcher = fetcher
-        self._checked: set[str] = set()
 
     def load(self) -> Playlist:
         """Return the playlist as it is now; raises as `Fetcher.get_playlist`, and UnsafeURL."""
@@ -27,16 +24,6 @@ class Feed:
             playlist = self._fetcher.get_playlist(self.url)
             if not playlist.offers:
                 return playlist
-            self.check(playlist.urls)
+            self._fetcher.check(playlist.urls)
             self.url = choose_variant(playlist.offers).url
         raise NoStream(f"{self.url}: a master playlist that leads to another master playlist")
-
-    def check(self, urls: set[str]) -> None:
-        """Refuse a playlist for any address in it; raises UnsafeURL."""
-        for url in urls:
-            read_host(url)
-            parts = urlsplit(url)
-            server = f"{parts.scheme}://{parts.netloc}"
-            if server not in self._checked:
-                self._fetcher.check(server)
-                self._checked.add(server)

@@ -7,6 +7,7 @@ are not used, since those would look names up themselves.
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,9 @@ import httpcore
 import httpx
 
 from flows.capture.address import Address, AddressPolicy, read_host
-from flows.capture.connection import PinnedBackend
+from flows.capture.connection import Allowance, PinnedBackend
+from flows.capture.cookies import FewCookies, without_excess
+from flows.capture.decoding import ASKED_FOR, decode
 from flows.capture.headers import Headers
 from flows.capture.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
 from flows.capture.segment import NoStream, SourceUnreachable
@@ -27,7 +30,14 @@ from flows.capture.stopping import Patience
 
 MAX_REDIRECTS: Final = 5
 MAX_SECONDS: Final = 30.0
-"""A body that takes longer is given up, however steadily it drips."""
+"""A request takes no longer: names, connections, redirects, headers and body together."""
+
+_MAX_HEAD_BYTES: Final = 256 * 1024
+"""So much may come before an answer's body: informational answers, too (RFC 9110, 15.2)."""
+
+_OVERHEAD_BYTES: Final = 1024 * 1024
+_MAX_CHUNKS: Final = 100_000
+"""So many pieces a body may come in: each costs the same time, be it ever so small."""
 
 _FAILURES: Final = (
     httpx.HTTPError,
@@ -37,6 +47,7 @@ _FAILURES: Final = (
     httpcore.ProtocolError,
     httpcore.TimeoutException,
     httpcore.UnsupportedProtocol,
+    UnicodeError,
 )
 
 
@@ -55,17 +66,21 @@ class _Body(httpx.SyncByteStream):
 class PinnedTransport(httpx.BaseTransport):
     """Carries httpx's requests over connections that the policy allows."""
 
-    def __init__(self, policy: AddressPolicy, patience: Patience) -> None:
+    def __init__(self, policy: AddressPolicy, patience: Patience, allowance: Allowance) -> None:
         """Remember; nothing is opened yet."""
 
         def addresses_of(host: str, port: int) -> tuple[Address, ...]:
-            return patience.run(partial(policy.addresses_of, host, port), name="capture-name")
+            look_up = partial(policy.addresses_of, host, port)
+            try:
+                return patience.run(look_up, name="capture-name")
+            except TimeoutError as e:
+                raise httpcore.ConnectTimeout(f"{host} is still being looked up") from e
 
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(),
             max_connections=4,
             keepalive_expiry=30.0,
-            network_backend=PinnedBackend(addresses_of, patience),
+            network_backend=PinnedBackend(addresses_of, patience, allowance),
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -84,7 +99,7 @@ class PinnedTransport(httpx.BaseTransport):
         assert isinstance(response.stream, Iterable)
         return httpx.Response(
             response.status,
-            headers=response.headers,
+            headers=without_excess(response.headers),
             stream=_Body(response.stream),
             extensions=response.extensions,
         )
@@ -106,8 +121,9 @@ class Fetcher:
     """An HTTP client that asks the policy before every connection, redirects too.
 
     headers: sent with requests, each where it may be known. timeout_s: for so long nothing may
-    come. stopping: what waits raises Stopped once this is set, by any thread. Use as a context
-    manager; the client opens at first use.
+    come. request_s: so long may a request take as a whole, whatever comes. stopping: what waits
+    raises Stopped once this is set, by any thread. Use as a context manager; the client opens at
+    first use.
     """
 
     def __init__(
@@ -116,11 +132,13 @@ class Fetcher:
         *,
         headers: Headers | None = None,
         timeout_s: float = 4.0,
+        request_s: float = MAX_SECONDS,
         stopping: threading.Event | None = None,
     ) -> None:
         """Remember; nothing is opened yet."""
-        self._patience = Patience(stopping)
-        self._policy, self._headers, self.timeout_s = policy, headers or Headers(), timeout_s
+        self._patience, self._allowance = Patience(stopping), Allowance()
+        self._policy, self._headers = policy, headers or Headers()
+        self.timeout_s, self._request_s = timeout_s, request_s
         self._client: httpx.Client | None = None
 
     def __enter__(self) -> Self:
@@ -142,9 +160,12 @@ class Fetcher:
             self._client.close()
             self._client = None
 
-    def check(self, url: str) -> None:
-        """Ask the policy whether the URL may be fetched from; raises as `AddressPolicy.check`."""
-        self._patience.run(partial(self._policy.check, url), name="capture-name")
+    def check(self, urls: Iterable[str]) -> None:
+        """Refuse what may not be fetched, as far as its URL says; names are not looked up yet.
+
+        Each is looked up and checked when it is connected to. Raises UnsafeURL.
+        """
+        self._policy.check_unresolved(urls)
 
     def get_playlist(self, url: str) -> Playlist:
         """Return the playlist at the URL; raises as `get`, and NoStream for what is none."""
@@ -157,7 +178,8 @@ class Fetcher:
         head_only: stop at `max_bytes`; else more than that is an error. Raises UnsafeURL,
         SourceUnreachable (no answer, or an error status), NoStream (too much).
         """
-        with self._open(url, {}) as (found_at, response):
+        headers = {"accept-encoding": ASKED_FOR}
+        with self._open(url, headers, max_bytes=max_bytes) as (found_at, response):
             body = bytearray()
             for chunk in _chunks(response, found_at):
                 body += chunk
@@ -165,7 +187,7 @@ class Fetcher:
                     break
                 if len(body) > max_bytes:
                     raise NoStream(f"{found_at}: larger than {max_bytes} bytes")
-            return Fetched(url=found_at, body=bytes(body[:max_bytes]))
+            return Fetched(url=found_at, body=bytes(memoryview(body)[:max_bytes]))
 
     def download(self, part: Part, into: BinaryIO, *, max_bytes: int) -> int:
         """Write what is there to a file, and return how much it is; raises as `get`, and OSError.
@@ -178,7 +200,8 @@ class Fetcher:
             headers["range"] = f"bytes={part.offset}-{part.offset + want - 1}"
             max_bytes = min(max_bytes, want)
         written = 0
-        with self._open(part.url, headers) as (url, response):
+        most = part.offset + max_bytes
+        with self._open(part.url, headers, max_bytes=most) as (url, response):
             if want is not None and response.status_code != 206:
                 skip = part.offset
             for chunk in _chunks(response, url):
@@ -198,22 +221,18 @@ class Fetcher:
         return written
 
     @contextlib.contextmanager
-    def _open(self, url: str, headers: dict[str, str]) -> Iterator[tuple[str, httpx.Response]]:
+    def _open(
+        self, url: str, headers: dict[str, str], *, max_bytes: int
+    ) -> Iterator[tuple[str, httpx.Response]]:
         """Give the URL after redirects and the response, whose body is to be read within."""
-        if self._client is None:
-            for name in ("httpx", "httpcore"):
-                # They would log whole URLs, and what is answered with its cookies.
-                logging.getLogger(name).setLevel(logging.WARNING)
-            self._client = httpx.Client(
-                transport=PinnedTransport(self._policy, self._patience),
-                timeout=self.timeout_s,
-                follow_redirects=False,
-            )
+        client = self._client = self._client or self._make_client()
+        self._patience.ends_at = time.monotonic() + self._request_s
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 read_host(url)
                 sent = self._headers.of(url) | headers
-                with self._client.stream("GET", url, headers=sent) as response:
+                self._allowance.left_bytes = _MAX_HEAD_BYTES
+                with client.stream("GET", url, headers=sent) as response:
                     if response.next_request is not None:
                         url = str(response.next_request.url)
                         continue
@@ -222,16 +241,37 @@ class Fetcher:
                             f"{url}: HTTP status {response.status_code}",
                             status=response.status_code,
                         )
+                    # Chunks of few bytes are half of what comes.
+                    self._allowance.left_bytes = 2 * max_bytes + _OVERHEAD_BYTES
                     yield url, response
                     return
         except _FAILURES as e:
+            if time.monotonic() >= self._patience.ends_at:
+                raise SourceUnreachable(f"{url}: not all came within {self._request_s:g} s") from e
             raise SourceUnreachable(f"{url}: {e or type(e).__name__}") from e
+        finally:
+            self._patience.ends_at = math.inf
         raise SourceUnreachable(f"{url}: more than {MAX_REDIRECTS} redirects")
+
+    def _make_client(self) -> httpx.Client:
+        for name in ("httpx", "httpcore"):
+            # They would log whole URLs, and what is answered with its cookies.
+            logging.getLogger(name).setLevel(logging.WARNING)
+        return httpx.Client(
+            transport=PinnedTransport(self._policy, self._patience, self._allowance),
+            timeout=self.timeout_s,
+            follow_redirects=False,
+            cookies=FewCookies(),
+        )
 
 
 def _chunks(response: httpx.Response, url: str) -> Iterator[bytes]:
-    end = time.monotonic() + MAX_SECONDS
-    for chunk in response.iter_bytes():
+    """Give the content of a response, in pieces of bounded size; raises as `Fetcher.get`."""
+    return decode(_raw_chunks(response, url), response.headers.get("content-encoding", ""), url=url)
+
+
+def _raw_chunks(response: httpx.Response, url: str) -> Iterator[bytes]:
+    for n, chunk in enumerate(response.iter_raw()):
+        if n >= _MAX_CHUNKS:
+            raise SourceUnreachable(f"{url}: comes in more than {_MAX_CHUNKS} pieces")
         yield chunk
-        if time.monotonic() > end:
-            raise SourceUnreachable(f"{url}: not all came within {MAX_SECONDS:g} s")

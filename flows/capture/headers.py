@@ -1,10 +1,15 @@
 """The headers that a site wants with requests for its stream, each sent where it may be known."""
 
+import re
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 _PORTS: Final = {"http": 80, "https": 443}
+
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_LONGEST: Final = 16 * 1024
 
 _FOR_ALL: Final = frozenset(
     {"accept", "accept-language", "origin", "sec-fetch-dest", "sec-fetch-mode", "user-agent"}
@@ -21,8 +26,8 @@ class Headers:
     """
 
     def __init__(self, headers: Iterable[tuple[str, str]] = (), *, made_for: str = "") -> None:
-        """Keep them."""
-        self._headers = tuple(headers)
+        """Keep those that can be sent."""
+        self._headers = tuple(each for each in headers if _can_be_sent(*each))
         self._origin = _origin_of(made_for)
 
     def of(self, url: str) -> dict[str, str]:
@@ -32,13 +37,29 @@ class Headers:
         sent = {name: value for name, value in self._headers if name.lower() in _FOR_ALL}
         for name, value in self._headers:
             # As browsers do: strict-origin-when-cross-origin (Referrer Policy, 3.7).
-            referrer = urlsplit(value) if name.lower() == "referer" else None
+            referrer = _split(value) if name.lower() == "referer" else None
             if referrer is not None and (referrer.scheme, urlsplit(url).scheme) != (
                 "https",
                 "http",
             ):
                 sent[name] = f"{referrer.scheme}://{referrer.netloc.rpartition('@')[2]}/"
         return sent
+
+
+def _can_be_sent(name: str, value: str) -> bool:
+    """Tell whether HTTP has a way to send a header (RFC 9110, 5.5 and 5.6.2), in so many bytes."""
+    return (
+        _NAME.fullmatch(name) is not None
+        and _VALUE.fullmatch(value) is not None
+        and len(value) <= _LONGEST
+    )
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
 
 
 def _origin_of(url: str) -> tuple[str, str, int | None]:

@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,6 +29,8 @@ class _Position:
 
 _MOST_SAVED: Final = 64
 """So many names of recorded segments the next run is told."""
+
+_LONGEST_NAME: Final = 200
 
 
 class Listing:
@@ -66,6 +69,7 @@ class Listing:
                 and position.end
                 and (same or e.date < position.end - SHORTEST)
             ]
+        seen = frozenset(position.seen)
         newest = entries[-1].sequence
         if newest >= position.sequence:
             self._back_newest = None
@@ -78,7 +82,7 @@ class Listing:
                 and position.end
                 and e.date
                 and e.date >= position.end - SHORTEST
-                and name_of(e) not in position.seen
+                and name_of(e) not in seen
             )
             return early + new
         # An old copy of the playlist, or numbers that began anew.
@@ -91,7 +95,7 @@ class Listing:
                 if (
                     e.end > position.end + SHORTEST
                     if e.end and position.end
-                    else name_of(e) not in position.seen
+                    else name_of(e) not in seen
                 )
             )
         self._back_newest = None if new else newest
@@ -126,8 +130,15 @@ class Listing:
 
 
 def name_of(entry: Entry) -> str:
-    """Return what tells an entry from others, though its address be signed anew."""
-    return f"{urlsplit(entry.url).path}@{entry.media.offset}"
+    """Return what tells an entry from others, though its address be signed anew.
+
+    A thousand of them are kept, so a long one is shortened, to what still tells it from others.
+    """
+    path = urlsplit(entry.url).path
+    if len(path) > _LONGEST_NAME:
+        digest = sha256(path.encode(errors="surrogatepass")).hexdigest()
+        path = f"{path[:_LONGEST_NAME]}...{digest[:32]}"
+    return f"{path}@{entry.media.offset}"
 
 
 def _load(recording: Recording) -> _Position | None:

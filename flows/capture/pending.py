@@ -1,6 +1,7 @@
 """A listed segment on its way to disk: tried, tried again, and given up with a reason."""
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,11 +10,17 @@ from typing import Final
 from flows.capture.listing import name_of
 from flows.capture.media import TICKS_PER_S, Extent, measure
 from flows.capture.pieces import Pieces
-from flows.capture.playlist import Entry
+from flows.capture.playlist import MAX_ADDRESS_CHARS, MAX_ENTRIES, Entry
 from flows.capture.segment import CaptureError, NoStream, UnreadableMedia
 
 HELD_UP_S: Final = 15.0
 """For so long a listed segment that fails holds up those that came after it."""
+
+MAX_WAITING: Final = MAX_ENTRIES
+MAX_WAITING_CHARS: Final = MAX_ADDRESS_CHARS
+"""So many segments may be listed and not fetched yet, with so much of addresses in all: what one
+playlist may list, as one that was not watched for hours does.
+"""
 
 _MOST_UNREADABLE: Final = 3
 _MOST_MISSING: Final = 5
@@ -82,6 +89,12 @@ class Pending:
         if self.missing >= _MOST_MISSING and others and failing_s > 2 * target_s:
             return True
         return others and failing_s > max(HELD_UP_S, 6 * target_s)
+
+
+def is_room(waiting: Collection[Pending], new: Collection[Entry]) -> bool:
+    """Tell whether these may wait behind those."""
+    n_chars = sum(len(item.entry.url) for item in waiting) + sum(len(entry.url) for entry in new)
+    return len(waiting) + len(new) <= MAX_WAITING and n_chars <= MAX_WAITING_CHARS
 
 
 def _is_cut_off(extent: Extent, entry: Entry) -> bool:

@@ -11,14 +11,21 @@ from typing import Final
 from urllib.parse import urljoin
 
 from flows.capture.segment import NoStream
+from flows.capture.tags import attributes_of, lines_of, number_of, whole_number_of
 
-MAX_PLAYLIST_BYTES: Final = 4 * 1024 * 1024
+MAX_PLAYLIST_BYTES: Final = 16 * 1024 * 1024
+"""Twelve hours of signed addresses of 1,500 characters, one for each 5 s, fill two thirds of it."""
+
 MAX_ENTRIES: Final = 50_000
-"""Of segments and of variants: more than a day of segments of 2 s."""
+"""Of segments and of variants, and of keys and maps: more than a day of segments of 2 s."""
+
+MAX_ADDRESS_CHARS: Final = 24 * 1024 * 1024
+"""Of all addresses in a playlist, once each is made absolute."""
 
 MAX_SEGMENT_S: Final = 600.0
 
-_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^,]*)')
+_LAST_YEAR: Final = 9000
+"""A date that is later is none: nothing could be added to it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +159,8 @@ class _Parser:
         self._entries: list[Entry] = []
         self._offers: list[Variant] = []
         self._keys: dict[str, None] = {}
+        self._named: dict[str, str] = {}
+        self._n_chars = 0
         self._sequence, self._target_s, self._ended = 0, 0.0, False
         self._date: datetime | None = None
         self._init: Part | None = None
@@ -165,12 +174,12 @@ class _Parser:
         self._variant: str | None = None
 
     def read(self, text: str) -> Playlist:
-        for line in map(str.strip, text.splitlines()):
+        for line in lines_of(text):
             if line.startswith("#EXT"):
                 tag, _, value = line.partition(":")
                 self._read_tag(tag, value)
-            elif line and not line.startswith("#"):
-                self._add(urljoin(self._base, line))
+            elif not line.startswith("#"):
+                self._add(self._locate(line))
                 self._begin_entry()
         return Playlist(
             entries=tuple(self._entries),
@@ -181,9 +190,25 @@ class _Parser:
             ended=self._ended,
         )
 
+    def _locate(self, address: str) -> str:
+        """Return an address as an absolute URL."""
+        url = urljoin(self._base, address)
+        self._n_chars += len(url)
+        if self._n_chars > MAX_ADDRESS_CHARS:
+            raise ValueError(f"addresses of more than {MAX_ADDRESS_CHARS} characters in all")
+        return url
+
+    def _locate_once(self, address: str) -> str:
+        """Return the URL of what many segments share: a key, an initialisation section."""
+        if address not in self._named:
+            if len(self._named) >= MAX_ENTRIES:
+                raise ValueError(f"more than {MAX_ENTRIES} keys and maps")
+            self._named[address] = self._locate(address)
+        return self._named[address]
+
     def _read_tag(self, tag: str, value: str) -> None:
         if tag == "#EXTINF":
-            self._duration_s = _number(value.partition(",")[0])
+            self._duration_s = number_of(value.partition(",")[0])
             if self._duration_s > MAX_SEGMENT_S:
                 raise ValueError(f"a segment longer than {MAX_SEGMENT_S:g} s")
         elif tag == "#EXT-X-PROGRAM-DATE-TIME":
@@ -191,12 +216,13 @@ class _Parser:
         elif tag == "#EXT-X-DISCONTINUITY":
             self._discontinuity, self._date = True, None
         elif tag == "#EXT-X-MEDIA-SEQUENCE":
-            self._sequence = _whole_number(value)
+            self._sequence = whole_number_of(value)
         elif tag == "#EXT-X-TARGETDURATION":
-            self._target_s = min(_number(value), MAX_SEGMENT_S)
+            self._target_s = min(number_of(value), MAX_SEGMENT_S)
         elif tag == "#EXT-X-MAP":
-            url = urljoin(self._base, _attribute(value, "URI"))
-            self._init = self._part(url, _attribute(value, "BYTERANGE") or None)
+            attributes = attributes_of(value)
+            url = self._locate_once(attributes.get("URI", ""))
+            self._init = self._part(url, attributes.get("BYTERANGE") or None)
         elif tag == "#EXT-X-KEY":
             self._key = self._read_key(value)
         elif tag == "#EXT-X-BYTERANGE":
@@ -209,12 +235,12 @@ class _Parser:
             self._variant = value
 
     def _read_key(self, value: str) -> Key | None:
-        method = _attribute(value, "METHOD")
+        attributes = attributes_of(value)
+        method, iv = attributes.get("METHOD", ""), attributes.get("IV", "")
         if method == "NONE":
             return None
-        url = urljoin(self._base, _attribute(value, "URI"))
+        url = self._locate_once(attributes.get("URI", ""))
         self._keys[url] = None
-        iv = _attribute(value, "IV")
         found = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,32})", iv)
         if iv and not found:
             raise ValueError("an IV that is no number of 128 bits")
@@ -237,12 +263,13 @@ class _Parser:
         if len(self._entries) + len(self._offers) >= MAX_ENTRIES:
             raise ValueError(f"more than {MAX_ENTRIES} segments")
         if self._variant is not None:
-            size = re.fullmatch(r"\d{1,6}x(\d{1,6})", _attribute(self._variant, "RESOLUTION"))
+            attributes = attributes_of(self._variant)
+            size = re.fullmatch(r"\d{1,6}x(\d{1,6})", attributes.get("RESOLUTION", ""))
             variant = Variant(
                 url=url,
-                bandwidth=_whole_number(_attribute(self._variant, "BANDWIDTH")),
+                bandwidth=whole_number_of(attributes.get("BANDWIDTH", "")),
                 height_px=int(size[1]) if size else 0,
-                codecs=_attribute(self._variant, "CODECS"),
+                codecs=attributes.get("CODECS", ""),
             )
             self._offers.append(variant)
             return
@@ -264,22 +291,7 @@ def parse_date(value: str) -> datetime | None:
     """Read an ISO 8601 date; without a zone it is UTC; None if it is none."""
     try:
         date = datetime.fromisoformat(value.strip())
-        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+        date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+        return date if date.year <= _LAST_YEAR else None
     except (ValueError, OverflowError):
         return None
-
-
-def _number(text: str) -> float:
-    found = re.match(r"\s*(\d+(?:\.\d*)?)", text)
-    return float(found[1]) if found else 0.0
-
-
-def _whole_number(text: str) -> int:
-    found = re.match(r"\s*(\d+)", text)
-    if found and len(found[1]) > 19:  # 64 bits (RFC 8216, 4.2)
-        raise ValueError("a number of more than 64 bits")
-    return int(found[1]) if found else 0
-
-
-def _attribute(text: str, name: str) -> str:
-    return next((v.strip('"') for k, v in _ATTRIBUTE.findall(text) if k == name), "")

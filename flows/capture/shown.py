@@ -8,8 +8,12 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from flows.capture.plain import plain
+_LONGEST_RAW: Final = 64 * 1024
+_LONGEST_TEXT: Final = 4000
+"""A text of others is cut to so many characters: before its URLs are looked for, and after."""
 
+_LONGEST_URL: Final = 8192
+_LONGEST_HOST: Final = 255
 _LONGEST: Final = 120
 _LONGEST_NAME: Final = 40
 """A name in a path that is longer is a signature, or might as well be one."""
@@ -24,13 +28,16 @@ _VIDEO: Final = re.compile(r"v=[\w-]{11}(?=&|$)")
 """YouTube's way to name a video: without it the address says nothing."""
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]{1,20}:(?://|\\\\)[^\s\"<>]+", re.IGNORECASE)
-_QUERY: Final = re.compile(
-    r"(/[^\s?\"<>]*\?|\?(?=[\w.-]+=))(?!\.\.\.|v=[\w-]{11}(?![\w&-]))[^\s\"<>]+?"
-    r"(?=[\'.,:;)\]!]*(?:[\s\"<>]|$))"
-)
-_USER: Final = re.compile(r"[^\s/:@'\"\[(]+:[^\s/@'\"]+@(?=[\w\[])")
-_FOUND: Final = re.compile(r"(.*?(?:\.\.\.)?)(['.,:;)\]!]*)")
-"""A URL, and what ends a sentence or a quotation after it."""
+_WORD: Final = re.compile(r"[^\s\"<>]+")
+_OPAQUE: Final = re.compile(r"\.\.\.|v=[\w-]{11}(?![\w&-])")
+"""After a question mark: what is shown already, or may be."""
+
+_PARAMETER: Final = re.compile(r"[\w.-]+=")
+_ENDS: Final = "'.,:;)]!"
+"""What ends a sentence or a quotation after a URL."""
+
+_PIECE: Final = re.compile(r"[^\s/'\"]+")
+_BREAKS: Final = (":", "[", "(")
 
 
 def shorten(url: str) -> str:
@@ -38,12 +45,14 @@ def shorten(url: str) -> str:
 
     Once more changes nothing. What is no URL is shown as little of.
     """
-    url = "".join(c if c.isprintable() else "?" for c in url)
+    url = "".join(c if c.isprintable() else "?" for c in url[:_LONGEST_URL])
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - which raises, too
     except ValueError:  # such as a password with a # in it
         return f"{url.partition(':')[0][:20]}://..."
+    if len(parts.netloc) > _LONGEST_HOST:  # which no name of a host is: the @ may have been cut off
+        return f"{parts.scheme[:20]}://..."
     if not parts.netloc:
         text = parts.path.rpartition("@")[2]
         return _cut(f"{parts.scheme}:{text}" if parts.scheme else text)
@@ -54,15 +63,59 @@ def shorten(url: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return a plain text in which each URL is shortened, and what looks like a part of one."""
-    text = _URL.sub(_shorten_found, text)
-    text = _QUERY.sub(r"\1...", text)
-    return plain(_USER.sub("...@", text))
+    """Return a text with each URL in it shortened, and with what looks like a part of one.
+
+    Cut where it is long. It takes time in proportion to the text, whatever stands there.
+    """
+    text = _URL.sub(_shorten_found, _cut_text(text, _LONGEST_RAW))
+    text = _cut_text(text, _LONGEST_TEXT)
+    text = _WORD.sub(_hide_query, text)
+    return _PIECE.sub(_hide_user, text)
 
 
 def _shorten_found(found: re.Match[str]) -> str:
-    url, after = _FOUND.fullmatch(found[0]).groups()  # type: ignore[union-attr]  # it always does
-    return shorten(url) + after
+    url = found[0].rstrip(_ENDS)
+    if found[0].startswith("...", len(url)):
+        url += "..."
+    return shorten(url) + found[0][len(url) :]
+
+
+def _hide_query(found: re.Match[str]) -> str:
+    """Return a word without what follows the question mark of a path, or one before a name and =.
+
+    What ends a sentence stays.
+    """
+    word = found[0]
+    after_last = 0
+    at = word.find("?")
+    while at >= 0:
+        asks = "/" in word[after_last:at] or _PARAMETER.match(word, at + 1)
+        if asks and at + 1 < len(word) and not _OPAQUE.match(word, at + 1):
+            # At least one character is hidden, though it might end a sentence.
+            ends = len(word[at + 2 :].rstrip(_ENDS)) + at + 2
+            return f"{word[: at + 1]}...{word[ends:]}"
+        after_last = at + 1
+        at = word.find("?", after_last)
+    return word
+
+
+def _hide_user(found: re.Match[str]) -> str:
+    """Return a piece of a word in which nobody's name and password stand before an @."""
+    parts = found[0].split("@")
+    for n, part in enumerate(parts[:-1]):
+        begins = parts[n + 1][:1]
+        if begins.isalnum() or begins in ("_", "["):
+            parts[n] = _without_user(part)
+    return "@".join(parts)
+
+
+def _without_user(part: str) -> str:
+    colon = part.find(":", 1)
+    while colon >= 0 and (part[colon - 1] in _BREAKS or colon == len(part) - 1):
+        colon = part.find(":", colon + 1)
+    if colon < 0:
+        return part
+    return part[: max(part.rfind(each, 0, colon) for each in _BREAKS) + 1] + "..."
 
 
 def _shorten_path(path: str) -> str:
@@ -81,6 +134,20 @@ def _shorten_name(name: str, before: str) -> str:
         return name
     stem, dot, suffix = name.rpartition(".")
     return f"...{dot}{suffix}" if stem and len(suffix) <= 5 else "..."
+
+
+def _cut_text(text: str, longest: int) -> str:
+    """Return the beginning of a text, without the last word if that may be half a secret.
+
+    Half a password, or half a query, does not look like one; of a URL the whole host is kept.
+    """
+    if len(text) <= longest:
+        return text
+    head = text[:longest]
+    last = head.rsplit(maxsplit=1)[-1] if head.strip() else ""
+    if not _URL.match(last) and any(each in last for each in ":?"):
+        head = head.rstrip().removesuffix(last).rstrip()
+    return f"{head} ..."
 
 
 def _cut(text: str) -> str:

@@ -1,7 +1,11 @@
 """What a test asks for in the box; imported there, and nowhere else."""
 
 import io
+import os
+import socket
+import threading
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.capture.address import AddressPolicy
@@ -14,14 +18,27 @@ def policy_for(url: str) -> AddressPolicy:
     """Return a policy that allows the server at this URL, and no other of this machine."""
     parts = urlsplit(url)
     assert parts.hostname
-    return AddressPolicy(allow_origins=((ip_address(parts.hostname), parts.port or 0),))
+    host = ip_address(parts.hostname if parts.hostname != "slow.example" else "127.0.0.1")
+    return AddressPolicy(allow_origins=((host, parts.port or 0),))
 
 
-def playlist(url: str) -> str:
+def playlist(url: str, request_s: float = 30.0) -> str:
     """Fetch and read a playlist."""
-    with Fetcher(policy_for(url)) as fetcher:
+    with Fetcher(policy_for(url), request_s=request_s) as fetcher:
         found = fetcher.get_playlist(url)
         return f"{len(found.entries)} entries, {len(found.offers)} variants"
+
+
+def playlists(url: str, n: int) -> str:
+    """Fetch a playlist so often, as one client."""
+    with Fetcher(policy_for(url)) as fetcher:
+        return f"{len([fetcher.get_playlist(url) for _ in range(n)])}"
+
+
+def slow_name(url: str, request_s: float) -> str:
+    """Fetch from a name that is being looked up for ever."""
+    socket.getaddrinfo = lambda *_, **__: threading.Event().wait()  # type: ignore[assignment]
+    return playlist(url.replace("127.0.0.1", "slow.example"), request_s)
 
 
 def page(url: str) -> str:
@@ -32,8 +49,8 @@ def page(url: str) -> str:
 
 def segment(url: str) -> str:
     """Download a segment."""
-    with Fetcher(policy_for(url)) as fetcher:
-        n_bytes = fetcher.download(Part(url=url), io.BytesIO(), max_bytes=MAX_SEGMENT_BYTES)
+    with Fetcher(policy_for(url)) as fetcher, Path(os.devnull).open("wb") as sink:
+        n_bytes = fetcher.download(Part(url=url), sink, max_bytes=MAX_SEGMENT_BYTES)
         return f"{n_bytes} bytes"
 
 

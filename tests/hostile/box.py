@@ -34,17 +34,17 @@ def ask_in_child(order: dict[str, Any]) -> dict[str, Any]:
         os.setsid()
         run_bounded(call, order, writing)
     os.close(writing)
-    base_mb = rss_mb()
-    said = read_until(reading, began + order["within_s"])
+    written = read_until(reading, began + order["within_s"])
     with_whole_group(child, signal.SIGKILL)
     _, status, used = os.wait4(child, 0)
     os.close(reading)
+    base_mb, _, said = written.partition(" ")
     if not said:
         late = time.monotonic() - began >= order["within_s"]
         said = "no end" if late else f"died of {os.waitstatus_to_exitcode(status)}"
     return {
         "said": said,
-        "grew_mb": max(0.0, used.ru_maxrss / 1024 - base_mb),
+        "grew_mb": max(0.0, used.ru_maxrss / 1024 - float(base_mb or 0)),
         "cpu_s": used.ru_utime + used.ru_stime,
         "wall_s": time.monotonic() - began,
     }
@@ -52,6 +52,7 @@ def ask_in_child(order: dict[str, Any]) -> dict[str, Any]:
 
 def run_bounded(call: Any, order: dict[str, Any], writing: int) -> None:
     """Call it, write what it said, and exit; what it leaves running is killed after that."""
+    base_mb = rss_mb()
     try:
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         most = taken + order["grow_mb"] * MB
@@ -61,7 +62,7 @@ def run_bounded(call: Any, order: dict[str, Any], writing: int) -> None:
         said = "MemoryError"
     except BaseException as e:  # noqa: BLE001 - whatever it is, it is the answer
         said = f"{type(e).__name__}: {e}"
-    os.write(writing, said[:8000].encode(errors="backslashreplace") or b"''")
+    os.write(writing, f"{base_mb:.1f} {said[:8000]}".encode(errors="backslashreplace"))
     os._exit(0)
 
 

@@ -151,7 +151,8 @@ class Canary(_Listener):
 class Outcome:
     """What was said in the box ("no end": its time was over), and what that took.
 
-    grew_mb: of the largest process, beyond what the box takes before.
+    grew_mb: of the largest process, beyond what the child has in memory before; some 10 MB are the
+    libraries that it shares.
     """
 
     said: str

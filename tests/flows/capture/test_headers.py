@@ -19,6 +19,30 @@ OTHERS = (("User-Agent", "browser"), ("Referer", "https://site.example/page?toke
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-A", "b\r\nHost: inner"),
+        ("X-A", "b\0"),
+        ("X-A", "\u00fc"),
+        ("X-A", "\ud800"),
+        ("X-A", 20_000 * "b"),
+        ("X A", "b"),
+        ("X-\u00fc", "b"),
+        ("", "b"),
+    ],
+)
+def test_a_header_that_no_server_could_read_is_left_out(name: str, value: str) -> None:
+    headers = Headers([(name, value), ("X-B", "c")], made_for="https://a.example/")
+    assert headers.of("https://a.example/") == {"X-B": "c"}
+
+
+def test_a_referer_that_is_no_url_is_told_its_own_origin_alone() -> None:
+    headers = Headers([("Referer", "http://[")], made_for="https://a.example/")
+    assert headers.of("https://a.example/") == {"Referer": "http://["}
+    assert headers.of("https://b.example/") == {}
+
+
+@pytest.mark.parametrize(
     ("url", "known"),
     [
         ("https://a.example/other", True),

@@ -1,9 +1,11 @@
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.capture.playlist import parse_date, parse_playlist
+from flows.capture.playlist import MAX_PLAYLIST_BYTES, parse_date, parse_playlist
 from flows.capture.segment import NoStream
+from flows.capture.tags import attributes_of
 
 BASE = "https://cdn.example/live/index.m3u8?token=1"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -89,6 +91,70 @@ def test_anything_else_is_no_playlist(text: str) -> None:
         parse_playlist(text, BASE)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z"])
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z", "9999-12-31T23:59:59Z"])
 def test_a_date_that_is_none(text: str) -> None:
     assert parse_date(text) is None
+
+
+def test_attributes_are_read_whatever_stands_between_them() -> None:
+    value = ' METHOD=AES-128, URI="a,b=c" x,IV=0x1,,IV=0x2,=,KEYFORMAT="open'
+    assert attributes_of(value) == {
+        "METHOD": "AES-128",
+        "URI": "a,b=c",
+        "IV": "0x1",
+        "KEYFORMAT": "open",
+    }
+
+
+@pytest.mark.parametrize("value", ["A", "A=", 'A="', 'A="",', "=", ",", '"', " ", "A=\t"])
+def test_attributes_take_no_long_time(value: str) -> None:
+    began = time.process_time()
+    attributes_of(value * (200_000 // len(value)))
+    assert time.process_time() - began < 1.0  # minutes, where each start looks at all that follows
+
+
+def test_a_playlist_of_six_hours_is_read() -> None:
+    address = f"https://cdn.example/{'path/' * 30}"
+    text = media(
+        *(
+            f"#EXTINF:1.000,\n#EXT-X-PROGRAM-DATE-TIME:2026-11-22T12:00:00.000Z\n"
+            f"{address}{n}.ts?token={'t' * 80}"
+            for n in range(21_600)
+        )
+    )
+    assert 6_700_000 < len(text) < MAX_PLAYLIST_BYTES
+    assert len(parse_playlist(text, BASE).entries) == 21_600
+
+
+@pytest.mark.parametrize(
+    ("text", "base", "says"),
+    [
+        (media("a\n" * 50_001), BASE, "more than 50000 segments"),
+        (media("#\n" * 500_001), BASE, "more than 500000 lines"),
+        (
+            media("a\n" * 4_000),
+            f"https://cdn.example/{8000 * 'x'}/",
+            "more than 25165824 characters",
+        ),
+        (
+            media(*(f'#EXT-X-KEY:METHOD=AES-128,URI="{n}"' for n in range(4_000))),
+            f"https://cdn.example/{8000 * 'x'}/",
+            "more than 25165824 characters",
+        ),
+        (
+            media(*(f'#EXT-X-MAP:URI="{n}"' for n in range(50_001))),
+            BASE,
+            "more than 50000 keys and maps",
+        ),
+    ],
+    ids=["segments", "lines", "long addresses", "long keys", "maps"],
+)
+def test_what_a_playlist_may_list_is_bounded(text: str, base: str, says: str) -> None:
+    with pytest.raises(NoStream, match=says):
+        parse_playlist(text, base)
+
+
+def test_a_key_that_all_segments_share_counts_once() -> None:
+    text = media('#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXT-X-MAP:URI="i"\na\n' * 9_000)
+    base = f"https://cdn.example/{'k' * 2000}/"
+    assert len(parse_playlist(text, base).entries) == 9_000

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from flows.capture.segment import CaptureError
@@ -51,3 +53,51 @@ def test_texts_of_others_are_cleaned(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
     assert clean(cleaned) == cleaned
     assert str(CaptureError(text)) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ("failed " + 3000 * "x" + " user:SECRET" + 2000 * "SECRET" + "@host", "failed xxx"),
+        (70_000 * "a", "aaa"),
+        ("https://user:" + 70_000 * "SECRET" + "@a.example/", "https://..."),
+        ("https://a.example/?" + 70_000 * "SECRET", "https://a.example/?... ..."),
+        ("/live?" + 70_000 * "SECRET", " ..."),
+        ("at " + 9000 * "https://a.example/?token=SECRET ", "at https://a.example/?... https"),
+    ],
+)
+def test_a_long_text_is_cut_where_no_secret_is_left_half(text: str, begins: str) -> None:
+    cleaned = clean(text)
+    assert cleaned.startswith(begins)
+    assert cleaned.endswith("...")
+    assert len(cleaned) <= 4004
+    assert "SECRET" not in cleaned
+
+
+LONG_TEXTS = {
+    "slashes": "/",
+    "names": "a:",
+    "parameters": "?a=...",
+    "paths": "/?",
+    "shown paths": "/?v=aaaaaaaaaaa&",
+    "users": "a:b@",
+    "brackets": "[:",
+    "ends of sentences": "!",
+    "schemes": "http://",
+    "dots": ".",
+    "letters": "a",
+    "accents": "a\u0316\u0301",
+    "questions": "?",
+    "words": "a:b ",
+}
+
+
+@pytest.mark.parametrize("begin", ["", "http://", "http://a/", "/?a="])
+@pytest.mark.parametrize("part", LONG_TEXTS.values(), ids=LONG_TEXTS)
+def test_a_long_text_takes_no_long_time(part: str, begin: str) -> None:
+    text = begin + part * (60_000 // len(part)) + "x"
+    began = time.process_time()
+    clean(text)
+    clean(text[:3900])
+    shorten(text)
+    assert time.process_time() - began < 1.0  # minutes, where each start looks at all that follows
