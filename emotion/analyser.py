@@ -94,10 +94,18 @@ class Analyser:
         """Return the detections of one segment's file. Raises VideoError."""
         return self.analyse_parts(self.decode(path))
 
-    def decode(self, path: Path, *, fps: float | None = None, skip: Skip = "needless") -> Parts:
+    def decode(
+        self,
+        path: Path,
+        *,
+        fps: float | None = None,
+        skip: Skip = "needless",
+        longest_s: float | None = None,
+    ) -> Parts:
         """Begin to decode a segment's file; return what `analyse_parts` takes.
 
-        fps: instead of the one that is set. To be closed if it is not used up.
+        fps: instead of the one that is set. longest_s: a file that goes on for longer is refused.
+        To be closed if it is not used up.
         """
         return Ahead(
             lambda: video.read_parts(
@@ -106,6 +114,7 @@ class Analyser:
                 longest_side_px=self.longest_side_px,
                 part_px=self._detector.part_px(),
                 skip=skip,
+                longest_s=longest_s,
             ),
             depth=_PARTS_AHEAD,
         )

@@ -5,7 +5,9 @@ other files that calls itself a video (`ffconcat version 1.0` in a .ts) would ma
 open its neighbours.
 """
 
+import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from emotion.limits import FILE, Limits, TooMuch, options, require_bounded
 from emotion.types import EmotionError, UInt8
 
 Skip = Literal["needless", "nonref", "nonkey"]
@@ -125,9 +128,19 @@ class Converter:
 class Reader:
     """Decodes a video stream, and knows at the end whether it was all there."""
 
-    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
-        """Read an open file."""
+    def __init__(
+        self,
+        path: Path,
+        container: InputContainer,
+        stream: VideoStream,
+        *,
+        limits: Limits = FILE,
+        longest_s: float | None = None,
+    ) -> None:
+        """Read an open file. longest_s: it may go on for so long; None without limit."""
         self.path = path
+        self._limits, self._longest_s = limits, longest_s
+        self._n_packets = 0
         self.end_us = 0
         """Where the last frame seen so far ends, decoded or not."""
         self._container = container
@@ -147,8 +160,9 @@ class Reader:
     def pictures(self, fps: float, skip: Skip = "needless") -> Iterator[Picture]:
         """Yield whole frames in order of time: those on the grid of `fps`, and perhaps others.
 
-        Raises VideoError where the file is cut off. Broken frames amid good ones are left out:
-        that is what a lost packet leaves behind.
+        Raises VideoError where the file is cut off, and where it goes on for longer, has more
+        pictures or takes more time than it may. Broken frames amid good ones are left out: that is
+        what a lost packet leaves behind.
         """
         before_us = -1
         for frame in self._frames(fps, skip):
@@ -173,11 +187,16 @@ class Reader:
         streams = [s for s in self._container.streams if s.type in ("video", "audio")]
         packets = self._container.demux(streams)
         context = self._stream.codec_context
+        ends_at = time.monotonic() + (self._limits.decoding_s or math.inf)
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
+                if time.monotonic() > ends_at:
+                    raise VideoError(
+                        f"{self.path} takes more than {self._limits.decoding_s:g} s to decode"
+                    )
                 pts = packet.dts if packet.pts is None else packet.pts
                 if pts is not None:
                     self._read_to = max(
@@ -185,6 +204,7 @@ class Reader:
                     )
                 if packet.stream is not self._stream:
                     continue
+                self._require_room()
                 if self._first is None and pts is not None and not packet.is_discard:
                     self._first = pts * packet.time_base
                 needless = self._is_needless(packet, fps)
@@ -201,6 +221,20 @@ class Reader:
                     self._broken = bool(frame.is_corrupt)
                     if not self._broken:
                         yield frame
+
+    def _require_room(self) -> None:
+        """Count a packet; raise VideoError if it is one too many, or too late."""
+        self._n_packets += 1
+        read_s = 0.0 if self._first is None else float(self._read_to - self._first)
+        if self._longest_s is not None and read_s > self._longest_s:
+            raise VideoError(
+                f"{self.path} goes on for more than the {self._longest_s:g} s that it may"
+            )
+        most = self._limits.frames_per_s * (1 + max(0.0, read_s))
+        if self._n_packets > most:
+            raise VideoError(
+                f"{self.path} holds more than {self._limits.frames_per_s} pictures a second"
+            )
 
     def _is_needless(self, packet: "Packet[Stream]", fps: float) -> bool:
         """Tell whether an earlier frame of the same cell was read: so this one is not asked for.
@@ -242,8 +276,10 @@ class Reader:
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its first video stream. Raises VideoError."""
+def open_video(
+    path: Path, *, limits: Limits = FILE
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and its first video stream. Raises VideoError, before memory is taken."""
     try:
         size = path.stat().st_size
     except OSError as e:
@@ -254,9 +290,13 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise VideoError(f"{path} is empty")
     # skip_frame is for the look that is taken at the beginning alone: what it finds is in the
     # headers, and decoding pictures for it costs a sixth of a short segment's time.
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "skip_frame": "all"}
+    asked = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "skip_frame": "all"}
+    asked |= options(limits)
     try:
-        container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+        require_bounded(path, limits)
+        container = av.open(f"file:{path.absolute()}", options=asked, metadata_errors="replace")
+    except TooMuch as e:
+        raise VideoError(f"{path} says that it holds {e}") from e
     except (av.error.FFmpegError, OSError, ValueError) as e:
         raise VideoError(f"{path} is not a video that can be read, or it is cut off") from e
     with container:
@@ -268,6 +308,10 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise VideoError(f"{path} has no video stream")
         if stream.codec_context is None:
             raise VideoError(f"{path}: there is no decoder here for its video")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > limits.pixels:
+            raise VideoError(f"{path}: pictures of {width}x{height} are larger than is read here")
+        stream.codec_context.options = options(limits)
         # Threads of the decoder cost a fifth more in all: they are for cores that would idle.
         n_threads = min(_MAX_THREADS, max(1, cores() // 2))
         stream.codec_context.thread_count = n_threads

@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from emotion.decode import US, Converter, Picture, Reader, Skip, VideoError, cell_of, open_video
+from emotion.limits import SEGMENT
 from emotion.types import Frames, UInt8
 
 __all__ = ["Skip", "VideoError", "VideoInfo", "probe", "read_frames", "read_parts", "read_windows"]
@@ -73,16 +74,24 @@ def read_frames(path: Path, *, fps: float, longest_side_px: int, skip: Skip = "n
 
 
 def read_parts(
-    path: Path, *, fps: float, longest_side_px: int, part_px: int, skip: Skip = "needless"
+    path: Path,
+    *,
+    fps: float,
+    longest_side_px: int,
+    part_px: int,
+    skip: Skip = "needless",
+    longest_s: float | None = None,
 ) -> Iterator[Frames]:
     """Yield the frames of `read_frames` in parts of about `part_px` pixels, one frame at least.
+
+    It is a segment: what holds more than one can, or goes on for more than `longest_s`, is refused.
 
     At least one part comes, if an empty one. A file without any keyframe is decoded as far as it
     can be, whatever `skip` says.
     """
     n_parts = 0
-    with open_video(path) as (container, stream):
-        reader = Reader(path, container, stream)
+    with open_video(path, limits=SEGMENT) as (container, stream):
+        reader = Reader(path, container, stream, limits=SEGMENT, longest_s=longest_s)
         collected = _Collected(reader, fps, longest_side_px)
         for picture in reader.pictures(fps, skip):
             collected.add(picture)
@@ -97,7 +106,12 @@ def read_parts(
     if skip != "nonkey":
         raise VideoError(f"{path}: no picture in it can be decoded")
     yield from read_parts(
-        path, fps=fps, longest_side_px=longest_side_px, part_px=part_px, skip="nonref"
+        path,
+        fps=fps,
+        longest_side_px=longest_side_px,
+        part_px=part_px,
+        skip="nonref",
+        longest_s=longest_s,
     )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MINUTE_S: Final = 60.0
 
+_SLACK_S: Final = 10.0
 _BEGUN: Final = 2  # segments that are being decoded or analysed at once
 
 
@@ -141,7 +142,11 @@ class Analysis:
             self._begun.append(_Begun(item=item, level=level, closed_at=item.end))
             return
         closed_at = _closed_at(item.path)
-        parts = self.analyser.decode(item.path, fps=self.fps / level.divisor, skip=level.skip)
+        # The source's clock and the file's need not agree, but a bomb disagrees by more than that.
+        longest_s = item.offset_s + 2 * item.duration_s + _SLACK_S
+        parts = self.analyser.decode(
+            item.path, fps=self.fps / level.divisor, skip=level.skip, longest_s=longest_s
+        )
         self._begun.append(_Begun(item=item, level=level, closed_at=closed_at, parts=parts))
 
     def finish(self) -> None:

@@ -3,12 +3,13 @@
 import io
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Final
 
 import av
 
+from emotion.limits import SEGMENT, TooMuch, options, require_bounded
 from flows.capture.segment import UnreadableMedia
 
 TICKS_PER_S: Final = 90_000
@@ -18,7 +19,14 @@ WRAP: Final = 1 << 33
 """Where its counter of 33 bits begins anew."""
 
 # The header of the first packet says all; the default would read up to five seconds.
-_SHORT_PROBE: Final = {"probesize": "200000", "analyzeduration": "0"}
+_SHORT_PROBE: Final = {
+    "probesize": "200000",
+    "analyzeduration": "0",
+    "skip_frame": "all",
+} | options(SEGMENT)
+
+_LONGEST_TICKS: Final = 600 * TICKS_PER_S
+"""No segment is longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,25 +49,30 @@ class Extent:
 def measure(path: Path, *, fragmented: bool = False) -> Extent:
     """Read the extent of a recorded MPEG-TS file; fragmented: of an fMP4 one, with its header.
 
-    Nothing but that file can be opened, whatever it holds. Raises UnreadableMedia.
+    Nothing but that file can be opened, whatever it holds. Raises UnreadableMedia, also for what
+    says that it holds more than a segment can.
     """
-    options = {"protocol_whitelist": "file", **_SHORT_PROBE}
+    only_file = {"protocol_whitelist": "file", **_SHORT_PROBE}
     try:
+        require_bounded(path, SEGMENT)
         kind = "mp4" if fragmented else "mpegts"
-        with av.open(f"file:{path}", "r", format=kind, options=options) as container:
+        with av.open(f"file:{path}", "r", format=kind, options=only_file) as container:
             video = container.streams.video[0]
             scale = (video.time_base or Fraction(1, TICKS_PER_S)) * TICKS_PER_S
             pts = [
                 round(packet.pts * scale)
-                for packet in container.demux(video)
+                for packet in islice(container.demux(video), SEGMENT.samples)
                 if packet.pts is not None
             ]
             width_px, height_px = video.codec_context.width, video.codec_context.height
-    except (av.FFmpegError, OSError, IndexError, ValueError) as e:
+    except (av.FFmpegError, OSError, IndexError, ValueError, TooMuch) as e:
         raise UnreadableMedia(f"{path.name} can't be read: {e}") from e
     if not pts:
         raise UnreadableMedia(f"{path.name} holds no video")
     ordered = sorted(pts)
+    if ordered[-1] - ordered[0] > _LONGEST_TICKS:
+        length_s = (ordered[-1] - ordered[0]) / TICKS_PER_S
+        raise UnreadableMedia(f"{path.name} goes on for {length_s:.0f} s, and no segment does")
     steps = sorted(b - a for a, b in pairwise(ordered))
     # A single frame says nothing of the rate: a 25th of a second.
     interval = steps[len(steps) // 4] if steps else TICKS_PER_S // 25
@@ -86,6 +99,7 @@ def read_head(head: bytes, *, fragmented: bool) -> tuple[int, int]:
     """
     first: int | None = None
     try:
+        require_bounded(head, SEGMENT)
         kind = "mp4" if fragmented else "mpegts"
         with av.open(io.BytesIO(head), "r", format=kind, options=_SHORT_PROBE) as container:
             video = container.streams.video[0]
@@ -96,6 +110,6 @@ def read_head(head: bytes, *, fragmented: bool) -> tuple[int, int]:
                 first = ticks if first is None else first
                 if packet.is_keyframe:
                     return first, ticks
-    except (av.FFmpegError, OSError, IndexError, ValueError) as e:
+    except (av.FFmpegError, OSError, IndexError, ValueError, TooMuch) as e:
         raise UnreadableMedia(f"the source's segment can't be read: {e}") from e
     raise UnreadableMedia("the source's segment holds no keyframe in its first bytes")

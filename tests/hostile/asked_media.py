@@ -1,0 +1,46 @@
+"""What a test of media asks for in the box."""
+
+import tempfile
+from pathlib import Path
+
+import bombs
+
+from emotion.video import read_parts, read_windows
+from flows.capture.media import measure, read_head
+
+
+def _written(url: str, make: str, arguments: dict[str, int]) -> Path:
+    path = Path(tempfile.mkdtemp()) / ("x.ts" if make in ("large", "many") else "x.mp4")
+    made = getattr(bombs, make)
+    if path.suffix == ".ts":
+        made(path, **arguments)
+    else:
+        path.write_bytes(made(**arguments))
+    return path
+
+
+def measured(url: str, make: str, arguments: dict[str, int]) -> str:
+    """Measure a segment, as a capture does."""
+    path = _written(url, make, arguments)
+    found = measure(path, fragmented=path.suffix == ".mp4")
+    return f"{found.end - found.first} ticks"
+
+
+def head(url: str, make: str, arguments: dict[str, int]) -> str:
+    """Read a segment's first bytes."""
+    path = _written(url, make, arguments)
+    return str(read_head(path.read_bytes()[:65536], fragmented=path.suffix == ".mp4"))
+
+
+def analysed(url: str, make: str, arguments: dict[str, int]) -> str:
+    """Decode a segment of two seconds, as a watch does."""
+    path = _written(url, make, arguments)
+    parts = read_parts(path, fps=5, longest_side_px=640, part_px=10**7, longest_s=14.0)
+    return f"{sum(map(len, parts))} pictures"
+
+
+def from_file(url: str, make: str, arguments: dict[str, int]) -> str:
+    """Decode a file, as `showmood analyze` does."""
+    path = _written(url, make, arguments)
+    windows = read_windows(path, fps=5, longest_side_px=640)
+    return f"{sum(len(frames) for *_, frames in windows)} pictures"
