@@ -26,7 +26,7 @@ from db.tracks import last_number
 from emotion.pipeline import Analyser, Linker
 from emotion.types import EmotionError
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
-from flows.analyse import Counts, frames_from, networks
+from flows.analyse import Counts, frames_from, longest_of, networks
 from flows.capture.segment import Segment
 from flows.errors import EXPECTED, UsageError
 from flows.recordings import find, say_nothing_there
@@ -148,7 +148,8 @@ def _pieces(
 ) -> Iterator[Piece]:
     for segment in segments:
         try:
-            with closing(analyser.decode(segment.path, fps=fps)) as parts:
+            longest_s = longest_of(segment)
+            with closing(analyser.decode(segment.path, fps=fps, longest_s=longest_s)) as parts:
                 detections = analyser.analyse_parts(
                     frames_from(part, segment.offset_s) for part in parts
                 )

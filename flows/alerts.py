@@ -21,6 +21,9 @@ CLEARS_AT: Final = 0.8
 FORGETS_AFTER: Final = timedelta(seconds=2)
 """Without a value for longer than this, what was counted is forgotten, and an alert is over."""
 
+MOST: Final = 20
+"""Alerts of one show: each face is held against each of them."""
+
 DURATION_PATTERN: Final = r"^\s*\d+(\.\d+)?\s*(s|m)\s*$"
 
 

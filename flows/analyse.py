@@ -142,10 +142,11 @@ class Analysis:
             self._begun.append(_Begun(item=item, level=level, closed_at=item.end))
             return
         closed_at = _closed_at(item.path)
-        # The source's clock and the file's need not agree, but a bomb disagrees by more than that.
-        longest_s = item.offset_s + 2 * item.duration_s + _SLACK_S
         parts = self.analyser.decode(
-            item.path, fps=self.fps / level.divisor, skip=level.skip, longest_s=longest_s
+            item.path,
+            fps=self.fps / level.divisor,
+            skip=level.skip,
+            longest_s=longest_of(item),
         )
         self._begun.append(_Begun(item=item, level=level, closed_at=closed_at, parts=parts))
 
@@ -245,6 +246,14 @@ def leave(store: Store, items: Iterable[Segment | Gap], source: Source) -> int:
         else:
             store.recorded(item)
     return len(left)
+
+
+def longest_of(segment: Segment) -> float:
+    """Return for how many seconds a segment's file may go on.
+
+    The source's clock and the file's need not agree, but a bomb disagrees by more than this.
+    """
+    return segment.offset_s + 2 * segment.duration_s + _SLACK_S
 
 
 def frames_from(frames: Frames, offset_s: float) -> Frames:

@@ -5,6 +5,8 @@ on; the payload is for people and templates. Prefect adds the flow run and its d
 """
 
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,6 +30,12 @@ BEHIND: Final = "showmood.show.behind"
 CAUGHT_UP: Final = "showmood.show.caught-up"
 RAISED: Final = "showmood.alert.raised"
 CLEARED: Final = "showmood.alert.cleared"
+
+MUTED: Final = "showmood.show.muted"
+
+MOST_A_MINUTE: Final = 30
+"""Gaps, alerts and lags of one show that are told in a minute; then it is said once that there are
+more. Each event is a row of Prefect's, and may start a run."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 Emit = Callable[[str, dict[str, str], dict[str, Any]], None]
@@ -54,7 +62,7 @@ def labels(channel: str, **more: str) -> dict[str, str]:
 class Teller(Audience):
     """Turns what happens to one show into events.
 
-    gap_s, behind_s: longer gaps, and more seconds behind the air, are told.
+    gap_s, behind_s: longer gaps, and more seconds behind the air, are told. clock: seconds.
     """
 
     channel: str
@@ -64,6 +72,10 @@ class Teller(Audience):
     behind_s: float
     log: Log
     emit: Emit = emit_to_prefect
+    clock: Callable[[], float] = time.monotonic
+    _told_at: deque[float] = field(default_factory=deque, init=False)
+    _is_muted: bool = field(default=False, init=False)
+    _unsaid: set[tuple[Alert, int | None]] = field(default_factory=set, init=False)
     _watch: AlertWatch = field(init=False)
     _is_behind: bool = field(default=False, init=False)
     _began: bool = field(default=False, init=False)
@@ -88,7 +100,7 @@ class Teller(Audience):
         self._counts = counts
         if isinstance(item, Gap):
             length_s = (item.end - item.start).total_seconds()
-            if length_s > self.gap_s:
+            if length_s > self.gap_s and self._may_tell():
                 self._tell(
                     GAP,
                     {
@@ -118,7 +130,7 @@ class Teller(Audience):
     def _tell_lag(self, lag_s: float | None) -> None:
         if lag_s is None:
             return
-        if not self._is_behind and lag_s > self.behind_s:
+        if not self._is_behind and lag_s > self.behind_s and self._may_tell():
             self._is_behind = True
             self._tell(BEHIND, {"behind_s": round(lag_s, 1)})
         elif self._is_behind and lag_s < self.behind_s / 2:
@@ -127,6 +139,12 @@ class Teller(Audience):
 
     def _tell_alert(self, raised: Raised) -> None:
         alert = raised.alert
+        if raised.began and not self._may_tell():
+            self._unsaid.add((alert, raised.track))
+            return
+        if not raised.began and (alert, raised.track) in self._unsaid:
+            self._unsaid.discard((alert, raised.track))
+            return
         if raised.began:
             self.log.warning("alert: %s", raised.said())
         else:
@@ -148,6 +166,22 @@ class Teller(Audience):
             emotion=alert.emotion.value,
             of=alert.of,
         )
+
+    def _may_tell(self) -> bool:
+        """Count one more; tell whether there have been few enough of late, and say once if not."""
+        now = self.clock()
+        while self._told_at and now - self._told_at[0] > 60:
+            self._told_at.popleft()
+        if len(self._told_at) < MOST_A_MINUTE:
+            self._told_at.append(now)
+            self._is_muted = False
+            return True
+        if not self._is_muted:
+            self._is_muted = True
+            said = f"more than {MOST_A_MINUTE} events in a minute: no more are sent for a while"
+            self.log.warning("%s: %s", self.channel, said)
+            self._tell(MUTED, {"said": said})
+        return False
 
     def _tell(self, event: str, payload: Mapping[str, Any], **more: str) -> None:
         try:

@@ -19,6 +19,9 @@ from flows.errors import UsageError
 Format = Literal["csv", "json", "parquet"]
 FORMATS: Final = get_args(Format)
 
+_FORMULA: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What a spreadsheet takes for the beginning of a formula, in both widths."""
+
 Rows = Sequence[Sequence[Any]]
 
 
@@ -34,7 +37,8 @@ def export_history(
     """Write every face of [since, until) into a file; return how many rows it has.
 
     The columns are those of `emotion_history`, times are UTC, what is unknown is empty (CSV) or
-    null. JSON is one object a line. The file is there only when it is whole.
+    null. A title that a spreadsheet would run begins with ' in CSV. JSON is one object a line. The
+    file is there only when it is whole.
 
     Raises UsageError when it can't be written, or when Parquet's library is not installed, and
     db.errors.UnknownChannel.
@@ -59,10 +63,16 @@ def _csv(path: Path) -> Iterator[Callable[[Rows], None]]:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        yield lambda rows: writer.writerows(
-            [cell.isoformat() if isinstance(cell, datetime) else cell for cell in row]
-            for row in rows
-        )
+        yield lambda rows: writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: object) -> object:
+    """Return a value as a spreadsheet is to read it: no title is a formula."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and value.lstrip().startswith(_FORMULA):
+        return f"'{value}"
+    return value
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emotion.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.alerts import MOST as MOST_ALERTS
 from flows.alerts import Alert
 from flows.capture.shown import clean
 from flows.errors import UsageError
@@ -34,6 +35,7 @@ Patience = Annotated[
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-news"])]
 SlugOrNone = Annotated[str, Field(pattern=f"({SLUG_PATTERN})|^$"), titled("Channel's name")]
 Url = Annotated[str, Field(min_length=8, max_length=2048), titled("URL of the show")]
+Alerts = Annotated[tuple[Alert, ...], Field(max_length=MOST_ALERTS), titled("Emotion alerts")]
 AnalysedFps = Annotated[float, Field(gt=0, le=60), titled("Frames a second")]
 DetectorName = Literal["retinaface-mobilenet0.25", "retinaface-resnet50"]
 EmotionModelName = Literal[
@@ -109,7 +111,7 @@ class Show(BaseModel):
     analysed_fps: AnalysedFps = 5.0
     detector: DetectorName = DEFAULT_DETECTOR
     emotion_model: EmotionModelName = DEFAULT_EMOTION_MODEL
-    alerts: tuple[Alert, ...] = ()
+    alerts: Alerts = ()
     give_up_after: Patience = "10m"
 
     @property

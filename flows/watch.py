@@ -17,7 +17,6 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from emotion.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
-from flows.alerts import Alert
 from flows.analyse import Analysis, take_for
 from flows.audience import Several
 from flows.broadcast import Watch
@@ -33,6 +32,7 @@ from flows.healing import was_cancelled
 from flows.heart import Heart, beating, cancelled, leave_quickly, outlive_worker
 from flows.settings import load_settings, running_database
 from flows.shows import (
+    Alerts,
     AnalysedFps,
     DetectorName,
     Duration,
@@ -101,7 +101,7 @@ def watch_show(
     analysed_fps: AnalysedFps = 5.0,
     detector: Annotated[DetectorName, titled("Detector")] = DEFAULT_DETECTOR,
     emotion_model: Annotated[EmotionModelName, titled("Emotion net")] = DEFAULT_EMOTION_MODEL,
-    alerts: Annotated[tuple[Alert, ...], titled("Emotion alerts")] = (),
+    alerts: Alerts = (),
     give_up_after: Patience = "10m",
 ) -> State:
     """Watch a live show: what its faces show is in the database a second or so behind the air.

@@ -152,3 +152,18 @@ def test_a_show_goes_on_when_events_cannot_be_sent(caplog: pytest.LogCaptureFixt
     told = Teller(channel="news", url="", gap_s=1, behind_s=1, log=LOG, emit=broken)
     told.began(ENGINE, T0, T0)
     assert "showmood.show.started was not sent" in caplog.text
+
+
+def test_a_flood_of_alerts_is_said_once(heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+    at = iter(range(10**6))
+    told = teller(heard, Alert.model_validate({"emotion": "anger", "for": "1s"}))
+    told.clock = lambda: next(at) / 100
+    for number in range(200):
+        told.took(segment(5.0 * number), angry(0.9, 5.0 * number), Counts())
+    told.ended("completed")
+    assert heard.names.count("show.muted") == 1
+    assert heard.names.count("alert.raised") == heard.names.count("alert.cleared") == 30
+    assert caplog.text.count("no more are sent") == 1
+    told.clock = lambda: 1e9
+    told.took(segment(), angry(0.9, 5000.0), Counts())
+    assert heard.names.count("alert.raised") == 31

@@ -116,6 +116,17 @@ def test_a_file_holds_what_the_view_says(connection, wanted, tmp_path, form, mon
     assert [each.name for each in tmp_path.iterdir()] == ["talk.out"]
 
 
+@pytest.mark.parametrize("title", ["=cmd|'/C calc'!A0", "+1", "-1", "@SUM(A1)", " =1", "＝1"])
+def test_no_title_is_a_formula(engine, shows, tmp_path, title):
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE broadcasts SET title = :title"), {"title": title})
+        path = tmp_path / "talk.csv"
+        export_history(connection, "talk", START, START + timedelta(seconds=90), path, form="csv")
+    with path.open(newline="", encoding="utf-8") as file:
+        _, first, *_ = csv.reader(file)
+    assert first[1] == f"'{title}"
+
+
 def test_a_range_is_half_open_and_may_be_empty(connection, wanted, tmp_path):
     moment = wanted[500][2]
     before = export_history(connection, "talk", START, moment, tmp_path / "a", form="csv")

@@ -72,6 +72,7 @@ def test_channel_is_named_after_its_url(url: str, slug: str) -> None:
         ({"analysed_fps": 1000}, "analysed_fps: .*less than or equal to 60"),
         ({"colour": "blue"}, "colour"),
         ({"detector": "yolo"}, "detector"),
+        ({"alerts": [{"emotion": "anger"}] * 21}, "alerts: .*at most 20"),
     ],
     ids=lambda value: str(value)[:30],
 )
