@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, bindparam, select, text, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Integer, String
 
+from db.models import Gap, Segment
 from db.queries import channel_id
 
 LONGEST: Final = timedelta(minutes=10)
@@ -80,6 +81,10 @@ _NEWEST = text(
     " (SELECT broadcast_id FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
     "  ORDER BY started_at DESC LIMIT 1))"
 )
+_BROKEN_OFF = text(
+    f"{_BROADCASTS} WHERE c.slug = :slug AND (b.status = 'live'"
+    " OR (b.status = 'interrupted' AND b.started_at > :since)) ORDER BY b.started_at"
+)
 
 # By name: a broadcast's files lie in one folder, which may have been moved since.
 _NAME: Final = "substring(path FROM '[^/]*$')"
@@ -129,6 +134,34 @@ def broadcasts(connection: Connection, ids: Collection[int]) -> dict[int, Broadc
     """Return those of these broadcasts that there are, by id."""
     rows = connection.execute(_BY_ID, {"ids": sorted(ids)})
     return {row.id: BroadcastRow(**row._mapping) for row in rows}
+
+
+def broken_off(connection: Connection, slug: str, since: datetime) -> list[BroadcastRow]:
+    """Return the broadcasts of a channel that nobody closed as a watch does, oldest first.
+
+    since: of those that were closed as interrupted, the ones that began later.
+    """
+    rows = connection.execute(_BROKEN_OFF, {"slug": slug, "since": since})
+    return [BroadcastRow(**row._mapping) for row in rows]
+
+
+def sequences(
+    connection: Connection, broadcast_id: int, *, settled: bool = False
+) -> frozenset[int]:
+    """Return the sequences of a broadcast's segments.
+
+    settled: of those alone whose analysis is.
+    """
+    where = Segment.status != "recorded" if settled else true()
+    statement = select(Segment.sequence).where(Segment.broadcast_id == broadcast_id, where)
+    return frozenset(connection.scalars(statement))
+
+
+def gap_starts(connection: Connection, broadcast_id: int) -> frozenset[datetime]:
+    """Return when the gaps of a broadcast begin."""
+    return frozenset(
+        connection.scalars(select(Gap.started_at).where(Gap.broadcast_id == broadcast_id))
+    )
 
 
 def statuses(connection: Connection, broadcast_id: int, names: Sequence[str]) -> dict[str, str]:

@@ -49,8 +49,9 @@ KEEPALIVES: Final = {
 LOST: Final = ("08", "57P")
 """SQLSTATE classes of a lost connection: connection exception, server shutting down."""
 
-REFUSED: Final = ("53", "25006", "42501")
-"""SQLSTATE of Postgres unable to write: out of a resource, read-only, no permission."""
+REFUSED: Final = ("53", "58", "XX", "25006", "42501")
+"""SQLSTATE of Postgres unable to write: out of a resource, an error of its disk (a full quota is an
+internal one), read-only, no permission."""
 
 
 def redact(url: str | URL) -> str:

@@ -11,9 +11,8 @@ import json
 import logging
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from db.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 from db.replacing import replace_segment
@@ -35,21 +34,9 @@ PASSING: Final = (DatabaseUnreachable, DatabaseBusy, DatabaseRefused)
 """What keeps a write waiting: it is the database's state, not the write's."""
 
 _COLUMNS: Final = ("ts", "track", "boxes", "scores", "probs", "smoothed", "affect")
-_NAME: Final = re.compile(r"\d{10}\.npz")
+_NAME: Final = re.compile(r"\d{10}\.(npz|damaged)")
+_WAITS: Final = ".npz"
 _ASIDE: Final = ".damaged"
-_UNREADABLE: Final = (
-    EOFError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What reading a file of any bytes whatever raises."""
 
 
 class Spool:
@@ -58,12 +45,25 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         """Look at nothing yet."""
         self.directory = directory
+        self._done: set[str] = set()
 
     def waiting(self) -> list[Path]:
         """Return the files that wait, in order."""
-        if not self.directory.is_dir():
+        return [path for path in self._files(_WAITS) if path.name not in self._done]
+
+    def set_aside(self) -> list[Path]:
+        """Return the files that hold no write that can be done, and are left to a person."""
+        return self._files(_ASIDE)
+
+    def _files(self, suffix: str) -> list[Path]:
+        try:
+            found = [path for path in self.directory.iterdir() if _NAME.fullmatch(path.name)]
+        except FileNotFoundError:
             return []
-        return sorted(path for path in self.directory.iterdir() if _NAME.fullmatch(path.name))
+        except OSError as e:
+            _log.warning("what waits in %s can't be looked at: %s", self.directory, e)
+            return []
+        return sorted(path for path in found if path.suffix == suffix)
 
     def put_segment(self, segment: SegmentRow, observations: ObservationRows) -> None:
         """Keep an analysed segment."""
@@ -108,31 +108,46 @@ class Spool:
 
         Raise one of PASSING as soon as one can't be written; it and the rest go on waiting.
         """
-        n_writes = 0
+        n_written = 0
         for path in self.waiting():
             try:
                 _write(engine, path)
+                n_written += 1
+                self._done.add(path.name)  # also where the disk does not let it be deleted
+                path.unlink()
+                self._done.discard(path.name)
             except _Damaged as e:
                 aside = path.with_suffix(_ASIDE)
-                path.rename(aside)
                 _log.error("%s holds no write, and is set aside as %s: %s", path, aside.name, e)
-            else:
-                path.unlink()
-                n_writes += 1
-        return n_writes
+                self._done.add(path.name)
+                with suppress(OSError):
+                    path.rename(aside)
+            except OSError as e:
+                _log.error("%s goes on waiting: %s", path, e)
+        return n_written
 
     def _put(self, said: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        taken = [*self.waiting(), *self.directory.glob(f"*{_ASIDE}")]
+        taken = [*self._files(_WAITS), *self._files(_ASIDE)]
         number = max((int(path.stem) + 1 for path in taken), default=0)
         header = json.dumps(said, default=datetime.isoformat, allow_nan=False)
         path = self.directory / f"{number:010}.npz"
         part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez(file, said=np.frombuffer(header.encode(), dtype=np.uint8), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        try:
+            with part.open("wb") as file:
+                np.savez(file, said=np.frombuffer(header.encode(), dtype=np.uint8), **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError:
+            with suppress(OSError):
+                part.unlink()  # of a disk that is full
+            raise
+        folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 class _Damaged(Exception):
@@ -140,18 +155,25 @@ class _Damaged(Exception):
 
 
 def _write(engine: Engine, path: Path) -> None:
+    """Do a file's write. Raise one of PASSING, OSError where the disk fails, or _Damaged."""
     try:
         write = _read(path)
-    except _UNREADABLE as e:
-        raise _Damaged(f"it can't be read ({e})") from e
+    except OSError:
+        raise
+    except Exception as e:  # what a file of any bytes whatever raises in numpy, zipfile and here
+        raise _Damaged(f"it can't be read ({type(e).__name__}: {e})") from e
     try:
         write(engine)
-    except (DataError, IntegrityError) as e:
+    except PASSING:
+        raise
+    except DBAPIError as e:
         raise _Damaged(f"the database does not take it ({e.orig})".replace("\n", " ")) from e
+    except Exception as e:  # a value that no row can have
+        raise _Damaged(f"it can't be written ({e})".replace("\n", " ")) from e
 
 
 def _read(path: Path) -> Callable[[Engine], object]:
-    """Return what a file says to do; raises one of _UNREADABLE."""
+    """Return what a file says to do; whatever it holds, no code of it is run."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
         said = json.loads(found["said"].tobytes().decode())
         arrays = {name: found[name] for name in _COLUMNS if name in found}

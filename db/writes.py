@@ -24,6 +24,7 @@ __all__ = [
     "ensure_partition",
     "fail_segment",
     "find_open_broadcast",
+    "interrupt_broadcast",
     "open_broadcast",
     "record_gap",
     "record_lag",
@@ -152,6 +153,20 @@ def close_broadcast(
         update(Broadcast)
         .where(Broadcast.id == broadcast_id)
         .values(ended_at=ended_at, status=status)
+    )
+
+
+def interrupt_broadcast(connection: Connection, broadcast_id: int) -> None:
+    """Say that a broadcast's watcher died: it ended with what was recorded last."""
+    newest = (
+        select(func.max(Segment.ended_at))
+        .where(Segment.broadcast_id == broadcast_id)
+        .scalar_subquery()
+    )
+    connection.execute(
+        update(Broadcast)
+        .where(Broadcast.id == broadcast_id)
+        .values(ended_at=func.greatest(Broadcast.started_at, newest), status="interrupted")
     )
 
 

@@ -29,6 +29,7 @@ from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.analyse import Counts, frames_from, longest_of, networks
 from flows.capture.segment import Segment
 from flows.errors import EXPECTED, UsageError
+from flows.left_behind import write_left_behind
 from flows.recordings import find, say_nothing_there
 from flows.replay import CENTRED, Piece, centred_pieces
 from flows.settings import Settings, load_settings, running_database
@@ -40,7 +41,7 @@ from flows.shows import (
     parse_since,
     titled,
 )
-from flows.store import Store, write_left_behind
+from flows.store import Store
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 Tell = Callable[[float], None]

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -118,11 +117,8 @@ class Analysis:
     pace: Pace = field(default_factory=Pace)
     audience: Audience = field(default_factory=Audience)
     _begun: deque[_Begun] = field(default_factory=deque, init=False)
-    _state: dict[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Keep where the tracks are before the first segment."""
-        self._state = self.linker.state
+    _tried: tuple[_Begun, dict[str, Any]] | None = field(default=None, init=False)
+    """What was last begun to be finished, and the tracks' state before it."""
 
     @property
     def n_begun(self) -> int:
@@ -137,10 +133,12 @@ class Analysis:
 
     def begin(self, item: Segment | Gap) -> None:
         """Begin to decode a segment, as many frames of it as the pace allows now."""
+        self._begun.append(self._decode(item))
+
+    def _decode(self, item: Segment | Gap) -> _Begun:
         level = self.pace.level
         if isinstance(item, Gap):
-            self._begun.append(_Begun(item=item, level=level, closed_at=item.end))
-            return
+            return _Begun(item=item, level=level, closed_at=item.end)
         closed_at = _closed_at(item.path)
         parts = self.analyser.decode(
             item.path,
@@ -148,42 +146,34 @@ class Analysis:
             skip=level.skip,
             longest_s=longest_of(item),
         )
-        self._begun.append(_Begun(item=item, level=level, closed_at=closed_at, parts=parts))
+        return _Begun(item=item, level=level, closed_at=closed_at, parts=parts)
 
     def finish(self) -> None:
         """Analyse, link and store the oldest segment that was begun, or store the gap.
 
-        A segment that cannot be analysed is stored as failed with its cause; the show goes on.
+        A segment that cannot be analysed is stored as failed with its cause; the show goes on. One
+        that an error or a signal cut off is still the oldest, and done again from its file, with
+        the tracks as they were before it.
         """
-        begun = self._begun.popleft()
-        try:
-            self._finish(begun)
-        except Exception:  # no fault of the segment: `leave` stores it for a replay
-            self._begun.appendleft(begun)
-            raise
-        except BaseException:  # cut off by a signal: it is done again, from its file
-            self.linker = type(self.linker)(self._state)
-            later, self._begun = self._begun, deque()
-            self.begin(begun.item)
-            self._begun += later
-            raise
+        begun = self._begun[0]
+        if self._tried is not None and self._tried[0] is begun:
+            self.linker = type(self.linker)(self._tried[1])
+            begun = self._begun[0] = self._decode(begun.item)
+        self._tried = begun, self.linker.state
+        self._finish(begun)
 
-    def leave(self, source: Source, *, before: Iterable[Segment | Gap] = ()) -> int:
-        """Store what there is no time to analyse as recorded, for a replay; return how much.
-
-        before: what was to be taken before the source's.
-        """
-        left = [begun.item for begun in self._begun]
+    def close(self) -> None:
+        """Forget what was begun and is not stored."""
         for begun in self._begun:
             if begun.parts is not None:
                 begun.parts.close()
         self._begun.clear()
-        return leave(self.store, [*left, *before], source)
 
     def _finish(self, begun: _Begun) -> None:
         if isinstance(begun.item, Gap):
             gap = begun.item
             self.store.gap(gap)
+            self._begun.popleft()
             self.counts.gaps += 1
             self.log.warning("nothing recorded from %s to %s: %s", gap.start, gap.end, gap.why)
             self.audience.took(gap, None, self.counts)
@@ -204,21 +194,22 @@ class Analysis:
             )
         except (EmotionError, OSError) as e:
             self.store.failed(segment, str(e))
+            self._begun.popleft()
             self.counts.failed += 1
             self.log.warning("segment at %s not analysed: %s", segment.start, e)
             return None
         n_frames = len(detections.offset_s)
         observations = self.linker.update(detections, segment.start)
-        state = self.linker.state
         self.store.analysed(
             segment,
             observations,
             frames=n_frames,
             fps=self._fps(begun.level, n_frames, segment.duration_s),
-            tracker_state=state,
+            tracker_state=self.linker.state,
             closed_at=begun.closed_at,
         )
-        self._state = state
+        # Stored: from here on a signal must not have it linked again.
+        self._begun.popleft()
         lag = datetime.now(UTC) - begun.closed_at
         self.counts.add(segments=1, frames=n_frames, observations=len(observations))
         self.counts.lag_s = lag.total_seconds()
@@ -233,19 +224,6 @@ class Analysis:
         if level.skip == "nonkey":
             return min(self.fps, round(n_frames / duration_s, 3))
         return self.fps / level.divisor
-
-
-def leave(store: Store, items: Iterable[Segment | Gap], source: Source) -> int:
-    """Store these and all that the source has as recorded, for a replay; return how much."""
-    left = list(items)
-    while (item := source.get(0.0)) is not None:
-        left.append(item)
-    for item in left:
-        if isinstance(item, Gap):
-            store.gap(item)
-        else:
-            store.recorded(item)
-    return len(left)
 
 
 def longest_of(segment: Segment) -> float:

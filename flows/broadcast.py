@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Engine
@@ -16,24 +17,26 @@ from sqlalchemy import Engine
 from db.errors import ChannelLockLost
 from db.session import ChannelLock, make_engine, require_current
 from db.spool import PASSING, Spool
-from flows.analyse import Analysis, Counts, leave, networks, take_for
+from flows.analyse import Analysis, Counts, networks, take_for
 from flows.audience import Audience
 from flows.capture.address import AddressPolicy
 from flows.capture.recording import recover
-from flows.capture.segment import Gap, NotLive
+from flows.capture.segment import NotLive
 from flows.capture.shown import shorten
 from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
 from flows.capture.waiting import Waiting, wait_for_show
-from flows.errors import EXPECTED, ShowFailed
+from flows.errors import ShowFailed
+from flows.left_behind import write_left_behind
 from flows.opening import Broadcast, close, open_or_continue
 from flows.patience import patiently
 from flows.recordings import folder_of
 from flows.retention import Limits, Recordings, rolling
 from flows.settings import Settings
 from flows.shows import Show
-from flows.store import WAITING, Store, write_left_behind
+from flows.store import WAITING, Store
 from flows.turn import channel_turn, rest_of
+from flows.undisturbed import undisturbed
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -102,24 +105,55 @@ class Watch:
                     engine, self.show, stream, until, run_id=self.run_id, log=self.log
                 )
             )
-            status: str | None = "failed"
-            planned_end = broadcast.until or broadcast.started_at + self.show.length
+            return self._watch(engine, broadcast, stream, policy, held.lock)
+
+    def _watch(
+        self,
+        engine: Engine,
+        broadcast: Broadcast,
+        stream: Stream,
+        policy: AddressPolicy,
+        lock: ChannelLock,
+    ) -> Counts:
+        """Record a broadcast, and say in its row and to the audience how that ended."""
+        directory = folder_of(
+            self.settings.recordings_dir, self.show.slug, broadcast.started_at, broadcast.id
+        )
+        store = Store(
+            engine=engine,
+            channel_id=broadcast.channel_id,
+            broadcast_id=broadcast.id,
+            model="",
+            spool=Spool(directory / WAITING),
+            settled={*broadcast.stored, *broadcast.gaps},
+        )
+        status: str | None = "failed"
+        planned_end = broadcast.until or broadcast.started_at + self.show.length
+        # No signal cuts off what is stored from when the recording stops.
+        with ExitStack() as ending:
             try:
                 self.audience.began(engine, broadcast.started_at, planned_end)
-                counts = self._record(engine, broadcast, stream, policy, held.lock)
+                if broadcast.until:
+                    deque(recover(directory), maxlen=0)
+                capture = self._capture(broadcast, stream, policy, directory)
+                counts = self._record(broadcast, capture, directory, store, lock, ending)
                 status = "completed"
             except ChannelLockLost:
                 status = None  # Whoever has the channel now has its broadcast.
                 raise
-            except EXPECTED:
+            except Exception:
                 raise
-            except BaseException:  # cancelled, from the UI or by Ctrl-C
+            except BaseException:  # a signal: cancelled, from the UI or by Ctrl-C
                 status = "cancelled"
                 raise
             finally:
-                if status is not None:
-                    close(engine, broadcast, status, self.log)
-                self.audience.ended(status or "failed")
+                try:
+                    if store.owes:
+                        self.log.error("the broadcast stays open: the next watch stores the rest")
+                    elif status is not None:
+                        close(engine, broadcast, status, self.log)
+                finally:
+                    self.audience.ended(status or "failed")
             return counts
 
     def _wait(self, policy: AddressPolicy, until: datetime | None, lock: ChannelLock) -> Stream:
@@ -145,20 +179,11 @@ class Watch:
             self.audience.missed(str(e))
             raise
 
-    def _record(
-        self,
-        engine: Engine,
-        broadcast: Broadcast,
-        stream: Stream,
-        policy: AddressPolicy,
-        lock: ChannelLock,
-    ) -> Counts:
+    def _capture(
+        self, broadcast: Broadcast, stream: Stream, policy: AddressPolicy, directory: Path
+    ) -> Capture:
         show, settings = self.show, self.settings
-        directory = folder_of(
-            settings.recordings_dir, show.slug, broadcast.started_at, broadcast.id
-        )
-        left_behind = list(recover(directory)) if broadcast.until else []
-        capture = Capture(
+        return Capture(
             show.url,
             directory=directory,
             channel=show.slug,
@@ -175,47 +200,29 @@ class Watch:
             away_s=show.patience.total_seconds(),
             extractors=self.extractors,
         )
+
+    def _record(
+        self,
+        broadcast: Broadcast,
+        capture: Capture,
+        directory: Path,
+        store: Store,
+        lock: ChannelLock,
+        ending: ExitStack,
+    ) -> Counts:
         recordings = Recordings(
-            engine=engine,
-            directory=settings.recordings_dir,
-            limits=Limits.of(settings),
+            engine=store.engine,
+            directory=self.settings.recordings_dir,
+            limits=Limits.of(self.settings),
             log=self.log,
         )
-        store = Store(
-            engine=engine,
-            channel_id=broadcast.channel_id,
-            broadcast_id=broadcast.id,
-            model="",
-            spool=Spool(directory / WAITING),
-        )
-        first = deque(
-            item
-            for item in left_behind
-            if isinstance(item, Gap) or item.sequence not in broadcast.stored
-        )
+        first = deque(store.left(directory))
         analysis: Analysis | None = None
         # Recording begins while a place is waited for and the networks are loaded.
         with capture, rolling(recordings), ExitStack() as stack:
             try:
                 stack.enter_context(self.place())
-                from emotion.pipeline import Linker  # as in `networks`
-
-                analyser = networks(
-                    show.detector,
-                    settings.emotion_network(show.emotion_model),
-                    settings.device,
-                    settings.cache_dir,
-                    settings.detection_size_px,
-                )
-                store.model = analyser.model
-                analysis = Analysis(
-                    analyser=analyser,
-                    linker=Linker(broadcast.tracker_state, number_from=broadcast.last_track + 1),
-                    store=store,
-                    fps=show.analysed_fps,
-                    log=self.log,
-                    audience=self.audience,
-                )
+                analysis = self._analysis(broadcast, store)
                 while first:
                     analysis.take(first.popleft())
                 guard = _Guard(lock, self.log)
@@ -223,28 +230,48 @@ class Watch:
                     self.minute(analysis, capture)
                     guard.check()
             except BaseException as e:
+                is_signal = not isinstance(e, Exception)
+                ending.enter_context(undisturbed(heard=is_signal))
                 capture.stop()
-                try:
-                    # An error would come again, and a lost channel is written by somebody else.
-                    if analysis is not None and not first and not isinstance(e, Exception):
-                        take_for(analysis, capture, LAST_S)
-                finally:
-                    n_left = (
-                        analysis.leave(capture, before=first)
-                        if analysis is not None
-                        else leave(store, first, capture)
-                    )
-                    if n_left:
-                        self.log.warning("%d segments are recorded, not analysed", n_left)
+                # An error would come again, and a lost channel is written by somebody else.
+                if analysis is not None and not first and is_signal:
+                    take_for(analysis, capture, LAST_S)
                 raise
             finally:
+                ending.enter_context(undisturbed(heard=False))
+                if analysis is not None:
+                    analysis.close()
+                if n_left := store.leave(store.left(directory)):
+                    self.log.warning("%d segments are recorded, not analysed", n_left)
                 store.catch_up()
         if capture.failure is not None:
             raise capture.failure
         if analysis.counts.segments == 0 and not broadcast.stored:
             why = capture.last_error or "the source brought nothing"
-            raise ShowFailed(f"{show.slug}: nothing could be recorded and analysed: {why}")
+            raise ShowFailed(f"{self.show.slug}: nothing could be recorded and analysed: {why}")
         return analysis.counts
+
+    def _analysis(self, broadcast: Broadcast, store: Store) -> Analysis:
+        """Return what takes the segments, with its networks loaded."""
+        from emotion.pipeline import Linker  # as in `networks`
+
+        show, settings = self.show, self.settings
+        analyser = networks(
+            show.detector,
+            settings.emotion_network(show.emotion_model),
+            settings.device,
+            settings.cache_dir,
+            settings.detection_size_px,
+        )
+        store.model = analyser.model
+        return Analysis(
+            analyser=analyser,
+            linker=Linker(broadcast.tracker_state, number_from=broadcast.last_track + 1),
+            store=store,
+            fps=show.analysed_fps,
+            log=self.log,
+            audience=self.audience,
+        )
 
 
 class _Guard:

@@ -65,6 +65,7 @@ class Bulletin(Audience):
     _status: str = field(default="live", init=False)
     _changed: threading.Event = field(default_factory=threading.Event, init=False)
     _over: bool = field(default=False, init=False)
+    _ends_at: float = field(default=0.0, init=False)
     _silent: bool = field(default=False, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _artifacts: dict[str, UUID] = field(default_factory=dict, init=False)
@@ -97,11 +98,13 @@ class Bulletin(Audience):
         self.close()
 
     def close(self) -> None:
-        """Say nothing more; safe at any time, twice."""
+        """Say nothing more; safe at any time, twice, and waits for the last words but once."""
+        if not self._over:
+            self._ends_at = time.monotonic() + self.last_words_s
         self._over = True
         self._changed.set()
         if self._thread is not None:
-            self._thread.join(self.last_words_s)
+            self._thread.join(max(0.0, self._ends_at - time.monotonic()))
         self._silent = True
 
     def said(self) -> str | None:

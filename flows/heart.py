@@ -88,13 +88,11 @@ def _write_nowhere() -> None:
 class Heart:
     """Beats on a thread.
 
-    is_ending: that this process heard of a cancel; another SIGTERM would cut off what it stores
-    then. was_obeyed: that it was this heart that told it.
+    was_obeyed: that this heart told its process of a cancel.
     """
 
     def __init__(self, run_id: UUID, every_s: float, over: threading.Event) -> None:
         """Begin with nothing heard."""
-        self.is_ending = False
         self.was_obeyed = False
         self._run_id = run_id
         self._every_s = every_s
@@ -147,7 +145,7 @@ class Heart:
 
     def _obey(self, run: FlowRun) -> None:
         """End this process if its run was cancelled, and the worker had the time to do it."""
-        if self.is_ending or self.was_obeyed:
+        if self.was_obeyed:
             return
         cancelling = run.state_type == StateType.CANCELLING
         if run.state_type == StateType.CANCELLED or (cancelling and self._was_cancelling):

@@ -97,11 +97,11 @@ class Folder:
     def remove(self) -> bool:
         """Delete the folder, in which no recorded file is left; tell whether it is gone.
 
-        It is left alone if it holds what is not ours.
+        It is left alone if it holds what is not ours, or writes that wait or were set aside.
         """
         with os.scandir(self.path) as entries:
             names = {entry.name for entry in entries if not _OURS.fullmatch(entry.name)}
-        if names - {following.FOLDER, WAITING}:
+        if names - {following.FOLDER, WAITING} or any(self.path.glob(f"{WAITING}/*")):
             return False
         shutil.rmtree(self.path)
         return True

@@ -22,9 +22,9 @@ from flows.clips import roll_clips
 from flows.deploy import connect
 from flows.errors import ShowmoodError
 from flows.history import forget_runs
+from flows.left_behind import set_aside, write_left_behind
 from flows.retention import Limits, Log, Recordings
 from flows.settings import Settings, load_settings, running_database
-from flows.store import WAITING, write_left_behind
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def maintain_here(
 ) -> list[Maintained]:
     """Maintain the database in this process; return what was done, one entry a table.
 
-    First, what watchers of channels that nobody watches now could not write is written. Then the
+    First, what watchers of channels that nobody watches now left behind is written. Then the
     recordings and clips on this machine are brought within their limits.
 
     Raises one of DatabaseError; OSError for a recording that can't be deleted.
@@ -54,12 +54,18 @@ def maintain_here(
     try:
         require_current(engine)
         for directory in sorted(settings.recordings_dir.glob("*/")):
-            if any(directory.glob(f"*/{WAITING}")):
-                with (
-                    suppress(ChannelBusy),  # its watcher does it
-                    channel_lock(engine, directory.name, "maintenance"),
-                ):
-                    write_left_behind(engine, directory)
+            with (
+                suppress(ChannelBusy),  # its watcher does it
+                channel_lock(engine, directory.name, "maintenance"),
+            ):
+                write_left_behind(engine, directory)
+        if damaged := set_aside(settings.recordings_dir):
+            log.warning(
+                "%d writes can't be done and are set aside, the newest as %s: what they held is "
+                "not in the database, and `showmood replay` makes it anew",
+                len(damaged),
+                damaged[-1],
+            )
         recordings = Recordings(
             engine=engine, directory=settings.recordings_dir, limits=Limits.of(settings), log=log
         )

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from db import queries, writes
+from db.recordings import gap_starts, sequences
 from db.spool import PASSING, commit
 from db.tracks import last_number
 from flows.capture.shown import shorten
@@ -33,8 +34,9 @@ class Broadcast:
     """The broadcast that a watch writes.
 
     until: when to stop, for one that is continued; None for a new one. stored: the sequences of
-    the segments whose analysis is settled. tracker_state: after the last of them. last_track: the
-    highest number of its tracks, also of a stretch that was analysed again.
+    the segments whose analysis is settled. gaps: the starts of those that are stored.
+    tracker_state: after the last of the segments. last_track: the highest number of its tracks,
+    also of a stretch that was analysed again.
     """
 
     id: int
@@ -42,6 +44,7 @@ class Broadcast:
     started_at: datetime
     until: datetime | None = None
     stored: frozenset[int] = frozenset()
+    gaps: frozenset[datetime] = frozenset()
     tracker_state: dict[str, Any] | None = None
     last_track: int = 0
 
@@ -72,16 +75,13 @@ def open_or_continue(
                     channel_id=channel_id,
                     started_at=left.started_at,
                     until=left.planned_end,
-                    stored=frozenset(
-                        segment.sequence
-                        for segment in queries.segments_of(connection, left.id)
-                        if segment.status != "recorded"
-                    ),
+                    stored=sequences(connection, left.id, settled=True),
+                    gaps=gap_starts(connection, left.id),
                     # The newest there is, whatever the source's clock says.
                     tracker_state=queries.tracker_state_before(connection, left.id, END),
                     last_track=last_number(connection, left.id),
                 )
-            writes.close_broadcast(connection, left.id, ended_at=now, status="interrupted")
+            writes.interrupt_broadcast(connection, left.id)
         new = writes.open_broadcast(
             connection,
             channel_id=channel_id,

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,14 +11,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine
 
 from db.errors import DatabaseError
-from db.recordings import BroadcastRow, broadcasts
 from db.replacing import replace_segment
 from db.rows import ObservationRows, SegmentRow, StoredCounts
 from db.spool import PASSING, Spool, commit
 from db.writes import fail_segment, record_gap, record_lag, record_segment
 from emotion.types import Observations
+from flows.capture.journal import read_events
 from flows.capture.segment import Gap, Segment
-from flows.recordings import broadcast_of, folder_of
 
 _log = logging.getLogger(__name__)
 
@@ -29,43 +28,14 @@ WAITING: Final = "waiting"
 """The folder, in that of a broadcast's recording, of the writes that wait."""
 
 
-def write_left_behind(engine: Engine, directory: Path) -> int:
-    """Write what watchers of this channel could not, oldest broadcast first; return how much.
-
-    directory: of the channel's recordings. To be called with the channel's lock held. What another
-    database's broadcasts left is let be: their numbers are others' here. Raises one of
-    db.spool.PASSING if the database is still away.
-    """
-    n_writes = 0
-    for path in sorted(directory.glob(f"*/{WAITING}")):
-        spool = Spool(path)
-        if not spool.waiting():
-            continue
-        if _is_known(engine, path.parent):
-            n_writes += spool.write(engine)
-        else:
-            _log.warning("%s is of a broadcast that this database does not know: it stays", path)
-    return n_writes
-
-
-def _is_known(engine: Engine, folder: Path) -> bool:
-    """Tell whether a broadcast's folder is of one that this database has."""
-    found: dict[int, BroadcastRow] = {}
-    number = broadcast_of(folder)
-    if number is not None:
-        commit(engine, lambda connection: found.update(broadcasts(connection, [number])))
-    row = found.get(number or 0)
-    if row is None:
-        return False
-    return folder_of(folder.parent.parent, row.slug, row.started_at, row.id) == folder
-
-
 @dataclass(kw_only=True, slots=True)
 class Store:
     """Writes one broadcast.
 
     model: of the segments; empty until the networks are there. spool: where writes wait while the
-    database is away, in order; without one they raise.
+    database is away, in order; without one they raise. settled: sequences of segments and starts of
+    gaps that are stored, or wait to be. What could do neither is in the recording's journal still,
+    where `left` finds it.
     """
 
     engine: Engine
@@ -73,6 +43,9 @@ class Store:
     broadcast_id: int
     model: str
     spool: Spool | None = None
+    settled: set[int | datetime] = field(default_factory=set)
+    owes: bool = field(default=False, init=False)
+    """Whether something could neither be stored nor wait, also not by the last `leave`."""
     _try_again_at: float = field(default=0.0, init=False)
 
     def analysed(
@@ -106,6 +79,7 @@ class Store:
         )
         counts: list[StoredCounts] = []
         stored = self._write(
+            segment,
             lambda: counts.append(replace_segment(self.engine, row, rows)),
             lambda spool: spool.put_segment(row, rows),
         )
@@ -119,6 +93,7 @@ class Store:
         """Note that a segment is on disk and not analysed: for a replay."""
         row = self._row(segment)
         self._write(
+            segment,
             lambda: commit(self.engine, lambda connection: record_segment(connection, row)),
             lambda spool: spool.put_recorded(row),
         )
@@ -127,6 +102,7 @@ class Store:
         """Note that a segment could not be analysed, and why."""
         row = self._row(segment)
         self._write(
+            segment,
             lambda: commit(self.engine, lambda connection: fail_segment(connection, row, error)),
             lambda spool: spool.put_failure(row, error),
         )
@@ -141,9 +117,30 @@ class Store:
             "why": gap.why,
         }
         self._write(
+            gap,
             lambda: commit(self.engine, lambda connection: record_gap(connection, **values)),
             lambda spool: spool.put_gap(**values),
         )
+
+    def left(self, directory: Path) -> list[Segment | Gap]:
+        """Return what was recorded in a directory and is neither stored nor waits to be."""
+        return [item for item in read_events(directory) if _key(item) not in self.settled]
+
+    def leave(self, items: Iterable[Segment | Gap]) -> int:
+        """Store as recorded what nobody analyses now, for a replay; return how many segments.
+
+        One whose file is gone has failed.
+        """
+        n_segments, self.owes = 0, False
+        for item in items:
+            if isinstance(item, Gap):
+                self.gap(item)
+            elif item.path.exists():
+                self.recorded(item)
+                n_segments += 1
+            else:
+                self.failed(item, "its file is gone")
+        return n_segments
 
     def catch_up(self) -> bool:
         """Write what waits, now; tell whether nothing does any more."""
@@ -159,10 +156,13 @@ class Store:
             _log.info("%d writes that had to wait are done", n_writes)
         return True
 
-    def _write(self, now: Callable[[], object], later: Callable[[Spool], None]) -> bool:
+    def _write(
+        self, item: Segment | Gap, now: Callable[[], object], later: Callable[[Spool], None]
+    ) -> bool:
         """Write now, after all that waits; or have it wait too. Tell whether it was written."""
         if self.spool is None:
             now()
+            self.settled.add(_key(item))
             return True
         if time.monotonic() >= self._try_again_at and self.catch_up():
             try:
@@ -171,8 +171,15 @@ class Store:
                 self._try_again_at = time.monotonic() + RETRY_S
                 _log.warning("the write waits in %s: %s", self.spool.directory, e)
             else:
+                self.settled.add(_key(item))
                 return True
-        later(self.spool)
+        try:
+            later(self.spool)
+        except OSError as e:  # a full disk, mostly: the show goes on, and `left` has it
+            self.owes = True
+            _log.error("what was seen at %s can't wait on disk: %s", item.start, e)
+        else:
+            self.settled.add(_key(item))
         return False
 
     def _commit(self, write: Callable[[Connection], None]) -> None:
@@ -196,3 +203,8 @@ class Store:
             height_px=segment.height_px,
             model=self.model or None,
         )
+
+
+def _key(item: Segment | Gap) -> int | datetime:
+    """Return what tells one of a broadcast's segments and gaps from the others."""
+    return item.start if isinstance(item, Gap) else item.sequence

@@ -91,7 +91,7 @@ def rest_of(engine: Engine, run_id: str, now: datetime) -> datetime | None:
         if begun is None or begun.planned_end is None:
             return None
         if begun.status == "live" and begun.planned_end <= now:
-            writes.close_broadcast(connection, begun.id, ended_at=now, status="interrupted")
+            writes.interrupt_broadcast(connection, begun.id)
     if begun.status == "completed" or begun.planned_end <= now:
         raise Skipped(
             f"this run's broadcast of {begun.started_at:%H:%M:%S} UTC had ended when it was "

@@ -152,12 +152,7 @@ def watch_show(
 
         def minute(analysis: Analysis, capture: Capture) -> None:
             label = f"{show.slug} {datetime.now(UTC):%H:%M}"
-            try:
-                analyse_segments.with_options(task_run_name=label)(analysis, capture)
-            except TerminationSignal:
-                if heart is not None:
-                    heart.is_ending = True
-                raise
+            analyse_segments.with_options(task_run_name=label)(analysis, capture)
 
         watch = Watch(
             show=show,

@@ -1,5 +1,7 @@
 """What can't be written waits on disk, in order, and loses nothing on the way."""
 
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
@@ -174,3 +177,73 @@ def test_what_the_database_will_never_take_is_set_aside(engine, show, spool, t0,
     assert len(tables()["gaps"]) == 1
     spool.put_gap(**gap_of(show, t0))
     assert [path.name for path in spool.waiting()] == ["0000000001.npz"]
+
+
+WRONG = {
+    "a channel that is none": {"channel_id": 999_999},
+    "a broadcast of no channel": {"broadcast_id": 999_999},
+    "a number that is a list": {"sequence": [1]},
+    "a path that is an object": {"path": {"a": 1}},
+    "a NUL in a text": {"model": "a\0b"},
+    "a number that no column holds": {"sequence": 2**70},
+    "a length that no time has": {"duration_s": 1e300},
+    "a length that is a text": {"duration_s": "two"},
+    "a date that is none": {"started_at": "yesterday"},
+    "another field": {"more": 1},
+}
+
+
+@pytest.mark.parametrize("said", WRONG.values(), ids=WRONG)
+def test_a_write_that_no_database_takes_does_not_hold_up_the_next(
+    engine, show, spool, tables, said, observe
+):
+    good, bad = show.segment(1), show.segment(0)
+    spool.put_segment(bad, observe(bad))
+    [path] = spool.waiting()
+    with np.load(path) as found:
+        arrays = dict(found)
+    header = json.loads(arrays["said"].tobytes()) | said
+    arrays["said"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(path, **arrays)
+    spool.put_segment(good, observe(good))
+    assert spool.write(engine) == 1
+    assert [path.name for path in spool.set_aside()] == ["0000000000.damaged"]
+    assert [row[1] for row in tables()["segments"]] == [good.started_at]
+
+
+@pytest.mark.parametrize("whole", ["[]", "null", '"a"', "{}", '{"kind": []}', '{"kind": "gap"}'])
+def test_a_header_of_any_kind_is_set_aside(engine, spool, whole):
+    spool.directory.mkdir()
+    said = np.frombuffer(whole.encode(), dtype=np.uint8)
+    np.savez(spool.directory / "0000000000.npz", said=said)
+    np.save(spool.directory / "0000000001.npy", said)
+    (spool.directory / "0000000001.npy").rename(spool.directory / "0000000001.npz")
+    assert spool.write(engine) == 0
+    assert len(spool.set_aside()) == 2
+
+
+def test_what_the_disk_does_not_let_go_is_written_once(engine, show, spool, t0, monkeypatch):
+    """A folder with a number is none of ours to read, and none that can be deleted as a file."""
+    spool.put_gap(**gap_of(show, t0))
+    (spool.directory / "0000000001.npz").mkdir()
+    spool.put_gap(**gap_of(show, t0))
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert spool.write(engine) == 2
+    assert [path.name for path in spool.waiting()] == ["0000000001.npz"]
+    assert spool.write(engine) == 0
+    monkeypatch.undo()
+    assert Spool(spool.directory).write(engine) == 2
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_a_disk_that_is_full_keeps_no_half_of_a_write(show, spool, t0):
+    spool.directory.mkdir()
+    (spool.directory / "0000000000.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        spool.put_gap(**gap_of(show, t0))
+    assert list(spool.directory.iterdir()) == []
+    spool.put_gap(**gap_of(show, t0))
+    assert len(spool.waiting()) == 1

@@ -4,19 +4,24 @@ import json
 import logging
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import CodeType, FrameType
 
 import pytest
 from sqlalchemy import Engine, text
 
 from db import queries, writes
+from emotion.ahead import Ahead
+from emotion.decode import Skip
 from emotion.pipeline import Analyser, Linker
+from emotion.types import Detections
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
-from flows.analyse import Analysis, networks, take_for
+from flows.analyse import Analysis, Counts, networks, take_for
 from flows.audience import Audience
 from flows.capture.process import find_ffmpeg
 from flows.capture.segment import Gap, Segment
@@ -197,20 +202,91 @@ def test_the_next_segment_is_begun_before_this_one_is_finished(
     assert begun == [1, 1, 1, 1, 0]
 
 
-def test_what_was_begun_when_a_watch_was_stopped_is_finished_by_the_next_call(
-    analysis: Analysis, segments: list[Segment], engine: Engine
-) -> None:
-    class Stops(Audience):
-        def took(self, item: object, observations: object, counts: object) -> None:
-            raise KeyboardInterrupt
+TABLES = {
+    "observations": "*",
+    "face_tracks": "*",
+    "emotion_minutes": "*",
+    "segments": "started_at, status, frames_analysed, analysed_fps, tracker_state, error",
+}
 
-    analysis.audience = Stops()
-    source = Listed(list(segments))
-    with pytest.raises(KeyboardInterrupt):
+
+def contents(engine: Engine) -> dict[str, list[tuple[object, ...]]]:
+    return {t: rows(engine, f"SELECT {what} FROM {t} ORDER BY 1, 2") for t, what in TABLES.items()}
+
+
+def lines_of(*functions: Callable[..., object]) -> list[tuple[CodeType, int]]:
+    """Return the lines of these functions that are run, each of which a signal may come before."""
+    codes = [getattr(function, "__wrapped__", function).__code__ for function in functions]
+    return [
+        (code, line)
+        for code in codes
+        for line in sorted({at for _, _, at in code.co_lines() if at and at > code.co_firstlineno})
+    ]
+
+
+def cut_off_before(code: CodeType, line: int) -> Callable[..., object]:
+    """Trace a thread, and raise KeyboardInterrupt there once that line is about to be run."""
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+        if frame.f_code is not code:
+            return None
+        if event == "line" and frame.f_lineno == line:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    return trace
+
+
+class Known:
+    """An analyser that looks at each file once."""
+
+    def __init__(self, analyser: Analyser) -> None:
+        self._analyser = analyser
+        self._found: dict[Path, Detections] = {}
+
+    def decode(self, path: Path, *, fps: float, skip: Skip) -> Ahead[Detections]:
+        if path not in self._found:
+            parts = self._analyser.decode(path, fps=fps, skip=skip)
+            self._found[path] = self._analyser.analyse_parts(parts)
+        return Ahead(lambda: iter([self._found[path]]), depth=1)
+
+    def analyse_parts(self, parts: Iterable[Detections]) -> Detections:
+        return next(iter(parts))
+
+
+def test_wherever_a_signal_cuts_a_segment_off_the_rows_are_as_without_it(
+    analysis: Analysis,
+    segments: list[Segment],
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Pace, "update", lambda *_: False)  # however slow this machine is
+    analysis.analyser = Known(analysis.analyser)
+    shown = segments[:3]
+    for segment in shown:
+        analysis.take(segment)
+    whole = contents(engine)
+    assert whole["observations"]
+    n_cut = 0
+    for code, line in lines_of(Analysis.finish, Analysis._finish, Analysis._finish_segment):
+        with engine.begin() as connection:
+            for table in TABLES:
+                connection.execute(text(f"DELETE FROM {table}"))
+        analysis.linker, analysis.counts = Linker(None), Counts()
+        source = Listed(list(shown))
+        analysis.take(source.get(0))
+        sys.settrace(cut_off_before(code, line))
+        try:
+            take_for(analysis, source)
+        except KeyboardInterrupt:
+            n_cut += 1
+        finally:
+            sys.settrace(None)
         take_for(analysis, source)
-    analysis.audience = Audience()
-    take_for(analysis, source)
-    assert rows(engine, "SELECT count(*) FROM segments WHERE status = 'analysed'") == [(5,)]
+        assert contents(engine) == whole, f"cut off before line {line}"
+        assert 2 <= analysis.counts.segments <= 3
+    assert n_cut > 15
 
 
 class Listed:
@@ -266,20 +342,3 @@ def test_segment_that_a_signal_cut_off_is_taken_again_with_the_same_tracks(
     for segment in segments[3:]:
         analysis.take(segment)
     assert rows(engine, OBSERVATIONS) == whole
-
-
-def test_what_there_is_no_time_for_is_stored_as_recorded(
-    analysis: Analysis, segments: list[Segment], engine: Engine
-) -> None:
-    analysis.take(segments[0])
-    analysis.begin(segments[1])  # and cut off
-    gap = Gap(start=segments[3].start, end=segments[3].end, why="the source stalled")
-    assert analysis.leave(Listed([segments[2], gap])) == 3
-    found = rows(engine, "SELECT sequence, status, path FROM segments ORDER BY started_at")
-    assert found == [
-        (0, "analysed", str(segments[0].path)),
-        (1, "recorded", str(segments[1].path)),
-        (2, "recorded", str(segments[2].path)),
-    ]
-    assert rows(engine, "SELECT why FROM gaps") == [("the source stalled",)]
-    assert analysis.n_begun == 0

@@ -1,18 +1,21 @@
 """One watch from a page that says "not yet" to the last row, and what ends it early."""
 
 import logging
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial, partialmethod
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, make_url, text
 
+from db import replacing
 from db.errors import ChannelLockLost
 from db.session import channel_lock
 from flows import broadcast, opening
@@ -26,8 +29,10 @@ from flows.capture.segment import Segment, ShowMissed
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.site import Announced, ShowSite, ShowSiteIE
+from flows.maintain import maintain_here
 from flows.settings import Settings
 from flows.shows import make_show
+from flows.store import Store
 
 MakeWatch = Callable[..., Watch]
 
@@ -175,45 +180,182 @@ def test_a_lock_that_was_lost_and_is_free_is_taken_again_and_the_show_goes_on(
     assert rows(engine, "SELECT status FROM broadcasts") == [("completed",)]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.fixture
+def rows_are_there(engine: Engine, tmp_path: Path) -> Callable[[], bool]:
+    """Tell whether each segment that was recorded has a row, and none has failed."""
+
+    def run() -> bool:
+        statement = "SELECT started_at, status = 'failed' FROM segments ORDER BY 1"
+        found = rows(engine, statement)
+        return found == [(each.start, False) for each in recorded(tmp_path)] and len(found) >= 2
+
+    return run
+
+
+def recorded(home: Path) -> list[Segment]:
+    folders = home.glob("recordings/show/*-*")
+    found = [event for folder in folders for event in read_events(folder)]
+    return [event for event in found if isinstance(event, Segment)]
+
+
+@pytest.fixture
+def after_two(tmp_path: Path) -> Callable[..., Callable[[], AbstractContextManager[None]]]:
+    """Return a place for the networks that is free once two segments are recorded."""
+
+    @contextmanager
+    def place(error: type[BaseException] | None) -> Iterator[None]:
+        while len(recorded(tmp_path)) < 2:
+            time.sleep(0.01)
+        if error is not None:
+            raise error
+        yield
+
+    return lambda error=None: partial(place, error)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (KeyboardInterrupt, "cancelled"),
+        (RuntimeError, "failed"),
+        (OSError, "failed"),
+    ],
+)
 @pytest.mark.parametrize("when", ["before the networks", "amid"])
-def test_what_was_recorded_has_rows_whatever_ends_the_watch(
+def test_what_was_recorded_has_rows_and_the_status_says_what_happened(
     origin: LiveOrigin,
     make_watch: MakeWatch,
     engine: Engine,
-    tmp_path: Path,
+    listener: Listener,
+    rows_are_there: Callable[[], bool],
+    after_two: Callable[..., Callable[[], AbstractContextManager[None]]],
     monkeypatch: pytest.MonkeyPatch,
     *,
     when: str,
     error: type[BaseException],
+    status: str,
 ) -> None:
     monkeypatch.setattr(broadcast, "LAST_S", 0.0)
-
-    def recorded() -> list[Segment]:
-        folders = tmp_path.glob("recordings/show/*-*")
-        found = [event for folder in folders for event in read_events(folder)]
-        return [event for event in found if isinstance(event, Segment)]
-
-    @contextmanager
-    def place() -> Iterator[None]:
-        while len(recorded()) < 2:
-            time.sleep(0.01)
-        if when == "before the networks":
-            raise error
-        yield
 
     def minute(analysis: Analysis, capture: Capture) -> None:
         analysis.begin(next(iter(capture)))
         raise error
 
+    place = after_two(error if when == "before the networks" else None)
     with (
         ShowSite(Announced(status="is_live", playlist=signed(origin))) as site,
         pytest.raises(error),
     ):
         make_watch(site, give_up_after="0s", minute=minute, place=place).run()
-    statement = "SELECT started_at, status = 'failed' FROM segments ORDER BY 1"
-    assert [row[0] for row in rows(engine, statement)] == [each.start for each in recorded()]
-    assert not any(row[1] for row in rows(engine, statement))
+    assert rows_are_there()
+    assert rows(engine, "SELECT status, ended_at IS NOT NULL FROM broadcasts") == [(status, True)]
+    assert listener.heard == [status]
+
+
+def test_what_a_signal_took_from_the_source_and_lost_has_a_row_too(
+    origin: LiveOrigin, make_watch: MakeWatch, rows_are_there, after_two, monkeypatch
+) -> None:
+    """Between the moment when a segment is handed over and the moment when it is begun."""
+    monkeypatch.setattr(broadcast, "LAST_S", 0.0)
+
+    def minute(analysis: Analysis, capture: Capture) -> None:
+        assert capture.get(10.0) is not None
+        raise KeyboardInterrupt
+
+    with (
+        ShowSite(Announced(status="is_live", playlist=signed(origin))) as site,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        make_watch(site, give_up_after="0s", minute=minute, place=after_two()).run()
+    assert rows_are_there()
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "status"),
+    [
+        (signal.SIGTERM, KeyboardInterrupt, "cancelled"),
+        (signal.SIGINT, RuntimeError, "failed"),
+        (signal.SIGTERM, None, "completed"),
+    ],
+    ids=["cancelled", "failed", "completed"],
+)
+def test_no_signal_cuts_off_what_is_stored_at_the_end(
+    origin: LiveOrigin,
+    make_watch: MakeWatch,
+    engine: Engine,
+    listener: Listener,
+    rows_are_there,
+    after_two,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    number: signal.Signals,
+    error: type[BaseException] | None,
+    status: str,
+) -> None:
+    """Neither while segments get their rows, nor while the broadcast is closed."""
+    monkeypatch.setattr(broadcast, "LAST_S", 0.0)
+
+    def amid(whole: Callable[..., object], *given: object) -> object:
+        signal.raise_signal(number)
+        return whole(*given)
+
+    monkeypatch.setattr(Store, "leave", partialmethod(partial(amid, Store.leave)))
+    monkeypatch.setattr(broadcast, "close", partial(amid, broadcast.close))
+
+    class Told(BaseException):
+        """What SIGTERM and SIGINT raise here."""
+
+    def tell(*_: object) -> None:
+        raise Told
+
+    before = [(each, signal.signal(each, tell)) for each in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        with (
+            ShowSite(Announced(status="is_live", playlist=signed(origin))) as site,
+            pytest.raises(KeyboardInterrupt if status == "cancelled" else Told),
+        ):
+            make_watch(site, give_up_after="0s", place=after_two(error)).run()
+        assert all(signal.getsignal(each) is tell for each, _ in before)
+    finally:
+        for each, handler in before:
+            signal.signal(each, handler)
+    assert rows_are_there()
+    assert rows(engine, "SELECT status FROM broadcasts") == [(status,)]
+    assert listener.heard == [status]
+
+
+def test_a_watch_outlives_a_database_and_a_disk_that_both_take_nothing(
+    origin: LiveOrigin,
+    make_watch: MakeWatch,
+    engine: Engine,
+    databases,
+    rows_are_there,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next watch, or the night's maintenance, gives it the rows that are missing."""
+    monkeypatch.setattr(opening, "_CLOSE_S", 0.0)
+    monkeypatch.setattr(replacing, "FIRST_PAUSE_S", 0.001)
+    name = engine.url.database
+
+    def minute(analysis: Analysis, capture: Capture) -> None:
+        databases.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        analysis.store.engine.dispose()
+        assert analysis.store.spool is not None
+        analysis.store.spool.directory.write_text("in the way, as a full disk is")
+        take_for(analysis, capture)
+
+    with ShowSite(Announced(status="is_live", playlist=signed(origin))) as site:
+        watch = make_watch(site, give_up_after="0s", minute=minute)
+        counts = watch.run()
+    assert counts.segments >= 2
+    assert rows(engine, "SELECT * FROM segments") == []
+    assert rows(engine, "SELECT status FROM broadcasts") == [("live",)]
+    databases.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    engine.dispose()
+    maintain_here(watch.settings, str(watch.database_url), now=datetime.now(UTC))
+    assert rows_are_there()
+    assert set(rows(engine, "SELECT status FROM segments")) == {("recorded",)}
 
 
 @pytest.fixture

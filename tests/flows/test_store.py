@@ -1,5 +1,6 @@
 """A show's writes go on while its database is away, and are all there afterwards."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,10 +16,12 @@ from db.spool import Spool
 from db.writes import ensure_channel, open_broadcast
 from emotion.types import Observations
 from flows import store as stores
+from flows.capture.journal import JOURNAL, to_line
 from flows.capture.segment import Gap, Segment
+from flows.left_behind import write_left_behind
 from flows.maintain import maintain_here
 from flows.settings import Settings
-from flows.store import WAITING, Store, write_left_behind
+from flows.store import WAITING, Store
 
 START = datetime(2026, 11, 1, 19, tzinfo=UTC)
 
@@ -194,3 +197,48 @@ def test_without_a_folder_to_wait_in_it_is_an_error(databases, engine, store):
     away(databases, engine)
     with pytest.raises(DatabaseRefused, match="refused to write"):
         take(replace(store, spool=None), 0)
+
+
+def journal(directory: Path, *items: Segment | Gap) -> None:
+    (directory / JOURNAL).write_text("".join(json.dumps(to_line(item)) + "\n" for item in items))
+
+
+def test_what_neither_the_database_nor_the_disk_takes_is_stored_later(
+    databases, engine, store, tmp_path, caplog
+):
+    store.spool.directory.write_text("in the way, as a full disk is")
+    gap = Gap(start=START + timedelta(seconds=4), end=START + timedelta(seconds=6), why="stalled")
+    segments = [replace(segment_of(n), path=tmp_path / f"{n}.ts") for n in range(3)]
+    for segment in segments[:2]:
+        segment.path.touch()
+    journal(tmp_path, segments[0], segments[1], gap, segments[2])
+    away(databases, engine)
+    take(store, 0)
+    store.gap(gap)
+    assert store.owes
+    assert "can't wait on disk" in caplog.text
+    assert store.leave(store.left(tmp_path)) == 2
+    assert store.owes
+    back(databases, engine)
+    assert store.leave(store.left(tmp_path)) == 2
+    assert not store.owes
+    assert store.left(tmp_path) == []
+    statuses = [(row[0], row[1], row[3]) for row in contents(engine)["segments"]]
+    assert statuses == [
+        (segments[0].start, "recorded", None),
+        (segments[1].start, "recorded", None),
+        (segments[2].start, "failed", "its file is gone"),
+    ]
+    assert contents(engine)["gaps"] == [(gap.start, gap.end, "stalled")]
+
+
+def test_what_is_stored_or_waits_is_not_left(databases, engine, store, tmp_path):
+    gap = Gap(start=START, end=START + timedelta(seconds=1), why="stalled")
+    journal(tmp_path, gap, *(segment_of(n) for n in range(6)))
+    all_of_it(store)
+    assert store.left(tmp_path) == []
+    store.settled.clear()
+    away(databases, engine)
+    all_of_it(store)
+    assert store.left(tmp_path) == []
+    assert len(store.spool.waiting()) == 7

@@ -1,0 +1,43 @@
+"""The end of a run stores what is left, and no signal cuts that off."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+_log = logging.getLogger(__name__)
+
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def undisturbed(*, heard: bool) -> Iterator[None]:
+    """Have SIGINT and SIGTERM wait until this is over.
+
+    heard: that one of them is why the run ends; then another says nothing new, and is dropped. A
+    terminal, a supervisor and a worker may each send their own. For the main thread; in any other
+    it does nothing, since signals do not reach it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        waiting.append(number)
+        _log.warning("what was recorded is being stored: %s waits", signal.Signals(number).name)
+
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    before = {number: handler for number, handler in before.items() if handler is not None}
+    for number in before:
+        signal.signal(number, wait)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if waiting and not heard:
+            signal.raise_signal(waiting[0])
