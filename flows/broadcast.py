@@ -152,6 +152,7 @@ class Watch:
                         self.log.error("the broadcast stays open: the next watch stores the rest")
                     elif status is not None:
                         close(engine, broadcast, status, self.log)
+                        store.catch_up()  # with a database that was waited for
                 finally:
                     self.audience.ended(status or "failed")
             return counts

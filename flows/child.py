@@ -18,6 +18,21 @@ TRIES_WITHIN_S: Final = 600.0
 """What ends so often in so short a time is not started again."""
 
 
+class Tries:
+    """How often something that ends by itself was started again lately."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._at: deque[float] = deque(maxlen=TRIES)
+
+    def count(self, said: str) -> None:
+        """Count one more; raise StackError, with what is said of its end, if that is too many."""
+        now = time.monotonic()
+        if len(self._at) == TRIES and now - self._at[0] < TRIES_WITHIN_S:
+            raise StackError(f"{said}; it was started again {TRIES} times")
+        self._at.append(now)
+
+
 class Child:
     """A server of the stack: out of reach of the terminal's Ctrl-C, and gone when we are."""
 
@@ -27,7 +42,7 @@ class Child:
         self.log = log
         self._command = command
         self._env = env
-        self._started_again: deque[float] = deque(maxlen=TRIES)
+        self._tries = Tries()
         log.parent.mkdir(parents=True, exist_ok=True)
         self.process = self._start()
 
@@ -54,11 +69,8 @@ class Child:
         """
         if self.process.poll() is None:
             return None
-        said, now = self.how_it_ended(), time.monotonic()
-        tried = self._started_again
-        if len(tried) == TRIES and now - tried[0] < TRIES_WITHIN_S:
-            raise StackError(f"{said}; it was started again {TRIES} times")
-        tried.append(now)
+        said = self.how_it_ended()
+        self._tries.count(said)
         self.process = self._start()
         return f"{said}; it was started again"
 

@@ -5,8 +5,9 @@ from contextlib import ExitStack
 from sqlalchemy.exc import ProgrammingError
 
 from db.embedded import EmbeddedPostgres
-from db.session import make_engine, require_current, upgrade
+from db.session import make_engine, require_current
 from flows.errors import UsageError
+from flows.postgres import database
 from flows.settings import Settings
 
 
@@ -27,13 +28,9 @@ def existing_database(settings: Settings, stack: ExitStack) -> str:
         finally:
             engine.dispose()
         return settings.database_url
-    postgres = EmbeddedPostgres(settings.home / "postgres")
-    if not postgres.exists:
+    if not EmbeddedPostgres(settings.home / "postgres").exists:
         raise UsageError(
             f"no history in {settings.home}: watch or analyse something first (showmood demo), "
             "name another folder with SHOWMOOD_HOME, or a database with SHOWMOOD_DATABASE_URL"
         )
-    postgres.start()
-    stack.callback(postgres.stop)
-    upgrade(postgres.url)
-    return postgres.url
+    return database(settings, stack)

@@ -19,9 +19,9 @@ from flows import replay
 from flows.analyse import networks
 from flows.broadcast import Watch
 from flows.errors import UsageError
+from flows.postgres import database
 from flows.settings import Settings
 from flows.shows import make_show, parse_time
-from flows.stack import database
 from flows.terminal import WatchLine, progress_of
 
 

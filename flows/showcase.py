@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from db import queries
-from db.errors import UnknownChannel
+from db.errors import DatabaseUnreachable, UnknownChannel
 from db.session import make_engine
 from emotion import weights
 from flows.demo.channel import LiveOrigin
@@ -155,15 +156,18 @@ def _follow(engine: Engine, stack: Stack, run_id: str, began: datetime, console:
                 return
             for child in stack.children:
                 child.check()
+            stack.tend()
             stack.stopping.wait(REFRESH_S)
 
 
 def _progress(engine: Engine, state: str, began: datetime) -> Text:
-    with engine.connect() as connection:
-        try:
+    try:
+        with engine.connect() as connection:
             now = queries.newest(connection, DEMO)
-        except UnknownChannel:
-            now = None
+    except UnknownChannel:
+        now = None
+    except (DatabaseUnreachable, DBAPIError):
+        return Text(f"{state.lower()}; the database is away ...")
     if now is None or now.started_at < began or now.recorded_until is None:
         return Text(f"{state.lower()} ...")
     behind_s = (datetime.now(UTC) - now.recorded_until).total_seconds()

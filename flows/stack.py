@@ -18,34 +18,18 @@ from typing import Final, Self
 import httpx
 from sqlalchemy import text
 
-from db.embedded import EmbeddedPostgres
 from db.session import driver_url, make_engine, redact, upgrade
 from flows import healing
 from flows.apply import apply_showfile
 from flows.child import STOP_TIMEOUT_S, Child
 from flows.deploy import Server, prefect_file
 from flows.errors import StackError, UsageError
+from flows.postgres import Postgres, embedded
 from flows.settings import Settings
 
 START_TIMEOUT_S: Final = 120.0
 DAY_S: Final = 86400
 REPORTS_S: Final = 2 * 3600
-
-
-def database(settings: Settings, stack: ExitStack) -> str:
-    """Return the URL of the database to use, migrated; an embedded one is started for `stack`.
-
-    Raises db.session.DatabaseError when a given database does not answer.
-    """
-    if settings.database_url is not None:
-        upgrade(settings.database_url)
-        return settings.database_url
-    settings.home.mkdir(parents=True, exist_ok=True)
-    postgres = EmbeddedPostgres(settings.home / "postgres")
-    postgres.start()
-    stack.callback(postgres.stop)
-    upgrade(postgres.url)
-    return postgres.url
 
 
 def prefect_database(url: str) -> str:
@@ -115,6 +99,7 @@ class Stack(AbstractContextManager["Stack"]):
         self.ui_url = ""
         self.stopping = threading.Event()
         self.children: list[Child] = []
+        self._postgres: Postgres | None = None
         self._exit = ExitStack()
 
     @property
@@ -175,7 +160,12 @@ class Stack(AbstractContextManager["Stack"]):
         )
         self.ui_url = f"http://127.0.0.1:{port}"
         self.server = self._exit.enter_context(Server(self.api_url))
-        self.database_url = database(settings, self._exit)
+        if settings.database_url is None:
+            self._postgres = embedded(settings, self._exit)
+            self.database_url = self._postgres.url
+        else:
+            upgrade(settings.database_url)
+            self.database_url = settings.database_url
         self.say("Postgres is up and migrated")
         (settings.home / "tmp").mkdir(exist_ok=True)
         env = self.environment()
@@ -207,8 +197,8 @@ class Stack(AbstractContextManager["Stack"]):
 
         Raises StackError when it keeps ending.
         """
-        for child in self.children:
-            if said := child.tend():
+        for part in (self._postgres, *self.children):
+            if part is not None and (said := part.tend()):
                 self.say(said)
 
     def _retention(self) -> dict[str, str]:

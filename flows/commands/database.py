@@ -25,7 +25,7 @@ def upgrade(
 ) -> None:
     """Bring the database's schema to this version."""
     from db.roles import ANALYST, WRITER, grant_roles
-    from flows.stack import database
+    from flows.postgres import database
 
     with ExitStack() as stack:
         address = database(load_settings(), stack)
@@ -40,7 +40,7 @@ def upgrade(
 def maintain() -> None:
     """Make partitions ahead and drop what is older than SHOWMOOD_KEEP_..._DAYS say."""
     from flows.maintain import maintain_here, table_of
-    from flows.stack import database
+    from flows.postgres import database
 
     settings = load_settings()
     with ExitStack() as stack:

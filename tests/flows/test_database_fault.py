@@ -1,12 +1,15 @@
 """A database that goes away in the middle of a show and comes back: the whole watch goes on."""
 
 import logging
+import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -23,12 +26,13 @@ from flows.broadcast import Watch
 from flows.capture.segment import Segment
 from flows.demo.channel import LiveOrigin
 from flows.demo.testcard import make_testcard
+from flows.postgres import Postgres, tended
 from flows.settings import Settings
 from flows.shows import make_show
 
 AWAY_S = 3.0
 PATIENCE_S = 60.0
-SHOW_S = 12
+SHOW_S = 9
 
 
 @pytest.fixture
@@ -51,8 +55,36 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@contextmanager
+def stopped(server: EmbeddedPostgres) -> Iterator[None]:
+    """As long as the database is away, the show goes on."""
+    server.stop()
+    time.sleep(AWAY_S)
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextmanager
+def killed(server: EmbeddedPostgres) -> Iterator[None]:
+    """Whoever holds the database starts it again, as `showmood up` and `watch` do."""
+    pid = int((server.log_path.parent / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    while not server.has_ended():
+        time.sleep(0.01)
+    time.sleep(AWAY_S)
+    with tended(Postgres(server), every_s=0.1):
+        yield
+        wait_for(lambda: not server.has_ended())
+
+
+@pytest.mark.parametrize("away", [stopped, killed])
 def test_a_watch_outlives_its_database_and_all_rows_follow(
-    server: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: EmbeddedPostgres,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    away: Callable[[EmbeddedPostgres], AbstractContextManager[None]],
 ) -> None:
     monkeypatch.setattr(store, "RETRY_S", 0.5)
     upgrade(server.url)
@@ -81,10 +113,8 @@ def test_a_watch_outlives_its_database_and_all_rows_follow(
         try:
             wait_for(lambda: rows("SELECT count(*) FROM segments")[0][0] >= 3)
             engine.dispose()
-            server.stop()
-            time.sleep(AWAY_S)  # as long as the database is away, the show goes on
-            waiting = list(recordings.glob(f"*/{store.WAITING}/*"))
-            server.start()
+            with away(server):
+                waiting = list(recordings.glob(f"*/{store.WAITING}/*"))
         finally:
             watching.join(PATIENCE_S)
     assert len(waiting) >= 3
