@@ -210,7 +210,7 @@ class Run:
         done = self.progress(0, 0)
         while done < 1:
             self.net.train()
-            began, losses = time.monotonic(), 0.0
+            began, losses = time.monotonic(), list[float]()
             order = torch.from_numpy(
                 data.draw_epoch(weights, seed=self.recipe.seed, epoch=self.epoch)
             )
@@ -219,12 +219,14 @@ class Run:
                 if done >= 1:
                     break
                 chosen = order[i * batch : (i + 1) * batch]
-                losses += self.step(images[chosen], (votes[chosen], keyword[chosen]), done)
+                losses.append(self.step(images[chosen], (votes[chosen], keyword[chosen]), done))
             self.epoch += 1
             spent_s = time.monotonic() - began
             self.elapsed_s += spent_s
             done = self.progress(0, 0)
-            row = {"epoch": self.epoch, "elapsed_s": self.elapsed_s, "loss": losses / (i + 1)}
+            row: dict[str, float] = {"epoch": self.epoch, "elapsed_s": self.elapsed_s}
+            if losses:  # the budget may end between two epochs
+                row["loss"] = sum(losses) / len(losses)
             if self.epoch % CHECK_EVERY == 0 or done >= 1:
                 row |= validate(self.average.net, validation)
             self.history.append(row)

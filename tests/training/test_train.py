@@ -49,6 +49,27 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(data_dir: Path, tmp_path:
     assert second.history[-1]["votes_accuracy"] == straight.history[-1]["votes_accuracy"]
 
 
+@pytest.mark.parametrize("n_steps", [3, 6, 8])
+def test_the_loss_of_an_epoch_is_the_mean_of_its_steps_also_of_the_last(
+    data_dir: Path, tmp_path: Path, n_steps: int
+) -> None:
+    """Six steps are an epoch; the budget ends amid the first, between two, amid the second."""
+
+    class Counted(Run):
+        def progress(self, in_epoch: float, since_s: float) -> float:
+            return len(losses) / n_steps
+
+        def step(self, *_: object) -> float:
+            losses.append(float(len(losses)))
+            return losses[-1]
+
+    losses: list[float] = []
+    run = Counted(SMALL, tmp_path)
+    run.train(data.load(data_dir, data.TRAIN), data.load(data_dir, data.VALIDATION))
+    expected = {3: [1.0], 6: [2.5], 8: [2.5, 6.5]}
+    assert [row["loss"] for row in run.history] == expected[n_steps]
+
+
 def test_nothing_to_resume(tmp_path: Path) -> None:
     assert not Run(SMALL, tmp_path).resume()
 
