@@ -1,12 +1,13 @@
 """What a channel's watchers left behind when they died or could not write: it becomes rows."""
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from db.queries import channel_id
 from db.recordings import BroadcastRow, broadcasts, broken_off, gap_starts, sequences
@@ -16,6 +17,8 @@ from flows.capture.recording import recover
 from flows.capture.segment import CaptureError
 from flows.recordings import broadcast_of, folder_of
 from flows.store import WAITING, Store
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +47,7 @@ def write_left_behind(engine: Engine, directory: Path) -> int:
         else:
             _log.warning("%s is of a broadcast that this database does not know: it stays", path)
     now = datetime.now(UTC)
-    with engine.connect() as connection:
-        broken = broken_off(connection, directory.name, now - LOOKED_FOR)
+    broken = _ask(engine, lambda asked: broken_off(asked, directory.name, now - LOOKED_FOR))
     for broadcast in {each.id: each for each in (*damaged, *broken)}.values():
         n_writes += _store_rest(engine, directory, broadcast)
     for broadcast in broken:
@@ -60,17 +62,16 @@ def _store_rest(engine: Engine, directory: Path, broadcast: BroadcastRow) -> int
     folder = folder_of(directory.parent, broadcast.slug, broadcast.started_at, broadcast.id)
     if not folder.is_dir():
         return 0
-    with engine.connect() as connection:
-        store = Store(
-            engine=engine,
-            channel_id=channel_id(connection, broadcast.slug),
-            broadcast_id=broadcast.id,
-            model="",
-            settled={
-                *sequences(connection, broadcast.id),
-                *gap_starts(connection, broadcast.id),
-            },
-        )
+    store = Store(
+        engine=engine,
+        channel_id=_ask(engine, lambda asked: channel_id(asked, broadcast.slug)),
+        broadcast_id=broadcast.id,
+        model="",
+        settled={
+            *_ask(engine, lambda asked: sequences(asked, broadcast.id)),
+            *_ask(engine, lambda asked: gap_starts(asked, broadcast.id)),
+        },
+    )
     try:
         for _ in recover(folder):
             pass  # what was finished and not reported is now
@@ -86,13 +87,19 @@ def _store_rest(engine: Engine, directory: Path, broadcast: BroadcastRow) -> int
     return len(left)
 
 
+def _ask(engine: Engine, question: Callable[[Connection], T]) -> T:
+    """Return what the database says; raises one of PASSING if it does not answer."""
+    said: list[T] = []
+    commit(engine, lambda connection: said.append(question(connection)))
+    return said[0]
+
+
 def _known(engine: Engine, folder: Path) -> BroadcastRow | None:
     """Return the broadcast that a folder is of; None if this database does not know it."""
-    found: dict[int, BroadcastRow] = {}
     number = broadcast_of(folder)
-    if number is not None:
-        commit(engine, lambda connection: found.update(broadcasts(connection, [number])))
-    row = found.get(number or 0)
+    if number is None:
+        return None
+    row = _ask(engine, lambda asked: broadcasts(asked, [number])).get(number)
     if row is None or folder_of(folder.parent.parent, row.slug, row.started_at, row.id) != folder:
         return None
     return row

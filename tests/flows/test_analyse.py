@@ -11,13 +11,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
 from db import queries, writes
 from emotion.ahead import Ahead
-from emotion.decode import Skip
 from emotion.pipeline import Analyser, Linker
 from emotion.types import Detections
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
@@ -245,9 +245,9 @@ class Known:
         self._analyser = analyser
         self._found: dict[Path, Detections] = {}
 
-    def decode(self, path: Path, *, fps: float, skip: Skip) -> Ahead[Detections]:
+    def decode(self, path: Path, **options: Any) -> Ahead[Detections]:
         if path not in self._found:
-            parts = self._analyser.decode(path, fps=fps, skip=skip)
+            parts = self._analyser.decode(path, **options)
             self._found[path] = self._analyser.analyse_parts(parts)
         return Ahead(lambda: iter([self._found[path]]), depth=1)
 
