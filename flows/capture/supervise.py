@@ -1,6 +1,5 @@
 """Keeps a capture alive: one broadcast from its first segment to its end, in order."""
 
-import errno
 import logging
 import os
 import random
@@ -14,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from flows.capture.address import AddressPolicy
-from flows.capture.disk import MIN_FREE_BYTES, require_space
+from flows.capture.disk import MIN_FREE_BYTES, may_pass, require_space
 from flows.capture.engines import Engine, Engines
 from flows.capture.fetch import Fetcher
 from flows.capture.finding import Finding, expires
@@ -122,6 +121,7 @@ class Capture:
         self._thread: threading.Thread | None = None
         self._progress = Progress()
         self._has_run = False
+        self._n_reported = 0
 
     # -- for whoever consumes
 
@@ -133,6 +133,7 @@ class Capture:
             self._directory, channel=self._channel, broadcast=self._broadcast
         )
         self._recording.recover()
+        self._n_reported = len(self._recording.events)
         if self._recording.last is not None:
             self._progress.why = "nothing was recording"
         self._plan.begin()
@@ -217,6 +218,7 @@ class Capture:
         pause_s, runs = _BACKOFF_S, 0
         while not self._plan.is_over(self._recording):
             began = time.monotonic()
+            stays = False
             try:
                 require_space(self._directory, self._min_free_bytes)
                 stream = self._finding.find(
@@ -241,11 +243,14 @@ class Capture:
                 if self._finding.known is None:
                     raise
                 self._note(e)
+                stays = isinstance(e, DiskFull)
             except OSError as e:
-                if e.errno != errno.ENOSPC:
+                if not may_pass(e):
                     raise
-                self._note(DiskFull(f"{self._directory}: {e.strerror}; free some space"))
-            self._finding.forget()
+                self._note(DiskFull(f"{self._directory}: {e.strerror}; see to the disk"))
+                stays = True
+            if not stays:
+                self._finding.forget()
             if self._recording.last is None and runs >= _FALSE_STARTS:
                 raise CaptureFailed(f"{self.url}: nothing could be recorded: {self._progress.why}")
             if time.monotonic() - began > _MAX_BACKOFF_S:
@@ -269,7 +274,8 @@ class Capture:
         stopping = self._plan.stopping
         with Fetcher(self.policy, headers=stream.sent, stopping=stopping) as fetcher:
             # What the disk had no room to note may be left of an earlier run.
-            self._report(self._recording.recover())
+            self._recording.recover()
+            self._report()
             run = self._engines.start(
                 stream,
                 self._recording,
@@ -282,7 +288,8 @@ class Capture:
             stalled = False
             try:
                 while why is None and not self._plan.is_over(self._recording):
-                    brought |= self._report(run.poll(why=self._progress.why))
+                    run.poll(why=self._progress.why)
+                    brought |= self._report()
                     if stalled := self._stalled(began):
                         why = f"no segment for {self._stall_s:g} s"
                     elif expires(stream, since=began):
@@ -291,18 +298,27 @@ class Capture:
                         self._plan.stopping.wait(_POLL_S)
                         require_space(self._directory, self._min_free_bytes)
             finally:
+                brought |= self._report()
                 outage = run.outage
-                brought |= self._report(run.finish(why=self._progress.why, stalled=stalled))
-                self._progress.why = self._progress.why or outage
+                try:
+                    run.finish(why=self._progress.why, stalled=stalled)
+                finally:
+                    brought |= self._report()
+                    self._progress.why = self._progress.why or outage
         if why is not None:
             said = f": {run.complaint}" if run.complaint else ""
             self._note(SourceUnreachable(f"{why}{said}"))
         return brought
 
-    def _report(self, events: list[Segment | Gap]) -> bool:
-        """Pass on what was recorded; tell whether there was a segment."""
+    def _report(self) -> bool:
+        """Pass on what was recorded; tell whether there was anything.
+
+        Also where an error followed at once: what is in the journal is never told otherwise.
+        """
+        events = self._recording.events[self._n_reported :]
         if not events:
             return False
+        self._n_reported += len(events)
         self._progress.add(events)
         self._recording.stop_at = self._plan.content_end(self._recording)
         self._handover.put(events)
@@ -334,5 +350,9 @@ class Capture:
         if missing < SHORTEST:
             return
         gap = Gap(start=last.end, end=last.end + missing, why=why)
-        self._recording.add_gap(gap)
-        self._handover.put([gap])
+        try:
+            self._recording.add_gap(gap)
+        except OSError as e:
+            _log.warning("%s: the gap at the end is not in the journal: %s", self._channel, e)
+            self._handover.put([gap])
+        self._report()
