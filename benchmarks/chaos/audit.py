@@ -46,12 +46,16 @@ _FRAME_LIMIT_S: Final = MAX_AGE_S + 2 * SEGMENT_S
 
 @dataclass(kw_only=True, slots=True)
 class Found:
-    """What the audit of a show found. wrong: a line each."""
+    """What the audit of a show found.
+
+    failed: the segments that could not be analysed. wrong: a line each.
+    """
 
     slug: str
     account: Account | None = None
     statuses: Counter[str] = field(default_factory=Counter)
     gaps: list[Gap] = field(default_factory=list)
+    failed: list[Gap] = field(default_factory=list)
     faces: int = 0
     tracks: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -82,7 +86,7 @@ def audit(up: Up, show: Show, archive: Archive, done: Sequence[Done], *, end: in
             found.wrong.append(f"{_said(a)} overlaps {_said(b)}")
         elif b.start - a.end >= SHORTEST:
             found.wrong.append(f"no row between {_said(a)} and {_said(b)}")
-    for gap in found.gaps:
+    for gap in (*found.gaps, *found.failed):
         if not is_true(gap, show.slug, done):
             found.wrong.append(f"{_said(gap)}: there was no such fault")
     found.wrong += _wrong_in_journals(up, show)
@@ -104,8 +108,8 @@ def _rows(up: Up, show: Show, archive: Archive, found: Found) -> list[Segment | 
     )
     for row in up.rows(sql, slug=show.slug):
         found.statuses[row.status] += 1
-        if row.status == "failed" and "no frame" not in (row.error or ""):
-            found.wrong.append(f"segment {row.sequence} failed: {row.error}")
+        if row.status == "failed":
+            found.failed.append(Gap(start=row.started_at, end=row.ended_at, why=row.error or ""))
         path = names.get((row.broadcast_id, row.sequence), Path(row.path or "/nowhere"))
         if not archive.find(path).exists():
             found.wrong.append(f"segment {row.sequence} has no file: {path.name}")
