@@ -66,10 +66,16 @@ def waiting(recordings: Path, slug: str = "*") -> list[Path]:
     return sorted(recordings.glob(f"{slug}/*/{WAITING}/*"))
 
 
-def audit(up: Up, show: Show, archive: Archive, done: Sequence[Done], *, end: int) -> Found:
-    """Account for a show. end: what its source published before this has to be there."""
+def audit(
+    up: Up, show: Show, archive: Archive, done: Sequence[Done], *, end: int, last: int
+) -> Found:
+    """Account for a show.
+
+    end: what its source published before this has to be there. last: the broadcasts with a higher
+    number are not of it.
+    """
     found = Found(slug=show.slug)
-    events = _rows(up, show, archive, found)
+    events = _rows(up, show, archive, found, last)
     found.gaps = [event for event in events if isinstance(event, Gap)]
     if not events:
         found.wrong.append("nothing was recorded")
@@ -94,7 +100,15 @@ def audit(up: Up, show: Show, archive: Archive, done: Sequence[Done], *, end: in
     return found
 
 
-def _rows(up: Up, show: Show, archive: Archive, found: Found) -> list[Segment | Gap]:
+_OF_SHOW: Final = (
+    "JOIN channels c ON c.id = e.channel_id AND c.slug = :slug"
+    " JOIN broadcasts b ON b.id = e.broadcast_id AND b.id <= :last"
+)
+
+
+def _rows(
+    up: Up, show: Show, archive: Archive, found: Found, until: datetime
+) -> list[Segment | Gap]:
     """Return the rows of a channel, in order of time, with the copies of their files."""
     names: dict[tuple[int, int], Path] = {}
     for folder in (up.home / "recordings" / show.slug).iterdir():
@@ -102,11 +116,8 @@ def _rows(up: Up, show: Show, archive: Archive, found: Found) -> list[Segment | 
             if isinstance(event, Segment):
                 names[event.broadcast, event.sequence] = event.path
     events: list[Segment | Gap] = []
-    sql = (
-        "SELECT s.* FROM segments s JOIN channels c ON c.id = s.channel_id WHERE slug = :slug"
-        " ORDER BY s.started_at"
-    )
-    for row in up.rows(sql, slug=show.slug):
+    sql = f"SELECT e.* FROM segments e {_OF_SHOW} ORDER BY e.started_at"
+    for row in up.rows(sql, slug=show.slug, last=last):
         found.statuses[row.status] += 1
         if row.status == "failed":
             found.failed.append(Gap(start=row.started_at, end=row.ended_at, why=row.error or ""))
@@ -114,11 +125,8 @@ def _rows(up: Up, show: Show, archive: Archive, found: Found) -> list[Segment | 
         if not archive.find(path).exists():
             found.wrong.append(f"segment {row.sequence} has no file: {path.name}")
         events.append(_segment(row, show, archive.find(path)))
-    sql = (
-        "SELECT g.* FROM gaps g JOIN channels c ON c.id = g.channel_id WHERE slug = :slug"
-        " ORDER BY g.started_at"
-    )
-    for row in up.rows(sql, slug=show.slug):
+    sql = f"SELECT e.* FROM gaps e {_OF_SHOW} ORDER BY e.started_at"
+    for row in up.rows(sql, slug=show.slug, last=last):
         events.append(Gap(start=row.started_at, end=row.ended_at, why=row.why))
     return sorted(events, key=lambda event: (event.start, event.end))
 
