@@ -106,9 +106,7 @@ _OF_SHOW: Final = (
 )
 
 
-def _rows(
-    up: Up, show: Show, archive: Archive, found: Found, until: datetime
-) -> list[Segment | Gap]:
+def _rows(up: Up, show: Show, archive: Archive, found: Found, last: int) -> list[Segment | Gap]:
     """Return the rows of a channel, in order of time, with the copies of their files."""
     names: dict[tuple[int, int], Path] = {}
     for folder in (up.home / "recordings" / show.slug).iterdir():
