@@ -21,6 +21,7 @@ from flows.capture.handover import Handover
 from flows.capture.plan import Plan
 from flows.capture.process import end_stale
 from flows.capture.progress import Progress
+from flows.capture.quota import Quota, QuotaExceeded
 from flows.capture.recording import SHORTEST, Recording
 from flows.capture.segment import (
     CaptureError,
@@ -62,8 +63,8 @@ class Capture:
     asked already. stall_s: restart after so long without a segment. ended_after_s: for so long the
     source must say that it has ended. away_s: for so long, once there is a recording, it may be off
     air without its site saying that it is over, and come back. min_free_bytes: of the disk; with
-    less, nothing is recorded. engine: what records: "hls" for HLS sources alone, "ffmpeg" for any;
-    "auto" takes the first that can.
+    less, nothing is recorded. quota: beyond it, recording ends. engine: what records: "hls" for
+    HLS sources alone, "ffmpeg" for any; "auto" takes the first that can.
 
     Any end of a run, and any stall, is followed by finding the stream anew and a restart, at
     first at once, then with growing pauses. What was missed is a Gap that says why.
@@ -90,6 +91,7 @@ class Capture:
         ended_after_s: float = 15.0,
         away_s: float = 0.0,
         min_free_bytes: int = MIN_FREE_BYTES,
+        quota: Quota | None = None,
         extractors: Sequence[type] = (),
         engine: Engine = "auto",
     ) -> None:
@@ -113,6 +115,7 @@ class Capture:
         self._engines = Engines(engine, policy=policy, ffmpeg_path=ffmpeg_path, segment_s=segment_s)
         self._stall_s = stall_s
         self._min_free_bytes = min_free_bytes
+        self._quota = quota or Quota()
         self.last_error: CaptureError | None = None
         """What went wrong last, whether or not the capture went on."""
         self.failure: CaptureError | None = None
@@ -136,6 +139,7 @@ class Capture:
         self._n_reported = len(self._recording.events)
         if self._recording.last is not None:
             self._progress.why = "nothing was recording"
+        self._quota.begin(self._directory)
         self._plan.begin()
         self._thread = threading.Thread(target=self._run, name=f"capture-{self._channel}")
         self._thread.daemon = True
@@ -230,7 +234,7 @@ class Capture:
                     self._finding.is_live()
             except Stopped:
                 break
-            except UnsafeURL:
+            except (UnsafeURL, QuotaExceeded):
                 raise
             except NotLive as e:
                 if self._recording.last is None:
@@ -322,6 +326,7 @@ class Capture:
         self._progress.add(events)
         self._recording.stop_at = self._plan.content_end(self._recording)
         self._handover.put(events)
+        self._quota.count(events)
         return True
 
     def _note(self, error: CaptureError) -> None:
