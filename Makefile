@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo up test check format faults heal soak chaos bench train train-report clean
+.PHONY: demo up test check format faults fuzz heal soak chaos bench train train-report clean
 
 demo: $(RUN) ## The main job, end to end, on a built-in channel or on VIDEO=clip.mp4
 	$(BIN)/showmood demo $(if $(VIDEO),--video "$(VIDEO)")
@@ -29,6 +29,10 @@ faults: $(DEV) ## Faults of a live source at full length: our engines, plain ffm
 
 heal: $(DEV) ## What heals by itself, at full length: a server away for a minute, clocks apart, a holder's death
 	$(BIN)/python -m pytest -m heal $(ARGS)
+
+fuzz: $(DEV) ## Inputs that nobody thought of, for MINUTES=10 in all; the memory of the worst
+	FUZZ_S=$$(($(or $(MINUTES),10) * 60 / $$(cat tests/hostile/test_fuzz*.py | grep -c '^def test_'))) \
+		$(BIN)/python -m pytest -q --timeout 0 tests/hostile
 
 soak: $(DEV) ## Random faults for MINUTES=30, from SEED=1: what is lost, and whether memory stays flat
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)

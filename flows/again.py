@@ -39,7 +39,6 @@ from flows.shows import (
     EmotionModelName,
     Slug,
     parse_since,
-    parse_until,
     titled,
 )
 from flows.store import Store
@@ -197,7 +196,7 @@ def analyse_recording(
         what = Again(
             channel=channel,
             begin=parse_since(start),
-            end=parse_until(end),
+            end=parse_since(end or "0.001s"),
             fps=analysed_fps,
             detector=detector,
             emotion_model=emotion_model,

@@ -237,6 +237,8 @@ def _streams(media: InputContainer) -> list[Stream]:
 
 
 def _form(media: InputContainer) -> _Form:
+    if any(stream.codec_context is None for stream in _streams(media)):
+        raise ShowmoodError(f"{media.name} can't be cut: a codec that is not known here")
     video = media.streams.video[0].codec_context
     # MPEG-TS carries its parameters in the stream, where they stay.
     out_of_band = media.format.name != "mpegts"

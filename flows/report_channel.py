@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from flows.existing_database import existing_database
 from flows.export import Format, export_history
 from flows.report import print_report, save_timeline
 from flows.settings import Settings
-from flows.shows import parse_since, parse_until
+from flows.shows import parse_since
 
 
 def report_channel(
@@ -34,7 +35,7 @@ def report_channel(
     channel: without one, the channels are listed. Raises UsageError when `since` is not before
     `until`, or there is nothing between them.
     """
-    begin, end = parse_since(since), parse_until(until)
+    begin, end = parse_since(since), parse_since(until) if until else datetime.now(UTC)
     if begin >= end:
         raise UsageError(f"--since {since} is not before {f'--until {until}' if until else 'now'}")
     with ExitStack() as stack:

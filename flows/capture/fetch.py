@@ -8,11 +8,12 @@ are not used, since those would look names up themselves.
 import contextlib
 import logging
 import math
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
@@ -77,7 +78,7 @@ class PinnedTransport(httpx.BaseTransport):
                 raise httpcore.ConnectTimeout(f"{host} is still being looked up") from e
 
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=_tls_context(),
             max_connections=4,
             keepalive_expiry=30.0,
             network_backend=PinnedBackend(addresses_of, patience, allowance),
@@ -263,6 +264,11 @@ class Fetcher:
             follow_redirects=False,
             cookies=FewCookies(),
         )
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 def _chunks(response: httpx.Response, url: str) -> Iterator[bytes]:

@@ -64,7 +64,8 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
                 for packet in islice(container.demux(video), SEGMENT.samples)
                 if packet.pts is not None
             ]
-            width_px, height_px = video.codec_context.width, video.codec_context.height
+            picture = video.codec_context  # None for a codec that nobody here can decode
+            width_px, height_px = (picture.width, picture.height) if picture else (0, 0)
     except (av.FFmpegError, OSError, IndexError, ValueError, TooMuch) as e:
         raise UnreadableMedia(f"{path.name} can't be read: {e}") from e
     if not pts:

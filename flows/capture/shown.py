@@ -8,8 +8,6 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from flows.capture.plain import plain
-
 _LONGEST_RAW: Final = 64 * 1024
 _LONGEST_TEXT: Final = 4000
 """A text of others is cut to so many characters: before its URLs are looked for, and after."""
@@ -52,27 +50,28 @@ def shorten(url: str) -> str:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - which raises, too
     except ValueError:  # such as a password with a # in it
-        return f"{url.partition(':')[0][:20]}://..."
+        return f"{url.partition(':')[0][:20].lower()}://..."
     if len(parts.netloc) > _LONGEST_HOST:  # which no name of a host is: the @ may have been cut off
         return f"{parts.scheme[:20]}://..."
     if not parts.netloc:
-        text = parts.path.rpartition("@")[2]
+        text = re.sub("^//+", "/", parts.path.rpartition("@")[2])
         return _cut(f"{parts.scheme}:{text}" if parts.scheme else text)
     _, at, host = parts.netloc.rpartition("@")
     video = _VIDEO.match(parts.query)
     query = f"?{video[0]}" if video else "?..." if parts.query else ""
-    return _cut(f"{parts.scheme}://{'...@' if at else ''}{host}{_shorten_path(parts.path)}{query}")
+    scheme = f"{parts.scheme}:" if parts.scheme else ""
+    return _cut(f"{scheme}//{'...@' if at else ''}{host}{_shorten_path(parts.path)}{query}")
 
 
 def clean(text: str) -> str:
-    """Return a plain text in which each URL is shortened, and what looks like a part of one.
+    """Return a text with each URL in it shortened, and with what looks like a part of one.
 
     Cut where it is long. It takes time in proportion to the text, whatever stands there.
     """
     text = _URL.sub(_shorten_found, _cut_text(text, _LONGEST_RAW))
     text = _cut_text(text, _LONGEST_TEXT)
     text = _WORD.sub(_hide_query, text)
-    return plain(_PIECE.sub(_hide_user, text))
+    return _PIECE.sub(_hide_user, text)
 
 
 def _shorten_found(found: re.Match[str]) -> str:

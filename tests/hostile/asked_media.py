@@ -1,12 +1,14 @@
 """What a test of media asks for in the box."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
 import bombs
 
-from emotion.video import read_parts, read_windows
+from emotion.video import VideoError, read_parts, read_windows
 from flows.capture.media import measure, read_head
+from flows.capture.segment import UnreadableMedia
 
 
 def _written(url: str, make: str, arguments: dict[str, int]) -> Path:
@@ -44,3 +46,23 @@ def from_file(url: str, make: str, arguments: dict[str, int]) -> str:
     path = _written(url, make, arguments)
     windows = read_windows(path, fps=5, longest_side_px=640)
     return f"{sum(len(frames) for *_, frames in windows)} pictures"
+
+
+def as_it_is(data: str, suffix: str) -> str:
+    """Read a segment of these bytes (in hex) in each way there is."""
+    path = Path(tempfile.mkdtemp()) / f"x{suffix}"
+    path.write_bytes(bytes.fromhex(data))
+    said = "refused"
+    for read in (
+        lambda: measure(path, fragmented=suffix == ".mp4"),
+        lambda: read_head(path.read_bytes(), fragmented=suffix == ".mp4"),
+        lambda: [*read_parts(path, fps=5, longest_side_px=640, part_px=10**7, longest_s=14.0)],
+        lambda: [*read_windows(path, fps=5, longest_side_px=640)],
+    ):
+        try:
+            read()
+        except (UnreadableMedia, VideoError):
+            continue
+        said = "read"
+    shutil.rmtree(path.parent)
+    return said

@@ -7,17 +7,23 @@ memory that took, and that no canary was touched are checked. What may be asked 
 
 import contextlib
 import json
+import os
 import re
+import resource
 import select
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import SearchStrategy
 
 Answer = bytes | Callable[[bytes], Iterable[bytes]]
 """Raw bytes to answer a request with, or what gives them from its head, without end if it likes."""
@@ -268,3 +274,35 @@ def stand(
         return outcome
 
     return check
+
+
+FUZZ_S = float(os.environ.get("FUZZ_S", "0"))
+"""So long each test of made-up inputs goes on (`make fuzz`)."""
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@pytest.fixture
+def fuzz(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
+    """`fuzz(strategy, check)`: check 80 values of a kind, or others until FUZZ_S is over."""
+
+    def run(strategy: SearchStrategy[Any], check: Callable[[Any], None], *, n: int = 80) -> None:
+        limits = settings(
+            max_examples=1000 if FUZZ_S else n,
+            deadline=None,
+            database=None,
+            derandomize=not FUZZ_S,
+            suppress_health_check=list(HealthCheck),
+        )
+        checked = limits(given(strategy)(check))
+        end = time.monotonic() + FUZZ_S
+        while True:
+            checked()
+            if time.monotonic() >= end:
+                return
+
+    before = peak_mb()
+    yield run
+    request.node.user_properties.append(("hostile", (request.node.name, peak_mb() - before)))

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import av
 import pytest
 
 from flows.capture.media import TICKS_PER_S, WRAP, measure, read_head, ticks_from
@@ -53,3 +54,22 @@ def test_a_list_of_files_under_a_segments_name_opens_none(tmp_path: Path, pieces
     path.write_text(f"ffconcat version 1.0\nfile '{pieces / 'piece-00001.ts'}'\n")
     with pytest.raises(UnreadableMedia):
         measure(path)
+
+
+def test_a_piece_in_an_unknown_codec_is_measured(tmp_path: Path, pieces: Path) -> None:
+    made = tmp_path / "made.mp4"
+    with (
+        av.open(str(pieces / "piece-00001.ts")) as piece,
+        av.open(str(made), "w", options={"movflags": "frag_keyframe+empty_moov"}) as out,
+    ):
+        video = piece.streams.video[0]
+        copied = out.add_stream_from_template(video)
+        for packet in piece.demux(video):
+            if packet.dts is not None:
+                packet.stream = copied
+                out.mux(packet)
+    assert measure(made, fragmented=True).width_px == 320
+    made.write_bytes(made.read_bytes().replace(b"avc1", b"new9"))
+    extent = measure(made, fragmented=True)
+    assert (extent.width_px, extent.height_px) == (0, 0)
+    assert extent.end - extent.first == TICKS_PER_S // 2
