@@ -29,6 +29,7 @@ __all__ = [
     "record_gap",
     "record_lag",
     "record_segment",
+    "reopen_broadcast",
     "replace_segment",
 ]
 
@@ -141,6 +142,38 @@ def find_open_broadcast(connection: Connection, channel_id: int) -> OpenBroadcas
         flow_run_id=row[5],
         next_sequence=row[6],
         recorded_until=row[7],
+    )
+
+
+def reopen_broadcast(
+    connection: Connection,
+    *,
+    channel_id: int,
+    flow_run_id: str,
+    source_id: str | None,
+    now: datetime,
+) -> None:
+    """Have the broadcast that a run left be live again, where that was its channel's newest.
+
+    One that was completed, whose time is over, or that is of another source stays as it is.
+    """
+    newest = (
+        select(Broadcast.id)
+        .where(Broadcast.channel_id == channel_id)
+        .order_by(Broadcast.started_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    connection.execute(
+        update(Broadcast)
+        .where(
+            Broadcast.id == newest,
+            Broadcast.flow_run_id == flow_run_id,
+            Broadcast.source_id.is_not_distinct_from(source_id),
+            Broadcast.status != "completed",
+            Broadcast.planned_end > now,
+        )
+        .values(status="live", ended_at=None)
     )
 
 

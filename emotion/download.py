@@ -6,6 +6,7 @@ names; the URL holds a commit or a release, and a hash decides.
 
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ class Asset:
     """A file on the web.
 
     url: https. hosts: others that it may redirect to. max_bytes: give up beyond. One of
-    git_blob: the file's id in its git repository; sha256: its SHA-256, or the beginning of it,
-    also of a zip file's only member.
+    git_blob: the file's id in its git repository; sha256: its SHA-256, all of it; by_content: the
+    publisher tells neither, and what reads the file has to find exactly the network in it.
     """
 
     url: str
@@ -37,21 +38,21 @@ class Asset:
     hosts: tuple[str, ...] = ()
     git_blob: str | None = None
     sha256: str | None = None
+    by_content: bool = False
 
     def __post_init__(self) -> None:
-        """Check that it is https, and pinned."""
-        if not self.url.startswith("https://") or (self.git_blob is None) == (self.sha256 is None):
-            raise ValueError(f"{self.url}: need https, and one of git_blob and sha256")
+        """Check that it is https, and known by one thing; the beginning of a hash is none."""
+        known = (self.git_blob is not None, self.sha256 is not None, self.by_content)
+        if not self.url.startswith("https://") or sum(known) != 1:
+            raise ValueError(f"{self.url}: need https, and one of git_blob, sha256 and by_content")
+        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"{self.url}: sha256 has 64 hexadecimal digits, not {self.sha256!r}")
 
     def describes(self, data: bytes) -> bool:
-        """Tell whether these bytes are the file."""
+        """Tell whether these bytes are the file, as far as that is known before it is read."""
         if self.git_blob is not None:
             return git_blob_id(data) == self.git_blob
-        want = self.sha256 or ""
-        if hashlib.sha256(data).hexdigest().startswith(want):
-            return True
-        member = only_member(data, max_bytes=self.max_bytes)
-        return member is not None and hashlib.sha256(member).hexdigest().startswith(want)
+        return self.by_content or hashlib.sha256(data).hexdigest() == self.sha256
 
 
 def git_blob_id(data: bytes) -> str:

@@ -39,6 +39,7 @@ from flows.shows import (
     EmotionModelName,
     Slug,
     parse_since,
+    parse_until,
     titled,
 )
 from flows.store import Store
@@ -196,7 +197,7 @@ def analyse_recording(
         what = Again(
             channel=channel,
             begin=parse_since(start),
-            end=parse_since(end or "0.001s"),
+            end=parse_until(end),
             fps=analysed_fps,
             detector=detector,
             emotion_model=emotion_model,

@@ -24,6 +24,8 @@ TAG: Final = "showmood"
 BY_HAND: Final = "ui-"
 """How the slugs of slots begin that were made in the UI; they are the UI's to remove."""
 
+ON_AIR: Final = "On air: "
+
 Say = Callable[[str], None]
 
 
@@ -54,6 +56,7 @@ def apply_showfile(
             each = next((each for each in wanted if _is(each, there)), None)
             if each is not None:
                 _remove_slots(http, there, each, say)
+                _describe_slots(http, there, each)
             elif prune:
                 http.delete(f"/deployments/{there['id']}").raise_for_status()
                 say(f"{there['name']} is not in {file.name}: removed")
@@ -146,6 +149,19 @@ def _name_slots_made_by_hand(http: httpx.Client, there: Mapping[str, Any]) -> No
             named = {"slug": f"{BY_HAND}{slot['id'][:8]}", "parameters": slot["parameters"]}
             path = f"/deployments/{there['id']}/schedules/{slot['id']}"
             http.patch(path, json=named).raise_for_status()
+
+
+def _describe_slots(http: httpx.Client, there: Mapping[str, Any], wanted: Deployment) -> None:
+    """Say in the description when a show is on air: the UI's list shows neither days nor zone."""
+    active = [each.slot.in_words for each in wanted.slots if each.slot.active]
+    if not active:
+        return
+    # What Prefect has just deployed, without what we said before.
+    own = (there["description"] or "").partition(ON_AIR)[0].rstrip()
+    said = f"{own}\n\n{ON_AIR}{'; '.join(active)}".strip()
+    if said != there["description"]:
+        changed = {"description": said}
+        http.patch(f"/deployments/{there['id']}", json=changed).raise_for_status()
 
 
 def _remove_slots(

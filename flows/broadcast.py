@@ -20,6 +20,7 @@ from db.spool import PASSING, Spool
 from flows.analyse import Analysis, Counts, networks, take_for
 from flows.audience import Audience
 from flows.capture.address import AddressPolicy
+from flows.capture.quota import Quota
 from flows.capture.recording import recover
 from flows.capture.segment import NotLive
 from flows.capture.shown import shorten
@@ -198,6 +199,10 @@ class Watch:
             engine=settings.engine,
             stall_s=settings.stall_s,
             min_free_bytes=settings.min_free_disk_mb << 20,
+            quota=Quota(
+                total_bytes=round(settings.max_show_gb * 1e9) or None,
+                mbits_per_s=settings.max_show_mbits or None,
+            ),
             away_s=show.patience.total_seconds(),
             extractors=self.extractors,
         )

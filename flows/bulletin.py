@@ -28,10 +28,13 @@ from flows.capture.segment import Gap, Segment
 if TYPE_CHECKING:
     from flows.analyse import Counts
 
-STATE_EVERY_S: Final = 60.0
+EVERY_S: Final = 60.0
 """Each message is a row or two in the server's database, for as long as it keeps the run."""
 
-REPORT_EVERY_S: Final = 60.0
+FIRST_WORDS_S: Final = 5.0
+"""How soon after the first segment the state and the report are said again; each pause after that
+is twice as long, up to the usual one."""
+
 QUIET_S: Final = 15.0
 """Without a segment for so long, that is what the message says."""
 
@@ -51,9 +54,9 @@ class Bulletin(Audience):
     channel: str
     run_id: UUID
     log: Log
-    state_every_s: float = STATE_EVERY_S
-    report_every_s: float = REPORT_EVERY_S
+    every_s: float = EVERY_S
     last_words_s: float = LAST_WORDS_S
+    first_words_s: float = FIRST_WORDS_S
     _message: str | None = field(default=None, init=False)
     _counts: "Counts | None" = field(default=None, init=False)
     _heard_at: float = field(default=0.0, init=False)
@@ -148,11 +151,11 @@ class Bulletin(Audience):
     # -- the thread
 
     def _run(self) -> None:
-        reported_at = time.monotonic()
+        pause_s = self.first_words_s
         said: str | None = None
         with get_client(sync_client=True) as client:
             while not self._over:
-                self._changed.wait(self.state_every_s)
+                self._changed.wait(min(pause_s, self.every_s))
                 self._changed.clear()
                 if self._over:
                     break
@@ -160,9 +163,9 @@ class Bulletin(Audience):
                 if message != said and self._try("the state", self._setting(client, message)):
                     said = message
                 self._try("the progress", lambda: self._set_progress(client))
-                if self._counts and time.monotonic() - reported_at >= self.report_every_s:
-                    reported_at = time.monotonic()
+                if self._counts:
                     self._try("the report", lambda: self._set_report(client))
+                    pause_s = min(2 * pause_s, self.every_s)
             if self._counts:
                 self._try("the report", lambda: self._set_report(client))
                 self._try("the progress", lambda: self._set_progress(client))

@@ -60,12 +60,21 @@ def open_or_continue(
 ) -> Broadcast:
     """Return the broadcast to write: one that a dead watcher left, if its time is not over.
 
-    The channel's lock is held: whoever wrote that one is gone. until: when a new one ends, if
-    not after the show's own length.
+    A run that is started again goes on with its own, though a signal had ended it: not every
+    SIGTERM is a cancel. The channel's lock is held: whoever wrote that one is gone. until: when a
+    new one ends, if not after the show's own length.
     """
     now = datetime.now(UTC)
     with engine.begin() as connection:
         channel_id = writes.ensure_channel(connection, show.slug, shorten(show.url))
+        if run_id is not None:
+            writes.reopen_broadcast(
+                connection,
+                channel_id=channel_id,
+                flow_run_id=run_id,
+                source_id=stream.source_id,
+                now=now,
+            )
         left = writes.find_open_broadcast(connection, channel_id)
         if left is not None:
             if left.planned_end and left.planned_end > now and left.source_id == stream.source_id:

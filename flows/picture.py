@@ -1,6 +1,7 @@
 """The timeline as a picture: how the mood went, whose face was there, and where the holes are."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,6 +19,8 @@ from sqlalchemy import Connection
 
 from db import queries
 from db.answers import Timeline, Tracks
+from db.models import TRACKS_PER_BROADCAST
+from db.moments import TrackMoods, track_moods
 from emotion.types import EMOTIONS
 
 COLOURS: Final = {
@@ -53,6 +56,12 @@ BUCKETS: Final = 150
 MAX_LANES: Final = 30
 """More tracks than this are not drawn one by one: the longest are."""
 
+MAX_NUMBERED: Final = 20
+"""With more lanes than this, their numbers would overlap."""
+
+MIN_LANES: Final = 8
+"""The panel has room for so many at least: a face that is alone is a lane, and not a wall."""
+
 LARGE_IN: Final = (12.0, 6.0)
 SMALL_IN: Final = (10.0, 5.0)
 SMALL_DPI: Final = 80
@@ -71,6 +80,8 @@ class Picture:
     bucket_s: float
     tracks: Tracks
     gaps: tuple[Span, ...]
+    moods: TrackMoods | None = None
+    """How the tracks that are shown change; without it, each is drawn as its mean."""
 
 
 def read_picture(
@@ -83,12 +94,17 @@ def read_picture(
     length_s = (found.last_ts - found.first_ts).total_seconds()
     bucket_s = max(1.0, float(np.ceil(length_s / BUCKETS)))
     end = found.last_ts + timedelta(microseconds=1)
+    tracks = queries.tracks(connection, channel, found.first_ts, end)
+    ids = (tracks.broadcast_id * TRACKS_PER_BROADCAST + tracks.track)[_longest(tracks)]
     day = f"{found.first_ts:%Y-%m-%d}"
     return Picture(
         title=f"{channel}, {day}, {found.n_tracks} tracks, {found.n_observations} faces (UTC)",
         timeline=queries.timeline(connection, channel, found.first_ts, end, bucket_s),
         bucket_s=bucket_s,
-        tracks=queries.tracks(connection, channel, found.first_ts, end),
+        tracks=tracks,
+        moods=track_moods(
+            connection, channel, found.first_ts, end, track_ids=ids, bucket_s=bucket_s
+        ),
         gaps=tuple(
             (start, end) for start, end, _ in queries.gaps(connection, channel, found.first_ts, end)
         ),
@@ -213,39 +229,63 @@ def _draw_mood(axes: Axes, picture: Picture) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_lanes(axes: Axes, picture: Picture) -> None:
-    tracks = picture.tracks
+def _longest(tracks: Tracks) -> NDArray[np.int64]:
+    """Return the rows of the longest tracks, in the order of their beginnings."""
     length = (tracks.last_ts - tracks.first_ts).astype(np.int64)
-    shown = np.sort(np.argsort(-length, kind="stable")[:MAX_LANES])
-    starts = mdates.date2num(tracks.first_ts[shown])
-    ends = mdates.date2num(tracks.last_ts[shown])
-    lanes = np.arange(len(shown))
-    bars = axes.barh(
-        lanes,
-        np.maximum(ends - starts, 0.2 / 86400),
-        left=starts,
-        height=0.7,
-        color=[COLOURS.get(str(name), "#C8C8C8") for name in tracks.emotion[shown]],
-        edgecolor="#444444",
-        linewidth=0.5,
-    )
-    for bar, row in zip(bars, shown, strict=True):
-        bar.set_hatch(HATCHES.get(str(tracks.emotion[row]), ""))
-    for lane, start, row in zip(lanes, starts, shown, strict=True):
-        if len(shown) <= 15:
-            axes.text(
-                start,
-                float(lane),
-                f" {tracks.track[row]} {tracks.emotion[row]}",
+    return np.sort(np.argsort(-length, kind="stable")[:MAX_LANES]).astype(np.int64)
+
+
+def _draw_lanes(axes: Axes, picture: Picture) -> None:
+    """Draw a thin lane for each track, in the colours of its emotions as they change."""
+    tracks = picture.tracks
+    shown = _longest(tracks)
+    for lane, row in enumerate(shown):
+        for begin, end, emotion in _stretches(picture, int(row)):
+            left = float(mdates.date2num(begin))
+            axes.barh(
+                lane,
+                max(float(mdates.date2num(end)) - left, 0.2 / 86400),
+                left=left,
+                height=0.7,
+                color=COLOURS.get(emotion, "#C8C8C8"),
+                hatch=HATCHES.get(emotion, ""),
+                edgecolor="#444444",
+                linewidth=0.3,
+            )
+        if len(shown) <= MAX_NUMBERED:
+            axes.annotate(
+                str(tracks.track[row]),
+                (float(mdates.date2num(tracks.first_ts[row])), lane),
+                xytext=(-3, 0),
+                textcoords="offset points",
+                ha="right",
                 va="center",
-                fontsize=8,
-                bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5},
+                fontsize=7,
             )
     axes.set_yticks([])
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(shown), MIN_LANES) - 0.5, -0.5)
     dropped = len(tracks.track) - len(shown)
     axes.set_ylabel("tracks" + (f"\n({dropped} shorter not shown)" if dropped else ""))
     axes.spines[["top", "right", "left"]].set_visible(False)
     locator = mdates.AutoDateLocator(tz=UTC)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, tz=UTC))
+
+
+def _stretches(picture: Picture, row: int) -> Iterator[tuple[np.datetime64, np.datetime64, str]]:
+    """Yield begin, end and emotion of a track's stretches of one emotion, in order."""
+    tracks, moods = picture.tracks, picture.moods
+    first, last = tracks.first_ts[row], tracks.last_ts[row]
+    mine = np.zeros(0, np.int64)
+    if moods is not None:
+        track_id = tracks.broadcast_id[row] * TRACKS_PER_BROADCAST + tracks.track[row]
+        mine = np.flatnonzero(moods.track_id == track_id)
+    if moods is None or not len(mine):
+        yield first, last, str(tracks.emotion[row])
+        return
+    changes = np.flatnonzero(moods.emotion[mine][1:] != moods.emotion[mine][:-1]) + 1
+    parts = np.split(mine, changes)
+    for number, part in enumerate(parts):
+        begin = max(moods.start[part[0]], first)
+        end = moods.start[parts[number + 1][0]] if number + 1 < len(parts) else last
+        yield begin, end, str(moods.emotion[part[0]])

@@ -16,6 +16,7 @@ from emotion.smooth import LOOK_S, centred
 from emotion.types import Observations
 from emotion.video import probe, read_windows
 from flows.analyse import Counts
+from flows.capture.plain import plain
 from flows.capture.segment import Segment
 from flows.errors import UsageError
 from flows.store import Store
@@ -162,7 +163,7 @@ def store_file(
             connection,
             channel_id=channel_id,
             started_at=start,
-            title=path.name,
+            title=plain(path.name),
             status="interrupted",
         )
     model = analyser.model + (CENTRED if smoothing == "centred" else "")

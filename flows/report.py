@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from db import queries
 from db.answers import Summary, Tracks
+from db.moments import strongest_moments
 from emotion.types import EMOTIONS
 from flows.errors import UsageError
 
@@ -57,7 +58,11 @@ def print_report(
             f"nothing was recorded of {channel} between {since:%Y-%m-%d %H:%M} and "
             f"{until:%Y-%m-%d %H:%M} UTC; {hint}"
         )
-    table = Table(title=f"{channel}", title_justify="left", title_style="bold", box=None)
+    console.print(f"[bold]{channel}[/bold]: {mood(found)}", highlight=False, soft_wrap=True)
+    for moment in highlights(connection, channel, since, until):
+        console.print(f"  {moment}", highlight=False, soft_wrap=True)
+    console.print()
+    table = Table(box=None, show_header=False)
     table.add_column("", style="dim")
     table.add_column("", justify="left")
     for row in facts(found):
@@ -89,6 +94,14 @@ def save_timeline(
     return True
 
 
+MENTIONED: Final = 0.05
+"""An emotion with a smaller share than this is not named in the sentence on the mood."""
+
+STRONG: Final = 0.5
+MAX_HIGHLIGHTS: Final = 3
+MAX_CALM: Final = 3
+"""More tracks than this that are mostly neutral are folded into one line."""
+
 MAX_TRACKS: Final = 20
 """The report's table has the longest of them; the rest is one query away."""
 
@@ -106,21 +119,57 @@ def markdown(
 
     until = until or datetime.now(UTC)
     found = queries.summary(connection, channel, since, until)
-    lines = [f"# {channel}, {since:%Y-%m-%d %H:%M} UTC: {status}", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in facts(found)]
     picture = read_picture(connection, channel, since, until)
+    lines = [f"# {channel}, {since:%Y-%m-%d %H:%M} UTC: {status}", "", f"**{mood(found)}**"]
     if picture is not None:
         data = base64.b64encode(small_png(picture)).decode()
         lines += ["", f"![timeline](data:image/png;base64,{data})"]
+    if moments := highlights(connection, channel, since, until):
+        lines += ["", "## Strongest moments", ""]
+        lines += [f"- {said.replace(': showmood', ': `showmood')}`" for said in moments]
+    if picture is not None:
         lines += ["", "## Emotions", "", "| | share |", "|---|---:|"]
         lines += [f"| {name} | {share.strip()} |" for name, share in shares(found)]
         lines += ["", "## Tracks", "", *_tracks(picture.tracks)]
+    lines += ["", "## Figures", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in facts(found)]
     return "\n".join([*lines, "", "## Go on", "", *_onwards(connection, channel, since, until)])
 
 
+def mood(found: Summary) -> str:
+    """Return one sentence on what the faces showed."""
+    known = {name: share for name, share in found.share.items() if share is not None}
+    if not known:
+        return "no face was seen"
+    first, *rest = sorted(known, key=lambda name: -known[name])
+    said = f"mostly {first} ({known[first]:.0%})"
+    if others := [f"{name} {known[name]:.0%}" for name in rest[:2] if known[name] >= MENTIONED]:
+        said += f", then {' and '.join(others)}"
+    faces = "1 face" if found.n_tracks == 1 else f"{found.n_tracks} faces"
+    return f"{said}; {faces} followed in {found.recorded_s / 60:.1f} minutes"
+
+
+def highlights(connection: Connection, channel: str, since: datetime, until: datetime) -> list[str]:
+    """Return a line on each of the strongest moments but calm ones, with the command to see it."""
+    moments = [
+        moment
+        for moment in strongest_moments(connection, channel, since, until)
+        if moment.emotion != "neutral" and moment.value >= STRONG
+    ]
+    return [
+        f"{moment.emotion} {moment.value:.0%} at {moment.ts:%H:%M:%S}, track {moment.track}: "
+        f"showmood play {channel} --at {moment.ts:%Y-%m-%dT%H:%M:%S}Z"
+        for moment in moments[:MAX_HIGHLIGHTS]
+    ]
+
+
 def _tracks(tracks: Tracks) -> list[str]:
+    """Return a table of the longest tracks; those that stay neutral are one line together."""
     length = (tracks.last_ts - tracks.first_ts) / np.timedelta64(1, "s")
-    longest = np.sort(np.argsort(-length, kind="stable")[:MAX_TRACKS])
+    calm = tracks.emotion == "neutral"
+    folded = calm if calm.sum() > MAX_CALM else np.zeros(len(length), bool)
+    rest = np.flatnonzero(~folded)
+    longest = np.sort(rest[np.argsort(-length[rest], kind="stable")][:MAX_TRACKS])
     lines = ["| track | from | seconds | faces | mostly | mean |", "|---:|---|---:|---:|---|---:|"]
     for i in longest.tolist():
         name = str(tracks.emotion[i])
@@ -130,7 +179,11 @@ def _tracks(tracks: Tracks) -> list[str]:
             f"| {tracks.track[i]} | {first:%H:%M:%S} | {length[i]:.1f} | {tracks.n[i]} "
             f"| {name} | {mean} |"
         )
-    dropped = len(tracks.track) - len(longest)
+    lines = lines if len(longest) else []
+    if folded.any():
+        seconds = f"{length[folded].sum():.0f} s together"
+        lines += ["", f"{folded.sum()} tracks are mostly neutral, {seconds}."]
+    dropped = len(rest) - len(longest)
     return [*lines, "", f"{dropped} shorter ones are not shown."] if dropped else lines
 
 

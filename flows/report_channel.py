@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +16,7 @@ from flows.existing_database import existing_database
 from flows.export import Format, export_history
 from flows.report import print_report, save_timeline
 from flows.settings import Settings
-from flows.shows import parse_since
+from flows.shows import parse_since, parse_until
 
 
 def report_channel(
@@ -35,7 +34,7 @@ def report_channel(
     channel: without one, the channels are listed. Raises UsageError when `since` is not before
     `until`, or there is nothing between them.
     """
-    begin, end = parse_since(since), parse_since(until) if until else datetime.now(UTC)
+    begin, end = parse_since(since), parse_until(until)
     if begin >= end:
         raise UsageError(f"--since {since} is not before {f'--until {until}' if until else 'now'}")
     with ExitStack() as stack:

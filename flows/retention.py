@@ -1,5 +1,7 @@
 """Recordings roll: the oldest files go when they are too old, too many or the disk is nearly full.
 
+Where they are too many, the show that has most loses its oldest first.
+
 Only what nobody waits for goes: files whose analysis the database has on record, and files of a
 broadcast that is over which nothing refers to. What has not been analysed stays, whatever its age.
 
@@ -13,11 +15,11 @@ import logging
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -70,14 +72,19 @@ class Limits:
 
 @dataclass(kw_only=True, slots=True)
 class Rolled:
-    """What a pass did. kept_*: what would have gone, had its analysis been done."""
+    """What a pass did. kept: what would have gone, had its analysis been done."""
 
     files: int = 0
     n_bytes: int = 0
     folders: int = 0
-    kept_files: int = 0
+    kept: set[Path] = field(default_factory=set)
     left_files: int = 0
     left_bytes: int = 0
+
+    @property
+    def kept_files(self) -> int:
+        """How many were kept."""
+        return len(self.kept)
 
     def said(self) -> str:
         """Say it in a line."""
@@ -147,42 +154,50 @@ class Recordings:
         return rolled
 
     def _delete_due(self, claims: Claims, short: int, rolled: Rolled) -> None:
-        over = 0
-        if self.limits.total_bytes is not None:
-            over = self._inventory.n_bytes - self.limits.total_bytes
         cut = float("-inf")
         if self.limits.days is not None:
             cut = (claims.now - timedelta(days=self.limits.days)).timestamp()
-        first = min((f.oldest for f in self._inventory.folders.values()), default=cut)
-        if over <= 0 and short <= 0 and first >= cut:
-            return
-        oldest = heapq.merge(*(folder.in_order() for folder in self._inventory.folders.values()))
-        while batch := list(islice(oldest, _BATCH)):
-            due = [each for each in batch if each[0] < cut]
-            if over > 0 or short > 0:
-                due = batch
-            if not due:
-                return
-            may_go = claims.unclaimed([(each[1], each[2]) for each in due])
+        folders = list(self._inventory.folders.values())
+        if min((folder.oldest for folder in folders), default=cut) < cut:
+            oldest = heapq.merge(*(folder.in_order() for folder in folders))
+            old = takewhile(lambda each: each[0] < cut, oldest)
+            short -= self._delete_those(old, claims, rolled)
+        total = self.limits.total_bytes
+        over = 0 if total is None else self._inventory.n_bytes - total
+        if over > 0 or short > 0:
+            share = None if short > 0 or total is None else total
+            of_the_largest = by_show(folders, within=share)
+            self._delete_those(of_the_largest, claims, rolled, n_bytes=max(over, short))
+
+    def _delete_those(
+        self,
+        files: Iterator[tuple[float, Path, str]],
+        claims: Claims,
+        rolled: Rolled,
+        *,
+        n_bytes: int | None = None,
+    ) -> int:
+        """Delete those files that nobody waits for, until so many bytes are; return how many."""
+        done = 0
+        while batch := list(islice(files, _BATCH)):
+            may_go = claims.unclaimed([(each[1], each[2]) for each in batch])
             chosen: dict[Path, list[str]] = defaultdict(list)
-            for modified, path, name in due:
-                if not (modified < cut or over > 0 or short > 0):
+            for _, path, name in batch:
+                if n_bytes is not None and done >= n_bytes:
                     break
                 if name not in may_go[path]:
-                    rolled.kept_files += 1
+                    rolled.kept.add(path / name)
                     continue
                 size = self._inventory.folders[path].files[name][1]
                 chosen[path].append(name)
-                over, short = over - size, short - size
+                done += size
                 rolled.files, rolled.n_bytes = rolled.files + 1, rolled.n_bytes + size
             for path, names in chosen.items():
-                self._delete(
-                    self._inventory.folders[path],
-                    names,
-                    claims.of(self._inventory.folders[path]).playlist,
-                )
-            if len(due) < len(batch) or len(batch) < _BATCH:
-                return
+                folder = self._inventory.folders[path]
+                self._delete(folder, names, claims.of(folder).playlist)
+            if n_bytes is not None and done >= n_bytes:
+                break
+        return done
 
     def _delete(self, folder: Folder, names: list[str], current: Path | None) -> None:
         # Out of the playlists first: what they list is there.
@@ -229,6 +244,30 @@ class Recordings:
                 rolled.left_bytes / 1e9,
                 rolled.kept_files,
             )
+
+
+def by_show(folders: Sequence[Folder], *, within: int | None) -> Iterator[tuple[float, Path, str]]:
+    """Yield the oldest file of the show that has most, again and again.
+
+    within: bytes of all shows together; what a show has within its even share of them, it keeps, so
+    that no show pushes out another's recordings.
+    """
+    of_show: dict[Path, list[Folder]] = defaultdict(list)
+    for folder in folders:
+        of_show[folder.path.parent].append(folder)
+    files = {show: heapq.merge(*(each.in_order() for each in own)) for show, own in of_show.items()}
+    share = 0 if within is None else within // max(1, len(of_show))
+    largest = [(-sum(each.n_bytes for each in own), show) for show, own in of_show.items()]
+    sizes = {folder.path: folder.files for folder in folders}
+    heapq.heapify(largest)
+    while largest:
+        used, show = heapq.heappop(largest)
+        if -used <= share:
+            return
+        if (found := next(files[show], None)) is not None:
+            _, path, name = found
+            heapq.heappush(largest, (used + sizes[path][name][1], show))
+            yield found
 
 
 @contextmanager

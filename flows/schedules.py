@@ -1,5 +1,6 @@
 """A show's slots: when it is on air, by cron or rrule in a time zone, as Prefect has it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,10 @@ from flows.errors import UsageError
 
 ANCHOR: Final = datetime(2020, 1, 1)  # noqa: DTZ001 - local time, as RFC 5545 has it
 """Where an rrule without DTSTART begins, as in Prefect (`to_rrule` of its schedules)."""
+
+
+DAYS: Final = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+"""As cron numbers them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +64,18 @@ class Slot:
     def said(self) -> str:
         """Return what it says, on a line."""
         return f"{self.cron or (self.rrule or '').splitlines()[-1]} {self.zone}"
+
+    @property
+    def in_words(self) -> str:
+        """Return it as a person says it: Mon-Fri 20:00 Europe/Berlin; else as it is written."""
+        fields = (self.cron or "").split()
+        if len(fields) == 5 and fields[2:4] == ["*", "*"] and all(map(str.isdecimal, fields[:2])):
+            days = re.fullmatch(r"\*|[0-7]([-,][0-7])*", fields[4])
+            if days is not None:
+                named = re.sub(r"[0-7]", lambda day: DAYS[int(day[0])], fields[4])
+                time = f"{int(fields[1]):02}:{int(fields[0]):02}"
+                return f"{'daily' if named == '*' else named} {time} {self.zone}"
+        return self.said
 
     def starts(self, after: datetime) -> Iterator[datetime]:
         """Yield the starts after an aware time, in order, in the slot's zone."""

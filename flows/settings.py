@@ -90,6 +90,17 @@ class Settings(BaseSettings):
     min_free_disk_mb: int = Field(
         500, ge=0, description="Recording does not start, and pauses, below this much free disk."
     )
+    max_show_mbits: float = Field(
+        60.0,
+        ge=0,
+        description="Recording ends when a source sends more than this, in Mbit/s, on average over "
+        "a minute; 0 without limit.",
+    )
+    max_show_gb: float = Field(
+        200.0,
+        ge=0,
+        description="Recording ends when a broadcast takes more than this, in GB; 0 without limit.",
+    )
     tell_gap_s: float = Field(
         10.0, ge=0, description="Gaps longer than this emit an event, in seconds."
     )

@@ -86,8 +86,14 @@ def parse_since(text: str) -> datetime:
     Raises UsageError for anything else.
     """
     if re.match(DURATION_PATTERN, text):
-        return datetime.now(UTC) - parse_duration(text, longest=timedelta(days=36500))
+        ago = parse_duration(text, longest=timedelta(days=36500), or_none=True)
+        return datetime.now(UTC) - ago
     return parse_time(text)
+
+
+def parse_until(text: str | None) -> datetime:
+    """Return the end of a stretch of time as `parse_since` does; without a text, now."""
+    return parse_since(text) if text else datetime.now(UTC)
 
 
 def slug_of(url: str) -> str:

@@ -17,6 +17,7 @@ from db.spool import PASSING, Spool, commit
 from db.writes import fail_segment, record_gap, record_lag, record_segment
 from emotion.types import Observations
 from flows.capture.journal import read_events
+from flows.capture.plain import plain
 from flows.capture.segment import Gap, Segment
 
 _log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class Store:
 
     def failed(self, segment: Segment, error: str) -> None:
         """Note that a segment could not be analysed, and why."""
-        row = self._row(segment)
+        row, error = self._row(segment), plain(error)
         self._write(
             segment,
             lambda: commit(self.engine, lambda connection: fail_segment(connection, row, error)),

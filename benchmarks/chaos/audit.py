@@ -46,12 +46,16 @@ _FRAME_LIMIT_S: Final = MAX_AGE_S + 2 * SEGMENT_S
 
 @dataclass(kw_only=True, slots=True)
 class Found:
-    """What the audit of a show found. wrong: a line each."""
+    """What the audit of a show found.
+
+    failed: the segments that could not be analysed. wrong: a line each.
+    """
 
     slug: str
     account: Account | None = None
     statuses: Counter[str] = field(default_factory=Counter)
     gaps: list[Gap] = field(default_factory=list)
+    failed: list[Gap] = field(default_factory=list)
     faces: int = 0
     tracks: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -62,10 +66,16 @@ def waiting(recordings: Path, slug: str = "*") -> list[Path]:
     return sorted(recordings.glob(f"{slug}/*/{WAITING}/*"))
 
 
-def audit(up: Up, show: Show, archive: Archive, done: Sequence[Done], *, end: int) -> Found:
-    """Account for a show. end: what its source published before this has to be there."""
+def audit(
+    up: Up, show: Show, archive: Archive, done: Sequence[Done], *, end: int, last: int
+) -> Found:
+    """Account for a show.
+
+    end: what its source published before this has to be there. last: the broadcasts with a higher
+    number are not of it.
+    """
     found = Found(slug=show.slug)
-    events = _rows(up, show, archive, found)
+    events = _rows(up, show, archive, found, last)
     found.gaps = [event for event in events if isinstance(event, Gap)]
     if not events:
         found.wrong.append("nothing was recorded")
@@ -82,7 +92,7 @@ def audit(up: Up, show: Show, archive: Archive, done: Sequence[Done], *, end: in
             found.wrong.append(f"{_said(a)} overlaps {_said(b)}")
         elif b.start - a.end >= SHORTEST:
             found.wrong.append(f"no row between {_said(a)} and {_said(b)}")
-    for gap in found.gaps:
+    for gap in (*found.gaps, *found.failed):
         if not is_true(gap, show.slug, done):
             found.wrong.append(f"{_said(gap)}: there was no such fault")
     found.wrong += _wrong_in_journals(up, show)
@@ -90,7 +100,13 @@ def audit(up: Up, show: Show, archive: Archive, done: Sequence[Done], *, end: in
     return found
 
 
-def _rows(up: Up, show: Show, archive: Archive, found: Found) -> list[Segment | Gap]:
+_OF_SHOW: Final = (
+    "JOIN channels c ON c.id = e.channel_id AND c.slug = :slug"
+    " JOIN broadcasts b ON b.id = e.broadcast_id AND b.id <= :last"
+)
+
+
+def _rows(up: Up, show: Show, archive: Archive, found: Found, last: int) -> list[Segment | Gap]:
     """Return the rows of a channel, in order of time, with the copies of their files."""
     names: dict[tuple[int, int], Path] = {}
     for folder in (up.home / "recordings" / show.slug).iterdir():
@@ -98,23 +114,17 @@ def _rows(up: Up, show: Show, archive: Archive, found: Found) -> list[Segment | 
             if isinstance(event, Segment):
                 names[event.broadcast, event.sequence] = event.path
     events: list[Segment | Gap] = []
-    sql = (
-        "SELECT s.* FROM segments s JOIN channels c ON c.id = s.channel_id WHERE slug = :slug"
-        " ORDER BY s.started_at"
-    )
-    for row in up.rows(sql, slug=show.slug):
+    sql = f"SELECT e.* FROM segments e {_OF_SHOW} ORDER BY e.started_at"
+    for row in up.rows(sql, slug=show.slug, last=last):
         found.statuses[row.status] += 1
-        if row.status == "failed" and "no frame" not in (row.error or ""):
-            found.wrong.append(f"segment {row.sequence} failed: {row.error}")
+        if row.status == "failed":
+            found.failed.append(Gap(start=row.started_at, end=row.ended_at, why=row.error or ""))
         path = names.get((row.broadcast_id, row.sequence), Path(row.path or "/nowhere"))
         if not archive.find(path).exists():
             found.wrong.append(f"segment {row.sequence} has no file: {path.name}")
         events.append(_segment(row, show, archive.find(path)))
-    sql = (
-        "SELECT g.* FROM gaps g JOIN channels c ON c.id = g.channel_id WHERE slug = :slug"
-        " ORDER BY g.started_at"
-    )
-    for row in up.rows(sql, slug=show.slug):
+    sql = f"SELECT e.* FROM gaps e {_OF_SHOW} ORDER BY e.started_at"
+    for row in up.rows(sql, slug=show.slug, last=last):
         events.append(Gap(start=row.started_at, end=row.ended_at, why=row.why))
     return sorted(events, key=lambda event: (event.start, event.end))
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -60,7 +61,7 @@ class Breaker:
     chance: random.Random
     cluster: Path
     _workers: ExitStack = field(default_factory=ExitStack)
-    _other: psutil.Process | None = None
+    _other: subprocess.Popen[bytes] | None = None
 
     def begin(self, step: Step) -> Callable[[], object]:
         """Do it, and return what undoes it. Raises NotPossible."""
@@ -139,14 +140,14 @@ class Breaker:
 
     def tend(self) -> None:
         """Start it, or start it again when it has ended."""
-        if self._other is not None and self._other.is_running():
+        if self._other is not None and self._other.poll() is None:
             return
         self._workers.close()
         (ours, *_) = self.up.tools(WORKER)
         put_pool(self.up.api, POOL, ours.environ())
         ahead_s = AHEAD_S if self.has_clock else 0
         worker = self.up.worker(POOL, ahead_s=ahead_s, settable=True)
-        self._other = psutil.Process(self._workers.enter_context(worker).pid)
+        self._other = self._workers.enter_context(worker)
 
     def _kill_other(self, processes: Sequence[psutil.Process]) -> Callable[[], object]:
         self._send(processes, signal.SIGKILL)

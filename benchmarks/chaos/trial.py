@@ -41,6 +41,7 @@ _NEWEST: Final = (
     "SELECT max(s.ended_at) AS at FROM segments s JOIN channels c ON c.id = s.channel_id"
     " WHERE slug = :slug AND status = 'analysed'"
 )
+_LAST: Final = "SELECT max(id) AS id FROM broadcasts"
 _OPEN: Final = "SELECT count(*) AS n FROM broadcasts WHERE status = 'live'"
 
 T = TypeVar("T")
@@ -101,6 +102,7 @@ class Trial:
                 carrying.say(f"all shows are well after {(datetime.now(UTC) - now).seconds} s")
             ends = {show.slug: show.origin.published - MARGIN for show in shows}
             self._end(up, shows)
+            last = self._hold("the database's answer", lambda: up.rows(_LAST)[0].id, 60) or 0
             n_waiting = len(waiting(up.home / "recordings"))
             self._next_start(up, breaker, shows)
             for path in waiting(up.home / "recordings"):
@@ -109,7 +111,9 @@ class Trial:
             archive.close()
             found = []
             for show in shows:
-                found.append(audit(up, show, archive, carrying.done, end=ends[show.slug]))
+                found.append(
+                    audit(up, show, archive, carrying.done, end=ends[show.slug], last=last)
+                )
                 self.wrong += [f"{show.slug}: {line}" for line in found[-1].wrong]
             breaker.close()
             up.stop()

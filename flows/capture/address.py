@@ -111,8 +111,8 @@ class AddressPolicy:
         for address in addresses:
             if (address, port or 0) not in self.allow_origins and not self._allows(address):
                 raise UnsafeURL(
-                    f"{shown}: {address} is an internal address; name its network in the "
-                    "networks that are allowed if it is meant"
+                    f"{shown}: {address} is an internal address; if it is meant, the "
+                    "operator names its network in SHOWMOOD_ALLOW_NETWORKS"
                 )
 
     def names(self, address: Address, port: int) -> bool:

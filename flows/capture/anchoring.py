@@ -17,6 +17,7 @@ from flows.capture.playlist import Entry, Playlist
 from flows.capture.recording import SHORTEST, Recording
 from flows.capture.segment import CaptureError
 from flows.capture.source import Stream
+from flows.capture.stopping import Stopped
 
 _log = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class Anchoring:
                 head = self._fetcher.get(entry.map_url, max_bytes=_HEAD_BYTES).body
             head += self._fetcher.get(entry.url, max_bytes=_HEAD_BYTES, head_only=True).body
             return read_head(head, fragmented=entry.map_url is not None)
-        except CaptureError as e:
+        except (CaptureError, Stopped) as e:
             _log.info("the source's segment can't be read: %s", e)
             return None, None
 

@@ -18,6 +18,7 @@ from flows.capture.recording import Recording
 from flows.capture.relay import Relay
 from flows.capture.segment import CaptureError, Gap, Segment, UnreadableMedia, UnsafeURL
 from flows.capture.source import Stream
+from flows.capture.stopping import Stopped
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Run:
             log_file, playlist=stream.url, real=relay.real if relay else lambda url: url
         )
         self._break = ""
+        self._is_ending = False
         self._skips_after = recording.last if may_skip else None
         self._playlist_seen: tuple[int, int] | None = None
         self._tries = 0
@@ -126,12 +128,12 @@ class Run:
         stalled: it waits for a source that does not answer. Then it can finish nothing, but what
         it has read of an HLS source the next run can read again.
         """
+        self._is_ending = True
         stop(
             self.process,
             at_once=bool(self._break) or (stalled and self._stream.protocol == "hls"),
+            cut=self._guard.close if self._guard is not None else None,
         )
-        if self._guard is not None:
-            self._guard.close()
         self._recording.pid_file.unlink(missing_ok=True)
         if self._break:
             # What was finished since may be halves.
@@ -174,7 +176,8 @@ class Run:
 
     def _read_log(self) -> None:
         breaks = self._log.read()
-        if breaks and self._can_read_again():
+        # At the end it is we who cut off what ffmpeg reads, and nothing follows the half of it.
+        if breaks and not self._is_ending and self._can_read_again():
             self._break = self._break or breaks[0]
         self._follow_jumps()
 
@@ -209,7 +212,7 @@ class Run:
             section = self._first_section()
         except UnsafeURL:
             raise
-        except CaptureError as e:
+        except (CaptureError, Stopped) as e:
             _log.info("the source's playlist can't be read: %s", e)
             section = None
         if section is not None:
@@ -242,7 +245,7 @@ class Run:
                         input=self._anchoring.times_in(entry)[0],
                         offset_us=jump.offset_us,
                     )
-            except CaptureError as e:
+            except (CaptureError, Stopped) as e:
                 _log.info("the source's playlist can't be read: %s", e)
             if section is None and self._clock.date(now)[1]:
                 continue  # Estimated dates go on as they do.

@@ -19,10 +19,15 @@ _OPENED = re.compile(r"Opening '(http[^']+)' for reading")
 _START = re.compile(r"Stream #0:\d+.*: Video: .*, start (-?\d+\.\d+)")
 _JUMPED = re.compile(r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)")
 _COMPLAINT = re.compile(
-    r"error|fail|invalid|no such|no space|refused|timed out|forbidden|prematurely|not ",
+    r"error|fail|invalid|no such|no space|quota|read-only|too large|refused|timed out|forbidden"
+    r"|prematurely|not ",
     re.IGNORECASE,
 )
-_BREAK = re.compile(r"Failed to open segment|Stream ends prematurely|No space left", re.IGNORECASE)
+_BREAK = re.compile(
+    r"Failed to open segment|Stream ends prematurely"
+    r"|No space left|Disk quota exceeded|Read-only file system|File too large",
+    re.IGNORECASE,
+)
 """After these ffmpeg goes on with the next segment, and half of one looks like a whole one."""
 
 

@@ -14,7 +14,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -56,15 +56,22 @@ class Guard:
 
     Tunnels (CONNECT, for https) and plain requests for http, one a connection. What comes is not
     looked into. A tunnel carries anything, so it leads to port 443 alone, to `ports`, and to what
-    the policy names. relay: what answers for its names. Use as a context manager, or `open` and
+    the policy names. relay: what answers for its names. most_bytes: that are passed on from
+    servers, on all connections together; then they end. Use as a context manager, or `open` and
     `close`.
     """
 
     def __init__(
-        self, policy: AddressPolicy, *, ports: Collection[int] = (), relay: Relay | None = None
+        self,
+        policy: AddressPolicy,
+        *,
+        ports: Collection[int] = (),
+        relay: Relay | None = None,
+        most_bytes: int | None = None,
     ) -> None:
         """Remember; nothing is opened yet."""
         self._policy, self._ports, self._relay = policy, {*ports, _TUNNEL_PORT}, relay
+        self._left_bytes = float("inf") if most_bytes is None else most_bytes
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
         self._patience = Patience()
@@ -165,7 +172,7 @@ class Guard:
                     server.sendall(first + rest)
                 else:
                     client.sendall(_ESTABLISHED)
-                _relay(client, server, tunnel=not first)
+                _relay(client, server, tunnel=not first, may_pass=self._may_pass)
 
     @contextlib.contextmanager
     def _keeping(self, each: socket.socket) -> Iterator[None]:
@@ -182,6 +189,16 @@ class Guard:
             finally:
                 with self._lock:
                     self._sockets.discard(handle)
+
+    def _may_pass(self, n_bytes: int) -> bool:
+        with self._lock:
+            self._left_bytes -= n_bytes
+            return self._left_bytes >= 0
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether more than `most_bytes` came."""
+        return self._left_bytes < 0
 
     @contextlib.contextmanager
     def _connecting(self, host: str, port: int) -> Iterator[socket.socket]:
@@ -238,8 +255,14 @@ def _read_request(head: bytes) -> tuple[str, int, bytes]:
     raise SourceUnreachable("a request that is none")
 
 
-def _relay(client: socket.socket, server: socket.socket, *, tunnel: bool) -> None:
-    """Pass on what comes, in both directions, until the server has said all.
+def _relay(
+    client: socket.socket,
+    server: socket.socket,
+    *,
+    tunnel: bool,
+    may_pass: Callable[[int], bool],
+) -> None:
+    """Pass on what comes, in both directions, until the server has said all, or more than it may.
 
     Not in a tunnel, the answer is made to say that nothing more is answered here.
     """
@@ -257,6 +280,8 @@ def _relay(client: socket.socket, server: socket.socket, *, tunnel: bool) -> Non
                         server.shutdown(socket.SHUT_WR)
                     continue
                 data = server.recv(_CHUNK_BYTES)
+                if not may_pass(len(data)):
+                    return
                 if head is not None:
                     head += data
                     if data and b"\r\n\r\n" not in head and len(head) <= _MAX_HEAD_BYTES:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,9 @@ GRACE_S: Final = 5.0
 After the first, ffmpeg ends when the read that it is in returns (with the source's next segment),
 and finishes its file; the second cuts the read off, and the file with it.
 """
+
+_CUT_AFTER_S: Final = 0.5
+"""So long after the first SIGTERM, what the tool reads from is cut off."""
 
 _MARGIN_S: Final = 1.0
 
@@ -85,15 +88,29 @@ def claim(pid_file: Path, pid: int | None = None) -> None:
     pid_file.write_text(json.dumps(record), encoding="utf-8")
 
 
-def stop(process: subprocess.Popen[bytes], *, at_once: bool = False) -> int:
-    """Have the tool finish, or be killed after GRACE_S or at once; return its exit status."""
+def stop(
+    process: subprocess.Popen[bytes],
+    *,
+    at_once: bool = False,
+    cut: Callable[[], None] | None = None,
+) -> int | None:
+    """Have the tool finish, or be killed after GRACE_S or at once; return its exit status.
+
+    cut: takes away what it reads from, so that a read returns which waits for that.
+    """
     if process.poll() is None:
         process.send_signal(signal.SIGUSR2 if at_once else signal.SIGUSR1)
+    if cut is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_CUT_AFTER_S)
+        cut()
     try:
         return process.wait(GRACE_S + _MARGIN_S)
     except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
+        process.kill()  # and the kernel kills the tool
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_MARGIN_S)
+        return process.returncode
 
 
 def is_claimed(pid_file: Path) -> bool:

@@ -7,7 +7,7 @@ CaptureError
  +-- NotLive              there is a video, and it is not on air
  |    +-- ShowMissed      it was waited for, and did not begin
  +-- UnreadableMedia      what was recorded or fetched is not the media it should be
- +-- DiskFull             the recording's disk has no room
+ +-- DiskFull             the recording's disk has no room, or can't be written to for now
  +-- CaptureFailed        the capture or the source gave up for good
 """
 
@@ -78,7 +78,7 @@ class UnreadableMedia(CaptureError):
 
 
 class DiskFull(CaptureError):
-    """The recording's disk has no room."""
+    """The recording's disk has no room, or can't be written to for now."""
 
 
 class CaptureFailed(CaptureError):

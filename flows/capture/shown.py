@@ -8,6 +8,8 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from flows.capture.plain import plain
+
 _LONGEST_RAW: Final = 64 * 1024
 _LONGEST_TEXT: Final = 4000
 """A text of others is cut to so many characters: before its URLs are looked for, and after."""
@@ -64,14 +66,14 @@ def shorten(url: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return a text with each URL in it shortened, and with what looks like a part of one.
+    """Return a plain text in which each URL is shortened, and what looks like a part of one.
 
     Cut where it is long. It takes time in proportion to the text, whatever stands there.
     """
     text = _URL.sub(_shorten_found, _cut_text(text, _LONGEST_RAW))
     text = _cut_text(text, _LONGEST_TEXT)
     text = _WORD.sub(_hide_query, text)
-    return _PIECE.sub(_hide_user, text)
+    return plain(_PIECE.sub(_hide_user, text))
 
 
 def _shorten_found(found: re.Match[str]) -> str:

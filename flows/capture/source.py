@@ -1,10 +1,9 @@
-"""A page's URL to the stream behind it, with yt-dlp.
+"""A page's URL to the stream behind it, which yt-dlp finds in a box (`flows.capture.extraction`).
 
-Users give a URL and nothing else: no option of yt-dlp that runs, writes or sends something is ever
-set from outside.
+What comes back from there is read like what a site serves: a URL, a few words, and headers.
 """
 
-import logging
+import inspect
 import re
 import threading
 from collections.abc import Sequence
@@ -13,36 +12,32 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Literal
 
-import deno  # type: ignore[import-untyped]
-import yt_dlp
-from yt_dlp import globals as yt_dlp_globals
-from yt_dlp.networking.exceptions import HTTPError, RequestError
-from yt_dlp.utils import DownloadError, ExtractorError, UnsupportedError, UserNotLive
-
 from flows.capture.address import STREAM_SCHEMES, AddressPolicy, read_host
+from flows.capture.box import Box, OutOfBounds
 from flows.capture.fetch import Fetcher
 from flows.capture.guard import Guard
 from flows.capture.headers import Headers
 from flows.capture.relay import BAD_GATEWAY
-from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable
+from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable, UnsafeURL
 from flows.capture.shown import clean
 from flows.capture.stopping import Patience
 
-_log = logging.getLogger(__name__)
+MOST_BYTES: Final = 64 << 20
+"""That finding a stream may fetch, in all."""
 
-# One stream with picture and sound, HLS first, no larger than faces need. The last ones are for
-# sites that give no height, no HLS, or picture and sound apart.
-FORMATS: Final = "/".join(
-    (
-        "best[height<=720][vcodec^=avc1][protocol^=m3u8]",
-        "best[height<=720][protocol^=m3u8]",
-        "worst[protocol^=m3u8]",
-        "bestvideo[height<=720][protocol^=m3u8]",
-        "best[height<=720]",
-        "best",
-        "bestvideo",
-    )
-)
+_TIMES: Final = 4
+"""Finding a stream may take so many times as long as one request."""
+
+_LONGEST_TEXT: Final = 500
+_MOST_HEADERS: Final = 50
+_LONGEST_HEADER: Final = 8192
+_LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+"""No show is announced for later, and no address lasts longer, whatever a site says."""
+
+_SMUGGLED: Final = "__youtubedl_smuggle"
+"""Stands in a URL before orders that yt-dlp's extractors give one another."""
+
+BOX: Final = Box("flows.capture.extraction")
 
 _FILES: Final = ("http", "https")
 _ENDED: Final = ("was_live", "post_live")
@@ -76,40 +71,6 @@ class Stream:
         return Headers(self.headers, made_for=self.url)
 
 
-class _Silent:
-    """Takes yt-dlp's messages, which would go to stdout and stderr."""
-
-    def debug(self, message: str) -> None:
-        _log.debug("%s", clean(message))
-
-    info = warning = error = debug
-
-
-class _GuardedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
-    """yt-dlp that asks the policy before each request, with the reason; Guard sees to the rest."""
-
-    def __init__(self, policy: AddressPolicy, options: dict[str, Any]) -> None:
-        self._policy = policy
-        self._responses: list[Any] = []
-        super().__init__(options)
-
-    def urlopen(self, req: Any) -> Any:  # noqa: ANN401
-        self._policy.check(req if isinstance(req, str) else req.url)
-        try:
-            response = super().urlopen(req)
-        except HTTPError as e:
-            self._responses.append(e.response)
-            raise
-        self._responses.append(response)
-        return response
-
-    def close(self) -> None:
-        """Close what extractors left open, too."""
-        for response in self._responses:
-            response.close()
-        super().close()
-
-
 def resolve(
     url: str,
     *,
@@ -120,15 +81,18 @@ def resolve(
 ) -> Stream:
     """Find the live stream behind a URL.
 
-    timeout_s: for each request. extractors: yt-dlp extractors to try before its own. stopping:
-    once this is set, by any thread, it raises Stopped at once.
+    timeout_s: for each request; in all it may take some times as long. extractors: yt-dlp
+    extractors to try before its own. stopping: once this is set, by any thread, it raises Stopped
+    at once.
     Raises UnsafeURL before anything is fetched, or for the stream's own address; NoStream;
     NotLive, with `starts_at` for a show that is announced; SourceUnreachable.
     """
+    if _SMUGGLED in url:
+        raise UnsafeURL(f"{url}: leave out what follows the #: yt-dlp reads orders in it")
     patience = Patience(stopping)
     patience.run(partial(policy.check, url), name="capture-name")
     info = _extract(url, policy, timeout_s, extractors, patience)
-    status = info.get("live_status")
+    status = _text(info.get("live_status"))
     starts_at = _from_timestamp(info.get("release_timestamp"))
     if status == "is_upcoming":
         when = f"; it is announced for {starts_at:%Y-%m-%d %H:%M} UTC" if starts_at else ""
@@ -136,24 +100,24 @@ def resolve(
     if status in _ENDED:
         raise NotLive(f"{url}: the show has ended; give a recording of it to `analyze`", final=True)
     stream_url = info.get("url")
-    if not stream_url:
+    if not stream_url or not isinstance(stream_url, str):
         raise NoStream(f"{url}: no stream to watch here; give the page or playlist of a live video")
     patience.run(partial(policy.check, stream_url, schemes=STREAM_SCHEMES), name="capture-name")
-    protocol = str(info.get("protocol") or "")
+    protocol = _text(info.get("protocol"))
     hls = protocol.startswith("m3u8")
     stream = Stream(
         page_url=url,
         url=stream_url,
         protocol="hls" if hls else "http" if protocol in _FILES else "other",
-        live={"is_live": True, "not_live": False}.get(status or ""),
-        live_status=status,
+        live={"is_live": True, "not_live": False}.get(status),
+        live_status=status or None,
         # yt-dlp makes both of the address where the site says nothing.
-        source_id=clean(str(info.get("id") or "")),
+        source_id=_text(info.get("id")),
         # yt-dlp adds the minute to a live video's title.
-        title=clean(re.sub(r" \d{4}-\d\d-\d\d \d\d:\d\d$", "", str(info.get("title") or ""))),
+        title=re.sub(r" \d{4}-\d\d-\d\d \d\d:\d\d$", "", _text(info.get("title"))),
         expires_at=_expiry(stream_url),
         starts_at=starts_at,
-        headers=tuple((str(k), str(v)) for k, v in (info.get("http_headers") or {}).items()),
+        headers=_headers(info.get("headers")),
     )
     ended = hls and stream.live is None and _has_ended(stream, policy, timeout_s, stopping)
     # A file at an http address that does not claim to be live is a file.
@@ -171,91 +135,63 @@ def _extract(
     extractors: Sequence[type],
     patience: Patience,
 ) -> dict[str, Any]:
-    # Plugins are code from wherever the machine's Python path leads.
-    yt_dlp_globals.plugin_dirs.value = []
-    options = {
-        "format": FORMATS,
-        "quiet": True,
-        "no_warnings": True,
-        "noprogress": True,
-        "logger": _Silent(),
-        "skip_download": True,
-        "noplaylist": True,
-        "playlist_items": "1",
-        "ignore_no_formats_error": True,
-        "cachedir": False,
-        "socket_timeout": timeout_s,
-        "retries": 1,
-        "extractor_retries": 1,
-        "js_runtimes": {"deno": {"path": deno.find_deno_bin()}},
-    }
     port = read_host(url)[1]
-    with Guard(policy, ports=[port] if port else []) as guard:
+    with Guard(policy, ports=[port] if port else [], most_bytes=MOST_BYTES) as guard:
+        question = {
+            "url": url,
+            "proxy": guard.url,
+            "timeout_s": timeout_s,
+            "extractors": [[e.__module__, inspect.getfile(e), e.__name__] for e in extractors],
+        }
+        within_s = _TIMES * timeout_s
         try:
-            # Aside: yt-dlp can't be told to stop. Without its proxy it soon ends by itself.
-            info = patience.run(
-                partial(_ask, url, policy, options | {"proxy": guard.url}, extractors),
-                name="capture-resolve",
-            )
-        except CaptureError as e:
+            answer = BOX.ask(question, patience, within_s=within_s)
+        except TimeoutError:
             guard.check()
-            if guard.unreachable is not None and getattr(e, "status", None) == BAD_GATEWAY:
-                raise SourceUnreachable(f"{url}: {guard.unreachable}") from e
-            raise
+            raise SourceUnreachable(f"{url}: its page was not read within {within_s:g} s") from None
+        except OutOfBounds as e:
+            guard.check()
+            raise NoStream(f"{url}: its page can't be read: {e}") from None
         guard.check()
-    while info and "entries" in info:
-        info = next((entry for entry in info["entries"] if entry), None)
-    if not info:
-        raise NoStream(f"{url}: no video on this page")
-    return dict(info)
-
-
-def _ask(
-    url: str, policy: AddressPolicy, options: dict[str, Any], extractors: Sequence[type]
-) -> dict[str, Any] | None:
-    try:
-        with _GuardedYoutubeDL(policy, options) as ydl:
-            for extractor in reversed(extractors):
-                instance = extractor()
-                ydl.add_info_extractor(instance)
-                # The newest goes last, and the first that suits is taken: ours go to the front.
-                ydl._ies = {instance.ie_key(): instance, **ydl._ies}
-            info: dict[str, Any] | None = ydl.extract_info(url, download=False)
-    except DownloadError as e:
-        # Not from e: a traceback would print its text, which holds the whole URL.
-        raise _explain(url, e) from None
-    except (ExtractorError, RequestError, OSError) as e:
-        raise SourceUnreachable(f"{url}: {_line(e)}") from None
+        if guard.is_spent:
+            raise NoStream(f"{url}: its page can't be read: more than {MOST_BYTES >> 20} MB of it")
+        status = answer.get("status")
+        if guard.unreachable is not None and status == BAD_GATEWAY:
+            raise SourceUnreachable(f"{url}: {guard.unreachable}")
+    info = answer.get("info")
+    if not isinstance(info, dict):
+        raise _error(url, str(answer.get("error")), _text(answer.get("text")), status)
     return info
 
 
-def _explain(url: str, error: DownloadError) -> CaptureError:
-    """Return our error for yt-dlp's, by its kind and not by its text."""
-    cause: BaseException | None = error.exc_info[1] if error.exc_info else None
-    chain: list[BaseException] = []
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    for e in chain:
-        if isinstance(e, CaptureError):
-            return e
-        if isinstance(e, UserNotLive):
-            return NotLive(f"{url}: not on air now")
-        if isinstance(e, UnsupportedError):
-            return NoStream(
-                f"{url}: no video on this page; give the page or playlist of a live one"
-            )
-        if isinstance(e, HTTPError):
-            return SourceUnreachable(f"{url}: HTTP status {e.status}", status=e.status)
-        if isinstance(e, RequestError):
-            return SourceUnreachable(f"{url}: {_line(e)}")
-    return NoStream(f"{url}: {_line(chain[0] if chain else error)}")
+def _error(url: str, kind: str, said: str, status: object) -> CaptureError:
+    if kind == "unsafe":
+        return UnsafeURL(said)
+    if kind == "not live":
+        return NotLive(f"{url}: not on air now")
+    if kind == "too much":
+        return NoStream(f"{url}: its page takes more memory than it may")
+    if kind == "unreachable":
+        known = status if isinstance(status, int) and 100 <= status <= 999 else None
+        return SourceUnreachable(f"{url}: {said}", status=known)
+    return NoStream(f"{url}: {said}")
 
 
-def _line(error: BaseException) -> str:
-    """Return an error's text as one line, without yt-dlp's advice on its own options."""
-    text = str(getattr(error, "orig_msg", None) or error)
-    return re.split(r"[;.]? *(?:please report|Use --|See +https)", " ".join(text.split()))[0][:300]
+def _text(value: object) -> str:
+    """Return what a site says, if it is a text, as one that may be shown."""
+    return clean(str(value)[:_LONGEST_TEXT]) if isinstance(value, str | int | float) else ""
+
+
+def _headers(found: object) -> tuple[tuple[str, str], ...]:
+    """Return those headers that are some."""
+    pairs = found.items() if isinstance(found, dict) else ()
+    return tuple(
+        (str(name), str(value))
+        for name, value in list(pairs)[:_MOST_HEADERS]
+        if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", str(name))
+        and len(str(value)) <= _LONGEST_HEADER
+        and re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", str(value))
+    )
 
 
 def _has_ended(
@@ -266,8 +202,11 @@ def _has_ended(
         return fetcher.get_playlist(stream.url).ended
 
 
-def _from_timestamp(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+def _from_timestamp(seconds: object) -> datetime | None:
+    """Return the time that a site says, if that can be one."""
+    if not isinstance(seconds, int | float) or not 0 < seconds < _LATEST.timestamp():
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _expiry(url: str) -> datetime | None:

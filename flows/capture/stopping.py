@@ -16,6 +16,10 @@ Result = TypeVar("Result")
 class Stopped(Exception):
     """A wait was ended because the capture stops: nothing is wrong with the source."""
 
+    def __init__(self) -> None:
+        """Say it."""
+        super().__init__("the capture stops")
+
 
 class Patience:
     """How long a thread may wait for a source: until it is told to stop, or its time is up.

@@ -1,6 +1,5 @@
 """Keeps a capture alive: one broadcast from its first segment to its end, in order."""
 
-import errno
 import logging
 import os
 import random
@@ -14,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from flows.capture.address import AddressPolicy
-from flows.capture.disk import MIN_FREE_BYTES, require_space
+from flows.capture.disk import MIN_FREE_BYTES, may_pass, require_space
 from flows.capture.engines import Engine, Engines
 from flows.capture.fetch import Fetcher
 from flows.capture.finding import Finding, expires
@@ -22,6 +21,7 @@ from flows.capture.handover import Handover
 from flows.capture.plan import Plan
 from flows.capture.process import end_stale
 from flows.capture.progress import Progress
+from flows.capture.quota import Quota, QuotaExceeded
 from flows.capture.recording import SHORTEST, Recording
 from flows.capture.segment import (
     CaptureError,
@@ -63,8 +63,8 @@ class Capture:
     asked already. stall_s: restart after so long without a segment. ended_after_s: for so long the
     source must say that it has ended. away_s: for so long, once there is a recording, it may be off
     air without its site saying that it is over, and come back. min_free_bytes: of the disk; with
-    less, nothing is recorded. engine: what records: "hls" for HLS sources alone, "ffmpeg" for any;
-    "auto" takes the first that can.
+    less, nothing is recorded. quota: beyond it, recording ends. engine: what records: "hls" for
+    HLS sources alone, "ffmpeg" for any; "auto" takes the first that can.
 
     Any end of a run, and any stall, is followed by finding the stream anew and a restart, at
     first at once, then with growing pauses. What was missed is a Gap that says why.
@@ -91,6 +91,7 @@ class Capture:
         ended_after_s: float = 15.0,
         away_s: float = 0.0,
         min_free_bytes: int = MIN_FREE_BYTES,
+        quota: Quota | None = None,
         extractors: Sequence[type] = (),
         engine: Engine = "auto",
     ) -> None:
@@ -114,6 +115,7 @@ class Capture:
         self._engines = Engines(engine, policy=policy, ffmpeg_path=ffmpeg_path, segment_s=segment_s)
         self._stall_s = stall_s
         self._min_free_bytes = min_free_bytes
+        self._quota = quota or Quota()
         self.last_error: CaptureError | None = None
         """What went wrong last, whether or not the capture went on."""
         self.failure: CaptureError | None = None
@@ -122,6 +124,7 @@ class Capture:
         self._thread: threading.Thread | None = None
         self._progress = Progress()
         self._has_run = False
+        self._n_reported = 0
 
     # -- for whoever consumes
 
@@ -133,8 +136,10 @@ class Capture:
             self._directory, channel=self._channel, broadcast=self._broadcast
         )
         self._recording.recover()
+        self._n_reported = len(self._recording.events)
         if self._recording.last is not None:
             self._progress.why = "nothing was recording"
+        self._quota.begin(self._directory)
         self._plan.begin()
         self._thread = threading.Thread(target=self._run, name=f"capture-{self._channel}")
         self._thread.daemon = True
@@ -217,6 +222,7 @@ class Capture:
         pause_s, runs = _BACKOFF_S, 0
         while not self._plan.is_over(self._recording):
             began = time.monotonic()
+            stays = False
             try:
                 require_space(self._directory, self._min_free_bytes)
                 stream = self._finding.find(
@@ -228,7 +234,7 @@ class Capture:
                     self._finding.is_live()
             except Stopped:
                 break
-            except UnsafeURL:
+            except (UnsafeURL, QuotaExceeded):
                 raise
             except NotLive as e:
                 if self._recording.last is None:
@@ -241,11 +247,14 @@ class Capture:
                 if self._finding.known is None:
                     raise
                 self._note(e)
+                stays = isinstance(e, DiskFull)
             except OSError as e:
-                if e.errno != errno.ENOSPC:
+                if not may_pass(e):
                     raise
-                self._note(DiskFull(f"{self._directory}: {e.strerror}; free some space"))
-            self._finding.forget()
+                self._note(DiskFull(f"{self._directory}: {e.strerror}; see to the disk"))
+                stays = True
+            if not stays:
+                self._finding.forget()
             if self._recording.last is None and runs >= _FALSE_STARTS:
                 raise CaptureFailed(f"{self.url}: nothing could be recorded: {self._progress.why}")
             if time.monotonic() - began > _MAX_BACKOFF_S:
@@ -269,7 +278,8 @@ class Capture:
         stopping = self._plan.stopping
         with Fetcher(self.policy, headers=stream.sent, stopping=stopping) as fetcher:
             # What the disk had no room to note may be left of an earlier run.
-            self._report(self._recording.recover())
+            self._recording.recover()
+            self._report()
             run = self._engines.start(
                 stream,
                 self._recording,
@@ -282,7 +292,8 @@ class Capture:
             stalled = False
             try:
                 while why is None and not self._plan.is_over(self._recording):
-                    brought |= self._report(run.poll(why=self._progress.why))
+                    run.poll(why=self._progress.why)
+                    brought |= self._report()
                     if stalled := self._stalled(began):
                         why = f"no segment for {self._stall_s:g} s"
                     elif expires(stream, since=began):
@@ -291,21 +302,31 @@ class Capture:
                         self._plan.stopping.wait(_POLL_S)
                         require_space(self._directory, self._min_free_bytes)
             finally:
+                brought |= self._report()
                 outage = run.outage
-                brought |= self._report(run.finish(why=self._progress.why, stalled=stalled))
-                self._progress.why = self._progress.why or outage
+                try:
+                    run.finish(why=self._progress.why, stalled=stalled)
+                finally:
+                    brought |= self._report()
+                    self._progress.why = self._progress.why or outage
         if why is not None:
             said = f": {run.complaint}" if run.complaint else ""
             self._note(SourceUnreachable(f"{why}{said}"))
         return brought
 
-    def _report(self, events: list[Segment | Gap]) -> bool:
-        """Pass on what was recorded; tell whether there was a segment."""
+    def _report(self) -> bool:
+        """Pass on what was recorded; tell whether there was anything.
+
+        Also where an error followed at once: what is in the journal is never told otherwise.
+        """
+        events = self._recording.events[self._n_reported :]
         if not events:
             return False
+        self._n_reported += len(events)
         self._progress.add(events)
         self._recording.stop_at = self._plan.content_end(self._recording)
         self._handover.put(events)
+        self._quota.count(events)
         return True
 
     def _note(self, error: CaptureError) -> None:
@@ -334,5 +355,9 @@ class Capture:
         if missing < SHORTEST:
             return
         gap = Gap(start=last.end, end=last.end + missing, why=why)
-        self._recording.add_gap(gap)
-        self._handover.put([gap])
+        try:
+            self._recording.add_gap(gap)
+        except OSError as e:
+            _log.warning("%s: the gap at the end is not in the journal: %s", self._channel, e)
+            self._handover.put([gap])
+        self._report()

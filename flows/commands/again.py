@@ -33,13 +33,13 @@ def replay(
     from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
     from flows.again import Again, analyse_again
     from flows.existing_database import existing_database
-    from flows.shows import parse_since
+    from flows.shows import parse_since, parse_until
 
     settings = load_settings()
     what = Again(
         channel=channel,
         begin=parse_since(begin),
-        end=parse_since(end or "0.001s"),
+        end=parse_until(end),
         fps=fps,
         detector=detector or DEFAULT_DETECTOR,
         emotion_model=emotion_model or DEFAULT_EMOTION_MODEL,

@@ -1,5 +1,7 @@
 """showmood init: the files that an operator edits."""
 
+from typing import Annotated
+
 import typer
 from rich.console import Console
 
@@ -7,12 +9,18 @@ app = typer.Typer()
 
 
 @app.command()
-def init() -> None:
+def init(
+    systemd: Annotated[
+        bool,
+        typer.Option("--systemd", help="Write a unit for systemd instead, which runs up here."),
+    ] = False,
+) -> None:
     """Write a commented prefect.yaml and .env into this folder; files that are here stay."""
     from pathlib import Path
 
-    from flows.starting import NEXT, write_files
+    from flows.starting import NEXT, write_files, write_unit
 
     console = Console(stderr=True)
-    for line in [*write_files(Path.cwd()), *NEXT]:
+    said = write_unit(Path.cwd()) if systemd else [*write_files(Path.cwd()), *NEXT]
+    for line in said:
         console.print(line, soft_wrap=True, highlight=False)

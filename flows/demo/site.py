@@ -1,4 +1,4 @@
-"""A site that announces shows, and the yt-dlp extractor that reads it: for tests of waiting."""
+"""A site that announces shows, and the yt-dlp extractors that read it: for tests."""
 
 import json
 import threading
@@ -9,9 +9,12 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from yt_dlp.extractor.common import InfoExtractor
-from yt_dlp.utils import UserNotLive
+from yt_dlp.utils import ExtractorError, UserNotLive
 
 from flows.demo.server import Reply, Server
+
+START = 1_795_370_400
+"""When shows of `KindIE` begin: 2026-11-22 18:00 UTC."""
 
 Status = Literal["offline", "is_upcoming", "is_live", "post_live", "was_live"]
 
@@ -104,3 +107,51 @@ class ShowSiteIE(InfoExtractor):  # type: ignore[misc]
             "release_timestamp": page["starts_at"],
             "formats": [form] if live else [],
         }
+
+
+class KindIE(InfoExtractor):  # type: ignore[misc]
+    """Reads no site: shows are what the last word of their addresses says."""
+
+    _VALID_URL = r"(?P<base>http://127\.0\.0\.1:\d+)/show/(?P<id>[\w-]+)"
+
+    def _real_extract(self, url: str) -> dict[str, Any]:
+        kind, base = self._match_id(url), self._match_valid_url(url)["base"]
+        if kind == "offline":
+            raise UserNotLive(video_id=kind)
+        if kind == "forbidden":
+            raise ExtractorError("This show is for members only", expected=True)
+        addresses = {
+            "live": [f"{base}/live.m3u8?expire={START}&v={height}" for height in (240, 720, 1080)],
+            "inward": ["http://10.0.0.1/live.m3u8"],
+            "file": ["file:///etc/passwd"],
+        }.get(kind, [])
+        return {
+            "id": f"id-{kind}",
+            "title": kind,
+            "formats": [_form(url) for url in addresses],
+            "live_status": "is_live" if addresses else kind,
+            "release_timestamp": START if kind == "is_upcoming" else None,
+        }
+
+
+class SaidIE(InfoExtractor):  # type: ignore[misc]
+    """Gives what a page says as JSON, whatever that is."""
+
+    _VALID_URL = r"http://127\.0\.0\.1:\d+/said/(?P<id>\w+)"
+
+    def _real_extract(self, url: str) -> dict[str, Any]:
+        said: dict[str, Any] = self._download_json(url, self._match_id(url))
+        return said
+
+
+def _form(url: str) -> dict[str, Any]:
+    height = url.rpartition("=")[2]
+    return {
+        "url": url,
+        "format_id": height,
+        "protocol": "m3u8_native",
+        "ext": "mp4",
+        "height": int(height) if height.isdigit() else 720,
+        "vcodec": "avc1.4d401f",
+        "acodec": "mp4a.40.2",
+    }

@@ -13,7 +13,8 @@ VARIANTS: Final = ("smaller", "silent")
 
 _SIZES: Final = {"smaller": "128x72"}
 _SIZE: Final = "192x108"
-_CORNER: Final = "48x28"
+_CORNER: Final = "cellauto=size=48x28:rule=30:seed=1:scroll=1:full=1"
+"""So small a test picture would repeat itself; this does not."""
 
 
 def make_testcard(
@@ -30,8 +31,8 @@ def make_testcard(
     """Make a show in MPEG-TS segments of exactly `segment_s`; return its directories.
 
     The show itself is at "", its variants at their names; fps times segment_s must be whole.
-    clip: what fills the picture, again and again, with the test picture in a corner of it, as where
-    faces are to be seen. size: of the picture.
+    clip: what fills the picture, again and again, with what never repeats in a corner of it.
+    size: of the picture.
     Raises DemoError.
     """
     made = {}
@@ -40,8 +41,8 @@ def make_testcard(
         target.mkdir(parents=True)
         whole = _SIZES.get(name, size)
         command = [find_ffmpeg(ffmpeg_path), "-v", "error", "-nostdin"]
-        card = whole if clip is None else _CORNER
-        command += ["-f", "lavfi", "-i", f"testsrc2=size={card}:rate={fps}"]
+        card = f"testsrc2=size={whole}" if clip is None else _CORNER
+        command += ["-f", "lavfi", "-i", f"{card}:rate={fps}"]
         if clip is not None:
             command += ["-stream_loop", "-1", "-i", f"file:{clip.resolve()}"]
         if name != "silent":

@@ -5,7 +5,6 @@ import io
 import os
 import ssl
 import threading
-import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -126,15 +125,13 @@ def test_fetches_a_file_and_says_how_far_it_is(server):
     assert [done for done, _ in said] == sorted(done for done, _ in said)
 
 
-@pytest.mark.parametrize("zipped", [False, True], ids=["itself", "only member"])
-def test_the_beginning_of_a_sha256_is_of_the_file_or_of_its_only_member(server, zipped):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("net.pth", DATA)
-    server.files["/net.zip"] = file.getvalue()
-    known = hashlib.sha256(DATA if zipped else file.getvalue()).hexdigest()[:9]
-    asset = _asset(server, "/net.zip", git_blob=None, sha256=known)
-    assert download(asset) == file.getvalue()
+def test_a_sha256_is_of_all_the_file(server):
+    server.files["/net.zip"] = DATA
+    known = hashlib.sha256(DATA).hexdigest()
+    assert download(_asset(server, "/net.zip", git_blob=None, sha256=known)) == DATA
+    server.files["/net.zip"] = DATA[:-1]
+    with pytest.raises(FetchFailed, match="is not the file that was recorded"):
+        download(_asset(server, "/net.zip", git_blob=None, sha256=known))
 
 
 def test_redirects_to_a_named_host_are_followed(server):
@@ -170,7 +167,7 @@ def test_anything_else_is_one_clear_line(server, path, content, said):
 
 def test_offline_is_one_clear_line(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
-    asset = Asset(url="https://127.0.0.1:9/net.onnx", max_bytes=1 << 20, sha256="00")
+    asset = Asset(url="https://127.0.0.1:9/net.onnx", max_bytes=1 << 20, git_blob="00")
     with pytest.raises(FetchFailed, match=r"is 127\.0\.0\.1 reachable\?") as error:
         download(asset)
     assert "\n" not in str(error.value)
@@ -186,12 +183,18 @@ def test_a_certificate_that_nobody_trusts_is_refused(server, monkeypatch):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"url": "http://example.org/x"}, {"git_blob": None}, {"sha256": "00"}],
-    ids=["no https", "no hash", "two hashes"],
+    [
+        {"url": "http://example.org/x"},
+        {"git_blob": None},
+        {"sha256": "0" * 64},
+        {"by_content": True},
+        {"git_blob": None, "sha256": "f168fae3c"},
+    ],
+    ids=["no https", "no hash", "two hashes", "a hash and none", "the beginning of a hash"],
 )
 def test_an_asset_is_https_and_pinned(fields):
     whole = {"url": "https://example.org/x", "max_bytes": 1, "git_blob": "00"}
-    with pytest.raises(ValueError, match="need https, and one of"):
+    with pytest.raises(ValueError, match=r"need https, and one of|64 hexadecimal digits"):
         Asset(**(whole | fields))
 
 
@@ -233,8 +236,7 @@ def test_a_checkpoint_is_converted_once_and_damage_is_noticed(server, tmp_path):
     torch.save(head | {"ClassHead.0.conv1x1.bias": torch.randn(4)}, file)
     server.files["/net.zip"] = file.getvalue()
     model = weights.detector_model("retinaface-resnet50")
-    known = hashlib.sha256(file.getvalue()).hexdigest()[:9]
-    asset = _asset(server, "/net.zip", git_blob=None, sha256=known)
+    asset = _asset(server, "/net.zip", git_blob=None, by_content=True)
     model = replace(model, origin=FromUrl(asset=asset, converter=model.origin.converter))
     path = weights.pull(model, tmp_path)
     tensors = weights.load(model, tmp_path)
@@ -249,11 +251,18 @@ def test_a_checkpoint_is_converted_once_and_damage_is_noticed(server, tmp_path):
     assert server.asked == ["/net.zip"] * 2
 
 
+def test_no_network_of_the_catalogue_is_known_by_half_a_hash():
+    """One is known by its content alone, and whoever chooses it is told so."""
+    assets = [(m, m.origin.asset) for m in weights.MODELS.values() if m.on_the_web]
+    told = {model.name for model, asset in assets if asset.by_content}
+    assert told == {"retinaface-resnet50"}
+    assert all("by its content alone" in weights.MODELS[name].note for name in told)
+
+
 def test_what_is_fetched_and_is_no_checkpoint_is_one_clear_line(server, tmp_path):
     server.files["/net.zip"] = DATA
     model = weights.detector_model("retinaface-resnet50")
-    known = hashlib.sha256(DATA).hexdigest()
-    asset = _asset(server, "/net.zip", git_blob=None, sha256=known)
+    asset = _asset(server, "/net.zip", git_blob=None, by_content=True)
     model = replace(model, origin=FromUrl(asset=asset, converter=model.origin.converter))
     with pytest.raises(WeightsError, match="cannot pull retinaface-resnet50: not a torch"):
         weights.pull(model, tmp_path)

@@ -165,6 +165,14 @@ def test_form_has_titles_drop_downs_and_the_rules(control: Control) -> None:
         assert answer.is_client_error, wrong
 
 
+def test_the_description_says_when_a_show_is_on_air(control: Control) -> None:
+    """Also after it was applied twice: what was said before is not said again."""
+    before = control.deployment("watch-show/news")["description"]
+    assert "On air: daily 20:00 Europe/Vienna; " in before
+    apply_showfile(control.file, control.env)
+    assert control.deployment("watch-show/news")["description"] == before
+
+
 @pytest.mark.parametrize("month", [3, 10], ids=["into summer", "into winter"])
 def test_slots_keep_local_time_when_the_clocks_change(control: Control, month: int) -> None:
     """Europe changes its clocks on the last Sundays of March and October."""
@@ -385,8 +393,7 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
             channel="news",
             run_id=uuid.UUID(run),
             log=logging.getLogger("test"),
-            state_every_s=0.1,
-            report_every_s=0.1,
+            every_s=0.1,
             last_words_s=60,
         )
         bulletin.waiting(datetime(2026, 11, 22, 20, 5, tzinfo=UTC))
@@ -429,4 +436,5 @@ def test_server_that_is_not_there_is_one_line(control: Control) -> None:
     with pytest.raises(StackError, match="does not answer") as caught:
         apply_showfile(control.file, nowhere)
     assert "\n" not in str(caught.value)
-    assert paused_slots(nowhere) is None
+    with pytest.raises(StackError, match="does not answer"):
+        paused_slots(nowhere)

@@ -1,16 +1,18 @@
 """The picture: cuts where all faces change, gaps, and nothing told apart by colour alone."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.image import imread
 
 from db.answers import Timeline, Tracks
-from db.models import EMOTIONS
+from db.models import EMOTIONS, TRACKS_PER_BROADCAST
+from db.moments import TrackMoods
 from flows.picture import COLOURS, HATCHES, SMALL_IN, Picture, cuts, draw, small_png
 
 START = datetime(2026, 11, 22, 20, tzinfo=UTC)
@@ -116,3 +118,38 @@ def test_the_small_picture_shows_what_the_large_one_does():
     assert one.shape == other.shape == (400, 800, 3)
     assert np.abs(one - other).mean() < 0.01
     assert (np.abs(one - other).max(axis=2) > 0.2).mean() < 0.002
+
+
+def bars(figure) -> list[tuple[float, float, str]]:
+    """The lanes' bars: lane, width in seconds, colour."""
+    lanes = figure.axes[1]
+    return [
+        (
+            round(bar.get_y() + bar.get_height() / 2),
+            round(bar.get_width() * 86400, 1),
+            to_hex(bar.get_facecolor()).upper(),
+        )
+        for bar in lanes.patches
+    ]
+
+
+def test_a_lane_changes_colour_with_its_face():
+    base = np.datetime64("2026-11-22T20:00:00", "us")
+    shown = picture(gap=False, spans=((0, 9.0), (2.0, 5.0)))
+    moods = TrackMoods(
+        track_id=np.array([1, 1, 1, 2]) + TRACKS_PER_BROADCAST,
+        start=base + np.array([0, 3, 6, 2]) * np.timedelta64(1_000_000, "us"),
+        emotion=np.array(["sadness", "sadness", "happiness", "anger"]),
+    )
+    assert bars(draw(replace(shown, moods=moods))) == [
+        (0, 6.0, COLOURS["sadness"]),
+        (0, 3.0, COLOURS["happiness"]),
+        (1, 3.0, COLOURS["anger"]),
+    ]
+
+
+def test_a_face_that_is_alone_is_a_lane_and_no_wall():
+    figure = draw(picture(gap=False, spans=((0, 59.8),)))
+    lanes = figure.axes[1]
+    low, high = sorted(lanes.get_ylim())
+    assert lanes.patches[0].get_height() / (high - low) < 0.1

@@ -82,13 +82,22 @@ def test_old_files_go_and_their_rows_stay(fill, keep) -> None:
     assert not list(show.folder.glob("*.gone"))
 
 
-def test_the_oldest_go_first_whatever_the_channel(fill, keep) -> None:
-    older = fill(3, slug="older", ago=timedelta(hours=2))
-    newer = fill(3, slug="newer")
-    keep(total_bytes=2 * KB).run(NOW)
-    assert (older.folder.exists(), files(newer)) == (False, 2)
-    assert older.paths() == [None] * 3
-    assert newer.paths()[0] is None
+@pytest.mark.parametrize("full", [False, True], ids=["too many", "the disk is full"])
+def test_the_show_that_has_most_loses_its_oldest_first(fill, keep, full, monkeypatch) -> None:
+    older = fill(2, slug="older", ago=timedelta(hours=2))
+    large = fill(8, slug="large")
+    if full:
+        monkeypatch.setattr(Recordings, "_missing_bytes", lambda self: 5 * KB)
+    keep(total_bytes=None if full else 5 * KB).run(NOW)
+    assert (files(older), files(large)) == (2, 3)
+    assert [path is None for path in large.paths()] == [True] * 5 + [False] * 3
+
+
+def test_what_a_show_has_within_its_share_it_keeps(fill, keep) -> None:
+    older = fill(2, slug="older", ago=timedelta(hours=2))
+    large = fill(8, slug="large", status="recorded")  # which nobody may delete
+    keep(total_bytes=6 * KB).run(NOW)
+    assert (files(older), files(large)) == (2, 8)
 
 
 @pytest.mark.parametrize(

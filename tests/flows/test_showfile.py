@@ -157,6 +157,22 @@ def test_what_does_not_fit_leaves_the_file_as_it_was(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cron", "said"),
+    [
+        ("0 20 * * 1-5", "Mon-Fri 20:00 Europe/Vienna"),
+        ("5 9 * * 6,0", "Sat,Sun 09:05 Europe/Vienna"),
+        ("30 21 * * 7", "Sun 21:30 Europe/Vienna"),
+        ("30 21 * * *", "daily 21:30 Europe/Vienna"),
+        ("*/5 20 * * 1", "*/5 20 * * 1 Europe/Vienna"),
+        ("0 20 1 * *", "0 20 1 * * Europe/Vienna"),
+        ("0 20 * * 1#1", "0 20 * * 1#1 Europe/Vienna"),
+    ],
+)
+def test_a_slot_in_words(cron: str, said: str) -> None:
+    assert Slot.of(slug="a", cron=cron, timezone="Europe/Vienna").in_words == said
+
+
+@pytest.mark.parametrize(
     "rule",
     [{"cron": "0 20 * * *"}, {"rrule": "DTSTART:20260103T200000\nRRULE:FREQ=DAILY"}],
     ids=["cron", "rrule"],

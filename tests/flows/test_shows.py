@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flows.errors import UsageError
-from flows.shows import make_show, parse_duration, parse_time, slug_of
+from flows.shows import make_show, parse_duration, parse_since, parse_time, parse_until, slug_of
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,20 @@ def test_parameter_that_does_not_fit_is_named_in_one_line(
     with pytest.raises(UsageError, match=said) as caught:
         make_show(**({"url": "https://example.com/live"} | wrong))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "ago"),
+    [("2h", timedelta(hours=2)), ("0s", timedelta(0)), ("1d12h", timedelta(days=1.5))],
+)
+def test_a_time_is_also_how_long_ago_it_was(text: str, ago: timedelta) -> None:
+    before = datetime.now(UTC)
+    assert before <= parse_since(text) + ago <= datetime.now(UTC)
+    assert before <= parse_until(text) + ago <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("text", ["", None])
+def test_what_has_no_end_goes_on_until_now(text: str | None) -> None:
+    before = datetime.now(UTC)
+    assert before <= parse_until(text) <= datetime.now(UTC)
+    assert parse_until("2026-11-22T20:00:00+01:00") == datetime(2026, 11, 22, 19, tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -86,6 +87,31 @@ def test_a_show_is_added_to_a_file_of_ones_own_alone(empty: Path) -> None:
     with pytest.raises(UsageError, match="`showmood init` writes one"):
         call("shows", "add", "https://example.com/live", "--name", "news", "--cron", "0 20 * * *")
     assert not (empty / "prefect.yaml").exists()
+
+
+def test_unit_runs_up_in_this_folder_and_systemd_takes_it(empty: Path) -> None:
+    said = call("init", "--systemd")
+    unit = empty / "showmood.service"
+    lines = unit.read_text().splitlines()
+    assert f"WorkingDirectory={empty}" in lines
+    assert f"ExecStart={Path(sys.executable).with_name('showmood')} up" in lines
+    assert f"systemctl enable --now {unit.name}" in said
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("NO systemd-analyze: the unit was not verified; install Debian's systemd")
+    done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_unit_wants_a_plain_path(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "a b%h"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with pytest.raises(UsageError, match="without spaces"):
+        call("init", "--systemd")
+    assert not list(odd.iterdir())
 
 
 def test_version_is_the_package_s(empty: Path) -> None:

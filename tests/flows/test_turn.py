@@ -10,7 +10,10 @@ from sqlalchemy import Engine, text
 from db import writes
 from db.errors import ChannelBusy
 from db.session import channel_lock
+from flows.capture.source import Stream
 from flows.errors import Skipped
+from flows.opening import Broadcast, close, open_or_continue
+from flows.shows import make_show
 from flows.turn import channel_turn, rest_of
 
 LOG = logging.getLogger(__name__)
@@ -117,3 +120,52 @@ def test_a_run_that_has_completed_its_broadcast_is_not_repeated(engine: Engine) 
         writes.close_broadcast(connection, made, ended_at=in_s(0), status="completed")
     with pytest.raises(Skipped, match="had ended"):
         rest_of(engine, "one", datetime.now(UTC))
+
+
+def opened(engine: Engine, *, run: str, source: str = "video") -> Broadcast:
+    """Open, or go on with, the channel's broadcast."""
+    stream = Stream(
+        page_url="http://example.org/live",
+        url="http://example.org/live.m3u8",
+        protocol="hls",
+        live=True,
+        live_status="is_live",
+        source_id=source,
+        title="live",
+    )
+    show = make_show(url=stream.page_url, name="news", duration="10m")
+    return open_or_continue(engine, show, stream, None, run_id=run, log=LOG)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed", "interrupted"])
+def test_a_run_started_again_goes_on_with_its_broadcast_however_it_ended(
+    engine: Engine, status: str
+) -> None:
+    first = opened(engine, run="one")
+    close(engine, first, status, LOG)
+    again = opened(engine, run="one")
+    assert (again.id, again.until) == (first.id, first.started_at + timedelta(minutes=10))
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT status, ended_at FROM broadcasts")).one()
+    assert tuple(found) == ("live", None)
+
+
+@pytest.mark.parametrize(
+    ("run", "source", "status"),
+    [("two", "video", "cancelled"), ("one", "other", "cancelled"), ("one", "video", "completed")],
+    ids=["another run", "another video", "one that is done"],
+)
+def test_a_broadcast_that_has_ended_is_not_gone_on_with_by(
+    engine: Engine, run: str, source: str, status: str
+) -> None:
+    first = opened(engine, run="one")
+    close(engine, first, status, LOG)
+    assert opened(engine, run=run, source=source).id != first.id
+
+
+def test_a_broadcast_is_not_gone_on_with_after_another_of_its_channel(engine: Engine) -> None:
+    first = opened(engine, run="one")
+    close(engine, first, "cancelled", LOG)
+    second = opened(engine, run="two")
+    close(engine, second, "cancelled", LOG)
+    assert opened(engine, run="one").id not in (first.id, second.id)

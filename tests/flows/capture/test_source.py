@@ -1,8 +1,6 @@
 from pathlib import Path
 
 import pytest
-from yt_dlp.extractor.common import InfoExtractor
-from yt_dlp.utils import ExtractorError, UserNotLive
 
 from flows.capture.address import AddressPolicy
 from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable, UnsafeURL
@@ -10,56 +8,11 @@ from flows.capture.source import resolve
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
 from flows.demo.server import Reply, Server
-
-START = 1_795_370_400  # 2026-11-22 18:00 UTC
-
-
-class ShowIE(InfoExtractor):
-    """A site whose shows are what their addresses say."""
-
-    _VALID_URL = r"(?P<base>http://127\.0\.0\.1:\d+)/show/(?P<id>[\w-]+)"
-
-    def _real_extract(self, url):
-        kind = self._match_id(url)
-        base = self._match_valid_url(url)["base"]
-        if kind == "offline":
-            raise UserNotLive(video_id=kind)
-        if kind == "forbidden":
-            raise ExtractorError("This show is for members only", expected=True)
-        formats = []
-        if kind == "live":
-            formats = [
-                self.form(f"{base}/live.m3u8?expire={START}&v={height}", height)
-                for height in (240, 720, 1080)
-            ]
-        elif kind == "inward":
-            formats = [self.form("http://10.0.0.1/live.m3u8", 720)]
-        elif kind == "file":
-            formats = [self.form("file:///etc/passwd", 720)]
-        return {
-            "id": f"id-{kind}",
-            "title": kind,
-            "formats": formats,
-            "live_status": {"live": "is_live", "inward": "is_live", "file": "is_live"}.get(
-                kind, kind
-            ),
-            "release_timestamp": START if kind == "is_upcoming" else None,
-        }
-
-    def form(self, url, height):
-        return {
-            "url": url,
-            "format_id": str(height),
-            "protocol": "m3u8_native",
-            "ext": "mp4",
-            "height": height,
-            "vcodec": "avc1.4d401f",
-            "acodec": "mp4a.40.2",
-        }
+from flows.demo.site import START, KindIE
 
 
 def of(base: str, kind: str, policy: AddressPolicy):
-    return resolve(f"{base}/show/{kind}", policy=policy, extractors=[ShowIE])
+    return resolve(f"{base}/show/{kind}", policy=policy, extractors=[KindIE])
 
 
 def test_a_live_playlist_is_its_own_stream(

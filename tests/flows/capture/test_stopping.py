@@ -4,15 +4,21 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from flows.capture import fetch, process
 from flows.capture.address import AddressPolicy
 from flows.capture.fetch import Fetcher
 from flows.capture.guard import Guard
-from flows.capture.source import resolve
+from flows.capture.segment import Segment
+from flows.capture.source import Stream, resolve
 from flows.capture.stopping import Patience, Stopped
+from flows.capture.supervise import Capture
+from flows.demo.channel import LiveOrigin
+from flows.demo.faults import Fault
 
 LONG_S = 600.0
 """What is not interrupted waits so long, and the test fails."""
@@ -133,10 +139,6 @@ def test_finding_the_stream_of_a_page_that_does_not_answer_ends(
     look = partial(resolve, page, policy=policy, timeout_s=LONG_S, stopping=stopping)
     wait = partial(came.wait, PATIENCE_S)
     assert isinstance(ends_when_stopped(look, wait, stopping.set), Stopped)
-    # yt-dlp ends by itself once its proxy is gone.
-    for thread in threading.enumerate():
-        if thread.name == "capture-resolve":
-            thread.join(PATIENCE_S)
 
 
 @pytest.mark.parametrize("port_of", ["mute", "full"])
@@ -161,3 +163,49 @@ def test_work_that_ends_before_it_is_told_to_stop_gives_its_result() -> None:
     patience.ends_at = 0.0
     with pytest.raises(TimeoutError):
         patience.step_s(LONG_S)
+
+
+@pytest.mark.parametrize("engine", ["hls", "ffmpeg"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(on="segment", over_s=LONG_S), id="drips"),
+        pytest.param(Fault(on="segment", keep_bytes=20_000, stall=True), id="stalls"),
+        pytest.param(Fault(on="playlist", stall=True), id="playlist"),
+    ],
+)
+def test_a_capture_of_a_source_that_holds_it_up_ends_with_what_came(
+    fault: Fault,
+    engine: str,
+    origin: LiveOrigin,
+    stream_of: Callable[[LiveOrigin], Stream],
+    policy: AddressPolicy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    until: Callable[..., object],
+) -> None:
+    monkeypatch.setattr(fetch, "MAX_SECONDS", LONG_S)
+    monkeypatch.setattr(process, "SECOND_TERM_S", LONG_S)
+    monkeypatch.setattr(process, "GRACE_S", LONG_S)
+    with Capture(
+        origin.url,
+        directory=tmp_path / "rec",
+        channel="demo",
+        broadcast=1,
+        policy=policy,
+        segment_s=0.5,
+        stream=stream_of(origin),
+        stall_s=LONG_S,
+        engine=engine,
+    ) as capture:
+        assert isinstance(capture.get(PATIENCE_S), Segment)
+        asked = len(origin.requests)
+        origin.inject(fault)
+        kind = "live.m3u8" if fault.on == "playlist" else "segment"
+        until(lambda: kind in str(list(origin.requests)[asked:]), what="a request")
+        capture.stop()
+        assert capture.finished or isinstance(capture.get(0.0), Segment)
+        assert not [t for t in threading.enumerate() if t.name.startswith("capture-")]
+    assert capture.failure is None
+    assert capture.last_error is None
+    assert not list((tmp_path / "rec").glob("*.tmp"))

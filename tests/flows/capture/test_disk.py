@@ -1,0 +1,111 @@
+"""What keeps a capture from writing costs what the source lists no longer, and never the watch."""
+
+import errno
+import os
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from flows.capture import supervise
+from flows.capture.address import AddressPolicy
+from flows.capture.disk import may_pass
+from flows.capture.recording import Recording
+from flows.capture.segment import CaptureFailed, DiskFull, Gap, Segment
+from flows.capture.source import Stream
+from flows.capture.supervise import Capture
+from flows.demo.channel import LiveOrigin
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def capture(
+    make_origin: Callable[..., LiveOrigin],
+    stream_of: Callable[[LiveOrigin], Stream],
+    policy: AddressPolicy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Capture:
+    monkeypatch.setattr(supervise, "_BACKOFF_S", 0.05)
+    origin = make_origin(window=30)
+    return Capture(
+        origin.url,
+        directory=tmp_path / "rec",
+        channel="demo",
+        broadcast=1,
+        policy=policy,
+        stream=stream_of(origin),
+        engine="hls",
+    )
+
+
+def fail(
+    monkeypatch: pytest.MonkeyPatch, what: str, number: int, *, after: int, times: int
+) -> None:
+    """Have a method of a recording fail so often, once it has worked so often."""
+    real, calls = getattr(Recording, what), [0]
+
+    def failing(self: Recording, *args: object, **options: object) -> object:
+        calls[0] += 1
+        if after < calls[0] <= after + times:
+            raise OSError(number, os.strerror(number), str(self.directory))
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(Recording, what, failing)
+
+
+def take(capture: Capture, n: int) -> list[Segment | Gap]:
+    events = [capture.get(PATIENCE_S) for _ in range(n)]
+    assert None not in events, capture.last_error
+    return events
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE], ids=errno.errorcode.get
+)
+def test_a_disk_that_can_not_be_written_to_for_a_while_loses_nothing_that_is_listed(
+    capture: Capture, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, "_write", number, after=1, times=2)
+    with capture:
+        events = take(capture, 4)
+    assert capture.failure is None
+    assert isinstance(capture.last_error, DiskFull)
+    assert os.strerror(number) in str(capture.last_error)
+    assert all(isinstance(event, Segment) for event in events)
+    assert all(a.end == b.start for a, b in pairwise(events))
+
+
+@pytest.mark.parametrize("what", ["save", "save_clock"])
+def test_a_segment_that_is_in_the_journal_is_told_though_what_follows_fails(
+    capture: Capture, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, what, errno.ENOSPC, after=2, times=2)
+    with capture:
+        events = take(capture, 4)
+    assert [event.sequence for event in events if isinstance(event, Segment)] == [0, 1, 2, 3]
+
+
+def test_what_no_disk_says_ends_the_capture(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not may_pass(PermissionError(errno.EACCES, "no"))
+    fail(monkeypatch, "_write", errno.EACCES, after=1, times=9)
+    with capture, pytest.raises(CaptureFailed, match="Permission denied"):
+        list(capture)
+
+
+def test_the_gap_at_the_end_is_told_though_it_can_not_be_written(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch, until: Callable[..., object]
+) -> None:
+    fail(monkeypatch, "_write", errno.ENOSPC, after=1, times=10_000)
+    with capture:
+        take(capture, 1)
+        until(lambda: capture.last_error, what="the error")
+        until(lambda: capture.newest_age_s > 0.2, what="something to miss")
+        capture.stop()
+        [gap] = list(capture)
+    assert isinstance(gap, Gap)
+    assert "No space left" in gap.why
