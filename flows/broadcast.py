@@ -21,7 +21,7 @@ from flows.analyse import Analysis, Counts, networks, take_for
 from flows.audience import Audience
 from flows.capture.address import AddressPolicy
 from flows.capture.quota import Quota
-from flows.capture.recording import recover
+from flows.capture.recovery import recover
 from flows.capture.segment import NotLive
 from flows.capture.shown import shorten
 from flows.capture.source import Stream, resolve
@@ -135,7 +135,8 @@ class Watch:
             try:
                 self.audience.began(engine, broadcast.started_at, planned_end)
                 if broadcast.until:
-                    deque(recover(directory), maxlen=0)
+                    left = recover(directory, channel=self.show.slug, broadcast=broadcast.id)
+                    deque(left, maxlen=0)
                 capture = self._capture(broadcast, stream, policy, directory)
                 counts = self._record(broadcast, capture, directory, store, lock, ending)
                 status = "completed"

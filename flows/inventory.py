@@ -11,7 +11,7 @@ from typing import Final
 from db.recordings import BroadcastRow
 from flows.capture import following
 from flows.capture.process import is_claimed
-from flows.capture.recording import PIECE
+from flows.capture.runs import PIECE
 from flows.recordings import broadcast_of, folder_of
 from flows.store import WAITING
 

@@ -13,7 +13,7 @@ from db.queries import channel_id
 from db.recordings import BroadcastRow, broadcasts, broken_off, gap_starts, sequences
 from db.spool import PASSING, Spool, commit
 from db.writes import interrupt_broadcast
-from flows.capture.recording import recover
+from flows.capture.recovery import recover
 from flows.capture.segment import CaptureError
 from flows.recordings import broadcast_of, folder_of
 from flows.store import WAITING, Store
@@ -73,7 +73,7 @@ def _store_rest(engine: Engine, directory: Path, broadcast: BroadcastRow) -> int
         },
     )
     try:
-        for _ in recover(folder):
+        for _ in recover(folder, channel=broadcast.slug, broadcast=broadcast.id):
             pass  # what was finished and not reported is now
         left = store.left(folder)
         n_segments = store.leave(left)

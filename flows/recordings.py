@@ -15,7 +15,7 @@ from db import recordings as rows
 from db.recordings import BroadcastRow, RecordedRow
 from db.session import is_watched
 from flows.capture.journal import read_events
-from flows.capture.recording import PIECE
+from flows.capture.runs import PIECE
 from flows.capture.segment import Gap, Segment
 from flows.errors import UsageError
 

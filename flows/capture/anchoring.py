@@ -15,6 +15,7 @@ from flows.capture.fetch import Fetcher
 from flows.capture.media import TICKS_PER_S, read_head, ticks_from
 from flows.capture.playlist import Entry, Playlist
 from flows.capture.recording import SHORTEST, Recording
+from flows.capture.runs import newest_clock
 from flows.capture.segment import CaptureError
 from flows.capture.source import Stream
 from flows.capture.stopping import Stopped
@@ -39,7 +40,7 @@ class Anchoring:
     def __init__(self, stream: Stream, fetcher: Fetcher, recording: Recording) -> None:
         """Keep how the newest run dated its timestamps; to be made before the next begins."""
         self._stream, self._fetcher, self._recording = stream, fetcher, recording
-        self._before = recording.newest_clock()
+        self._before = newest_clock(recording.directory)
 
     @property
     def is_anchored(self) -> bool:

@@ -8,7 +8,7 @@ is constant, and the date of one frame of it, as the source's playlist gives it,
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final, Self
 
 from flows.capture.media import TICKS_PER_S, WRAP, ticks_from
 
@@ -31,6 +31,19 @@ class Section:
     estimated: bool
     input: int | None
     offset_us: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the date."""
+        if self.date.utcoffset() != timedelta(0):
+            raise ValueError(f"a date must be aware UTC, not {self.date!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClockState:
+    """All that a clock knows: `first`, and its sections in order."""
+
+    first: int | None
+    sections: tuple[Section, ...]
 
 
 class Clock:
@@ -140,34 +153,14 @@ class Clock:
         laps = round((near - start) / WRAP)
         return start + laps * WRAP
 
-    def state(self) -> dict[str, Any]:
-        """Return what `from_state` takes, fit for JSON."""
-        return {
-            "first": self.first,
-            "sections": [
-                {
-                    "date": section.date.isoformat(),
-                    "estimated": section.estimated,
-                    "input": section.input,
-                    "offset_us": section.offset_us,
-                }
-                for section in self._sections
-            ],
-        }
+    def state(self) -> ClockState:
+        """Return what `from_state` takes."""
+        return ClockState(first=self.first, sections=tuple(self._sections))
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "Clock":
-        """Return the clock that `state` was taken from; raises KeyError, ValueError, TypeError."""
-        sections = [
-            Section(
-                date=datetime.fromisoformat(saved["date"]),
-                estimated=bool(saved["estimated"]),
-                input=saved["input"],
-                offset_us=int(saved["offset_us"]),
-            )
-            for saved in state["sections"]
-        ]
-        return cls(sections, state["first"])
+    def from_state(cls, state: ClockState) -> Self:
+        """Return the clock that `state` was taken from."""
+        return cls(list(state.sections), state.first)
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -16,6 +16,7 @@ from flows.capture.media import TICKS_PER_S
 from flows.capture.process import spawn, stop
 from flows.capture.recording import Recording
 from flows.capture.relay import Relay
+from flows.capture.runs import save_clock
 from flows.capture.segment import CaptureError, Gap, Segment, UnreadableMedia, UnsafeURL
 from flows.capture.source import Stream
 from flows.capture.stopping import Stopped
@@ -171,7 +172,7 @@ class Run:
                 self._unread.append(str(e))
             self._follow_jumps()
             if self._clock.state() != before:
-                self._recording.save_clock(self._name, self._clock)
+                self._save_clock()
         return events
 
     def _read_log(self) -> None:
@@ -217,7 +218,7 @@ class Run:
             section = None
         if section is not None:
             self._clock.begin(section)
-            self._recording.save_clock(self._name, self._clock)
+            self._save_clock()
         return section is not None or last or self._tries >= _ANCHOR_TRIES
 
     def _first_section(self) -> Section | None:
@@ -252,7 +253,10 @@ class Run:
             if section is None:
                 section = Section(date=datetime.now(UTC), estimated=True, input=None)
             self._clock.jump(section, now=now)
-        self._recording.save_clock(self._name, self._clock)
+        self._save_clock()
+
+    def _save_clock(self) -> None:
+        save_clock(self._recording.directory, self._name, self._clock)
 
     def _ticks_now(self, first: int) -> int:
         """Return about where in the output ffmpeg is: at the end of what was taken."""

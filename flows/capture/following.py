@@ -17,6 +17,7 @@ from typing import Final
 from filelock import FileLock
 
 from flows.capture.segment import Gap, Segment
+from flows.capture.state import write_whole
 
 FOLDER: Final = "play"
 
@@ -60,7 +61,7 @@ def write_playlist(
     folder.mkdir(exist_ok=True)
     path = folder / f"{at:%Y%m%dT%H%M%SZ}.m3u8"
     with _locked(folder):
-        _save(path, text)
+        write_whole(path, text, durable=False)
         there = sorted(folder.glob("*.m3u8"), key=lambda each: each.stat().st_mtime)
         for old in there[:-_MOST]:
             old.unlink(missing_ok=True)
@@ -108,7 +109,7 @@ def trim(directory: Path, gone: Collection[str], *, current: Path | None) -> Non
 def names_in(playlist: Path) -> set[str]:
     """Return the names of the files that a playlist lists; none where there is no playlist."""
     try:
-        lines = playlist.read_text(encoding="utf-8").splitlines()
+        lines = playlist.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return set()
     return {line.rpartition("/")[2] for line in lines if line and not line.startswith("#")}
@@ -139,7 +140,7 @@ def _append(path: Path, events: Sequence[Segment | Gap]) -> None:
     if not text:
         return
     longest = max(_target(_file_s(segment)) for segment in new)
-    with path.open("r+", encoding="utf-8") as file:
+    with path.open("r+", encoding="utf-8", errors="replace") as file:
         head = file.read(200)
         known = re.search(r"TARGETDURATION:(\d+)", head)
         if known is None or int(known[1]) >= longest:
@@ -149,7 +150,7 @@ def _append(path: Path, events: Sequence[Segment | Gap]) -> None:
         file.seek(0)
         whole = file.read()
     target = f"TARGETDURATION:{longest}"
-    _save(path, re.sub(r"TARGETDURATION:\d+", target, whole, count=1) + text)
+    write_whole(path, re.sub(r"TARGETDURATION:\d+", target, whole, count=1) + text, durable=False)
 
 
 def _last_name(path: Path) -> str | None:
@@ -171,7 +172,7 @@ def _last_name(path: Path) -> str | None:
             return None
         if cut:
             file.truncate(size - cut)
-        return lines[-1].decode().rpartition("/")[2]
+        return lines[-1].decode(errors="replace").rpartition("/")[2]
 
 
 def _entry(segment: Segment, before: Segment | None) -> str:
@@ -199,7 +200,7 @@ def _init_bytes(path: Path) -> int:
 
 
 def _trim(path: Path, gone: Collection[str]) -> None:
-    head, entries, tail = _parse(path.read_text(encoding="utf-8"))
+    head, entries, tail = _parse(path.read_text(encoding="utf-8", errors="replace"))
     kept = len(entries)
     while kept and entries[kept - 1].splitlines()[-1].rpartition("/")[2] not in gone:
         kept -= 1
@@ -213,7 +214,7 @@ def _trim(path: Path, gone: Collection[str]) -> None:
     head = re.sub(r"#EXT-X-START:.*\n", "", head)
     head = _moved(head, "#EXT-X-MEDIA-SEQUENCE", len(dropped))
     head = _moved(head, "#EXT-X-DISCONTINUITY-SEQUENCE", cuts)
-    _save(path, head + "".join(entries) + tail)
+    write_whole(path, head + "".join(entries) + tail, durable=False)
 
 
 def _moved(head: str, tag: str, by: int) -> str:
@@ -255,9 +256,3 @@ def _locked(folder: Path) -> Iterator[None]:
     """Have a folder's playlists for oneself; Timeout, an OSError, if somebody else keeps them."""
     with FileLock(folder / ".lock", timeout=_LOCK_S):
         yield
-
-
-def _save(path: Path, text: str) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

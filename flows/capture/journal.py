@@ -1,14 +1,44 @@
 """events.jsonl: every segment and gap that was reported of a recording, a line each, in order."""
 
-import json
+import logging
 import os
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from flows.capture.segment import Gap, Segment
 
+_log = logging.getLogger(__name__)
+
 JOURNAL: Final = "events.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _GapLine:
+    start: datetime
+    end: datetime
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SegmentLine:
+    sequence: int
+    file: str
+    start: datetime
+    duration_s: float
+    estimated: bool
+    offset_s: float
+    width_px: int
+    height_px: int
+    channel: str
+    broadcast: int
+    continuous: bool = False
+
+
+_LINE: Final[TypeAdapter[_GapLine | _SegmentLine]] = TypeAdapter(_GapLine | _SegmentLine)
 
 
 def read_events(directory: Path) -> list[Segment | Gap]:
@@ -16,12 +46,27 @@ def read_events(directory: Path) -> list[Segment | Gap]:
 
     A line that is just being written is left out. Files may have been deleted since.
     """
+    return read_lines(directory)[0]
+
+
+def read_lines(directory: Path) -> tuple[list[Segment | Gap], int]:
+    """Return what `read_events` does, and how many lines can't be read."""
     try:
-        text = (directory / JOURNAL).read_text(encoding="utf-8")
+        data = (directory / JOURNAL).read_bytes()
     except FileNotFoundError:
-        return []
-    whole = text.rpartition("\n")[0]
-    return [_from_line(json.loads(line), directory) for line in whole.splitlines()]
+        return [], 0
+    whole = data.rpartition(b"\n")[0]
+    events: list[Segment | Gap] = []
+    n_lost = 0
+    for line in whole.split(b"\n") if whole else []:
+        try:
+            # After a loss of power there may be zeros in a file, where it was written last.
+            events.append(_event_of(_LINE.validate_json(line.strip(b"\0")), directory))
+        except (ValidationError, ValueError):
+            n_lost += 1
+    if n_lost:
+        _log.warning("%s: %d lines of %s can't be read", directory, n_lost, JOURNAL)
+    return events, n_lost
 
 
 def mend(journal: Path) -> None:
@@ -32,39 +77,42 @@ def mend(journal: Path) -> None:
             os.truncate(journal, data.rfind(b"\n") + 1)
 
 
-def to_line(event: Segment | Gap) -> dict[str, Any]:
-    """Return what its line says."""
+def to_line(event: Segment | Gap) -> str:
+    """Return its line, without the end."""
+    line: _GapLine | _SegmentLine
     if isinstance(event, Gap):
-        return {"start": event.start.isoformat(), "end": event.end.isoformat(), "why": event.why}
-    return {
-        "sequence": event.sequence,
-        "file": event.path.name,
-        "start": event.start.isoformat(),
-        "duration_s": event.duration_s,
-        "estimated": event.start_is_estimated,
-        "offset_s": event.offset_s,
-        "continuous": event.continuous,
-        "width_px": event.width_px,
-        "height_px": event.height_px,
-        "channel": event.channel,
-        "broadcast": event.broadcast,
-    }
+        line = _GapLine(start=event.start, end=event.end, why=event.why)
+    else:
+        line = _SegmentLine(
+            sequence=event.sequence,
+            file=event.path.name,
+            start=event.start,
+            duration_s=event.duration_s,
+            estimated=event.start_is_estimated,
+            offset_s=event.offset_s,
+            continuous=event.continuous,
+            width_px=event.width_px,
+            height_px=event.height_px,
+            channel=event.channel,
+            broadcast=event.broadcast,
+        )
+    return _LINE.dump_json(line).decode()
 
 
-def _from_line(line: dict[str, Any], directory: Path) -> Segment | Gap:
-    start = datetime.fromisoformat(line["start"])
-    if "why" in line:
-        return Gap(start=start, end=datetime.fromisoformat(line["end"]), why=line["why"])
+def _event_of(line: _GapLine | _SegmentLine, directory: Path) -> Segment | Gap:
+    start = line.start.astimezone(UTC)
+    if isinstance(line, _GapLine):
+        return Gap(start=start, end=line.end.astimezone(UTC), why=line.why)
     return Segment(
-        channel=line["channel"],
-        broadcast=line["broadcast"],
-        sequence=line["sequence"],
+        channel=line.channel,
+        broadcast=line.broadcast,
+        sequence=line.sequence,
         start=start,
-        start_is_estimated=line["estimated"],
-        duration_s=line["duration_s"],
-        path=directory / line["file"],
-        width_px=line["width_px"],
-        height_px=line["height_px"],
-        offset_s=line["offset_s"],
-        continuous=line.get("continuous", False),
+        start_is_estimated=line.estimated,
+        duration_s=line.duration_s,
+        path=directory / line.file,
+        width_px=line.width_px,
+        height_px=line.height_px,
+        offset_s=line.offset_s,
+        continuous=line.continuous,
     )

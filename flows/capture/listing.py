@@ -1,6 +1,5 @@
 """What of a source's playlist was not listed before, whatever the source numbers it."""
 
-import json
 import logging
 from collections import deque
 from dataclasses import dataclass, field
@@ -9,8 +8,11 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
 
+from pydantic import TypeAdapter
+
 from flows.capture.playlist import Entry
 from flows.capture.recording import SHORTEST, Recording
+from flows.capture.state import read_state, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +29,28 @@ class _Position:
     seen: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Saved:
+    """Where the newest recorded segment was: its name, number and end in the source.
+
+    recorded: its end in the recording. seen: names of those before it.
+    """
+
+    name: str
+    sequence: int
+    end: datetime | None
+    recorded: datetime
+    seen: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the dates."""
+        if any(date and date.utcoffset() is None for date in (self.end, self.recorded)):
+            raise ValueError("a date without a zone")
+
+
+_SAVED: Final = TypeAdapter(_Saved)
+_FILE: Final = "position.json"
+
 _MOST_SAVED: Final = 64
 """So many names of recorded segments the next run is told."""
 
@@ -40,6 +64,7 @@ class Listing:
         """Read where the last segment was in the source, if this engine recorded it."""
         self._recording = recording
         self._position = _load(recording)
+        self._dated: deque[tuple[str, datetime | None]] = deque(maxlen=1000)
         self._back_newest: int | None = None
         self._looked = False
 
@@ -61,14 +86,16 @@ class Listing:
             # What an earlier run left behind is not to be mistaken for new when the clock jumps.
             # Names do not tell: a new address may be a part of each.
             same = any(e.sequence == position.sequence and e.end == position.end for e in entries)
-            position.seen += [
-                name_of(e)
+            left = [
+                e
                 for e in entries
                 if e.sequence <= position.sequence
                 and e.date
                 and position.end
                 and (same or e.date < position.end - SHORTEST)
             ]
+            position.seen += map(name_of, left)
+            self._dated += [(name_of(e), e.date) for e in left]
         seen = frozenset(position.seen)
         newest = entries[-1].sequence
         if newest >= position.sequence:
@@ -87,7 +114,13 @@ class Listing:
             return early + new
         # An old copy of the playlist, or numbers that began anew.
         if self._back_newest is not None and newest > self._back_newest:
-            new = tuple(e for e in entries if e.sequence > self._back_newest)
+            # An old copy may grow, too: what is in it was listed before, with the same date.
+            new = tuple(
+                e
+                for e in entries
+                if e.sequence > self._back_newest
+                and (e.date is None or (name_of(e), e.date) not in self._dated)
+            )
         else:
             new = tuple(
                 e
@@ -111,22 +144,25 @@ class Listing:
         position = self._position or _Position(sequence=0, end=None)
         position.sequence, position.end = entries[-1].sequence, entries[-1].end
         position.seen += [name_of(entry) for entry in new]
+        self._dated += [(name_of(entry), entry.date) for entry in new]
         self._position = position
 
     def save(self, entry: Entry) -> None:
         """Write down that this entry is recorded."""
         last = self._recording.last
+        if last is None:
+            return
         names = list(self._position.seen) if self._position else []
         # Those behind it are queued, and not recorded.
         names = names[: names.index(name_of(entry))] if name_of(entry) in names else []
-        state = {
-            "seen": names[-_MOST_SAVED:],
-            "sequence": entry.sequence,
-            "end": entry.end.isoformat() if entry.end else None,
-            "name": name_of(entry),
-            "recorded": last.end.isoformat() if last else None,
-        }
-        self._recording.save("position.json", json.dumps(state))
+        saved = _Saved(
+            name=name_of(entry),
+            sequence=entry.sequence,
+            end=entry.end,
+            recorded=last.end,
+            seen=tuple(names[-_MOST_SAVED:]),
+        )
+        write_whole(self._recording.directory / _FILE, _SAVED.dump_json(saved).decode())
 
 
 def name_of(entry: Entry) -> str:
@@ -142,14 +178,9 @@ def name_of(entry: Entry) -> str:
 
 
 def _load(recording: Recording) -> _Position | None:
-    try:
-        text = (recording.directory / "position.json").read_text(encoding="utf-8")
-        state = json.loads(text)
-        end = datetime.fromisoformat(state["end"]) if state["end"] else None
-        position = _Position(sequence=int(state["sequence"]), end=end)
-        position.seen += [str(name) for name in state.get("seen", [])]
-        position.seen.append(str(state["name"]))
-    except (OSError, KeyError, ValueError, TypeError):
+    saved, last = read_state(recording.directory / _FILE, _SAVED), recording.last
+    if saved is None or last is None or saved.recorded != last.end:
         return None
-    last = recording.last
-    return position if last and state.get("recorded") == last.end.isoformat() else None
+    position = _Position(sequence=saved.sequence, end=saved.end)
+    position.seen += [*saved.seen, saved.name]
+    return position

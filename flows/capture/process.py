@@ -16,6 +16,7 @@ import imageio_ffmpeg
 
 from flows.capture import keeper
 from flows.capture.segment import CaptureFailed
+from flows.capture.state import write_whole
 
 SECOND_TERM_S: Final = 4.0
 GRACE_S: Final = 5.0
@@ -85,7 +86,7 @@ def claim(pid_file: Path, pid: int | None = None) -> None:
         "owner": os.getpid(),
         "owner_born": _birth(os.getpid()),
     }
-    pid_file.write_text(json.dumps(record), encoding="utf-8")
+    write_whole(pid_file, json.dumps(record), durable=False)
 
 
 def stop(

@@ -10,21 +10,17 @@ ffmpeg.pid                     what runs now
 """
 
 import errno
-import json
 import logging
 import os
-import re
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from flows.capture import following
+from flows.capture import following, runs
 from flows.capture.clock import Clock, Section
-from flows.capture.journal import JOURNAL, mend, read_events, to_line
+from flows.capture.journal import JOURNAL, mend, read_lines, to_line
 from flows.capture.media import TICKS_PER_S, WRAP, Extent, measure
-from flows.capture.process import end_stale
 from flows.capture.segment import Gap, Segment, UnreadableMedia
 
 _log = logging.getLogger(__name__)
@@ -34,9 +30,6 @@ SHORTEST: Final = timedelta(milliseconds=100)
 
 MOST_REPEATED: Final = timedelta(seconds=30)
 """A source that goes back by more has set its clock, and does not repeat itself."""
-
-PIECE: Final = re.compile(r"(?P<run>\d{4,}-\d{8}T\d{6}Z)-\d{6,}\.(ts|mp4)")
-"""The name of a recorded file."""
 
 
 class Recording:
@@ -54,7 +47,8 @@ class Recording:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.channel, self.broadcast = directory, channel, broadcast
         mend(self._journal)
-        self.events: list[Segment | Gap] = read_events(directory)
+        self.events: list[Segment | Gap]
+        self.events, self._lost_lines = read_lines(directory)
         self._taken = {event.path.name for event in self.events if isinstance(event, Segment)}
         segments = [event for event in self.events if isinstance(event, Segment)]
         self._interval = TICKS_PER_S
@@ -86,29 +80,7 @@ class Recording:
         verbatim: its files are the source's, which can be fetched again; those that were not
         added are nothing.
         """
-        numbers = [int(path.name.partition("-")[0]) for path in self.directory.glob("*-*Z.json")]
-        name = f"{max(numbers, default=0) + 1:04d}-{now:%Y%m%dT%H%M%SZ}"
-        self.save_clock(name, Clock(), verbatim=verbatim)
-        return name
-
-    def newest_clock(self) -> Clock | None:
-        """Return how the newest run of ffmpeg that recorded anything dated its timestamps."""
-        for path in sorted(self.directory.glob("*-*Z.json"), reverse=True):
-            clock, verbatim = _load_clock(path)
-            if clock.is_set or verbatim:
-                return None if verbatim else clock
-        return None
-
-    def save_clock(self, run: str, clock: Clock, *, verbatim: bool = False) -> None:
-        """Write a run's clock beside its playlist, whole or not at all."""
-        state = {"channel": self.channel, "broadcast": self.broadcast, "clock": clock.state()}
-        self.save(f"{run}.json", json.dumps(state | {"verbatim": verbatim}))
-
-    def save(self, name: str, text: str) -> None:
-        """Write a file of the directory, whole or not at all."""
-        unfinished = self.directory / f"{name}.tmp"
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(self.directory / name)
+        return runs.new_run(self.directory, now, verbatim=verbatim)
 
     def pieces(self, run: str) -> list[Path]:
         """Return a run's finished files that were not taken yet, in order."""
@@ -140,7 +112,7 @@ class Recording:
             clock.begin(Section(date=closed_at - length, estimated=True, input=None))
         start, end, estimated = self._dates(extent, clock, ticks)
         # Within a run, ffmpeg's timestamps go on also where the source's don't.
-        same_run = self.last is not None and run_of(self.last.path) == run_of(path)
+        same_run = self.last is not None and runs.run_of(self.last.path) == runs.run_of(path)
         return self.add(
             path,
             extent,
@@ -242,7 +214,7 @@ class Recording:
         return start, stop, estimated
 
     def _write(self, events: list[Segment | Gap]) -> None:
-        lines = "".join(json.dumps(to_line(event)) + "\n" for event in events)
+        lines = "".join(to_line(event) + "\n" for event in events)
         with self._journal.open("ab", buffering=0) as journal:
             size = journal.tell()
             try:
@@ -260,10 +232,11 @@ class Recording:
     def recover(self) -> list[Segment | Gap]:
         """Take what earlier runs finished and nobody reported; return it."""
         found: list[Segment | Gap] = []
-        for state_file in sorted(self.directory.glob("*-*Z.json")):
-            run = state_file.stem
-            clock, verbatim = _load_clock(state_file)
+        for run in runs.runs_in(self.directory):
+            clock, verbatim = runs.load_clock(self.directory, run)
             for path in self.pieces(run):
+                if self._lost_lines and path.name < max(self._taken, default=""):
+                    continue  # It was reported, by a line that can't be read any more.
                 if verbatim:
                     path.unlink()
                     continue
@@ -272,53 +245,8 @@ class Recording:
                 except UnreadableMedia as e:
                     _log.warning("%s", e)
         for unfinished in self.directory.glob("*.tmp"):
-            unfinished.unlink()
+            unfinished.unlink(missing_ok=True)
         return found
-
-
-def recover(directory: Path, *, after: int = -1) -> Iterator[Segment | Gap]:
-    """Yield what earlier captures recorded in a directory, in order, reported or not.
-
-    after: leave out what comes up to and with the segment of this sequence. Files that were
-    deleted since are left out too. What a dead process left running is ended first. To be called
-    before a new Capture of this directory begins. Yields nothing where nothing was recorded.
-    Raises CaptureFailed while another process records there.
-    """
-    end_stale(directory / "ffmpeg.pid")
-    states = sorted(directory.glob("*-*Z.json"))
-    if not states:
-        return
-    state = json.loads(states[-1].read_text(encoding="utf-8"))
-    recording = Recording(
-        directory, channel=str(state["channel"]), broadcast=int(state["broadcast"])
-    )
-    recording.recover()
-    passed = after < 0
-    for event in recording.events:
-        if isinstance(event, Gap):
-            if passed:
-                yield event
-        elif event.sequence > after:
-            passed = True
-            if event.path.exists():
-                yield event
-        elif event.sequence == after:
-            passed = True
-
-
-def _load_clock(path: Path) -> tuple[Clock, bool]:
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        return Clock.from_state(state["clock"]), bool(state.get("verbatim"))
-    except (KeyError, ValueError, TypeError) as e:
-        _log.warning("%s can't be read (%s): dates are estimated", path.name, e)
-        return Clock(), False
-
-
-def run_of(path: Path) -> str:
-    """Return the run that a recorded file is of; empty if it is none."""
-    found = PIECE.fullmatch(path.name)
-    return found["run"] if found else ""
 
 
 def whole_ms(date: datetime) -> datetime:

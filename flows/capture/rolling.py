@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from flows.capture.recording import Recording
+from flows.capture.state import write_whole
 
 _CUT: Final = "#EXT-X-DISCONTINUITY"
 
@@ -52,4 +53,4 @@ class Rolling:
         text = [f"#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}"]
         text += [f"#EXT-X-MEDIA-SEQUENCE:{first}"]
         text += [f"#EXT-X-DISCONTINUITY-SEQUENCE:{self._cuts_gone}", *self._listed, ""]
-        self._recording.save(self._name, "\n".join(text))
+        write_whole(self._recording.directory / self._name, "\n".join(text), durable=False)

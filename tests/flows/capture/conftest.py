@@ -56,7 +56,7 @@ def policy() -> AddressPolicy:
     return AddressPolicy(allow_networks=LOOPBACK)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stream_of() -> Callable[[LiveOrigin], Stream]:
     """What yt-dlp finds at an origin, without the second it takes."""
 

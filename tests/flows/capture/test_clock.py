@@ -1,7 +1,8 @@
-import json
 from datetime import UTC, datetime, timedelta
 
-from flows.capture.clock import Clock, Section
+from pydantic import TypeAdapter
+
+from flows.capture.clock import Clock, ClockState, Section
 from flows.capture.media import TICKS_PER_S, WRAP
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -80,5 +81,6 @@ def test_a_shift_moves_what_follows() -> None:
 def test_the_state_survives_json() -> None:
     it = clock()
     it.shift(timedelta(seconds=60), now=after(4))
-    again = Clock.from_state(json.loads(json.dumps(it.state())))
+    kind = TypeAdapter(ClockState)
+    again = Clock.from_state(kind.validate_json(kind.dump_json(it.state())))
     assert [again.date(after(s)) for s in range(9)] == [it.date(after(s)) for s in range(9)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture import supervise
+from flows.capture import listing, rolling, supervise
 from flows.capture.address import AddressPolicy
 from flows.capture.disk import may_pass
 from flows.capture.recording import Recording
@@ -42,18 +42,24 @@ def capture(
 
 
 def fail(
-    monkeypatch: pytest.MonkeyPatch, what: str, number: int, *, after: int, times: int
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    *,
+    owner: object = Recording,
+    what: str = "_write",
+    after: int,
+    times: int,
 ) -> None:
-    """Have a method of a recording fail so often, once it has worked so often."""
-    real, calls = getattr(Recording, what), [0]
+    """Have what writes fail so often, once it has worked so often."""
+    real, calls = getattr(owner, what), [0]
 
-    def failing(self: Recording, *args: object, **options: object) -> object:
+    def failing(*args: object, **options: object) -> object:
         calls[0] += 1
         if after < calls[0] <= after + times:
-            raise OSError(number, os.strerror(number), str(self.directory))
-        return real(self, *args, **options)
+            raise OSError(number, os.strerror(number))
+        return real(*args, **options)
 
-    monkeypatch.setattr(Recording, what, failing)
+    monkeypatch.setattr(owner, what, failing)
 
 
 def take(capture: Capture, n: int) -> list[Segment | Gap]:
@@ -68,7 +74,7 @@ def take(capture: Capture, n: int) -> list[Segment | Gap]:
 def test_a_disk_that_can_not_be_written_to_for_a_while_loses_nothing_that_is_listed(
     capture: Capture, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail(monkeypatch, "_write", number, after=1, times=2)
+    fail(monkeypatch, number, after=1, times=2)
     with capture:
         events = take(capture, 4)
     assert capture.failure is None
@@ -78,11 +84,11 @@ def test_a_disk_that_can_not_be_written_to_for_a_while_loses_nothing_that_is_lis
     assert all(a.end == b.start for a, b in pairwise(events))
 
 
-@pytest.mark.parametrize("what", ["save", "save_clock"])
+@pytest.mark.parametrize("owner", [listing, rolling], ids=["position", "playlist"])
 def test_a_segment_that_is_in_the_journal_is_told_though_what_follows_fails(
-    capture: Capture, what: str, monkeypatch: pytest.MonkeyPatch
+    capture: Capture, owner: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail(monkeypatch, what, errno.ENOSPC, after=2, times=2)
+    fail(monkeypatch, errno.ENOSPC, owner=owner, what="write_whole", after=1, times=2)
     with capture:
         events = take(capture, 4)
     assert [event.sequence for event in events if isinstance(event, Segment)] == [0, 1, 2, 3]
@@ -92,7 +98,7 @@ def test_what_no_disk_says_ends_the_capture(
     capture: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not may_pass(PermissionError(errno.EACCES, "no"))
-    fail(monkeypatch, "_write", errno.EACCES, after=1, times=9)
+    fail(monkeypatch, errno.EACCES, after=1, times=9)
     with capture, pytest.raises(CaptureFailed, match="Permission denied"):
         list(capture)
 
@@ -100,7 +106,7 @@ def test_what_no_disk_says_ends_the_capture(
 def test_the_gap_at_the_end_is_told_though_it_can_not_be_written(
     capture: Capture, monkeypatch: pytest.MonkeyPatch, until: Callable[..., object]
 ) -> None:
-    fail(monkeypatch, "_write", errno.ENOSPC, after=1, times=10_000)
+    fail(monkeypatch, errno.ENOSPC, after=1, times=10_000)
     with capture:
         take(capture, 1)
         until(lambda: capture.last_error, what="the error")

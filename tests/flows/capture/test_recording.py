@@ -7,11 +7,17 @@ import pytest
 
 from flows.capture.clock import Clock, Section
 from flows.capture.media import measure
-from flows.capture.recording import Recording, recover
+from flows.capture.recording import Recording
+from flows.capture.recovery import recover
+from flows.capture.runs import save_clock
 from flows.capture.segment import CaptureFailed, Gap, Segment
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PIECE = timedelta(seconds=0.5)
+
+
+def recover_all(directory: Path, after: int = -1) -> list[Segment | Gap]:
+    return list(recover(directory, channel="demo", broadcast=3, after=after))
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def put(pieces: Path):
         date = NOON + timedelta(seconds=at)
         section = Section(date=date, estimated=False, input=0)
         clock = Clock([section], measure(path).first)
-        recording.save_clock(run, clock)
+        save_clock(recording.directory, run, clock)
         return path, clock
 
     return make
@@ -102,25 +108,25 @@ def test_all_is_recovered_reported_or_not(recording: Recording, put) -> None:
     unfinished = recording.directory / f"{run}-000003.ts.tmp"
     unfinished.write_bytes(b"half")
     # The clock is the run's: it dates all its pieces by their timestamps, here the same.
-    events = list(recover(recording.directory))
+    events = recover_all(recording.directory)
     assert events == reported
     assert not unfinished.exists()
 
     other = recording.new_run(NOON)
     put(recording, other, 0, 2)
-    gap, segment = list(recover(recording.directory))[-2:]
+    gap, segment = recover_all(recording.directory)[-2:]
     assert isinstance(gap, Gap)
     assert (segment.sequence, segment.start) == (1, NOON + 4 * PIECE)
-    assert list(recover(recording.directory)) == [*reported, gap, segment]
-    assert list(recover(recording.directory, after=0)) == [gap, segment]
-    assert list(recover(recording.directory, after=1)) == []
+    assert recover_all(recording.directory) == [*reported, gap, segment]
+    assert recover_all(recording.directory, after=0) == [gap, segment]
+    assert recover_all(recording.directory, after=1) == []
 
 
 def test_a_file_that_was_deleted_keeps_its_number(recording: Recording, put) -> None:
     run = recording.new_run(NOON)
     [first] = recording.take(*put(recording, run, 0, 0))
     first.path.unlink()
-    assert list(recover(recording.directory)) == []
+    assert recover_all(recording.directory) == []
     again = Recording(recording.directory, channel="demo", broadcast=3)
     [second] = again.take(*put(again, again.new_run(NOON), 0, 0.5))
     assert second.sequence == 1
@@ -131,19 +137,19 @@ def test_a_line_that_a_crash_cut_off_is_written_again(recording: Recording, put)
     events = [e for i in range(2) for e in recording.take(*put(recording, run, i, i * 0.5))]
     journal = recording.directory / "events.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
-    assert list(recover(recording.directory)) == events
+    assert recover_all(recording.directory) == events
 
 
 def test_nothing_is_recovered_where_nothing_was(tmp_path: Path) -> None:
-    assert list(recover(tmp_path)) == []
-    assert list(recover(tmp_path / "missing")) == []
+    assert recover_all(tmp_path) == []
+    assert recover_all(tmp_path / "missing") == []
 
 
 def test_a_file_that_is_no_media_is_left_out(recording: Recording, put) -> None:
     run = recording.new_run(NOON)
     put(recording, run, 0, 0)
     (recording.directory / f"{run}-000001.ts").write_bytes(b"no media")
-    assert [type(e) for e in recover(recording.directory)] == [Segment]
+    assert [type(e) for e in recover_all(recording.directory)] == [Segment]
 
 
 def test_a_recording_in_progress_is_left_alone(recording: Recording) -> None:
@@ -154,4 +160,17 @@ def test_a_recording_in_progress_is_left_alone(recording: Recording) -> None:
     )
     recording.pid_file.write_text(record)
     with pytest.raises(CaptureFailed, match=f"process {os.getpid()} is recording"):
-        list(recover(recording.directory))
+        recover_all(recording.directory)
+
+
+@pytest.mark.parametrize("said", [b"", bytes(300), b'{"clock": {"first": "x", "sections": 3}}'])
+def test_a_run_whose_clock_is_lost_is_recovered_with_estimated_dates(
+    recording: Recording, put, said: bytes
+) -> None:
+    run = recording.new_run(NOON)
+    path, _ = put(recording, run, 0, 0)
+    (recording.directory / f"{run}.log").touch()
+    (recording.directory / f"{run}.json").write_bytes(said)
+    os.utime(path, (NOON.timestamp(), NOON.timestamp()))
+    [segment] = recover_all(recording.directory)
+    assert (segment.start, segment.start_is_estimated) == (NOON - PIECE, True)

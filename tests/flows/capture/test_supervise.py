@@ -13,7 +13,8 @@ import pytest
 
 from flows.capture import supervise
 from flows.capture.address import AddressPolicy
-from flows.capture.recording import Recording, recover
+from flows.capture.recording import Recording
+from flows.capture.recovery import recover
 from flows.capture.segment import (
     CaptureError,
     CaptureFailed,
@@ -364,7 +365,7 @@ def test_a_killed_watcher_leaves_no_ffmpeg_and_the_next_goes_on(
     if later:
         wait_until_no_ffmpeg(killed_watcher)
         let_the_show_go_on(4.0)
-    events = list(recover(killed_watcher))
+    events = list(recover(killed_watcher, channel="demo", broadcast=1))
     assert len(segments_in(events)) >= 3
     with make_capture(origin) as capture:
         events += take(capture, 3)
@@ -374,7 +375,7 @@ def test_a_killed_watcher_leaves_no_ffmpeg_and_the_next_goes_on(
     gaps = [event for event in events if isinstance(event, Gap)]
     if later:
         assert [gap.why for gap in gaps] == ["nothing was recording"]
-    assert list(recover(killed_watcher))[: len(events)] == events
+    assert list(recover(killed_watcher, channel="demo", broadcast=1))[: len(events)] == events
 
 
 def test_a_directory_is_recorded_to_by_one(origin: LiveOrigin, make_capture: MakeCapture) -> None:

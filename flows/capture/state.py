@@ -1,0 +1,57 @@
+"""Small files that say where something stands: written whole or not at all, read with doubt."""
+
+import errno
+import logging
+import os
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+_log = logging.getLogger(__name__)
+
+State = TypeVar("State")
+
+
+def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a file so that it is as it was or as it is to be, whatever happens meanwhile.
+
+    durable: also where the machine loses its power; waits for the disk. Raises OSError, and leaves
+    nothing behind then.
+    """
+    unfinished = path.with_name(f"{path.name}.tmp")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def read_state(path: Path, kind: TypeAdapter[State]) -> State | None:
+    """Return what a file says; None where there is none, or it says nothing of that kind."""
+    try:
+        return kind.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as e:
+        why = e.strerror if isinstance(e, OSError) else e.errors(include_url=False)[0]["msg"]
+        _log.warning("%s can't be used (%s): what it said is found out anew", path.name, why)
+        return None
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems know no such thing
+            raise
+    finally:
+        os.close(handle)
