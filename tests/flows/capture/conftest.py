@@ -4,7 +4,7 @@ import hashlib
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -97,7 +97,8 @@ def children() -> set[str]:
     """This process's children, without the one that is kept to ask yt-dlp in."""
     found: set[str] = set()
     for thread in Path("/proc/self/task").glob("*/children"):
-        found |= set(thread.read_text().split())
+        with suppress(FileNotFoundError):  # it has just ended
+            found |= set(thread.read_text().split())
     return found - {str(BOX.pid)}
 
 
