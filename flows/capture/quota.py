@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from flows.capture.recording import PIECE
+from flows.capture.runs import PIECE
 from flows.capture.segment import CaptureFailed, Gap, Segment
 
 WINDOW_S: Final = 60.0
