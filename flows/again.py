@@ -21,7 +21,8 @@ from pydantic import Field
 from sqlalchemy import Engine
 
 from db import queries
-from db.session import channel_lock, make_engine, require_current
+from db.channel_lock import channel_lock
+from db.session import make_engine, require_current
 from db.tracks import last_number
 from emotion.pipeline import Analyser, Linker
 from emotion.types import EmotionError

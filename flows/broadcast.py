@@ -14,8 +14,9 @@ from typing import Final
 
 from sqlalchemy import Engine
 
+from db.channel_lock import ChannelLock
 from db.errors import ChannelLockLost
-from db.session import ChannelLock, make_engine, require_current
+from db.session import make_engine, require_current
 from db.spool import PASSING, Spool
 from flows.analyse import Analysis, Counts, networks, take_for
 from flows.audience import Audience

@@ -13,10 +13,11 @@ from prefect.logging import get_run_logger
 from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 
+from db.channel_lock import channel_lock
 from db.errors import ChannelBusy, DatabaseError
 from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
-from db.session import channel_lock, make_engine, require_current
+from db.session import make_engine, require_current
 from flows.apply import credentials
 from flows.clips import roll_clips
 from flows.deploy import connect

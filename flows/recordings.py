@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine
 
 from db import queries
 from db import recordings as rows
+from db.channel_lock import is_watched
 from db.recordings import BroadcastRow, RecordedRow
-from db.session import is_watched
 from flows.capture.journal import read_events
 from flows.capture.runs import PIECE
 from flows.capture.segment import Gap, Segment

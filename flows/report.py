@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from db import queries
 from db.answers import Summary, Tracks
 from db.moments import strongest_moments
+from db.newest import newest
 from emotion.types import EMOTIONS
 from flows.errors import UsageError
 
@@ -50,10 +51,10 @@ def print_report(
     """
     found = queries.summary(connection, channel, since, until)
     if not found.segments:
-        newest = queries.newest(connection, channel)
+        last = newest(connection, channel)
         hint = "nothing was ever recorded of it"
-        if newest is not None and newest.recorded_until is not None:
-            hint = f"look further back, with --since {newest.started_at:%Y-%m-%d}"
+        if last is not None and last.recorded_until is not None:
+            hint = f"look further back, with --since {last.started_at:%Y-%m-%d}"
         raise UsageError(
             f"nothing was recorded of {channel} between {since:%Y-%m-%d %H:%M} and "
             f"{until:%Y-%m-%d %H:%M} UTC; {hint}"

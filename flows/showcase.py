@@ -15,8 +15,8 @@ from rich.text import Text
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import queries
 from db.errors import DatabaseUnreachable, UnknownChannel
+from db.newest import newest
 from db.session import make_engine
 from emotion import weights
 from flows.demo.channel import LiveOrigin
@@ -163,7 +163,7 @@ def _follow(engine: Engine, stack: Stack, run_id: str, began: datetime, console:
 def _progress(engine: Engine, state: str, began: datetime) -> Text:
     try:
         with engine.connect() as connection:
-            now = queries.newest(connection, DEMO)
+            now = newest(connection, DEMO)
     except UnknownChannel:
         now = None
     except (DatabaseUnreachable, DBAPIError):

@@ -14,9 +14,10 @@ from typing import Any, Final
 import httpx
 from sqlalchemy import Connection, text
 
+from db.channel_lock import is_watched
 from db.embedded import EmbeddedPostgres
 from db.errors import DatabaseError
-from db.session import is_watched, make_engine, redact, require_current
+from db.session import make_engine, redact, require_current
 from flows.apply import credentials, server_environment
 from flows.deploy import connect
 from flows.settings import Settings

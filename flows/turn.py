@@ -15,8 +15,8 @@ from typing import Final
 from sqlalchemy import Engine
 
 from db import queries, writes
+from db.channel_lock import ChannelLock, channel_lock
 from db.errors import ChannelBusy
-from db.session import ChannelLock, channel_lock
 from flows.errors import Skipped
 from flows.patience import patiently
 

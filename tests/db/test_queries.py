@@ -9,6 +9,7 @@ import pytest
 from db import queries
 from db.errors import UnknownChannel
 from db.models import EMOTIONS
+from db.newest import newest
 from db.writes import (
     close_broadcast,
     ensure_channel,
@@ -158,14 +159,14 @@ def test_ranges_must_be_aware_and_may_be_in_any_zone(engine, filled, t0):
 
 def test_newest_tells_how_the_show_goes(engine, filled, observe, t0):
     with engine.connect() as connection:
-        newest = queries.newest(connection, "demo")
-    assert newest is not None
-    assert (newest.broadcast_id, newest.status) == (filled.broadcast_id, "live")
-    assert newest.segments == {"analysed": 10, "failed": 1, "recorded": 1}
-    assert (newest.n_observations, newest.n_tracks, newest.n_faces) == (150, 2, 1)
-    assert newest.ts == t0 + timedelta(seconds=19.8)
-    assert newest.emotion == EMOTIONS[np.nanargmax(observe(filled.segment(9), (2,)).smoothed[-1])]
-    assert (newest.lag_ms, newest.recorded_until) == (900, filled.segment(12).started_at)
+        found = newest(connection, "demo")
+    assert found is not None
+    assert (found.broadcast_id, found.status) == (filled.broadcast_id, "live")
+    assert found.segments == {"analysed": 10, "failed": 1, "recorded": 1}
+    assert (found.n_observations, found.n_tracks, found.n_faces) == (150, 2, 1)
+    assert found.ts == t0 + timedelta(seconds=19.8)
+    assert found.emotion == EMOTIONS[np.nanargmax(observe(filled.segment(9), (2,)).smoothed[-1])]
+    assert (found.lag_ms, found.recorded_until) == (900, filled.segment(12).started_at)
 
 
 def test_newest_of_a_show_that_just_began(engine, filled, new_show):
@@ -178,12 +179,12 @@ def test_newest_of_a_show_that_just_began(engine, filled, new_show):
         )
     again = new_show(started_at=datetime(2026, 11, 23, tzinfo=UTC))
     with engine.begin() as connection:
-        newest = queries.newest(connection, "demo")
+        found = newest(connection, "demo")
         ensure_channel(connection, "quiet", "http://quiet")
-        assert queries.newest(connection, "quiet") is None
-    assert newest is not None
-    assert (newest.broadcast_id, newest.n_observations, newest.ts) == (again.broadcast_id, 0, None)
-    assert (newest.segments, newest.emotion, newest.n_faces) == ({}, None, 0)
+        assert newest(connection, "quiet") is None
+    assert found is not None
+    assert (found.broadcast_id, found.n_observations, found.ts) == (again.broadcast_id, 0, None)
+    assert (found.segments, found.emotion, found.n_faces) == ({}, None, 0)
 
 
 def test_observations_from_before_the_watch_count_as_newest(engine, show, observe, t0):
@@ -191,6 +192,6 @@ def test_observations_from_before_the_watch_count_as_newest(engine, show, observ
     early = replace(show.segment(0), started_at=t0 - timedelta(seconds=30))
     replace_segment(engine, early, observe(early))
     with engine.connect() as connection:
-        newest = queries.newest(connection, "demo")
-    assert newest is not None
-    assert newest.ts == t0 - timedelta(seconds=28.2)
+        found = newest(connection, "demo")
+    assert found is not None
+    assert found.ts == t0 - timedelta(seconds=28.2)

@@ -8,10 +8,12 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
 from db import queries
+from db.channel_lock import channel_lock
 from db.errors import DatabaseNotMigrated, DatabaseRefused
+from db.newest import newest
 from db.roles import ANALYST, QUESTIONS, VIEWS, WRITER, grant_roles
 from db.rows import SegmentRow
-from db.session import channel_lock, make_engine, require_current, upgrade
+from db.session import make_engine, require_current, upgrade
 from db.writes import (
     close_broadcast,
     ensure_channel,
@@ -155,7 +157,7 @@ def test_a_writer_does_all_that_the_flows_do(writer, observe, tables):
             close_broadcast(connection, broadcast, ended_at=late, status="completed")
     with writer.connect() as connection:
         assert queries.summary(connection, "demo").n_observations == 60
-        assert queries.newest(connection, "demo") is not None
+        assert newest(connection, "demo") is not None
         assert len(queries.timeline(connection, "demo").start) == 2
         assert len(queries.tracks(connection, "demo").n) == 2
         assert len(queries.gaps(connection, "demo")) == 1

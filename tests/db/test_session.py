@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from db import session
+from db.channel_lock import channel_lock
 from db.errors import (
     BadDatabaseURL,
     ChannelBusy,
@@ -15,7 +16,7 @@ from db.errors import (
     DatabaseTooNew,
     DatabaseUnreachable,
 )
-from db.session import channel_lock, make_engine, redact, require_current, upgrade
+from db.session import make_engine, redact, require_current, upgrade
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,8 @@ def test_a_lost_lock_that_somebody_else_took_is_noticed_each_time(databases, eng
 
 HOLDER = """
 import sys
-from db.session import channel_lock, make_engine
+from db.channel_lock import channel_lock
+from db.session import make_engine
 with channel_lock(make_engine(sys.argv[1]), "demo", "the dead"):
     print("held", flush=True)
     sys.stdin.read()

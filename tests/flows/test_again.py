@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db import writes
+from db.channel_lock import channel_lock
 from db.errors import ChannelBusy, UnknownChannel
-from db.session import channel_lock
 from emotion.pipeline import Linker
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.again import Again, analyse_again

@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 
 from db import replacing
+from db.channel_lock import channel_lock
 from db.errors import ChannelLockLost
-from db.session import channel_lock
 from flows import broadcast, opening
 from flows.analyse import Analysis, take_for
 from flows.audience import Audience

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from db.session import channel_lock
+from db.channel_lock import channel_lock
 from flows.clip import clip
 from flows.errors import UsageError
 from flows.play import parse_moment, playlist_at

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
-from db.session import channel_lock
+from db.channel_lock import channel_lock
 from flows.cli import app
 from flows.deploy import SHIPPED, prefect_file
 from flows.errors import UsageError

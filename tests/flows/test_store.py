@@ -10,8 +10,9 @@ from sqlalchemy import event, text
 
 from benchmarks.made_shows import make_show
 from db import replacing
+from db.channel_lock import channel_lock
 from db.errors import DatabaseRefused
-from db.session import channel_lock, make_engine
+from db.session import make_engine
 from db.spool import Spool
 from db.writes import ensure_channel, open_broadcast
 from emotion.types import Observations

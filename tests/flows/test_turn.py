@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db import writes
+from db.channel_lock import channel_lock
 from db.errors import ChannelBusy
-from db.session import channel_lock
 from flows.capture.source import Stream
 from flows.errors import Skipped
 from flows.opening import Broadcast, close, open_or_continue
