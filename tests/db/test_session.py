@@ -1,22 +1,19 @@
-"""The way to the database: URLs, passwords, migrations' state, a channel's lock."""
-
-import subprocess
-import sys
+"""The way to the database: URLs, passwords, migrations' state, what errors mean."""
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from db import session
-from db.channel_lock import channel_lock
 from db.errors import (
     BadDatabaseURL,
-    ChannelBusy,
-    ChannelLockLost,
+    DatabaseBusy,
     DatabaseNotMigrated,
+    DatabaseRefused,
     DatabaseTooNew,
     DatabaseUnreachable,
 )
 from db.session import make_engine, redact, require_current, upgrade
+from db.spool import commit
 
 
 @pytest.mark.parametrize(
@@ -64,12 +61,6 @@ def test_an_unreachable_database_is_named_without_its_password():
         assert "\n" not in str(raised.value)
 
 
-def test_an_unreachable_database_is_said_for_a_lock_too():
-    engine = make_engine("postgresql://me@127.0.0.1:1/db")
-    with pytest.raises(DatabaseUnreachable), channel_lock(engine, "demo", "me"):
-        pass
-
-
 def test_a_missing_database_is_unreachable(databases):
     engine = make_engine(databases.url("nowhere"))
     with pytest.raises(DatabaseUnreachable, match='database "nowhere" does not exist'):
@@ -105,68 +96,30 @@ def test_a_newer_database_says_so(engine, database_url):
         upgrade(database_url)
 
 
-def test_a_channel_is_held_by_one(engine):
-    with channel_lock(engine, "demo", "run 7 on host") as lock:
-        lock.check()
-        with (
-            pytest.raises(ChannelBusy, match="'demo' is already being watched by run 7") as raised,
-            channel_lock(engine, "demo", "another"),
-        ):
-            pass
-        assert raised.value.holder == "run 7 on host"
-        with channel_lock(engine, "other", "another"):
-            pass
-    with channel_lock(engine, "demo", "another") as lock:
-        lock.check()
-
-
-CUT_OFF = (
-    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-    " WHERE application_name = 'showmood first'"
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    {
+        "53100": DatabaseRefused,  # disk full
+        "53200": DatabaseRefused,  # out of memory
+        "58030": DatabaseRefused,  # an error of the disk
+        "XX000": DatabaseRefused,  # what a full quota is to Postgres
+        "25006": DatabaseRefused,  # read-only
+        "42501": DatabaseRefused,  # no permission
+        "55P03": DatabaseBusy,
+        "40001": DatabaseBusy,
+        "40P01": DatabaseBusy,
+        "57P01": DatabaseUnreachable,  # shutting down
+        "08006": DatabaseUnreachable,
+        "22012": DBAPIError,  # a mistake of ours
+        "42703": DBAPIError,
+    }.items(),
 )
-
-
-def test_a_lost_lock_is_taken_again(databases, engine):
-    with channel_lock(engine, "demo", "first") as lock:
-        databases.run(CUT_OFF)
-        lock.check()
-        with pytest.raises(ChannelBusy, match="first"), channel_lock(engine, "demo", "second"):
-            pass
-
-
-def test_a_lost_lock_that_somebody_else_took_is_noticed_each_time(databases, engine):
-    with channel_lock(engine, "demo", "first") as lock:
-        databases.run(CUT_OFF)
-        with channel_lock(engine, "demo", "second"):
-            for _ in range(2):
-                with pytest.raises(ChannelLockLost, match="second watches it by now"):
-                    lock.check()
-        lock.check()
-
-
-HOLDER = """
-import sys
-from db.channel_lock import channel_lock
-from db.session import make_engine
-with channel_lock(make_engine(sys.argv[1]), "demo", "the dead"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_killed_holder_leaves_no_lock(database_url, engine):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, database_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(ChannelBusy, match="the dead"), channel_lock(engine, "demo", "me"):
-            pass
-        holder.kill()
-    with engine.begin() as connection:  # wait, as a lock waits, until Postgres has noticed
-        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+def test_what_postgres_says_is_the_worlds_fault_or_ours(engine, code, expected):
+    def fail(connection):
         connection.execute(
-            text("SELECT pg_advisory_xact_lock(:k)"), {"k": session._lock_key("demo")}
+            text(f"DO $$ BEGIN RAISE EXCEPTION 'so' USING ERRCODE = '{code}'; END $$")
         )
-    with channel_lock(engine, "demo", "me") as lock:
-        lock.check()
+
+    with pytest.raises(expected, match="so") as raised:
+        commit(engine, fail)
+    assert type(raised.value) is expected or expected is DBAPIError

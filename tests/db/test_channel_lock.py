@@ -1,0 +1,83 @@
+"""A channel's lock: one holder, lost and taken again, and none left by the dead."""
+
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import text
+
+from db import channel_lock as locks
+from db.channel_lock import channel_lock
+from db.errors import ChannelBusy, ChannelLockLost, DatabaseUnreachable
+from db.session import make_engine
+
+
+def test_a_channel_is_held_by_one(engine):
+    with channel_lock(engine, "demo", "run 7 on host") as lock:
+        lock.check()
+        with (
+            pytest.raises(ChannelBusy, match="'demo' is already being watched by run 7") as raised,
+            channel_lock(engine, "demo", "another"),
+        ):
+            pass
+        assert raised.value.holder == "run 7 on host"
+        with channel_lock(engine, "other", "another"):
+            pass
+    with channel_lock(engine, "demo", "another") as lock:
+        lock.check()
+
+
+CUT_OFF = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+    " WHERE application_name = 'showmood first'"
+)
+
+
+def test_a_lost_lock_is_taken_again(databases, engine):
+    with channel_lock(engine, "demo", "first") as lock:
+        databases.run(CUT_OFF)
+        lock.check()
+        with pytest.raises(ChannelBusy, match="first"), channel_lock(engine, "demo", "second"):
+            pass
+
+
+def test_a_lost_lock_that_somebody_else_took_is_noticed_each_time(databases, engine):
+    with channel_lock(engine, "demo", "first") as lock:
+        databases.run(CUT_OFF)
+        with channel_lock(engine, "demo", "second"):
+            for _ in range(2):
+                with pytest.raises(ChannelLockLost, match="second watches it by now"):
+                    lock.check()
+        lock.check()
+
+
+HOLDER = """
+import sys
+from db.channel_lock import channel_lock
+from db.session import make_engine
+with channel_lock(make_engine(sys.argv[1]), "demo", "the dead"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_holder_leaves_no_lock(database_url, engine):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, database_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ChannelBusy, match="the dead"), channel_lock(engine, "demo", "me"):
+            pass
+        holder.kill()
+    with engine.begin() as connection:  # wait, as a lock waits, until Postgres has noticed
+        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:k)"), {"k": locks._lock_key("demo")})
+    with channel_lock(engine, "demo", "me") as lock:
+        lock.check()
+
+
+def test_an_unreachable_database_is_said_for_a_lock_too():
+    engine = make_engine("postgresql://me@127.0.0.1:1/db")
+    with pytest.raises(DatabaseUnreachable), channel_lock(engine, "demo", "me"):
+        pass
