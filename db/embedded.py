@@ -27,6 +27,7 @@ from db.placement import (
     binaries_for,
     file_lock,
     installed_binaries,
+    named_by,
     place,
 )
 from db.postmaster import Status, disown, last_words, read_status, run_tool, start_guard
@@ -97,12 +98,7 @@ class EmbeddedPostgres:
 
     @property
     def _found(self) -> Path:
-        pointer = self.data_dir / POINTER
-        try:
-            home = Path(pointer.read_text(encoding="utf-8").strip())
-        except OSError:
-            home = self.data_dir
-        return home / "cluster"
+        return (named_by(self.data_dir / POINTER) or self.data_dir) / "cluster"
 
     @property
     def moved_to(self) -> Path | None:

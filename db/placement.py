@@ -189,10 +189,11 @@ def place(requested: Path, os_user: str, open_dir: Path) -> Path:
     with file_lock(requested / "placement.lock"):
         pointer = requested / POINTER
         if pointer.exists():
-            home = Path(pointer.read_text(encoding="utf-8").strip())
-            if not home.is_dir():
+            home = named_by(pointer) or _made_for(requested, open_dir)
+            if home is None or not home.is_dir():
+                where = f"in {home}, which is gone" if home else "nowhere, since a crash emptied it"
                 raise EmbeddedError(
-                    f"{pointer} says that the data is in {home}, which is gone: "
+                    f"{pointer} says that the data is {where}: "
                     f"restore it, or delete {pointer} to begin with an empty database"
                 )
             return home
@@ -215,9 +216,29 @@ def place(requested: Path, os_user: str, open_dir: Path) -> Path:
             )
         (home / "requested").write_text(f"{requested}\n", encoding="utf-8")
         part = pointer.with_suffix(".part")
-        part.write_text(f"{home}\n", encoding="utf-8")
+        with part.open("w", encoding="utf-8") as file:
+            file.write(f"{home}\n")
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(pointer)
         return home
+
+
+def named_by(pointer: Path) -> Path | None:
+    """Return the directory that a pointer names; None where there is none, or it is damaged."""
+    try:
+        home = Path(pointer.read_text(encoding="utf-8").strip("\0 \n"))
+    except (OSError, ValueError):
+        return None
+    return home if home.is_absolute() else None
+
+
+def _made_for(requested: Path, open_dir: Path) -> Path | None:
+    """Return the directory that was made for the data asked for at `requested`, by its own word."""
+    for word in sorted(open_dir.glob("data-*/requested")):
+        if named_by(word) == requested:
+            return word.parent
+    return None
 
 
 def _make(directory: Path) -> None:

@@ -143,11 +143,12 @@ class Spool:
             with suppress(OSError):
                 part.unlink()  # of a disk that is full
             raise
-        folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with suppress(OSError):  # some file systems know no such thing
+            folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 class _Damaged(Exception):

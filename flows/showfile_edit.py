@@ -1,6 +1,9 @@
 """Shows added to a prefect.yaml and removed from it; the rest stays as it is written."""
 
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -47,7 +50,7 @@ def add_show(
     try:
         return next(each for each in read_showfile(file) if each.name == name)
     except (UsageError, StopIteration):
-        file.write_text(before, encoding="utf-8")
+        _replace(file, before)
         raise
 
 
@@ -77,7 +80,7 @@ def remove_show(file: Path, name: str) -> None:
         if left != [each for each in there if each != name]:
             raise UsageError(f"{file} is written in a way that cannot be edited here: edit it")
     except UsageError:
-        file.write_text(before, encoding="utf-8")
+        _replace(file, before)
         raise
 
 
@@ -111,5 +114,24 @@ def _scalar(value: str) -> str:
 
 def _write(file: Path, before: str, lines: list[str]) -> None:
     newline = "\r\n" if "\r\n" in before else "\n"
-    with file.open("w", encoding="utf-8", newline="") as out:
-        out.write(newline.join(lines).rstrip() + newline)
+    _replace(file, newline.join(lines).rstrip() + newline)
+
+
+def _replace(file: Path, content: str) -> None:
+    """Write all of it or nothing: shows that a full disk cut off would never be on air again."""
+    file = file.resolve()
+    unfinished: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=file.parent, prefix=f".{file.name}.", delete=False
+        ) as new:
+            unfinished = Path(new.name)
+            new.write(content.encode())
+            new.flush()
+            os.fsync(new.fileno())
+        shutil.copymode(file, unfinished)
+        unfinished.replace(file)
+    except OSError as e:
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
+        raise UsageError(f"{file} cannot be written, and is as it was: {e.strerror}") from e

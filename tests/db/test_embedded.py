@@ -266,6 +266,14 @@ def test_a_closed_home_stays_closed_and_the_data_is_elsewhere(make, open_tmp):
         assert again.moved_to == moved
         assert ask(again, "TABLE kept") == 42
     assert modes(home, home / "project") == [0o700, 0o750]
+    for damage in ("", "\0" * 40, "data-1"):  # what a loss of power leaves of a new file
+        (data_dir / "location").write_text(damage)
+        assert make(data_dir).running_url is None
+        assert placement.place(data_dir, "showmood", open_tmp / "open") == moved
+    (moved / "requested").unlink()
+    with pytest.raises(EmbeddedError, match="the data is nowhere, since a crash emptied it"):
+        make(data_dir).start()
+    (data_dir / "location").write_text(f"{moved}\n")
     shutil.rmtree(moved)
     with pytest.raises(EmbeddedError, match="which is gone: restore it, or delete"):
         make(data_dir).start()

@@ -1,6 +1,10 @@
 """prefect.yaml: its mistakes are one line each, and edits leave the rest as it is written."""
 
+import resource
+import stat
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,6 +148,35 @@ def test_a_file_without_our_anchor_gets_the_whole_show(file: Path) -> None:
     add(file, pool="studio")
     show = read_showfile(file)[-1]
     assert (show.name, show.pool, show.is_show) == ("late-show", "studio", True)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may get longer than this, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("change", [add, partial(remove_show, name="news")], ids=["add", "remove"])
+def test_a_full_disk_leaves_the_file_as_it_was(
+    file: Path, full_disk: None, change: Callable[[Path], None]
+) -> None:
+    with pytest.raises(UsageError, match="cannot be written, and is as it was: File too large"):
+        change(file)
+    assert file.read_text(encoding="utf-8") == SHOWS
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_file_keeps_its_mode_and_a_link_its_target(file: Path, tmp_path: Path) -> None:
+    file.chmod(0o640)
+    link = tmp_path / "link.yaml"
+    link.symlink_to(file)
+    add(link)
+    assert link.is_symlink()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert "late-show" in file.read_text(encoding="utf-8")
 
 
 def test_what_does_not_fit_leaves_the_file_as_it_was(file: Path) -> None:
