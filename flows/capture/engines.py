@@ -36,6 +36,10 @@ class Run(Protocol):
     def outage(self) -> str | None:
         """What keeps it from recording just now, as far as it knows."""
 
+    @property
+    def step_s(self) -> float:
+        """How long the source says its segments may be; 0 where it says nothing."""
+
     def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
         """Return what was finished since the last call; `why` is for a gap before it."""
 
@@ -75,7 +79,7 @@ class Engines:
         if self._engine == "hls":
             raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
         anchoring = Anchoring(stream, fetcher, recording)
-        start_index = self._look_before(stream, anchoring, fetcher)
+        start_index, step_s = self._look_before(stream, anchoring, fetcher)
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
@@ -92,6 +96,7 @@ class Engines:
                 ffmpeg_path=self._ffmpeg,
                 segment_s=self._segment_s,
                 start_index=start_index,
+                step_s=step_s,
                 may_skip=now - self._stuck_since > _HELD_UP_S,
                 guard=guard,
                 relay=relay,
@@ -101,18 +106,21 @@ class Engines:
                 guard.close()
             raise
 
-    def _look_before(self, stream: Stream, anchoring: Anchoring, fetcher: Fetcher) -> int:
+    def _look_before(
+        self, stream: Stream, anchoring: Anchoring, fetcher: Fetcher
+    ) -> tuple[int, float]:
         """Check what the playlist leads to before ffmpeg follows; return where to begin in it.
 
         That is the newest segment, or the first that is not recorded yet: what was missed may
-        still be listed. Raises CaptureError.
+        still be listed. Also return how long its segments may be. Raises CaptureError.
         """
         if stream.protocol != "hls":
-            return -1
+            return -1, 0.0
         playlist = anchoring.playlist()
         fetcher.check(playlist.urls)
         if playlist.ended:
             raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
         n_missed = anchoring.n_missed(playlist.entries)
         # One more, for the one that may be added before ffmpeg looks.
-        return -(n_missed + 1) if n_missed else -1
+        start_index = -(n_missed + 1) if n_missed else -1
+        return start_index, min(playlist.target_s or 0.0, hls.LONGEST_STEP_S)

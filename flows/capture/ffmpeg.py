@@ -44,17 +44,19 @@ class Run:
         ffmpeg_path: str,
         segment_s: float,
         start_index: int = -1,
+        step_s: float = 0.0,
         may_skip: bool = False,
         guard: Guard | None = None,
         relay: Relay | None = None,
     ) -> None:
-        """Start ffmpeg; for `start_index` see `build_arguments`.
+        """Start ffmpeg; for `start_index` see `build_arguments`, for `step_s` `engines.Run`.
 
         guard: an open one, through which ffmpeg fetches over HTTP; closed by `finish`. relay: the
         guard's, with a name for the stream.
         may_skip: go on where a segment of an HLS source fails, until one was recorded; else that
         ends the run, so that the next can read the segment again.
         """
+        self.step_s = step_s
         self._stream, self._recording, self._anchoring = stream, recording, anchoring
         self._guard, self._relay = guard, relay
         self._name = recording.new_run(datetime.now(UTC))

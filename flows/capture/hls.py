@@ -37,6 +37,9 @@ _log = logging.getLogger(__name__)
 _AHEAD: Final = 32
 """So many segments are fetched, at most, while one before them can't be."""
 
+LONGEST_STEP_S: Final = 60.0
+"""A source that says its segments may be longer is not believed: it would never stall."""
+
 _MOST_FORBIDDEN: Final = 3
 _REFUSED_S: Final = 2.0
 _REFUSED_AT_FIRST_S: Final = 6.0
@@ -91,6 +94,11 @@ class Run:
     def complaint(self) -> str:
         """What went wrong last, since the last segment; empty if nothing."""
         return self._error or ""
+
+    @property
+    def step_s(self) -> float:
+        """How long the source says its segments may be."""
+        return min(max(self._target_s, self._last_s), LONGEST_STEP_S)
 
     @property
     def outage(self) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture import listing, rolling, supervise
+from flows.capture import listing, recorder, rolling
 from flows.capture.address import AddressPolicy
 from flows.capture.disk import may_pass
 from flows.capture.recording import Recording
@@ -28,7 +28,7 @@ def capture(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Capture:
-    monkeypatch.setattr(supervise, "_BACKOFF_S", 0.05)
+    monkeypatch.setattr(recorder, "_BACKOFF_S", 0.05)
     origin = make_origin(window=30)
     return Capture(
         origin.url,

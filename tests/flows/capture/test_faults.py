@@ -18,7 +18,7 @@ import pytest
 from benchmarks.contenders import InProcess
 from benchmarks.soak import make_plan, soak
 from benchmarks.trial import Outcome, run_trial
-from flows.capture import supervise
+from flows.capture import recorder
 from flows.capture.segment import DiskFull
 from flows.demo.channel import LiveOrigin
 from flows.demo.scenarios import SCENARIOS, Scenario
@@ -44,7 +44,7 @@ def show(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise, "_BACKOFF_S", 0.1)
+    monkeypatch.setattr(recorder, "_BACKOFF_S", 0.1)
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +95,7 @@ def trials(
         if item.path == request.path and "trials" in item.fixturenames
     ]
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(AT_ONCE) as pool:
-        patch.setattr(supervise, "_BACKOFF_S", 0.1)
+        patch.setattr(recorder, "_BACKOFF_S", 0.1)
         return {
             (engine, scenario.name): pool.submit(
                 hold,
@@ -184,7 +184,7 @@ def test_a_disk_that_is_full_and_freed_again_loses_nothing_that_is_listed(
 def test_a_short_soak_accounts_for_every_frame(
     engine: str, show: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervise, "_BACKOFF_S", 0.1)
+    monkeypatch.setattr(recorder, "_BACKOFF_S", 0.1)
     plan = make_plan(7, 20.0, scale=SCALE)
     assert len({step.scenario.name for step in plan}) >= 3
     with on_air(show) as origin:

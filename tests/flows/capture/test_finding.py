@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture import finding, supervise
+from flows.capture import finding, recorder
 from flows.capture.address import AddressPolicy
+from flows.capture.recording import SHORTEST
 from flows.capture.segment import Gap, NotLive, Segment
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
@@ -23,8 +24,8 @@ MakeCapture = Callable[..., Capture]
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise, "_BACKOFF_S", 0.05)
-    monkeypatch.setattr(supervise, "_MAX_BACKOFF_S", 0.2)
+    monkeypatch.setattr(recorder, "_BACKOFF_S", 0.05)
+    monkeypatch.setattr(recorder, "_MAX_BACKOFF_S", 0.2)
     monkeypatch.setattr(finding, "_RENEW_AGE_S", 0.3)
 
 
@@ -69,7 +70,7 @@ def take(capture: Capture, n: int) -> list[Segment | Gap]:
 def check_nothing_is_lost(events: list[Segment | Gap]) -> None:
     for before, after in pairwise(events):
         assert isinstance(after, Segment), after
-        assert abs(after.start - before.end) < supervise.SHORTEST
+        assert abs(after.start - before.end) < SHORTEST
     assert [event.sequence for event in events] == list(range(len(events)))
 
 

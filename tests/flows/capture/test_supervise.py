@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture import supervise
+from flows.capture import recorder
 from flows.capture.address import AddressPolicy
 from flows.capture.recording import Recording
 from flows.capture.recovery import recover
@@ -37,7 +37,8 @@ MakeCapture = Callable[..., Capture]
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise, "_BACKOFF_S", 0.05)
+    monkeypatch.setattr(recorder, "_BACKOFF_S", 0.05)
+    monkeypatch.setattr(recorder, "_STEPS", 0.0)
 
 
 @pytest.fixture(params=["hls", "ffmpeg"])
@@ -413,6 +414,19 @@ def test_a_show_that_has_ended_already_is_an_error(
 ) -> None:
     origin.end()
     assert isinstance(fails_with(make_capture(origin)), NotLive)
+
+
+def test_a_source_with_long_segments_has_not_stalled_between_two(
+    origin: LiveOrigin, make_capture: MakeCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "_STEPS", 2.0)
+    listed = origin.playlist
+    monkeypatch.setattr(
+        origin, "playlist", lambda: listed().replace("TARGETDURATION:1\n", "TARGETDURATION:20\n")
+    )
+    with make_capture(origin, stall_s=0.05) as capture:
+        take(capture, 3)
+        assert capture.restarts == 0
 
 
 def test_a_source_that_sends_no_media_is_given_up(
