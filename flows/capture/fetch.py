@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import Final, Protocol, Self
 
 import httpcore
 import httpx
@@ -118,6 +118,13 @@ class Fetched:
     body: bytes
 
 
+class Sink(Protocol):
+    """What is downloaded into: a file, or what takes bytes as one does."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take the next bytes; raises OSError."""
+
+
 class Fetcher:
     """An HTTP client that asks the policy before every connection, redirects too.
 
@@ -190,8 +197,8 @@ class Fetcher:
                     raise NoStream(f"{found_at}: larger than {max_bytes} bytes")
             return Fetched(url=found_at, body=bytes(memoryview(body)[:max_bytes]))
 
-    def download(self, part: Part, into: BinaryIO, *, max_bytes: int) -> int:
-        """Write what is there to a file, and return how much it is; raises as `get`, and OSError.
+    def download(self, part: Part, into: Sink, *, max_bytes: int) -> int:
+        """Write what is there to a sink, and return how much it is; raises as `get`, and OSError.
 
         A server that does not know byte ranges sends all: the part is taken out of that.
         """

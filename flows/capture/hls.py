@@ -15,9 +15,9 @@ from flows.capture.dating import Dates
 from flows.capture.feed import Feed
 from flows.capture.fetch import Fetcher
 from flows.capture.listing import Listing
-from flows.capture.pending import Pending, is_room
+from flows.capture.pending import Pending, Room
 from flows.capture.pieces import Pieces
-from flows.capture.playlist import Entry, Playlist
+from flows.capture.playlist import Playlist
 from flows.capture.process import claim
 from flows.capture.recording import Recording
 from flows.capture.rolling import Rolling
@@ -29,7 +29,6 @@ from flows.capture.segment import (
     Segment,
     UnsafeURL,
 )
-from flows.capture.shown import shorten
 from flows.capture.source import Stream
 
 _log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ class Run:
         self._dates = Dates(recording)
         self._rolling = Rolling(recording, self._name)
         self._items: deque[Pending] = deque()
-        self._is_full = False
+        self._room = Room()
         self._written = 0
         self._first_load = True
         self._load_at = 0.0
@@ -197,7 +196,7 @@ class Run:
             item.listed = item.entry.url in listed
         self._dates.watch_wobble(entries)
         new = self._listing.find_new(entries)
-        if not new or not self._takes(new):
+        if not new or not self._room.takes(self._items, new, url=self._feed.url):
             return
         self._fetcher.check(
             {entry.url for entry in new}
@@ -220,19 +219,6 @@ class Run:
         self._items += reversed(items)
         self._listing.advance(entries, new)
         self._last_s = new[-1].duration_s or self._target_s
-
-    def _takes(self, new: tuple[Entry, ...]) -> bool:
-        """Tell whether there is room for these; else they are new again when there is."""
-        room = is_room(self._items, new)
-        if not room and not self._is_full:
-            _log.warning(
-                "%s lists %d new segments while %d wait to be fetched: too many, they wait there",
-                shorten(self._feed.url),
-                len(new),
-                len(self._items),
-            )
-        self._is_full = not room or (self._is_full and bool(self._items))
-        return room
 
     # -- the segments
 

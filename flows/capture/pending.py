@@ -1,5 +1,6 @@
 """A listed segment on its way to disk: tried, tried again, and given up with a reason."""
 
+import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from flows.capture.media import TICKS_PER_S, Extent, measure
 from flows.capture.pieces import Pieces
 from flows.capture.playlist import MAX_ADDRESS_CHARS, MAX_ENTRIES, Entry
 from flows.capture.segment import CaptureError, NoStream, UnreadableMedia
+from flows.capture.shown import shorten
+
+_log = logging.getLogger(__name__)
 
 HELD_UP_S: Final = 15.0
 """For so long a listed segment that fails holds up those that came after it."""
@@ -91,10 +95,29 @@ class Pending:
         return others and failing_s > max(HELD_UP_S, 6 * target_s)
 
 
-def is_room(waiting: Collection[Pending], new: Collection[Entry]) -> bool:
-    """Tell whether these may wait behind those."""
-    n_chars = sum(len(item.entry.url) for item in waiting) + sum(len(entry.url) for entry in new)
-    return len(waiting) + len(new) <= MAX_WAITING and n_chars <= MAX_WAITING_CHARS
+class Room:
+    """How much may wait to be fetched; said in one line when there is no more room."""
+
+    def __init__(self) -> None:
+        """Be empty."""
+        self._is_full = False
+
+    def takes(self, waiting: Collection[Pending], new: Collection[Entry], *, url: str) -> bool:
+        """Tell whether these may wait behind those; else they are new again when they may.
+
+        url: of the playlist that lists them.
+        """
+        n_chars = sum(len(each.entry.url) for each in waiting) + sum(len(e.url) for e in new)
+        room = len(waiting) + len(new) <= MAX_WAITING and n_chars <= MAX_WAITING_CHARS
+        if not room and not self._is_full:
+            _log.warning(
+                "%s lists %d new segments while %d wait to be fetched: too many, they wait there",
+                shorten(url),
+                len(new),
+                len(waiting),
+            )
+        self._is_full = not room or (self._is_full and bool(waiting))
+        return room
 
 
 def _is_cut_off(extent: Extent, entry: Entry) -> bool:

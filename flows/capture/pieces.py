@@ -3,7 +3,7 @@
 import io
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
@@ -43,11 +43,10 @@ class Pieces:
             if entry.key is None:
                 self._fetcher.download(entry.media, file, max_bytes=MAX_SEGMENT_BYTES)
             else:
-                key = self._fetch_key(entry.key)
-                sealed = io.BytesIO()
-                self._fetcher.download(entry.media, sealed, max_bytes=MAX_SEGMENT_BYTES)
                 iv = entry.key.iv or entry.sequence.to_bytes(16, "big")
-                file.write(_decrypt(sealed.getvalue(), key, iv))
+                opened = _Opened(file, self._fetch_key(entry.key), iv)
+                self._fetcher.download(entry.media, opened, max_bytes=MAX_SEGMENT_BYTES)
+                opened.finish()
         with path.open("rb") as file:
             file.seek(begin)
             head = file.read(8)
@@ -75,11 +74,21 @@ class Pieces:
         return self._kept[part]
 
 
-def _decrypt(sealed: bytes, key: bytes, iv: bytes) -> bytes:
-    decryptor = Cipher(algorithms.AES128(key), modes.CBC(iv)).decryptor()
-    padding = PKCS7(128).unpadder()
-    try:
-        padded = decryptor.update(sealed) + decryptor.finalize()
-        return padding.update(padded) + padding.finalize()
-    except ValueError as e:
-        raise UnreadableMedia(f"a segment can't be decrypted: {e}") from e
+class _Opened:
+    """Writes what is written to it to a file, decrypted (AES-128-CBC, PKCS7)."""
+
+    def __init__(self, file: BinaryIO, key: bytes, iv: bytes) -> None:
+        self._file = file
+        self._decryptor = Cipher(algorithms.AES128(key), modes.CBC(iv)).decryptor()
+        self._padding = PKCS7(128).unpadder()
+
+    def write(self, sealed: bytes) -> None:
+        self._file.write(self._padding.update(self._decryptor.update(sealed)))
+
+    def finish(self) -> None:
+        """Write what is left; raises UnreadableMedia where the key does not fit."""
+        try:
+            self._file.write(self._padding.update(self._decryptor.finalize()))
+            self._file.write(self._padding.finalize())
+        except ValueError as e:
+            raise UnreadableMedia(f"a segment can't be decrypted: {e}") from e

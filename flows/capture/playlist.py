@@ -24,8 +24,8 @@ MAX_ADDRESS_CHARS: Final = 24 * 1024 * 1024
 
 MAX_SEGMENT_S: Final = 600.0
 
-_LAST_YEAR: Final = 9000
-"""A date that is later is none: nothing could be added to it."""
+_YEARS: Final = range(1970, 2201)
+"""A date in any other is none: what is added to it, or taken away, would be none either."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -292,6 +292,6 @@ def parse_date(value: str) -> datetime | None:
     try:
         date = datetime.fromisoformat(value.strip())
         date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
-        return date if date.year <= _LAST_YEAR else None
+        return date if date.year in _YEARS else None
     except (ValueError, OverflowError):
         return None

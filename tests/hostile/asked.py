@@ -3,6 +3,7 @@
 import io
 import os
 import socket
+import tempfile
 import threading
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,8 +11,8 @@ from urllib.parse import urlsplit
 
 from flows.capture.address import AddressPolicy
 from flows.capture.fetch import Fetcher
-from flows.capture.pieces import MAX_INIT_BYTES, MAX_SEGMENT_BYTES
-from flows.capture.playlist import Part
+from flows.capture.pieces import MAX_INIT_BYTES, MAX_SEGMENT_BYTES, Pieces
+from flows.capture.playlist import Part, parse_playlist
 
 
 def policy_for(url: str) -> AddressPolicy:
@@ -64,3 +65,10 @@ def key(url: str) -> str:
 def take_mb(n: int) -> str:
     """Take memory, and give it back."""
     return f"{len(bytes(n * 1024 * 1024).upper())} bytes"
+
+
+def encrypted(url: str) -> str:
+    """Fetch a segment that is encrypted."""
+    entry = parse_playlist('#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="key"\na.ts\n', url).entries[0]
+    with Fetcher(policy_for(url)) as fetcher, tempfile.TemporaryDirectory() as name:
+        return f"{Pieces(fetcher).fetch(entry, Path(name) / 'x')}"

@@ -285,7 +285,7 @@ def peak_mb() -> float:
 
 
 @pytest.fixture
-def fuzz(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
+def fuzz(request: pytest.FixtureRequest) -> Callable[..., None]:
     """`fuzz(strategy, check)`: check 80 values of a kind, or others until FUZZ_S is over."""
 
     def run(strategy: SearchStrategy[Any], check: Callable[[Any], None], *, n: int = 80) -> None:
@@ -297,12 +297,11 @@ def fuzz(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
             suppress_health_check=list(HealthCheck),
         )
         checked = limits(given(strategy)(check))
-        end = time.monotonic() + FUZZ_S
+        before, end = peak_mb(), time.monotonic() + FUZZ_S
         while True:
             checked()
             if time.monotonic() >= end:
-                return
+                break
+        request.node.user_properties.append(("hostile", (request.node.name, peak_mb() - before)))
 
-    before = peak_mb()
-    yield run
-    request.node.user_properties.append(("hostile", (request.node.name, peak_mb() - before)))
+    return run

@@ -5,13 +5,16 @@ Some of each kind with the other tests, always the same ones; others for longer 
 
 import contextlib
 import gzip
+import io
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
@@ -19,12 +22,28 @@ from flows.capture.address import STREAM_SCHEMES, AddressPolicy, read_host
 from flows.capture.decoding import decode
 from flows.capture.fetch import Fetcher
 from flows.capture.headers import Headers
+from flows.capture.hls import Run
 from flows.capture.listing import Listing
 from flows.capture.playlist import MAX_ENTRIES, Playlist, parse_playlist
 from flows.capture.recording import Recording
 from flows.capture.segment import CaptureError, NoStream, UnsafeURL
 from flows.capture.shown import clean, shorten
+from flows.capture.source import Stream
 from flows.capture.tags import attributes_of
+
+
+def segment() -> bytes:
+    """Return half a second of MPEG-TS."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mpegts") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for n in range(5):
+            picture = np.full((64, 64, 3), 20 * n, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    return file.getvalue()
+
 
 Fuzz = Callable[..., None]
 TEXT = st.text(max_size=40)
@@ -312,3 +331,49 @@ def test_an_answer_is_read_or_an_error(answering: tuple[str, list[bytes]], fuzz:
 
     fuzz(ANSWER, check, n=50)
     assert threading.active_count() <= before + 4
+
+
+def test_a_run_goes_on_whatever_a_source_lists(
+    tmp_path: Path, site: Callable[..., Any], fuzz: Fuzz
+) -> None:
+    made = site({})
+    policy = AddressPolicy.of([made.url.removeprefix("http://").rstrip("/")])
+    stream = Stream(
+        page_url=made.url,
+        url=made.url,
+        protocol="hls",
+        live=True,
+        live_status="is_live",
+        source_id="live",
+        title="live",
+    )
+    numbers, media = iter(range(10**9)), segment()
+
+    def check(texts: list[str]) -> None:
+        recording = Recording(tmp_path / str(next(numbers)), channel="demo", broadcast=1)
+        made.answers.clear()
+        made.answers[""] = answered(media)
+        with Fetcher(policy, timeout_s=2.0, request_s=4.0) as fetcher:
+            run = Run(stream, recording, fetcher, ended_after_s=0.0)
+            with contextlib.suppress(CaptureError):
+                for text in texts:
+                    made.answers["/"] = answered(text.encode(errors="replace"))
+                    run._load_at = 0.0
+                    run.poll()
+                    run.poll()
+            run.finish()
+
+    seconds = st.sampled_from(["0", "0.5", "2", "599.9"])
+    entry = st.builds(
+        "#EXT-X-PROGRAM-DATE-TIME:{}\n#EXTINF:{},\n{}.ts".format, DATE, seconds, st.integers(0, 9)
+    )
+    listed = st.builds(
+        "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{}\n{}\n".format,
+        st.integers(0, 20),
+        st.lists(st.one_of(entry, LINE), max_size=5).map("\n".join),
+    )
+    fuzz(st.lists(st.one_of(listed, listed, PLAYLIST), min_size=1, max_size=5), check, n=25)
+
+
+def answered(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)

@@ -167,6 +167,11 @@ def test_a_name_that_is_looked_up_for_ever_is_given_up(stand: Callable[..., Any]
     stand(b"", "slow_name", says, REQUEST_S, most_mb=20, within_s=8)
 
 
+def test_a_large_segment_is_decrypted_in_steps(stand: Callable[..., Any]) -> None:
+    serves = {"/key": reply(bytes(16)), "/a.ts": reply(ZEROS[: 60 * 1024 * 1024])}
+    stand(serves, "encrypted", "UnreadableMedia: .*", most_mb=20)
+
+
 # -- cookies
 
 

@@ -91,7 +91,10 @@ def test_anything_else_is_no_playlist(text: str) -> None:
         parse_playlist(text, BASE)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "yesterday", "2026-13-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"],
+)
 def test_a_date_that_is_none(text: str) -> None:
     assert parse_date(text) is None
 
