@@ -28,7 +28,7 @@ from db.answers import Timeline, Tracks
 from emotion.types import EMOTIONS
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
-from flows.deploy import FINAL
+from flows.deploy import FINAL, connect
 from flows.picture import BUCKETS, Picture, small_png
 from flows.settings import Settings
 from flows.stack import Stack
@@ -195,7 +195,7 @@ def main(starts: int) -> None:
                 allow=(origin.base_url.removeprefix("http://"),),
             )
         )
-        api = exits.enter_context(httpx.Client(base_url=stack.api_url, trust_env=False))
+        api = exits.enter_context(connect(stack.api_url, stack.access.headers))
         server, worker = (_Family(child.process.pid) for child in stack.children[:2])
         took = [start(stack, api, origin, f"start-{number}") for number in range(starts)]
         for what, each in (

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import psutil
 from sqlalchemy import text
 
 from db.session import make_engine
+from flows.access import Access
 from flows.demo.channel import LiveOrigin
 from flows.deploy import connect
 
@@ -79,7 +81,7 @@ class Up:
         self.until = until
         self.has_clocks = FAKETIME is not None
         self.ui_url = f"http://127.0.0.1:{self.port}"
-        self.api = connect(f"{self.ui_url}/api", {})
+        self.api = connect(f"{self.ui_url}/api", Access.make(home).headers)
         self.restart()
 
     def restart(self) -> None:
@@ -99,6 +101,13 @@ class Up:
 
         until(ready, what="showmood up", within_s=180)
         self.engine = make_engine(self.cli("db", "url").strip())
+
+    @property
+    def link(self) -> str:
+        """Return the link to its UI, as it has printed it."""
+        found = re.search(r"Prefect UI: (\S+)", self.log.read_text())
+        assert found is not None
+        return found[1]
 
     def cli(self, *arguments: str) -> str:
         """Return what `showmood ...` prints."""

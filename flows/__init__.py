@@ -1,0 +1,17 @@
+"""The flows, and the command line on top of all rooms.
+
+Prefect reports how it is used, and says so in a terminal, as soon as it is imported. Whatever of
+ours imports it has imported this package before.
+"""
+
+import os
+from typing import Final
+
+QUIET: Final = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DENO_NO_UPDATE_CHECK": "1",
+}
+"""What keeps Prefect, and the Deno that yt-dlp runs, from telling anybody anything."""
+
+os.environ.update(QUIET)

@@ -30,6 +30,7 @@ from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.analyse import Counts, frames_from, longest_of, networks
 from flows.capture.segment import Segment
 from flows.errors import EXPECTED, UsageError
+from flows.home import keep_private, make_home
 from flows.left_behind import write_left_behind
 from flows.recordings import find, say_nothing_there
 from flows.replay import CENTRED, Piece, centred_pieces
@@ -195,6 +196,8 @@ def analyse_recording(
     log = get_run_logger()
     try:
         settings = load_settings()
+        make_home(settings.home, embedded=False)
+        keep_private()
         what = Again(
             channel=channel,
             begin=parse_since(start),

@@ -4,7 +4,6 @@ On top of what `prefect deploy --all` does: mistakes are found before, work pool
 that are no longer in the file are removed, and slots made or paused in the UI stay as they are.
 """
 
-import base64
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +13,11 @@ from typing import Any, Final
 import httpx
 
 from flows import automations
+from flows.access import FILE, Access, basic
 from flows.deploy import connect, deploy
 from flows.errors import StackError
+from flows.pool import make_pool
+from flows.settings import Settings
 from flows.showfile import Deployment, read_showfile
 
 TAG: Final = "showmood"
@@ -106,13 +108,30 @@ def credentials(env: Mapping[str, str]) -> dict[str, str]:
     if key := env.get("PREFECT_API_KEY"):
         return {"Authorization": f"Bearer {key}"}
     if secret := env.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
+        return basic(secret)
     return {}
 
 
-def server_environment(ui_port: int) -> dict[str, str]:
-    """Return our environment, with the embedded stack's server where none is set."""
-    return {"PREFECT_API_URL": f"http://127.0.0.1:{ui_port}/api"} | dict(os.environ)
+def server_environment(settings: Settings) -> dict[str, str]:
+    """Return our environment, with the embedded stack's server, and its secret, where none is set.
+
+    Raises UsageError where the secret is damaged.
+    """
+    url = embedded_url(settings)
+    if os.environ.get("PREFECT_API_URL", url) != url or not (settings.home / FILE).exists():
+        return {"PREFECT_API_URL": url} | dict(os.environ)
+    secret = Access.read(settings.home).auth_string
+    return {"PREFECT_API_AUTH_STRING": secret} | dict(os.environ) | {"PREFECT_API_URL": url}
+
+
+def embedded_ui(settings: Settings) -> str:
+    """Return where the embedded stack's server is, by default."""
+    return f"http://127.0.0.1:{settings.ui_port}"
+
+
+def embedded_url(settings: Settings) -> str:
+    """Return its API."""
+    return f"{embedded_ui(settings)}/api"
 
 
 def _deployments(http: httpx.Client) -> list[dict[str, Any]]:
@@ -133,12 +152,7 @@ def _is(each: Deployment, there: Mapping[str, Any]) -> bool:
 def _make_pool(http: httpx.Client, name: str) -> bool:
     if http.get(f"/work_pools/{name}").is_success:
         return False
-    known = http.get("/collections/views/aggregate-worker-metadata").raise_for_status().json()
-    template = known["prefect"]["process"]["default_base_job_configuration"]
-    made = {"name": name, "type": "process", "base_job_template": template}
-    answer = http.post("/work_pools/", json=made)
-    if answer.status_code != httpx.codes.CONFLICT:  # made meanwhile
-        answer.raise_for_status()
+    make_pool(http, name)
     return True
 
 

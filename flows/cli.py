@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands import (
+    access,
     again,
     database,
     evaluate,
@@ -33,6 +34,7 @@ app.add_typer(watching.app)
 app.add_typer(starting.app)
 app.add_typer(status.app)
 app.add_typer(shows.deploying)
+app.add_typer(access.app)
 app.add_typer(shows.app, name="shows")
 app.add_typer(files.app)
 app.add_typer(recordings.app)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import httpx
 
 from flows.errors import StackError, UsageError
-from flows.pool import put_pool
+from flows.pool import put_pools
 
 PREFECT_YAML: Final = "prefect.yaml"
 SHIPPED: Final = Path(__file__).resolve().parent / PREFECT_YAML
@@ -118,9 +118,9 @@ class Server:
     Its methods raise httpx.HTTPError when the server does not answer or says no.
     """
 
-    def __init__(self, api_url: str) -> None:
-        """Connect to nothing yet."""
-        self._http = connect(api_url)
+    def __init__(self, api_url: str, headers: Mapping[str, str] | None = None) -> None:
+        """Connect to nothing yet. headers: by which the server knows us."""
+        self._http = connect(api_url, headers)
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -148,9 +148,9 @@ class Server:
         answer = self._http.post(f"/work_pools/{pool}/workers/filter", json=asked)
         return answer.is_success and any(worker["name"] == name for worker in answer.json())
 
-    def put_pool(self, name: str, env: Mapping[str, str]) -> None:
-        """Have a work pool for this machine's workers, as flows.pool says."""
-        put_pool(self._http, name, env)
+    def put_pools(self, ours: Sequence[str]) -> None:
+        """Have the work pools of this machine's workers, and put all right, as flows.pool says."""
+        put_pools(self._http, ours)
 
     def start_run(self, deployment: str, parameters: Mapping[str, Any]) -> Run:
         """Create a run of `flow/deployment` as the UI's Custom run does; a worker picks it up."""

@@ -105,38 +105,52 @@ def _again(why: str) -> dict[str, str]:
     }
 
 
-def apply(api_url: str, *, dead_after_s: float, headers: Mapping[str, str] | None = None) -> None:
+def apply(
+    api_url: str,
+    *,
+    dead_after_s: float,
+    headers: Mapping[str, str] | None = None,
+    switch_on: bool = False,
+) -> None:
     """Put the automations and the GPU limit on a server; again is harmless.
 
-    An automation that was switched off stays off, and a limit that was changed stays changed.
-    Raises httpx.HTTPError when the server does not answer or says no.
+    A limit that was changed stays changed. switch_on: an automation that was switched off does not
+    stay off. Raises httpx.HTTPError when the server does not answer or says no.
     """
     with connect(api_url, headers) as http:
         for wanted in automations(dead_after_s):
-            _put_automation(http, wanted)
+            _put_automation(http, wanted, switch_on=switch_on)
         if http.get(f"/v2/concurrency_limits/{GPU}").status_code == httpx.codes.NOT_FOUND:
             limit = {"name": GPU, "limit": GPU_SHOWS}
             http.post("/v2/concurrency_limits/", json=limit).raise_for_status()
 
 
-def _put_automation(http: httpx.Client, wanted: dict[str, Any]) -> None:
+def _put_automation(http: httpx.Client, wanted: dict[str, Any], *, switch_on: bool) -> None:
     query = {"automations": {"name": {"any_": [wanted["name"]]}}}
     there: Sequence[dict[str, Any]] = (
         http.post("/automations/filter", json=query).raise_for_status().json()
     )
     if not there:
         http.post("/automations/", json=wanted).raise_for_status()
-    elif _essence(there[0]) != _essence(wanted):  # it forgets the runs that it looks after
-        changed = wanted | {"enabled": there[0]["enabled"]}
+        return
+    is_on = there[0]["enabled"] or switch_on
+    if _essence(there[0]) != _essence(wanted):  # it forgets the runs that it looks after
+        changed = wanted | {"enabled": is_on}
         http.put(f"/automations/{there[0]['id']}", json=changed).raise_for_status()
+    elif is_on != there[0]["enabled"]:
+        http.patch(f"/automations/{there[0]['id']}", json={"enabled": is_on}).raise_for_status()
 
 
 def _essence(automation: Mapping[str, Any]) -> tuple[object, ...]:
     trigger = automation["trigger"]
     events = (sorted(trigger.get(name) or []) for name in ("after", "expect", "for_each"))
     matched = (trigger.get(name) or {} for name in ("match", "match_related"))
-    message = automation["actions"][0].get("message")
-    return (*events, *matched, float(trigger["within"]), message)
+    numbers = (float(trigger["within"]), int(trigger["threshold"]), str(trigger["posture"]))
+    done = [
+        [action.get(key) for key in ("type", "state", "name", "message")]
+        for action in automation["actions"]
+    ]
+    return (*events, *matched, *numbers, done)
 
 
 def was_cancelled(states: Sequence[State]) -> bool:
@@ -154,13 +168,13 @@ def was_cancelled(states: Sequence[State]) -> bool:
     return False
 
 
-def reschedule_lost(api_url: str) -> None:
+def reschedule_lost(api_url: str, headers: Mapping[str, str] | None = None) -> None:
     """Put back on schedule what a worker had taken and not begun when it was killed.
 
     For a server whose only worker is about to start. Raises httpx.HTTPError.
     """
     lost = {"flow_runs": {"state": {"type": {"any_": ["PENDING"]}}}}
-    with connect(api_url) as http:
+    with connect(api_url, headers) as http:
         for run in http.post("/flow_runs/filter", json=lost).raise_for_status().json():
             state = {"type": "SCHEDULED", "message": "Its worker was gone before it began."}
             body = {"state": state, "force": True}

@@ -14,6 +14,7 @@ from pydantic import Field
 from db.session import make_engine, require_current
 from flows.clips import path_of, roll_clips
 from flows.errors import EXPECTED, UsageError
+from flows.home import keep_private, make_home
 from flows.settings import load_settings, running_database
 from flows.shows import Slug, parse_since, titled
 
@@ -36,6 +37,8 @@ def clip_moment(
     log = get_run_logger()
     try:
         settings = load_settings()
+        make_home(settings.home, embedded=False)
+        keep_private()
         begin, until = parse_since(start), parse_since(end)
         out = path_of(settings.clips_dir, channel, begin)
         _make_folder(out.parent)

@@ -1,69 +1,69 @@
-"""The embedded stack's work pools: made before their workers, with the command that starts a run.
+"""Work pools whose runs start as we say: by our command, and with nothing that a run brings.
+
+Prefect's own template lets whoever starts a run choose its command, environment and folder. Ours
+has no variables. It has no `env` either: where a template has one that is a mapping, Prefect adds a
+run's to it, variable or not (3.8.8, `workers/base.py`, from_template_and_values).
 
 Without a command of their own, Prefect's workers start a process that looks for the flow, and that
-one another that runs it; each imports Prefect, one after the other. Ours starts the second alone.
+one another that runs it; each imports Prefect, one after the other, and the whole environment is
+written to a file meanwhile, passwords included. Ours starts the second alone.
 """
 
-import json
 import shlex
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import httpx
 
-from flows.errors import StackError
-
-OURS: Final = "-m flows.begin"
+PROCESS: Final = "process"
 
 
-def put_pool(http: httpx.Client, name: str, env: Mapping[str, str]) -> None:
-    """Have a process pool on the server whose runs start by our command; again is harmless.
+def put_pools(http: httpx.Client, ours: Iterable[str]) -> None:
+    """Have process pools whose runs start by our command, and put right all that there are.
 
-    For a server that this machine's workers alone can reach: the command names our own Python. A
-    command that somebody has set stays.
+    For a server that this machine's workers alone can reach: the command names our own Python.
+    Again is harmless. Other process pools get a template that takes nothing from a run, too; their
+    workers, on other machines, know which Python is theirs.
 
-    Raises httpx.HTTPError when the server does not answer or says no, StackError when Prefect does
-    not say what a pool is made of.
+    Raises httpx.HTTPError when the server does not answer or says no.
     """
-    there = http.get(f"/work_pools/{name}")
-    if there.status_code == httpx.codes.NOT_FOUND:
-        made = {"name": name, "type": "process", "base_job_template": _commanded(_template(env))}
-        http.post("/work_pools/", json=made).raise_for_status()
-        return
-    pool = there.raise_for_status().json()
-    template = pool["base_job_template"]
-    wanted = _commanded(template)
-    if pool["type"] == "process" and wanted != template:
-        changed = {"base_job_template": wanted}
-        http.patch(f"/work_pools/{name}", json=changed).raise_for_status()
+    wanted = {name: template(f"{shlex.quote(sys.executable)} -m flows.begin") for name in ours}
+    for there in _pools(http):
+        name = there["name"]
+        if there["type"] != PROCESS:
+            wanted.pop(name, None)
+        elif there["base_job_template"] != (right := wanted.pop(name, template())):
+            changed = {"base_job_template": right}
+            http.patch(f"/work_pools/{name}", json=changed).raise_for_status()
+    for name, right in wanted.items():
+        make_pool(http, name, right)
 
 
-def _commanded(template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a job's template with our command, unless it has somebody else's."""
-    wanted: dict[str, Any] = json.loads(json.dumps(template))
-    command = wanted.get("variables", {}).get("properties", {}).get("command")
-    if command is not None and OURS in (command.get("default") or OURS):
-        command["default"] = f"{shlex.quote(sys.executable)} {OURS}"
-    return wanted
+def make_pool(
+    http: httpx.Client, name: str, base_job_template: dict[str, Any] | None = None
+) -> None:
+    """Make a process pool, by the template for other machines where none is given."""
+    made = {"name": name, "type": PROCESS, "base_job_template": base_job_template or template()}
+    answer = http.post("/work_pools/", json=made)
+    if answer.status_code != httpx.codes.CONFLICT:  # made meanwhile
+        answer.raise_for_status()
 
 
-def _template(env: Mapping[str, str]) -> dict[str, Any]:
-    """Ask Prefect, in a process of its own: importing it takes seconds, and binds to a server."""
-    asked = ["work-pool", "get-default-base-job-template", "--type", "process"]
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *asked],
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        template: dict[str, Any] = json.loads(done.stdout)
-    except ValueError as e:
-        words = (done.stdout + done.stderr).split("\n")
-        said = [line for line in words if line.strip()] or ["no output"]
-        raise StackError(f"the work pool could not be made: {said[-1]}") from e
-    return template
+def template(command: str | None = None) -> dict[str, Any]:
+    """Return a job's template without variables: a run that brings one is refused."""
+    started = {"command": command} if command is not None else {}
+    return {
+        "job_configuration": {**started, "stream_output": True},
+        "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+    }
+
+
+def _pools(http: httpx.Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        page = {"limit": 200, "offset": len(found)}
+        answer = http.post("/work_pools/filter", json=page).raise_for_status().json()
+        found += answer
+        if len(answer) < 200:
+            return found

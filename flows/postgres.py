@@ -12,6 +12,7 @@ from db.errors import EmbeddedError
 from db.session import upgrade
 from flows.child import Tries
 from flows.errors import StackError
+from flows.home import make_home
 from flows.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Postgres:
 
 def embedded(settings: Settings, stack: ExitStack) -> Postgres:
     """Start the home folder's Postgres, migrated, for as long as `stack` lasts."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_home(settings.home)
     server = EmbeddedPostgres(settings.home / "postgres")
     server.start()
     stack.callback(server.stop)

@@ -19,6 +19,7 @@ from flows import replay
 from flows.analyse import networks
 from flows.broadcast import Watch
 from flows.errors import UsageError
+from flows.home import keep_private, make_home
 from flows.postgres import database
 from flows.settings import Settings
 from flows.shows import make_show, parse_time
@@ -39,6 +40,8 @@ def watch_here(
     settings, chosen = settings.choosing(emotion_model)
     parameters["emotion_model"] = chosen
     show = make_show(**{name: value for name, value in parameters.items() if value is not None})
+    make_home(settings.home, embedded=settings.database_url is None)
+    keep_private()
     logger = logging.getLogger("showmood")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:

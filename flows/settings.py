@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         "the home folder.",
     )
     ui_port: int = Field(4200, ge=1, le=65535, description="Port of the embedded Prefect server.")
+    ui_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Other names that browsers know the UI by, comma-separated, where a proxy "
+        "publishes it: shows.example.com.",
+    )
     demo_port: int = Field(8099, ge=1, le=65535, description="Port of the built-in demo channel.")
     min_free_disk_mb: int = Field(
         500, ge=0, description="Recording does not start, and pauses, below this much free disk."
@@ -147,7 +152,7 @@ class Settings(BaseSettings):
         0, ge=0, description="Days that what was missed, and why, is kept; 0 for ever."
     )
 
-    @field_validator("allow_networks", "work_pools", mode="before")
+    @field_validator("allow_networks", "work_pools", "ui_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -23,6 +23,7 @@ from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 from flows.deploy import FINAL, prefect_file
 from flows.errors import ShowFailed, UsageError
+from flows.home import keep_private, make_home
 from flows.report import print_report, save_timeline
 from flows.settings import Settings
 from flows.showfile import read_showfile
@@ -71,6 +72,8 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
     """
     parse_duration(duration)
     read_showfile(prefect_file())
+    make_home(settings.home)
+    keep_private()
     began = datetime.now(UTC)
     say = _Steps(console)
     fetch_weights(settings)
@@ -82,6 +85,7 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
             parameters = {"url": origin.url, "duration": duration}
             run = stack.server.start_run(f"watch-show/{DEMO}", parameters)
             say(f"run {run.name} is with the worker: {stack.ui_url}/runs/flow-run/{run.id}")
+            say(f"its page opens once this was opened: {stack.link}")
             engine = make_engine(stack.database_url)
             try:
                 _follow(engine, stack, run.id, began, console)
@@ -109,6 +113,8 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
 def run_up(settings: Settings, *, console: Console) -> None:
     """Keep the stack running until SIGINT or SIGTERM, then stop it."""
     read_showfile(prefect_file())
+    make_home(settings.home)
+    keep_private()
     say = _Steps(console)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -117,7 +123,10 @@ def run_up(settings: Settings, *, console: Console) -> None:
     with demo_channel(settings, video=None, any_port=False) as origin:
         allow = (origin.base_url.removeprefix("http://"),)
         with Stack(settings, say=say, allow=allow) as stack:
-            console.print(f"Prefect UI: {stack.ui_url}   (Ctrl-C stops everything)")
+            console.print(f"Prefect UI: {stack.link}", soft_wrap=True)
+            console.print(
+                "(as good as a password; showmood link prints it again; Ctrl-C stops all)"
+            )
             console.print("SQL: showmood db psql", soft_wrap=True)
             while not stopping.wait(REFRESH_S):
                 stack.tend()

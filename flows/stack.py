@@ -3,8 +3,8 @@
 Everything lives in one folder (`.showmood` by default) and dies with the process that started it.
 """
 
-import json
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -16,41 +16,21 @@ from types import TracebackType
 from typing import Final, Self
 
 import httpx
-from sqlalchemy import text
 
-from db.session import driver_url, make_engine, redact, upgrade
+from db.session import upgrade
 from flows import healing
+from flows.access import Access
 from flows.apply import apply_showfile
 from flows.child import STOP_TIMEOUT_S, Child
 from flows.deploy import Server, prefect_file
+from flows.environment import environment
 from flows.errors import StackError, UsageError
+from flows.home import keep_private, make_home
 from flows.postgres import Postgres, embedded
 from flows.settings import Settings
 
 START_TIMEOUT_S: Final = 120.0
-DAY_S: Final = 86400
-REPORTS_S: Final = 2 * 3600
-
-
-def prefect_database(url: str) -> str:
-    """Return a database's URL as Prefect's server takes it.
-
-    Raises StackError where it lacks what Prefect needs, db.errors.DatabaseError where it is none or
-    does not answer.
-    """
-    engine = make_engine(url)
-    try:
-        with engine.connect() as connection:
-            known = text("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'")
-            if connection.scalar(known) is None:
-                raise StackError(
-                    f"Prefect needs the extension pg_trgm, which {redact(url)} does not have: "
-                    "take one with the contrib modules, or unset SHOWMOOD_PREFECT_DATABASE_URL"
-                )
-    finally:
-        engine.dispose()
-    driver = driver_url(url).set(drivername="postgresql+asyncpg")
-    return driver.render_as_string(hide_password=False)
+HOST: Final = "127.0.0.1"
 
 
 def free_port(preferred: int, *, name: str, variable: str | None) -> int:
@@ -127,39 +107,29 @@ class Stack(AbstractContextManager["Stack"]):
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the server, the worker and its flows."""
-        home = self.settings.home
-        env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-        return env | {
-            "OMP_WAIT_POLICY": "PASSIVE",  # as in cli.main
-            # Prefect keeps its runs' files in a folder of a fixed name there: another user's, once
-            # two of them share a machine.
-            "TMPDIR": str(home / "tmp"),
-            "SHOWMOOD_HOME": str(home),
-            "SHOWMOOD_DATABASE_URL": self.database_url,
-            "SHOWMOOD_ALLOW_NETWORKS": ",".join((*self.settings.allow_networks, *self.allow)),
-            "PREFECT_HOME": str(home / "prefect"),
-            "PREFECT_API_URL": self.api_url,
-            **self._server_database(),
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
-            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
-                "prefect.server.concurrency.lease_storage.filesystem"
-            ),
-            **self._retention(),
-            "PREFECT_CLI_PROMPT": "false",
-            "PREFECT_LOGGING_EXTRA_LOGGERS": "flows.capture",
-        }
+        return environment(
+            self.settings,
+            database_url=self.database_url,
+            api_url=self.api_url,
+            access=self.access,
+            allow=self.allow,
+        )
 
     def _start(self) -> None:
         settings = self.settings
+        make_home(settings.home)
+        keep_private()
+        if os.geteuid() == 0:
+            self.say("this is root: whoever can change what runs is root, too (docs/safety.md)")
         port = free_port(
             settings.ui_port,
             name="the Prefect UI",
             variable=None if self.any_port else "SHOWMOOD_UI_PORT",
         )
         self.ui_url = f"http://127.0.0.1:{port}"
-        self.server = self._exit.enter_context(Server(self.api_url))
+        self.access = Access.make(settings.home)
+        headers = self.access.headers
+        self.server = self._exit.enter_context(Server(self.api_url, headers))
         if settings.database_url is None:
             self._postgres = embedded(settings, self._exit)
             self.database_url = self._postgres.url
@@ -167,19 +137,20 @@ class Stack(AbstractContextManager["Stack"]):
             upgrade(settings.database_url)
             self.database_url = settings.database_url
         self.say("Postgres is up and migrated")
-        (settings.home / "tmp").mkdir(exist_ok=True)
+        self._make_tmp()
         env = self.environment()
         prefect = [sys.executable, "-m", "prefect"]
-        place = ["--host", "127.0.0.1", "--port", str(port)]
-        server = self._child("Prefect server", [*prefect, "server", "start", *place])
+        place = ["--host", env.get("PREFECT_SERVER_API_HOST", HOST), "--port", str(port)]
+        command = [sys.executable, "-m", "flows.server", *place]
+        server = self._child("Prefect server", command)
         self._await(self.server.is_up, server)
         self.say(f"Prefect server is up: {self.ui_url}")
         name = f"{socket.gethostname()}-{os.getpid()}"
         self._exit.callback(self._cancel_runs)
-        healing.reschedule_lost(self.api_url)
+        healing.reschedule_lost(self.api_url, headers)
+        self.server.put_pools(settings.work_pools)
         # Before the deployments: while a worker begins, a server on SQLite turns others away.
         for pool in settings.work_pools:
-            self.server.put_pool(pool, env)
             command = [*prefect, "worker", "start", "--type", "process", "--pool", pool]
             command += ["--name", f"{name}-{pool}"]
             if settings.worker_limit is not None:
@@ -187,10 +158,26 @@ class Stack(AbstractContextManager["Stack"]):
             there = partial(self.server.has_worker, pool, f"{name}-{pool}")
             self._await(there, self._child(f"{pool} worker", command))
             self.say(f"worker is up, on work pool {pool!r}")
-        healing.apply(self.api_url, dead_after_s=settings.dead_after_s)
+        dead_after_s = settings.dead_after_s
+        healing.apply(self.api_url, dead_after_s=dead_after_s, headers=headers, switch_on=True)
         block = settings.notify_block
         apply_showfile(prefect_file(), env, notify_block=block, say=self.say)
         self.say("deployments are in place")
+
+    @property
+    def link(self) -> str:
+        """Return the address that opens the UI in a browser."""
+        return self.access.link(self.ui_url)
+
+    def _make_tmp(self) -> None:
+        """Make the folder of temporary files, without what killed workers left in it.
+
+        Prefect may write a run's environment into a file there, passwords included.
+        """
+        tmp = self.settings.home / "tmp"
+        tmp.mkdir(exist_ok=True)
+        for left in tmp.glob("prefect-workspace-attempt-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def tend(self) -> None:
         """Start again what has ended by itself, and say so.
@@ -200,26 +187,6 @@ class Stack(AbstractContextManager["Stack"]):
         for part in (self._postgres, *self.children):
             if part is not None and (said := part.tend()):
                 self.say(said)
-
-    def _retention(self) -> dict[str, str]:
-        """Return what bounds Prefect's history: runs with all that hangs on them, and events."""
-        vacuum = "PREFECT_SERVER_SERVICES_DB_VACUUM"
-        days = self.settings.keep_runs_days
-        bounds = {
-            f"{vacuum}_ENABLED": "events,flow_runs" if days else "events",
-            f"{vacuum}_EVENT_RETENTION_OVERRIDES": json.dumps(
-                dict.fromkeys((healing.ALIVE, "prefect.flow-run.heartbeat"), DAY_S)
-                # Each holds a whole report, which the artifact itself has too.
-                | {"prefect.artifact.updated": REPORTS_S}
-            ),
-        }
-        return bounds | ({f"{vacuum}_RETENTION_PERIOD": str(days * DAY_S)} if days else {})
-
-    def _server_database(self) -> dict[str, str]:
-        url = self.settings.prefect_database_url
-        if url is None:
-            return {}
-        return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database(url)}
 
     def _child(self, name: str, command: list[str]) -> Child:
         log = self.settings.home / "logs" / f"{name.lower().replace(' ', '-')}.log"

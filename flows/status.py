@@ -75,7 +75,7 @@ def read_status(settings: Settings, env: Mapping[str, str], now: datetime) -> St
         server="",
     )
     _look_at_database(settings, found, now)
-    _look_at_server(server_environment(settings.ui_port) | dict(env), found)
+    _look_at_server(server_environment(settings) | dict(env), found)
     _look_at_disk(settings, found)
     if age_days is not None and age_days > OLD_YT_DLP_DAYS:
         found.problems.append(

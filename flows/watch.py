@@ -30,6 +30,7 @@ from flows.events import Teller
 from flows.gpu import gpu_place
 from flows.healing import was_cancelled
 from flows.heart import Heart, beating, cancelled, leave_quickly, outlive_worker
+from flows.home import keep_private, make_home
 from flows.settings import load_settings, running_database
 from flows.shows import (
     Alerts,
@@ -140,6 +141,8 @@ def watch_show(
             give_up_after=give_up_after,
         )
         settings = load_settings()
+        make_home(settings.home, embedded=False)
+        keep_private()
         bulletin = Bulletin(channel=show.slug, run_id=run_id, log=log)
         teller = Teller(
             channel=show.slug,

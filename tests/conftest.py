@@ -126,6 +126,44 @@ def engine(database_url: str) -> Iterator[Engine]:
     made.dispose()
 
 
+# -- whom processes connect to
+
+LISTENER = """
+import os, sys
+
+def hear(event, args):
+    if event == "socket.connect":
+        address = args[1]
+    elif event == "socket.getaddrinfo":
+        address = args[:2]
+    else:
+        return
+    host = address[0] if isinstance(address, tuple) else None
+    host = host.decode() if isinstance(host, bytes) else host
+    if host and host not in ("127.0.0.1", "::1", "localhost", "0.0.0.0"):
+        with open(os.environ["HEARD_OF"], "a") as log:
+            log.write(f"{event} {address} by {sys.argv}\\n")
+
+sys.addaudithook(hear)
+"""
+
+
+def listening(directory: Path) -> dict[str, str]:
+    """Return an environment whose Pythons write into `directory`/connections.log whom they reach,
+    or look up, but for this machine.
+    """
+    site = directory / "listener"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(LISTENER)
+    return {"PYTHONPATH": str(site), "HEARD_OF": str(directory / "connections.log")}
+
+
+@pytest.fixture(scope="session")
+def heard_of() -> Callable[[Path], dict[str, str]]:
+    """`listening`, for whoever needs no stack."""
+    return listening
+
+
 # -- a stack that `showmood up` keeps, for the tests of the whole
 
 
@@ -166,9 +204,11 @@ def start_up() -> Callable[..., AbstractContextManager[Up]]:
         with ExitStack() as stack:
             programme = make_programme(home / "programme.mp4", duration_s=24)
             origin = stack.enter_context(LiveOrigin(programme, segment_s=SEGMENT_S))
-            up = Up(home, origin, env)
+            up = Up(home, origin, listening(home) | env)
             stack.callback(up.api.close)
             stack.callback(up.stop)
             yield up
+        heard = home / "connections.log"
+        assert not heard.exists(), f"somebody was told: {heard.read_text()}"
 
     return start

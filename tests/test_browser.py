@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -39,8 +40,13 @@ def page() -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         made = browser.new_page(viewport={"width": 1200, "height": 1150}, color_scheme="light")
         made.set_default_timeout(SLOW_MS)
+        asked: dict[str, str | None] = {}
+        made.on("requestfinished", lambda request: asked.update({request.url: None}))
+        made.on("requestfailed", lambda request: asked.update({request.url: request.failure}))
         yield made
         browser.close()
+        hosts = {urlsplit(url).netloc for url, why in asked.items() if why != "csp"} - {""}
+        assert len(hosts) <= 1, f"it asked others than the server: {asked}"
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +82,17 @@ def submit_form(page: Page, up: Any, *, name: str, duration: str) -> str:
         return next((str(run["id"]) for run in made), None)
 
     return str(up.until(begun, what="the run that the form has made"))
+
+
+def test_without_the_link_there_is_one_page_and_with_it_the_ui(page: Page, up: Any) -> None:
+    page.goto(f"{up.ui_url}/deployments")
+    page.get_by_text("showmood link").wait_for()
+    shoot(page, "closed")
+    assert up.cli("link").strip() == up.link
+    page.goto(up.link)
+    page.get_by_role("link", name="Deployments").first.wait_for()
+    (cookie,) = page.context.cookies()
+    assert (cookie["sameSite"], cookie["httpOnly"]) == ("Strict", True)
 
 
 def test_show_is_started_watched_and_shown(page: Page, up: Any) -> None:

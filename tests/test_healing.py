@@ -30,7 +30,7 @@ BROADCASTS = (
 DEAD_AFTER_S = 40
 APART_S = 120
 WORKER = "-m prefect worker start"
-SERVER = "-m prefect server start"
+SERVER = "-m flows.server"
 WATCHER = "-m flows.begin"
 
 

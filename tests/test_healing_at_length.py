@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.heal, pytest.mark.timeout(900)]
 
 AWAY_S = 60
 APART_S = 120
-SERVER = "-m prefect server start"
+SERVER = "-m flows.server"
 WATCHER = "-m flows.begin"
 ROWS = (
     "SELECT sequence, s.status, s.started_at, s.ended_at FROM segments s JOIN channels c"

@@ -42,7 +42,7 @@ def deploy(
     from flows.apply import apply_showfile, credentials, server_environment
 
     settings = load_settings()
-    env = server_environment(settings.ui_port)
+    env = server_environment(settings)
     done = apply_showfile(
         _file(file),
         env,
@@ -71,7 +71,7 @@ def shows(context: typer.Context, file: File = None) -> None:
     deployments = read_showfile(_file(file))
     paused, why = None, ""
     try:
-        paused = paused_slots(server_environment(load_settings().ui_port))
+        paused = paused_slots(server_environment(load_settings()))
     except StackError as e:
         why = str(e)
     table = Table(box=None, header_style="bold")

@@ -1,5 +1,6 @@
 """Schedules, forms and automations on a real Prefect server, over the API that its UI uses."""
 
+import asyncio
 import logging
 import os
 import queue
@@ -16,15 +17,24 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.events import Event as PrefectEvent
+from prefect.events.clients import get_events_client, get_events_subscriber
+from prefect.events.filters import EventFilter, EventResourceFilter
+from prefect.logging.clients import get_logs_subscriber
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.workers.process import ProcessJobConfiguration
 from sqlalchemy import Engine
+from websockets import ConnectionClosed, InvalidStatus, Subprotocol
+from websockets.sync.client import connect as socket_to
 
 from db import writes
 from db.session import make_engine
-from flows import automations
+from flows import automations, healing
+from flows.access import Access, basic
 from flows.analyse import Counts
 from flows.apply import apply_showfile, paused_slots
 from flows.bulletin import Bulletin
@@ -33,7 +43,7 @@ from flows.deploy import Server, connect
 from flows.errors import StackError, UsageError
 from flows.events import MISSED, RAISED, labels
 from flows.history import forget_runs
-from flows.pool import put_pool
+from flows.pool import put_pools, template
 from flows.schedules import Slot
 
 pytestmark = pytest.mark.timeout(300)
@@ -69,6 +79,22 @@ class Control:
     env: dict[str, str]
     api: httpx.Client
     file: Path
+    access: Access
+
+    @property
+    def root(self) -> str:
+        return self.env["PREFECT_API_URL"].removesuffix("/api")
+
+    @property
+    def cookie(self) -> dict[str, str]:
+        """What a browser that is logged in sends along."""
+        return {"Cookie": f"showmood-{urlsplit(self.root).port}={self.access.cookie()}"}
+
+    @property
+    def settings(self) -> dict[Any, Any]:
+        """Those of Prefect's client."""
+        known = (PREFECT_API_URL, PREFECT_API_AUTH_STRING)
+        return {setting: self.env[setting.name] for setting in known}
 
     def deployment(self, name: str) -> dict[str, Any]:
         return self.api.get(f"/deployments/name/{name}").raise_for_status().json()
@@ -87,26 +113,32 @@ def control(
     tmp_path_factory: pytest.TempPathFactory,
     until: Callable[..., Any],
     free_port: Callable[[], int],
+    heard_of: Callable[[Path], dict[str, str]],
 ) -> Iterator[Control]:
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
     with ExitStack() as stack:
+        access = Access.make(home)
         env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
+            "SHOWMOOD_HOME": str(home),
+            "SHOWMOOD_UI_HOSTS": "shows.example.com",
             "PREFECT_HOME": str(home),
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
+            "PREFECT_API_AUTH_STRING": access.auth_string,
+            "PREFECT_SERVER_API_AUTH_STRING": "operator:word",
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "https://dash.example.com",
+            **heard_of(home),
         }
         sink = stack.enter_context((home / "server.log").open("w"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+            [sys.executable, "-m", "flows.server", "--port", str(port)],
             env=env,
             stdout=sink,
             stderr=sink,
         )
         stack.callback(process.wait)
         stack.callback(process.terminate)
-        api = stack.enter_context(connect(env["PREFECT_API_URL"], {}))
-        with Server(env["PREFECT_API_URL"]) as server:
+        api = stack.enter_context(connect(env["PREFECT_API_URL"], access.headers))
+        with Server(env["PREFECT_API_URL"], access.headers) as server:
 
             def is_up() -> bool:
                 assert process.poll() is None, (home / "server.log").read_text()
@@ -116,34 +148,14 @@ def control(
         file = home / "prefect.yaml"
         file.write_text(SHOWS)
         apply_showfile(file, env)
-        yield Control(env=env, api=api, file=file)
+        yield Control(env=env, api=api, file=file, access=access)
+    assert not (home / "connections.log").exists(), "the server told somebody, or a deployment did"
 
 
 def test_pools_are_made_before_the_shows(control: Control) -> None:
     pool = control.api.get("/work_pools/studio").raise_for_status().json()
     assert pool["type"] == "process"
-    assert "command" in pool["base_job_template"]["variables"]["properties"]
-
-
-def test_pool_of_one_machine_starts_runs_by_our_command(control: Control) -> None:
-    def command() -> str | None:
-        pool = control.api.get("/work_pools/machine").raise_for_status().json()
-        variables = pool["base_job_template"]["variables"]["properties"]
-        return variables["command"].get("default")
-
-    put_pool(control.api, "machine", control.env)
-    assert command() == f"{sys.executable} -m flows.begin"
-    pool = control.api.get("/work_pools/machine").json()
-    for set_before, then in (
-        ("/gone/python -m flows.begin", f"{sys.executable} -m flows.begin"),
-        ("nice python -m prefect.engine", "nice python -m prefect.engine"),
-    ):
-        template = pool["base_job_template"]
-        template["variables"]["properties"]["command"]["default"] = set_before
-        changed = {"base_job_template": template}
-        control.api.patch("/work_pools/machine", json=changed).raise_for_status()
-        put_pool(control.api, "machine", control.env)
-        assert command() == then
+    assert pool["base_job_template"] == template()
 
 
 def test_form_has_titles_drop_downs_and_the_rules(control: Control) -> None:
@@ -388,7 +400,7 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
         height_px=0,
     )
     said = partial(until, what="what the run says")
-    with temporary_settings({PREFECT_API_URL: control.env["PREFECT_API_URL"]}):
+    with temporary_settings(control.settings):
         bulletin = Bulletin(
             channel="news",
             run_id=uuid.UUID(run),
@@ -420,7 +432,7 @@ def test_a_show_goes_on_while_the_server_and_the_database_are_away(
 ) -> None:
     run = run_of(control, "watch-show", "RUNNING")
     nowhere = make_engine(f"postgresql://me@/shows?host={tmp_path}")
-    with temporary_settings({PREFECT_API_URL: control.env["PREFECT_API_URL"]}):
+    with temporary_settings(control.settings):
         bulletin = Bulletin(channel="away", run_id=uuid.UUID(run), log=logging.getLogger("test"))
         bulletin.began(nowhere, datetime.now(UTC), datetime.now(UTC) + timedelta(hours=1))
         bulletin.took(
@@ -438,3 +450,233 @@ def test_server_that_is_not_there_is_one_line(control: Control) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(StackError, match="does not answer"):
         paused_slots(nowhere)
+
+
+# -- who may ask it what
+
+EVIL = "http://evil.example"
+RUN_CODE = {"command": "sh -c 'touch /tmp/was-here'"}
+PULL_STEP = {"prefect.deployments.steps.run_shell_script": {"script": "touch /tmp/was-here"}}
+FOLLOWED = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/api/health", None),
+        ("GET", "/api/version", None),
+        ("GET", "/api/admin/settings", None),
+        ("GET", "/ui-settings", None),
+        ("GET", "/docs", None),
+        ("GET", "/openapi.json", None),
+        ("GET", "/login/", None),
+        ("GET", "/login/guessed", None),
+        ("OPTIONS", "/api/flows/", None),
+        ("POST", "/api/deployments/{id}/create_flow_run", {"job_variables": RUN_CODE}),
+        ("POST", "/api/flow_runs/", {"flow_id": str(uuid.UUID(int=0)), "job_variables": RUN_CODE}),
+        ("PATCH", "/api/work_pools/studio", {"base_job_template": {}}),
+        ("POST", "/api/deployments/", {"name": "x", "pull_steps": [PULL_STEP]}),
+        ("POST", "/api/automations/", {"name": "x"}),
+        ("PATCH", "/api/automations/{id}", {"enabled": False}),
+        ("DELETE", "/api/automations/{id}", None),
+    ],
+)
+def test_who_is_not_logged_in_gets_nothing(
+    control: Control, method: str, path: str, body: object
+) -> None:
+    url = control.root + path.format(id=control.deployment("watch-show/news")["id"])
+    for headers in ({}, basic("showmood:guessed"), basic("operator:"), {"Cookie": "showmood=1-2"}):
+        answer = httpx.request(method, url, headers=headers, json=body, trust_env=False)
+        assert answer.status_code == httpx.codes.UNAUTHORIZED
+        assert "Unauthorized" in answer.json()["exception_message"]
+        assert "www-authenticate" not in answer.headers, "no browser asks for a password"
+    page = httpx.get(url, headers={"Accept": "text/html"}, trust_env=False)
+    assert page.status_code == httpx.codes.UNAUTHORIZED
+    assert "showmood link" in page.text
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        *[("GET", {"Origin": origin}, 403) for origin in (EVIL, "null", "http://127.0.0.1:1", "")],
+        ("POST", {"Origin": EVIL}, 403),
+        *[
+            ("OPTIONS", {"Origin": EVIL, "Access-Control-Request-Method": method}, 403)
+            for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        ],
+        ("GET", {"Host": "evil.example"}, 421),
+        ("GET", {"Host": "127.0.0.1"}, 421),
+        ("GET", {"Host": "evil.example", "Origin": EVIL}, 421),
+        ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}, 403),
+        ("GET", {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "iframe"}, 403),
+        ("POST", {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "document"}, 403),
+    ],
+    ids=str,
+)
+def test_other_pages_and_names_are_refused_although_a_browser_is_logged_in(
+    control: Control, method: str, headers: dict[str, str], status: int
+) -> None:
+    body = {"name": "evil"} if method == "POST" else None
+    for login in (control.access.headers, control.cookie):
+        answer = httpx.request(
+            method,
+            f"{control.root}/api/flows/{'' if body else 'count'}",
+            headers=login | headers,
+            json=body,
+            trust_env=False,
+        )
+        assert answer.status_code == status
+        assert "access-control-allow-origin" not in answer.headers
+    assert control.api.get("/flows/name/evil").status_code == httpx.codes.NOT_FOUND
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_json_that_does_not_say_so_is_refused(control: Control, kind: str | None) -> None:
+    headers = control.cookie | ({"Content-Type": kind} if kind else {})
+    made = f"{control.root}/api/flows/"
+    for body in (b'{"name": "evil"}', iter([b'{"name": "evil"}'])):  # with a length, and in chunks
+        answer = httpx.post(made, headers=headers, content=body, trust_env=False)
+        assert answer.status_code == httpx.codes.UNSUPPORTED_MEDIA_TYPE
+    assert control.api.get("/flows/name/evil").status_code == httpx.codes.NOT_FOUND
+
+
+@pytest.mark.parametrize("path", ["events/in", "events/out", "logs/out"])
+def test_web_sockets_are_no_way_around(control: Control, path: str) -> None:
+    url = f"ws{control.root.removeprefix('http')}/api/{path}"
+    prefect = [Subprotocol("prefect")]
+    for headers, protocols in (
+        ({}, None),
+        (basic("showmood:guessed"), None),
+        (control.cookie | {"Origin": EVIL}, prefect),
+        (control.access.headers | {"Origin": EVIL}, prefect),
+        ({"Origin": EVIL}, prefect),
+    ):
+        with (
+            pytest.raises(InvalidStatus, match="403"),
+            socket_to(url, additional_headers=headers, subprotocols=protocols),
+        ):
+            raise AssertionError("it was opened")
+    for said in ('{"type": "auth", "token": "guessed"}', '{"type": "auth"}', "{}", "[", "[]"):
+        with socket_to(url, subprotocols=prefect) as socket:
+            socket.send(said)
+            with pytest.raises(ConnectionClosed, match="1008"):
+                socket.recv(10)
+    with socket_to(url, additional_headers=control.cookie, subprotocols=prefect) as socket:
+        socket.send('{"type": "auth", "token": null}')
+        assert "auth_success" in str(socket.recv(10))
+
+
+def test_lists_of_worker_types_are_its_own(control: Control) -> None:
+    """Prefect asks GitHub for them first: the fixture finds out."""
+    view = control.api.get("/collections/views/aggregate-worker-metadata")
+    assert "process" in view.raise_for_status().json()["prefect"]
+
+
+def test_prefects_own_clients_come_in_by_the_secret(control: Control) -> None:
+    """What a run's events, the answers to them and its logs go through."""
+    resource = {"prefect.resource.id": f"showmood.test.{uuid.uuid4()}"}
+
+    async def talk() -> str:
+        match = EventFilter(resource=EventResourceFilter(id=[resource["prefect.resource.id"]]))
+        async with get_logs_subscriber(), get_events_subscriber(filter=match) as heard:
+            async with get_events_client() as client:
+                await client.emit(PrefectEvent(event="test.said", resource=resource))
+            return (await asyncio.wait_for(anext(aiter(heard)), 30)).event
+
+    with temporary_settings(control.settings):
+        assert asyncio.run(talk()) == "test.said"
+
+
+def test_operators_own_credentials_origins_and_names_are_known(control: Control) -> None:
+    operator = basic("operator:word")
+    theirs = {"Origin": "https://dash.example.com"}
+    ask = partial(httpx.request, trust_env=False)
+    health = f"{control.root}/api/health"
+    allowed = ask("GET", health, headers=operator | theirs)
+    assert allowed.is_success
+    assert allowed.headers["access-control-allow-origin"] == theirs["Origin"]
+    asks = theirs | {"Access-Control-Request-Method": "POST"}
+    assert ask("OPTIONS", health, headers=asks).is_success
+    assert ask("GET", health, headers=control.cookie | theirs).status_code == 401
+    published = {"Host": "shows.example.com", "Origin": "https://shows.example.com"}
+    assert ask("GET", health, headers=control.cookie | published).is_success
+    behind = {"Origin": "https://shows.example.com"}  # a proxy that sends its own Host
+    assert ask("GET", health, headers=control.cookie | behind).is_success
+
+
+@pytest.mark.parametrize(
+    "brought",
+    [
+        RUN_CODE,
+        {"env": {"SHOWMOOD_ALLOW_NETWORKS": "0.0.0.0/0"}},
+        {"env.SHOWMOOD_ALLOW_NETWORKS": "0.0.0.0/0"},
+        {"working_dir": "/tmp"},
+        {"name": "{{ prefect.variables.x }}"},
+    ],
+    ids=str,
+)
+def test_run_brings_nothing_of_its_own(control: Control, brought: dict[str, Any]) -> None:
+    """Refused by the server, and not looked at by the worker."""
+    put_pools(control.api, ["studio"])
+    news = control.deployment("watch-show/news")
+    asked = {"parameters": {"url": URL}, "job_variables": brought}
+    answer = control.api.post(f"/deployments/{news['id']}/create_flow_run", json=asked)
+    assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    pool = control.api.get("/work_pools/studio").raise_for_status().json()
+    with temporary_settings(control.settings):
+        job = asyncio.run(
+            ProcessJobConfiguration.from_template_and_values(pool["base_job_template"], brought)
+        )
+    assert job.command == f"{sys.executable} -m flows.begin"
+    assert (job.env, job.working_dir, job.name) == ({}, None, None)
+
+
+def test_pools_are_put_right_at_each_start(control: Control) -> None:
+    put_pools(control.api, ["machine"])
+    names = {"machine": template(f"{sys.executable} -m flows.begin"), "studio": template()}
+    evil = template("sh -c evil")
+    evil["job_configuration"]["env"] = "{{ env }}"
+    evil["variables"]["properties"] = {"env": {"default": {"SHOWMOOD_ALLOW_NETWORKS": "0.0.0.0/0"}}}
+    for name in names:
+        changed = {"base_job_template": evil}
+        control.api.patch(f"/work_pools/{name}", json=changed).raise_for_status()
+    put_pools(control.api, ["machine"])
+    for name, right in names.items():
+        pool = control.api.get(f"/work_pools/{name}").raise_for_status().json()
+        assert pool["base_job_template"] == right
+
+
+def test_automations_that_heal_are_put_back_at_each_start(control: Control) -> None:
+    def put(*, switch_on: bool) -> dict[str, Any]:
+        url, headers = control.env["PREFECT_API_URL"], control.access.headers
+        healing.apply(url, dead_after_s=60, headers=headers, switch_on=switch_on)
+        return control.automation("a silent show goes on")
+
+    made = put(switch_on=True)
+    off = {"enabled": False}
+    control.api.patch(f"/automations/{made['id']}", json=off).raise_for_status()
+    assert put(switch_on=False)["enabled"] is False, "on a server of the operator's, it stays off"
+    assert put(switch_on=True)["enabled"] is True
+    evil = made | {"actions": [{"type": "cancel-flow-run"}, *made["actions"]]}
+    kept = ("name", "description", "enabled", "trigger", "actions")
+    changed = {key: evil[key] for key in kept}
+    control.api.put(f"/automations/{made['id']}", json=changed).raise_for_status()
+    assert put(switch_on=True)["actions"] == made["actions"]
+
+
+def test_link_is_exchanged_for_a_cookie_that_no_script_and_no_other_site_has(
+    control: Control,
+) -> None:
+    link = control.access.link(control.root)
+    answer = httpx.get(link, trust_env=False)
+    assert answer.is_success
+    name, *flags = answer.headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(flags)
+    cookie = {"Cookie": name}
+    settings = httpx.get(f"{control.root}/ui-settings", headers=cookie, trust_env=False)
+    assert settings.json()["api_url"] == "/api", "wherever the UI is opened from"
+    assert settings.json()["auth"] is None, "it asks for no password"
+    assert settings.headers["x-frame-options"] == "SAMEORIGIN"
+    assert httpx.get(link + "0", trust_env=False).status_code == httpx.codes.UNAUTHORIZED
+    other = httpx.get(control.root, headers={"Accept": "text/html"} | FOLLOWED)
+    assert 'http-equiv="refresh"' in other.text, "a cookie comes along once it asks itself"

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prefect.client.schemas.objects import State
 
+from flows.environment import prefect_database
 from flows.errors import StackError
 from flows.healing import ALIVE, OVER, automations, was_cancelled
-from flows.stack import prefect_database
 
 
 def test_only_events_with_the_servers_own_clock_are_looked_at() -> None:

@@ -1,0 +1,140 @@
+"""Who may use the embedded server: a secret of its home, and the link and cookies made of it.
+
+Prefect's clients name the secret (PREFECT_API_AUTH_STRING); a browser is given a cookie for the
+link. Both are as good as a password. Deleting the file, and starting anew, takes all of them back.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from flows.errors import UsageError
+
+FILE: Final = "secret"
+USER: Final = "showmood"
+"""What stands before the secret: HTTP Basic wants a name."""
+
+LOGIN: Final = "/login/"
+"""Path of the link, before its key."""
+
+COOKIE_S: Final = 30 * 86400
+"""How long a browser stays logged in."""
+
+SECRET_BYTES: Final = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Access:
+    """What opens a server. also: credentials, "name:word", that the operator has set for it."""
+
+    secret: str = field(repr=False)
+    also: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def make(cls, home: Path) -> Self:
+        """Return the access of a home folder, made when it is first started.
+
+        Raises UsageError as `read` does, and OSError where it cannot be written.
+        """
+        file = home / FILE
+        if not file.exists():
+            part = home / f".{FILE}-{secrets.token_hex(4)}"
+            part.touch(mode=0o600, exist_ok=False)
+            try:
+                part.write_text(f"{secrets.token_urlsafe(SECRET_BYTES)}\n", encoding="ascii")
+                os.link(part, file)  # whole, and not over another's that starts at the same time
+            except FileExistsError:
+                pass
+            finally:
+                part.unlink()
+        return cls.read(home)
+
+    @classmethod
+    def read(cls, home: Path) -> Self:
+        """Return the access of a home folder.
+
+        Raises UsageError where none was started, or its file is open to others or damaged.
+        """
+        file = home / FILE
+        try:
+            with file.open(encoding="ascii", errors="replace") as opened:
+                status = os.fstat(opened.fileno())
+                said = opened.read(4096).strip()
+        except FileNotFoundError as e:
+            raise UsageError(
+                f"no server was started in {home} yet: run showmood up, or set SHOWMOOD_HOME"
+            ) from e
+        except OSError as e:
+            raise UsageError(f"{file} cannot be read: {e.strerror}") from e
+        if status.st_mode & 0o077 or status.st_uid != os.geteuid():
+            raise UsageError(
+                f"{file} is open to others: delete it, and restart showmood up, which makes another"
+            )
+        if len(said) < SECRET_BYTES or not said.isascii() or not said.isprintable():
+            raise UsageError(
+                f"{file} holds no secret: delete it, and restart showmood up, which makes another"
+            )
+        return cls(secret=said)
+
+    @property
+    def auth_string(self) -> str:
+        """Return what Prefect's clients take as PREFECT_API_AUTH_STRING."""
+        return f"{USER}:{self.secret}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the header by which the server knows us."""
+        return basic(self.auth_string)
+
+    def link(self, ui_url: str) -> str:
+        """Return the address that logs a browser in."""
+        return f"{ui_url}{LOGIN}{self._made('link')}"
+
+    def opens(self, path: str) -> bool:
+        """Tell whether the path is that of the link."""
+        return _same(path, f"{LOGIN}{self._made('link')}")
+
+    def cookie(self, now_s: float | None = None) -> str:
+        """Return the value of a new cookie."""
+        until = f"{(time.time() if now_s is None else now_s) + COOKIE_S:.0f}"
+        return f"{until}-{self._made('cookie', until)}"
+
+    def takes_cookie(self, value: str) -> bool:
+        """Tell whether the value is of a cookie of ours that is still good."""
+        until, _, _ = value.partition("-")
+        ours = _same(value, f"{until}-{self._made('cookie', until)}")
+        return ours and until.isdecimal() and int(until) > time.time()
+
+    def takes_basic(self, header: str) -> bool:
+        """Tell whether the Authorization header is HTTP Basic with the secret."""
+        scheme, _, coded = header.strip().partition(" ")
+        if scheme.lower() != "basic":
+            return False
+        try:
+            return self.takes(base64.b64decode(coded.strip(), validate=True).decode())
+        except (binascii.Error, UnicodeDecodeError):
+            return False
+
+    def takes(self, auth_string: str) -> bool:
+        """Tell whether this is the secret, or what the operator has set."""
+        ours = _same(auth_string, self.auth_string)
+        return ours or (bool(self.also) and _same(auth_string, str(self.also)))
+
+    def _made(self, *of: str) -> str:
+        return hmac.new(self.secret.encode(), " ".join(of).encode(), hashlib.sha256).hexdigest()
+
+
+def basic(auth_string: str) -> dict[str, str]:
+    """Return the header that says "name:word" as HTTP Basic does."""
+    return {"Authorization": f"Basic {base64.b64encode(auth_string.encode()).decode()}"}
+
+
+def _same(a: str, b: str) -> bool:
+    return hmac.compare_digest(a.encode(errors="replace"), b.encode(errors="replace"))

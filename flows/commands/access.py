@@ -1,0 +1,40 @@
+"""showmood link, env: how a browser and a shell get into the embedded server."""
+
+import shlex
+
+import typer
+
+from flows.settings import load_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def link() -> None:
+    """Print the link that opens the UI of showmood up in a browser. It is as good as a password.
+
+    One more for each name in SHOWMOOD_UI_HOSTS, by which a proxy publishes it.
+    """
+    from flows.access import Access
+    from flows.apply import embedded_ui
+
+    settings = load_settings()
+    access = Access.read(settings.home)
+    for address in (embedded_ui(settings), *(f"https://{host}" for host in settings.ui_hosts)):
+        typer.echo(access.link(address))
+
+
+@app.command()
+def env() -> None:
+    """Print what a shell needs for plain prefect commands: eval "$(showmood env)"."""
+    from flows import QUIET
+    from flows.access import Access
+    from flows.apply import embedded_url
+
+    settings = load_settings()
+    needed = {
+        "PREFECT_API_URL": embedded_url(settings),
+        "PREFECT_API_AUTH_STRING": Access.read(settings.home).auth_string,
+    }
+    for name, value in (needed | QUIET).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")

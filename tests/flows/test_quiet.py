@@ -1,0 +1,36 @@
+"""Nobody is told anything: what Prefect would report, also in a terminal, as soon as imported."""
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+SHOULD_NOT = ("CI", "DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "GITHUB_ACTIONS")
+"""In a CI, or told so, Prefect is quiet by itself."""
+
+
+def test_process_in_a_terminal_says_and_sends_nothing(
+    tmp_path: Path, heard_of: Callable[[Path], dict[str, str]]
+) -> None:
+    """As where a flow of ours is run by hand: Prefect takes it for a new user."""
+    env = {name: value for name, value in os.environ.items() if name not in SHOULD_NOT}
+    env |= {"PREFECT_HOME": str(tmp_path / "prefect"), **heard_of(tmp_path)}
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-c", "import flows.watch"],
+            env=env,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            check=True,
+        )
+        os.write(theirs, b"end")
+        assert os.read(ours, 65536) == b"end"
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert not (tmp_path / "prefect" / ".sdk_telemetry" / "notice_shown").exists()
+    assert not (tmp_path / "connections.log").exists()
