@@ -1,9 +1,12 @@
 """Schedules, forms and automations on a real Prefect server, over the API that its UI uses."""
 
 import asyncio
+import contextlib
+import json
 import logging
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +19,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import islice
 from pathlib import Path
+from socket import create_connection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -680,3 +684,79 @@ def test_link_is_exchanged_for_a_cookie_that_no_script_and_no_other_site_has(
     assert httpx.get(link + "0", trust_env=False).status_code == httpx.codes.UNAUTHORIZED
     other = httpx.get(control.root, headers={"Accept": "text/html"} | FOLLOWED)
     assert 'http-equiv="refresh"' in other.text, "a cookie comes along once it asks itself"
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "safety.md"
+
+
+def proxy_command(name: str, home: Path, server: int, port: int) -> list[str]:
+    """Write the docs' own settings of a proxy, for our ports and without TLS; return its start."""
+    program = shutil.which(name.lower())
+    if program is None:
+        pytest.skip(f"NO {name.upper()}: what docs/safety.md says of it was not tested")
+    found = DOCS.read_text().partition(f"# {name}")[2].partition("```")[0].partition("\n")[2]
+    found = found.replace("4200", str(server))
+    file = home / f"{name}.conf"
+    if name == "Caddy":
+        found = found.replace("shows.example.com", f"http://shows.example.com:{port}")
+        file.write_text("{\n    admin off\n}\n" + found)
+        return [program, "run", "--adapter", "caddyfile", "--config", str(file)]
+    paths = "".join(
+        f"{kind}_temp_path {home}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    served = f"server {{ listen 127.0.0.1:{port}; {found} }}"
+    file.write_text(
+        f"daemon off; pid {home}/nginx.pid; events {{}} http {{ access_log off; {paths} {served} }}"
+    )
+    return [program, "-e", str(home / "nginx.log"), "-c", str(file)]
+
+
+@pytest.mark.parametrize("name", ["Caddy", "nginx"])
+def test_proxy_publishes_it_as_the_docs_say(
+    control: Control,
+    name: str,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    until: Callable[..., Any],
+) -> None:
+    port = free_port()
+    command = proxy_command(name, tmp_path, int(urlsplit(control.root).port or 0), port)
+    env = os.environ | {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    public = {"Host": "shows.example.com"}
+    proxy = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as process:
+        try:
+
+            def answers() -> bool:
+                with contextlib.suppress(httpx.TransportError):
+                    answer = httpx.get(f"{proxy}/api/health", headers=public, trust_env=False)
+                    return answer.status_code == httpx.codes.UNAUTHORIZED
+                return False
+
+            until(answers, what=name, within_s=30)
+            link = httpx.get(control.access.link(proxy), headers=public, trust_env=False)
+            cookie = {"Cookie": link.headers["set-cookie"].partition(";")[0]}
+            browser = public | cookie | {"Origin": "https://shows.example.com"}
+            made = httpx.post(
+                f"{proxy}/api/flows/", headers=browser, json={"name": name}, trust_env=False
+            )
+            assert made.status_code == httpx.codes.CREATED
+            socket = socket_to(
+                "ws://shows.example.com/api/events/in",
+                sock=create_connection(("127.0.0.1", port)),
+                subprotocols=[Subprotocol("prefect")],
+            )
+            with socket:
+                said = {"type": "auth", "token": control.access.auth_string}
+                socket.send(json.dumps(said))
+                assert "auth_success" in str(socket.recv(10))
+        finally:
+            process.terminate()
+
+
+def test_cookie_is_for_tls_alone_where_a_proxy_says_that_there_is_some(control: Control) -> None:
+    link = control.access.link(control.root)
+    for scheme, secure in (("http", False), ("https", True)):
+        answer = httpx.get(link, headers={"X-Forwarded-Proto": scheme}, trust_env=False)
+        assert ("; Secure" in answer.headers["set-cookie"]) is secure
