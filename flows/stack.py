@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from types import TracebackType
@@ -30,7 +30,6 @@ from flows.postgres import Postgres, embedded
 from flows.settings import Settings
 
 START_TIMEOUT_S: Final = 120.0
-HOST: Final = "127.0.0.1"
 
 
 def free_port(preferred: int, *, name: str, variable: str | None) -> int:
@@ -53,6 +52,12 @@ def free_port(preferred: int, *, name: str, variable: str | None) -> int:
                 other.bind(("127.0.0.1", 0))
                 return int(other.getsockname()[1])
     return preferred
+
+
+def server_command(env: Mapping[str, str], port: int) -> list[str]:
+    """Return what starts the Prefect server: on loopback, unless the operator says otherwise."""
+    host = env.get("PREFECT_SERVER_API_HOST", "127.0.0.1")
+    return [sys.executable, "-m", "flows.server", "--host", host, "--port", str(port)]
 
 
 class Stack(AbstractContextManager["Stack"]):
@@ -140,9 +145,7 @@ class Stack(AbstractContextManager["Stack"]):
         self._make_tmp()
         env = self.environment()
         prefect = [sys.executable, "-m", "prefect"]
-        place = ["--host", env.get("PREFECT_SERVER_API_HOST", HOST), "--port", str(port)]
-        command = [sys.executable, "-m", "flows.server", *place]
-        server = self._child("Prefect server", command)
+        server = self._child("Prefect server", server_command(env, port))
         self._await(self.server.is_up, server)
         self.say(f"Prefect server is up: {self.ui_url}")
         name = f"{socket.gethostname()}-{os.getpid()}"

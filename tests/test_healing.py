@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -84,6 +85,33 @@ def assert_whole(up: Any, slug: str) -> None:
     assert up.rows(GAPS, slug=slug) == []
 
 
+def crash_automation(up: Any) -> dict[str, Any]:
+    query = {"automations": {"name": {"any_": ["showmood: a crashed show goes on"]}}}
+    (found,) = up.api.post("/automations/filter", json=query).raise_for_status().json()
+    return dict(found)
+
+
+def spoil(up: Any) -> None:
+    """Do what somebody who was logged in once can: change how runs start, switch healing off."""
+    pool = up.api.get("/work_pools/shows").raise_for_status().json()
+    template = pool["base_job_template"]
+    template["job_configuration"]["command"] = "false"
+    template["job_configuration"]["env"] = {"SHOWMOOD_ALLOW_NETWORKS": "0.0.0.0/0"}
+    changed = {"base_job_template": template}
+    up.api.patch("/work_pools/shows", json=changed).raise_for_status()
+    automation, off = crash_automation(up), {"enabled": False}
+    up.api.patch(f"/automations/{automation['id']}", json=off).raise_for_status()
+
+
+def assert_unspoilt(up: Any) -> None:
+    pool = up.api.get("/work_pools/shows").raise_for_status().json()
+    assert pool["base_job_template"]["job_configuration"] == {
+        "command": f"{sys.executable} -m flows.begin",
+        "stream_output": True,
+    }
+    assert crash_automation(up)["enabled"] is True
+
+
 def places_taken(up: Any) -> int:
     limit = up.api.get("/v2/concurrency_limits/gpu").raise_for_status().json()
     assert limit["limit"] == 4
@@ -158,10 +186,12 @@ def test_show_goes_on_after_its_machine_was_rebooted(up: Any, run: str) -> None:
     """All killed, the database too: the same run, broadcast and tracks, and a row for the hole."""
     up.until(more(up, 1), what="a segment")
     before = up.rows(BROADCASTS, slug="healing")
+    spoil(up)
     kill([*up.processes(), *up.postgres()])
     up.process.wait()
     up.engine.dispose()
     up.restart()
+    assert_unspoilt(up)
     up.until(more(up, 4), what="the show's going on", within_s=180)
     assert up.rows(BROADCASTS, slug="healing") == before
     assert up.states(run).count("AwaitingRetry") == 1
