@@ -1,13 +1,18 @@
 """The secret of a home, and what is made of it."""
 
 import stat
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from flows.access import COOKIE_S, FILE, Access, basic
+from flows.apply import credentials, server_environment
+from flows.commands.access import app
 from flows.errors import UsageError
+from flows.settings import load_settings
 
 
 def test_secret_is_made_once_and_nobody_elses(tmp_path: Path) -> None:
@@ -68,3 +73,40 @@ def test_what_opens_and_what_does_not(tmp_path: Path) -> None:
     operators = Access(secret=access.secret, also="operator:word")
     assert operators.takes_basic(basic("operator:word")["Authorization"])
     assert not Access(secret=access.secret, also="").takes_basic(basic("")["Authorization"])
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHOWMOOD_HOME", str(tmp_path / "of the show's"))
+    monkeypatch.setenv("SHOWMOOD_UI_PORT", "4321")
+    monkeypatch.setenv("SHOWMOOD_UI_HOSTS", "shows.example.com")
+    (tmp_path / "of the show's").mkdir()
+    return tmp_path / "of the show's"
+
+
+def test_link_is_printed_again_for_each_name(home: Path) -> None:
+    access = Access.make(home)
+    said = CliRunner().invoke(app, ["link"]).stdout.splitlines()
+    assert said == [
+        access.link(ui) for ui in ("http://127.0.0.1:4321", "https://shows.example.com")
+    ]
+
+
+def test_env_is_what_a_shell_evaluates(home: Path) -> None:
+    access = Access.make(home)
+    said = CliRunner().invoke(app, ["env"]).stdout
+    script = f'{said}\necho "$PREFECT_API_URL $PREFECT_API_AUTH_STRING $DO_NOT_TRACK"'
+    known = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert known.split() == ["http://127.0.0.1:4321/api", access.auth_string, "1"]
+
+
+def test_our_own_commands_name_the_secret(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    before = server_environment(load_settings())
+    assert "PREFECT_API_AUTH_STRING" not in before, "nothing was started yet"
+    access = Access.make(home)
+    assert credentials(server_environment(load_settings())) == access.headers
+    monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example.com/api")
+    assert credentials(server_environment(load_settings())) == {}, "another's is told nothing"
