@@ -18,7 +18,7 @@ PAGE_SCHEMES: Final = ("http", "https")
 """What a user may give."""
 
 STREAM_SCHEMES: Final = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt")
-"""What a page may lead to."""
+"""What a page may lead to: all but http and https only where the operator names the server."""
 
 LOOPBACK: Final[tuple[Network, ...]] = (
     ipaddress.ip_network("127.0.0.0/8"),
@@ -33,7 +33,7 @@ _MOST_ADDRESSES: Final = 8
 _FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f\ud800-\udfff\\"<>^`{|}]')
 """What programs read in different ways, or can't send."""
 
-_PORTS: Final = {"http": 80, "https": 443}
+_PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,11 +72,20 @@ class AddressPolicy:
         """Return the addresses of the URL's host, each of which may be fetched from.
 
         Raises UnsafeURL if the URL is none of these schemes, holds credentials or characters that
-        programs read in different ways, or leads to an address that is not public and not allowed;
+        programs read in different ways, leads to an address that is not public and not allowed, or
+        is neither http nor https and leads to one that the operator has not named;
         SourceUnreachable if the host has no address.
         """
         host, port = read_host(url, schemes=schemes)
-        return self.addresses_of(host, port, shown=shorten(url))
+        addresses = self.addresses_of(host, port, shown=shorten(url))
+        scheme = urlsplit(url).scheme
+        for address in addresses:
+            if scheme not in PAGE_SCHEMES and not self.names(address, port or 0):
+                raise UnsafeURL(
+                    f"{shorten(url)}: {scheme} is taken only from servers that are named; name "
+                    f"{address}:{port or 'PORT'} in the networks that are allowed if it is meant"
+                )
+        return addresses
 
     def check_unresolved(self, urls: Iterable[str]) -> None:
         """Refuse URLs for what they say themselves; no name is looked up, of however many.

@@ -1,30 +1,84 @@
-"""The command line of ffmpeg: a stream in, a rolling HLS recording of MPEG-TS segments out."""
+"""The command line of ffmpeg: a stream in, a rolling HLS recording of MPEG-TS segments out.
 
+ffmpeg opens what it is given here, and what it is given opens nothing else: each kind of stream has
+the protocols that it is carried by and the containers that it comes in, and no others.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import ffmpeg
 
-from flows.capture.headers import Headers
 from flows.capture.source import Stream
 
 # Segments are cut at the first keyframe after this share of the wanted length, so that a source
 # whose keyframes come a little early is not cut at every second one only.
 _CUT_EARLY: Final = 0.9
 
-_HTTP: Final = "http,https,httpproxy,tcp,tls,crypto"
-_RTSP: Final = "rtsp,rtsps,rtp,udp,tcp,tls"
-_PROTOCOLS: Final = {
-    "http": _HTTP,
-    "https": _HTTP,
-    "rtmp": "rtmp,tcp",
-    "rtmps": "rtmps,rtmp,tls,tcp",
-    "rtsp": _RTSP,
-    "rtsps": _RTSP,
-    "srt": "srt",
-}
-"""What a stream may open: what it is carried by, and no stream leads to another kind."""
+_RELAY_WAITS_US: Final = 40_000_000
+"""Longer than our proxy takes to give a segment, or to say that it can't."""
+
+_SERVER_WAITS_US: Final = 6_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kind:
+    """protocols, formats: what may be opened, and read. options: more that is said before -i."""
+
+    protocols: str
+    formats: str
+    options: tuple[tuple[str, str | int], ...] = ()
+
+
+_HTTP: Final = "http,tcp"
+"""All of it by way of our proxy (`http_proxy`), at names that it knows: no TLS, no tunnel."""
+
+_WAIT_FOR_RELAY: Final = ("rw_timeout", _RELAY_WAITS_US)
+_PLAYLIST: Final = _Kind(
+    protocols=_HTTP,
+    formats="hls,mpegts,mov",
+    options=(
+        ("format", "hls"),
+        _WAIT_FOR_RELAY,
+        ("max_reload", 1000),
+        # The proxy lists what is to be recorded, and nothing before.
+        ("live_start_index", 0),
+        # The proxy takes one request a connection.
+        ("http_persistent", 0),
+        ("m3u8_hold_counters", 30),
+        # Names say little about what servers send; what may be opened and read is what protects.
+        ("extension_picky", 0),
+        ("allowed_segment_extensions", "ALL"),
+    ),
+)
+_MANIFEST: Final = _Kind(
+    protocols=_HTTP,
+    formats="dash,mov,matroska",
+    options=(("format", "dash"), _WAIT_FOR_RELAY),
+)
+_ENDLESS: Final = _Kind(
+    protocols=_HTTP,
+    formats="mpegts,flv,live_flv,matroska,mov,ogg,mpeg,mpjpeg",
+    options=(("rw_timeout", _SERVER_WAITS_US),),
+)
+_RTMP: Final = _Kind(
+    protocols="rtmp,tcp", formats="flv,live_flv", options=(("rw_timeout", _SERVER_WAITS_US),)
+)
+_RTSP: Final = _Kind(
+    protocols="tcp",
+    formats="rtsp,mpegts",
+    options=(("format", "rtsp"), ("rtsp_transport", "tcp"), ("timeout", _SERVER_WAITS_US)),
+)
+_SRT: Final = _Kind(protocols="srt", formats="mpegts")
+
+
+def _kind_of(stream: Stream) -> _Kind:
+    scheme = urlsplit(stream.url).scheme
+    if scheme in ("http", "https"):
+        return {"hls": _PLAYLIST, "other": _MANIFEST, "http": _ENDLESS}[stream.protocol]
+    return {"rtmp": _RTMP, "rtmps": _RTMP, "rtsp": _RTSP, "rtsps": _RTSP, "srt": _SRT}[scheme]
 
 
 def build_arguments(
@@ -35,42 +89,18 @@ def build_arguments(
     directory: Path,
     run: str,
     segment_s: float,
-    start_index: int = -1,
-    proxy: str | None = None,
 ) -> list[str]:
     """Return the command line of a run.
 
-    url: what to open: the stream's own address, or what stands for it, so that this line, which
-    everybody may see, holds no secret. Headers that tell nothing go along with the first.
-    start_index: the source's segment to begin with, counted from the end of an HLS playlist (-1 is
-    the newest). proxy: what all requests of HTTP go through. Only network protocols are open to
-    the input, whatever the playlist says.
+    url: what stands for the stream on loopback, so that this line, which everybody may see, holds
+    no secret of HTTP.
     """
+    kind = _kind_of(stream)
     options: dict[str, Any] = {
-        "rw_timeout": 6_000_000,  # microseconds
-        "protocol_whitelist": _PROTOCOLS[urlsplit(stream.url).scheme],
+        "protocol_whitelist": kind.protocols,
+        "format_whitelist": kind.formats,
+        **dict(kind.options),
     }
-    if url == stream.url and url.startswith("http"):
-        # They go to every server that ffmpeg is led to.
-        harmless = Headers(stream.headers).of(url)
-        if harmless:
-            options["headers"] = "".join(f"{k}: {v}\r\n" for k, v in harmless.items())
-    if proxy is not None:
-        options["http_proxy"] = proxy
-    if stream.protocol == "hls":
-        options |= {
-            "format": "hls",
-            "max_reload": 1000,
-            # The proxy takes one request a connection.
-            "http_persistent": 0,
-            "m3u8_hold_counters": 30,
-            "live_start_index": start_index,
-            # Names say little about what servers send; the whitelist above is what protects.
-            "extension_picky": 0,
-            "allowed_segment_extensions": "ALL",
-        }
-    if stream.url.startswith(("rtsp", "srt")):
-        del options["rw_timeout"]
     source = ffmpeg.input(url, **options)
     pattern = str(directory).replace("%", "%%") + f"/{run}-%06d.ts"
     output = ffmpeg.output(
@@ -78,6 +108,8 @@ def build_arguments(
         source["a:0?"],
         str(directory / f"{run}.m3u8"),
         codec="copy",
+        # Titles and names are the source's own words, and none that we keep.
+        map_metadata=-1,
         # Sound that fails must not hold the picture back (microseconds).
         max_interleave_delta=500_000,
         format="hls",

@@ -5,15 +5,15 @@ import time
 from typing import Final, Literal, Protocol
 
 from flows.capture import ffmpeg, hls
-from flows.capture.address import AddressPolicy, read_host
+from flows.capture.address import AddressPolicy
 from flows.capture.anchoring import Anchoring
 from flows.capture.fetch import Fetcher
-from flows.capture.guard import Guard
+from flows.capture.playlist import Entry
 from flows.capture.process import find_ffmpeg
 from flows.capture.recording import Recording
-from flows.capture.relay import Relay
 from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
 from flows.capture.source import Stream
+from flows.capture.way import open_way
 
 _HELD_UP_S: Final = 15.0
 """For so long a segment that fails holds ffmpeg up; then it may go on without it."""
@@ -79,48 +79,40 @@ class Engines:
         if self._engine == "hls":
             raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
         anchoring = Anchoring(stream, fetcher, recording)
-        start_index, step_s = self._look_before(stream, anchoring, fetcher)
+        begin, step_s = self._look_before(stream, anchoring, fetcher)
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
-        relay = Relay(stream.url, stream.sent) if stream.protocol in ("hls", "http") else None
-        guard: Guard | None = None
-        if stream.url.startswith("http"):
-            port = read_host(stream.url)[1]
-            guard = Guard(self._policy, ports=[port] if port else [], relay=relay).open()
+        way = open_way(stream, self._policy, begin=begin)
         try:
             return ffmpeg.Run(
                 stream,
                 recording,
                 anchoring,
+                way,
                 ffmpeg_path=self._ffmpeg,
                 segment_s=self._segment_s,
-                start_index=start_index,
                 step_s=step_s,
                 may_skip=now - self._stuck_since > _HELD_UP_S,
-                guard=guard,
-                relay=relay,
             )
         except BaseException:
-            if guard is not None:
-                guard.close()
+            way.close()
             raise
 
     def _look_before(
         self, stream: Stream, anchoring: Anchoring, fetcher: Fetcher
-    ) -> tuple[int, float]:
+    ) -> tuple[Entry | None, float]:
         """Check what the playlist leads to before ffmpeg follows; return where to begin in it.
 
         That is the newest segment, or the first that is not recorded yet: what was missed may
         still be listed. Also return how long its segments may be. Raises CaptureError.
         """
         if stream.protocol != "hls":
-            return -1, 0.0
+            return None, 0.0
         playlist = anchoring.playlist()
         fetcher.check(playlist.urls)
         if playlist.ended:
             raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
         n_missed = anchoring.n_missed(playlist.entries)
-        # One more, for the one that may be added before ffmpeg looks.
-        start_index = -(n_missed + 1) if n_missed else -1
-        return start_index, min(playlist.target_s or 0.0, hls.LONGEST_STEP_S)
+        begin = playlist.entries[-max(1, n_missed)] if playlist.entries else None
+        return begin, min(playlist.target_s or 0.0, hls.LONGEST_STEP_S)

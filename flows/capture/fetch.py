@@ -8,12 +8,14 @@ are not used, since those would look names up themselves.
 import contextlib
 import logging
 import math
+import os
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -78,7 +80,7 @@ class PinnedTransport(httpx.BaseTransport):
                 raise httpcore.ConnectTimeout(f"{host} is still being looked up") from e
 
         self._pool = httpcore.ConnectionPool(
-            ssl_context=_tls_context(),
+            ssl_context=tls_context(),
             max_connections=4,
             keepalive_expiry=30.0,
             network_backend=PinnedBackend(addresses_of, patience, allowance),
@@ -229,6 +231,16 @@ class Fetcher:
         return written
 
     @contextlib.contextmanager
+    def streaming(self, url: str) -> Iterator[Iterator[bytes]]:
+        """Give what comes from a URL as it comes, however long that goes on; raises as `get`.
+
+        Not decoded: what is compressed against our wish is no media.
+        """
+        with self._open(url, {"accept-encoding": "identity"}, max_bytes=0) as (_, response):
+            self._patience.ends_at, self._allowance.left_bytes = math.inf, sys.maxsize
+            yield response.iter_raw()
+
+    @contextlib.contextmanager
     def _open(
         self, url: str, headers: dict[str, str], *, max_bytes: int
     ) -> Iterator[tuple[str, httpx.Response]]:
@@ -273,8 +285,14 @@ class Fetcher:
         )
 
 
-@cache
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """Return what checks certificates, by those that the environment names now or certifi's."""
+    return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(maxsize=4)
+def _tls_context(file: str | None, directory: str | None) -> ssl.SSLContext:
+    # It reads both itself; to read all certificates again takes 20 ms.
     return httpx.create_ssl_context()
 
 

@@ -11,15 +11,14 @@ from flows.capture.anchoring import Anchoring
 from flows.capture.clock import Clock, Section
 from flows.capture.command import build_arguments
 from flows.capture.ffmpeg_log import FfmpegLog
-from flows.capture.guard import Guard
 from flows.capture.media import TICKS_PER_S
 from flows.capture.process import spawn, stop
 from flows.capture.recording import Recording
-from flows.capture.relay import Relay
 from flows.capture.runs import save_clock
 from flows.capture.segment import CaptureError, Gap, Segment, UnreadableMedia, UnsafeURL
 from flows.capture.source import Stream
 from flows.capture.stopping import Stopped
+from flows.capture.way import Way
 
 _log = logging.getLogger(__name__)
 
@@ -40,33 +39,28 @@ class Run:
         stream: Stream,
         recording: Recording,
         anchoring: Anchoring,
+        way: Way,
         *,
         ffmpeg_path: str,
         segment_s: float,
-        start_index: int = -1,
         step_s: float = 0.0,
         may_skip: bool = False,
-        guard: Guard | None = None,
-        relay: Relay | None = None,
     ) -> None:
-        """Start ffmpeg; for `start_index` see `build_arguments`, for `step_s` `engines.Run`.
+        """Start ffmpeg; for `step_s` see `engines.Run`.
 
-        guard: an open one, through which ffmpeg fetches over HTTP; closed by `finish`. relay: the
-        guard's, with a name for the stream.
+        way: an open one, by which ffmpeg reaches the stream; closed by `finish`.
         may_skip: go on where a segment of an HLS source fails, until one was recorded; else that
         ends the run, so that the next can read the segment again.
         """
         self.step_s = step_s
         self._stream, self._recording, self._anchoring = stream, recording, anchoring
-        self._guard, self._relay = guard, relay
+        self._way = way
         self._name = recording.new_run(datetime.now(UTC))
         self._clock = Clock()
         directory = recording.directory
         self._playlist = directory / f"{self._name}.m3u8"
         log_file = directory / f"{self._name}.log"
-        self._log = FfmpegLog(
-            log_file, playlist=stream.url, real=relay.real if relay else lambda url: url
-        )
+        self._log = FfmpegLog(log_file, playlist=stream.url, real=way.real)
         self._break = ""
         self._is_ending = False
         self._skips_after = recording.last if may_skip else None
@@ -77,16 +71,16 @@ class Run:
         self.process: subprocess.Popen[bytes] = spawn(
             build_arguments(
                 stream,
-                relay.url if relay else stream.url,
+                way.url,
                 ffmpeg_path=ffmpeg_path,
                 directory=directory,
                 run=self._name,
                 segment_s=segment_s,
-                start_index=start_index,
-                proxy=guard.url if guard else None,
             ),
             log=log_file,
             pid_file=recording.pid_file,
+            environment=way.environment,
+            door=way.door,
         )
 
     def poll(self, *, why: str | None = None, last: bool = False) -> list[Segment | Gap]:
@@ -95,8 +89,9 @@ class Run:
         why: what to say of a gap before it. last: ffmpeg is gone, wait for nothing. Raises
         UnsafeURL once ffmpeg was led where nothing may be fetched.
         """
-        if self._guard is not None and not last:
-            self._guard.check()
+        if not last:
+            self._way.check()
+        self._unread += self._way.take_unreadable()
         self._read_log()
         if self._break:
             return []
@@ -135,7 +130,7 @@ class Run:
         stop(
             self.process,
             at_once=bool(self._break) or (stalled and self._stream.protocol == "hls"),
-            cut=self._guard.close if self._guard is not None else None,
+            cut=self._way.close,
         )
         self._recording.pid_file.unlink(missing_ok=True)
         if self._break:
@@ -147,8 +142,8 @@ class Run:
 
     @property
     def complaint(self) -> str:
-        """What ffmpeg, or a file that could not be read, said last; empty if nothing."""
-        return self._unread[-1] if self._unread else self._log.complaint
+        """What could not be read or fetched last, or what ffmpeg said; empty if nothing."""
+        return self._unread[-1] if self._unread else self._way.complaint or self._log.complaint
 
     def _take(self, why: str | None) -> list[Segment | Gap]:
         listed = self._playlist.read_text(encoding="utf-8")

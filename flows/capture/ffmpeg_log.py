@@ -15,9 +15,19 @@ from flows.capture.shown import clean
 MAX_LOG_BYTES: Final = 4 * 1024 * 1024
 """A log that is longer is emptied: it has been read by then."""
 
-_OPENED = re.compile(r"Opening '(http[^']+)' for reading")
-_START = re.compile(r"Stream #0:\d+.*: Video: .*, start (-?\d+\.\d+)")
-_JUMPED = re.compile(r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)")
+_SAYS = r"\[[^\]]{1,60}\] (?:\[[^\]]{1,60}\] )?"
+"""Which part of ffmpeg says it. What it repeats of a stream (a title, a server's name) is indented
+by more than the streams' own lines, and comes after no such word.
+"""
+
+_OPENED = re.compile(_SAYS + r"Opening '(http[^']+)' for reading")
+_START = re.compile(r"  Stream #0:\d+\S*: Video: .*, start (-?\d+\.\d+)")
+_JUMPED = re.compile(
+    _SAYS + r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)"
+)
+_TOLD = re.compile(r"\s|(?:Input|Output) #\d")
+"""What begins so is said of a stream, partly in its own words, and complains of nothing."""
+
 _COMPLAINT = re.compile(
     r"error|fail|invalid|no such|no space|quota|read-only|too large|refused|timed out|forbidden"
     r"|prematurely|not ",
@@ -70,16 +80,16 @@ class FfmpegLog:
         *lines, self._line = (self._line + text).split("\n")
         breaks = []
         for line in lines:
-            if found := _OPENED.search(line):
+            if found := _OPENED.match(line):
                 url = self._real(found[1])
                 if url != self._playlist:
                     self.opened.append((url, datetime.now(UTC)))
-            elif self.start is None and (found := _START.search(line)):
+            elif self.start is None and (found := _START.match(line)):
                 self.start = round(float(found[1]) * TICKS_PER_S)
-            elif found := _JUMPED.search(line):
+            elif found := _JUMPED.match(line):
                 newest = self.opened[-1][0] if self.opened else None
                 self._jumps.append(Jump(offset_us=int(found[1]), url=newest))
-            elif _COMPLAINT.search(line):
+            elif not _TOLD.match(line) and _COMPLAINT.search(line):
                 self.complaint = clean(re.sub(r"^(\[[^\]]*\] *)+", "", line.strip()))[:300]
                 if _BREAK.search(line):
                     breaks.append(self.complaint)

@@ -1,40 +1,46 @@
 """A proxy on loopback through which other programs fetch: where the policy allows, and only there.
 
-ffmpeg and yt-dlp look names up and follow redirects, variants, keys and maps themselves. Each
-connection that they make comes here first: the name is looked up once, checked, and the address
-that was checked is connected to. A request to anywhere else is refused, and remembered. What ffmpeg
-asks for by our names for a stream (`flows.capture.relay`) is fetched for it.
+yt-dlp looks names up and follows redirects itself. Each connection that it makes comes here first:
+the name is looked up once, checked, and the address that was checked is connected to. A request to
+anywhere else is refused, and remembered. ffmpeg goes nowhere: it asks for our names for a stream
+(`flows.capture.relay`), or speaks with one server (`flows.capture.forward`).
 """
 
+import base64
 import contextlib
-import logging
-import os
+import hmac
+import math
 import re
+import secrets
 import selectors
 import socket
-import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urlsplit
 
 from flows.capture.address import AddressPolicy, read_host
 from flows.capture.connection import connect
+from flows.capture.forward import Forward
+from flows.capture.port import IDLE_S, Port
 from flows.capture.relay import Relay, answer_of
 from flows.capture.segment import CaptureError, SourceUnreachable, UnsafeURL
-from flows.capture.stopping import Patience, Stopped
-
-_log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 10.0
-IDLE_S: Final = 60.0
-"""A connection over which nothing passes for so long is closed."""
+HEAD_S: Final = 10.0
+"""A request must have come by then."""
 
-_CLOSE_S: Final = 2.0
-"""Connections that were cut end in no time: none of them is waited for any longer."""
+REQUEST_S: Final = 60.0
+"""So long may a request take as a whole, its answer too."""
 
+_USER: Final = "capture"
+_CREDENTIALS: Final = re.compile(
+    rb"\r\nproxy-authorization: *basic +([A-Za-z0-9+/=]{1,200})(?=\r\n|$)", re.IGNORECASE
+)
+_WHO: Final = (
+    b'HTTP/1.1 407 Who asks\r\nProxy-Authenticate: Basic realm="capture"\r\n'
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
 _TUNNEL_PORT: Final = 443
 _MAX_HEAD_BYTES: Final = 64 * 1024
 _CHUNK_BYTES: Final = 64 * 1024
@@ -51,14 +57,17 @@ _OURS: Final = (
 """Headers of a connection to a proxy, not of the one to the server (RFC 9110, 7.6.1)."""
 
 
-class Guard:
-    """Listens on loopback while it is open; `url` is what to give as HTTP proxy.
+class Guard(Port):
+    """What a child of ours fetches through; `url` is what to give it as HTTP proxy.
 
-    Tunnels (CONNECT, for https) and plain requests for http, one a connection. What comes is not
-    looked into. A tunnel carries anything, so it leads to port 443 alone, to `ports`, and to what
-    the policy names. relay: what answers for its names. most_bytes: that are passed on from
-    servers, on all connections together; then they end. Use as a context manager, or `open` and
-    `close`.
+    That holds a secret, and who does not know it is asked for it (407) and served nothing: it
+    belongs into the child's environment, and never on its command line.
+
+    Alone: tunnels (CONNECT, for https) and plain requests for http, one a connection, for
+    `REQUEST_S` at most. What comes is not looked into. A tunnel carries anything, so it leads to
+    port 443 alone, to `ports`, and to what the policy names. through: then nothing is answered but
+    what this answers: names of ours, or one connection to one server. most_bytes: that are passed
+    on from servers, on all connections together; then they end.
     """
 
     def __init__(
@@ -66,97 +75,53 @@ class Guard:
         policy: AddressPolicy,
         *,
         ports: Collection[int] = (),
-        relay: Relay | None = None,
+        through: Relay | Forward | None = None,
         most_bytes: int | None = None,
     ) -> None:
         """Remember; nothing is opened yet."""
-        self._policy, self._ports, self._relay = policy, {*ports, _TUNNEL_PORT}, relay
-        self._left_bytes = float("inf") if most_bytes is None else most_bytes
-        self._listener: socket.socket | None = None
-        self._lock = threading.Lock()
-        self._patience = Patience()
-        self._sockets: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
-        self._acceptor: threading.Thread | None = None
-        self.url = ""
+        super().__init__()
+        self._policy, self._ports, self._through = policy, {*ports, _TUNNEL_PORT}, through
+        self._left_bytes = math.inf if most_bytes is None else most_bytes
+        self._secret = secrets.token_hex(16)
+        self._credentials = base64.b64encode(f"{_USER}:{self._secret}".encode())
         self.refused: UnsafeURL | None = None
         """The first that was refused."""
         self.unreachable: CaptureError | None = None
         """The last that did not answer."""
 
-    def __enter__(self) -> Self:
-        """Listen."""
-        return self.open()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
-
-    def open(self) -> Self:
-        """Listen; raises OSError."""
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._acceptor = threading.Thread(
-            target=self._accept, args=(self._listener,), name="capture-guard", daemon=True
-        )
-        self._acceptor.start()
-        return self
+    @property
+    def url(self) -> str:
+        """What to give as HTTP proxy, once it is open."""
+        return f"http://{_USER}:{self._secret}@127.0.0.1:{self.port}"
 
     def close(self) -> None:
         """End all connections, and wait until nothing of it is left."""
-        if self._listener is None or self._acceptor is None:
-            return
-        self._patience.stopping.set()
-        with self._lock:
-            for each in self._sockets:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-        # What waits for a connection is woken by one, everywhere.
-        with contextlib.suppress(OSError):
-            socket.create_connection(self._listener.getsockname(), timeout=1.0).close()
-        end = time.monotonic() + _CLOSE_S
-        self._acceptor.join(_CLOSE_S)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
-        if self._acceptor.is_alive() or any(thread.is_alive() for thread in self._threads):
-            _log.error("a connection of the capture's proxy does not end")
-        self._listener = self._acceptor = None
+        if isinstance(self._through, Relay):
+            self._through.stopping.set()
+        super().close()
+        if isinstance(self._through, Relay):
+            self._through.close()
 
     def check(self) -> None:
         """Raise UnsafeURL if anything was refused."""
         if self.refused is not None:
             raise self.refused
 
-    # -- one thread accepts, and each connection has one
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
+    def answer(self, client: socket.socket) -> None:
+        """Serve one connection."""
+        with self.keeping(client, most_s=HEAD_S) as allow:
             try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            if self._patience.stopping.is_set():
-                client.close()
-                return
-            thread = threading.Thread(
-                target=self._serve, args=(client,), name="capture-guard", daemon=True
-            )
-            thread.start()
-            self._threads = [*(each for each in self._threads if each.is_alive()), thread]
-
-    def _serve(self, client: socket.socket) -> None:
-        # Either side may leave at any moment: that is its business.
-        with contextlib.suppress(OSError, Stopped), self._keeping(client):
-            try:
+                if isinstance(self._through, Forward):
+                    allow(math.inf)
+                    self._through.serve(client, connect=self._connecting, keeping=self.keeping)
+                    return
                 head, rest = _read_head(client)
-                if self._relay is not None and self._relay.takes(head):
-                    self._relay.serve(head, client, connect=self._connecting, keeping=self._keeping)
+                if not self._is_known(head):
+                    client.sendall(_WHO)
+                    return
+                allow(REQUEST_S if self._through is None else math.inf)
+                if self._through is not None:
+                    self._through.serve(head, client)
                     return
                 host, port, first = _read_request(head)
                 server = self._connect(host, port, tunnel=not first)
@@ -167,28 +132,16 @@ class Guard:
                     self.unreachable = e
                 client.sendall(answer_of(e))
                 return
-            with self._keeping(server):
+            with self.keeping(server, most_s=REQUEST_S):
                 if first:
                     server.sendall(first + rest)
                 else:
                     client.sendall(_ESTABLISHED)
                 _relay(client, server, tunnel=not first, may_pass=self._may_pass)
 
-    @contextlib.contextmanager
-    def _keeping(self, each: socket.socket) -> Iterator[None]:
-        """Have a connection ended by `close`, and closed."""
-        # Another handle: the one that is given to TLS is no longer of use.
-        with each, socket.socket(fileno=os.dup(each.fileno())) as handle:
-            with self._lock:
-                self._sockets.add(handle)
-            try:
-                each.settimeout(IDLE_S)
-                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._patience.require()
-                yield
-            finally:
-                with self._lock:
-                    self._sockets.discard(handle)
+    def _is_known(self, head: bytes) -> bool:
+        found = _CREDENTIALS.search(head)
+        return found is not None and hmac.compare_digest(found[1], self._credentials)
 
     def _may_pass(self, n_bytes: int) -> bool:
         with self._lock:
@@ -203,7 +156,7 @@ class Guard:
     @contextlib.contextmanager
     def _connecting(self, host: str, port: int) -> Iterator[socket.socket]:
         server = self._connect(host, port)
-        with self._keeping(server):
+        with self.keeping(server):
             yield server
 
     def _connect(self, host: str, port: int, *, tunnel: bool = False) -> socket.socket:

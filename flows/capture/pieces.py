@@ -18,7 +18,8 @@ _MOST_KEPT: Final = 8
 _KEY_BYTES: Final = 16  # RFC 8216, 4.3.2.4
 
 _SYNC: Final = b"\x47"  # ISO/IEC 13818-1, 2.4.3.2
-_BOXES: Final = (b"styp", b"moof", b"sidx", b"ftyp", b"emsg", b"prft")
+BOXES: Final = (b"styp", b"moof", b"sidx", b"ftyp", b"emsg", b"prft")
+"""What a segment of fMP4, or its initialisation section, begins with (ISO/IEC 14496-12, 4.2)."""
 
 
 class Pieces:
@@ -26,7 +27,7 @@ class Pieces:
 
     def __init__(self, fetcher: Fetcher) -> None:
         """Remember; nothing is fetched yet."""
-        self._fetcher = fetcher
+        self.fetcher = fetcher
         self._kept: OrderedDict[Part, bytes] = OrderedDict()
 
     def fetch(self, entry: Entry, path: Path) -> int | None:
@@ -38,23 +39,38 @@ class Pieces:
         """
         with path.open("wb") as file:
             if entry.init is not None:
-                file.write(self._keep(entry.init, MAX_INIT_BYTES))
+                file.write(self.init(entry.init))
             begin = file.tell()
             if entry.key is None:
-                self._fetcher.download(entry.media, file, max_bytes=MAX_SEGMENT_BYTES)
+                self.fetcher.download(entry.media, file, max_bytes=MAX_SEGMENT_BYTES)
             else:
-                iv = entry.key.iv or entry.sequence.to_bytes(16, "big")
-                opened = _Opened(file, self._fetch_key(entry.key), iv)
-                self._fetcher.download(entry.media, opened, max_bytes=MAX_SEGMENT_BYTES)
-                opened.finish()
+                self._open(entry.media, entry.key, entry.sequence, file)
         with path.open("rb") as file:
             file.seek(begin)
             head = file.read(8)
-        if entry.init is not None or head[4:8] in _BOXES:
+        if entry.init is not None or head[4:8] in BOXES:
             return begin
         if not head.startswith(_SYNC):
             raise UnreadableMedia(f"{entry.url}: what came is no media")
         return None
+
+    def init(self, part: Part) -> bytes:
+        """Return an initialisation section; raises as `fetch`."""
+        return self._keep(part, MAX_INIT_BYTES)
+
+    def media(self, part: Part, *, key: Key | None, sequence: int) -> bytes:
+        """Return a segment without its initialisation section, decrypted; raises as `fetch`."""
+        into = io.BytesIO()
+        if key is None:
+            self.fetcher.download(part, into, max_bytes=MAX_SEGMENT_BYTES)
+        else:
+            self._open(part, key, sequence, into)
+        return into.getvalue()
+
+    def _open(self, part: Part, key: Key, sequence: int, into: BinaryIO) -> None:
+        opened = _Opened(into, self._fetch_key(key), key.iv or sequence.to_bytes(16, "big"))
+        self.fetcher.download(part, opened, max_bytes=MAX_SEGMENT_BYTES)
+        opened.finish()
 
     def _fetch_key(self, key: Key) -> bytes:
         if key.method != "AES-128":
@@ -67,7 +83,7 @@ class Pieces:
     def _keep(self, part: Part, max_bytes: int) -> bytes:
         if part not in self._kept:
             into = io.BytesIO()
-            self._fetcher.download(part, into, max_bytes=max_bytes)
+            self.fetcher.download(part, into, max_bytes=max_bytes)
             self._kept[part] = into.getvalue()
             if len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)

@@ -2,15 +2,17 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, Protocol
 
 import imageio_ffmpeg
 
@@ -30,6 +32,27 @@ _CUT_AFTER_S: Final = 0.5
 """So long after the first SIGTERM, what the tool reads from is cut off."""
 
 _MARGIN_S: Final = 1.0
+_ENCLOSE_S: Final = 10.0
+
+_log = logging.getLogger(__name__)
+
+encloses = sys.platform == "linux"
+"""Whether tools get a network of their own: until the kernel has refused that once."""
+
+
+class Door(Protocol):
+    """What a tool may reach: a port of ours on loopback."""
+
+    @property
+    def kind(self) -> Literal["tcp", "udp"]:
+        """What is spoken there."""
+
+    @property
+    def port(self) -> int:
+        """Its number."""
+
+    def move(self, inner: socket.socket) -> None:
+        """Answer on this socket from now on, and no longer where everybody may come."""
 
 
 def find_ffmpeg(path: str | os.PathLike[str] | None = None) -> str:
@@ -53,27 +76,84 @@ def kept(
     SIGUSR1 to the keeper, and the end of this process, end the tool: SIGTERM, after
     `second_term_s` another, after `grace_s` SIGKILL.
     """
-    command = [sys.executable, "-I", "-S", keeper.__file__]
-    return [*command, str(os.getpid()), str(second_term_s), str(grace_s), *arguments]
+    return _kept(arguments, second_term_s, grace_s, door="")
 
 
-def spawn(arguments: Sequence[str], *, log: Path, pid_file: Path) -> subprocess.Popen[bytes]:
+def _kept(arguments: Sequence[str], second_term_s: float, grace_s: float, door: str) -> list[str]:
+    command = [sys.executable, "-I", "-S", keeper.__file__, str(os.getpid())]
+    return [*command, str(second_term_s), str(grace_s), door, *arguments]
+
+
+def spawn(
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    pid_file: Path,
+    environment: Mapping[str, str] | None = None,
+    door: Door | None = None,
+) -> subprocess.Popen[bytes]:
     """Start a tool under a keeper that ends it when this process is gone.
 
     The tool's output is appended to `log`. It takes no proxy, and no exception from one, from the
-    environment. It stays in our process group and inherits neither
+    environment, to which `environment` is added: unlike a command line, only its owner sees it. It
+    stays in our process group and inherits neither
     stdin nor stdout: whoever waits for the end of our output must not wait for the tool's.
     `pid_file` tells `end_stale` what runs here, and for whom.
+
+    door: all that the tool may reach. Where the kernel allows that, it has a network of its own,
+    in which there is nothing else.
     """
+    global encloses
+    variables = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    variables |= environment or {}
+    process: subprocess.Popen[bytes] | None = None
     with log.open("ab") as sink:
-        process = subprocess.Popen(
-            kept(arguments, second_term_s=SECOND_TERM_S, grace_s=GRACE_S),
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            env={k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")},
-        )
+        if door is not None and encloses:
+            process = _spawn_enclosed(arguments, variables, sink.fileno(), door)
+            if process is None:
+                encloses = False
+                _log.info("this system gives ffmpeg no network of its own; the proxy guards it")
+        if process is None:
+            process = subprocess.Popen(
+                _kept(arguments, SECOND_TERM_S, GRACE_S, ""),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=variables,
+            )
     claim(pid_file, process.pid)
+    return process
+
+
+def _spawn_enclosed(
+    arguments: Sequence[str], variables: Mapping[str, str], sink: int, door: Door
+) -> subprocess.Popen[bytes] | None:
+    """Start a tool in a network of its own, its door moved there; None where that can't be."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = subprocess.Popen(
+                _kept(
+                    arguments,
+                    SECOND_TERM_S,
+                    GRACE_S,
+                    f"{theirs.fileno()}:{door.kind}:{door.port}",
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=variables,
+                pass_fds=[theirs.fileno()],
+            )
+        ours.settimeout(_ENCLOSE_S)
+        try:
+            _, handles, _, _ = socket.recv_fds(ours, 1, 1)
+        except OSError:
+            handles = []
+    if not handles:
+        stop(process, at_once=True)
+        return None
+    door.move(socket.socket(fileno=handles[0]))
     return process
 
 

@@ -180,13 +180,31 @@ def test_a_named_network_is_allowed_and_no_other() -> None:
         policy.check("http://10.2.2.3/")
 
 
-def test_a_stream_may_have_other_schemes_than_a_page() -> None:
-    policy = AddressPolicy()
-    policy.check("rtmp://93.184.215.14/live", schemes=STREAM_SCHEMES)
-    with pytest.raises(UnsafeURL):
-        policy.check("rtmp://10.0.0.1/live", schemes=STREAM_SCHEMES)
-    with pytest.raises(UnsafeURL):
-        policy.check("file:///etc/passwd", schemes=STREAM_SCHEMES)
+@pytest.mark.parametrize(
+    ("url", "named", "fits"),
+    [
+        ("rtmp://93.184.215.14/live", "93.184.215.14:1935", True),
+        ("rtmps://93.184.215.14/live", "93.184.215.14:443", True),
+        ("rtsp://93.184.215.14/live", "93.184.215.0/24", True),
+        ("rtsp://10.0.0.1:8554/live", "10.0.0.1:8554", True),
+        ("srt://93.184.215.14:9000", "93.184.215.14:9000", True),
+        ("rtmp://93.184.215.14/live", "", False),
+        ("rtsp://93.184.215.14/live", "93.184.215.14:555", False),
+        ("rtsp://10.0.0.1/live", "", False),
+        ("srt://93.184.215.14", "93.184.215.14:9000", False),
+        ("file:///etc/passwd", "0.0.0.0/0", False),
+        ("httpproxy://93.184.215.14/", "0.0.0.0/0", False),
+    ],
+)
+def test_other_schemes_than_a_pages_are_taken_from_servers_that_are_named(
+    url: str, named: str, fits: bool
+) -> None:
+    policy = AddressPolicy.of(filter(None, [named]))
+    if fits:
+        assert policy.check(url, schemes=STREAM_SCHEMES)
+    else:
+        with pytest.raises(UnsafeURL):
+            policy.check(url, schemes=STREAM_SCHEMES)
 
 
 def test_a_host_that_does_not_exist_is_unreachable() -> None:

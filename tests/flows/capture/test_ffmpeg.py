@@ -19,6 +19,9 @@ def stream(url: str, **options: object) -> Stream:
     return Stream(**(values | options))
 
 
+NAME = "http://stream.test/0"
+
+
 def option(arguments: list[str], name: str) -> str:
     return arguments[arguments.index(name) + 1]
 
@@ -33,40 +36,49 @@ def arguments_for(it: Stream, **options: object) -> list[str]:
     return build_arguments(it, str(options.pop("url", it.url)), **(values | options))
 
 
-def test_a_playlist_is_read_as_one_and_can_open_nothing_but_the_network() -> None:
-    arguments = arguments_for(stream("https://cdn.example/a"), start_index=-3)
+RELAYED = {"http", "tcp"}
+
+
+def test_a_playlist_is_read_as_one_and_can_open_nothing_but_our_proxy() -> None:
+    arguments = arguments_for(stream("https://cdn.example/a"), url=NAME)
     assert option(arguments, "-f") == "hls"
-    assert option(arguments, "-live_start_index") == "-3"
-    protocols = option(arguments, "-protocol_whitelist").split(",")
-    assert set(protocols) == {"http", "https", "httpproxy", "tcp", "tls", "crypto"}
+    assert option(arguments, "-live_start_index") == "0"
+    assert set(option(arguments, "-protocol_whitelist").split(",")) == RELAYED
+    assert set(option(arguments, "-format_whitelist").split(",")) == {"hls", "mpegts", "mov"}
     assert arguments.index("-protocol_whitelist") < arguments.index("-i")
+    assert arguments.index("-format_whitelist") < arguments.index("-i")
 
 
-def test_other_streams_are_read_as_what_they_are() -> None:
-    arguments = arguments_for(stream("rtmp://a.example/live", protocol="other"))
+@pytest.mark.parametrize(
+    ("url", "protocol", "protocols", "format_"),
+    [
+        ("https://a.example/live.mpd", "other", "http,tcp", "dash"),
+        ("https://a.example/live", "http", "http,tcp", None),
+        ("rtmp://a.example/live/x", "other", "rtmp,tcp", None),
+        ("rtmps://a.example/live/x", "other", "rtmp,tcp", None),
+        ("rtsp://a.example/live", "other", "tcp", "rtsp"),
+        ("rtsps://a.example/live", "other", "tcp", "rtsp"),
+        ("srt://a.example:9", "other", "srt", None),
+    ],
+)
+def test_other_streams_are_read_as_what_they_are(
+    url: str, protocol: str, protocols: str, format_: str | None
+) -> None:
+    arguments = arguments_for(stream(url, protocol=protocol), url=NAME)
     assert "-live_start_index" not in arguments
-    assert arguments.count("-f") == 1
-    assert option(arguments, "-protocol_whitelist") == "rtmp,tcp"
-    assert "-http_proxy" not in arguments
+    assert option(arguments, "-protocol_whitelist") == protocols
+    formats = set(option(arguments, "-format_whitelist").split(","))
+    assert not formats & {"concat", "sdp", "rtp", "sap", "imf", "webm_dash_manifest"}
+    assert ("hls" in formats, "dash" in formats) == (False, format_ == "dash")
+    assert arguments.count("-f") == (1 if format_ is None else 2)
+    assert format_ is None or option(arguments, "-f") == format_
 
 
-@pytest.mark.parametrize("protocol", ["hls", "other"])
-def test_all_that_comes_over_http_comes_through_the_proxy(protocol: str) -> None:
-    it = stream("https://cdn.example/a", protocol=protocol)
-    arguments = arguments_for(it, proxy="http://127.0.0.1:9")
-    assert option(arguments, "-http_proxy") == "http://127.0.0.1:9"
-    assert arguments.index("-http_proxy") < arguments.index("-i")
-    protocols = set(option(arguments, "-protocol_whitelist").split(","))
-    assert protocols == {"http", "https", "httpproxy", "tcp", "tls", "crypto"}
-
-
-def test_headers_go_with_http_only_and_none_that_tells_something() -> None:
-    headers = (("Cookie", "SECRET"), ("Authorization", "SECRET"), ("User-Agent", "x"))
-    it = stream("https://cdn.example/a", headers=headers)
-    assert option(arguments_for(it), "-headers") == "User-Agent: x\r\n"
-    assert "-headers" not in arguments_for(it, url="http://stream.test/0")
-    other = stream("rtmp://a.example/live", protocol="other", headers=headers)
-    assert "-headers" not in arguments_for(other)
+def test_neither_the_address_nor_its_headers_stand_on_the_command_line() -> None:
+    headers = (("Cookie", "SECRET"), ("User-Agent", "SECRET"))
+    for protocol in ("hls", "http", "other"):
+        it = stream("https://cdn.example/SECRET", protocol=protocol, headers=headers)
+        assert "SECRET" not in " ".join(arguments_for(it, url=NAME))
 
 
 def test_a_percent_sign_in_the_directory_stays_one() -> None:

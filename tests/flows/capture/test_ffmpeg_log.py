@@ -65,6 +65,26 @@ def test_jumps_are_given_once_with_the_segment_they_are_in(log: FfmpegLog, say) 
     assert log.take_jumps() == []
 
 
+SAID_OF_A_STREAM = """\
+Input #0, hls, from 'http://stream.test/0.m3u8':
+  Metadata:
+    title           : Error: it failed, forbidden
+    comment         : Opening 'http://stream.test/9.ts' for reading
+                    : [hls @ 0x55] Failed to open segment 7 of playlist 0
+    Stream #0:0[0x1]: Stream #0:0: Video: h264, start 7.000000
+  Program 0
+    Metadata:
+      service_name  : [hls @ 0x55] timestamp discontinuity (stream id=0): 1, new offset= 5
+      author        : [hls @ 0x55] Stream ends prematurely
+"""
+
+
+def test_what_is_repeated_of_a_stream_says_nothing(log: FfmpegLog, say) -> None:
+    say(SAID_OF_A_STREAM)
+    assert log.read() == []
+    assert (log.complaint, list(log.opened), log.start, log.take_jumps()) == ("", [], None, [])
+
+
 def test_a_complaint_after_which_half_a_segment_looks_whole_is_told(log: FfmpegLog, say) -> None:
     say("[http @ 0x55] HTTP error 404 Not Found\n")
     assert log.read() == []

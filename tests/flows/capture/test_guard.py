@@ -1,16 +1,23 @@
 """What ffmpeg and yt-dlp fetch, wherever a page or playlist leads them, comes from where it may."""
 
 import socket
+import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from flows.capture import guard as guard_module
+from flows.capture import port
 from flows.capture.address import AddressPolicy
 from flows.capture.guard import Guard
+from flows.capture.headers import Headers
+from flows.capture.relay import Relay
 from flows.capture.segment import UnsafeURL
 from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
@@ -78,11 +85,17 @@ def only_outer(outer: Site) -> AddressPolicy:
     return AddressPolicy(allow_origins=((ip_address("127.0.0.1"), outer.port),))
 
 
+def known(guard: Guard, request: bytes) -> bytes:
+    """Return a request with what the guard knows its child by."""
+    user = urlsplit(guard.url).netloc.rpartition("@")[0].encode()
+    line, end, rest = request.partition(b"\r\n")
+    return line + end + b"Proxy-Authorization: Basic " + b64encode(user) + end + rest
+
+
 def ask(guard: Guard, request: bytes, then: bytes = b"") -> bytes:
     """Send a request to the guard, and another once that was answered; return all that comes."""
-    address = ("127.0.0.1", int(guard.url.rpartition(":")[2]))
-    with socket.create_connection(address, timeout=30) as connection:
-        connection.sendall(request)
+    with socket.create_connection(("127.0.0.1", guard.port), timeout=30) as connection:
+        connection.sendall(known(guard, request))
         said = b""
         if then:
             said = connection.recv(4096)
@@ -161,7 +174,7 @@ def test_a_tunnel_leads_to_443_and_to_ports_that_were_named(
 
     policy = AddressPolicy.of(filter(None, [allowed]))
     with Guard(policy, ports=named) as guard:
-        address = ("127.0.0.1", int(guard.url.rpartition(":")[2]))
+        address = ("127.0.0.1", guard.port)
         with (
             socket.create_connection(address, timeout=30) as connection,
             monkeypatch.context() as patch,
@@ -169,7 +182,8 @@ def test_a_tunnel_leads_to_443_and_to_ports_that_were_named(
             # Nobody out there is to be connected to.
             patch.setattr(socket, "getaddrinfo", look_up)
             patch.setattr(guard_module, "connect", refuse)
-            connection.sendall(f"CONNECT site.example:{port} HTTP/1.1\r\n\r\n".encode())
+            request = f"CONNECT site.example:{port} HTTP/1.1\r\n\r\n".encode()
+            connection.sendall(known(guard, request))
             said = connection.recv(4096)
         assert said.startswith(f"HTTP/1.1 {answer} ".encode())
         assert (guard.refused is None) is (answer != 403)
@@ -289,13 +303,102 @@ def refused(outer: Site, policy: AddressPolicy, directory: Path) -> None:
 def test_a_guard_is_closed_whatever_goes_on(outer: Site, only_outer: AddressPolicy) -> None:
     outer.files["/slow"] = Reply(body=b"x", keep_bytes=0, stall=lambda: None)
     guard = Guard(only_outer).open()
-    address = ("127.0.0.1", int(guard.url.rpartition(":")[2]))
+    address = ("127.0.0.1", guard.port)
     with (
         socket.create_connection(address) as silent,
         socket.create_connection(address) as tunnel,
     ):
-        tunnel.sendall(f"CONNECT 127.0.0.1:{outer.port} HTTP/1.1\r\n\r\n".encode())
+        request = f"CONNECT 127.0.0.1:{outer.port} HTTP/1.1\r\n\r\n".encode()
+        tunnel.sendall(known(guard, request))
         assert tunnel.recv(4096).startswith(b"HTTP/1.1 200 ")
         guard.close()
         assert tunnel.recv(1) == b""
         assert silent.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "Proxy-Authorization: Basic {wrong}\r\n", "Proxy-Authorization: Bearer {right}\r\n"],
+    ids=["nothing", "another", "otherwise"],
+)
+def test_who_does_not_know_the_secret_is_served_nothing(
+    outer: Site, only_outer: AddressPolicy, said: str
+) -> None:
+    with Guard(only_outer) as guard:
+        right = b64encode(urlsplit(guard.url).netloc.rpartition("@")[0].encode()).decode()
+        said = said.format(right=right, wrong=b64encode(b"capture:guessed").decode())
+        for line in (f"GET {outer.base}/a HTTP/1.1", f"CONNECT 127.0.0.1:{outer.port} HTTP/1.1"):
+            with socket.create_connection(("127.0.0.1", guard.port), timeout=30) as connection:
+                connection.sendall(f"{line}\r\n{said}\r\n".encode())
+                assert connection.recv(4096).startswith(b"HTTP/1.1 407 ")
+                assert connection.recv(4096) == b""
+        assert guard.unreachable is None
+    assert outer.asked == []
+
+
+def test_with_a_relay_nothing_is_answered_but_its_names(
+    outer: Site, only_outer: AddressPolicy
+) -> None:
+    relay = Relay(f"{outer.base}/a", "hls", Headers(), only_outer)
+    with Guard(only_outer, through=relay) as guard:
+        for line in (f"GET {outer.base}/a HTTP/1.1", f"CONNECT 127.0.0.1:{outer.port} HTTP/1.1"):
+            assert ask(guard, f"{line}\r\n\r\n".encode()).startswith(b"HTTP/1.1 404 ")
+    assert outer.asked == []
+
+
+def test_so_many_connections_are_served_at_once(
+    only_outer: AddressPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(port, "MAX_CONNECTIONS", 2)
+    with Guard(only_outer) as guard, ExitStack() as stack:
+        *_, third = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", guard.port), timeout=30))
+            for _ in range(3)
+        ]
+        assert third.recv(1) == b""
+
+
+def test_a_request_that_does_not_come_is_not_waited_for(
+    only_outer: AddressPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "HEAD_S", 0.1)
+    monkeypatch.setattr(port, "_LOOK_S", 0.02)
+    with (
+        Guard(only_outer) as guard,
+        socket.create_connection(("127.0.0.1", guard.port), timeout=30) as connection,
+    ):
+        connection.sendall(b"GET ")
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 103 Early Hints\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n1;x=",
+        b"HTTP/1.1 200 OK\r\nA: ",
+    ],
+    ids=["early hints", "a chunk's extension", "a header"],
+)
+def test_an_answer_without_end_ends_with_its_time(
+    only_outer: AddressPolicy, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "REQUEST_S", 0.3)
+    monkeypatch.setattr(port, "_LOOK_S", 0.02)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.getsockname()[1]
+        policy = AddressPolicy(allow_origins=((ip_address("127.0.0.1"), number),))
+
+        def drip() -> None:
+            server, _ = listener.accept()
+            with server, suppress(OSError):
+                server.sendall(said)
+                while True:
+                    server.sendall(said[:20] if said.endswith(b"\n\r\n") else b"x")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        with Guard(policy) as guard, suppress(ConnectionResetError):
+            ask(guard, f"GET http://127.0.0.1:{number}/ HTTP/1.1\r\n\r\n".encode())
+        dripping.join(30)
+        assert not dripping.is_alive()

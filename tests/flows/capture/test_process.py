@@ -1,10 +1,14 @@
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -37,6 +41,16 @@ process = spawn([sys.executable, "-c", sys.argv[2], "1"], log=here / "log", pid_
 print("started", flush=True)
 process.wait()
 """
+
+
+def has_namespaces() -> bool:
+    """Whether the kernel gives this process, or one of its own user's, a network of its own."""
+    unshare = shutil.which("unshare")
+    tried = ([], ["--user"]) if unshare else ()
+    return any(
+        subprocess.run([unshare, *more, "--net", "true"], capture_output=True).returncode == 0
+        for more in tried
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -155,3 +169,59 @@ def test_an_ffmpeg_that_is_not_there_is_named() -> None:
         find_ffmpeg("/nowhere/ffmpeg")
     assert Path(find_ffmpeg()).is_file()
     assert find_ffmpeg(find_ffmpeg()) == find_ffmpeg()
+
+
+class Door:
+    """A port of ours that a tool may reach."""
+
+    kind: Literal["tcp"] = "tcp"
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def move(self, inner: socket.socket) -> None:
+        self.listener.close()
+        self.listener = inner
+
+
+REACHES = r"""
+import socket, sys
+for port in map(int, sys.argv[1:]):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=20).close()
+        print("reached", flush=True)
+    except OSError:
+        print("refused", flush=True)
+"""
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def reaches(here: Path, door: Door, *ports: int) -> list[str]:
+    tool = [sys.executable, "-c", REACHES, *map(str, ports)]
+    child = spawn(tool, log=here / "log", pid_file=here / "pid", door=door)
+    assert child.wait(30) == 0
+    door.listener.close()
+    return (here / "log").read_text().split()
+
+
+@pytest.mark.skipif(not has_namespaces(), reason="the kernel gives no network of its own")
+def test_a_tool_reaches_its_door_and_nothing_else(tmp_path: Path, elsewhere: socket.socket) -> None:
+    door = Door()
+    assert reaches(tmp_path, door, door.port, elsewhere.getsockname()[1]) == ["reached", "refused"]
+    assert process.encloses
+
+
+def test_a_tool_runs_also_where_the_kernel_gives_it_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "encloses", True)
+    door = Door()
+    number, door.port = door.port, 99_999  # The keeper can open no such door.
+    assert reaches(tmp_path, door, number) == ["reached"]
+    assert not process.encloses

@@ -1,0 +1,67 @@
+"""What a test of recording asks for in the box: one run of ffmpeg, and how that ends."""
+
+import tempfile
+from pathlib import Path
+
+from asked import policy_for
+
+from flows.capture import process, supervise
+from flows.capture.address import AddressPolicy
+from flows.capture.segment import Segment
+from flows.capture.source import Stream
+from flows.capture.supervise import Capture
+
+_WITHIN_S = 18.0
+"""Each ends long before: this is for busy machines."""
+
+
+def hls(url: str, path: str = "live.m3u8") -> str:
+    """Record what a playlist lists."""
+    return _record(url + path, "hls", policy_for(url))
+
+
+def dash(url: str) -> str:
+    """Record what a manifest lists."""
+    return _record(url + "live.mpd", "other", policy_for(url))
+
+
+def endless(url: str) -> str:
+    """Record a file without end, in whatever container it is."""
+    return _record(url + "live", "http", policy_for(url))
+
+
+def server(url: str, address: str, named: str = "") -> str:
+    """Record a stream of another protocol than HTTP, from a server that is named, or is not."""
+    return _record(address, "other", AddressPolicy.of(filter(None, [named])))
+
+
+def _record(url: str, protocol: str, policy: AddressPolicy) -> str:
+    process.encloses = False  # The first wall holds alone.
+    supervise._FALSE_STARTS = 1
+    stream = Stream(
+        page_url=url,
+        url=url,
+        protocol=protocol,  # type: ignore[arg-type]
+        live=True,
+        live_status="is_live",
+        source_id="live",
+        title="live",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        capture = Capture(
+            url,
+            directory=Path(folder) / "rec",
+            channel="demo",
+            broadcast=1,
+            policy=policy,
+            stream=stream,
+            segment_s=0.5,
+            stall_s=_WITHIN_S,
+            engine="ffmpeg",
+        )
+        with capture:
+            event = capture.get(_WITHIN_S)
+        if isinstance(event, Segment):
+            return f"a segment of {event.width_px}x{event.height_px}"
+        failure = capture.failure or capture.last_error
+        return f"{type(failure).__name__}: {failure}"
