@@ -5,7 +5,7 @@ from pathlib import Path
 
 from asked import policy_for
 
-from flows.capture import process, supervise
+from flows.capture import process, recorder
 from flows.capture.address import AddressPolicy
 from flows.capture.segment import Segment
 from flows.capture.source import Stream
@@ -37,7 +37,7 @@ def server(url: str, address: str, named: str = "") -> str:
 
 def _record(url: str, protocol: str, policy: AddressPolicy) -> str:
     process.encloses = False  # The first wall holds alone.
-    supervise._FALSE_STARTS = 1
+    recorder._FALSE_STARTS = 1
     stream = Stream(
         page_url=url,
         url=url,
