@@ -19,6 +19,7 @@ from flows.commands import (
     starting,
     status,
     watching,
+    worker,
 )
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(watching.app)
 app.add_typer(starting.app)
 app.add_typer(status.app)
+app.add_typer(worker.app)
 app.add_typer(shows.deploying)
 app.add_typer(access.app)
 app.add_typer(shows.app, name="shows")

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import httpx
 
 from flows.errors import StackError, UsageError
-from flows.pool import put_pools
+from flows.pool import make_pool, put_pools
 
 PREFECT_YAML: Final = "prefect.yaml"
 SHIPPED: Final = Path(__file__).resolve().parent / PREFECT_YAML
@@ -151,6 +151,20 @@ class Server:
     def put_pools(self, ours: Sequence[str]) -> None:
         """Have the work pools of this machine's workers, and put all right, as flows.pool says."""
         put_pools(self._http, ours)
+
+    def make_pool(self, name: str) -> None:
+        """Make a work pool for workers on any machine, unless there is one of this name."""
+        if not self._http.get(f"/work_pools/{name}").is_success:
+            make_pool(self._http, name)
+
+    def set_parameters(self, deployment: str, parameters: Mapping[str, Any]) -> None:
+        """Change some parameters of `flow/deployment`; nothing is done where there is none."""
+        answer = self._http.get(f"/deployments/name/{deployment}")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return
+        found = answer.raise_for_status().json()
+        changed = {"parameters": found["parameters"] | dict(parameters)}
+        self._http.patch(f"/deployments/{found['id']}", json=changed).raise_for_status()
 
     def start_run(self, deployment: str, parameters: Mapping[str, Any]) -> Run:
         """Create a run of `flow/deployment` as the UI's Custom run does; a worker picks it up."""

@@ -3,8 +3,8 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,6 @@ from sqlalchemy.exc import DBAPIError
 from db.errors import DatabaseUnreachable, UnknownChannel
 from db.newest import newest
 from db.session import make_engine
-from emotion import weights
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 from flows.deploy import FINAL, prefect_file
@@ -29,40 +28,47 @@ from flows.settings import Settings
 from flows.showfile import read_showfile
 from flows.shows import parse_duration
 from flows.stack import Stack, free_port
+from flows.worker import fetch_weights
 
 DEMO: Final = "demo"
 REFRESH_S: Final = 0.5
 LOG_EVERY_S: Final = 5.0
 
 
-@contextmanager
-def demo_channel(settings: Settings, *, video: Path | None, any_port: bool) -> Iterator[LiveOrigin]:
-    """Serve the built-in programme, or a clip, as a live channel on loopback.
+def demo_video(settings: Settings, video: Path | None) -> Path:
+    """Return the clip to play, or the built-in programme, which is made at the first time.
 
-    Raises UsageError when there is no such clip, flows.demo.errors.DemoError when it is no video.
+    Raises UsageError when there is no such clip.
     """
-    if video is not None and not video.is_file():
-        raise UsageError(f"{video}: no such file")
     if video is None:
         video = settings.home / "demo" / "programme.mp4"
         if not video.exists():
             video.parent.mkdir(parents=True, exist_ok=True)
             make_programme(video)
-    port = free_port(
-        settings.demo_port,
-        name="the demo channel",
-        variable=None if any_port else "SHOWMOOD_DEMO_PORT",
-    )
-    with LiveOrigin(
-        video, segment_s=settings.segment_s, port=port, ffmpeg_path=settings.ffmpeg
-    ) as origin:
-        yield origin
+    elif not video.is_file():
+        raise UsageError(f"{video}: no such file")
+    return video
 
 
-def fetch_weights(settings: Settings) -> None:
-    """Fetch and verify the default networks, unless they are in the cache."""
-    for name in (weights.DEFAULT_DETECTOR, weights.DEFAULT_EMOTION_MODEL):
-        weights.pull(name, settings.cache_dir)
+def demo_port(settings: Settings, *, any_port: bool) -> int:
+    """Return the port of the demo channel; raises UsageError where it is in use."""
+    variable = None if any_port else "SHOWMOOD_DEMO_PORT"
+    return free_port(settings.demo_port, name="the demo channel", variable=variable)
+
+
+def demo_channel(settings: Settings, video: Path, port: int) -> LiveOrigin:
+    """Return what serves a clip as a live channel on loopback, once entered.
+
+    Entering raises flows.demo.errors.DemoError when it is no video.
+    """
+    return LiveOrigin(video, segment_s=settings.segment_s, port=port, ffmpeg_path=settings.ffmpeg)
+
+
+def _prepare(settings: Settings, video: Path | None) -> Path:
+    """Have ready what the demo plays and looks with; return the clip."""
+    clip = demo_video(settings, video)
+    fetch_weights(settings)
+    return clip
 
 
 def run_demo(settings: Settings, *, video: Path | None, duration: str, console: Console) -> None:
@@ -76,12 +82,16 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
     keep_private()
     began = datetime.now(UTC)
     say = _Steps(console)
-    fetch_weights(settings)
-    say("networks are here and verified")
-    with demo_channel(settings, video=video, any_port=True) as origin:
-        say(f"demo channel is on air: {origin.url}")
-        allow = (origin.base_url.removeprefix("http://"),)
+    port = demo_port(settings, any_port=True)
+    allow = (f"127.0.0.1:{port}",)
+    with ThreadPoolExecutor(1, thread_name_prefix="demo") as aside, ExitStack() as channel:
+        # While the stack starts. A clip of the user's is opened first: it may be none.
+        making = aside.submit(_prepare, settings, video)
+        if video is not None:
+            making.result()
         with Stack(settings, say=say, any_port=True, allow=allow) as stack:
+            origin = channel.enter_context(demo_channel(settings, making.result(), port))
+            say(f"networks are here and verified; demo channel is on air: {origin.url}")
             parameters = {"url": origin.url, "duration": duration}
             run = stack.server.start_run(f"watch-show/{DEMO}", parameters)
             say(f"run {run.name} is with the worker: {stack.ui_url}/runs/flow-run/{run.id}")
@@ -119,10 +129,12 @@ def run_up(settings: Settings, *, console: Console) -> None:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
+    port = demo_port(settings, any_port=False)
     fetch_weights(settings)
-    with demo_channel(settings, video=None, any_port=False) as origin:
+    with demo_channel(settings, demo_video(settings, None), port) as origin:
         allow = (origin.base_url.removeprefix("http://"),)
         with Stack(settings, say=say, allow=allow) as stack:
+            stack.server.set_parameters(f"watch-show/{DEMO}", {"url": origin.url})
             console.print(f"Prefect UI: {stack.link}", soft_wrap=True)
             console.print(
                 "(as good as a password; showmood link prints it again; Ctrl-C stops all)"

@@ -28,6 +28,7 @@ from flows.errors import StackError, UsageError
 from flows.home import keep_private, make_home
 from flows.postgres import Postgres, embedded
 from flows.settings import Settings
+from flows.worker import worker_command
 
 START_TIMEOUT_S: Final = 120.0
 
@@ -144,7 +145,6 @@ class Stack(AbstractContextManager["Stack"]):
         self.say("Postgres is up and migrated")
         self._make_tmp()
         env = self.environment()
-        prefect = [sys.executable, "-m", "prefect"]
         server = self._child("Prefect server", server_command(env, port))
         self._await(self.server.is_up, server)
         self.say(f"Prefect server is up: {self.ui_url}")
@@ -152,20 +152,20 @@ class Stack(AbstractContextManager["Stack"]):
         self._exit.callback(self._cancel_runs)
         healing.reschedule_lost(self.api_url, headers)
         self.server.put_pools(settings.work_pools)
-        # Before the deployments: while a worker begins, a server on SQLite turns others away.
-        for pool in settings.work_pools:
-            command = [*prefect, "worker", "start", "--type", "process", "--pool", pool]
-            command += ["--name", f"{name}-{pool}"]
-            if settings.worker_limit is not None:
-                command += ["--limit", str(settings.worker_limit)]
-            there = partial(self.server.has_worker, pool, f"{name}-{pool}")
-            self._await(there, self._child(f"{pool} worker", command))
-            self.say(f"worker is up, on work pool {pool!r}")
+        # A worker, and Prefect's command that deploys, import Prefect for seconds before they ask
+        # anything: side by side.
+        begun = [(pool, self._begin_worker(pool, f"{name}-{pool}")) for pool in settings.work_pools]
         dead_after_s = settings.dead_after_s
         healing.apply(self.api_url, dead_after_s=dead_after_s, headers=headers, switch_on=True)
         block = settings.notify_block
         apply_showfile(prefect_file(), env, notify_block=block, say=self.say)
         self.say("deployments are in place")
+        for pool, worker in begun:
+            self._await(partial(self.server.has_worker, pool, f"{name}-{pool}"), worker)
+            self.say(f"worker is up, on work pool {pool!r}")
+
+    def _begin_worker(self, pool: str, name: str) -> Child:
+        return self._child(f"{pool} worker", worker_command(pool, name, self.settings.worker_limit))
 
     @property
     def link(self) -> str:

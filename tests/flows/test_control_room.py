@@ -7,6 +7,7 @@ import logging
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 from prefect.events import Event as PrefectEvent
 from prefect.events.clients import get_events_client, get_events_subscriber
@@ -49,6 +51,8 @@ from flows.events import MISSED, RAISED, labels
 from flows.history import forget_runs
 from flows.pool import put_pools, template
 from flows.schedules import Slot
+from flows.settings import Settings
+from flows.worker import run_worker
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -760,3 +764,60 @@ def test_cookie_is_for_tls_alone_where_a_proxy_says_that_there_is_some(control: 
     for scheme, secure in (("http", False), ("https", True)):
         answer = httpx.get(link, headers={"X-Forwarded-Proto": scheme}, trust_env=False)
         assert ("; Secure" in answer.headers["set-cookie"]) is secure
+
+
+def test_a_worker_serves_a_server_elsewhere(
+    control: Control, database_url: str, tmp_path: Path
+) -> None:
+    """Its pools are made, it is online under its name, and nothing of it is left when it ends."""
+    env = control.env | {"SHOWMOOD_DATABASE_URL": database_url, "SHOWMOOD_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "flows.cli", "worker", "--pool", "afar", "--limit", "2"]
+    with subprocess.Popen(
+        [*command, "--name", "studio-2"], env=env, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said.startswith("worker studio-2-afar serves work pool 'afar'"), said
+        found = control.api.post("/work_pools/afar/workers/filter", json={}).json()
+        assert [(each["name"], each["status"]) for each in found] == [("studio-2-afar", "ONLINE")]
+        tree = psutil.Process(process.pid).children(recursive=True)
+        assert any("--limit 2" in " ".join(each.cmdline()) for each in tree)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert not psutil.wait_procs(tree, timeout=30)[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"PREFECT_API_URL": ""}, "no Prefect server: set PREFECT_API_URL"),
+        ({"SHOWMOOD_DATABASE_URL": ""}, "no database"),
+        ({"PREFECT_API_AUTH_STRING": "who:knows"}, "says 401: set PREFECT_API_AUTH_STRING"),
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "does not answer"),
+    ],
+    ids=["no server", "no database", "wrong login", "server away"],
+)
+def test_worker_without_what_it_needs_is_one_line(
+    control: Control,
+    database_url: str,
+    tmp_path: Path,
+    change: dict[str, str],
+    said: str,
+) -> None:
+    env = control.env | {"SHOWMOOD_DATABASE_URL": database_url} | change
+    settings = Settings(home=tmp_path, database_url=env["SHOWMOOD_DATABASE_URL"] or None)
+    with pytest.raises((UsageError, StackError), match=said) as caught:
+        run_worker(settings, env, pools=("shows",), limit=None, name=None, say=print)
+    assert "\n" not in str(caught.value)
+
+
+def test_demo_deployment_follows_the_channel(control: Control) -> None:
+    with Server(control.env["PREFECT_API_URL"], control.access.headers) as server:
+        server.set_parameters("watch-show/news", {"url": "http://127.0.0.1:8123/live.m3u8"})
+        server.set_parameters("watch-show/not-there", {"url": "x"})
+    parameters = control.deployment("watch-show/news")["parameters"]
+    assert parameters == {
+        "url": "http://127.0.0.1:8123/live.m3u8",
+        "name": "news",
+        "duration": "20m",
+    }
