@@ -21,12 +21,12 @@ from pydantic import Field
 from sqlalchemy import Engine
 
 from db import queries
-from db.channel_lock import channel_lock
 from db.session import make_engine, require_current
 from db.tracks import last_number
 from emotion.pipeline import Analyser, Linker
 from emotion.types import EmotionError
 from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.alone import hold_channel
 from flows.analyse import Counts, frames_from, longest_of, networks
 from flows.capture.segment import Segment
 from flows.errors import EXPECTED, UsageError
@@ -79,8 +79,8 @@ def analyse_again(
     engine = make_engine(database_url)
     try:
         require_current(engine)
-        with channel_lock(engine, what.channel, holder):
-            directory = settings.recordings_dir
+        directory = settings.recordings_dir
+        with hold_channel(engine, directory, what.channel, holder):
             # Else it would replace what is written here.
             write_left_behind(engine, directory / what.channel)
             found = find(engine, what.channel, what.begin, what.end, recordings_dir=directory)

@@ -29,6 +29,7 @@ from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
 from flows.capture.waiting import Waiting, wait_for_show
 from flows.errors import ShowFailed
+from flows.hold import Hold
 from flows.left_behind import write_left_behind
 from flows.opening import Broadcast, close, open_or_continue
 from flows.patience import patiently
@@ -89,6 +90,7 @@ class Watch:
                 engine,
                 self.show.slug,
                 holder,
+                recordings_dir=self.settings.recordings_dir,
                 ends_at=self.ends_at,
                 log=self.log,
                 patience=patience,
@@ -229,14 +231,14 @@ class Watch:
         # Recording begins while a place is waited for and the networks are loaded.
         with capture, rolling(recordings), ExitStack() as stack:
             try:
+                hold = stack.enter_context(Hold(lock, self.log, lost=capture.stop))
                 stack.enter_context(self.place())
                 analysis = self._analysis(broadcast, store)
                 while first:
                     analysis.take(first.popleft())
-                guard = _Guard(lock, self.log)
                 while not capture.finished:
                     self.minute(analysis, capture)
-                    guard.check()
+                    hold.check()
             except BaseException as e:
                 is_signal = not isinstance(e, Exception)
                 ending.enter_context(undisturbed(heard=is_signal))

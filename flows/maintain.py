@@ -13,11 +13,11 @@ from prefect.logging import get_run_logger
 from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 
-from db.channel_lock import channel_lock
 from db.errors import ChannelBusy, DatabaseError
 from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
 from db.session import make_engine, require_current
+from flows.alone import hold_channel
 from flows.apply import credentials
 from flows.clips import roll_clips
 from flows.deploy import connect
@@ -57,7 +57,7 @@ def maintain_here(
         for directory in sorted(settings.recordings_dir.glob("*/")):
             with (
                 suppress(ChannelBusy),  # its watcher does it
-                channel_lock(engine, directory.name, "maintenance"),
+                hold_channel(engine, settings.recordings_dir, directory.name, "maintenance"),
             ):
                 write_left_behind(engine, directory)
         if damaged := set_aside(settings.recordings_dir):

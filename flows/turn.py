@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Engine
 
 from db import queries, writes
-from db.channel_lock import ChannelLock, channel_lock
+from db.channel_lock import ChannelLock
 from db.errors import ChannelBusy
+from flows.alone import hold_channel
 from flows.errors import Skipped
 from flows.patience import patiently
 
@@ -41,11 +43,12 @@ def channel_turn(
     slug: str,
     holder: str,
     *,
+    recordings_dir: Path,
     ends_at: datetime | None,
     log: Log,
     patience: timedelta = timedelta(0),
 ) -> Iterator[Turn]:
-    """Hold a channel's lock, when it is free.
+    """Hold a channel, when it is free.
 
     ends_at: the end of the planned time, of a run that has one; without, a channel that is watched
     is an error at once. patience: with a database that is away.
@@ -59,7 +62,7 @@ def channel_turn(
         while True:
             try:
                 lock = patiently(
-                    lambda: stack.enter_context(channel_lock(engine, slug, holder)),
+                    lambda: stack.enter_context(hold_channel(engine, recordings_dir, slug, holder)),
                     engine,
                     patience=patience,
                     log=log,

@@ -3,6 +3,7 @@
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
@@ -37,45 +38,51 @@ def open_broadcast(engine: Engine, *, run: str, planned_end: datetime) -> int:
         )
 
 
-def test_a_free_channel_is_had_at_once(engine: Engine) -> None:
-    with channel_turn(engine, "news", "one", ends_at=in_s(60), log=LOG) as turn:
+def test_a_free_channel_is_had_at_once(engine: Engine, tmp_path: Path) -> None:
+    with channel_turn(
+        engine, "news", "one", recordings_dir=tmp_path, ends_at=in_s(60), log=LOG
+    ) as turn:
         assert turn.until is None
 
 
-def test_without_a_planned_time_a_watched_channel_is_an_error(engine: Engine) -> None:
+def test_without_a_planned_time_a_watched_channel_is_an_error(
+    engine: Engine, tmp_path: Path
+) -> None:
     with (
         channel_lock(engine, "news", "one"),
         pytest.raises(ChannelBusy, match="one"),
-        channel_turn(engine, "news", "two", ends_at=None, log=LOG),
+        channel_turn(engine, "news", "two", recordings_dir=tmp_path, ends_at=None, log=LOG),
     ):
         pass
 
 
-def test_who_has_nothing_left_is_told_who_held_it(engine: Engine) -> None:
+def test_who_has_nothing_left_is_told_who_held_it(engine: Engine, tmp_path: Path) -> None:
     with (
         channel_lock(engine, "news", "the-first-run"),
         pytest.raises(Skipped, match="run the-first-run was watching it"),
-        channel_turn(engine, "news", "two", ends_at=in_s(-1), log=LOG),
+        channel_turn(engine, "news", "two", recordings_dir=tmp_path, ends_at=in_s(-1), log=LOG),
     ):
         pass
 
 
-def test_a_run_that_begins_long_after_its_time_is_skipped(engine: Engine) -> None:
+def test_a_run_that_begins_long_after_its_time_is_skipped(engine: Engine, tmp_path: Path) -> None:
     with (
         pytest.raises(Skipped, match="was over"),
-        channel_turn(engine, "news", "late", ends_at=in_s(-3600), log=LOG),
+        channel_turn(engine, "news", "late", recordings_dir=tmp_path, ends_at=in_s(-3600), log=LOG),
     ):
         pass
 
 
 def test_who_waits_gets_what_is_left_of_its_own_time(
-    engine: Engine, caplog: pytest.LogCaptureFixture
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ends_at = in_s(60)
     got: list[datetime | None] = []
 
     def second() -> None:
-        with channel_turn(engine, "news", "two", ends_at=ends_at, log=LOG) as turn:
+        with channel_turn(
+            engine, "news", "two", recordings_dir=tmp_path, ends_at=ends_at, log=LOG
+        ) as turn:
             got.append(turn.until)
 
     thread = threading.Thread(target=second)

@@ -1,0 +1,74 @@
+"""One watcher of a channel on this machine, whatever becomes of the database and its locks.
+
+The database's lock of a channel ends with its session: when Postgres is killed, all are free before
+their holders have come back. Until then another process, as the second of a run that was taken for
+dead, would go on with a broadcast that is still being written.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+
+from db.channel_lock import ChannelLock, channel_lock
+from db.errors import ChannelBusy
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_NAME: Final = 200
+
+
+@contextmanager
+def alone_here(recordings_dir: Path, slug: str, holder: str) -> Iterator[None]:
+    """Hold a channel on this machine for as long as this lasts; the kernel frees it with us.
+
+    holder: told to whoever asks meanwhile. Raises db.errors.ChannelBusy, which says who has it.
+    A disk that does not let it be held is a warning: the database's lock is asked for all the same.
+    """
+    place = recordings_dir / f".{slug}.watched"
+    fd = _opened(place)
+    if fd is None:
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            name = os.pread(fd, _LONGEST_NAME, 0).decode(errors="replace").strip()
+            raise ChannelBusy(
+                f"channel '{slug}' is already being watched on this machine by "
+                f"{name or 'somebody'}: wait for it to end, or cancel it",
+                holder=name or None,
+            ) from None
+        with suppress(OSError):  # of a disk that is full
+            os.truncate(place, 0)
+            place.write_text(f"{holder}\n", encoding="utf-8")
+        yield
+    finally:
+        os.close(fd)
+
+
+def _opened(place: Path) -> int | None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(place, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        _log.warning("%s can't be held: %s", place, e)
+        return None
+
+
+@contextmanager
+def hold_channel(
+    engine: Engine, recordings_dir: Path, slug: str, holder: str
+) -> Iterator[ChannelLock]:
+    """Hold a channel on this machine and in the database: nobody else writes it.
+
+    Raises db.errors.ChannelBusy, which says who has it; DatabaseUnreachable.
+    """
+    with alone_here(recordings_dir, slug, holder), channel_lock(engine, slug, holder) as lock:
+        yield lock
