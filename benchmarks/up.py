@@ -26,6 +26,8 @@ from flows.deploy import connect
 
 T = TypeVar("T")
 SEGMENT_S: Final = 1.0
+START_S: Final = 360.0
+"""A stack on a busy machine takes so long at most."""
 
 FAKETIME: Final = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
 """What gives a process another clock, where Debian's package libfaketime is installed."""
@@ -99,7 +101,7 @@ class Up:
             assert self.process.poll() is None, self.log.read_text()
             return "Prefect UI" in self.log.read_text()
 
-        until(ready, what="showmood up", within_s=180)
+        until(ready, what="showmood up", within_s=START_S)
         self.engine = make_engine(self.cli("db", "url").strip())
 
     @property

@@ -22,13 +22,14 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 class Hold:
     """Asks for a channel's lock on a thread of its own, for as long as its context lasts.
 
-    lost: called, on that thread, when somebody else has it.
+    lost: called when somebody else has it.
     """
 
     def __init__(self, lock: ChannelLock, log: Log, *, lost: Callable[[], object]) -> None:
         """Nothing is asked yet."""
         self._lock, self._log, self._when_lost = lock, log, lost
         self._over = threading.Event()
+        self._asking = threading.Lock()
         self._away = False
         self._lost: ChannelLockLost | None = None
         self._thread = threading.Thread(target=self._run, name="channel-lock", daemon=True)
@@ -49,12 +50,19 @@ class Hold:
         self._thread.join(_LAST_S)
 
     def check(self) -> None:
-        """Raise ChannelLockLost if somebody else has it."""
+        """Ask now; raises ChannelLockLost if somebody else has it."""
+        self._ask()
         if self._lost is not None:
             raise self._lost
 
     def _run(self) -> None:
-        while not self._over.wait(CHECK_S):
+        while self._lost is None and not self._over.wait(CHECK_S):
+            self._ask()
+
+    def _ask(self) -> None:
+        with self._asking:
+            if self._lost is not None:
+                return
             try:
                 self._lock.check()
             except PASSING as e:
@@ -66,6 +74,5 @@ class Hold:
             except ChannelLockLost as e:
                 self._lost = e
                 self._when_lost()
-                return
             else:
                 self._away = False
