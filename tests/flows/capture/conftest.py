@@ -5,7 +5,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import av
@@ -20,7 +20,20 @@ from flows.demo.pieces import cut
 PIECE_S = 0.5
 CLIP_S = 3.0
 
-MakeOrigin = Callable[..., LiveOrigin]
+
+class Show(LiveOrigin):
+    """A live origin whose show can be put ahead: what would be on air later is on air now."""
+
+    def __init__(self, source: Path, **options: object) -> None:
+        self._ahead = timedelta(0)
+        super().__init__(source, clock=lambda: datetime.now(UTC) + self._ahead, **options)
+
+    def skip(self, seconds: float) -> None:
+        """Be so much further in the show from now on."""
+        self._ahead += timedelta(seconds=seconds)
+
+
+MakeOrigin = Callable[..., Show]
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +52,14 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_origin(pieces: Path) -> Iterator[MakeOrigin]:
     with ExitStack() as stack:
 
-        def make(source: Path = pieces, **options: object) -> LiveOrigin:
-            return stack.enter_context(LiveOrigin(source, **options))
+        def make(source: Path = pieces, **options: object) -> Show:
+            return stack.enter_context(Show(source, **options))
 
         yield make
 
 
 @pytest.fixture
-def origin(make_origin: MakeOrigin) -> LiveOrigin:
+def origin(make_origin: MakeOrigin) -> Show:
     """A live show on the air."""
     return make_origin()
 
