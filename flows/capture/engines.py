@@ -115,4 +115,4 @@ class Engines:
             raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
         n_missed = anchoring.n_missed(playlist.entries)
         begin = playlist.entries[-max(1, n_missed)] if playlist.entries else None
-        return begin, min(playlist.target_s or 0.0, hls.LONGEST_STEP_S)
+        return begin, playlist.target_s

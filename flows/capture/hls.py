@@ -36,9 +36,6 @@ _log = logging.getLogger(__name__)
 _AHEAD: Final = 32
 """So many segments are fetched, at most, while one before them can't be."""
 
-LONGEST_STEP_S: Final = 60.0
-"""A source that says its segments may be longer is not believed: it would never stall."""
-
 _MOST_FORBIDDEN: Final = 3
 _REFUSED_S: Final = 2.0
 _REFUSED_AT_FIRST_S: Final = 6.0
@@ -97,7 +94,7 @@ class Run:
     @property
     def step_s(self) -> float:
         """How long the source says its segments may be."""
-        return min(max(self._target_s, self._last_s), LONGEST_STEP_S)
+        return max(self._target_s, self._last_s)
 
     @property
     def outage(self) -> str | None:

@@ -18,6 +18,7 @@ _MOST_KEPT: Final = 8
 _KEY_BYTES: Final = 16  # RFC 8216, 4.3.2.4
 
 _SYNC: Final = b"\x47"  # ISO/IEC 13818-1, 2.4.3.2
+_INIT_BOXES: Final = (b"ftyp", b"moov")
 BOXES: Final = (b"styp", b"moof", b"sidx", b"ftyp", b"emsg", b"prft")
 """What a segment of fMP4, or its initialisation section, begins with (ISO/IEC 14496-12, 4.2)."""
 
@@ -55,8 +56,18 @@ class Pieces:
         return None
 
     def init(self, part: Part) -> bytes:
-        """Return an initialisation section; raises as `fetch`."""
-        return self._keep(part, MAX_INIT_BYTES)
+        """Return an initialisation section, decrypted; raises as `fetch`.
+
+        Many sources name the key before it and leave it as it is.
+        """
+        found = self._keep(part, MAX_INIT_BYTES)
+        if part.key is None or found[4:8] in _INIT_BOXES:
+            return found
+        into = io.BytesIO()
+        opened = _Opened(into, self._fetch_key(part.key), part.key.iv or bytes(16))
+        opened.write(found)
+        opened.finish()
+        return into.getvalue()
 
     def media(self, part: Part, *, key: Key | None, sequence: int) -> bytes:
         """Return a segment without its initialisation section, decrypted; raises as `fetch`."""

@@ -5,13 +5,13 @@ and the amount of what a stranger can make us hold is bounded.
 """
 
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urljoin
 
 from flows.capture.segment import NoStream
-from flows.capture.tags import attributes_of, lines_of, number_of, whole_number_of
+from flows.capture.tags import attributes_of, lines_of, number_of, parse_date, whole_number_of
 
 MAX_PLAYLIST_BYTES: Final = 16 * 1024 * 1024
 """Twelve hours of signed addresses of 1,500 characters, one for each 5 s, fill two thirds of it."""
@@ -24,18 +24,6 @@ MAX_ADDRESS_CHARS: Final = 24 * 1024 * 1024
 
 MAX_SEGMENT_S: Final = 600.0
 
-_YEARS: Final = range(1970, 2201)
-"""A date in any other is none: what is added to it, or taken away, would be none either."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """A file, or the bytes of it from `offset` on, `length` of them; None: all."""
-
-    url: str
-    offset: int = 0
-    length: int | None = None
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
@@ -47,6 +35,19 @@ class Key:
     method: str
     url: str
     iv: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A file, or the bytes of it from `offset` on, `length` of them; None: all.
+
+    key: of an initialisation section: what it may be encrypted with (RFC 8216, 4.3.2.4).
+    """
+
+    url: str
+    offset: int = 0
+    length: int | None = None
+    key: Key | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,7 +223,8 @@ class _Parser:
         elif tag == "#EXT-X-MAP":
             attributes = attributes_of(value)
             url = self._locate_once(attributes.get("URI", ""))
-            self._init = self._part(url, attributes.get("BYTERANGE") or None)
+            init = self._part(url, attributes.get("BYTERANGE") or None)
+            self._init = replace(init, key=self._key)
         elif tag == "#EXT-X-KEY":
             self._key = self._read_key(value)
         elif tag == "#EXT-X-BYTERANGE":
@@ -285,13 +287,3 @@ class _Parser:
         )
         self._entries.append(entry)
         self._date = entry.end
-
-
-def parse_date(value: str) -> datetime | None:
-    """Read an ISO 8601 date; without a zone it is UTC; None if it is none."""
-    try:
-        date = datetime.fromisoformat(value.strip())
-        date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
-        return date if date.year in _YEARS else None
-    except (ValueError, OverflowError):
-        return None

@@ -43,6 +43,10 @@ _STEPS: Final = 2.0
 """A source whose segments are long is given the time of so many before it has stalled."""
 
 
+_LONGEST_STEP_S: Final = 60.0
+"""A source that says its segments may be longer is not believed: it would never stall."""
+
+
 class Recorder:
     """Finds the stream, runs what records it, and begins again whatever ended that.
 
@@ -172,7 +176,7 @@ class Recorder:
                 while why is None and not self._plan.is_over(self._recording):
                     run.poll(why=self._progress.why)
                     brought |= self._report()
-                    limit_s = max(self._stall_s, _STEPS * run.step_s)
+                    limit_s = max(self._stall_s, _STEPS * min(run.step_s, _LONGEST_STEP_S))
                     if stalled := self._quiet_s(began) > limit_s:
                         why = f"no segment for {limit_s:g} s"
                     elif expires(stream, since=began):

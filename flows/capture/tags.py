@@ -5,6 +5,7 @@ Each is read in time proportional to its length, whatever stands there.
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Final
 
 MAX_LINES: Final = 500_000
@@ -12,6 +13,9 @@ MAX_LINES: Final = 500_000
 
 _MAX_LINE_CHARS: Final = 16 * 1024
 """What follows in a line is not read: an address may have half as many characters."""
+
+_YEARS: Final = range(1970, 2201)
+"""A date in any other is none: what is added to it, or taken away, would be none either."""
 
 _LINE: Final = re.compile(r"[^\r\n]+")
 _ATTRIBUTE: Final = re.compile(r'\s*([A-Z0-9-]+)\s*=\s*("[^"]*"|[^,]*)')
@@ -54,3 +58,13 @@ def whole_number_of(text: str) -> int:
     if found and len(found[1]) > 19:  # 64 bits (RFC 8216, 4.2)
         raise ValueError("a number of more than 64 bits")
     return int(found[1]) if found else 0
+
+
+def parse_date(value: str) -> datetime | None:
+    """Read an ISO 8601 date; without a zone it is UTC; None if it is none."""
+    try:
+        date = datetime.fromisoformat(value.strip())
+        date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+        return date if date.year in _YEARS else None
+    except (ValueError, OverflowError):
+        return None

@@ -161,6 +161,46 @@ def test_fmp4_is_recorded_so_that_each_file_can_be_opened(
     assert frames_played(tmp_path / "rec") == 60
 
 
+def seal(data: bytes, key: bytes, iv: bytes) -> bytes:
+    """Encrypt a file as RFC 8216, 4.3.2.4, has it."""
+    padder = PKCS7(128).padder()
+    cipher = Cipher(algorithms.AES128(key), modes.CBC(iv)).encryptor()
+    return cipher.update(padder.update(data) + padder.finalize()) + cipher.finalize()
+
+
+@pytest.mark.parametrize(
+    ("sealed_init", "map_first"),
+    [(False, True), (False, False), (True, False)],
+    ids=["map, key", "key, plain map", "key, map"],
+)
+def test_aes_128_of_fmp4_is_decrypted(
+    source: Source, start, pieces: Path, tmp_path: Path, sealed_init: bool, map_first: bool
+) -> None:
+    made, key, iv = tmp_path / "made", bytes(range(16)), b"\1" * 16
+    made.mkdir()
+    playlist = make_parts(pieces, made, "-hls_segment_type", "fmp4")
+    for path in made.iterdir():
+        sealed = sealed_init or path.name != "init.mp4"
+        data = path.read_bytes()
+        source.files[f"/{path.name}"] = seal(data, key, iv) if sealed else data
+    source.files["/key"] = key
+    [init] = re.findall(r"#EXT-X-MAP:[^\n]*\n", playlist)
+    tags = [f'#EXT-X-KEY:METHOD=AES-128,URI="/key",IV=0x{iv.hex()}\n', init]
+    head = HEAD + dated(0) + "".join(reversed(tags) if map_first else tags)
+    entries = entries_in(playlist)
+    run = start()
+    source.publish(head + entries[0])
+    events = take(run, 1)
+    source.publish(head + "".join(entries[:3]))
+    events += take(run, 2)
+    run.finish()
+    init_bytes, names = (made / "init.mp4").read_bytes(), [e.split()[-1] for e in entries[:3]]
+    assert [event.path.read_bytes() for event in events] == [
+        init_bytes + (made / name).read_bytes() for name in names
+    ]
+    assert (source.asked.count("/key"), source.asked.count("/init.mp4")) == (1, 1)
+
+
 @pytest.mark.parametrize("iv", [None, b"\1" * 16], ids=["numbered", "iv given"])
 def test_aes_128_is_decrypted_and_the_file_is_the_sources(
     source: Source, start, pieces: Path, iv: bytes | None
@@ -170,10 +210,7 @@ def test_aes_128_is_decrypted_and_the_file_is_the_sources(
     paths = sorted(pieces.glob("*.ts"))[:2]
     lines = ""
     for n, path in enumerate(paths):
-        padder = PKCS7(128).padder()
-        padded = padder.update(path.read_bytes()) + padder.finalize()
-        cipher = Cipher(algorithms.AES128(key), modes.CBC(iv or n.to_bytes(16, "big"))).encryptor()
-        source.files[f"/{n}.ts"] = cipher.update(padded) + cipher.finalize()
+        source.files[f"/{n}.ts"] = seal(path.read_bytes(), key, iv or n.to_bytes(16, "big"))
         lines += f"#EXTINF:0.5,\n{n}.ts\n"
     tag = '#EXT-X-KEY:METHOD=AES-128,URI="/key"' + (f",IV=0x{iv.hex()}" if iv else "") + "\n"
     run = start()
