@@ -31,8 +31,11 @@ _VIDEO: Final = re.compile(r"v=[\w-]{11}(?=&|$)")
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]{1,20}:(?://|\\\\)[^\s\"<>]+", re.IGNORECASE)
 _WORD: Final = re.compile(r"[^\s\"<>]+")
-_OPAQUE: Final = re.compile(r"\.\.\.|v=[\w-]{11}(?![\w&-])")
-"""After a question mark: what is shown already, or may be."""
+_OPAQUE: Final = re.compile(r"(\.\.\.|v=[\w-]{11})['.,:;)\]!]*\Z")
+"""After a question mark: what is hidden already, or may be shown, and nothing more."""
+
+_HIDDEN: Final = re.compile(r"\.\.\.(\.[^.]{1,5})?")
+"""A name in a path that is hidden already, with its suffix."""
 
 _PARAMETER: Final = re.compile(r"[\w.-]+=")
 _ENDS: Final = "'.,:;)]!"
@@ -133,7 +136,7 @@ def _shorten_name(name: str, before: str) -> str:
     begin, equals, _ = name.partition("=")
     if equals:
         return f"{begin}=..."
-    if len(name) <= _LONGEST_NAME and (not _SIGNS.fullmatch(before) or name.startswith("...")):
+    if len(name) <= _LONGEST_NAME and (not _SIGNS.fullmatch(before) or _HIDDEN.fullmatch(name)):
         return name
     stem, dot, suffix = name.rpartition(".")
     return f"...{dot}{suffix}" if stem and len(suffix) <= 5 else "..."

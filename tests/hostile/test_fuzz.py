@@ -212,7 +212,7 @@ def test_a_url_is_read_or_refused(fuzz: Fuzz) -> None:
         assert shorten(shown) == shown
         assert port is None or 0 <= port < 65536
         assert "SECRET" not in str(headers.of(url)) or host == "a"
-        with contextlib.suppress(httpx.InvalidURL):
+        with contextlib.suppress(httpx.InvalidURL, UnicodeError):
             httpx.Client(trust_env=False).build_request("GET", url)
 
     fuzz(URL, check)

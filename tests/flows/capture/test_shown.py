@@ -28,6 +28,8 @@ LONG = "S" * 41
         ("https://a.example/hdnts=exp=1~hmac=SECRET/a.ts", "https://a.example/hdnts=.../a.ts"),
         (f"https://a.example/v1/{LONG}.m3u8", "https://a.example/v1/....m3u8"),
         ("https://a.example/1/2/3/4/5/6/7/8.ts", "https://a.example/1/2/3/.../8.ts"),
+        ("https://a.example/token/...SECRET/a.ts", "https://a.example/token/.../a.ts"),
+        ("https://a.example/token/SECRET.m3u8", "https://a.example/token/....m3u8"),
         ("https://a.example/\x1b[31m", "https://a.example/?..."),
     ],
 )
@@ -45,6 +47,9 @@ def test_what_may_sign_a_request_is_not_shown(url: str, shown: str) -> None:
         ("exceeded with url: /b?x=SECRET (it is", "exceeded with url: /b?... (it is"),
         ("netloc 'user:SECRET@a' contains", "netloc '...@a' contains"),
         ("[generic] live?token=SECRET: no", "[generic] live?...: no"),
+        ("[generic] live?...token=SECRET: no", "[generic] live?...: no"),
+        ("at /live?...SECRET, or", "at /live?..., or"),
+        ("at /live?v=21X5lGlDOfg;token=SECRET", "at /live?..."),
         ("http://a/watch?v=21X5lGlDOfg.", "http://a/watch?v=21X5lGlDOfg."),
         ("at 12:30 a/b failed? yes", "at 12:30 a/b failed? yes"),
     ],
