@@ -108,7 +108,12 @@ def channel_lock(engine: Engine, slug: str, holder: str) -> Iterator[ChannelLock
 
 def is_watched(connection: Connection, slug: str) -> bool:
     """Tell whether somebody holds the lock of a channel."""
-    return _holder(connection, _lock_key(slug)) is not None
+    return holder_of(connection, slug) is not None
+
+
+def holder_of(connection: Connection, slug: str) -> str | None:
+    """Return who holds the lock of a channel."""
+    return _holder(connection, _lock_key(slug))
 
 
 def _holder(connection: Connection, key: int) -> str | None:

@@ -28,7 +28,7 @@ from flows.capture.shown import shorten
 from flows.capture.source import Stream, resolve
 from flows.capture.supervise import Capture
 from flows.capture.waiting import Waiting, wait_for_show
-from flows.errors import ShowFailed
+from flows.errors import ShowFailed, Skipped
 from flows.hold import Hold
 from flows.left_behind import write_left_behind
 from flows.opening import Broadcast, close, open_or_continue
@@ -38,7 +38,7 @@ from flows.retention import Limits, Recordings, rolling
 from flows.settings import Settings
 from flows.shows import Show
 from flows.store import WAITING, Store
-from flows.turn import channel_turn, rest_of
+from flows.turn import asked_by, channel_turn, giving_way, rest_of
 from flows.undisturbed import undisturbed
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -55,6 +55,7 @@ class Watch:
     find: run what looks for the stream, as long as it takes. minute: take a minute of the capture.
     audience: who is told. ends_at: the end of the planned time, of one that waits where its channel
     is watched. place: held while the networks run. extractors: of yt-dlp, to try before its own.
+    of_schedule: it has its turn before those that no schedule has started.
     """
 
     show: Show
@@ -68,6 +69,7 @@ class Watch:
     ends_at: datetime | None = None
     place: Callable[[], AbstractContextManager[None]] = nullcontext
     extractors: Sequence[type] = ()
+    of_schedule: bool = False
 
     def run(self) -> Counts:
         """Watch one broadcast and store it; return what was done.
@@ -94,6 +96,7 @@ class Watch:
                 ends_at=self.ends_at,
                 log=self.log,
                 patience=patience,
+                of_schedule=self.of_schedule,
             )
             held = stack.enter_context(turn)
             until = held.until
@@ -102,7 +105,7 @@ class Watch:
                 until = when_there(lambda: rest_of(engine, run_id, datetime.now(UTC))) or until
             recordings = self.settings.recordings_dir / self.show.slug
             when_there(lambda: write_left_behind(engine, recordings))
-            stream = self._wait(policy, until, held.lock)
+            stream = self._wait(engine, policy, until, held.lock)
             self.log.info("found %s", stream.title or shorten(self.show.url))
             broadcast = when_there(
                 lambda: open_or_continue(
@@ -162,7 +165,9 @@ class Watch:
                     self.audience.ended(status or "failed")
             return counts
 
-    def _wait(self, policy: AddressPolicy, until: datetime | None, lock: ChannelLock) -> Stream:
+    def _wait(
+        self, engine: Engine, policy: AddressPolicy, until: datetime | None, lock: ChannelLock
+    ) -> Stream:
         """Return the show's stream when it is on air; raises as `wait_for_show`."""
         url, patience = self.show.url, self.show.patience
         if until is not None:
@@ -175,6 +180,8 @@ class Watch:
 
         def pause(seconds: float) -> None:
             guard.check()
+            if not self.of_schedule and (run := asked_by(engine, self.show.slug)) is not None:
+                raise Skipped(f"{self.show.slug}: the scheduled run {run} has its turn")
             time.sleep(seconds)
 
         look = partial(resolve, url, policy=policy, extractors=self.extractors)
@@ -232,6 +239,9 @@ class Watch:
         with capture, rolling(recordings), ExitStack() as stack:
             try:
                 hold = stack.enter_context(Hold(lock, self.log, lost=capture.stop))
+                if not self.of_schedule:
+                    way = giving_way(store.engine, self.show.slug, capture.stop, self.log)
+                    stack.enter_context(way)
                 stack.enter_context(self.place())
                 analysis = self._analysis(broadcast, store)
                 while first:

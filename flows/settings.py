@@ -95,6 +95,11 @@ class Settings(BaseSettings):
     min_free_disk_mb: int = Field(
         500, ge=0, description="Recording does not start, and pauses, below this much free disk."
     )
+    adhoc_names: Literal["apart", "any"] = Field(
+        "apart",
+        description="Names of runs that no schedule starts: apart from those of scheduled shows "
+        "(adhoc-...), or any.",
+    )
     max_show_mbits: float = Field(
         60.0,
         ge=0,

@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from emotion.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
@@ -31,6 +31,7 @@ from flows.gpu import gpu_place
 from flows.healing import was_cancelled
 from flows.heart import Heart, beating, cancelled, leave_quickly, outlive_worker
 from flows.home import keep_private, make_home
+from flows.ownership import deployed, name_of_run
 from flows.settings import load_settings, running_database
 from flows.shows import (
     Alerts,
@@ -129,6 +130,7 @@ def watch_show(
     with get_client(sync_client=True) as client:
         if was_cancelled(client.read_flow_run_states(run_id)):
             return cancelled()
+        shows = list(deployed(client))
     try:
         show = make_show(
             url=url,
@@ -143,6 +145,11 @@ def watch_show(
         settings = load_settings()
         make_home(settings.home, embedded=False)
         keep_private()
+        own = UUID(deployment.id) if deployment.id else None
+        apart, of_schedule = name_of_run(show.slug, show.url, own, shows)
+        if apart != show.slug and settings.adhoc_names == "apart":
+            log.warning("%s is a scheduled show's: this run is filed under %s", show.slug, apart)
+            show = show.model_copy(update={"name": apart})
         bulletin = Bulletin(channel=show.slug, run_id=run_id, log=log)
         teller = Teller(
             channel=show.slug,
@@ -168,6 +175,7 @@ def watch_show(
             audience=Several(teller, bulletin),
             ends_at=scheduled_start() + show.length,
             place=partial(gpu_place, settings, log),
+            of_schedule=of_schedule,
         )
         with beating(run_id, dead_after_s=settings.dead_after_s) as heart:
             counts = watch.run()

@@ -23,10 +23,12 @@ from pathlib import Path
 from socket import create_connection
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import httpx
 import psutil
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.events import Event as PrefectEvent
 from prefect.events.clients import get_events_client, get_events_subscriber
 from prefect.events.filters import EventFilter, EventResourceFilter
@@ -49,6 +51,7 @@ from flows.deploy import Server, connect
 from flows.errors import StackError, UsageError
 from flows.events import MISSED, RAISED, labels
 from flows.history import forget_runs
+from flows.ownership import deployed, name_of_run
 from flows.pool import put_pools, template
 from flows.schedules import Slot
 from flows.settings import Settings
@@ -183,6 +186,16 @@ def test_form_has_titles_drop_downs_and_the_rules(control: Control) -> None:
             json={"parameters": wrong},
         )
         assert answer.is_client_error, wrong
+
+
+def test_a_run_without_a_slot_has_a_name_that_no_slot_has(control: Control) -> None:
+    news = UUID(control.deployment("watch-show/news")["id"])
+    with temporary_settings(control.settings), get_client(sync_client=True) as client:
+        shows = list(deployed(client))
+    assert name_of_run("news", URL, news, shows) == ("news", True)
+    assert name_of_run("news", f"{URL}/weekend", news, shows) == ("news", True)
+    assert name_of_run("news", f"{URL}/other", news, shows) == ("adhoc-news", False)
+    assert name_of_run("news", URL, None, shows) == ("adhoc-news", False)
 
 
 def test_the_description_says_when_a_show_is_on_air(control: Control) -> None:

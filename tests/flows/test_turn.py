@@ -15,7 +15,7 @@ from flows.capture.source import Stream
 from flows.errors import Skipped
 from flows.opening import Broadcast, close, open_or_continue
 from flows.shows import make_show
-from flows.turn import channel_turn, rest_of
+from flows.turn import asked_by, channel_turn, giving_way, rest_of
 
 LOG = logging.getLogger(__name__)
 
@@ -176,3 +176,43 @@ def test_a_broadcast_is_not_gone_on_with_after_another_of_its_channel(engine: En
     second = opened(engine, run="two")
     close(engine, second, "cancelled", LOG)
     assert opened(engine, run="one").id not in (first.id, second.id)
+
+
+def test_a_run_of_no_schedule_gives_way_to_one_that_is_scheduled(
+    engine: Engine, tmp_path: Path
+) -> None:
+    ended = threading.Event()
+    got: list[bool] = []
+
+    def scheduled() -> None:
+        with channel_turn(
+            engine,
+            "news",
+            "slot",
+            recordings_dir=tmp_path,
+            ends_at=in_s(60),
+            log=LOG,
+            of_schedule=True,
+        ) as turn:
+            got.append(turn.until is not None)
+
+    thread = threading.Thread(target=scheduled)
+    with channel_lock(engine, "news", "adhoc"):
+        assert asked_by(engine, "news") is None
+        with giving_way(engine, "news", ended.set, LOG):
+            thread.start()
+            assert ended.wait(30)
+            assert asked_by(engine, "news") == "slot"
+    thread.join(30)
+    assert got == [True]
+    assert asked_by(engine, "news") is None
+
+
+def test_a_run_of_no_schedule_asks_nobody_to_give_way(engine: Engine, tmp_path: Path) -> None:
+    with (
+        channel_lock(engine, "news", "one"),
+        pytest.raises(Skipped),
+        channel_turn(engine, "news", "two", recordings_dir=tmp_path, ends_at=in_s(0.5), log=LOG),
+    ):
+        pass
+    assert asked_by(engine, "news") is None
