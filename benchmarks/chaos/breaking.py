@@ -22,15 +22,15 @@ from db.errors import DatabaseError
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
 from flows.demo.scenarios import SCENARIOS, Scenario
-from flows.pool import OURS, put_pool
+from flows.pool import put_pools
 
 POOL: Final = "other-clock"
 AHEAD_S: Final = 90
 """So much is the clock of that pool's worker ahead, whose shows it watches."""
 
 WORKER: Final = "-m prefect worker start"
-SERVER: Final = "-m prefect server start"
-WATCHER: Final = OURS
+SERVER: Final = "-m flows.server"
+WATCHER: Final = "-m flows.begin"
 
 MIN_FREE_MB: Final = 16
 
@@ -143,8 +143,7 @@ class Breaker:
         if self._other is not None and self._other.poll() is None:
             return
         self._workers.close()
-        (ours, *_) = self.up.tools(WORKER)
-        put_pool(self.up.api, POOL, ours.environ())
+        put_pools(self.up.api, ("shows", POOL))
         ahead_s = AHEAD_S if self.has_clock else 0
         worker = self.up.worker(POOL, ahead_s=ahead_s, settable=True)
         self._other = self._workers.enter_context(worker)
