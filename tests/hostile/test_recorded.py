@@ -237,9 +237,13 @@ MANIFESTS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("answer", [pytest.param(v, id=k) for k, v in MANIFESTS.items()])
-@pytest.mark.parametrize("asks", ["dash", "endless"])
-def test_no_manifest_leads_inwards(record: Record, asks: str, answer: bytes) -> None:
-    record({"/live.mpd": answer, "/live": answer, "": reply("", status="404 No")}, asks)
+def test_no_manifest_leads_inwards(record: Record, answer: bytes) -> None:
+    record({"/live.mpd": answer, "": reply("", status="404 No")}, "dash")
+
+
+@pytest.mark.parametrize("of", ["httpproxy", "a list's init", "an outer entity", "concat", "sdp"])
+def test_no_file_without_end_leads_inwards(record: Record, of: str) -> None:
+    record({"/live": MANIFESTS[of], "": reply("", status="404 No")}, "endless")
 
 
 @pytest.mark.parametrize(

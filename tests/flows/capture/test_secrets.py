@@ -1,6 +1,7 @@
 """What signs a request is told nobody, whatever goes wrong: real failures, and what they say."""
 
 import logging
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.capture import process
 from flows.capture.address import AddressPolicy
 from flows.capture.segment import CaptureError, Gap
 from flows.capture.source import Stream, resolve
@@ -85,6 +87,14 @@ def command_lines() -> str:
     """What everybody on the machine sees of this process's children, and of theirs."""
     children = psutil.Process().children(recursive=True)
     return "".join(" ".join(each.cmdline()) for each in children)
+
+
+def told_and_enclosed() -> tuple[str, set[str]]:
+    """The secret of our proxy that ffmpeg is told, and in which networks it and we are."""
+    [keeper] = [each for each in psutil.Process().children() if each.environ().get("http_proxy")]
+    [tool] = keeper.children()
+    links = {str(Path(f"/proc/{pid}/ns/net").readlink()) for pid in (os.getpid(), tool.pid)}
+    return tool.environ()["http_proxy"].partition("//")[2].partition("@")[0], links
 
 
 FAILURES = {
@@ -173,6 +183,10 @@ def test_neither_gaps_nor_files_nor_command_lines_hold_what_signs_a_request(
     with capture:
         assert capture.get(30.0) is not None, capture.last_error
         seen = command_lines()
+        if engine == "ffmpeg":
+            known_to, namespaces = told_and_enclosed()
+            assert known_to not in seen
+            assert len(namespaces) == (2 if process.encloses else 1)
         signed.broken = {"segment": Reply(status=500)}
         # More than are listed at once: some are missed.
         while len(set(signed.refused)) < 4:
