@@ -53,12 +53,7 @@ class Run:
     """
 
     def __init__(
-        self,
-        stream: Stream,
-        recording: Recording,
-        fetcher: Fetcher,
-        *,
-        ended_after_s: float,
+        self, stream: Stream, recording: Recording, fetcher: Fetcher, *, ended_after_s: float
     ) -> None:
         """Go on from where the recording stopped; nothing is fetched yet."""
         self._recording, self._fetcher = recording, fetcher
