@@ -105,6 +105,7 @@ class Run:
 
         why: what to say of a gap before it.
         """
+        self._listing.save()  # now: what was recorded has been handed over
         if time.monotonic() >= self._load_at:
             self._load()
         item = self._due()
@@ -115,7 +116,9 @@ class Run:
     def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
         """Stop, and return what is left."""
         try:
-            return self._record(why)
+            events = self._record(why)
+            self._listing.save()
+            return events
         finally:
             for item in self._items:
                 if item.path is not None:
@@ -283,7 +286,7 @@ class Run:
             self._dropped.clear()
             self._error = None
             why = None
-            self._listing.save(entry)
+            self._listing.recorded(entry)
             if item.path.exists():
                 self._rolling.add(
                     item.path,

@@ -67,6 +67,7 @@ class Listing:
         self._dated: deque[tuple[str, datetime | None]] = deque(maxlen=1000)
         self._back_newest: int | None = None
         self._looked = False
+        self._newest: Entry | None = None
 
     @property
     def sequence(self) -> int | None:
@@ -147,10 +148,14 @@ class Listing:
         self._dated += [(name_of(entry), entry.date) for entry in new]
         self._position = position
 
-    def save(self, entry: Entry) -> None:
-        """Write down that this entry is recorded."""
-        last = self._recording.last
-        if last is None:
+    def recorded(self, entry: Entry) -> None:
+        """Take note that this entry is recorded."""
+        self._newest = entry
+
+    def save(self) -> None:
+        """Write down what is recorded, if that is not; waits for the disk, and raises OSError."""
+        entry, last = self._newest, self._recording.last
+        if entry is None or last is None:
             return
         names = list(self._position.seen) if self._position else []
         # Those behind it are queued, and not recorded.
@@ -163,6 +168,7 @@ class Listing:
             seen=tuple(names[-_MOST_SAVED:]),
         )
         write_whole(self._recording.directory / _FILE, _SAVED.dump_json(saved).decode())
+        self._newest = None
 
 
 def name_of(entry: Entry) -> str:

@@ -48,7 +48,8 @@ def record(recording: Recording, listing: Listing, entry: Entry) -> None:
     path.touch()
     extent = Extent(first=0, end=180_000, interval=3600, longest=3600, width_px=1, height_px=1)
     recording.add(path, extent, start=entry.date, end=entry.end, estimated=False)
-    listing.save(entry)
+    listing.recorded(entry)
+    listing.save()
 
 
 def go_on(recording: Recording) -> Listing:
