@@ -56,7 +56,8 @@ train: $(DEV) ## Train the expression net on DATA/ferplus.npz; SMOKE=1 for a qui
 
 train-report: $(DEV) ## Measure the network that ships, on DATA
 	$(BIN)/python -m training.report --data $(DATA) \
-		--card emotion/weights/showmood-expression-1.md --picture docs/accuracy-confusion.png
+		--card emotion/weights/showmood-expression-2.md --docs docs/accuracy.md \
+		--picture docs/accuracy-confusion.png
 
 format: $(DEV) ## Format and mend what can be mended
 	$(BIN)/ruff format .

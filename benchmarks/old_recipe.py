@@ -90,7 +90,7 @@ class OldEmotion:
     def __init__(self) -> None:
         """Load it."""
         self._network = ExpressionNet().eval()
-        self._network.load_state_dict(load("showmood-expression-1"))
+        self._network.load_state_dict(load("showmood-expression-2"))
 
     @torch.inference_mode()
     def classify(self, gray: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -153,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--n", type=int, default=500)
-    parser.add_argument("--model", nargs="+", default=["showmood-expression-1", "mini-xception"])
+    parser.add_argument("--model", nargs="+", default=["showmood-expression-2", "mini-xception"])
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     images = faces_of(arguments.folder, arguments.n)

@@ -54,34 +54,44 @@ def ask(
     Small pictures are enlarged for the detector, and all get a border: data sets cut closely.
     """
     probs = np.zeros((len(paths), K), dtype=np.float32)
-    state = np.full(len(paths), FOUND, dtype=np.int64)
-    crops = detector is None
+    state = np.full(len(paths), UNREADABLE, dtype=np.int64)
+    margin = classifier.model.crop.margin
+    for at, frames, faces in look(paths, detector, margin=margin, n_threads=n_threads):
+        state[at] = NO_FACE
+        state[at[faces.frame]] = FOUND
+        probs[at[faces.frame]] = classifier.classify(frames, faces)
+    return Answers(probs=probs, state=state)
+
+
+def look(
+    paths: Sequence[Path], detector: Detector | None, *, margin: float, n_threads: int = 4
+) -> Iterator[tuple[Int64, Frames, Faces]]:
+    """Give the pictures that can be read, in groups: their numbers, frames and largest faces.
+
+    detector: as `ask` takes it. margin: of the crop rule for which, without a detector, the crop
+    is the whole picture.
+    """
     with warnings.catch_warnings(), ThreadPoolExecutor(n_threads) as pool:
         warnings.filterwarnings("ignore", module="PIL")  # of metadata, which we do not need
         for first in range(0, len(paths), _AT_ONCE):
             part = paths[first : first + _AT_ONCE]
-            pictures = list(pool.map(lambda path: _picture(path, crops=crops), part))
+            pictures = list(pool.map(lambda path: _picture(path, crops=detector is None), part))
             rows_of: dict[tuple[int, ...], list[int]] = {}
             for i, picture in enumerate(pictures):
-                if picture is None:
-                    state[first + i] = UNREADABLE
-                else:
+                if picture is not None:
                     rows_of.setdefault(picture.shape, []).append(i)
             for shape, rows in rows_of.items():
                 step = max(1, _BATCH_PX // (shape[0] * shape[1]))
                 for some in _parts(rows, step):
                     images = np.stack([p for p in (pictures[i] for i in some) if p is not None])
-                    at = first + np.array(some)
                     frames = _frames(images)
                     faces = (
-                        _whole(frames, classifier)
+                        _whole(frames, margin)
                         if detector is None
                         else _largest(detector.detect(frames))
                     )
-                    probs[at[faces.frame]] = classifier.classify(frames, faces)
-                    state[np.delete(at, faces.frame)] = NO_FACE
+                    yield first + np.array(some), frames, faces
             log.info("%d of %d pictures", first + len(part), len(paths))
-    return Answers(probs=probs, state=state)
 
 
 def _parts(rows: list[int], step: int) -> Iterator[list[int]]:
@@ -131,11 +141,11 @@ def _largest(faces: Faces) -> Faces:
     return faces.rows(order[first]) if len(faces) else no_faces()
 
 
-def _whole(frames: Frames, classifier: Classifier) -> Faces:
+def _whole(frames: Frames, margin: float) -> Faces:
     """Return, for each frame, the upright face of which the crop is the whole picture."""
     n, height, width, _ = frames.images.shape
     size = np.array((width, height), dtype=np.float32)
-    half = size / 2 / (1 + 2 * classifier.model.crop.margin)
+    half = size / 2 / (1 + 2 * margin)
     box = np.concatenate((size / 2 - half, size / 2 + half)).astype(np.float32)
     return Faces(
         frame=np.arange(n, dtype=np.int64),

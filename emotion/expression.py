@@ -1,4 +1,4 @@
-"""The network `showmood-expression-1`: a small residual tower over 48 by 48 gray faces.
+"""The network `showmood-expression-2`: a small residual tower over 48 by 48 gray faces.
 
 Residual blocks as in He et al. 2016 (arXiv:1512.03385), average-pooled shortcuts as in He et al.
 2019 (arXiv:1812.01187, ResNet-D), channel attention as in Hu et al. 2018 (arXiv:1709.01507).

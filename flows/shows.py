@@ -39,6 +39,7 @@ Alerts = Annotated[tuple[Alert, ...], Field(max_length=MOST_ALERTS), titled("Emo
 AnalysedFps = Annotated[float, Field(gt=0, le=60), titled("Frames a second")]
 DetectorName = Literal["retinaface-mobilenet0.25", "retinaface-resnet50"]
 EmotionModelName = Literal[
+    "showmood-expression-2",
     "showmood-expression-1",
     "mini-xception",
     "enet_b0_8_best_vgaf",

@@ -21,6 +21,7 @@ N_AGAIN: Final = 2
 """How often the tower that has learnt from teachers is its own teacher then."""
 MINUTES: Final = train.MINUTES + (1 + N_AGAIN) * distil.MINUTES
 SHIPPED: Final = Path("emotion/weights")
+PAGE: Final = Path("docs/accuracy.md")
 PICTURE: Final = Path("docs/accuracy-confusion.png")
 
 
@@ -72,12 +73,13 @@ def main() -> None:
         learn(arguments.data, teacher, taught, share * distil.MINUTES, *how)
     out = run if smoke else SHIPPED
     path = ship.ship(arguments.data, taught, out)
-    text, measured = report.report(arguments.data, path)
-    (run / "report.md").write_text(text)
+    made = report.report(arguments.data, path)
+    (run / "report.md").write_text(f"{made.card}\n\n{made.press}\n")
     card, picture = SHIPPED / f"{ship.NAME}.md", run / "confusion.png" if smoke else PICTURE
-    report.confusion_picture(picture, measured)
+    report.confusion_picture(picture, made.measured)
     if not smoke:
-        report.write_card(card, text)
+        report.write_card(card, made.card)
+        report.write_card(PAGE, made.press)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,15 @@ def erase(x: Tensor, rng: Generator) -> Tensor:
     return torch.where(inside, uniform(n, 0, 1, rng), x)
 
 
+def stream(x: Tensor, quality: int, offset_px: tuple[int, int]) -> Tensor:
+    """Quantise blocks coarsely and smooth their edges, as H.264 at a low rate does.
+
+    offset_px: down and right, where the blocks begin; a face lies anywhere in the picture.
+    """
+    coarse = jpeg(torch.roll(x, offset_px, dims=(2, 3)), quality)
+    return blur(torch.roll(coarse, (-offset_px[0], -offset_px[1]), dims=(2, 3)), 0.45)
+
+
 def augment(x: Tensor, rng: Generator, *, strength: float = 1.0) -> Tensor:
     """Disturb a batch: each effect falls on its own random share of the faces.
 

@@ -39,12 +39,14 @@ class Pictures:
         1, or to 0 where nobody named an emotion.
     majority: int64 (N,), what most of the ten said, index into `EMOTIONS`; -1 where most said
         unknown or not a face.
+    official: int64 (N,), what FER+'s authors test by; -1 where they leave the face out.
     keyword: int64 (N,), FER2013's own label as index into `EMOTIONS`; -1 where not known.
     """
 
     images: NDArray[np.uint8]
     votes: NDArray[np.float32]
     majority: NDArray[np.int64]
+    official: NDArray[np.int64]
     keyword: NDArray[np.int64]
 
     def __post_init__(self) -> None:
@@ -52,8 +54,15 @@ class Pictures:
         n = len(self.images)
         if self.images.shape != (n, SIZE_PX, SIZE_PX) or self.votes.shape != (n, N_VOTED):
             raise ValueError(f"images {self.images.shape}, votes {self.votes.shape}")
-        if self.majority.shape != (n,) or self.keyword.shape != (n,):
-            raise ValueError(f"majority {self.majority.shape}, keyword {self.keyword.shape}")
+        for label in (self.majority, self.official, self.keyword):
+            if label.shape != (n,):
+                raise ValueError(f"labels {label.shape} of {n} faces")
+
+    @property
+    def agreed(self) -> NDArray[np.int64]:
+        """(N,) the label where the majority and FER2013 say the same, -1 elsewhere."""
+        same: NDArray[np.int64] = np.where(self.majority == self.keyword, self.majority, -1)
+        return same
 
     def __len__(self) -> int:
         """Return the number of faces."""
@@ -65,6 +74,7 @@ class Pictures:
             images=self.images[chosen],
             votes=self.votes[chosen],
             majority=self.majority[chosen],
+            official=self.official[chosen],
             keyword=self.keyword[chosen],
         )
 
@@ -92,6 +102,7 @@ def load(directory: Path, split: int) -> Pictures:
         images=images,
         votes=vote_shares(votes),
         majority=np.where(most < N_VOTED, most, -1),
+        official=official_labels(votes),
         keyword=to_emotion[keyword],
     )
     return everything.select(splits == split)
@@ -108,6 +119,19 @@ def vote_shares(votes: NDArray[np.uint8]) -> NDArray[np.float32]:
     kept = np.where(shared.sum(axis=1, keepdims=True) > 0, shared, emotions)
     shares: NDArray[np.float32] = kept / np.maximum(kept.sum(axis=1, keepdims=True), 1)
     return shares
+
+
+def official_labels(votes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(N, 10) votes -> (N,) labels by the rule that FER+'s authors test by, -1: left out.
+
+    Single votes are dropped; the peak has to be more than half of what is left, and an emotion
+    (microsoft/FERPlus, `src/ferplus.py`, mode "majority").
+    """
+    kept = np.where(votes > 1, votes, 0).astype(np.int64)
+    peak = kept.argmax(axis=1)
+    clear = 2 * kept.max(axis=1) > kept.sum(axis=1)
+    labels: NDArray[np.int64] = np.where(clear & (peak < N_VOTED), peak, -1)
+    return labels
 
 
 def trainable(pictures: Pictures) -> NDArray[np.bool_]:

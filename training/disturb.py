@@ -23,11 +23,13 @@ def as_found(images: Gray) -> NDArray[np.uint8]:
     return np.repeat(images[..., None], 3, axis=3)
 
 
-def _tensor(images: Gray) -> Tensor:
+def tensor(images: Gray) -> Tensor:
+    """(N, S, S) -> (N, 1, S, S), 0 to 1."""
     return torch.from_numpy(images)[:, None].float() / 255
 
 
-def _pictures(x: Tensor) -> NDArray[np.uint8]:
+def pictures(x: Tensor) -> NDArray[np.uint8]:
+    """(N, 1, S, S), 0 to 1 -> (N, S, S, 3)."""
     gray: Gray = (x[:, 0] * 255).round().clamp(0, 255).byte().numpy()
     return as_found(gray)
 
@@ -42,33 +44,34 @@ def _moved(
 ) -> NDArray[np.uint8]:
     n = len(images)
     moved = warp(
-        _tensor(images),
+        tensor(images),
         degrees=torch.full((n,), -degrees),  # `warp` turns the view, not the face
         scale=torch.full((n,), scale),
         shift=torch.tensor([shift]).expand(n, 2),
         mirror=torch.full((n,), mirror),
         padding="border",
     )
-    return _pictures(moved)
+    return pictures(moved)
 
 
-def _small(images: Gray, *, size_px: int) -> NDArray[np.uint8]:
-    return _pictures(F.interpolate(_tensor(images), size=(size_px, size_px), mode="area"))
+def small(images: Gray, *, size_px: int) -> NDArray[np.uint8]:
+    """Show faces as small as that."""
+    return pictures(F.interpolate(tensor(images), size=(size_px, size_px), mode="area"))
 
 
 def _blurred(images: Gray, *, sigma_px: float) -> NDArray[np.uint8]:
-    return _pictures(blur(_tensor(images), sigma_px))
+    return pictures(blur(tensor(images), sigma_px))
 
 
 def _lit(images: Gray, *, strength: float) -> NDArray[np.uint8]:
     n = len(images)
-    return _pictures(
-        side_light(_tensor(images), torch.full((n, 1, 1, 1), strength), torch.zeros((n, 1, 1, 1)))
+    return pictures(
+        side_light(tensor(images), torch.full((n, 1, 1, 1), strength), torch.zeros((n, 1, 1, 1)))
     )
 
 
 def _dim(images: Gray, *, gain: float) -> NDArray[np.uint8]:
-    return _pictures(_tensor(images) * gain)
+    return pictures(tensor(images) * gain)
 
 
 def _jpeg(images: Gray, *, quality: int) -> NDArray[np.uint8]:
@@ -115,8 +118,8 @@ DISTURBANCES: Final = (
     Disturbance(name="shown 15 % larger", apply=partial(_moved, scale=1.15)),
     Disturbance(name="shown 15 % smaller", apply=partial(_moved, scale=1 / 1.15)),
     Disturbance(name="moved by 8 % of its side", apply=partial(_moved, shift=(0.16, 0.0))),
-    Disturbance(name="24 px", apply=partial(_small, size_px=24), size_px=24),
-    Disturbance(name="16 px", apply=partial(_small, size_px=16), size_px=16),
+    Disturbance(name="24 px", apply=partial(small, size_px=24), size_px=24),
+    Disturbance(name="16 px", apply=partial(small, size_px=16), size_px=16),
     Disturbance(name="blur, sigma 1 px", apply=partial(_blurred, sigma_px=1.0)),
     Disturbance(name="JPEG, quality 30", apply=partial(_jpeg, quality=30)),
     Disturbance(name="side light, 60 %", apply=partial(_lit, strength=0.6)),

@@ -1,6 +1,6 @@
 """A trained tower to the file that ships: fold, calibrate on the validation faces, write.
 
-    python -m training.ship --data DIR --run DIR --out emotion/weights
+    python -m training.ship --data DIR (--run DIR | --file WEIGHTS) --out emotion/weights
 
 Nothing here sees a test picture.
 """
@@ -9,55 +9,29 @@ import argparse
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
-from scipy.ndimage import uniform_filter
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from emotion.expression import N_KEYWORD, N_VOTED, ExpressionNet, Tower
-from emotion.score import answers, calibration_error
+from emotion import weights
+from emotion.detect import Detector
+from emotion.expression import ExpressionNet, Tower
 from training import data
 from training.net import targets
+from training.press import load as load_press
+from training.rule import Calibration, Evidence, calibrate, validated
 from training.train import Recipe
 from training.validate import logits
 
 log = logging.getLogger("training")
 
-NAME: Final = "showmood-expression-1"
-
-GOALS: Final = {
-    "votes_accuracy": 0.85,
-    "votes_recall": 0.70,
-    "keyword_accuracy": 0.67,
-    "keyword_recall": 0.66,
-}
-MARGIN: Final = 0.01
-"""How far above a goal validation should be before more of it is worth nothing."""
-
-SHARES: Final = np.linspace(0, 1, 21)
-PRIORS: Final = np.linspace(-0.7, 1, 18)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Calibration:
-    """How the two heads become one answer.
-
-    share: of the votes' head. voted_prior, keyword_prior: exponents of logit adjustment
-    (arXiv:2007.07314): 1 takes the class shares that the head saw in training out of its answer,
-    0 leaves them in, below 0 adds to them.
-    power: exponent of the mixed probabilities, which changes confidence and never the answer.
-    """
-
-    share: float = 0.7
-    voted_prior: float = 0.0
-    keyword_prior: float = 0.0
-    power: float = 1.0
+NAME: Final = "showmood-expression-2"
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -88,100 +62,6 @@ def priors(pictures: data.Pictures, recipe: Recipe) -> tuple[NDArray[np.float64]
     )
     seen = [weights @ part.double().numpy() for part in targets(pictures)]
     return tuple(total / total.sum() for total in seen)
-
-
-def softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the last axis."""
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    normal: NDArray[np.float64] = e / e.sum(axis=-1, keepdims=True)
-    return normal
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
-    """Both heads' mean logits for faces, and the priors in them."""
-
-    voted: NDArray[np.float64]
-    keyword: NDArray[np.float64]
-    voted_prior: NDArray[np.float64]
-    keyword_prior: NDArray[np.float64]
-
-    def voted_probs(self, prior: float) -> NDArray[np.float64]:
-        """(N, 8)."""
-        return softmax(self.voted - prior * np.log(self.voted_prior))
-
-    def keyword_probs(self, prior: float) -> NDArray[np.float64]:
-        """(N, 8); contempt 0."""
-        probs = softmax(self.keyword - prior * np.log(self.keyword_prior))
-        return np.pad(probs, ((0, 0), (0, N_VOTED - N_KEYWORD)))
-
-    def probs(self, c: Calibration) -> NDArray[np.float64]:
-        """(N, 8), as the shipped network will say."""
-        mixed = c.share * self.voted_probs(c.voted_prior)
-        mixed += (1 - c.share) * self.keyword_probs(c.keyword_prior)
-        sharp = mixed**c.power
-        total: NDArray[np.float64] = sharp / sharp.sum(axis=1, keepdims=True)
-        return total
-
-
-def figures(answer: NDArray[np.int64], pictures: data.Pictures) -> dict[str, float]:
-    """Accuracy and mean recall on both labellings, and where both agree ("clean")."""
-    clean = np.where(pictures.majority == pictures.keyword, pictures.majority, -1)
-    found = {}
-    for name, label in (
-        ("votes", pictures.majority),
-        ("keyword", pictures.keyword),
-        ("clean", clean),
-    ):
-        known = label >= 0
-        right = (answer == label)[known]
-        n = np.bincount(label[known], minlength=N_VOTED)
-        hits = np.bincount(label[known], right, minlength=N_VOTED)
-        found[f"{name}_accuracy"] = float(right.mean())
-        found[f"{name}_recall"] = float((hits[n > 0] / n[n > 0]).mean())
-    return found
-
-
-def worth(found: dict[str, float]) -> float:
-    """How near validation is to all the goals at once; agreement faces break ties.
-
-    A recall counts half: it hangs on a few dozen faces of the rare classes.
-    """
-    short = sum(
-        max(0.0, goal + MARGIN - found[name]) * (0.5 if name.endswith("recall") else 1.0)
-        for name, goal in GOALS.items()
-    )
-    return 0.1 * (found["clean_accuracy"] + found["clean_recall"]) - short
-
-
-def calibrate(evidence: Evidence, pictures: data.Pictures) -> Calibration:
-    """Choose share and priors by the goals, then the sharpness by the calibration error.
-
-    Rare classes have few validation faces, so a single best point may be luck: the worth of a
-    point is the mean over its neighbours in the grid.
-    """
-    voted = [evidence.voted_probs(prior) for prior in PRIORS]
-    keyword = [evidence.keyword_probs(prior) for prior in PRIORS]
-    worths = np.empty((len(SHARES), len(PRIORS), len(PRIORS)))
-    for i, j, k in np.ndindex(worths.shape):
-        mixed = SHARES[i] * voted[j] + (1 - SHARES[i]) * keyword[k]
-        worths[i, j, k] = worth(figures(mixed.argmax(axis=1), pictures))
-    smooth = uniform_filter(worths, size=3, mode="nearest")
-    i, j, k = np.unravel_index(int(smooth.argmax()), smooth.shape)
-    best = Calibration(
-        share=float(SHARES[i]), voted_prior=float(PRIORS[j]), keyword_prior=float(PRIORS[k])
-    )
-    return replace(best, power=sharpness(evidence.probs(best), pictures.majority))
-
-
-def sharpness(probs: NDArray[np.float64], label: NDArray[np.int64]) -> float:
-    """The exponent under which confidence meets accuracy best on these faces."""
-    powers = np.arange(0.5, 3.01, 0.05)
-    errors = []
-    for power in powers:
-        sharp = probs**power
-        errors.append(calibration_error(sharp / sharp.sum(axis=1, keepdims=True), label))
-    return float(powers[int(np.argmin(errors))])
 
 
 def assemble(tower: Tower, recipe: Recipe) -> ExpressionNet:
@@ -234,17 +114,47 @@ def ship(directory: Path, run: Path, out: Path) -> Path:
     towers, recipe = load_towers(run)
     if len(towers) > 1:
         raise data.DataError(f"{run} has {len(towers)} towers: name a run of the one to ship")
+    net = assemble(towers[0], recipe)
+    record = choose(net, directory, recipe)
+    path = write(net, out)
+    (run / "shipped.json").write_text(json.dumps(record, indent=1))
+    return path
+
+
+def choose(net: ExpressionNet, directory: Path, recipe: Recipe) -> dict[str, dict[str, float]]:
+    """Choose the rule of a network, put it in, and return it with its figures.
+
+    Raises DataError where the data is not there.
+    """
     seen = data.load(directory, data.TRAIN)
     validation = data.load(directory, data.VALIDATION)
-    net = assemble(towers[0], recipe)
-    evidence = evidence_of(net, validation.images, seen, recipe)
-    calibration = calibrate(evidence, validation)
+    weights.pull(weights.DEFAULT_DETECTOR)
+    detector = Detector(weights.load(weights.DEFAULT_DETECTOR), device="cpu")
+    press = load_press(directory, weights.emotion_model(NAME).crop, detector)
+    evidence, at_press = (
+        evidence_of(net, images, seen, recipe) for images in (validation.images, press.images)
+    )
+    calibration = calibrate(evidence, validation, at_press, press)
     set_calibration(net, calibration, evidence)
-    probs = evidence.probs(calibration)
-    found = figures(answers(probs), validation)
-    found["calibration_error"] = calibration_error(probs, validation.majority)
+    found = validated(calibration, evidence, validation, at_press, press)
     log.info("chosen on validation: %s", calibration)
     log.info("validation: %s", " ".join(f"{k} {v:.4f}" for k, v in found.items()))
+    return {"calibration": asdict(calibration), "validation": found}
+
+
+def rule_again(directory: Path, file: Path, out: Path) -> Path:
+    """Choose the rule of a file that shipped anew, and write it into `out` under today's name.
+
+    Raises DataError where the data is not there.
+    """
+    net = ExpressionNet()
+    net.load_state_dict({name: value.float() for name, value in load_file(file).items()})
+    choose(net.eval(), directory, Recipe(minutes=0))
+    return write(net, out)
+
+
+def write(net: ExpressionNet, out: Path) -> Path:
+    """Write a network into `out`, half precision, and return the file."""
     path = out / f"{NAME}.safetensors"
     out.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
@@ -255,8 +165,6 @@ def ship(directory: Path, run: Path, out: Path) -> Path:
             }
         )
     )
-    record = {"calibration": asdict(calibration), "validation": found}
-    (run / "shipped.json").write_text(json.dumps(record, indent=1))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     log.info("%s: %.1f MB, SHA-256 %s", path, path.stat().st_size / 1e6, digest)
     return path
@@ -266,11 +174,16 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, help="of the tower to ship")
+    source.add_argument("--file", type=Path, help="weights that shipped, whose rule to choose anew")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    ship(arguments.data, arguments.run, arguments.out)
+    if arguments.file:
+        rule_again(arguments.data, arguments.file, arguments.out)
+    else:
+        ship(arguments.data, arguments.run, arguments.out)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from emotion.errors import OutputsError, WrongNetwork
 from emotion.types import Faces, Frames
 
 DETECTOR = "retinaface-mobilenet0.25"
-EMOTIONS_BY = "showmood-expression-1"
+EMOTIONS_BY = "showmood-expression-2"
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_no_faces_give_no_rows(tensors, portrait_frames):
 
 
 def test_half_precision_moves_no_probability_by_more_than_a_hundredth(cache_dir, portrait):
-    classifier = Classifier.of(weights.emotion_model("showmood-expression-1"), device="cpu")
+    classifier = Classifier.of(weights.emotion_model("showmood-expression-2"), device="cpu")
     gray = torch.from_numpy(portrait[107:328, 155:376].mean(axis=2))[None, None].float()
     faces = torch.nn.functional.interpolate(gray, (48, 48), mode="area")
     faces = torch.cat([faces * light for light in (0.3, 0.6, 1.0)] + [faces.flip(3)])

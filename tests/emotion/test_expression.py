@@ -8,7 +8,7 @@ from emotion.detect import Detector
 from emotion.expression import ExpressionNet
 from emotion.types import EMOTIONS, Frames
 
-NAME = "showmood-expression-1"
+NAME = "showmood-expression-2"
 
 
 @pytest.fixture(scope="module")

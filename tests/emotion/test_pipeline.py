@@ -207,7 +207,7 @@ def test_the_same_segment_gives_the_same_detections(analyser, portrait, detectio
 
 
 def test_the_model_names_both_networks(analyser):
-    assert analyser.model == "retinaface-mobilenet0.25+showmood-expression-1"
+    assert analyser.model == "retinaface-mobilenet0.25+showmood-expression-2"
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_form_has_titles_drop_downs_and_the_rules(control: Control) -> None:
     assert form["required"] == ["url"]
     assert fields["url"]["title"] == "URL of the show"
     assert all(field["description"] for field in fields.values())
-    assert {"showmood-expression-1", "mini-xception"} <= set(fields["emotion_model"]["enum"])
+    assert {"showmood-expression-2", "mini-xception"} <= set(fields["emotion_model"]["enum"])
     assert fields["alerts"]["items"]["$ref"].endswith("/Alert")
     alert = form["definitions"]["Alert"]["properties"]
     assert alert["of"]["enum"] == ["track", "screen"]

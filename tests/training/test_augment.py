@@ -85,6 +85,13 @@ def test_erasing_covers_a_part_of_each_face(faces: torch.Tensor, rng: torch.Gene
     assert (covered < 0.25).all()
 
 
+def test_a_poor_stream_is_near_the_picture_and_softer(rng: torch.Generator) -> None:
+    noise = torch.rand(2, 1, 48, 48, generator=rng)
+    shown = augment.stream(noise, 10, (3, 5))
+    assert shown.std() < 0.8 * noise.std()
+    assert float(shown.mean()) == pytest.approx(float(noise.mean()), abs=0.05)
+
+
 def test_everything_together_stays_in_range_and_can_be_repeated(faces: torch.Tensor) -> None:
     many = faces[:1].expand(64, 1, 48, 48).contiguous()
     first, again = (augment.augment(many, torch.Generator().manual_seed(11)) for _ in range(2))

@@ -43,6 +43,7 @@ def rare_and_common() -> data.Pictures:
         images=np.zeros((100, 48, 48), np.uint8),
         votes=np.eye(8, dtype=np.float32)[label],
         majority=label,
+        official=label,
         keyword=np.full(100, -1),
     )
 
@@ -67,3 +68,19 @@ def test_an_epoch_can_be_drawn_again() -> None:
     first, again, other = (data.draw_epoch(weights, seed=1, epoch=e) for e in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("votes", "label"),
+    [
+        ([6, 4, 0, 0, 0, 0, 0, 0, 0, 0], 0),
+        ([5, 1, 1, 1, 1, 1, 0, 0, 0, 0], 0),  # single votes are dropped: 5 of 5
+        ([4, 4, 0, 0, 0, 0, 0, 0, 2, 0], -1),  # nobody has more than half
+        ([5, 5, 0, 0, 0, 0, 0, 0, 0, 0], -1),
+        ([3, 0, 0, 0, 0, 0, 0, 0, 7, 0], -1),  # unknown
+        ([0, 2, 0, 0, 0, 0, 0, 0, 0, 8], -1),  # not a face
+        ([1, 1, 1, 1, 1, 1, 1, 1, 1, 1], -1),
+    ],
+)
+def test_what_the_authors_of_ferplus_test_by(votes: list[int], label: int) -> None:
+    assert data.official_labels(np.array([votes], np.uint8)).tolist() == [label]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emotion.expression import Tower
-from training import data, ship
+from training import data, rule, ship
 from training.train import Recipe
 
 SMALL = Recipe(minutes=1, widths=(8, 16), depths=(1, 2), stem=8)
@@ -37,7 +37,7 @@ def test_folding_batch_norms_changes_nothing_and_both_ways_round_are_seen(tower:
 def test_the_network_says_what_calibration_saw(tower: Tower, data_dir: Path) -> None:
     net, faces = ship.assemble(tower, SMALL), data.load(data_dir, data.VALIDATION)
     evidence = ship.evidence_of(net, faces.images, faces, SMALL)
-    calibration = ship.Calibration(
+    calibration = rule.Calibration(
         share=0.6,
         voted_prior=0.5,
         keyword_prior=-0.2,
@@ -48,43 +48,6 @@ def test_the_network_says_what_calibration_saw(tower: Tower, data_dir: Path) -> 
         said = net(torch.from_numpy(faces.images)[:, None].float() / 255).numpy()
     np.testing.assert_allclose(said, evidence.probs(calibration), atol=1e-4)
     np.testing.assert_allclose(said.sum(axis=1), 1, atol=1e-5)
-
-
-def evidence(voted: np.ndarray, keyword: np.ndarray) -> ship.Evidence:
-    return ship.Evidence(
-        voted=voted,
-        keyword=keyword,
-        voted_prior=np.full(8, 1 / 8),
-        keyword_prior=np.full(7, 1 / 7),
-    )
-
-
-def test_calibration_trusts_the_head_that_knows() -> None:
-    rng = np.random.default_rng(2)
-    label = rng.integers(0, 7, 400)
-    pictures = data.Pictures(
-        images=np.zeros((400, 48, 48), np.uint8),
-        votes=np.eye(8, dtype=np.float32)[label],
-        majority=label,
-        keyword=label,
-    )
-    knows, guesses = 4 * np.eye(8)[label], rng.normal(0, 3, (400, 7))
-    found = ship.calibrate(evidence(knows, guesses), pictures)
-    assert found.share >= 0.5
-    answer = evidence(knows, guesses).probs(found).argmax(axis=1)
-    assert ship.figures(answer, pictures)["votes_accuracy"] > 0.98
-
-
-def test_sharpness_never_changes_an_answer_and_meets_accuracy() -> None:
-    rng = np.random.default_rng(4)
-    probs = ship.softmax(rng.normal(0, 1, (2000, 8)))
-    label = np.where(rng.random(2000) < 0.9, probs.argmax(axis=1), 7)
-    power = ship.sharpness(probs, label)
-    sharp = probs**power
-    sharp /= sharp.sum(axis=1, keepdims=True)
-    assert power > 1
-    np.testing.assert_array_equal(sharp.argmax(axis=1), probs.argmax(axis=1))
-    assert ship.calibration_error(sharp, label) < ship.calibration_error(probs, label)
 
 
 def test_nothing_trained_is_said_so(tmp_path: Path) -> None:
