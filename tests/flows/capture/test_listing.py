@@ -19,11 +19,11 @@ def recording(tmp_path: Path) -> Recording:
     return Recording(tmp_path, channel="demo", broadcast=1)
 
 
-def entries(first: int, last: int, *, wrong_from: int = 1000) -> tuple[Entry, ...]:
-    """Segments of 2 s, dated 40 s too early from one on."""
+def entries(first: int, last: int, *, wrong_from: int = 1000, by_s: int = 40) -> tuple[Entry, ...]:
+    """Segments of 2 s, dated too early from one on."""
     lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:2", f"#EXT-X-MEDIA-SEQUENCE:{first}"]
     for n in range(first, last + 1):
-        date = NOON + timedelta(seconds=2 * n - (40 if n >= wrong_from else 0))
+        date = NOON + timedelta(seconds=2 * n - (by_s if n >= wrong_from else 0))
         lines += [f"#EXT-X-PROGRAM-DATE-TIME:{date.isoformat()}", "#EXTINF:2,", f"{n}.ts"]
     return parse_playlist("\n".join(lines), "http://example.com/live.m3u8").entries
 
@@ -65,6 +65,16 @@ def test_nor_after_a_run_that_another_goes_on_from(recording: Recording) -> None
     assert listing.sequence == 99
     for last in (100, 101, 102):
         assert look(listing, entries(last - 29, last, wrong_from=101)) == [f"/{last}.ts@0"]
+
+
+def test_nor_where_more_is_listed_than_the_next_run_is_told(recording: Recording) -> None:
+    before, listed = Listing(recording), entries(0, 119)
+    look(before, listed)
+    record(recording, before, listed[-1])
+    listing = go_on(recording)
+    for last in (120, 121, 122):
+        wrong = entries(last - 119, last, wrong_from=121, by_s=220)
+        assert look(listing, wrong) == [f"/{last}.ts@0"]
 
 
 def test_what_was_queued_and_not_recorded_is_new_to_the_next_run(recording: Recording) -> None:
