@@ -13,8 +13,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -47,7 +49,9 @@ def beating(run_id: UUID, *, dead_after_s: float) -> Iterator["Heart"]:
     """
     over = threading.Event()
     heart = Heart(run_id, dead_after_s / BEATS, over)
-    thread = threading.Thread(target=heart.beat, name=f"heart-{run_id}", daemon=True)
+    # In our context, which says which server it is.
+    beat = partial(copy_context().run, heart.beat)
+    thread = threading.Thread(target=beat, name=f"heart-{run_id}", daemon=True)
     thread.start()
     try:
         yield heart

@@ -63,6 +63,8 @@ def test_a_long_quiet_time_forgets_that_it_was_once_too_early():
     assert _steps(pace, [IN_TIME] * CALM) == [1] * (CALM - 1) + [0]
 
 
-def test_the_same_delays_give_the_same_levels():
+def test_levels_are_those_of_the_delays_one_by_one():
     lags = [LATE, IN_TIME, SO_SO, IN_TIME, IN_TIME, LATE, LATE] + [IN_TIME] * 30 + [LATE]
-    assert _steps(Pace(), lags) == _steps(Pace(), lags)
+    # Down at once; a calm while of five segments is never had before two more steps are due;
+    # both steps up come after five each, and going down again within thirty is too early.
+    assert _steps(Pace(), lags) == [1] * 5 + [2] * 6 + [1] * 5 + [0] * 21 + [1]
