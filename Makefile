@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo up test check format faults fuzz heal soak chaos bench train train-report clean
+.PHONY: demo up test check format faults fuzz heal soak chaos mutants bench train train-report clean
 
 demo: $(RUN) ## The main job, end to end, on a built-in channel or on VIDEO=clip.mp4
 	$(BIN)/showmood demo $(if $(VIDEO),--video "$(VIDEO)")
@@ -39,6 +39,9 @@ soak: $(DEV) ## Random faults for MINUTES=30, from SEED=1: what is lost, and whe
 
 chaos: $(DEV) ## A whole stack with four shows, broken for MINUTES=30 from SEED=1: is every second accounted for?
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
+
+mutants: $(DEV) ## Small faults in the modules that decide most, and which of them no test sees; MOST=60 of each
+	nice $(BIN)/python -m benchmarks.mutants --most $(or $(MOST),60) $(ARGS)
 
 bench: $(DEV) ## What README and docs quote: how fast faces are found, how soon a segment is rows, how fast the history answers
 	$(BIN)/python -m pip install --quiet -e '.[bench]'

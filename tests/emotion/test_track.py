@@ -159,3 +159,57 @@ def test_a_face_that_stops_where_it_was_hidden_is_found_again():
     for i in range(5):
         _see(tracker, i / 5, (30 * i, 0))
     assert _see(tracker, 1.8, (125, 0)) == [1]
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([(0, 0), (300, 0)], True),
+        ([(0, 0), (900, 900)], True),
+        ([(900, 900), (600, 600)], False),
+        ([(15, 0), (300, 0)], True),
+        ([(15, 0), (315, 0)], False),
+        ([], False),
+    ],
+    ids=["both", "half", "none", "one a little off", "both a little off", "no face"],
+)
+def test_faces_stay_where_half_of_them_are_where_they_were(seen, expected):
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0), (300, 0))
+    assert tracker.faces_stay(200_000, _boxes(*seen)) is expected
+    assert _see(tracker, 0.2, (0, 0), (300, 0)) == [1, 2]  # it only looked
+
+
+def test_faces_stay_where_they_were_on_their_way_to():
+    tracker = Tracker()
+    for i in range(10):
+        _see(tracker, i / 5, (60 * i, 0))
+    assert tracker.faces_stay(2_000_000, _boxes((600, 0)))
+    assert not tracker.faces_stay(2_000_000, _boxes((540, 0)))
+
+
+def test_only_the_faces_of_the_frame_before_can_stay():
+    tracker = Tracker()
+    assert not tracker.faces_stay(0, _boxes((0, 0)))
+    _see(tracker, 0.0, (0, 0), (300, 0))
+    _see(tracker, 0.2, (300, 0))
+    assert tracker.faces_stay(400_000, _boxes((300, 0)))
+    assert not tracker.faces_stay(400_000, _boxes((0, 0)))
+    assert not tracker.faces_stay(200_000, _boxes((300, 0)))
+
+
+def test_an_absence_of_two_seconds_keeps_a_track_and_a_microsecond_more_ends_it():
+    for absent_us, number in ((2_000_000, 1), (2_000_001, 2)):
+        tracker = Tracker()
+        tracker.update(0, _boxes((0, 0)))
+        assert tracker.update(absent_us, _boxes((0, 0))).tolist() == [number]
+
+
+def test_the_state_says_where_a_face_was_and_how_it_moved():
+    tracker = Tracker()
+    for i in range(30):
+        _see(tracker, i / 5, (20 * i, 10 * i))
+    [track] = tracker.state["tracks"]
+    assert (tracker.state["next"], track["number"], track["seen_us"]) == (2, 1, 5_800_000)
+    assert track["box"] == [580.0, 290.0, 680.0, 390.0]
+    np.testing.assert_allclose(track["velocity"], [100.0, 50.0], rtol=1e-6)

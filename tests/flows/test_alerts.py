@@ -133,6 +133,52 @@ def test_it_is_said_in_a_line() -> None:
     assert raised.said() == "anger of track 1 is above 0.6 since 20:00:00 UTC (0.90 now)"
 
 
+def test_the_threshold_itself_counts() -> None:
+    assert told(angry(0.5), observed=series(0.5, 0.5, 0.5)) == [(True, 1.0)]
+
+
+@pytest.mark.parametrize(("hole_s", "lasts"), [(2.0, True), (2.001, False)])
+def test_a_hole_of_two_seconds_is_bridged_and_a_longer_one_forgotten(
+    hole_s: float, lasts: bool
+) -> None:
+    found = told(angry(), observed=rows((0, 1, 0.9), (hole_s, 1, 0.9)), until=hole_s)
+    assert found == ([(True, hole_s)] if lasts else [])
+    watch = AlertWatch(alerts=[angry()])
+    assert len(watch.update(series(0.9, 0.9, 0.9), at(1 + hole_s))) == (1 if lasts else 2)
+
+
+def test_what_was_counted_before_a_hole_does_not_count_after_it() -> None:
+    watch = AlertWatch(alerts=[angry()])
+    assert watch.update(series(0.9, 0.9), at(0.5)) == []
+    assert watch.update(rows(), at(3)) == []
+    assert watch.update(series(0.9, start=3.0), at(3)) == []
+
+
+def test_several_alerts_are_told_in_order_of_time_each_by_its_own_measure() -> None:
+    late, soon = angry(0.5, "2s"), angry(0.8, "0.5s")
+    watch = AlertWatch(alerts=[late, soon])
+    found = watch.update(series(0.9, 0.9, 0.9, 0.9, 0.9, 0.6), at(2.5))
+    assert [(each.alert, each.began, each.since, each.at) for each in found] == [
+        (soon, True, at(0), at(0.5)),
+        (late, True, at(0), at(2)),
+        (soon, False, at(0), at(2.5)),
+    ]
+    assert found[-1].value == pytest.approx(0.6)
+
+
+def test_a_minute_is_sixty_seconds_and_what_is_left_out_has_a_default() -> None:
+    assert angry(length=" 1.5 m ").length == timedelta(seconds=90)
+    alert = Alert(emotion="anger")
+    assert (alert.above, alert.length, alert.of) == (0.6, timedelta(seconds=3), "track")
+
+
+def test_the_end_is_said_in_a_line_too() -> None:
+    watch = AlertWatch(alerts=[angry(of="screen")])
+    watch.update(series(0.9, 0.9, 0.9), at(1))
+    (over,) = watch.close()
+    assert over.said() == "anger of the screen is over, since 20:00:01 UTC"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

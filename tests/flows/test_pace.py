@@ -1,3 +1,5 @@
+import pytest
+
 from flows.pace import CALM, LEVELS, MOST_CALM, SOON, Pace
 
 LATE, SO_SO, IN_TIME = 5.0, 2.0, 0.4  # seconds, of segments of 2 s
@@ -68,3 +70,35 @@ def test_levels_are_those_of_the_delays_one_by_one():
     # Down at once; a calm while of five segments is never had before two more steps are due;
     # both steps up come after five each, and going down again within thirty is too early.
     assert _steps(Pace(), lags) == [1] * 5 + [2] * 6 + [1] * 5 + [0] * 21 + [1]
+
+
+def test_late_is_more_than_two_segments_time_and_calm_less_than_three_quarters_of_one():
+    assert _steps(Pace(), [4.0, 4.001]) == [0, 1]
+    pace = Pace()
+    _steps(pace, [LATE])
+    assert _steps(pace, [1.5] * CALM) == [1] * CALM
+    assert _steps(pace, [1.499] * CALM)[-1] == 0
+
+
+def test_a_change_is_told_and_nothing_else():
+    pace = Pace()
+    told = [pace.update(lag_s, 2.0) for lag_s in [IN_TIME, LATE, SO_SO, LATE, LATE]]
+    assert told == [False, True, False, True, False]
+    assert [pace.update(IN_TIME, 2.0) for _ in range(CALM)] == [False] * (CALM - 1) + [True]
+
+
+@pytest.mark.parametrize(("between", "calm"), [(SOON - 1, 2 * CALM), (SOON, CALM)])
+def test_going_down_is_too_early_up_to_thirty_segments_after_going_up(between, calm):
+    pace = Pace()
+    _steps(pace, [LATE] + [IN_TIME] * CALM + [SO_SO] * between + [LATE])
+    assert _steps(pace, [IN_TIME] * calm) == [1] * (calm - 1) + [0]
+
+
+@pytest.mark.parametrize(("quiet", "calm"), [(MOST_CALM - 1, 4 * CALM), (MOST_CALM, 2 * CALM)])
+def test_what_was_too_early_is_forgotten_after_a_quiet_time_and_not_before(quiet, calm):
+    pace = Pace()
+    _steps(pace, [LATE] + [IN_TIME] * CALM + [LATE] + [IN_TIME] * 2 * CALM)
+    _steps(pace, [SO_SO] + [IN_TIME] * quiet)
+    pace._since_up = 0  # so that going down now is too early, too
+    _steps(pace, [LATE])
+    assert _steps(pace, [IN_TIME] * calm) == [1] * (calm - 1) + [0]

@@ -1,0 +1,260 @@
+"""Which small faults the tests would not see: mutation testing of the modules that decide most.
+
+    python -m benchmarks.mutants                          # all of MODULES, 60 mutants of each
+    python -m benchmarks.mutants flows/pace.py --most 200
+
+Each mutant changes one operator, number, truth value, statement or word of SQL. The mirroring
+tests run on it, in a fork of a process that has loaded all but our own code. One that no test
+fails on survives, and is printed with its line.
+"""
+
+import argparse
+import ast
+import contextlib
+import importlib
+import importlib.abc
+import importlib.util
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+MODULES: Final = {
+    "db/replacement.py": ("tests/db/test_replacement.py",),
+    "emotion/track.py": ("tests/emotion/test_track.py",),
+    "flows/capture/listing.py": ("tests/flows/capture/test_listing.py",),
+    "flows/capture/anchoring.py": ("tests/flows/capture/test_anchoring.py",),
+    "flows/alerts.py": ("tests/flows/test_alerts.py",),
+    "flows/pace.py": ("tests/flows/test_pace.py",),
+}
+"""Each with the tests that mirror it."""
+
+MOST: Final = 60
+TIMEOUT_S: Final = 120.0
+"""A mutant that loops is one that was noticed."""
+
+NOT_LOADED: Final = (
+    *("db", "emotion", "flows", "benchmarks", "training", "migrations", "tests"),
+    *("xdist", "execnet", "anyio", "hypothesis", "pytest_timeout", "pytest", "py"),
+)
+"""Ours and pytest's; all else that the tests import is loaded once."""
+
+OPERATORS: Final[dict[type, type]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+}
+
+SQL: Final = (
+    (r">= ", "> "),
+    (r"(?<!<)> ", ">= "),
+    (r"<= ", "< "),
+    (r"(?<!<)< ", "<= "),
+    (r"<> ", "= "),
+    (r"\bleast\b", "greatest"),
+    (r"\bgreatest\b", "least"),
+    (r" DESC\b", ""),
+    (r" AND ", " OR "),
+    (r"\bNOT IN\b", "IN"),
+    (r"excluded\.", "segments."),
+    (r" ORDER BY ts, track_id", ""),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mutant:
+    """A module with one fault. what: was changed into what, in this line."""
+
+    line: int
+    what: str
+    source: str
+
+
+def mutants(source: str) -> list[Mutant]:
+    """Return all there are of a module."""
+    tree = ast.parse(source)
+    made = []
+    # What a dataclass is made with, and whether a field is an argument, changes nothing here.
+    plain = {
+        id(constant)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword) and node.arg in ("frozen", "kw_only", "slots", "init")
+        for constant in ast.walk(node)
+    }
+    for number, node in enumerate(ast.walk(tree)):
+        for what, change in () if id(node) in plain else _changes(node):
+            copy = deepcopy(tree)
+            twin = next(each for n, each in enumerate(ast.walk(copy)) if n == number)
+            change(twin)
+            line = getattr(node, "lineno", 0)
+            made.append(Mutant(line=line, what=what, source=ast.unparse(copy)))
+    return [each for each in made if each.source != ast.unparse(tree)]
+
+
+def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
+    """Yield what may be changed in a node, and what changes it in a copy."""
+    if isinstance(node, ast.Compare):
+        for i, op in enumerate(node.ops):
+            if (new := OPERATORS.get(type(op))) is not None:
+                said = f"{type(op).__name__} to {new.__name__}"
+                yield said, lambda twin, i=i, new=new: twin.ops.__setitem__(i, new())
+    elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
+        if (new := OPERATORS.get(type(node.op))) is not None:
+            said = f"{type(node.op).__name__} to {new.__name__}"
+            yield said, lambda twin, new=new: setattr(twin, "op", new())
+    elif isinstance(node, ast.IfExp):
+        yield "else to then", lambda twin: setattr(twin, "orelse", twin.body)
+        yield "then to else", lambda twin: setattr(twin, "body", twin.orelse)
+    elif isinstance(node, ast.If | ast.While):
+        yield "never", lambda twin: setattr(twin, "test", ast.Constant(value=False))
+    elif isinstance(node, ast.Return) and node.value is not None:
+        yield "returns None", lambda twin: setattr(twin, "value", ast.Constant(value=None))
+    elif isinstance(node, ast.Constant):
+        yield from _of_constant(node.value)
+    for name in ("body", "orelse"):
+        block = getattr(node, name, None)
+        for i, statement in enumerate(block if isinstance(block, list) else ()):
+            is_call = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+            if is_call or isinstance(statement, ast.AugAssign):
+                said = f"without {ast.unparse(statement)[:60]}"
+                yield (
+                    said,
+                    lambda twin, name=name, i=i: getattr(twin, name).__setitem__(i, ast.Pass()),
+                )
+
+
+def _of_constant(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, bool):
+        yield f"{value} to {not value}", lambda twin: setattr(twin, "value", not value)
+    elif isinstance(value, int | float):
+        new = value + 1 if isinstance(value, int) else value * 1.5
+        yield f"{value} to {new}", lambda twin: setattr(twin, "value", new)
+    elif isinstance(value, str) and re.search(r"\b(SELECT|FROM|WHERE|SET|AND|INTO|ON)\b", value):
+        for pattern, new_word in SQL:
+            for found in re.finditer(pattern, value):
+                said = f"{found[0]!r} to {new_word!r} in SQL at {found.start()}"
+                text = value[: found.start()] + new_word + value[found.end() :]
+                yield said, lambda twin, text=text: setattr(twin, "value", text)
+
+
+class _Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports a mutant in place of its module."""
+
+    def __init__(self, name: str, path: Path, source: str) -> None:
+        self._name, self._path, self._source = name, path, source
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        if name != self._name:
+            return None
+        return importlib.util.spec_from_file_location(name, self._path, loader=self)
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self._source, str(self._path), "exec"), module.__dict__)
+
+
+def survives(module: str, tests: Sequence[str], source: str, *, tell: Path | None = None) -> bool:
+    """Tell whether the tests pass on this source, in a process of their own.
+
+    tell: the file that is to say what they import.
+    """
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        code = 2
+        try:
+            name = module.removesuffix(".py").replace("/", ".")
+            sys.meta_path.insert(0, _Instead(name, Path(module).resolve(), source))
+            with tempfile.TemporaryFile() as sink:
+                os.dup2(sink.fileno(), 1)
+                os.dup2(sink.fileno(), 2)
+                import pytest
+
+                arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+                arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # it is loaded
+                code = int(pytest.main([*arguments, *tests]))
+            if tell is not None:
+                tell.write_text("\n".join(sys.modules), encoding="utf-8")
+        finally:
+            os._exit(code)
+    end = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.02)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return False
+
+
+def load(names: Sequence[str]) -> None:
+    """Import what of these may be, for all forks to come."""
+    for name in names:
+        if name.partition(".")[0] not in NOT_LOADED and not name.startswith("_"):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
+def main() -> None:
+    """Command line: the score of each module, and who survived."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("modules", nargs="*", default=list(MODULES))
+    parser.add_argument("--most", type=int, default=MOST, help="mutants of a module, drawn")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    for module in arguments.modules:
+        stem = Path(module)
+        tests = MODULES.get(module, (f"tests/{stem.parent}/test_{stem.name}",))
+        source = stem.read_text(encoding="utf-8")
+        with tempfile.NamedTemporaryFile(suffix=".txt") as said:
+            passes = survives(module, tests, source, tell=Path(said.name))
+            load(Path(said.name).read_text(encoding="utf-8").split("\n"))
+        if not passes or not survives(module, tests, source):
+            print(f"{module}: its tests fail without a mutant", flush=True)
+            continue
+        there = mutants(source)
+        drawn = random.Random(arguments.seed).sample(there, min(arguments.most, len(there)))
+        left = [each for each in sorted(drawn, key=lambda m: m.line) if _told(module, tests, each)]
+        share = 1 - len(left) / len(drawn)
+        print(
+            f"{module}: {len(drawn) - len(left)} of {len(drawn)} noticed ({share:.0%}; "
+            f"{len(there)} there are)",
+            flush=True,
+        )
+
+
+def _told(module: str, tests: Sequence[str], mutant: Mutant) -> bool:
+    alive = survives(module, tests, mutant.source)
+    if alive:
+        print(f"  {module}:{mutant.line}: {mutant.what}", flush=True)
+    return alive
+
+
+if __name__ == "__main__":
+    main()
