@@ -21,13 +21,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 MODULES: Final = {
     "db/replacement.py": ("tests/db/test_replacement.py",),
@@ -114,7 +114,7 @@ def mutants(source: str) -> list[Mutant]:
     return [each for each in made if each.source != ast.unparse(tree)]
 
 
-def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
+def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[Any], object]]]:
     """Yield what may be changed in a node, and what changes it in a copy."""
     if isinstance(node, ast.Compare):
         for i, op in enumerate(node.ops):
@@ -146,7 +146,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
                 )
 
 
-def _of_constant(value: object) -> Iterator[tuple[str, object]]:
+def _of_constant(value: object) -> Iterator[tuple[str, Callable[[Any], object]]]:
     if isinstance(value, bool):
         yield f"{value} to {not value}", lambda twin: setattr(twin, "value", not value)
     elif isinstance(value, int | float):
