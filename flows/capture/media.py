@@ -25,6 +25,7 @@ _SHORT_PROBE: Final = {
     "skip_frame": "all",
 } | options(SEGMENT)
 
+_SHORTEST_TICKS: Final = TICKS_PER_S // 1000
 _LONGEST_TICKS: Final = 600 * TICKS_PER_S
 """No segment is longer."""
 
@@ -74,6 +75,8 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
     if ordered[-1] - ordered[0] > _LONGEST_TICKS:
         length_s = (ordered[-1] - ordered[0]) / TICKS_PER_S
         raise UnreadableMedia(f"{path.name} goes on for {length_s:.0f} s, and no segment does")
+    if ordered[-1] - ordered[0] < _SHORTEST_TICKS and len(pts) > 1:
+        raise UnreadableMedia(f"{path.name}: all its frames are at one moment")
     steps = sorted(b - a for a, b in pairwise(ordered))
     # A single frame says nothing of the rate: a 25th of a second.
     interval = steps[len(steps) // 4] if steps else TICKS_PER_S // 25

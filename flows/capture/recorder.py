@@ -135,6 +135,10 @@ class Recorder:
                     raise
                 self._note(DiskFull(f"{self._recording.directory}: {e.strerror}; see to the disk"))
                 stays = True
+            except Exception as e:  # noqa: BLE001 - a fault of ours ends a run, and not the watch
+                _log.exception("%s: a fault of ours ended a run", self._recording.channel)
+                name = type(e).__name__
+                self._note(CaptureFailed(f"{self._url}: what came broke a run ({name}); see log"))
             if not stays:
                 self._finding.forget()
             if self._recording.last is None and runs >= _FALSE_STARTS:

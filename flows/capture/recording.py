@@ -141,6 +141,10 @@ class Recording:
         if self.stop_at is not None and start >= self.stop_at:
             path.unlink()
             return []
+        if end <= start:
+            _log.warning("%s has no length: deleted", path.name)
+            path.unlink()
+            return []
         offset = timedelta(0)
         events: list[Segment | Gap] = []
         if self.last is not None:

@@ -460,3 +460,20 @@ def test_a_playlist_that_leads_inwards_is_refused(
     playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nhttp://10.0.0.1/secret.ts\n"
     origin.inject(Fault(on="playlist", body=playlist))
     assert isinstance(fails_with(make_capture(origin)), UnsafeURL)
+
+
+def test_a_fault_of_ours_ends_a_run_and_not_the_watch(
+    origin: LiveOrigin, make_capture: MakeCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, broken = Recording.add, iter([True])
+
+    def fail_once(self: Recording, *arguments: object, **values: object) -> object:
+        if self.last is not None and next(broken, False):
+            raise OverflowError("date value out of range")
+        return add(self, *arguments, **values)
+
+    monkeypatch.setattr(Recording, "add", fail_once)
+    with make_capture(origin) as capture:
+        take(capture, 4)
+    assert next(broken, None) is None
+    assert capture.failure is None
