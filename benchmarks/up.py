@@ -101,7 +101,12 @@ class Up:
             assert self.process.poll() is None, self.log.read_text()
             return "Prefect UI" in self.log.read_text()
 
-        until(ready, what="showmood up", within_s=START_S)
+        try:
+            until(ready, what="showmood up", within_s=START_S)
+        except BaseException:
+            self.process.kill()  # with all that it started
+            self.process.wait()
+            raise
         self.engine = make_engine(self.cli("db", "url").strip())
 
     @property
