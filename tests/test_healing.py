@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -112,6 +113,18 @@ def assert_unspoilt(up: Any) -> None:
     assert crash_automation(up)["enabled"] is True
 
 
+def assert_closed(home: Path) -> None:
+    """Others may look into nothing that was written, and no environment was: it has passwords."""
+    folders = [home / name for name in ("recordings", "logs", "prefect", "tmp")]
+    written = [file for folder in folders for file in (folder, *folder.rglob("*"))]
+    assert len(written) > 20
+    assert home.stat().st_mode & 0o077 == 0
+    for file in written:
+        with contextlib.suppress(FileNotFoundError):  # a socket's end, say
+            assert file.stat().st_mode & 0o077 == 0, file
+            assert not file.is_file() or b"SHOWMOOD_DATABASE_URL" not in file.read_bytes(), file
+
+
 def places_taken(up: Any) -> int:
     limit = up.api.get("/v2/concurrency_limits/gpu").raise_for_status().json()
     assert limit["limit"] == 4
@@ -190,6 +203,7 @@ def test_show_goes_on_after_its_machine_was_rebooted(up: Any, run: str) -> None:
     kill([*up.processes(), *up.postgres()])
     up.process.wait()
     up.engine.dispose()
+    assert_closed(up.home)
     up.restart()
     assert_unspoilt(up)
     up.until(more(up, 4), what="the show's going on", within_s=180)

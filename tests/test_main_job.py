@@ -207,6 +207,10 @@ def test_status_finds_all_of_it_and_the_channel(up: Any) -> None:
     assert all(each["newest"] and each["lag_ms"] > 0 for each in channels.values())
 
 
+def test_who_starts_it_as_root_is_told(up: Any) -> None:
+    assert ("this is root" in up.log.read_text()) is (os.geteuid() == 0)
+
+
 def test_prefect_is_on_postgres_by_one_setting(up: Any, prefect_url: str | None) -> None:
     """All tests here are of that; this one holds that it was so."""
     if prefect_url is None:
