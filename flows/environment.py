@@ -2,10 +2,12 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import text
 
+from db.passfile import without_password, write_passfile
 from db.session import driver_url, make_engine, redact
 from flows import QUIET, healing
 from flows.access import Access
@@ -14,6 +16,7 @@ from flows.settings import Settings
 
 DAY_S: Final = 86400
 REPORTS_S: Final = 2 * 3600
+PASSFILE: Final = "pgpass"
 
 ELSEWHERE: Final = frozenset(
     {
@@ -29,10 +32,24 @@ ELSEWHERE: Final = frozenset(
 """Settings of Prefect's that name another server, or another place of this one."""
 
 
+SERVERS_ALONE: Final = (
+    "PREFECT_SERVER_",
+    "PREFECT_API_DATABASE_",
+    "SHOWMOOD_PREFECT_DATABASE_URL",
+)
+"""How settings begin that may have passwords in them and are no business of a run."""
+
+
 def environment(
-    settings: Settings, *, database_url: str, api_url: str, access: Access, allow: tuple[str, ...]
+    settings: Settings,
+    *,
+    database_url: str,
+    api_url: str,
+    access: Access,
+    allow: tuple[str, ...],
+    server: bool = False,
 ) -> dict[str, str]:
-    """Return our environment with what the stack's processes need.
+    """Return our environment with what the stack's processes need: its server, or all others.
 
     The operator's own settings of Prefect are passed on, but for those that name another server.
     allow: networks or host:port pairs, on top of the operator's, that runs may fetch from.
@@ -43,14 +60,16 @@ def environment(
     given = {
         name: value
         for name, value in os.environ.items()
-        if name not in ELSEWHERE and not name.startswith("PREFECT__")
+        if name not in ELSEWHERE
+        and not name.startswith("PREFECT__")
+        and (server or not name.startswith(SERVERS_ALONE))
     }
     defaults = {
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
-        **_retention(settings),
+        **(_retention(settings) if server else {}),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows.capture",
         "PREFECT_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
@@ -60,15 +79,25 @@ def environment(
         # of them share a machine.
         "TMPDIR": str(home / "tmp"),
         "SHOWMOOD_HOME": str(home),
-        "SHOWMOOD_DATABASE_URL": database_url,
+        **database_environment(database_url, home),
         "SHOWMOOD_ALLOW_NETWORKS": ",".join((*settings.allow_networks, *allow)),
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": api_url,
         "PREFECT_API_AUTH_STRING": access.auth_string,
-        **_server_database(settings),
+        **(_server_database(settings) if server else {}),
         "PREFECT_CLI_PROMPT": "false",
     }
     return defaults | given | ours | QUIET
+
+
+def database_environment(url: str, home: Path) -> dict[str, str]:
+    """Return what tells a run of the database, its password in a file of the home folder's.
+
+    An environment is written down: where Prefect starts a run without a command of ours, say.
+    """
+    plain, secret = without_password(url)
+    told = {} if secret is None else write_passfile(home / PASSFILE, secret)
+    return {"SHOWMOOD_DATABASE_URL": plain, **told}
 
 
 def prefect_database(url: str) -> str:

@@ -111,14 +111,15 @@ class Stack(AbstractContextManager["Stack"]):
         """Cancel what runs, then stop everything."""
         self._exit.close()
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment of the server, the worker and its flows."""
+    def environment(self, *, server: bool = False) -> dict[str, str]:
+        """Return the environment of the server, or of the worker and its flows."""
         return environment(
             self.settings,
             database_url=self.database_url,
             api_url=self.api_url,
             access=self.access,
             allow=self.allow,
+            server=server,
         )
 
     def _start(self) -> None:
@@ -144,8 +145,9 @@ class Stack(AbstractContextManager["Stack"]):
             self.database_url = settings.database_url
         self.say("Postgres is up and migrated")
         self._make_tmp()
+        env = self.environment(server=True)
+        server = self._child("Prefect server", server_command(env, port), env)
         env = self.environment()
-        server = self._child("Prefect server", server_command(env, port))
         self._await(self.server.is_up, server)
         self.say(f"Prefect server is up: {self.ui_url}")
         name = f"{socket.gethostname()}-{os.getpid()}"
@@ -165,7 +167,8 @@ class Stack(AbstractContextManager["Stack"]):
             self.say(f"worker is up, on work pool {pool!r}")
 
     def _begin_worker(self, pool: str, name: str) -> Child:
-        return self._child(f"{pool} worker", worker_command(pool, name, self.settings.worker_limit))
+        command = worker_command(pool, name, self.settings.worker_limit)
+        return self._child(f"{pool} worker", command, self.environment())
 
     @property
     def link(self) -> str:
@@ -191,9 +194,9 @@ class Stack(AbstractContextManager["Stack"]):
             if part is not None and (said := part.tend()):
                 self.say(said)
 
-    def _child(self, name: str, command: list[str]) -> Child:
+    def _child(self, name: str, command: list[str], env: Mapping[str, str]) -> Child:
         log = self.settings.home / "logs" / f"{name.lower().replace(' ', '-')}.log"
-        child = Child(name, command, self.environment(), log)
+        child = Child(name, command, dict(env), log)
         self.children.append(child)
         self._exit.callback(child.stop)
         return child

@@ -18,6 +18,7 @@ from flows import QUIET
 from flows.apply import credentials
 from flows.child import Child
 from flows.deploy import Server
+from flows.environment import database_environment
 from flows.errors import StackError, UsageError
 from flows.home import keep_private, make_home
 from flows.settings import Settings, running_database
@@ -119,7 +120,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
     ours = {
         "SHOWMOOD_HOME": str(settings.home),
-        "SHOWMOOD_DATABASE_URL": running_database(settings),
+        **database_environment(running_database(settings), settings.home),
         "TMPDIR": str(tmp),
     }
     return defaults | dict(os.environ) | ours | QUIET

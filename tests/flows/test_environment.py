@@ -1,9 +1,12 @@
 """What the stack's processes are told."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from db.session import make_engine
 from flows.access import Access
 from flows.environment import environment
 from flows.settings import Settings
@@ -12,13 +15,14 @@ from flows.stack import server_command
 ACCESS = Access(secret="x" * 43)
 
 
-def told(home: Path) -> dict[str, str]:
+def told(home: Path, *, url: str = "postgresql://me@there/shows", server: bool) -> dict[str, str]:
     return environment(
         Settings(home=home, allow_networks=("10.0.0.0/8",)),  # type: ignore[call-arg]
-        database_url="postgresql://me:word@there/shows",
+        database_url=url,
         api_url="http://127.0.0.1:4200/api",
         access=ACCESS,
         allow=("127.0.0.1:8099",),
+        server=server,
     )
 
 
@@ -43,7 +47,7 @@ def test_operators_own_settings_of_prefect_are_passed_on(
     loud = {"DO_NOT_TRACK": "0", "PREFECT_SERVER_ANALYTICS_ENABLED": "true"}
     for name, value in (theirs | elsewhere | loud).items():
         monkeypatch.setenv(name, value)
-    env = told(tmp_path)
+    env = told(tmp_path, server=True)
     assert env.items() >= theirs.items()
     assert env["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
     assert env["PREFECT_API_AUTH_STRING"] == ACCESS.auth_string
@@ -57,3 +61,22 @@ def test_server_listens_on_loopback_unless_told_otherwise() -> None:
     assert server_command({}, 4200)[-4:] == ["--host", "127.0.0.1", "--port", "4200"]
     told_otherwise = {"PREFECT_SERVER_API_HOST": "0.0.0.0"}
     assert server_command(told_otherwise, 4200)[-3] == "0.0.0.0"
+
+
+def test_run_is_told_no_password_and_finds_it(
+    tmp_path: Path, databases: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect may write a run's environment into a file."""
+    monkeypatch.setenv("SHOWMOOD_PREFECT_DATABASE_URL", "postgresql://me:hush@there/prefect")
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "postgresql://me:hush@there/x")
+    monkeypatch.setenv("PREFECT_API_DATABASE_PASSWORD", "hush")
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "operator:hush")
+    with databases.with_password("watcher", r"hush:b\c d@/%") as url:
+        env = told(tmp_path, url=url, server=False)
+        assert not any("hush" in value for value in env.values())
+        monkeypatch.setenv("PGPASSFILE", env["PGPASSFILE"])
+        engine = make_engine(env["SHOWMOOD_DATABASE_URL"])
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT current_user")).scalar_one() == "watcher"
+        engine.dispose()
+    assert Path(env["PGPASSFILE"]).stat().st_mode & 0o077 == 0

@@ -1,0 +1,39 @@
+"""A database's password in a file that libpq reads, in place of an address that others may see."""
+
+import os
+from pathlib import Path
+
+from sqlalchemy import URL
+
+from db.session import driver_url
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """Return a database's URL without its password, and the password; None where it has none.
+
+    Raises BadDatabaseURL.
+    """
+    parsed = driver_url(url)
+    query = {name: value for name, value in parsed.query.items() if name != "password"}
+    secret = parsed.password or parsed.query.get("password")
+    # URL.set() takes None for "as it is".
+    plain = URL.create(
+        "postgresql",
+        username=parsed.username,
+        host=parsed.host,
+        port=parsed.port,
+        database=parsed.database,
+        query=query,
+    )
+    return plain.render_as_string(hide_password=False), str(secret) if secret else None
+
+
+def write_passfile(file: Path, secret: str) -> dict[str, str]:
+    """Write a password into a file that is its owner's alone; return what tells libpq of it."""
+    escaped = secret.replace("\\", "\\\\").replace(":", "\\:")
+    part = file.with_name(f".{file.name}-{os.getpid()}")
+    part.unlink(missing_ok=True)
+    part.touch(mode=0o600, exist_ok=False)
+    part.write_text(f"*:*:*:*:{escaped}\n", encoding="utf-8")
+    part.replace(file)
+    return {"PGPASSFILE": str(file)}
