@@ -10,9 +10,11 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import httpcore
+import httpx
 
 from flows.capture.address import Address
 from flows.capture.stopping import Patience
@@ -185,3 +187,14 @@ class PinnedBackend(httpcore.NetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as e:
                 failure = e
         raise failure or httpcore.ConnectError(f"{host} has no address")
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return what checks certificates, by those that the environment names now or certifi's."""
+    return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(maxsize=4)
+def _tls_context(file: str | None, directory: str | None) -> ssl.SSLContext:
+    # It reads both itself; to read all certificates again takes 20 ms.
+    return httpx.create_ssl_context()

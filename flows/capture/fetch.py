@@ -8,14 +8,12 @@ are not used, since those would look names up themselves.
 import contextlib
 import logging
 import math
-import os
-import ssl
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -23,7 +21,7 @@ import httpcore
 import httpx
 
 from flows.capture.address import Address, AddressPolicy, read_host
-from flows.capture.connection import Allowance, PinnedBackend
+from flows.capture.connection import Allowance, PinnedBackend, tls_context
 from flows.capture.cookies import FewCookies, without_excess
 from flows.capture.decoding import ASKED_FOR, decode
 from flows.capture.headers import Headers
@@ -283,17 +281,6 @@ class Fetcher:
             follow_redirects=False,
             cookies=FewCookies(),
         )
-
-
-def tls_context() -> ssl.SSLContext:
-    """Return what checks certificates, by those that the environment names now or certifi's."""
-    return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-
-
-@lru_cache(maxsize=4)
-def _tls_context(file: str | None, directory: str | None) -> ssl.SSLContext:
-    # It reads both itself; to read all certificates again takes 20 ms.
-    return httpx.create_ssl_context()
 
 
 def _chunks(response: httpx.Response, url: str) -> Iterator[bytes]:

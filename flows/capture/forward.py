@@ -16,7 +16,7 @@ from typing import Final, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from flows.capture.address import STREAM_SCHEMES, AddressPolicy, read_host
-from flows.capture.fetch import tls_context
+from flows.capture.connection import tls_context
 from flows.capture.segment import SourceUnreachable, UnsafeURL
 from flows.capture.shown import shorten
 
