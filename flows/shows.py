@@ -99,8 +99,12 @@ def parse_until(text: str | None) -> datetime:
 
 def slug_of(url: str) -> str:
     """Return a channel name made of a URL: youtube-nasa-live of youtube.com/@nasa/live."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "channel").removeprefix("www.")
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:  # which is said where the URL is checked
+        return "channel"
+    host = (host or "channel").removeprefix("www.")
     host = host.rsplit(".", 1)[0] if not re.fullmatch(r"[\d.]+|.*:.*", host) else host
     stem = re.sub(r"\.(m3u8|mpd|html?)$", "", parts.path)
     slug = re.sub(r"[^a-z0-9]+", "-", f"{host}-{stem}".lower()).strip("-")[:63].rstrip("-")

@@ -1,4 +1,4 @@
-"""How much of the disk one broadcast may take: a rate that its show has, and bytes in all."""
+"""How much of the disk one broadcast may take: a rate, pieces a minute, and bytes in all."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -11,6 +11,9 @@ from flows.capture.segment import CaptureFailed, Gap, Segment
 
 WINDOW_S: Final = 60.0
 """The rate is a mean over so much of the show."""
+
+MOST_SEGMENTS: Final = 1200
+"""In a window: 20 a second. Each is a file, a row and a look."""
 
 SHORTEST_S: Final = 20.0
 """What is less of the show counts as so much: a burst is no rate."""
@@ -47,6 +50,11 @@ class Quota:
         length_s = sum(each for each, _ in self._newest)
         while self._newest and length_s - self._newest[0][0] >= WINDOW_S:
             length_s -= self._newest.popleft()[0]
+        if len(self._newest) > MOST_SEGMENTS:
+            raise QuotaExceeded(
+                f"the source cuts its show into more than {MOST_SEGMENTS} pieces a minute: "
+                "recording has ended"
+            )
         n_bits = 8 * sum(size for _, size in self._newest)
         rate = n_bits / max(length_s, SHORTEST_S) / 1e6
         if self.mbits_per_s is not None and rate > self.mbits_per_s:

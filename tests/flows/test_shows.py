@@ -54,6 +54,8 @@ def test_time_that_is_none_says_how_to_write_one() -> None:
         ("http://127.0.0.1:8099/live.m3u8", "127-0-0-1-live"),
         ("https://example.com/" + "x" * 200, "example-" + "x" * 55),
         ("https://example.com/%E2%9C%93", "example-e2-9c-93"),
+        ("http://[::1/live", "channel"),
+        ("http://[x]/live", "channel"),
     ],
 )
 def test_channel_is_named_after_its_url(url: str, slug: str) -> None:

@@ -18,7 +18,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 def segments(tmp_path: Path):
     """Segments of two seconds of so many bytes each, as holes: they take no room."""
 
-    def make(n: int, n_bytes: int) -> list[Segment]:
+    def make(n: int, n_bytes: int, duration_s: float = 2.0) -> list[Segment]:
         made = []
         for sequence in range(n):
             path = tmp_path / f"0001-20261122T120000Z-{sequence:06d}.ts"
@@ -31,7 +31,7 @@ def segments(tmp_path: Path):
                     sequence=sequence,
                     start=NOON + timedelta(seconds=2 * sequence),
                     start_is_estimated=False,
-                    duration_s=2.0,
+                    duration_s=duration_s,
                     path=path,
                     width_px=0,
                     height_px=0,
@@ -50,6 +50,13 @@ def test_a_rate_is_a_mean_over_a_minute(segments) -> None:
     burst.count(segments(9, 2_200_000))
     with pytest.raises(QuotaExceeded, match="9 Mbit/s, and a show may have 8"):
         burst.count(segments(1, 3_000_000))
+
+
+def test_a_show_is_not_cut_into_crumbs(segments) -> None:
+    quota = Quota()
+    quota.count(segments(1200, 10, 0.04))
+    with pytest.raises(QuotaExceeded, match="pieces a minute"):
+        quota.count(segments(1, 10, 0.04))
 
 
 def test_what_was_recorded_before_counts(segments, tmp_path: Path) -> None:
