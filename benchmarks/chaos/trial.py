@@ -22,7 +22,8 @@ from benchmarks.up import Up, until
 from db.errors import DatabaseError
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
-from flows.demo.testcard import make_testcard
+from flows.demo.scenarios import SCENARIOS
+from flows.demo.testcard import VARIANTS, make_testcard
 
 FPS: Final = 10
 WINDOW: Final = 20
@@ -37,6 +38,7 @@ LONGEST_S: Final = 900.0
 MARGIN: Final = 3
 """What was published this many segments before a show was cancelled has to be there."""
 
+_SOURCES: Final = frozenset(scenario.name for scenario in SCENARIOS)
 _NEWEST: Final = (
     "SELECT max(s.ended_at) AS at FROM segments s JOIN channels c ON c.id = s.channel_id"
     " WHERE slug = :slug AND status = 'analysed'"
@@ -147,6 +149,8 @@ class Trial:
             duration_s=duration_s,
             segment_s=SEGMENT_S,
             fps=FPS,
+            # Minutes of encoding on a busy machine.
+            variants=VARIANTS if any(step.name in _SOURCES for step in plan) else (),
             clip=clip,
             size="320x180",
         )
