@@ -34,7 +34,7 @@ _LATE: Final = timedelta(seconds=75)
 """What a fault does may be seen so long after it: a start takes time, and a window passes."""
 
 _CAUSES: Final[tuple[tuple[str, tuple[Cause, ...]], ...]] = (
-    (r"nothing was recording|was interrupted|was suspended", ("process",)),
+    (r"nothing was recording|was interrupted|did not run", ("process",)),
     (r"MiB free|No space|[Rr]ead-only|disk", ("disk",)),
     (r"", ("source",)),
 )

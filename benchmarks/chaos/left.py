@@ -11,7 +11,6 @@ import psutil
 from benchmarks.up import Up
 
 _UNFINISHED: Final = ("*.tmp", "*.part", "*.damaged", "ffmpeg.pid", "*.gone")
-_LOCKS: Final = ("postgres/start.lock", "postgres/in-use", "recordings/.retention.lock")
 
 
 def locks_held(up: Up) -> list[str]:
@@ -30,10 +29,9 @@ def left_behind(up: Up, cluster: Path, *, ours: int) -> list[str]:
     for process in psutil.process_iter():
         if str(home) in _line(process) and process.pid != ours and process not in up.processes():
             wrong.append(f"a process is left: {_line(process)}")
-    for name in _LOCKS:
-        path = home / name
-        if path.exists() and not _is_free(path):
-            wrong.append(f"{name} is locked")
+    locks = [cluster.parent / "start.lock", cluster.parent / "in-use"]
+    locks += [*home.glob("recordings/.*.lock"), *home.glob("recordings/.*.watched")]
+    wrong += [f"{path.name} is locked" for path in locks if path.exists() and not _is_free(path)]
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", up.port)) == 0:
             wrong.append(f"port {up.port} is open")

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -121,6 +122,8 @@ class Trial:
             breaker.close()
             up.stop()
             self.wrong += left_behind(up, directory, ours=os.getpid())
+            if not directory.is_relative_to(self._base):  # where the database's OS user could get
+                shutil.rmtree(directory.parent)
             print(_table(found, carrying, n_waiting), flush=True)
         for line in self.wrong:
             print(f"WRONG {line}")

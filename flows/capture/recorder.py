@@ -27,6 +27,7 @@ from flows.capture.segment import (
 )
 from flows.capture.source import Stream
 from flows.capture.stopping import Stopped
+from flows.capture.ticking import Ticker
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Recorder:
         self._progress, self._handover, self._quota = progress, handover, quota
         self._stall_s, self._min_free_bytes = stall_s, min_free_bytes
         self._has_run = False
+        self._resumed_at = 0.0
         self._n_reported = len(recording.events)
         self.last_error: CaptureError | None = None
         """What went wrong last, whether or not the capture went on."""
@@ -162,7 +164,10 @@ class Recorder:
         began = time.monotonic()
         brought = False
         stopping = self._plan.stopping
-        with Fetcher(self._policy, headers=stream.sent, stopping=stopping) as fetcher:
+        with (
+            Fetcher(self._policy, headers=stream.sent, stopping=stopping) as fetcher,
+            Ticker() as ticker,
+        ):
             # What the disk had no room to note may be left of an earlier run.
             self._recording.recover()
             self._report()
@@ -178,8 +183,10 @@ class Recorder:
             stalled = False
             try:
                 while why is None and not self._plan.is_over(self._recording):
+                    self._note_missed(ticker)
                     run.poll(why=self._progress.why)
                     brought |= self._report()
+                    self._note_missed(ticker)
                     limit_s = max(self._stall_s, _STEPS * min(run.step_s, _LONGEST_STEP_S))
                     if stalled := self._quiet_s(began) > limit_s:
                         why = f"no segment for {limit_s:g} s"
@@ -199,6 +206,14 @@ class Recorder:
             said = f": {run.complaint}" if run.complaint else ""
             self._note(SourceUnreachable(f"{why}{said}"))
         return brought
+
+    def _note_missed(self, ticker: Ticker) -> None:
+        """Keep that the process did not run for a while, so that no source is blamed for it."""
+        if missed_s := ticker.take_missed_s():
+            why = f"this process did not run for {missed_s:.0f} s"
+            _log.warning("%s: %s", self._recording.channel, why)
+            self._progress.why = why
+            self._resumed_at = ticker.resumed_at
 
     def _report(self) -> bool:
         """Pass on what was recorded; tell whether there was anything.
@@ -224,7 +239,7 @@ class Recorder:
     def _quiet_s(self, began: float) -> float:
         """Return for how long a run that began then has brought nothing."""
         age_s = self._progress.newest_age_s
-        run_s = time.monotonic() - began
+        run_s = time.monotonic() - max(began, self._resumed_at)
         return run_s if age_s is None else min(run_s, age_s)
 
     def _close_with_gap(self) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture import recorder
+from flows.capture import recorder, ticking
 from flows.capture.address import AddressPolicy
 from flows.capture.recording import Recording
 from flows.capture.recovery import recover
@@ -299,6 +300,28 @@ def test_what_the_source_no_longer_lists_is_a_gap_that_says_why(
     [gap] = [event for event in events if isinstance(event, Gap)]
     assert "503" in gap.why
     assert gap.end - gap.start >= timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("engine", ["hls"], indirect=True)  # ffmpeg would not be stopped with us
+def test_what_was_missed_while_the_process_was_stopped_is_not_put_down_to_the_source(
+    make_origin: Callable[..., LiveOrigin],
+    make_capture: MakeCapture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ticking, "SUSPENDED_S", 1.5)
+    origin = make_origin(window=2)
+    with make_capture(origin, stall_s=1.0) as capture:
+        events = take(capture, 2)
+        wakes = f"sleep 3; kill -CONT {os.getpid()}"
+        waker = subprocess.Popen(["/bin/sh", "-c", wakes])
+        os.kill(os.getpid(), signal.SIGSTOP)
+        waker.wait()
+        while not any(isinstance(event, Gap) for event in events):
+            events += take(capture)
+    (why,) = {event.why for event in events if isinstance(event, Gap)}
+    assert why.startswith("this process did not run for ")
+    assert capture.restarts == 0
+    check_order(events)
 
 
 def test_a_show_that_ends_and_stays_ended_ends_the_capture(
