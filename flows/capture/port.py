@@ -88,6 +88,8 @@ class Port:
         self._cut(math.inf)
         self._wake.close()
         end = time.monotonic() + _CLOSE_S
+        # One that it has just accepted is among the others only when it has ended.
+        self._acceptor.join(_CLOSE_S)
         for thread in [self._acceptor, *self._threads]:
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():

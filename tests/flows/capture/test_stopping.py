@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -150,7 +151,11 @@ def test_a_proxy_whose_connections_wait_closes(
     guard = Guard(policy).open()
     where = urlsplit(guard.url)
     with socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S) as client:
-        client.sendall(f"GET http://127.0.0.1:{port}/ HTTP/1.1\r\n\r\n".encode())
+        known = b64encode(where.netloc.rpartition("@")[0].encode()).decode()
+        head = (
+            f"GET http://127.0.0.1:{port}/ HTTP/1.1\r\nProxy-Authorization: Basic {known}\r\n\r\n"
+        )
+        client.sendall(head.encode())
         guard.close()
         assert not [t for t in threading.enumerate() if t.name.startswith("capture-")]
 
