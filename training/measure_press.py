@@ -97,7 +97,7 @@ def press_measured(
         groups = {name: _figures(answer, of_found, mask) for name, mask in masks.items()}
         here, everything = of_found[chosen], np.ones(len(chosen), bool)
         for name, shown in {"as they are": as_found(images[chosen]), **made}.items():
-            name = f"{name} (of every {len(label) // len(chosen)}th)"
+            name = f"{name} (one face in {len(label) // len(chosen)})"
             groups[name] = _figures(answers(classify(classifier, shown)), here, everything)
         single, smoothed = track_figures(classifier, tracks, here)
         measured[classifier.model.name] = PressFigures(
