@@ -25,7 +25,7 @@ from flows.capture.quota import Quota
 from flows.capture.recovery import recover
 from flows.capture.segment import NotLive
 from flows.capture.shown import shorten
-from flows.capture.source import Stream, resolve
+from flows.capture.source import BOX, Stream, resolve
 from flows.capture.supervise import Capture
 from flows.capture.waiting import Waiting, wait_for_show
 from flows.errors import ShowFailed, Skipped
@@ -78,6 +78,7 @@ class Watch:
         """
         policy = AddressPolicy.of(self.settings.allow_networks)
         policy.check(self.show.url)
+        BOX.start()
         with ExitStack() as stack:
             engine = make_engine(self.database_url)
             stack.callback(engine.dispose)

@@ -95,6 +95,12 @@ class Box:
             )
         return answer
 
+    def start(self) -> None:
+        """Have the process make ready meanwhile: it takes a second or two."""
+        with self._lock:
+            if self._process is None:
+                self._start()
+
     @property
     def pid(self) -> int | None:
         """Return the process's number, once it was started."""

@@ -146,15 +146,12 @@ def _extract(
         within_s = _TIMES * timeout_s
         try:
             answer = BOX.ask(question, patience, within_s=within_s)
-        except TimeoutError:
-            guard.check()
+        except (TimeoutError, OutOfBounds) as e:
+            _check(guard, url)
+            if isinstance(e, OutOfBounds):
+                raise NoStream(f"{url}: its page can't be read: {e}") from None
             raise SourceUnreachable(f"{url}: its page was not read within {within_s:g} s") from None
-        except OutOfBounds as e:
-            guard.check()
-            raise NoStream(f"{url}: its page can't be read: {e}") from None
-        guard.check()
-        if guard.is_spent:
-            raise NoStream(f"{url}: its page can't be read: more than {MOST_BYTES >> 20} MB of it")
+        _check(guard, url)
         status = answer.get("status")
         if guard.unreachable is not None and status == BAD_GATEWAY:
             raise SourceUnreachable(f"{url}: {guard.unreachable}")
@@ -162,6 +159,13 @@ def _extract(
     if not isinstance(info, dict):
         raise _error(url, str(answer.get("error")), _text(answer.get("text")), status)
     return info
+
+
+def _check(guard: Guard, url: str) -> None:
+    """Raise what the proxy has seen: UnsafeURL, or NoStream for too much."""
+    guard.check()
+    if guard.is_spent:
+        raise NoStream(f"{url}: its page can't be read: more than {MOST_BYTES >> 20} MB of it")
 
 
 def _error(url: str, kind: str, said: str, status: object) -> CaptureError:

@@ -114,6 +114,14 @@ def test_a_bomb_in_a_page_ends_its_child_alone(
     require_no_child(small_box)
 
 
+def test_a_page_may_have_so_many_bytes_in_all(
+    site: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "MOST_BYTES", 4 * MB)
+    with pytest.raises(NoStream, match="more than 4 MB of it"):
+        find(site({"": endless}).url)
+
+
 def said(info: Any) -> bytes:
     body = info if isinstance(info, bytes) else json.dumps(info).encode()
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
