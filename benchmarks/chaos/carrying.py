@@ -49,8 +49,10 @@ class Carrying:
             print(f"{datetime.now(UTC):%H:%M:%S.%f} seed {self._seed}: {text}", flush=True)
 
     def _lane(self, steps: Sequence[Step], began: float) -> None:
+        # What took longer than planned, as a start does, moves the rest: the pauses stay.
+        late_s = 0.0
         for step in steps:
-            time.sleep(max(0.0, began + step.at_s - time.monotonic()))
+            time.sleep(max(0.0, began + late_s + step.at_s - time.monotonic()))
             begin = datetime.now(UTC)
             try:
                 undo = self._breaker.begin(step)
@@ -65,3 +67,4 @@ class Carrying:
                     self.say(f"over: {step.name}")
                 done = Done(step=step, begin=begin, end=datetime.now(UTC))
             self.done.append(done)
+            late_s = max(late_s, time.monotonic() - began - step.end_s)
