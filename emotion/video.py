@@ -8,8 +8,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from emotion.decode import US, Converter, Picture, Reader, Skip, VideoError, cell_of, open_video
+from emotion.decode import Reader, Skip, VideoError, cell_of, open_video
 from emotion.limits import SEGMENT
+from emotion.pictures import US, Converter, Picture
 from emotion.types import Frames, UInt8
 
 __all__ = ["Skip", "VideoError", "VideoInfo", "probe", "read_frames", "read_parts", "read_windows"]

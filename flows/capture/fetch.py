@@ -13,21 +13,21 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 import httpcore
 import httpx
 
-from flows.capture.address import Address, AddressPolicy, read_host
-from flows.capture.connection import Allowance, PinnedBackend, tls_context
-from flows.capture.cookies import FewCookies, without_excess
+from flows.capture.address import AddressPolicy, read_host
+from flows.capture.connection import Allowance
+from flows.capture.cookies import FewCookies
 from flows.capture.decoding import ASKED_FOR, decode
 from flows.capture.headers import Headers
 from flows.capture.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
 from flows.capture.segment import NoStream, SourceUnreachable
 from flows.capture.stopping import Patience
+from flows.capture.transport import PinnedTransport
 
 MAX_REDIRECTS: Final = 5
 MAX_SECONDS: Final = 30.0
@@ -50,64 +50,6 @@ _FAILURES: Final = (
     httpcore.UnsupportedProtocol,
     UnicodeError,
 )
-
-
-class _Body(httpx.SyncByteStream):
-    def __init__(self, parts: Iterable[bytes]) -> None:
-        self._parts = parts
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._parts
-
-    def close(self) -> None:
-        if hasattr(self._parts, "close"):
-            self._parts.close()
-
-
-class PinnedTransport(httpx.BaseTransport):
-    """Carries httpx's requests over connections that the policy allows."""
-
-    def __init__(self, policy: AddressPolicy, patience: Patience, allowance: Allowance) -> None:
-        """Remember; nothing is opened yet."""
-
-        def addresses_of(host: str, port: int) -> tuple[Address, ...]:
-            look_up = partial(policy.addresses_of, host, port)
-            try:
-                return patience.run(look_up, name="capture-name")
-            except TimeoutError as e:
-                raise httpcore.ConnectTimeout(f"{host} is still being looked up") from e
-
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=tls_context(),
-            max_connections=4,
-            keepalive_expiry=30.0,
-            network_backend=PinnedBackend(addresses_of, patience, allowance),
-        )
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request without a body; raises what httpcore raises, and as the policy does."""
-        url = request.url
-        response = self._pool.handle_request(
-            httpcore.Request(
-                method=request.method,
-                url=httpcore.URL(
-                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                ),
-                headers=request.headers.raw,
-                extensions=request.extensions,
-            )
-        )
-        assert isinstance(response.stream, Iterable)
-        return httpx.Response(
-            response.status,
-            headers=without_excess(response.headers),
-            stream=_Body(response.stream),
-            extensions=response.extensions,
-        )
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._pool.close()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
