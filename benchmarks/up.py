@@ -200,7 +200,11 @@ class Up:
             yield process
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:  # it waits for a server that is busy
+                process.kill()
+                process.wait()
 
     def set_clock(self, pool: str, *, ahead_s: int) -> None:
         """Set the clock of a pool's worker, and of its shows, within a second."""

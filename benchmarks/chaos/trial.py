@@ -119,12 +119,12 @@ class Trial:
                     audit(up, show, archive, carrying.done, end=ends[show.slug], last=last)
                 )
                 self.wrong += [f"{show.slug}: {line}" for line in found[-1].wrong]
+            print(_table(found, carrying, n_waiting), flush=True)
             breaker.close()
             up.stop()
             self.wrong += left_behind(up, directory, ours=os.getpid())
             if not directory.is_relative_to(self._base):  # where the database's OS user could get
                 shutil.rmtree(directory.parent)
-            print(_table(found, carrying, n_waiting), flush=True)
         for line in self.wrong:
             print(f"WRONG {line}")
         print(f"seed {self._seed}: {len(self.wrong) or 'nothing'} wrong", flush=True)
