@@ -19,7 +19,7 @@ from flows.capture.address import LOOPBACK, AddressPolicy
 from flows.capture.process import find_ffmpeg
 from flows.capture.recording import Recording
 from flows.capture.segment import CaptureError, Gap, Segment
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.demo.audit import Account, Audit
 from flows.demo.channel import LiveOrigin

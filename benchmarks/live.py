@@ -1,6 +1,6 @@
 """A live stream as measurements give it to a capture, without the second that yt-dlp takes."""
 
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 
 
 def live_stream(page_url: str, url: str) -> Stream:

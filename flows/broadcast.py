@@ -25,7 +25,8 @@ from flows.capture.quota import Quota
 from flows.capture.recovery import recover
 from flows.capture.segment import NotLive
 from flows.capture.shown import shorten
-from flows.capture.source import BOX, Stream, resolve
+from flows.capture.source import BOX, resolve
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.capture.waiting import Waiting, wait_for_show
 from flows.errors import ShowFailed, Skipped
@@ -33,11 +34,11 @@ from flows.hold import Hold
 from flows.left_behind import write_left_behind
 from flows.opening import Broadcast, close, open_or_continue
 from flows.patience import patiently
-from flows.recordings import folder_of
+from flows.recordings import WAITING, folder_of
 from flows.retention import Limits, Recordings, rolling
 from flows.settings import Settings
 from flows.shows import Show
-from flows.store import WAITING, Store
+from flows.store import Store
 from flows.turn import asked_by, channel_turn, giving_way, rest_of
 from flows.undisturbed import undisturbed
 

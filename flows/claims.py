@@ -17,7 +17,7 @@ from db import recordings as rows
 from db.recordings import BroadcastRow
 from flows.capture import following
 from flows.inventory import Folder, Inventory
-from flows.store import WAITING
+from flows.recordings import WAITING
 
 OVERDUE: Final = timedelta(days=1)
 """A broadcast that should have ended so long ago is over, whatever its row says; and what no row

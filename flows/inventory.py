@@ -12,8 +12,7 @@ from db.recordings import BroadcastRow
 from flows.capture import following
 from flows.capture.process import is_claimed
 from flows.capture.runs import PIECE
-from flows.recordings import broadcast_of, folder_of
-from flows.store import WAITING
+from flows.recordings import WAITING, broadcast_of, folder_of
 
 _GONE: Final = ".gone"
 _OURS: Final = re.compile(

@@ -15,8 +15,8 @@ from db.spool import PASSING, Spool, commit
 from db.writes import interrupt_broadcast
 from flows.capture.recovery import recover
 from flows.capture.segment import CaptureError
-from flows.recordings import broadcast_of, folder_of
-from flows.store import WAITING, Store
+from flows.recordings import WAITING, broadcast_of, folder_of
+from flows.store import Store
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from db.recordings import gap_starts, sequences
 from db.spool import PASSING, commit
 from db.tracks import last_number
 from flows.capture.shown import shorten
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.shows import Show
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]

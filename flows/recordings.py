@@ -22,6 +22,9 @@ from flows.errors import UsageError
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
 _FOLDER: Final = re.compile(r"(?P<started>\d{8}T\d{6}Z)-(?P<broadcast>\d+)")
 
+WAITING: Final = "waiting"
+"""The folder, in that of a broadcast's recording, of the writes that wait."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:

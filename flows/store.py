@@ -25,9 +25,6 @@ _log = logging.getLogger(__name__)
 RETRY_S: Final = 5.0
 """A database that did not answer is left alone for so long: a show must not wait for it."""
 
-WAITING: Final = "waiting"
-"""The folder, in that of a broadcast's recording, of the writes that wait."""
-
 
 @dataclass(kw_only=True, slots=True)
 class Store:

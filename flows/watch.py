@@ -23,7 +23,7 @@ from flows.broadcast import Watch
 from flows.bulletin import Bulletin
 from flows.capture.segment import SourceUnreachable
 from flows.capture.shown import shorten
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.errors import EXPECTED, Skipped
 from flows.events import Teller

@@ -21,7 +21,7 @@ from emotion.track import MAX_AGE_S
 from flows.capture.journal import read_events
 from flows.capture.segment import Gap, Segment
 from flows.demo.audit import Account, Audit
-from flows.store import WAITING
+from flows.recordings import WAITING
 
 SEGMENT_S: Final = 2.0
 SHORTEST: Final = timedelta(milliseconds=100)

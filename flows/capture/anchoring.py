@@ -17,8 +17,8 @@ from flows.capture.playlist import Entry, Playlist
 from flows.capture.recording import SHORTEST, Recording
 from flows.capture.runs import newest_clock
 from flows.capture.segment import CaptureError
-from flows.capture.source import Stream
 from flows.capture.stopping import Stopped
+from flows.capture.stream import Stream
 
 _log = logging.getLogger(__name__)
 

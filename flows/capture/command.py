@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import ffmpeg
 
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 
 # Segments are cut at the first keyframe after this share of the wanted length, so that a source
 # whose keyframes come a little early is not cut at every second one only.

@@ -12,7 +12,7 @@ from flows.capture.playlist import Entry
 from flows.capture.process import find_ffmpeg
 from flows.capture.recording import Recording
 from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.capture.way import open_way
 
 _HELD_UP_S: Final = 15.0

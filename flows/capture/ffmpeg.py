@@ -16,8 +16,8 @@ from flows.capture.process import spawn, stop
 from flows.capture.recording import Recording
 from flows.capture.runs import save_clock
 from flows.capture.segment import CaptureError, Gap, Segment, UnreadableMedia, UnsafeURL
-from flows.capture.source import Stream
 from flows.capture.stopping import Stopped
+from flows.capture.stream import Stream
 from flows.capture.way import Way
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from flows.capture.segment import CaptureError, NotLive, SourceUnreachable
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 
 _log = logging.getLogger(__name__)
 

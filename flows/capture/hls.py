@@ -29,7 +29,7 @@ from flows.capture.segment import (
     Segment,
     UnsafeURL,
 )
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 
 _log = logging.getLogger(__name__)
 

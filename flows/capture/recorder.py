@@ -25,8 +25,8 @@ from flows.capture.segment import (
     SourceUnreachable,
     UnsafeURL,
 )
-from flows.capture.source import Stream
 from flows.capture.stopping import Stopped
+from flows.capture.stream import Stream
 from flows.capture.ticking import Ticker
 
 _log = logging.getLogger(__name__)

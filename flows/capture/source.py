@@ -7,20 +7,19 @@ import inspect
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from flows.capture.address import STREAM_SCHEMES, AddressPolicy, read_host
 from flows.capture.box import Box, OutOfBounds
 from flows.capture.fetch import Fetcher
 from flows.capture.guard import Guard
-from flows.capture.headers import Headers
 from flows.capture.relay import BAD_GATEWAY
 from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable, UnsafeURL
 from flows.capture.shown import clean
 from flows.capture.stopping import Patience
+from flows.capture.stream import Stream
 
 MOST_BYTES: Final = 64 << 20
 """That finding a stream may fetch, in all."""
@@ -41,34 +40,6 @@ BOX: Final = Box("flows.capture.extraction")
 
 _FILES: Final = ("http", "https")
 _ENDED: Final = ("was_live", "post_live")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stream:
-    """What can be recorded, and what is known about it.
-
-    page_url: as the user gave it. url: the media playlist, or another address ffmpeg reads.
-    protocol: "http" is one file without end.
-    live: None where the source does not say. live_status: yt-dlp's word. source_id: the
-    broadcast's id at the source; another id is another broadcast. expires_at, starts_at: aware
-    UTC. headers: to be sent to where `url` is (`flows.capture.headers`).
-    """
-
-    page_url: str
-    url: str
-    protocol: Literal["hls", "http", "other"]
-    live: bool | None
-    live_status: str | None
-    source_id: str
-    title: str
-    expires_at: datetime | None = None
-    starts_at: datetime | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def sent(self) -> Headers:
-        """Which of the headers go where."""
-        return Headers(self.headers, made_for=self.url)
 
 
 def resolve(

@@ -26,7 +26,8 @@ from flows.capture.segment import (
     Gap,
     Segment,
 )
-from flows.capture.source import Stream, resolve
+from flows.capture.source import resolve
+from flows.capture.stream import Stream
 
 _log = logging.getLogger(__name__)
 

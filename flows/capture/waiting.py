@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from flows.capture.segment import CaptureError, NotLive, ShowMissed, SourceUnreachable
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 
 SHORTEST_PAUSE_S: Final = 5.0
 _LONGEST_BEFORE_S: Final = 300.0

@@ -9,7 +9,7 @@ from flows.capture.forward import Datagrams, Forward
 from flows.capture.guard import Guard
 from flows.capture.playlist import Entry
 from flows.capture.relay import Relay
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

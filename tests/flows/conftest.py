@@ -23,7 +23,7 @@ from db.writes import ensure_channel, open_broadcast, record_gap, record_segment
 from flows.capture.address import LOOPBACK, AddressPolicy
 from flows.capture.process import find_ffmpeg
 from flows.capture.segment import Gap, Segment
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.demo.server import Reply, Server
 from flows.recordings import folder_of

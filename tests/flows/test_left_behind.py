@@ -11,7 +11,7 @@ from db.rows import SegmentRow
 from db.spool import Spool
 from flows.capture.segment import Segment
 from flows.left_behind import set_aside, write_left_behind
-from flows.store import WAITING
+from flows.recordings import WAITING
 
 
 def rows(engine: Engine, statement: str) -> list[tuple[object, ...]]:

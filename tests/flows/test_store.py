@@ -21,8 +21,9 @@ from flows.capture.journal import JOURNAL, to_line
 from flows.capture.segment import Gap, Segment
 from flows.left_behind import write_left_behind
 from flows.maintain import maintain_here
+from flows.recordings import WAITING
 from flows.settings import Settings
-from flows.store import WAITING, Store
+from flows.store import Store
 
 START = datetime(2026, 11, 1, 19, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from db import writes
 from db.channel_lock import channel_lock
 from db.errors import ChannelBusy
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.errors import Skipped
 from flows.opening import Broadcast, close, open_or_continue
 from flows.shows import make_show

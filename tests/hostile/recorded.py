@@ -8,7 +8,7 @@ from asked import policy_for
 from flows.capture import process, recorder
 from flows.capture.address import AddressPolicy
 from flows.capture.segment import Segment
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 
 _WITHIN_S = 18.0

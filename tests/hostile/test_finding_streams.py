@@ -20,8 +20,9 @@ from flows.capture import source
 from flows.capture.address import LOOPBACK, AddressPolicy
 from flows.capture.box import Box
 from flows.capture.segment import NoStream, NotLive, SourceUnreachable, UnsafeURL
-from flows.capture.source import Stream, resolve
+from flows.capture.source import resolve
 from flows.capture.stopping import Stopped
+from flows.capture.stream import Stream
 from flows.demo.site import SaidIE
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts on Linux alone")

@@ -28,7 +28,7 @@ from flows.capture.playlist import MAX_ENTRIES, Playlist, parse_playlist
 from flows.capture.recording import Recording
 from flows.capture.segment import CaptureError, NoStream, UnsafeURL
 from flows.capture.shown import clean, shorten
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.capture.tags import attributes_of
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from flows.capture.address import LOOPBACK, AddressPolicy
 from flows.capture.process import find_ffmpeg
-from flows.capture.source import BOX, Stream
+from flows.capture.source import BOX
+from flows.capture.stream import Stream
 from flows.demo.channel import LiveOrigin
 from flows.demo.pieces import cut
 

@@ -13,7 +13,7 @@ from flows.capture.address import AddressPolicy
 from flows.capture.disk import may_pass
 from flows.capture.recording import Recording
 from flows.capture.segment import CaptureFailed, DiskFull, Gap, Segment
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 

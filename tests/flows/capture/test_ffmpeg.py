@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flows.capture.command import build_arguments
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 
 
 def stream(url: str, **options: object) -> Stream:

@@ -19,7 +19,8 @@ from flows.capture.guard import Guard
 from flows.capture.headers import Headers
 from flows.capture.relay import Relay
 from flows.capture.segment import UnsafeURL
-from flows.capture.source import Stream, resolve
+from flows.capture.source import resolve
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.demo.server import Reply, Request, Server
 

@@ -9,7 +9,7 @@ import pytest
 
 from flows.capture.address import AddressPolicy
 from flows.capture.headers import Headers
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.server import Reply, Request, Server

@@ -21,7 +21,7 @@ from flows.capture.hls import Run
 from flows.capture.process import find_ffmpeg
 from flows.capture.recording import Recording
 from flows.capture.segment import CaptureError, Gap, NoStream, NotLive, Segment, UnsafeURL
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.demo.server import Reply, Request, Server
 
 PATIENCE_S = 30.0

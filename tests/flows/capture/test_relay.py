@@ -24,7 +24,7 @@ from flows.capture.guard import Guard
 from flows.capture.headers import Headers
 from flows.capture.relay import Relay
 from flows.capture.segment import Segment
-from flows.capture.source import Stream
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 

@@ -12,7 +12,8 @@ import pytest
 from flows.capture import process
 from flows.capture.address import AddressPolicy
 from flows.capture.segment import CaptureError, Gap
-from flows.capture.source import Stream, resolve
+from flows.capture.source import resolve
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.server import Reply, Server

@@ -15,8 +15,8 @@ from flows.capture.recording import Recording
 from flows.capture.recovery import recover
 from flows.capture.runs import newest_clock
 from flows.capture.segment import Gap, Segment
-from flows.capture.source import Stream
 from flows.capture.state import write_whole
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 

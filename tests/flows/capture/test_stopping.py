@@ -15,8 +15,9 @@ from flows.capture.address import AddressPolicy
 from flows.capture.fetch import Fetcher
 from flows.capture.guard import Guard
 from flows.capture.segment import Segment
-from flows.capture.source import Stream, resolve
+from flows.capture.source import resolve
 from flows.capture.stopping import Patience, Stopped
+from flows.capture.stream import Stream
 from flows.capture.supervise import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault

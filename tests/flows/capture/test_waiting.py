@@ -8,7 +8,8 @@ import pytest
 from flows.capture import waiting
 from flows.capture.address import AddressPolicy
 from flows.capture.segment import CaptureError, NoStream, NotLive, ShowMissed, SourceUnreachable
-from flows.capture.source import Stream, resolve
+from flows.capture.source import resolve
+from flows.capture.stream import Stream
 from flows.capture.waiting import Waiting, pause_s, wait_for_show
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault

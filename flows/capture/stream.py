@@ -1,0 +1,35 @@
+"""A stream that can be recorded: what is known of it, whoever found it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from flows.capture.headers import Headers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stream:
+    """What can be recorded, and what is known about it.
+
+    page_url: as the user gave it. url: the media playlist, or another address ffmpeg reads.
+    protocol: "http" is one file without end.
+    live: None where the source does not say. live_status: yt-dlp's word. source_id: the
+    broadcast's id at the source; another id is another broadcast. expires_at, starts_at: aware
+    UTC. headers: to be sent to where `url` is (`flows.capture.headers`).
+    """
+
+    page_url: str
+    url: str
+    protocol: Literal["hls", "http", "other"]
+    live: bool | None
+    live_status: str | None
+    source_id: str
+    title: str
+    expires_at: datetime | None = None
+    starts_at: datetime | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sent(self) -> Headers:
+        """Which of the headers go where."""
+        return Headers(self.headers, made_for=self.url)
