@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from db.channel_lock import ChannelLock
 from db.errors import ChannelLockLost
 from db.session import make_engine, require_current
-from db.spool import PASSING, Spool
+from db.spool import Spool
 from flows.analyse import Analysis, Counts, networks, take_for
 from flows.audience import Audience
 from flows.capture.address import AddressPolicy
@@ -174,14 +174,14 @@ class Watch:
         url, patience = self.show.url, self.show.patience
         if until is not None:
             patience = max(timedelta(0), min(patience, until - datetime.now(UTC)))
-        guard = _Guard(lock, self.log)
+        hold = Hold(lock, self.log, lost=lambda: None)
 
         def tell(waiting: Waiting) -> None:
             self.log.info("%s; waiting until %s UTC", waiting.why, f"{waiting.give_up_at:%H:%M:%S}")
             self.audience.waiting(waiting.starts_at)
 
         def pause(seconds: float) -> None:
-            guard.check()
+            hold.check()
             if not self.of_schedule and (run := asked_by(engine, self.show.slug)) is not None:
                 raise Skipped(f"{self.show.slug}: the scheduled run {run} has its turn")
             time.sleep(seconds)
@@ -294,18 +294,3 @@ class Watch:
             log=self.log,
             audience=self.audience,
         )
-
-
-class _Guard:
-    """Holds on to a channel's lock while its database may go away and come back."""
-
-    def __init__(self, lock: ChannelLock, log: Log) -> None:
-        self._lock, self._log = lock, log
-
-    def check(self) -> None:
-        """Take the lock again if it was lost; raises ChannelLockLost if somebody else has it."""
-        try:
-            self._lock.check()
-        except PASSING as e:
-            # The show goes on: what is seen waits on disk, and so does the question whose it is.
-            self._log.warning("whether the channel is still ours is asked later: %s", e)
