@@ -20,7 +20,7 @@ check: $(DEV) ## What CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m db.throwaway sh -c "$(BIN)/alembic upgrade head && $(BIN)/alembic check"
+	$(BIN)/python -m db.embedded.throwaway sh -c "$(BIN)/alembic upgrade head && $(BIN)/alembic check"
 	$(MAKE) test
 
 faults: $(DEV) ## Faults of a live source at full length: our engines, plain ffmpeg and streamlink
@@ -45,13 +45,13 @@ mutants: $(DEV) ## Small faults in the modules that decide most, and which of th
 
 bench: $(DEV) ## What README and docs quote: how fast faces are found, how soon a segment is rows, how fast the history answers
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
-	$(BIN)/python -m db.throwaway $(BIN)/python -m benchmarks.analysis --json build/analysis.json
-	$(BIN)/python -m db.throwaway $(BIN)/python -m benchmarks.capture 60
+	$(BIN)/python -m db.embedded.throwaway $(BIN)/python -m benchmarks.analysis --json build/analysis.json
+	$(BIN)/python -m db.embedded.throwaway $(BIN)/python -m benchmarks.capture 60
 	$(BIN)/python -m benchmarks.history --rows 1000000
 	$(BIN)/python -m benchmarks.tracks
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.overhead
-	$(BIN)/python -m db.throwaway $(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m db.embedded.throwaway $(BIN)/python -m benchmarks.memory
 
 DATA ?= data
 train: $(DEV) ## Train the expression net on DATA/ferplus.npz; SMOKE=1 for a quick pass

@@ -1,6 +1,6 @@
 """How fast segments become observations, beside what was done before.
 
-python -m db.throwaway python -m benchmarks.analysis [PART ...] [--json FILE] [--rounds N]
+python -m db.embedded.throwaway python -m benchmarks.analysis [PART ...] [--json FILE] [--rounds N]
 
 PART: detector, file, channels, lag, memory, load, gpu; all of them if none is named. Everything is
 measured on a made clip (`benchmarks.made_clip`); where two ways are compared they take turns, and
@@ -23,9 +23,9 @@ import torch
 from benchmarks import channels
 from benchmarks.bench import DEFAULT_PX, Bench, by_turns, database
 from db.session import upgrade
-from emotion import weights
+from emotion.media.video import read_frames
 from emotion.pipeline import Analyser
-from emotion.video import read_frames
+from emotion.weights import store as weights
 
 PARTS: Final = ("detector", "file", "channels", "lag", "memory", "load", "gpu")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.made_clip import cut, make_clip
-from emotion import weights
+from emotion.weights import store as weights
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 DEFAULT_PX: Final = weights.detector_model(weights.DEFAULT_DETECTOR).input_px

@@ -1,6 +1,6 @@
 """How long after a segment is published it is a finished file, and rows: both engines, and peers.
 
-python -m db.throwaway python -m benchmarks.capture [SECONDS] [STREAMLINK]
+python -m db.embedded.throwaway python -m benchmarks.capture [SECONDS] [STREAMLINK]
 
 STREAMLINK: the program to measure beside ours, installed for this alone. A live channel on this
 machine lists a segment of 2 s at the moment when its last frame has passed, so a segment's end
@@ -20,19 +20,19 @@ from typing import Final
 import numpy as np
 
 from benchmarks.live import live_stream
-from db import writes
 from db.session import make_engine, upgrade
+from db.writing import writes
 from emotion.pipeline import Linker
-from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
-from flows.analyse import Analysis, networks
-from flows.capture.address import LOOPBACK, AddressPolicy
-from flows.capture.process import find_ffmpeg
+from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.capture.net.address import LOOPBACK, AddressPolicy
+from flows.capture.processes import find_ffmpeg
 from flows.capture.segment import Segment
-from flows.capture.supervise import Capture
+from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
+from flows.live.analysis import Analysis, networks
+from flows.live.store import Store
 from flows.settings import load_settings
-from flows.store import Store
 
 _FIRST: Final = 2
 """So many segments at the beginning are not counted: they were published before."""

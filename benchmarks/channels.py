@@ -21,17 +21,17 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from benchmarks.made_clip import HEIGHT_PX, SEGMENT_S, WIDTH_PX
-from db import writes
 from db.session import make_engine
+from db.writing import writes
 from emotion.pipeline import Linker
 from emotion.types import Observations
-from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
-from flows.analyse import Analysis, Counts, networks, take_for
-from flows.audience import Audience
-from flows.capture.handover import Handover
+from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.segment import Gap, Segment
-from flows.pace import LEVELS
-from flows.store import Store
+from flows.capture.supervisor.handover import Handover
+from flows.live.analysis import Analysis, Counts, networks, take_for
+from flows.live.observers import Audience
+from flows.live.pace import LEVELS
+from flows.live.store import Store
 
 UNCOUNTED: Final = 2
 """Segments at the beginning that warm up."""

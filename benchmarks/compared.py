@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from benchmarks.bench import DEFAULT_PX, FULL_PX, START, Bench, by_turns
 from benchmarks.old_recipe import OldDetector, OldEmotion, observe_file
+from emotion.media.video import read_frames
 from emotion.pipeline import Analyser
 from emotion.types import Frames
-from emotion.video import read_frames
-from flows.replay import observe
+from flows.live.file_analysis import observe
 
 
 def measure_detector(bench: Bench) -> None:

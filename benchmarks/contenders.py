@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from benchmarks.live import live_stream
-from flows.capture.address import LOOPBACK, AddressPolicy
-from flows.capture.process import find_ffmpeg
-from flows.capture.recording import Recording
+from flows.capture.net.address import LOOPBACK, AddressPolicy
+from flows.capture.processes import find_ffmpeg
+from flows.capture.recorded.recording import Recording
 from flows.capture.segment import CaptureError, Gap, Segment
 from flows.capture.stream import Stream
-from flows.capture.supervise import Capture
+from flows.capture.supervisor.capture import Capture
 from flows.demo.audit import Account, Audit
 from flows.demo.channel import LiveOrigin
 

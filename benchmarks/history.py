@@ -33,12 +33,12 @@ from benchmarks.history_questions import (
 )
 from benchmarks.history_rows import CHANNELS, SHOW_S, YEAR, Show, load, shows, store
 from benchmarks.made_shows import make_show
-from db.copying import months
-from db.embedded import EmbeddedPostgres
+from db.embedded.server import EmbeddedPostgres
 from db.maintain import Retention, maintain
-from db.rows import SegmentRow
 from db.session import make_engine, upgrade
-from db.writes import ensure_partition, replace_segment
+from db.writing.copying import months
+from db.writing.rows import SegmentRow
+from db.writing.writes import ensure_partition, replace_segment
 
 REPEATS = 30
 

@@ -10,10 +10,10 @@ import numpy as np
 from sqlalchemy import Connection, Engine, text
 
 from benchmarks.made_shows import make_show, pieces
-from db.copying import COPY, encode, track_ids
 from db.models import EMOTIONS, TRACKS_PER_BROADCAST
-from db.rows import ObservationRows, SegmentRow
-from db.writes import ensure_channel, ensure_partition, open_broadcast, replace_segment
+from db.writing.copying import COPY, encode, track_ids
+from db.writing.rows import ObservationRows, SegmentRow
+from db.writing.writes import ensure_channel, ensure_partition, open_broadcast, replace_segment
 
 CHANNELS = 10
 SHOW_S = 3600.0

@@ -15,7 +15,7 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from flows.capture.process import find_ffmpeg
+from flows.capture.processes import find_ffmpeg
 
 WIDTH_PX: Final = 1280
 HEIGHT_PX: Final = 720

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from db.models import EMOTIONS
-from db.rows import ObservationRows, to_microseconds
+from db.writing.rows import ObservationRows, to_microseconds
 
 TEMPER: Final = np.array([1.6, 0.9, -0.6, -0.4, -0.2, -1.2, -1.0, -1.6])
 """Mean log-odds of each emotion, as `EMOTIONS`."""

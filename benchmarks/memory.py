@@ -1,6 +1,6 @@
 """What a watcher's memory does over a long show: thousands of segments, as fast as they can be had.
 
-python -m db.throwaway python -m benchmarks.memory [SEGMENTS]
+python -m db.embedded.throwaway python -m benchmarks.memory [SEGMENTS]
 
 The real networks, a real Postgres, the events and the report of a show; only the waiting for the
 air is left out. A segment holds a second of a made clip, of which one frame is looked at.
@@ -19,18 +19,18 @@ from typing import Final
 import psutil
 
 from db.session import make_engine, upgrade
-from db.spool import Spool
-from db.writes import ensure_channel, open_broadcast
+from db.writing.spool import Spool
+from db.writing.writes import ensure_channel, open_broadcast
 from emotion.pipeline import Linker
-from emotion.weights import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.alerts import Alert
-from flows.analyse import Analysis, networks
 from flows.capture.segment import Segment
+from flows.control.events import Teller
 from flows.demo.pieces import cut
 from flows.demo.programme import make_programme
-from flows.events import Teller
-from flows.report import markdown
-from flows.store import Store
+from flows.live.analysis import Analysis, networks
+from flows.live.store import Store
+from flows.report.text import markdown
 
 SEGMENTS: Final = 5000
 SEGMENT_S: Final = 1.0

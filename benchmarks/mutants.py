@@ -1,7 +1,7 @@
 """Which small faults the tests would not see: mutation testing of the modules that decide most.
 
     python -m benchmarks.mutants                          # all of MODULES, 60 mutants of each
-    python -m benchmarks.mutants flows/pace.py --most 200
+    python -m benchmarks.mutants flows/live/pace.py --most 200
 
 Each mutant changes one operator, number, truth value, statement or word of SQL. The mirroring
 tests run on it, in a fork of a process that has loaded all but our own code. One that no test
@@ -30,12 +30,12 @@ from types import ModuleType
 from typing import Any, Final
 
 MODULES: Final = {
-    "db/replacement.py": ("tests/db/test_replacement.py",),
+    "db/writing/replacement.py": ("tests/db/writing/test_replacement.py",),
     "emotion/track.py": ("tests/emotion/test_track.py",),
-    "flows/capture/listing.py": ("tests/flows/capture/test_listing.py",),
-    "flows/capture/anchoring.py": ("tests/flows/capture/test_anchoring.py",),
+    "flows/capture/hls/listing.py": ("tests/flows/capture/hls/test_listing.py",),
+    "flows/capture/hls/anchoring.py": ("tests/flows/capture/hls/test_anchoring.py",),
     "flows/alerts.py": ("tests/flows/test_alerts.py",),
-    "flows/pace.py": ("tests/flows/test_pace.py",),
+    "flows/live/pace.py": ("tests/flows/live/test_pace.py",),
 }
 """Each with the tests that mirror it."""
 

@@ -16,12 +16,12 @@ import torch
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
-from emotion import weights
 from emotion.classify import Classifier
 from emotion.detect import Detector
 from emotion.errors import WeightsMissing
-from emotion.retinaface import RetinaFace
+from emotion.networks.retinaface import RetinaFace
 from emotion.types import Faces, Frames
+from emotion.weights import store as weights
 
 N_FRAMES = 10
 N_FACES = 10

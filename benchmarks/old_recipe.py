@@ -17,12 +17,12 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from emotion.catalogue import MODELS
-from emotion.expression import ExpressionNet
-from emotion.fetch import read_member
-from emotion.records import FromWheel
-from emotion.weights import load
-from flows.capture.process import find_ffmpeg
+from emotion.networks.expression import ExpressionNet
+from emotion.weights.catalogue import MODELS
+from emotion.weights.fetch import read_member
+from emotion.weights.records import FromWheel
+from emotion.weights.store import load
+from flows.capture.processes import find_ffmpeg
 
 MEAN_BGR: Final = np.array((104, 117, 123), dtype=np.int16)
 """The package has 127 for 123, a slip: its network was trained with 123, as ours."""

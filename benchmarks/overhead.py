@@ -24,14 +24,14 @@ import httpx
 import numpy as np
 import psutil
 
-from db.answers import Timeline, Tracks
+from db.reading.answers import Timeline, Tracks
 from emotion.types import EMOTIONS
+from flows.control.api import FINAL, connect
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
-from flows.deploy import FINAL, connect
-from flows.picture import BUCKETS, Picture, small_png
+from flows.report.picture import BUCKETS, Picture, small_png
 from flows.settings import Settings
-from flows.stack import Stack
+from flows.stack.stack import Stack
 
 HOURS: Final = 3
 SEGMENT_S: Final = 2.0
@@ -127,8 +127,9 @@ def say_a_show() -> None:
     from prefect.runtime import flow_run
     from prefect.states import Completed, Running
 
-    from flows import bulletin, heart
-    from flows.healing import ALIVE, BEATS
+    from flows.control import heartbeat as heart
+    from flows.control import run_page as bulletin
+    from flows.control.healing import ALIVE, BEATS
 
     took_ms: list[float] = []
     minutes = range(REPORT_EVERY, HOURS * 60 + 1, REPORT_EVERY)

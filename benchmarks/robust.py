@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from emotion import weights
 from emotion.classify import Classifier
-from emotion.labelled import SUFFIXES
-from emotion.records import EmotionModel
-from emotion.score import answers
+from emotion.evaluate.labelled import SUFFIXES
+from emotion.evaluate.score import answers
+from emotion.weights import store as weights
+from emotion.weights.records import EmotionModel
 from training import data
 from training.disturb import DISTURBANCES, Disturbance, as_found, rolled
 from training.measure import whole

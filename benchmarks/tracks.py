@@ -24,10 +24,11 @@ from benchmarks.drawn import Cast, compared, drawn
 from benchmarks.mot import Frame, Scores, score
 from benchmarks.programmes import PROGRAMMES
 from benchmarks.scenes import HEIGHT_PX, WIDTH_PX, Programme, View
-from emotion import cuts, weights
+from emotion import cuts
 from emotion.detect import Detector
 from emotion.pipeline import Linker
 from emotion.types import Detections, Faces, K
+from emotion.weights import store as weights
 
 RATES_FPS: Final = (5.0, 2.0, 1.0)
 JITTER: Final = 0.03  # deviation of each side, of the box's width

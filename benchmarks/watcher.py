@@ -16,9 +16,9 @@ from typing import Final
 import psutil
 
 from benchmarks.live import live_stream
-from flows.capture.address import LOOPBACK, AddressPolicy
+from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.segment import Segment
-from flows.capture.supervise import Capture
+from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from emotion.device import bring
-from emotion.records import CropRule
 from emotion.types import Faces, Float64, Frames, Int64
+from emotion.weights.records import CropRule
 
 BT601: Final = (0.299, 0.587, 0.114)
 """Weights of R, G, B in luma (ITU-R BT.601), as the gray pictures of FER2013 were made."""

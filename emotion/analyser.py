@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emotion import cuts, detect, video, weights
+from emotion import cuts, detect
 from emotion.ahead import Ahead
 from emotion.classify import Classifier
-from emotion.decode import Skip, cores
 from emotion.detect import Detector
 from emotion.device import bring, choose_device, pool_memory
+from emotion.media import video
+from emotion.media.decode import Skip, cores
 from emotion.types import Detections, Faces, Float32, Frames
+from emotion.weights import store as weights
 
 Parts = Ahead[Frames]
 

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emotion import weights as stored
 from emotion.align import crops
 from emotion.device import Batches, bring, choose_device, half_type, place
 from emotion.errors import OutputsError
-from emotion.expression import ExpressionNet
-from emotion.mini_xception import MiniXception
-from emotion.onnx_network import OnnxNetwork
-from emotion.records import AFFECT, EmotionModel
+from emotion.networks.expression import ExpressionNet
+from emotion.networks.mini_xception import MiniXception
+from emotion.networks.onnx_network import OnnxNetwork
 from emotion.types import EMOTIONS, Faces, Float32, Frames, K
+from emotion.weights import store as stored
+from emotion.weights.records import AFFECT, EmotionModel
 
 MODULES: Final[Mapping[str, Callable[[EmotionModel], nn.Module]]] = {
     "showmood-expression": lambda model: ExpressionNet(),

@@ -11,10 +11,10 @@ from torch import Tensor
 from emotion import boxes
 from emotion.device import Batches, bring, choose_device, place
 from emotion.errors import OutputsError
-from emotion.fuse import FusedRetinaFace
-from emotion.retinaface import FIRST, RetinaFace
+from emotion.networks.fuse import FusedRetinaFace
+from emotion.networks.retinaface import FIRST, RetinaFace
 from emotion.types import Faces, Float64, Frames
-from emotion.weights import DEFAULT_DETECTOR, DetectorModel, detector_model
+from emotion.weights.store import DEFAULT_DETECTOR, DetectorModel, detector_model
 
 MIN_SCORE: Final = 0.7
 MAX_IOU: Final = 0.4  # as biubug6/Pytorch_Retinaface, `detect.py`

@@ -9,18 +9,18 @@ import typer
 
 from flows.commands import (
     access,
-    again,
     database,
     evaluate,
     files,
     models,
     recordings,
     shows,
-    starting,
     status,
     watching,
     worker,
 )
+from flows.commands import init as starting
+from flows.commands import replay as again
 
 app = typer.Typer(
     name="showmood",

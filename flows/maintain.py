@@ -17,15 +17,15 @@ from db.errors import ChannelBusy, DatabaseError
 from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
 from db.session import make_engine, require_current
-from flows.alone import hold_channel
-from flows.apply import credentials
-from flows.clips import roll_clips
-from flows.deploy import connect
+from flows.control.api import connect
+from flows.control.run_history import forget_runs
 from flows.errors import ShowmoodError
-from flows.history import forget_runs
-from flows.left_behind import set_aside, write_left_behind
-from flows.retention import Limits, Log, Recordings
+from flows.live.left_behind import set_aside, write_left_behind
+from flows.live.local_lock import hold_channel
+from flows.recordings.alert_clips import roll_clips
+from flows.recordings.retention import Limits, Log, Recordings
 from flows.settings import Settings, load_settings, running_database
+from flows.shows.applying import credentials
 
 _log = logging.getLogger(__name__)
 

@@ -16,24 +16,23 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
-from emotion.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
-from flows.analyse import Analysis, take_for
-from flows.audience import Several
-from flows.broadcast import Watch
-from flows.bulletin import Bulletin
+from emotion.weights.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.capture.redaction import shorten
 from flows.capture.segment import SourceUnreachable
-from flows.capture.shown import shorten
 from flows.capture.stream import Stream
-from flows.capture.supervise import Capture
+from flows.capture.supervisor.capture import Capture
+from flows.control.events import Teller
+from flows.control.gpu_place import gpu_place
+from flows.control.healing import was_cancelled
+from flows.control.heartbeat import Heart, beating, cancelled, leave_quickly, outlive_worker
+from flows.control.ownership import deployed, name_of_run
+from flows.control.run_page import Bulletin
 from flows.errors import EXPECTED, Skipped
-from flows.events import Teller
-from flows.gpu import gpu_place
-from flows.healing import was_cancelled
-from flows.heart import Heart, beating, cancelled, leave_quickly, outlive_worker
-from flows.home import keep_private, make_home
-from flows.ownership import deployed, name_of_run
+from flows.live.analysis import Analysis, take_for
+from flows.live.broadcast import Watch
+from flows.live.observers import Several
 from flows.settings import load_settings, running_database
-from flows.shows import (
+from flows.show import (
     Alerts,
     AnalysedFps,
     DetectorName,
@@ -46,6 +45,7 @@ from flows.shows import (
     slug_of,
     titled,
 )
+from flows.stack.home import keep_private, make_home
 
 
 @task(

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Engine
 
 from benchmarks.up import SEGMENT_S, Up, free_port, until
-from db.embedded import EmbeddedPostgres
+from db.embedded.server import EmbeddedPostgres
 from db.session import make_engine, upgrade
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme

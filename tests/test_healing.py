@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import healing
+from flows.control import healing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 
@@ -32,7 +32,7 @@ BROADCASTS = (
 DEAD_AFTER_S = 40
 APART_S = 120
 WORKER = "-m prefect worker start"
-SERVER = "-m flows.server"
+SERVER = "-m flows.stack.server"
 WATCHER = "-m flows.begin"
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import healing
+from flows.control import healing
 
 pytestmark = [pytest.mark.heal, pytest.mark.timeout(900)]
 
 AWAY_S = 60
 APART_S = 120
-SERVER = "-m flows.server"
+SERVER = "-m flows.stack.server"
 WATCHER = "-m flows.begin"
 ROWS = (
     "SELECT sequence, s.status, s.started_at, s.ended_at FROM segments s JOIN channels c"

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion import weights
 from emotion.types import EMOTIONS
+from emotion.weights import store as weights
 from training import data, press
 from training.disturb import as_found
 from training.measure import classify, networks

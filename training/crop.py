@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion import weights
 from emotion.detect import Detector
+from emotion.weights import store as weights
 from training import data
 from training.measure import FACTOR, PADDING_PX, find
 

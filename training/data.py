@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion.expression import N_KEYWORD, N_VOTED, SIZE_PX
+from emotion.networks.expression import N_KEYWORD, N_VOTED, SIZE_PX
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 

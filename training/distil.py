@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emotion.expression import Tower
+from emotion.networks.expression import Tower
 from training import data
 from training.net import targets
 from training.ship import load_towers

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emotion.expression import SIZE_PX
+from emotion.networks.expression import SIZE_PX
 from training.augment import blur, side_light, warp
 
 Gray = NDArray[np.uint8]

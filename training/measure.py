@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emotion import weights
 from emotion.classify import Classifier
 from emotion.detect import Detector
-from emotion.evaluate import LANDMARKS
-from emotion.score import Score, answers, score
+from emotion.evaluate.measure import LANDMARKS
+from emotion.evaluate.score import Score, answers, score
 from emotion.types import EMOTIONS, Faces, Frames
-from emotion.weights import EmotionModel
+from emotion.weights import store as weights
+from emotion.weights.store import EmotionModel
 from training import data
 from training.disturb import DISTURBANCES, as_found
 from training.duplicates import seen_before

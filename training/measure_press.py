@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from emotion.align import crops
 from emotion.classify import Classifier
 from emotion.detect import Detector
-from emotion.evaluate import look
-from emotion.expression import SIZE_PX
-from emotion.score import Score, answers, score
+from emotion.evaluate.measure import look
+from emotion.evaluate.score import Score, answers, score
+from emotion.networks.expression import SIZE_PX
 from emotion.smooth import Smoother
 from training.augment import blur, jpeg, stream, uniform, warp
 from training.disturb import as_found, pictures, small, tensor

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from emotion.expression import N_KEYWORD, N_VOTED
+from emotion.networks.expression import N_KEYWORD, N_VOTED
 from training.data import KEYWORD_TO_EMOTION, Pictures
 
 KEYWORD_WEIGHT: Final = 0.6

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from emotion.align import crops
 from emotion.detect import Detector
-from emotion.evaluate import look
-from emotion.expression import SIZE_PX
-from emotion.records import CropRule
+from emotion.evaluate.measure import look
+from emotion.networks.expression import SIZE_PX
 from emotion.types import EMOTIONS
+from emotion.weights.records import CropRule
 from training.data import DataError
 
 log = logging.getLogger("training")

@@ -16,8 +16,8 @@ from typing import Final
 
 import numpy as np
 
-from emotion import weights
 from emotion.types import EMOTIONS
+from emotion.weights import store as weights
 from training.measure import Figures, figures, networks
 from training.measure_press import press_measured
 from training.ship import NAME

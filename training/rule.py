@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from emotion.expression import N_KEYWORD, N_VOTED
-from emotion.score import answers, calibration_error
+from emotion.evaluate.score import answers, calibration_error
+from emotion.networks.expression import N_KEYWORD, N_VOTED
 from emotion.types import EMOTIONS
 from training import data
 from training.press import Press

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from emotion import weights
 from emotion.detect import Detector
-from emotion.expression import ExpressionNet, Tower
+from emotion.networks.expression import ExpressionNet, Tower
+from emotion.weights import store as weights
 from training import data
 from training.net import targets
 from training.press import load as load_press

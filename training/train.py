@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from emotion.expression import DEPTHS, STEM, WIDTHS, Tower
+from emotion.networks.expression import DEPTHS, STEM, WIDTHS, Tower
 from training import data
 from training.augment import augment
 from training.net import WeightAverage, loss, mix_up, targets

@@ -18,10 +18,10 @@ from benchmarks.chaos.disk import Archive
 from benchmarks.chaos.plan import Cause
 from benchmarks.up import Up
 from emotion.track import MAX_AGE_S
-from flows.capture.journal import read_events
+from flows.capture.recorded.journal import read_events
 from flows.capture.segment import Gap, Segment
 from flows.demo.audit import Account, Audit
-from flows.recordings import WAITING
+from flows.recordings.finding import WAITING
 
 SEGMENT_S: Final = 2.0
 SHORTEST: Final = timedelta(milliseconds=100)

@@ -19,17 +19,17 @@ from benchmarks.chaos.disk import Disk
 from benchmarks.chaos.plan import Step
 from benchmarks.up import FAKETIME, Up
 from db.errors import DatabaseError
+from flows.control.work_pool import put_pools
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
 from flows.demo.scenarios import SCENARIOS, Scenario
-from flows.pool import put_pools
 
 POOL: Final = "other-clock"
 AHEAD_S: Final = 90
 """So much is the clock of that pool's worker ahead, whose shows it watches."""
 
 WORKER: Final = "-m prefect worker start"
-SERVER: Final = "-m flows.server"
+SERVER: Final = "-m flows.stack.server"
 WATCHER: Final = "-m flows.begin"
 
 MIN_FREE_MB: Final = 16

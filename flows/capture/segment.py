@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from flows.capture.shown import clean
+from flows.capture.redaction import clean
 
 
 class CaptureError(Exception):

@@ -15,8 +15,8 @@ def link() -> None:
 
     One more for each name in SHOWMOOD_UI_HOSTS, by which a proxy publishes it.
     """
-    from flows.access import Access
-    from flows.apply import embedded_ui
+    from flows.control.access import Access
+    from flows.shows.applying import embedded_ui
 
     settings = load_settings()
     access = Access.read(settings.home)
@@ -28,8 +28,8 @@ def link() -> None:
 def env() -> None:
     """Print what a shell needs for plain prefect commands: eval "$(showmood env)"."""
     from flows import QUIET
-    from flows.access import Access
-    from flows.apply import embedded_url
+    from flows.control.access import Access
+    from flows.shows.applying import embedded_url
 
     settings = load_settings()
     needed = {

@@ -44,7 +44,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure an emotion net on labelled pictures: accuracy, F1, confusion, calibration."""
-    from flows.evaluation import evaluate_here
+    from flows.report.evaluation import evaluate_here
 
     evaluate_here(
         load_settings(),

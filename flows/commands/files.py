@@ -38,7 +38,7 @@ def analyze(
     quiet: Quiet = False,
 ) -> None:
     """Analyse a recorded file into the database, or with --json to stdout."""
-    from flows.run import analyse_here
+    from flows.commands.in_process import analyse_here
 
     analyse_here(
         load_settings(),
@@ -76,7 +76,7 @@ def report(
     ] = None,
 ) -> None:
     """Report on a channel: tracks, share of each emotion, lag, gaps."""
-    from flows.report_channel import report_channel
+    from flows.commands.report_channel import report_channel
 
     report_channel(
         load_settings(),

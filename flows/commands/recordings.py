@@ -32,8 +32,8 @@ def play(
 ) -> None:
     """Play a recording from a moment on, also while it is made."""
     from db.session import make_engine
-    from flows.existing_database import existing_database
-    from flows.play import open_player, parse_moment, playlist_at, said_from
+    from flows.recordings.play import open_player, parse_moment, playlist_at, said_from
+    from flows.stack.existing_database import existing_database
 
     settings = load_settings()
     with ExitStack() as stack:
@@ -63,11 +63,11 @@ def clip(
     """Cut a stretch out of the recordings, without encoding it anew."""
 
     from db.session import make_engine
-    from flows.clip import clip as cut
-    from flows.existing_database import existing_database
-    from flows.play import parse_moment
-    from flows.recordings import said
-    from flows.shows import DURATION_PATTERN, parse_duration
+    from flows.recordings.clip import clip as cut
+    from flows.recordings.finding import said
+    from flows.recordings.play import parse_moment
+    from flows.show import DURATION_PATTERN, parse_duration
+    from flows.stack.existing_database import existing_database
 
     settings = load_settings()
     start = parse_moment(begin)

@@ -21,7 +21,7 @@ File = Annotated[
 
 
 def _file(given: Path | None) -> Path:
-    from flows.deploy import prefect_file
+    from flows.control.api import prefect_file
 
     return given or prefect_file()
 
@@ -38,8 +38,8 @@ def deploy(
     The server is that of `showmood up`, or the one that PREFECT_API_URL names. Slots that are no
     longer in the file are removed; those that were paused or made in the UI stay so.
     """
-    from flows import healing
-    from flows.apply import apply_showfile, credentials, server_environment
+    from flows.control import healing
+    from flows.shows.applying import apply_showfile, credentials, server_environment
 
     settings = load_settings()
     env = server_environment(settings)
@@ -64,9 +64,9 @@ def shows(context: typer.Context, file: File = None) -> None:
     """List the shows, their slots, and when each is on air next."""
     if context.invoked_subcommand is not None:
         return
-    from flows.apply import paused_slots, server_environment
     from flows.errors import StackError
-    from flows.showfile import read_showfile
+    from flows.shows.applying import paused_slots, server_environment
+    from flows.shows.showfile import read_showfile
 
     deployments = read_showfile(_file(file))
     paused, why = None, ""
@@ -115,10 +115,10 @@ def add(
     file: File = None,
 ) -> None:
     """Add a show with one slot to prefect.yaml; its comments stay. showmood deploy applies it."""
-    from flows.deploy import own_prefect_file
-    from flows.schedules import Slot
-    from flows.showfile_edit import add_show
-    from flows.shows import make_show
+    from flows.control.api import own_prefect_file
+    from flows.show import make_show
+    from flows.shows.editing import add_show
+    from flows.shows.slots import Slot
 
     make_show(url=url, name=name, duration=duration)
     slot = Slot.of(slug="slot-1", cron=cron, rrule=rrule, timezone=timezone)
@@ -142,8 +142,8 @@ def remove(
     name: Annotated[str, typer.Argument(help="The show's name.")], file: File = None
 ) -> None:
     """Remove a show from prefect.yaml; its history stays. showmood deploy --prune applies it."""
-    from flows.deploy import own_prefect_file
-    from flows.showfile_edit import remove_show
+    from flows.control.api import own_prefect_file
+    from flows.shows.editing import remove_show
 
     there = file or own_prefect_file()
     remove_show(there, name)

@@ -10,7 +10,7 @@ from rich.table import Table
 from flows.commands import load_settings
 
 if TYPE_CHECKING:
-    from flows.status import StackStatus
+    from flows.stack.status import StackStatus
 
 app = typer.Typer()
 
@@ -27,7 +27,7 @@ def status(
     """
     import json
 
-    from flows.status import as_json, read_status
+    from flows.stack.status import as_json, read_status
 
     now = datetime.now(UTC)
     found = read_status(load_settings(), {}, now)

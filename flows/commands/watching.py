@@ -24,7 +24,7 @@ def demo(
     A live HLS channel on loopback, a Prefect server and worker, ffmpeg, the networks and Postgres
     are started, used as a user would use them, and stopped again. The rows stay.
     """
-    from flows.showcase import run_demo
+    from flows.stack.demo_and_up import run_demo
 
     run_demo(load_settings(), video=video, duration=duration, console=Console())
 
@@ -36,7 +36,7 @@ def up() -> None:
     Postgres, the Prefect server with its UI, a worker and the demo channel; the deployments of
     prefect.yaml are applied, and their schedules are active. The data are found again next time.
     """
-    from flows.showcase import run_up
+    from flows.stack.demo_and_up import run_up
 
     run_up(load_settings(), console=Console())
 
@@ -62,7 +62,7 @@ def watch(
 
     Ctrl-C ends it early; what was recorded until then is analysed and stored.
     """
-    from flows.run import watch_here
+    from flows.commands.in_process import watch_here
 
     watch_here(
         load_settings(),

@@ -18,7 +18,7 @@ from flows.capture.segment import Gap, Segment
 from flows.demo.airing import Airing
 
 _SHORTEST: Final = timedelta(milliseconds=100)
-"""What is missing for less than this is no gap (flows.capture.recording.SHORTEST)."""
+"""What is missing for less than this is no gap (flows.capture.recorded.recording.SHORTEST)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 import ffmpeg
 
-from flows.capture.process import find_ffmpeg
+from flows.capture.processes import find_ffmpeg
 from flows.demo.errors import DemoError
 
 MAX_CLIP_S: Final = 180.0

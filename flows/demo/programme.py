@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy.ndimage import map_coordinates
 
-from flows.capture.process import find_ffmpeg
+from flows.capture.processes import find_ffmpeg
 from flows.demo.errors import DemoError
 
 WIDTH_PX: Final = 640

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from flows.capture.process import find_ffmpeg
+from flows.capture.processes import find_ffmpeg
 from flows.demo.errors import DemoError
 
 VARIANTS: Final = ("smaller", "silent")

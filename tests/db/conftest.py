@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from db.replacement import FRESH_MINUTES
-from db.rows import to_microseconds
-from db.writes import ObservationRows, SegmentRow, ensure_channel, open_broadcast
+from db.writing.replacement import FRESH_MINUTES
+from db.writing.rows import to_microseconds
+from db.writing.writes import ObservationRows, SegmentRow, ensure_channel, open_broadcast
 
 T0 = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from db.history import COLUMNS, read_history
-from db.replacing import replace_segment
-from db.spool import Spool
+from db.reading.history import COLUMNS, read_history
+from db.writing.replacing import replace_segment
+from db.writing.spool import Spool
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.made_shows import make_show, pieces
-from db.embedded import psql_path
+from db.embedded.server import psql_path
 from db.roles import ANALYST, grant_roles
-from db.rows import SegmentRow
-from db.writes import (
+from db.writing.rows import SegmentRow
+from db.writing.writes import (
     close_broadcast,
     ensure_channel,
     fail_segment,

@@ -13,7 +13,7 @@ from db.errors import DatabaseUnreachable
 from db.maintain import Maintained, Retention, maintain
 from db.roles import VIEWS, grant_roles
 from db.session import make_engine
-from db.writes import record_gap, record_segment, replace_segment
+from db.writing.writes import record_gap, record_segment, replace_segment
 
 NOW = datetime(2026, 11, 22, 4, 30, tzinfo=UTC)
 

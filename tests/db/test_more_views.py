@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from db.models import EMOTIONS
-from db.writes import fail_segment, record_gap, record_segment, replace_segment
+from db.writing.writes import fail_segment, record_gap, record_segment, replace_segment
 
 VIEWS = ("coverage", "emotion_long", "emotion_seconds", "track_summary")
 

@@ -7,14 +7,14 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from db import queries
 from db.channel_lock import channel_lock
 from db.errors import DatabaseNotMigrated, DatabaseRefused
-from db.newest import newest
+from db.reading import queries
+from db.reading.newest import newest
 from db.roles import ANALYST, QUESTIONS, VIEWS, WRITER, grant_roles
-from db.rows import SegmentRow
 from db.session import make_engine, require_current, upgrade
-from db.writes import (
+from db.writing.rows import SegmentRow
+from db.writing.writes import (
     close_broadcast,
     ensure_channel,
     fail_segment,

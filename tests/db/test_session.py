@@ -13,7 +13,7 @@ from db.errors import (
     DatabaseUnreachable,
 )
 from db.session import make_engine, redact, require_current, upgrade
-from db.spool import commit
+from db.writing.spool import commit
 
 
 @pytest.mark.parametrize(

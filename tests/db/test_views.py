@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from db import queries
 from db.models import EMOTIONS
-from db.writes import fail_segment, record_gap, replace_segment
+from db.reading import queries
+from db.writing.writes import fail_segment, record_gap, replace_segment
 
 VIEWS = ("emotion_history", "emotion_timeline", "show_summary")
 

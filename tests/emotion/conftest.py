@@ -8,9 +8,9 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 from PIL import Image
 
-from emotion import weights
 from emotion.detect import Detector
 from emotion.types import Frames
+from emotion.weights import store as weights
 
 
 @pytest.fixture(scope="session")

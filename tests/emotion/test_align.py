@@ -5,7 +5,7 @@ import torch
 from emotion.align import crops, regions
 from emotion.detect import no_faces
 from emotion.types import Faces, Frames
-from emotion.weights import CropRule
+from emotion.weights.store import CropRule
 
 CPU = torch.device("cpu")
 PLAIN = CropRule(margin=0.0, derotate_above_deg=None)

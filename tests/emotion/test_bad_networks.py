@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emotion import weights
 from emotion.classify import Classifier
-from emotion.convert import retinaface_resnet50
 from emotion.detect import Detector
 from emotion.device import Batches, DeviceError, choose_device, place
 from emotion.errors import OutputsError, WrongNetwork
 from emotion.types import Faces, Frames
+from emotion.weights import store as weights
+from emotion.weights.convert import retinaface_resnet50
 
 DETECTOR = "retinaface-mobilenet0.25"
 EMOTIONS_BY = "showmood-expression-2"

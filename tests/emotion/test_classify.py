@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from emotion import weights
 from emotion.align import crops
 from emotion.classify import Classifier
 from emotion.detect import no_faces
 from emotion.types import EMOTIONS, Faces
+from emotion.weights import store as weights
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from emotion import fuse
 from emotion.detect import Detector
 from emotion.device import DeviceError, bring, choose_device, pool_memory
+from emotion.networks import fuse
 from emotion.types import Frames
-from emotion.weights import load
+from emotion.weights.store import load
 
 
 def _frames(images, *, width=None, height=None):

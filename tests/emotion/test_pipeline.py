@@ -10,7 +10,7 @@ from emotion.cuts import N_BINS
 from emotion.device import DeviceError
 from emotion.pipeline import Analyser, Linker
 from emotion.types import Detections, EmotionError, Faces, Frames, Observations, StateError
-from emotion.weights import WeightsError
+from emotion.weights.store import WeightsError
 
 START = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
 

@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from db.rows import SegmentRow
-from db.writes import ensure_channel, open_broadcast, record_gap, record_segment
-from flows.capture.address import LOOPBACK, AddressPolicy
-from flows.capture.process import find_ffmpeg
+from db.writing.rows import SegmentRow
+from db.writing.writes import ensure_channel, open_broadcast, record_gap, record_segment
+from flows.capture.net.address import LOOPBACK, AddressPolicy
+from flows.capture.processes import find_ffmpeg
 from flows.capture.segment import Gap, Segment
 from flows.capture.stream import Stream
-from flows.capture.supervise import Capture
+from flows.capture.supervisor.capture import Capture
 from flows.demo.server import Reply, Server
-from flows.recordings import folder_of
+from flows.recordings.finding import folder_of
 
 FPS = 24
 PIECE_S = 0.5

@@ -10,7 +10,7 @@ from benchmarks.chaos.audit import is_true
 from benchmarks.chaos.carrying import Done
 from benchmarks.chaos.plan import KINDS, NETWORK, SETTLED_S, Cause, Step, make_plan
 from flows.capture.segment import Gap
-from flows.healing import AGAIN_AFTER_S
+from flows.control.healing import AGAIN_AFTER_S
 
 MINUTES = 30
 AT = datetime(2026, 11, 29, 22, 0, tzinfo=UTC)

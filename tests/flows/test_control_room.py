@@ -39,23 +39,23 @@ from sqlalchemy import Engine
 from websockets import ConnectionClosed, InvalidStatus, Subprotocol
 from websockets.sync.client import connect as socket_to
 
-from db import writes
 from db.session import make_engine
-from flows import automations, healing
-from flows.access import Access, basic
-from flows.analyse import Counts
-from flows.apply import apply_showfile, paused_slots
-from flows.bulletin import Bulletin
+from db.writing import writes
 from flows.capture.segment import Gap, Segment
-from flows.deploy import Server, connect
+from flows.control import automations, healing
+from flows.control.access import Access, basic
+from flows.control.api import Server, connect
+from flows.control.events import MISSED, RAISED, labels
+from flows.control.ownership import deployed, name_of_run
+from flows.control.run_history import forget_runs
+from flows.control.run_page import Bulletin
+from flows.control.work_pool import put_pools, template
 from flows.errors import StackError, UsageError
-from flows.events import MISSED, RAISED, labels
-from flows.history import forget_runs
-from flows.ownership import deployed, name_of_run
-from flows.pool import put_pools, template
-from flows.schedules import Slot
+from flows.live.analysis import Counts
 from flows.settings import Settings
-from flows.worker import run_worker
+from flows.shows.applying import apply_showfile, paused_slots
+from flows.shows.slots import Slot
+from flows.stack.worker import run_worker
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -76,7 +76,7 @@ deployments:
         parameters: {{ url: "{URL}/weekend", duration: 2h }}
       - {{ slug: noon, cron: "0 12 * * *", timezone: Europe/Vienna }}
   - name: moment
-    entrypoint: flows/moment.py:clip_moment
+    entrypoint: flows/clip_moment.py:clip_moment
     work_pool: {{ name: studio }}
     tags: [showmood]
 """
@@ -141,7 +141,7 @@ def control(
         }
         sink = stack.enter_context((home / "server.log").open("w"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", "--port", str(port)],
+            [sys.executable, "-m", "flows.stack.server", "--port", str(port)],
             env=env,
             stdout=sink,
             stderr=sink,

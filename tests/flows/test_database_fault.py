@@ -18,17 +18,18 @@ import pytest
 from sqlalchemy import text
 
 from benchmarks.contenders import events_in
-from db.embedded import EmbeddedPostgres
+from db.embedded.server import EmbeddedPostgres
 from db.errors import DatabaseUnreachable
 from db.session import make_engine, upgrade
-from flows import patience, store
-from flows.broadcast import Watch
 from flows.capture.segment import Segment
 from flows.demo.channel import LiveOrigin
 from flows.demo.testcard import make_testcard
-from flows.postgres import Postgres, tended
+from flows.live import database_wait as patience
+from flows.live import store
+from flows.live.broadcast import Watch
 from flows.settings import Settings
-from flows.shows import make_show
+from flows.show import make_show
+from flows.stack.postgres import Postgres, tended
 
 AWAY_S = 3.0
 PATIENCE_S = 60.0

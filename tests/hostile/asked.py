@@ -9,9 +9,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flows.capture.address import AddressPolicy
-from flows.capture.fetch import Fetcher
-from flows.capture.pieces import MAX_INIT_BYTES, MAX_SEGMENT_BYTES, Pieces
+from flows.capture.hls.pieces import MAX_INIT_BYTES, MAX_SEGMENT_BYTES, Pieces
+from flows.capture.net.address import AddressPolicy
+from flows.capture.net.fetch import Fetcher
 from flows.capture.playlist import Part, parse_playlist
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import bombs
 
-from emotion.video import VideoError, read_parts, read_windows
-from flows.capture.media import measure, read_head
+from emotion.media.video import VideoError, read_parts, read_windows
+from flows.capture.recorded.media import measure, read_head
 from flows.capture.segment import UnreadableMedia
 
 

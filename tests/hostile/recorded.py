@@ -5,11 +5,12 @@ from pathlib import Path
 
 from asked import policy_for
 
-from flows.capture import process, recorder
-from flows.capture.address import AddressPolicy
+from flows.capture import processes as process
+from flows.capture.net.address import AddressPolicy
 from flows.capture.segment import Segment
 from flows.capture.stream import Stream
-from flows.capture.supervise import Capture
+from flows.capture.supervisor import recorder
+from flows.capture.supervisor.capture import Capture
 
 _WITHIN_S = 18.0
 """Each ends long before: this is for busy machines."""

@@ -16,11 +16,11 @@ import brotli
 import psutil
 import pytest
 
-from flows.capture import source
-from flows.capture.address import LOOPBACK, AddressPolicy
-from flows.capture.box import Box
+from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.segment import NoStream, NotLive, SourceUnreachable, UnsafeURL
-from flows.capture.source import resolve
+from flows.capture.source import resolve as source
+from flows.capture.source.box import Box
+from flows.capture.source.resolve import resolve
 from flows.capture.stopping import Stopped
 from flows.capture.stream import Stream
 from flows.demo.site import SaidIE
@@ -32,7 +32,7 @@ MB = 1 << 20
 
 @pytest.fixture(scope="module")
 def _small_box() -> Iterator[Box]:
-    box = Box("flows.capture.extraction", memory_bytes=256 * MB, cpu_s=2)
+    box = Box("flows.capture.source.extraction", memory_bytes=256 * MB, cpu_s=2)
     yield box
     box.close()
 
@@ -226,7 +226,7 @@ def test_a_stop_ends_it_and_its_child_at_once(site: Callable[..., Any], small_bo
 
 WATCHER = """
 import sys
-from flows.capture.address import LOOPBACK, AddressPolicy
+from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture import source
 print("begin", flush=True)
 source.resolve(sys.stdin.readline().strip(), policy=AddressPolicy(allow_networks=LOOPBACK))

@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from flows.capture.address import STREAM_SCHEMES, AddressPolicy, read_host
-from flows.capture.decoding import decode
-from flows.capture.fetch import Fetcher
 from flows.capture.headers import Headers
-from flows.capture.hls import Run
-from flows.capture.listing import Listing
+from flows.capture.hls.engine import Run
+from flows.capture.hls.listing import Listing
+from flows.capture.net.address import STREAM_SCHEMES, AddressPolicy, read_host
+from flows.capture.net.decoding import decode
+from flows.capture.net.fetch import Fetcher
 from flows.capture.playlist import MAX_ENTRIES, Playlist, parse_playlist
-from flows.capture.recording import Recording
+from flows.capture.recorded.recording import Recording
+from flows.capture.redaction import clean, shorten
 from flows.capture.segment import CaptureError, NoStream, UnsafeURL
-from flows.capture.shown import clean, shorten
 from flows.capture.stream import Stream
 from flows.capture.tags import attributes_of
 

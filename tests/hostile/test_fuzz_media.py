@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from emotion.isobmff import TooMuch, require_counts
+from emotion.media.isobmff import TooMuch, require_counts
 
 Fuzz = Callable[..., None]
 KINDS = """

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emotion.limits import FILE, SEGMENT, TooMuch, require_bounded
+from emotion.media.limits import FILE, SEGMENT, TooMuch, require_bounded
 
 REFUSED = "(UnreadableMedia|VideoError): .*"
 SEGMENTS = ("measured", "analysed")

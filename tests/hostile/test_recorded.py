@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from flows.capture.process import find_ffmpeg
+from flows.capture.processes import find_ffmpeg
 
 Stand = Callable[..., Any]
 Record = Callable[..., None]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flows.capture.forward import Replies
-from flows.capture.process import find_ffmpeg
+from flows.capture.processes import find_ffmpeg
+from flows.capture.proxy.forward import Replies
 from flows.capture.segment import SourceUnreachable, UnsafeURL
 
 Stand = Callable[..., Any]

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emotion.expression import Tower
+from emotion.networks.expression import Tower
 from training import data
 from training.distil import AGAIN, FIRST, mixed_targets, opinion
 from training.net import targets

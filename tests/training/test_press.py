@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion import weights
 from emotion.detect import Detector
 from emotion.types import EMOTIONS
+from emotion.weights import store as weights
 from training import press
 from training.data import DataError
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from emotion.align import crops
-from emotion.weights import CropRule
+from emotion.weights.store import CropRule
 from training import disturb, ship
 from training.measure import whole
 from training.report import BEGIN, END, write_card

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emotion.score import calibration_error
+from emotion.evaluate.score import calibration_error
 from emotion.types import EMOTIONS
 from training import data, rule
 from training.press import Press

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotion.expression import Tower
+from emotion.networks.expression import Tower
 from training import data, rule, ship
 from training.train import Recipe
 

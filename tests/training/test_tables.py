@@ -1,6 +1,6 @@
 import numpy as np
 
-from emotion.score import score
+from emotion.evaluate.score import score
 from emotion.types import EMOTIONS
 from training.measure_press import PressFigures
 from training.tables import on_press

@@ -11,9 +11,9 @@ from pathlib import Path
 import av
 import pytest
 
-from flows.capture.address import LOOPBACK, AddressPolicy
-from flows.capture.process import find_ffmpeg
-from flows.capture.source import BOX
+from flows.capture.net.address import LOOPBACK, AddressPolicy
+from flows.capture.processes import find_ffmpeg
+from flows.capture.source.resolve import BOX
 from flows.capture.stream import Stream
 from flows.demo.channel import LiveOrigin
 from flows.demo.pieces import cut

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture import listing, recorder, rolling
-from flows.capture.address import AddressPolicy
 from flows.capture.disk import may_pass
-from flows.capture.recording import Recording
+from flows.capture.hls import listing
+from flows.capture.net.address import AddressPolicy
+from flows.capture.recorded import rolling
+from flows.capture.recorded.recording import Recording
 from flows.capture.segment import CaptureFailed, DiskFull, Gap, Segment
 from flows.capture.stream import Stream
-from flows.capture.supervise import Capture
+from flows.capture.supervisor import recorder
+from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 
 PATIENCE_S = 30.0

@@ -18,8 +18,8 @@ import pytest
 from benchmarks.contenders import InProcess
 from benchmarks.soak import make_plan, soak
 from benchmarks.trial import Outcome, run_trial
-from flows.capture import recorder
 from flows.capture.segment import DiskFull
+from flows.capture.supervisor import recorder
 from flows.demo.channel import LiveOrigin
 from flows.demo.scenarios import SCENARIOS, Scenario
 from flows.demo.testcard import make_testcard

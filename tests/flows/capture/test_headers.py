@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture.address import AddressPolicy
 from flows.capture.headers import Headers
+from flows.capture.net.address import AddressPolicy
 from flows.capture.stream import Stream
-from flows.capture.supervise import Capture
+from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.server import Reply, Request, Server
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.capture import process
-from flows.capture.address import AddressPolicy
+from flows.capture import processes as process
+from flows.capture.net.address import AddressPolicy
 from flows.capture.segment import CaptureError, Gap
-from flows.capture.source import resolve
+from flows.capture.source.resolve import resolve
 from flows.capture.stream import Stream
-from flows.capture.supervise import Capture
+from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.server import Reply, Server
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture import following
-from flows.capture.address import AddressPolicy
-from flows.capture.listing import Listing
-from flows.capture.recording import Recording
-from flows.capture.recovery import recover
-from flows.capture.runs import newest_clock
+from flows.capture.hls.listing import Listing
+from flows.capture.net.address import AddressPolicy
+from flows.capture.recorded import following
+from flows.capture.recorded.recording import Recording
+from flows.capture.recorded.recovery import recover
+from flows.capture.recorded.runs import newest_clock
 from flows.capture.segment import Gap, Segment
 from flows.capture.state import write_whole
 from flows.capture.stream import Stream
-from flows.capture.supervise import Capture
+from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 
 PATIENCE_S = 30.0

@@ -10,15 +10,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from flows.capture import fetch, process
-from flows.capture.address import AddressPolicy
-from flows.capture.fetch import Fetcher
-from flows.capture.guard import Guard
+from flows.capture import processes as process
+from flows.capture.net import fetch
+from flows.capture.net.address import AddressPolicy
+from flows.capture.net.fetch import Fetcher
+from flows.capture.proxy.guard import Guard
 from flows.capture.segment import Segment
-from flows.capture.source import resolve
+from flows.capture.source.resolve import resolve
 from flows.capture.stopping import Patience, Stopped
 from flows.capture.stream import Stream
-from flows.capture.supervise import Capture
+from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
 

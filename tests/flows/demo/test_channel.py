@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from flows.capture.playlist import Playlist, parse_playlist
-from flows.capture.process import find_ffmpeg
+from flows.capture.processes import find_ffmpeg
 from flows.demo.__main__ import main
 from flows.demo.channel import LiveOrigin
 from flows.demo.errors import DemoError

@@ -1,0 +1,282 @@
+"""A Postgres of our own on this machine, from the binaries of a wheel: unix socket, no TCP.
+
+Several processes may ask for the same server; the last one to stop it does. A process that dies
+without stopping it leaves it running, and the next one finds it: nothing is lost, nothing doubled.
+"""
+
+import fcntl
+import logging
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import quote
+
+import psycopg2
+
+from db.embedded.cluster import DATABASE, check_version, initialise
+from db.embedded.placement import (
+    OPEN_DIR,
+    POINTER,
+    Account,
+    account_for,
+    binaries_for,
+    file_lock,
+    installed_binaries,
+    named_by,
+    place,
+)
+from db.embedded.postmaster import Status, disown, last_words, read_status, run_tool, start_guard
+from db.embedded.socket_dir import PORT, make_socket_dir
+from db.errors import EmbeddedError
+
+_log = logging.getLogger(__name__)
+
+START_TIMEOUT_S: Final = 60
+
+NOT_DURABLE: Final = ("fsync = off", "full_page_writes = off")
+
+
+def psql_path() -> Path:
+    """Return the wheel's psql. Raise EmbeddedError if the wheel is not installed."""
+    return installed_binaries() / "psql"
+
+
+class EmbeddedPostgres:
+    """A Postgres server whose data is in (or named in) `data_dir`; use it as a context manager.
+
+    data_dir: made if missing. When root asks and the server's OS user can't get there, the data
+        goes below `open_dir` and a file `location` in `data_dir` says so (`moved_to`).
+    os_user: whom root runs the server as; made if missing. Nobody else's modes are changed.
+    die_with_owner: stop the server also when this process is killed (for tests).
+    durable: False skips syncing to disk: quick, and lost with the machine (for tests).
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        os_user: str = "showmood",
+        open_dir: Path = OPEN_DIR,
+        die_with_owner: bool = False,
+        durable: bool = True,
+    ) -> None:
+        """Start nothing yet."""
+        self.data_dir = Path(data_dir).absolute()
+        self._os_user = os_user
+        self._open_dir = open_dir
+        self._die_with_owner = die_with_owner
+        self._durable = durable
+        self._stop_mode = "fast" if durable else "immediate"
+        self._home: Path | None = None
+        self._in_use_fd: int | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._account: Account | None = None
+        self._bin_dir = Path()
+
+    @property
+    def url(self) -> str:
+        """Return the running server's URL. Raise EmbeddedError if it is not running."""
+        status = read_status(self._cluster)
+        if status is None or not status.ready:
+            raise EmbeddedError(f"the Postgres of {self.data_dir} is not running: start it first")
+        return _url(status)
+
+    @property
+    def exists(self) -> bool:
+        """Tell whether `data_dir` has, or names, a cluster; nothing is made or started."""
+        return self._found.is_dir()
+
+    @property
+    def running_url(self) -> str | None:
+        """Return the URL of the server, if it runs, whoever started it; nothing is started."""
+        status = read_status(self._found)
+        return _url(status) if status is not None and status.ready else None
+
+    @property
+    def _found(self) -> Path:
+        return (named_by(self.data_dir / POINTER) or self.data_dir) / "cluster"
+
+    @property
+    def moved_to(self) -> Path | None:
+        """Return where the data is, if it could not be in `data_dir`."""
+        return self._home if self._home != self.data_dir else None
+
+    @property
+    def log_path(self) -> Path:
+        """Return the server's log."""
+        return self._cluster / "postgres.log"
+
+    def start(self) -> Self:
+        """Start the server, or join the one that is running; again is harmless.
+
+        Raise EmbeddedError with the end of Postgres's own words if it can't.
+        """
+        if self._in_use_fd is not None:
+            return self
+        if re.search(r'["$`\\\n]', str(self.data_dir)):  # pg_ctl hands its path to a shell
+            raise EmbeddedError(f"choose a plainer path for Postgres than {self.data_dir!r}")
+        try:
+            self._home = place(self.data_dir, self._os_user, self._open_dir)
+            with file_lock(self._home / "start.lock"):
+                fd = os.open(self._home / "in-use", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_SH)
+                    self._account = account_for(self._os_user, self._cluster)
+                    self._bin_dir = binaries_for(self._account, self._open_dir)
+                    self._start_locked()
+                except BaseException:
+                    os.close(fd)
+                    raise
+                self._in_use_fd = fd
+        except PermissionError as error:
+            raise EmbeddedError(
+                f"{error.filename} is closed to this user: run as the one who made it, "
+                "or choose another directory"
+            ) from error
+        if self.moved_to is not None:
+            _log.info("the data of Postgres is in %s", self.moved_to)
+        return self
+
+    def has_ended(self) -> bool:
+        """Tell whether the server has ended by itself while it is in use here."""
+        return self._in_use_fd is not None and read_status(self._cluster) is None
+
+    def revive(self) -> bool:
+        """Start the server again if it has ended; tell whether it had, and nobody else was faster.
+
+        Raise EmbeddedError if it can't: children of a dead server, which still end, keep the next
+        one from starting.
+        """
+        if not self.has_ended():
+            return False
+        with file_lock(self._home_dir / "start.lock"):
+            if not self.has_ended():
+                return False
+            self._dismiss_guard()
+            self._start_locked()
+        return True
+
+    def stop(self) -> None:
+        """Leave the server, and stop it if nobody else uses it; again is harmless.
+
+        Raise EmbeddedError if it will not stop.
+        """
+        if self._in_use_fd is None or self._home is None:
+            return
+        with file_lock(self._home / "start.lock"):
+            fd, self._in_use_fd = self._in_use_fd, None
+            try:
+                self._dismiss_guard()
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._settle():
+                    self._run(
+                        "pg_ctl", "stop", "-D", str(self._cluster), "-m", self._stop_mode, "-w"
+                    )
+            except BlockingIOError:
+                _log.debug("%s is still in use by another process", self._home)
+            finally:
+                os.close(fd)
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    @property
+    def _home_dir(self) -> Path:
+        if self._home is None:
+            raise EmbeddedError(f"the Postgres of {self.data_dir} is not running: start it first")
+        return self._home
+
+    @property
+    def _cluster(self) -> Path:
+        return self._home_dir / "cluster"
+
+    def _start_locked(self) -> None:
+        cluster = self._cluster
+        if not (cluster / "PG_VERSION").exists():
+            initialise(cluster, self._run, account=self._account, durable=self._durable)
+        check_version(cluster, self._run)
+        if self._settle():
+            return
+        disown(cluster)
+        settings = [
+            "listen_addresses = ''",
+            f"port = {PORT}",
+            f"unix_socket_directories = '{make_socket_dir(self._home_dir, self._account)}'",
+            "unix_socket_permissions = 0700",
+            "timezone = 'UTC'",
+            "log_timezone = 'UTC'",
+            *(() if self._durable else NOT_DURABLE),
+        ]
+        (cluster / "showmood.conf").write_text("\n".join(settings) + "\n", encoding="utf-8")
+        (cluster / "showmood.conf").chmod(0o644)
+        if self._die_with_owner:
+            self._guard = start_guard(
+                self._bin_dir / "pg_ctl", cluster, self._stop_mode, self._account
+            )
+        try:
+            self._run(
+                *("pg_ctl", "start", "-D", str(cluster), "-l", str(self.log_path)),
+                *("-w", "-t", str(START_TIMEOUT_S)),
+            )
+            self._ensure_database()
+        except BaseException:
+            self._dismiss_guard()
+            raise
+
+    def _settle(self) -> bool:
+        """Wait until the server is up (True) or down (False), whatever it was in the middle of."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while (status := read_status(self._cluster)) is not None:
+            if status.ready:
+                return True
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"the Postgres of {self._cluster} (process {status.pid}) neither starts nor "
+                    f"stops: look into {self.log_path}"
+                )
+            time.sleep(0.05)
+        return False
+
+    def _ensure_database(self) -> None:
+        url = self.url.replace(f"/{DATABASE}?", "/postgres?")
+        connection = psycopg2.connect(url)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+                if cursor.fetchone() is None:
+                    cursor.execute(f"CREATE DATABASE {DATABASE}")
+        finally:
+            connection.close()
+
+    def _dismiss_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
+            self._guard = None
+
+    def _run(self, tool: str, *arguments: str) -> str:
+        try:
+            return run_tool(self._bin_dir / tool, *arguments, account=self._account)
+        except EmbeddedError as error:
+            said = (last_words(self.log_path) if tool == "pg_ctl" else "") or str(error)
+            raise EmbeddedError(f"Postgres in {self._cluster}: {said}") from error
+
+
+def _url(status: Status) -> str:
+    host = quote(str(status.socket_dir))
+    return f"postgresql://{DATABASE}@/{DATABASE}?host={host}&port={PORT}"

@@ -1,0 +1,47 @@
+"""Where the socket of a Postgres of our own lies: nobody else may serve out of it, or enter."""
+
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from db.embedded.placement import Account
+
+PORT: Final = 5432
+"""Only part of the socket's file name: nothing listens on TCP."""
+
+MAX_SOCKET_BYTES: Final = 100
+"""The kernel's limit on a socket's path is 108 bytes on Linux, 104 on macOS."""
+
+
+def make_socket_dir(home: Path, account: Account | None) -> Path:
+    """Return a directory for the socket, closed to others, with a short enough path.
+
+    home: of the data. account: who runs the server, if not we do.
+    """
+    short = home / "run"
+    too_long = len(os.fsencode(short / f".s.PGSQL.{PORT}")) > MAX_SOCKET_BYTES
+    # Quoting rules of lists: what would need quotes goes elsewhere.
+    if too_long or not re.fullmatch(r"[\w/.@-]+", str(short), re.ASCII):
+        name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+        short = Path("/tmp") / f"showmood-{name}"
+    try:
+        short.mkdir(mode=0o700)
+    except FileExistsError:
+        found = short.lstat()
+        ours = (account.uid if account else os.geteuid(), os.geteuid())
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours or found.st_mode & 0o077:
+            # Somebody else got there first; never serve out of a directory of theirs.
+            short = Path(tempfile.mkdtemp(dir="/tmp", prefix="showmood-"))
+    give_away(short, account)
+    (short / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)  # a dead server's
+    return short
+
+
+def give_away(directory: Path, account: Account | None) -> None:
+    """Let a directory be the account's, if there is one."""
+    if account is not None:
+        os.chown(directory, account.uid, account.gid)

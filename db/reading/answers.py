@@ -1,0 +1,103 @@
+"""What the questions of `db.reading.queries` are answered with."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+Microseconds = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelRow:
+    """One row of `channels`, and when something was last observed there."""
+
+    id: int
+    slug: str
+    url: str
+    n_broadcasts: int
+    last_started_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """A channel's history between two times.
+
+    n_frames: analysed. segments: count by status. share: mean of each smoothed emotion over the
+    observations, in the order of `EMOTIONS`; None where the network lacks it or nothing was seen.
+    emotion: the strongest of them. median_lag_ms, p95_lag_ms: from the end of a segment to its
+    rows. first_ts, last_ts: of the observations.
+    """
+
+    channel: str
+    n_observations: int
+    n_tracks: int
+    n_frames: int
+    segments: dict[str, int]
+    n_gaps: int
+    gap_s: float
+    recorded_s: float
+    share: dict[str, float | None]
+    emotion: str | None
+    median_lag_ms: float | None
+    p95_lag_ms: float | None
+    first_ts: datetime | None
+    last_ts: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timeline:
+    """Means over buckets of time that hold something; empty buckets are left out.
+
+    start: datetime64[us] (B,), UTC, on a grid of whole buckets since 1970. n, tracks: int64 (B,),
+    observations and distinct tracks. emotions: float64 (B, 8), mean of each smoothed emotion,
+    columns as `EMOTIONS`, NaN where there is none.
+    """
+
+    start: Microseconds
+    n: Int64
+    tracks: Int64
+    emotions: Float64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tracks:
+    """Tracks, by their first observation in the range.
+
+    broadcast_id, track, n: int64 (T,), with n the observations in the range. first_ts, last_ts:
+    datetime64[us] (T,), UTC, of those. emotions: float64 (T, 8), means of the smoothed, NaN where
+    there is none. emotion: the strongest, (T,) of str, "" where there is none.
+    """
+
+    broadcast_id: Int64
+    track: Int64
+    n: Int64
+    first_ts: Microseconds
+    last_ts: Microseconds
+    emotions: Float64
+    emotion: NDArray[np.str_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Newest:
+    """How the channel's newest broadcast goes.
+
+    n_observations, n_tracks, segments: of that broadcast. ts, n_faces, emotion: of the newest
+    moment with a face, the strongest mean of smoothed emotions there. lag_ms: of the segment that
+    was analysed last. recorded_until: the end of the newest segment, analysed or not.
+    """
+
+    broadcast_id: int
+    status: str
+    started_at: datetime
+    segments: dict[str, int]
+    n_observations: int
+    n_tracks: int
+    recorded_until: datetime | None
+    ts: datetime | None
+    n_faces: int
+    emotion: str | None
+    lag_ms: int | None

@@ -1,0 +1,251 @@
+"""The questions that the program itself asks; analysts have the views.
+
+Ranges of time are half-open and aware; where one end is None it is open. An empty range gives
+empty arrays and None for what can't be known. An unknown channel raises UnknownChannel.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, Row, bindparam, select, text
+from sqlalchemy.types import DateTime
+
+from db.errors import UnknownChannel
+from db.models import EMOTIONS, TRACKS_PER_BROADCAST, Broadcast, Channel, Segment
+from db.reading.answers import (
+    ChannelRow,
+    Float64,
+    Microseconds,
+    Summary,
+    Timeline,
+    Tracks,
+)
+from db.writing.rows import BroadcastRow, SegmentRow
+
+BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+END: Final = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def channels(connection: Connection) -> list[ChannelRow]:
+    """Return all channels, by slug."""
+    rows = connection.execute(
+        text(
+            "SELECT c.id, c.slug, c.url, count(b.id), max(b.started_at)"
+            " FROM channels c LEFT JOIN broadcasts b ON b.channel_id = c.id"
+            " GROUP BY c.id ORDER BY c.slug"
+        )
+    )
+    return [
+        ChannelRow(id=row[0], slug=row[1], url=row[2], n_broadcasts=row[3], last_started_at=row[4])
+        for row in rows
+    ]
+
+
+def channel_id(connection: Connection, slug: str) -> int:
+    """Return the channel's id; raise UnknownChannel, which lists those there are."""
+    found: int | None = connection.scalar(select(Channel.id).where(Channel.slug == slug))
+    if found is not None:
+        return found
+    known = connection.scalars(select(Channel.slug).order_by(Channel.slug).limit(11)).all()
+    there = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
+    raise UnknownChannel(
+        f"there is no channel '{slug}'"
+        + (f": there are {there}" if known else ": nothing has been watched or analysed yet")
+    )
+
+
+def broadcast_of_run(connection: Connection, flow_run_id: str) -> BroadcastRow | None:
+    """Return the newest broadcast that a flow run has begun, if it has."""
+    row = connection.execute(
+        select(Broadcast.id, Broadcast.started_at, Broadcast.planned_end, Broadcast.status)
+        .where(Broadcast.flow_run_id == flow_run_id)
+        .order_by(Broadcast.started_at.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    return BroadcastRow(id=row[0], started_at=row[1], planned_end=row[2], status=row[3])
+
+
+def segments_of(connection: Connection, broadcast_id: int) -> list[SegmentRow]:
+    """Return the segments of a broadcast, in order of time."""
+    columns = [column for column in Segment.__table__.columns if column.name != "ended_at"]
+    rows = connection.execute(
+        select(*columns).where(Segment.broadcast_id == broadcast_id).order_by(Segment.started_at)
+    )
+    return [SegmentRow(**row._mapping) for row in rows]
+
+
+def tracker_state_before(
+    connection: Connection, broadcast_id: int, started_at: datetime
+) -> dict[str, Any] | None:
+    """Return the tracker's state after the last analysed segment that starts before then."""
+    found: dict[str, Any] | None = connection.scalar(
+        select(Segment.tracker_state)
+        .where(
+            Segment.broadcast_id == broadcast_id,
+            Segment.started_at < started_at,
+            Segment.status == "analysed",
+            Segment.tracker_state.is_not(None),
+        )
+        .order_by(Segment.started_at.desc())
+        .limit(1)
+    )
+    return found
+
+
+_MEANS: Final = ", ".join(f"avg(smoothed_{emotion})" for emotion in EMOTIONS)
+
+_RANGE: Final = "channel_id = :channel AND ts >= :since AND ts < :until"
+
+_SUMMARY = text(
+    "SELECT count(*), count(DISTINCT track_id), min(ts), max(ts), "
+    f"{_MEANS} FROM observations WHERE {_RANGE}"
+)
+
+_SEGMENTS = text(
+    "SELECT status, count(*), sum(duration_s),"
+    " sum(frames_analysed) FILTER (WHERE status = 'analysed') FROM segments"
+    " WHERE channel_id = :channel AND started_at < :until AND ended_at > :since GROUP BY status"
+)
+
+_LAGS = text(
+    "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY lag_ms),"
+    " percentile_cont(0.95) WITHIN GROUP (ORDER BY lag_ms) FROM segments"
+    " WHERE channel_id = :channel AND started_at < :until AND ended_at > :since"
+)
+
+_GAP_ROWS = text(
+    "SELECT started_at, ended_at, why FROM gaps"
+    " WHERE channel_id = :channel AND started_at < :until AND ended_at >= :since"
+    " ORDER BY started_at"
+)
+
+_GAPS = text(
+    "SELECT count(*), coalesce(extract(epoch FROM"
+    " sum(least(ended_at, :until) - greatest(started_at, :since))), 0)::float8 FROM gaps"
+    " WHERE channel_id = :channel AND started_at < :until AND ended_at >= :since"
+).bindparams(
+    bindparam("since", type_=DateTime(timezone=True)),
+    bindparam("until", type_=DateTime(timezone=True)),
+)
+
+
+def summary(
+    connection: Connection, slug: str, since: datetime | None = None, until: datetime | None = None
+) -> Summary:
+    """Return what happened on a channel in [since, until)."""
+    span = _span(connection, slug, since, until)
+    seen = connection.execute(_SUMMARY, span).one()
+    by_status = {row[0]: row for row in connection.execute(_SEGMENTS, span)}
+    median, p95 = connection.execute(_LAGS, span).one()
+    n_gaps, gap_s = connection.execute(_GAPS, span).one()
+    share = dict(zip(EMOTIONS, seen[4:], strict=True))
+    return Summary(
+        channel=slug,
+        n_observations=seen[0],
+        n_tracks=seen[1],
+        n_frames=sum(row[3] or 0 for row in by_status.values()),
+        segments={status: row[1] for status, row in sorted(by_status.items())},
+        n_gaps=n_gaps,
+        gap_s=gap_s,
+        recorded_s=sum(row[2] for row in by_status.values()),
+        share=share,
+        emotion=strongest(share),
+        median_lag_ms=median,
+        p95_lag_ms=p95,
+        first_ts=seen[2],
+        last_ts=seen[3],
+    )
+
+
+_TIMELINE = text(
+    "SELECT extract(epoch FROM date_bin(:bucket, ts, TIMESTAMPTZ '1970-01-01 00:00:00+00'))"
+    " * 1000000 AS bucket, count(*), count(DISTINCT track_id), "
+    f"{_MEANS} FROM observations WHERE {_RANGE} GROUP BY 1 ORDER BY 1"
+)
+
+
+def timeline(
+    connection: Connection,
+    slug: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    bucket_s: float = 60.0,
+) -> Timeline:
+    """Return the emotions of a channel in [since, until), by buckets of time.
+
+    Raise ValueError unless `bucket_s` is positive.
+    """
+    if not bucket_s > 0:
+        raise ValueError(f"bucket_s must be positive, not {bucket_s}")
+    span = _span(connection, slug, since, until)
+    rows = connection.execute(_TIMELINE, span | {"bucket": timedelta(seconds=bucket_s)}).all()
+    return Timeline(
+        start=np.array([int(row[0]) for row in rows], dtype="datetime64[us]"),
+        n=np.array([row[1] for row in rows], dtype=np.int64),
+        tracks=np.array([row[2] for row in rows], dtype=np.int64),
+        emotions=_matrix(rows, 3),
+    )
+
+
+_TRACKS = text(
+    f"SELECT track_id / {TRACKS_PER_BROADCAST}, track_id % {TRACKS_PER_BROADCAST}, count(*),"
+    " min(ts) AS first_ts, max(ts), "
+    f"{_MEANS} FROM observations WHERE {_RANGE} GROUP BY track_id ORDER BY first_ts, track_id"
+)
+
+
+def tracks(
+    connection: Connection, slug: str, since: datetime | None = None, until: datetime | None = None
+) -> Tracks:
+    """Return the tracks of a channel that were seen in [since, until)."""
+    rows = connection.execute(_TRACKS, _span(connection, slug, since, until)).all()
+    return Tracks(
+        broadcast_id=np.array([row[0] for row in rows], dtype=np.int64),
+        track=np.array([row[1] for row in rows], dtype=np.int64),
+        n=np.array([row[2] for row in rows], dtype=np.int64),
+        first_ts=_times(row[3] for row in rows),
+        last_ts=_times(row[4] for row in rows),
+        emotions=_matrix(rows, 5),
+        emotion=np.array(
+            [strongest(dict(zip(EMOTIONS, row[5:], strict=True))) or "" for row in rows],
+            dtype=np.str_,
+        ),
+    )
+
+
+def gaps(
+    connection: Connection, slug: str, since: datetime | None = None, until: datetime | None = None
+) -> list[tuple[datetime, datetime, str]]:
+    """Return the gaps that overlap [since, until), in order: start, end, why."""
+    rows = connection.execute(_GAP_ROWS, _span(connection, slug, since, until))
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def strongest(share: dict[str, float | None]) -> str | None:
+    """Return the emotion with the highest value, the first of equals; None if there is none."""
+    known = {emotion: value for emotion, value in share.items() if value is not None}
+    return max(known, key=lambda emotion: known[emotion]) if known else None
+
+
+def _span(
+    connection: Connection, slug: str, since: datetime | None, until: datetime | None
+) -> dict[str, Any]:
+    span = {"since": since or BEGINNING, "until": until or END}
+    for name, moment in span.items():
+        if moment.tzinfo is None:
+            raise ValueError(f"{name} must be aware, not {moment!r}")
+    return {"channel": channel_id(connection, slug), **span}
+
+
+def _times(moments: Iterable[datetime]) -> Microseconds:
+    naive = [moment.astimezone(UTC).replace(tzinfo=None) for moment in moments]
+    return np.array(naive, dtype="datetime64[us]")
+
+
+def _matrix(rows: Sequence[Row[Any]], first: int) -> Float64:
+    values = [[np.nan if cell is None else cell for cell in row[first:]] for row in rows]
+    return np.array(values, dtype=np.float64).reshape(len(rows), len(EMOTIONS))

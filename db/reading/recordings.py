@@ -1,0 +1,176 @@
+"""Which recorded files the rows speak of: to find a moment again, and to let old files go.
+
+A segment's row stays when its file is deleted; its `path` is null from then on.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, select, text, true
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Integer, String
+
+from db.models import Gap, Segment
+from db.reading.queries import channel_id
+
+LONGEST: Final = timedelta(minutes=10)
+"""No segment is longer: so the key finds those that reach into a range of time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedRow:
+    """A segment, as far as playing it goes; path: None where its file was deleted."""
+
+    broadcast_id: int
+    sequence: int
+    started_at: datetime
+    duration_s: float
+    start_is_estimated: bool
+    path: str | None
+    offset_s: float
+    width_px: int
+    height_px: int
+    status: str
+
+    @property
+    def ended_at(self) -> datetime:
+        """Return the end of the range, which does not belong to it."""
+        return self.started_at + timedelta(seconds=self.duration_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BroadcastRow:
+    """A broadcast, as far as its recording goes."""
+
+    id: int
+    slug: str
+    started_at: datetime
+    planned_end: datetime | None
+    status: str
+
+
+_RECORDED = text(
+    "SELECT broadcast_id, sequence, started_at, duration_s, start_is_estimated, path, offset_s,"
+    " coalesce(width_px, 0) AS width_px, coalesce(height_px, 0) AS height_px, status"
+    " FROM segments WHERE channel_id = :channel AND started_at < :until"
+    " AND started_at > :earliest AND ended_at > :since ORDER BY started_at"
+)
+
+_BEFORE = text(
+    "SELECT ended_at FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
+    " AND started_at < :at ORDER BY started_at DESC LIMIT 1"
+)
+_AFTER = text(
+    "SELECT started_at FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
+    " AND started_at >= :at ORDER BY started_at LIMIT 1"
+)
+
+_BROADCASTS: Final = (
+    "SELECT b.id, c.slug, b.started_at, b.planned_end, b.status"
+    " FROM broadcasts b JOIN channels c ON c.id = b.channel_id"
+)
+_BY_ID = text(f"{_BROADCASTS} WHERE b.id = ANY(:ids)").bindparams(
+    bindparam("ids", type_=ARRAY(Integer))
+)
+_NEWEST = text(
+    f"{_BROADCASTS} WHERE b.id = coalesce("
+    " (SELECT id FROM broadcasts WHERE channel_id = :channel AND status = 'live'"
+    "  ORDER BY started_at DESC LIMIT 1),"
+    " (SELECT broadcast_id FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
+    "  ORDER BY started_at DESC LIMIT 1))"
+)
+_BROKEN_OFF = text(
+    f"{_BROADCASTS} WHERE c.slug = :slug AND (b.status = 'live'"
+    " OR (b.status = 'interrupted' AND b.started_at > :since)) ORDER BY b.started_at"
+)
+
+# By name: a broadcast's files lie in one folder, which may have been moved since.
+_NAME: Final = "substring(path FROM '[^/]*$')"
+
+_STATUSES = text(
+    f"SELECT {_NAME} AS name, status FROM segments"
+    f" WHERE broadcast_id = :broadcast AND {_NAME} = ANY(:names)"
+).bindparams(bindparam("names", type_=ARRAY(String)))
+
+_FORGET = text(
+    f"UPDATE segments SET path = NULL WHERE broadcast_id = :broadcast AND {_NAME} = ANY(:names)"
+).bindparams(bindparam("names", type_=ARRAY(String)))
+
+
+def recorded(
+    connection: Connection, slug: str, since: datetime, until: datetime
+) -> list[RecordedRow]:
+    """Return the segments of a channel that reach into [since, until), in order.
+
+    Those whose file was deleted too. Raises UnknownChannel.
+    """
+    span = {
+        "channel": channel_id(connection, slug),
+        "since": since,
+        "until": until,
+        "earliest": since - LONGEST,
+    }
+    return [RecordedRow(**row._mapping) for row in connection.execute(_RECORDED, span)]
+
+
+def nearest(
+    connection: Connection, slug: str, at: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Return the last moment before and the first one after that a file is there for."""
+    where = {"channel": channel_id(connection, slug), "at": at}
+    return connection.scalar(_BEFORE, where), connection.scalar(_AFTER, where)
+
+
+def newest_broadcast(connection: Connection, slug: str) -> BroadcastRow | None:
+    """Return the channel's newest broadcast that is on air or has files; None if none has."""
+    where = {"channel": channel_id(connection, slug)}
+    row = connection.execute(_NEWEST, where).one_or_none()
+    return BroadcastRow(**row._mapping) if row else None
+
+
+def broadcasts(connection: Connection, ids: Collection[int]) -> dict[int, BroadcastRow]:
+    """Return those of these broadcasts that there are, by id."""
+    rows = connection.execute(_BY_ID, {"ids": sorted(ids)})
+    return {row.id: BroadcastRow(**row._mapping) for row in rows}
+
+
+def broken_off(connection: Connection, slug: str, since: datetime) -> list[BroadcastRow]:
+    """Return the broadcasts of a channel that nobody closed as a watch does, oldest first.
+
+    since: of those that were closed as interrupted, the ones that began later.
+    """
+    rows = connection.execute(_BROKEN_OFF, {"slug": slug, "since": since})
+    return [BroadcastRow(**row._mapping) for row in rows]
+
+
+def sequences(
+    connection: Connection, broadcast_id: int, *, settled: bool = False
+) -> frozenset[int]:
+    """Return the sequences of a broadcast's segments.
+
+    settled: of those alone whose analysis is.
+    """
+    where = Segment.status != "recorded" if settled else true()
+    statement = select(Segment.sequence).where(Segment.broadcast_id == broadcast_id, where)
+    return frozenset(connection.scalars(statement))
+
+
+def gap_starts(connection: Connection, broadcast_id: int) -> frozenset[datetime]:
+    """Return when the gaps of a broadcast begin."""
+    return frozenset(
+        connection.scalars(select(Gap.started_at).where(Gap.broadcast_id == broadcast_id))
+    )
+
+
+def statuses(connection: Connection, broadcast_id: int, names: Sequence[str]) -> dict[str, str]:
+    """Return how the analysis of these files stands, by name, without those that have no row."""
+    where = {"broadcast": broadcast_id, "names": list(names)}
+    return {row.name: row.status for row in connection.execute(_STATUSES, where)}
+
+
+def forget(connection: Connection, broadcast_id: int, names: Sequence[str]) -> int:
+    """Say that the files of these names are gone; return how many rows spoke of one of them."""
+    where = {"broadcast": broadcast_id, "names": list(names)}
+    return connection.execute(_FORGET, where).rowcount

@@ -1,0 +1,283 @@
+"""The one way to write the history: each function takes a connection and leaves the commit to it.
+
+Except `replace_segment`, which is a transaction of its own: what it does twice is as done once.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection, case, func, select, true, update
+from sqlalchemy.dialects.postgresql import insert
+
+from db.models import STATUSES_OF_BROADCAST, Broadcast, Channel, Gap, Segment
+from db.writing.replacement import segment_values
+from db.writing.replacing import replace_segment
+from db.writing.rows import ObservationRows, SegmentRow, StoredCounts
+
+__all__ = [
+    "ObservationRows",
+    "OpenBroadcast",
+    "SegmentRow",
+    "StoredCounts",
+    "close_broadcast",
+    "ensure_channel",
+    "ensure_partition",
+    "fail_segment",
+    "find_open_broadcast",
+    "interrupt_broadcast",
+    "open_broadcast",
+    "record_gap",
+    "record_lag",
+    "record_segment",
+    "reopen_broadcast",
+    "replace_segment",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenBroadcast:
+    """A broadcast that is under way, and where to go on.
+
+    next_sequence: of its next segment, from 0. recorded_until: end of its last segment, if any.
+    """
+
+    id: int
+    started_at: datetime
+    planned_end: datetime | None
+    source_id: str | None
+    title: str | None
+    flow_run_id: str | None
+    next_sequence: int
+    recorded_until: datetime | None
+
+
+def ensure_channel(connection: Connection, slug: str, url: str) -> int:
+    """Return the channel's id; make it if it is new, and keep the URL that was used last."""
+    found: int | None = connection.scalar(
+        select(Channel.id).where(Channel.slug == slug, Channel.url == url)
+    )
+    if found is not None:  # the usual case takes no lock and no number
+        return found
+    statement = insert(Channel).values(slug=slug, url=url)
+    made: int = connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Channel.slug], set_={"url": statement.excluded.url}
+        ).returning(Channel.id)
+    ).scalar_one()
+    return made
+
+
+def open_broadcast(
+    connection: Connection,
+    *,
+    channel_id: int,
+    started_at: datetime,
+    planned_end: datetime | None = None,
+    source_id: str | None = None,
+    title: str | None = None,
+    flow_run_id: str | None = None,
+    status: str = "live",
+) -> int:
+    """Return the id of the channel's broadcast that starts then, made or opened again.
+
+    A recorded file is opened as 'interrupted' and closed as 'completed', so that nobody takes it
+    for a show on air.
+    """
+    _require_status(status)
+    values = {
+        "planned_end": planned_end,
+        "source_id": source_id,
+        "title": title,
+        "flow_run_id": flow_run_id,
+        "status": status,
+    }
+    key = (Broadcast.channel_id == channel_id, Broadcast.started_at == started_at)
+    found: int | None = connection.scalar(select(Broadcast.id).where(*key))
+    if found is not None:
+        again = values | {"ended_at": None}
+        connection.execute(update(Broadcast).where(*key).values(**again))
+        return found
+    statement = insert(Broadcast).values(channel_id=channel_id, started_at=started_at, **values)
+    made: int = connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Broadcast.channel_id, Broadcast.started_at],
+            set_=values | {"ended_at": None},
+        ).returning(Broadcast.id)
+    ).scalar_one()
+    return made
+
+
+def find_open_broadcast(connection: Connection, channel_id: int) -> OpenBroadcast | None:
+    """Return the channel's newest broadcast with status 'live', if there is one."""
+    last = (
+        select(func.max(Segment.sequence), func.max(Segment.ended_at))
+        .where(Segment.broadcast_id == Broadcast.id)
+        .lateral()
+    )
+    sequence, recorded_until = last.c
+    row = connection.execute(
+        select(
+            Broadcast.id,
+            Broadcast.started_at,
+            Broadcast.planned_end,
+            Broadcast.source_id,
+            Broadcast.title,
+            Broadcast.flow_run_id,
+            func.coalesce(sequence + 1, 0),
+            recorded_until,
+        )
+        .join(last, true())
+        .where(Broadcast.channel_id == channel_id, Broadcast.status == "live")
+        .order_by(Broadcast.started_at.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    return OpenBroadcast(
+        id=row[0],
+        started_at=row[1],
+        planned_end=row[2],
+        source_id=row[3],
+        title=row[4],
+        flow_run_id=row[5],
+        next_sequence=row[6],
+        recorded_until=row[7],
+    )
+
+
+def reopen_broadcast(
+    connection: Connection,
+    *,
+    channel_id: int,
+    flow_run_id: str,
+    source_id: str | None,
+    now: datetime,
+) -> None:
+    """Have the broadcast that a run left be live again, where that was its channel's newest.
+
+    One that was completed, whose time is over, or that is of another source stays as it is.
+    """
+    newest = (
+        select(Broadcast.id)
+        .where(Broadcast.channel_id == channel_id)
+        .order_by(Broadcast.started_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    connection.execute(
+        update(Broadcast)
+        .where(
+            Broadcast.id == newest,
+            Broadcast.flow_run_id == flow_run_id,
+            Broadcast.source_id.is_not_distinct_from(source_id),
+            Broadcast.status != "completed",
+            Broadcast.planned_end > now,
+        )
+        .values(status="live", ended_at=None)
+    )
+
+
+def close_broadcast(
+    connection: Connection, broadcast_id: int, *, ended_at: datetime, status: str
+) -> None:
+    """Say how a broadcast ended: completed, cancelled, failed or interrupted."""
+    _require_status(status)
+    connection.execute(
+        update(Broadcast)
+        .where(Broadcast.id == broadcast_id)
+        .values(ended_at=ended_at, status=status)
+    )
+
+
+def interrupt_broadcast(connection: Connection, broadcast_id: int) -> None:
+    """Say that a broadcast's watcher died: it ended with what was recorded last."""
+    newest = (
+        select(func.max(Segment.ended_at))
+        .where(Segment.broadcast_id == broadcast_id)
+        .scalar_subquery()
+    )
+    connection.execute(
+        update(Broadcast)
+        .where(Broadcast.id == broadcast_id)
+        .values(ended_at=func.greatest(Broadcast.started_at, newest), status="interrupted")
+    )
+
+
+def record_segment(connection: Connection, segment: SegmentRow) -> None:
+    """Say that a segment is on disk; one that was analysed stays so."""
+    values = segment_values(replace(segment, status="recorded", error=None))
+    statement = insert(Segment).values(**values)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Segment.channel_id, Segment.started_at],
+            set_={name: statement.excluded[name] for name in values},
+            where=(Segment.status != "analysed")
+            | (Segment.broadcast_id != statement.excluded.broadcast_id),
+        )
+    )
+
+
+def fail_segment(connection: Connection, segment: SegmentRow, error: str) -> None:
+    """Say why a segment could not be analysed; what an earlier analysis found stays."""
+    values = segment_values(replace(segment, status="failed", error=error))
+    statement = insert(Segment).values(**values)
+    stands = (Segment.status == "analysed") & (
+        Segment.broadcast_id == statement.excluded.broadcast_id
+    )
+    kept = {"error", "channel_id", "started_at"}
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Segment.channel_id, Segment.started_at],
+            set_={
+                name: statement.excluded[name]
+                if name in kept
+                else case((stands, Segment.__table__.c[name]), else_=statement.excluded[name])
+                for name in values
+            },
+        )
+    )
+
+
+def record_lag(connection: Connection, segment: SegmentRow, *, lag_ms: int) -> None:
+    """Say how long it took from the end of a segment's file to its rows being committed."""
+    connection.execute(
+        update(Segment)
+        .where(Segment.channel_id == segment.channel_id, Segment.started_at == segment.started_at)
+        .values(lag_ms=lag_ms)
+    )
+
+
+def record_gap(
+    connection: Connection,
+    *,
+    channel_id: int,
+    broadcast_id: int,
+    started_at: datetime,
+    ended_at: datetime,
+    why: str,
+) -> None:
+    """Say that nothing was recorded from then to then; one that starts then is replaced."""
+    statement = insert(Gap).values(
+        broadcast_id=broadcast_id,
+        started_at=started_at,
+        ended_at=ended_at,
+        channel_id=channel_id,
+        why=why,
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Gap.broadcast_id, Gap.started_at],
+            set_={"ended_at": statement.excluded.ended_at, "why": statement.excluded.why},
+        )
+    )
+
+
+def ensure_partition(connection: Connection, at: datetime) -> str:
+    """Make the partition of `observations` for the month of `at` if it is missing; its name."""
+    name: str = connection.scalars(select(func.observations_partition(at))).one()
+    return name
+
+
+def _require_status(status: str) -> None:
+    if status not in STATUSES_OF_BROADCAST:
+        raise ValueError(f"status must be one of {', '.join(STATUSES_OF_BROADCAST)}, not {status}")

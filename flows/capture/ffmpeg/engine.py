@@ -1,0 +1,263 @@
+"""One run of ffmpeg: a stream in, a rolling HLS recording of MPEG-TS segments out."""
+
+import logging
+import re
+import subprocess
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from flows.capture.ffmpeg.command import build_arguments
+from flows.capture.ffmpeg.log import FfmpegLog
+from flows.capture.ffmpeg.way import Way
+from flows.capture.hls.anchoring import Anchoring
+from flows.capture.processes import spawn, stop
+from flows.capture.recorded.clock import Clock, Section
+from flows.capture.recorded.media import TICKS_PER_S
+from flows.capture.recorded.recording import Recording
+from flows.capture.recorded.runs import save_clock
+from flows.capture.segment import CaptureError, Gap, Segment, UnreadableMedia, UnsafeURL
+from flows.capture.stopping import Stopped
+from flows.capture.stream import Stream
+
+_log = logging.getLogger(__name__)
+
+_ANCHOR_TRIES: Final = 3
+_ANCHOR_PAUSE_S: Final = 0.5
+
+_EXTINF = re.compile(r"#EXTINF:([\d.]+),[^\n]*\n(?:#[^\n]*\n)*([^#\n]+)")
+
+
+class Run:
+    """A running ffmpeg, and what it has recorded so far.
+
+    To be used by one thread, which must poll it.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        recording: Recording,
+        anchoring: Anchoring,
+        way: Way,
+        *,
+        ffmpeg_path: str,
+        segment_s: float,
+        step_s: float = 0.0,
+        may_skip: bool = False,
+    ) -> None:
+        """Start ffmpeg; for `step_s` see `engines.Run`.
+
+        way: an open one, by which ffmpeg reaches the stream; closed by `finish`.
+        may_skip: go on where a segment of an HLS source fails, until one was recorded; else that
+        ends the run, so that the next can read the segment again.
+        """
+        self.step_s = step_s
+        self._stream, self._recording, self._anchoring = stream, recording, anchoring
+        self._way = way
+        self._name = recording.new_run(datetime.now(UTC))
+        self._clock = Clock()
+        directory = recording.directory
+        self._playlist = directory / f"{self._name}.m3u8"
+        log_file = directory / f"{self._name}.log"
+        self._log = FfmpegLog(log_file, playlist=stream.url, real=way.real)
+        self._break = ""
+        self._is_ending = False
+        self._skips_after = recording.last if may_skip else None
+        self._playlist_seen: tuple[int, int] | None = None
+        self._tries = 0
+        self._try_at = 0.0
+        self._unread: list[str] = []
+        self.process: subprocess.Popen[bytes] = spawn(
+            build_arguments(
+                stream,
+                way.url,
+                ffmpeg_path=ffmpeg_path,
+                directory=directory,
+                run=self._name,
+                segment_s=segment_s,
+            ),
+            log=log_file,
+            pid_file=recording.pid_file,
+            environment=way.environment,
+            door=way.door,
+        )
+
+    def poll(self, *, why: str | None = None, last: bool = False) -> list[Segment | Gap]:
+        """Return what was finished since the last call, in order.
+
+        why: what to say of a gap before it. last: ffmpeg is gone, wait for nothing. Raises
+        UnsafeURL once ffmpeg was led where nothing may be fetched.
+        """
+        if not last:
+            self._way.check()
+        self._unread += self._way.take_unreadable()
+        self._read_log()
+        if self._break:
+            return []
+        if not self._clock.is_set and not self._set_clock(last=last):
+            return []
+        try:
+            status = self._playlist.stat()
+        except FileNotFoundError:
+            return []
+        seen = (status.st_mtime_ns, status.st_ino)
+        if seen == self._playlist_seen and not last:
+            return []
+        self._playlist_seen = seen
+        return self._take(why)
+
+    @property
+    def ended(self) -> str | None:
+        """Why nothing more will come; None while something may."""
+        if self._break:
+            return self._break
+        status = self.process.poll()
+        return None if status is None else f"ffmpeg ended with status {status}"
+
+    @property
+    def outage(self) -> str | None:
+        """What keeps it from recording just now, as far as it knows: ffmpeg does not say."""
+        return None
+
+    def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
+        """End ffmpeg, letting it finish its segment; return what is left.
+
+        stalled: it waits for a source that does not answer. Then it can finish nothing, but what
+        it has read of an HLS source the next run can read again.
+        """
+        self._is_ending = True
+        stop(
+            self.process,
+            at_once=bool(self._break) or (stalled and self._stream.protocol == "hls"),
+            cut=self._way.close,
+        )
+        self._recording.pid_file.unlink(missing_ok=True)
+        if self._break:
+            # What was finished since may be halves.
+            for path in self._recording.pieces(self._name):
+                path.unlink()
+            return []
+        return self.poll(why=why, last=True)
+
+    @property
+    def complaint(self) -> str:
+        """What could not be read or fetched last, or what ffmpeg said; empty if nothing."""
+        return self._unread[-1] if self._unread else self._way.complaint or self._log.complaint
+
+    def _take(self, why: str | None) -> list[Segment | Gap]:
+        listed = self._playlist.read_text(encoding="utf-8")
+        ticks = {name: round(float(s) * TICKS_PER_S) for s, name in _EXTINF.findall(listed)}
+        paths = self._recording.pieces(self._name)
+        # Now, not before: a jump is logged before the piece that it falls into is finished.
+        self._read_log()
+        if self._break:
+            return []
+        events: list[Segment | Gap] = []
+        for path in paths:
+            before = self._clock.state()
+            try:
+                events += self._recording.take(
+                    path,
+                    self._clock,
+                    ticks=ticks.get(path.name),
+                    why="; ".join(filter(None, [why, *self._unread])) or None,
+                )
+                self._unread.clear()
+            except UnreadableMedia as e:
+                _log.warning("%s", e)
+                self._unread.append(str(e))
+            self._follow_jumps()
+            if self._clock.state() != before:
+                self._save_clock()
+        return events
+
+    def _read_log(self) -> None:
+        breaks = self._log.read()
+        # At the end it is we who cut off what ffmpeg reads, and nothing follows the half of it.
+        if breaks and not self._is_ending and self._can_read_again():
+            self._break = self._break or breaks[0]
+        self._follow_jumps()
+
+    def _can_read_again(self) -> bool:
+        """Tell whether another run would begin with what this one could not read."""
+        last = self._recording.last
+        if self._stream.protocol != "hls" or last is None:
+            return False
+        anchored = self._clock.is_anchored or self._anchoring.is_anchored
+        if last.start_is_estimated and not anchored:
+            return False
+        return last is not self._skips_after
+
+    # -- the source's dates
+
+    def _set_clock(self, *, last: bool) -> bool:
+        """Date the run's first frame by the source's playlist; tell whether that is settled.
+
+        Where the source gives no date, it is the time when the segment was opened, less its length.
+        """
+        if self._stream.protocol != "hls":
+            return True  # Recording.take estimates.
+        if last and not self._log.opened:
+            return True
+        # ffmpeg says when its first frame is before it has finished a piece, if it ever does.
+        is_reading = self._log.start is not None or self._playlist.exists()
+        if not last and not (self._log.opened and is_reading and time.monotonic() >= self._try_at):
+            return False
+        self._tries += 1
+        self._try_at = time.monotonic() + _ANCHOR_PAUSE_S
+        try:
+            section = self._first_section()
+        except UnsafeURL:
+            raise
+        except (CaptureError, Stopped) as e:
+            _log.info("the source's playlist can't be read: %s", e)
+            section = None
+        if section is not None:
+            self._clock.begin(section)
+            self._save_clock()
+        return section is not None or last or self._tries >= _ANCHOR_TRIES
+
+    def _first_section(self) -> Section | None:
+        entries = self._anchoring.entries()
+        opened = ((entries[url], at) for url, at in self._log.opened if url in entries)
+        return self._anchoring.first_section(opened, start=self._log.start)
+
+    def _follow_jumps(self) -> None:
+        """Date what follows the jumps in the source's timestamps that ffmpeg logged."""
+        first = self._clock.first
+        if first is None:
+            return
+        jumps = self._log.take_jumps()
+        if not jumps:
+            return
+        now = self._ticks_now(first)
+        for jump in jumps:
+            section: Section | None = None
+            try:
+                entry = self._anchoring.entries().get(jump.url or "")
+                if entry is not None and entry.date is not None:
+                    section = Section(
+                        date=entry.date,
+                        estimated=False,
+                        input=self._anchoring.times_in(entry)[0],
+                        offset_us=jump.offset_us,
+                    )
+            except (CaptureError, Stopped) as e:
+                _log.info("the source's playlist can't be read: %s", e)
+            if section is None and self._clock.date(now)[1]:
+                continue  # Estimated dates go on as they do.
+            if section is None:
+                section = Section(date=datetime.now(UTC), estimated=True, input=None)
+            self._clock.jump(section, now=now)
+        self._save_clock()
+
+    def _save_clock(self) -> None:
+        save_clock(self._recording.directory, self._name, self._clock)
+
+    def _ticks_now(self, first: int) -> int:
+        """Return about where in the output ffmpeg is: at the end of what was taken."""
+        last = self._recording.last
+        start, _ = self._clock.date(first)
+        passed = (last.end - start).total_seconds() if last is not None else 0.0
+        return first + round(max(0.0, passed) * TICKS_PER_S)

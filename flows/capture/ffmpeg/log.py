@@ -1,0 +1,101 @@
+"""What ffmpeg says while it records, as far as it matters to the recording."""
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from flows.capture.recorded.media import TICKS_PER_S
+from flows.capture.redaction import clean
+
+MAX_LOG_BYTES: Final = 4 * 1024 * 1024
+"""A log that is longer is emptied: it has been read by then."""
+
+_SAYS = r"\[[^\]]{1,60}\] (?:\[[^\]]{1,60}\] )?"
+"""Which part of ffmpeg says it. What it repeats of a stream (a title, a server's name) is indented
+by more than the streams' own lines, and comes after no such word.
+"""
+
+_OPENED = re.compile(_SAYS + r"Opening '(http[^']+)' for reading")
+_START = re.compile(r"  Stream #0:\d+\S*: Video: .*, start (-?\d+\.\d+)")
+_JUMPED = re.compile(
+    _SAYS + r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)"
+)
+_TOLD = re.compile(r"\s|(?:Input|Output) #\d")
+"""What begins so is said of a stream, partly in its own words, and complains of nothing."""
+
+_COMPLAINT = re.compile(
+    r"error|fail|invalid|no such|no space|quota|read-only|too large|refused|timed out|forbidden"
+    r"|prematurely|not ",
+    re.IGNORECASE,
+)
+_BREAK = re.compile(
+    r"Failed to open segment|Stream ends prematurely"
+    r"|No space left|Disk quota exceeded|Read-only file system|File too large",
+    re.IGNORECASE,
+)
+"""After these ffmpeg goes on with the next segment, and half of one looks like a whole one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Jump:
+    """A jump in the source's timestamps. url: of the segment that it is in, as far as is known."""
+
+    offset_us: int
+    url: str | None
+
+
+class FfmpegLog:
+    """Reads a log that grows.
+
+    opened: the segments' addresses and when each was read, in order, the last few. start: the
+    timestamp of the first video frame in the source, in ticks of 90 kHz, once it was said.
+    complaint: the last one; empty if none.
+    """
+
+    def __init__(self, path: Path, *, playlist: str, real: Callable[[str], str]) -> None:
+        """Read nothing yet. playlist: the stream's address, by that name. real: undoes names."""
+        self._path, self._playlist, self._real = path, playlist, real
+        self._position = 0
+        self._line = ""
+        self._jumps: list[Jump] = []
+        self.opened: deque[tuple[str, datetime]] = deque(maxlen=16)
+        self.start: int | None = None
+        self.complaint = ""
+
+    def read(self) -> list[str]:
+        """Read what is new; return the complaints after which half a segment looks whole."""
+        with self._path.open("rb") as log:
+            log.seek(self._position)
+            text = log.read().decode(errors="replace")
+            self._position = log.tell()
+        if self._position > MAX_LOG_BYTES:
+            # It is appended to (O_APPEND), so what comes next begins at 0.
+            os.truncate(self._path, 0)
+            self._position = 0
+        *lines, self._line = (self._line + text).split("\n")
+        breaks = []
+        for line in lines:
+            if found := _OPENED.match(line):
+                url = self._real(found[1])
+                if url != self._playlist:
+                    self.opened.append((url, datetime.now(UTC)))
+            elif self.start is None and (found := _START.match(line)):
+                self.start = round(float(found[1]) * TICKS_PER_S)
+            elif found := _JUMPED.match(line):
+                newest = self.opened[-1][0] if self.opened else None
+                self._jumps.append(Jump(offset_us=int(found[1]), url=newest))
+            elif not _TOLD.match(line) and _COMPLAINT.search(line):
+                self.complaint = clean(re.sub(r"^(\[[^\]]*\] *)+", "", line.strip()))[:300]
+                if _BREAK.search(line):
+                    breaks.append(self.complaint)
+        return breaks
+
+    def take_jumps(self) -> list[Jump]:
+        """Return the jumps since the last call."""
+        jumps, self._jumps = self._jumps, []
+        return jumps

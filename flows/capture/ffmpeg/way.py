@@ -1,0 +1,68 @@
+"""How ffmpeg reaches a stream: by a port of ours, which is all that it may reach."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from flows.capture.net.address import PAGE_SCHEMES, AddressPolicy
+from flows.capture.playlist import Entry
+from flows.capture.proxy.forward import Datagrams, Forward
+from flows.capture.proxy.guard import Guard
+from flows.capture.proxy.relay import Relay
+from flows.capture.stream import Stream
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Way:
+    """An open one, to be closed.
+
+    url: what ffmpeg is to open. environment: what it is told beside its command line. relay: what
+    names the stream's addresses, where it is one of HTTP.
+    """
+
+    url: str
+    door: Guard | Datagrams
+    environment: Mapping[str, str] = field(default_factory=dict)
+    relay: Relay | None = None
+
+    def check(self) -> None:
+        """Raise UnsafeURL if it was led where nothing may be fetched."""
+        self.door.check()
+
+    @property
+    def complaint(self) -> str:
+        """What could not be fetched last, and why; empty if nothing."""
+        return str(self.door.unreachable or "") if isinstance(self.door, Guard) else ""
+
+    def close(self) -> None:
+        """End all connections."""
+        self.door.close()
+
+    def real(self, address: str) -> str:
+        """Return what an address that ffmpeg opened stands for."""
+        return self.relay.real(address) if self.relay else address
+
+    def take_unreadable(self) -> list[str]:
+        """Return why something was given without content, since the last call."""
+        taken: list[str] = []
+        while self.relay and self.relay.unreadable:
+            taken.append(self.relay.unreadable.popleft())
+        return taken
+
+
+def open_way(stream: Stream, policy: AddressPolicy, *, begin: Entry | None = None) -> Way:
+    """Open the way to a stream; raises UnsafeURL, SourceUnreachable, OSError.
+
+    begin: the segment of a live playlist to begin with; else that is the newest.
+    """
+    scheme = urlsplit(stream.url).scheme
+    if scheme in PAGE_SCHEMES:
+        relay = Relay(stream.url, stream.protocol, stream.sent, policy, begin)
+        guard = Guard(policy, through=relay).open()
+        return Way(url=relay.url, door=guard, environment={"http_proxy": guard.url}, relay=relay)
+    if scheme == "srt":
+        datagrams = Datagrams(stream.url, policy).open()
+        return Way(url=datagrams.url, door=datagrams)
+    forward = Forward(stream.url, policy)
+    guard = Guard(policy, through=forward).open()
+    return Way(url=forward.at(guard.port), door=guard)

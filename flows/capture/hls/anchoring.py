@@ -1,0 +1,166 @@
+"""What a source's playlist says of when its segments were on air, and whether that can be right.
+
+For ffmpeg, which is told nothing of dates. A source that sets its clock moves the dates of what it
+plays from then on, and not its timestamps: where these go on from what is recorded, they count.
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Final
+
+from flows.capture.net.fetch import Fetcher
+from flows.capture.playlist import Entry, Playlist
+from flows.capture.recorded.clock import Section
+from flows.capture.recorded.media import TICKS_PER_S, read_head, ticks_from
+from flows.capture.recorded.recording import SHORTEST, Recording
+from flows.capture.recorded.runs import newest_clock
+from flows.capture.segment import CaptureError
+from flows.capture.stopping import Stopped
+from flows.capture.stream import Stream
+
+_log = logging.getLogger(__name__)
+
+_HEAD_BYTES: Final = 512 * 1024
+
+_CREDIBLE: Final = timedelta(seconds=5)
+"""Dates may be later than timestamps by so much: frames may be missing."""
+
+_ROUNDED: Final = timedelta(seconds=1)
+"""Durations in a playlist may be off by so much."""
+
+_BEHIND: Final = timedelta(seconds=30)
+"""What is recorded may be so far behind what the source has listed by then."""
+
+
+class Anchoring:
+    """Dates segments of a stream by its playlist, and by what is recorded of it."""
+
+    def __init__(self, stream: Stream, fetcher: Fetcher, recording: Recording) -> None:
+        """Keep how the newest run dated its timestamps; to be made before the next begins."""
+        self._stream, self._fetcher, self._recording = stream, fetcher, recording
+        self._before = newest_clock(recording.directory)
+
+    @property
+    def is_anchored(self) -> bool:
+        """Whether it is known what the timestamps of the newest run stand for."""
+        return self._before is not None and self._before.is_anchored
+
+    def playlist(self) -> Playlist:
+        """Return the playlist as it is now; raises CaptureError."""
+        return self._fetcher.get_playlist(self._stream.url)
+
+    def entries(self) -> dict[str, Entry]:
+        """Return what the playlist lists now, by URL; raises CaptureError."""
+        return {entry.url: entry for entry in self.playlist().entries}
+
+    def n_missed(self, entries: tuple[Entry, ...]) -> int:
+        """Return how many of the newest entries are not recorded yet."""
+        last = self._recording.last
+        if last is None or not entries:
+            return 0
+        if last.start_is_estimated and not self.is_anchored:
+            return 0
+        if self._is_credible(entries):
+            return sum(entry.end is not None and entry.end > last.end for entry in entries)
+        n, shift = 0, timedelta(0)
+        after: Entry | None = None
+        for entry in reversed(entries):
+            if entry.date is None or entry.end is None:
+                break
+            if after is None or after.date is None or abs(entry.end - after.date) > _ROUNDED:
+                ticks, _ = self.times_in(entry)
+                if ticks is not None:
+                    shift = self._true_date(entry.date, ticks) - entry.date
+                elif after is None or after.date is None:
+                    # It was published by now, give or take a segment.
+                    late = self._recording.idle or timedelta(0)
+                    late += timedelta(seconds=2 * entry.duration_s)
+                    shift = last.end + late - entry.end
+                elif not after.discontinuity:
+                    shift += after.date - entry.end
+            if entry.end + shift <= last.end:
+                break
+            n, after = n + 1, entry
+        return n
+
+    def _is_credible(self, entries: tuple[Entry, ...]) -> bool:
+        """Tell whether dates follow each other, up to about now; else segments are looked into."""
+        last, idle, newest = self._recording.last, self._recording.idle, entries[-1].end
+        if last is None or idle is None or newest is None:
+            return True
+        in_a_row = all(
+            b.discontinuity or not (a.end and b.date) or abs(a.end - b.date) < _ROUNDED
+            for a, b in pairwise(entries)
+        )
+        return in_a_row and -_ROUNDED < newest - last.end < idle + _CREDIBLE
+
+    def first_section(
+        self, opened: Iterable[tuple[Entry, datetime]], *, start: int | None
+    ) -> Section | None:
+        """Return what dates a run, from the entries that ffmpeg opened and when, in order.
+
+        start: timestamp of the run's first frame in the source, in ticks, where ffmpeg told it. The
+        entry that holds it is the one that the run begins with: those before it failed, and ffmpeg
+        went on without a word of that. Where none is known to hold it, the first is taken. None
+        where its date may be wrong, and the segment can't be read now.
+        """
+        unsure: list[tuple[Entry, datetime, int | None, int | None]] = []
+        for entry, opened_at in opened:
+            times = (None, None) if entry.date is None else self.times_in(entry)
+            if start is None or _holds(entry, times[0], start):
+                return self._section_of(entry, opened_at, *times)
+            unsure.append((entry, opened_at, *times))
+        return self._section_of(*unsure[0]) if unsure else None
+
+    def _section_of(
+        self, entry: Entry, opened_at: datetime, first: int | None, keyframe: int | None
+    ) -> Section | None:
+        """Date a run that begins with this entry; without a date, by when it was opened."""
+        if entry.date is None:
+            published = opened_at - timedelta(seconds=entry.duration_s)
+            return Section(date=published, estimated=True, input=None)
+        if first is None and entry.whole and self.is_anchored and not self._is_credible((entry,)):
+            return None
+        date = self._true_date(entry.date, first)
+        lead = timedelta(seconds=((keyframe or 0) - (first or 0)) / TICKS_PER_S)
+        return Section(date=date + lead, estimated=date != entry.date, input=keyframe)
+
+    def _true_date(self, date: datetime, ticks: int | None) -> datetime:
+        """Return when a segment with this date and first timestamp was on air."""
+        last, idle = self._recording.last, self._recording.idle
+        if last is None or idle is None or ticks is None or self._before is None:
+            return date
+        if -_ROUNDED < date - last.end < idle + _CREDIBLE:
+            return date  # Nothing is odd; timestamps that began anew are not to make it so.
+        expected = self._before.date_of_input(ticks)
+        if expected is None or -_CREDIBLE < expected - date < SHORTEST:
+            return date
+        if not -_BEHIND < expected - last.end < idle + _BEHIND:
+            return date  # Its timestamps began anew.
+        by_s = (date - expected).total_seconds()
+        _log.warning("the source's clock jumped by %.1f s", by_s)
+        return expected
+
+    def times_in(self, entry: Entry) -> tuple[int | None, int | None]:
+        """Return the timestamps of a source segment's first frame and first keyframe."""
+        if not entry.whole:
+            return None, None
+        try:
+            head = b""
+            if entry.map_url is not None:
+                head = self._fetcher.get(entry.map_url, max_bytes=_HEAD_BYTES).body
+            head += self._fetcher.get(entry.url, max_bytes=_HEAD_BYTES, head_only=True).body
+            return read_head(head, fragmented=entry.map_url is not None)
+        except (CaptureError, Stopped) as e:
+            _log.info("the source's segment can't be read: %s", e)
+            return None, None
+
+
+def _holds(entry: Entry, first: int | None, ticks: int) -> bool:
+    """Tell whether a frame is of this entry, whose first one is known, give or take reordering."""
+    if first is None:
+        return False
+    since_s = ticks_from(first, ticks) / TICKS_PER_S
+    return -0.25 * entry.duration_s <= since_s < 0.75 * entry.duration_s

@@ -1,0 +1,298 @@
+"""An HLS source's own segments, recorded as they are, at the pace at which they appear.
+
+A playlist that fails is asked again, and what it lists is fetched in order as long as it is listed:
+nothing of a source is lost that it still offers when it answers again. MPEG-TS and fMP4 (RFC 8216);
+a file of fMP4 begins with its initialisation section, so that it can be opened on its own.
+"""
+
+import logging
+import time
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from flows.capture.hls.dating import Dates
+from flows.capture.hls.feed import Feed
+from flows.capture.hls.listing import Listing
+from flows.capture.hls.pending import Pending, Room
+from flows.capture.hls.pieces import Pieces
+from flows.capture.net.fetch import Fetcher
+from flows.capture.playlist import Playlist
+from flows.capture.processes import claim
+from flows.capture.recorded.recording import Recording
+from flows.capture.recorded.rolling import Rolling
+from flows.capture.segment import (
+    CaptureError,
+    Gap,
+    NoStream,
+    NotLive,
+    Segment,
+    UnsafeURL,
+)
+from flows.capture.stream import Stream
+
+_log = logging.getLogger(__name__)
+
+_AHEAD: Final = 32
+"""So many segments are fetched, at most, while one before them can't be."""
+
+_MOST_FORBIDDEN: Final = 3
+_REFUSED_S: Final = 2.0
+_REFUSED_AT_FIRST_S: Final = 6.0
+"""A playlist that is refused for so long may have another address by now; the second, for one that
+this run has never seen: its address has just been found.
+"""
+
+
+class Run:
+    """Fetches a live playlist and its segments, until it ends or an error needs a new address.
+
+    To be used by one thread, which must poll it. Raises, from `poll`: UnsafeURL; NotLive once the
+    source has said for `ended_after_s` that it has ended; NoStream for an address that never gave
+    a playlist; OSError.
+    """
+
+    def __init__(
+        self, stream: Stream, recording: Recording, fetcher: Fetcher, *, ended_after_s: float
+    ) -> None:
+        """Go on from where the recording stopped; nothing is fetched yet."""
+        self._recording, self._fetcher = recording, fetcher
+        self._pieces = Pieces(fetcher)
+        self._feed = Feed(stream.url, fetcher)
+        self._ended_after_s = ended_after_s
+        self._name = recording.new_run(datetime.now(UTC), verbatim=True)
+        claim(recording.pid_file)
+        self._listing = Listing(recording)
+        self._dates = Dates(recording)
+        self._rolling = Rolling(recording, self._name)
+        self._items: deque[Pending] = deque()
+        self._room = Room()
+        self._written = 0
+        self._first_load = True
+        self._load_at = 0.0
+        self._target_s, self._last_s = 2.0, 2.0
+        self._changed_at = time.monotonic()
+        self._failures = 0
+        self._forbidden = 0
+        self._refused_at: float | None = None
+        self._ended_at: float | None = None
+        self._dropped: list[str] = []
+        self._error: str | None = None
+        self.ended: str | None = None
+        """Why nothing more will come; None while something may."""
+
+    @property
+    def complaint(self) -> str:
+        """What went wrong last, since the last segment; empty if nothing."""
+        return self._error or ""
+
+    @property
+    def step_s(self) -> float:
+        """How long the source says its segments may be."""
+        return max(self._target_s, self._last_s)
+
+    @property
+    def outage(self) -> str | None:
+        """What keeps it from recording just now; None if nothing does."""
+        if self._error is not None:
+            return self._error
+        if time.monotonic() - self._changed_at > 3 * self._pace_s + 1:
+            return "the source listed nothing new"
+        return None
+
+    def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
+        """Fetch what is due, one segment at most, and return what was recorded, in order.
+
+        why: what to say of a gap before it.
+        """
+        self._listing.save()  # now: what was recorded has been handed over
+        if time.monotonic() >= self._load_at:
+            self._load()
+        item = self._due()
+        if item is not None:
+            self._fetch(item)
+        return self._record(why)
+
+    def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
+        """Stop, and return what is left."""
+        try:
+            events = self._record(why)
+            self._listing.save()
+            return events
+        finally:
+            for item in self._items:
+                if item.path is not None:
+                    item.path.unlink(missing_ok=True)
+            self._items.clear()
+            self._recording.pid_file.unlink(missing_ok=True)
+
+    # -- the playlist
+
+    @property
+    def _pace_s(self) -> float:
+        return self._last_s or self._target_s
+
+    def _load(self) -> None:
+        now = time.monotonic()
+        try:
+            playlist = self._feed.load()
+            self._queue(playlist)
+        except (UnsafeURL, NotLive):
+            raise
+        except CaptureError as e:
+            if self._first_load and isinstance(e, NoStream):
+                raise
+            self._fail(e)
+            self._failures += 1
+            if getattr(e, "status", None) == 403:
+                self._refused_at = self._refused_at or now
+                limit_s = _REFUSED_AT_FIRST_S if self._first_load else _REFUSED_S
+                if now - self._refused_at >= limit_s:
+                    self.ended = f"the source refused its playlist for {limit_s:g} s"
+            self._load_at = now + min(0.1 * 2**self._failures, self._target_s, 2.0)
+            return
+        self._first_load = False
+        self._failures = 0
+        self._refused_at = None
+        if not self._items:
+            self._error = None
+        if playlist.ended:
+            self._ended_at = self._ended_at or now
+            if now - self._ended_at >= self._ended_after_s and not self._items:
+                raise NotLive(
+                    f"{self._feed.url}: the stream has ended",
+                    over=True,
+                    ended_for_s=max(0.001, now - self._ended_at),
+                )
+        else:
+            self._ended_at = None
+        self._load_at = self._next_load(time.monotonic())
+
+    def _next_load(self, now: float) -> float:
+        """Return when to look again: shortly before the next segment is due, then often."""
+        step_s = min(max(self._pace_s / 8, 0.1), 0.5)
+        idle_s = now - self._changed_at
+        if idle_s > 3 * self._pace_s + 1:
+            step_s = min(max(self._target_s / 2, step_s), 2.0)
+        return max(now + step_s, self._changed_at + self._pace_s - step_s)
+
+    def _queue(self, playlist: Playlist) -> None:
+        if self._first_load:
+            self._fetcher.check(playlist.urls)
+        if playlist.ended and self._first_load and self._recording.last is None:
+            raise NotLive(f"{self._feed.url}: the stream has ended", over=True)
+        entries = playlist.entries
+        if not entries:
+            return
+        self._target_s = max(0.5, playlist.target_s or 2.0)
+        self._fetcher.timeout_s = min(max(2 * self._target_s, 1.0), 6.0)
+        listed = {entry.url for entry in entries}
+        for item in self._items:
+            item.listed = item.entry.url in listed
+        self._dates.watch_wobble(entries)
+        new = self._listing.find_new(entries)
+        if not new or not self._room.takes(self._items, new, url=self._feed.url):
+            return
+        self._fetcher.check(
+            {entry.url for entry in new}
+            | {entry.map_url for entry in new if entry.map_url}
+            | {entry.key.url for entry in new if entry.key}
+        )
+        self._changed_at = time.monotonic()
+        published = datetime.now(UTC)
+        ahead = timedelta(0)
+        items: list[Pending] = []
+        before = self._listing.sequence
+        for entry in reversed(new):
+            ahead += timedelta(seconds=entry.duration_s)
+            items.append(
+                Pending(
+                    entry=entry, arrival=published - ahead, follows=True, repeats=before is None
+                )
+            )
+        items[-1].follows = before is not None and new[0].sequence == before + 1
+        self._items += reversed(items)
+        self._listing.advance(entries, new)
+        self._last_s = new[-1].duration_s or self._target_s
+
+    # -- the segments
+
+    def _due(self) -> Pending | None:
+        now = time.monotonic()
+        for n, item in enumerate(self._items):
+            if n >= _AHEAD:
+                return None
+            if item.path is None and item.try_at <= now and not item.entry.missing:
+                return item
+        return None
+
+    def _fetch(self, item: Pending) -> None:
+        path = self._recording.directory / f"{self._name}-{self._written:06d}.tmp"
+        self._written += 1
+        try:
+            item.fetch(self._pieces, path)
+        except UnsafeURL:
+            raise
+        except CaptureError as e:
+            item.fail(e, target_s=self._target_s)
+            self._fail(e)
+            if getattr(e, "status", None) == 403:
+                self._forbidden += 1
+                if self._forbidden >= _MOST_FORBIDDEN:
+                    self.ended = f"the source refused {self._forbidden} times"
+            return
+        self._forbidden = 0
+
+    def _fail(self, error: CaptureError) -> None:
+        if self._error is None:
+            _log.warning("%s", error)
+        self._error = str(error)
+
+    def _record(self, why: str | None) -> list[Segment | Gap]:
+        events: list[Segment | Gap] = []
+        while self._items:
+            item = self._items[0]
+            others = any(other.path is not None for other in self._items)
+            if item.path is None and not item.is_lost(others=others, target_s=self._target_s):
+                break
+            self._items.popleft()
+            if item.path is None or item.extent is None:
+                _log.warning("a segment is lost: %s", item.error)
+                self._dropped.append(item.error)
+                del self._dropped[:-3]
+                continue
+            reasons = dict.fromkeys(filter(None, [why, *self._dropped, self._error]))
+            entry = item.entry
+            start, end, estimated = self._dates.of(
+                entry,
+                item.extent,
+                arrival=item.arrival,
+                follows=item.follows and not entry.discontinuity and not self._dropped,
+                repeats=item.repeats,
+            )
+            try:
+                events += self._recording.add(
+                    item.path,
+                    item.extent,
+                    start=start,
+                    end=end,
+                    estimated=estimated,
+                    why="; ".join(reasons) or None,
+                    continuous=item.follows and not entry.discontinuity,
+                )
+            except OSError:
+                item.path.unlink(missing_ok=True)
+                raise
+            self._dropped.clear()
+            self._error = None
+            why = None
+            self._listing.recorded(entry)
+            if item.path.exists():
+                self._rolling.add(
+                    item.path,
+                    duration=end - start,
+                    target_s=self._target_s,
+                    discontinuity=entry.discontinuity or not item.follows,
+                    head_bytes=item.head_bytes,
+                )
+        return events

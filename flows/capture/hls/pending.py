@@ -1,0 +1,127 @@
+"""A listed segment on its way to disk: tried, tried again, and given up with a reason."""
+
+import logging
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from flows.capture.hls.listing import name_of
+from flows.capture.hls.pieces import Pieces
+from flows.capture.playlist import MAX_ADDRESS_CHARS, MAX_ENTRIES, Entry
+from flows.capture.recorded.media import TICKS_PER_S, Extent, measure
+from flows.capture.redaction import shorten
+from flows.capture.segment import CaptureError, NoStream, UnreadableMedia
+
+_log = logging.getLogger(__name__)
+
+HELD_UP_S: Final = 15.0
+"""For so long a listed segment that fails holds up those that came after it."""
+
+MAX_WAITING: Final = MAX_ENTRIES
+MAX_WAITING_CHARS: Final = MAX_ADDRESS_CHARS
+"""So many segments may be listed and not fetched yet, with so much of addresses in all: what one
+playlist may list, as one that was not watched for hours does.
+"""
+
+_MOST_UNREADABLE: Final = 3
+_MOST_MISSING: Final = 5
+
+
+@dataclass(kw_only=True, slots=True)
+class Pending:
+    """A listed segment that is not recorded yet.
+
+    arrival: when it was published, as far as is known, less its length: its date where the source
+    gives none. follows: nothing is missing between it and the one before. repeats: it may be
+    recorded already, in whole or in part.
+    """
+
+    entry: Entry
+    arrival: datetime
+    follows: bool
+    repeats: bool
+    listed: bool = True
+    path: Path | None = None
+    extent: Extent | None = None
+    head_bytes: int | None = None
+    tries: int = 0
+    unreadable: int = 0
+    missing: int = 0
+    failing_since: float | None = None
+    try_at: float = 0.0
+    error: str = ""
+
+    def fetch(self, pieces: Pieces, path: Path) -> None:
+        """Write it to this file, whose suffix is then what came.
+
+        Nothing is left of it where it raises: what `Pieces.fetch` and `measure` do, and
+        UnreadableMedia for one that ends before its time, the first times.
+        """
+        try:
+            head_bytes = pieces.fetch(self.entry, path)
+            extent = measure(path, fragmented=head_bytes is not None)
+            if _is_cut_off(extent, self.entry) and self.unreadable < _MOST_UNREADABLE - 1:
+                raise UnreadableMedia(f"{name_of(self.entry)} ends before its time")
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        suffix = ".ts" if head_bytes is None else ".mp4"
+        self.head_bytes = head_bytes
+        self.path, self.extent = path.rename(path.with_suffix(suffix)), extent
+
+    def fail(self, error: CaptureError, *, target_s: float) -> None:
+        """Count a failure and say when to try again."""
+        now = time.monotonic()
+        self.tries += 1
+        self.failing_since = self.failing_since or now
+        self.error = str(error)
+        self.try_at = now + min(0.1 * 2**self.tries, target_s, 2.0)
+        self.unreadable += isinstance(error, (UnreadableMedia, NoStream))
+        self.missing += getattr(error, "status", None) in (404, 410)
+
+    def is_lost(self, *, others: bool, target_s: float) -> bool:
+        """Tell whether to do without it; others: there are some after it."""
+        if self.entry.missing:
+            self.error = "the source says that it is missing"
+            return True
+        if self.unreadable >= _MOST_UNREADABLE or (self.tries and not self.listed):
+            return True
+        failing_s = time.monotonic() - (self.failing_since or time.monotonic())
+        if self.missing >= _MOST_MISSING and others and failing_s > 2 * target_s:
+            return True
+        return others and failing_s > max(HELD_UP_S, 6 * target_s)
+
+
+class Room:
+    """How much may wait to be fetched; said in one line when there is no more room."""
+
+    def __init__(self) -> None:
+        """Be empty."""
+        self._is_full = False
+
+    def takes(self, waiting: Collection[Pending], new: Collection[Entry], *, url: str) -> bool:
+        """Tell whether these may wait behind those; else they are new again when they may.
+
+        url: of the playlist that lists them.
+        """
+        n_chars = sum(len(each.entry.url) for each in waiting) + sum(len(e.url) for e in new)
+        room = len(waiting) + len(new) <= MAX_WAITING and n_chars <= MAX_WAITING_CHARS
+        if not room and not self._is_full:
+            _log.warning(
+                "%s lists %d new segments while %d wait to be fetched: too many, they wait there",
+                shorten(url),
+                len(new),
+                len(waiting),
+            )
+        self._is_full = not room or (self._is_full and bool(waiting))
+        return room
+
+
+def _is_cut_off(extent: Extent, entry: Entry) -> bool:
+    """Tell whether much less came than the playlist says, with room for durations in whole s."""
+    media_s = (extent.end - extent.first) / TICKS_PER_S
+    slack_s = 3 * extent.interval / TICKS_PER_S + (0.5 if entry.duration_s % 1 == 0 else 0.0)
+    return media_s < 0.75 * entry.duration_s - slack_s

@@ -1,0 +1,177 @@
+"""Which addresses may be fetched: public ones, unless the operator names more."""
+
+import contextlib
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from flows.capture.net.public import Address as Address
+from flows.capture.net.public import Network, embedded, is_public
+from flows.capture.redaction import shorten
+from flows.capture.segment import SourceUnreachable, UnsafeURL
+
+PAGE_SCHEMES: Final = ("http", "https")
+"""What a user may give."""
+
+STREAM_SCHEMES: Final = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt")
+"""What a page may lead to: all but http and https only where the operator names the server."""
+
+LOOPBACK: Final[tuple[Network, ...]] = (
+    ipaddress.ip_network("127.0.0.0/8"),
+    ipaddress.ip_network("::1/128"),
+)
+"""This machine, for the demo channel."""
+
+_MAX_URL_CHARS: Final = 8192
+_MOST_ADDRESSES: Final = 8
+"""So many of a host's addresses are connected to, one after the other, until one answers."""
+
+_FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f\ud800-\udfff\\"<>^`{|}]')
+"""What programs read in different ways, or can't send."""
+
+_PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AddressPolicy:
+    """Says whether a URL may be fetched.
+
+    allow_networks: networks that may be fetched from although they are not public.
+    allow_origins: single servers, likewise: their address and port.
+    """
+
+    allow_networks: tuple[Network, ...] = ()
+    allow_origins: tuple[tuple[Address, int], ...] = ()
+
+    @classmethod
+    def of(cls, entries: Iterable[str]) -> Self:
+        """Return the policy that texts such as "10.1.0.0/16" and "127.0.0.1:8099" describe.
+
+        Raises UnsafeURL for a text that is neither.
+        """
+        networks, origins = [], []
+        for entry in entries:
+            try:
+                networks.append(ipaddress.ip_network(entry))
+            except ValueError:
+                host, _, port = entry.rpartition(":")
+                try:
+                    origins.append((ipaddress.ip_address(host.strip("[]")), int(port)))
+                except ValueError as e:
+                    raise UnsafeURL(
+                        f"{entry!r} allows nothing: name a network such as 10.1.0.0/16, or an "
+                        "address and a port such as 127.0.0.1:8099"
+                    ) from e
+        return cls(allow_networks=tuple(networks), allow_origins=tuple(origins))
+
+    def check(self, url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[Address, ...]:
+        """Return the addresses of the URL's host, each of which may be fetched from.
+
+        Raises UnsafeURL if the URL is none of these schemes, holds credentials or characters that
+        programs read in different ways, leads to an address that is not public and not allowed, or
+        is neither http nor https and leads to one that the operator has not named;
+        SourceUnreachable if the host has no address.
+        """
+        host, port = read_host(url, schemes=schemes)
+        addresses = self.addresses_of(host, port, shown=shorten(url))
+        scheme = urlsplit(url).scheme
+        for address in addresses:
+            if scheme not in PAGE_SCHEMES and not self.names(address, port or 0):
+                raise UnsafeURL(
+                    f"{shorten(url)}: {scheme} is taken only from servers that are named; name "
+                    f"{address}:{port or 'PORT'} in the networks that are allowed if it is meant"
+                )
+        return addresses
+
+    def check_unresolved(self, urls: Iterable[str]) -> None:
+        """Refuse URLs for what they say themselves; no name is looked up, of however many.
+
+        Raises UnsafeURL as `check`: for an address that is not public, in any notation, not for a
+        name that leads to one.
+        """
+        seen: set[tuple[str, int | None]] = set()
+        for url in urls:
+            server = read_host(url)
+            if server not in seen:
+                seen.add(server)
+                with contextlib.suppress(OSError, UnicodeError):  # a name
+                    self._check(
+                        _look_up(*server, flags=socket.AI_NUMERICHOST),
+                        server[1],
+                        shown=shorten(url),
+                    )
+
+    def addresses_of(
+        self, host: str, port: int | None, *, shown: str | None = None
+    ) -> tuple[Address, ...]:
+        """Return the addresses that the host has now, each of which may be connected to.
+
+        shown: what to call it in an error. Raises as `check`.
+        """
+        addresses = _addresses_of(host, port)
+        self._check(addresses, port, shown=shown or host)
+        return addresses[:_MOST_ADDRESSES]
+
+    def _check(self, addresses: Iterable[Address], port: int | None, *, shown: str) -> None:
+        for address in addresses:
+            if (address, port or 0) not in self.allow_origins and not self._allows(address):
+                raise UnsafeURL(
+                    f"{shown}: {address} is an internal address; if it is meant, the "
+                    "operator names its network in SHOWMOOD_ALLOW_NETWORKS"
+                )
+
+    def names(self, address: Address, port: int) -> bool:
+        """Tell whether the operator has named this address, alone or with this port."""
+        return (address, port) in self.allow_origins or any(
+            address in network for network in self.allow_networks
+        )
+
+    def _allows(self, address: Address) -> bool:
+        if any(address in network for network in self.allow_networks):
+            return True
+        meant = embedded(address)
+        return is_public(address) if meant is None else self._allows(meant)
+
+
+def read_host(url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[str, int | None]:
+    """Return the host and port (the scheme's own where none is given) that a URL names.
+
+    Raises UnsafeURL for a URL that is none of these schemes, holds credentials, or characters that
+    programs read in different ways. Nothing is looked up.
+    """
+    if len(url) > _MAX_URL_CHARS:
+        raise UnsafeURL(f"{shorten(url)}: the URL is longer than {_MAX_URL_CHARS} characters")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        # Its text may hold a part of what stands before an @.
+        raise UnsafeURL(f"{shorten(url)}: not a URL") from None
+    if parts.scheme not in tuple(schemes):
+        raise UnsafeURL(f"{shorten(url)}: give a URL that begins with http:// or https://")
+    if _FORBIDDEN.search(url):
+        raise UnsafeURL(
+            f"{shorten(url)}: spaces, control characters and \\ are not allowed in a URL"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise UnsafeURL(f"{parts.scheme}://...@{host}: leave user name and password out")
+    if not host or "%" in host:
+        raise UnsafeURL(f"{shorten(url)}: the URL names no host")
+    return host, port or _PORTS.get(parts.scheme)
+
+
+def _addresses_of(host: str, port: int | None) -> tuple[Address, ...]:
+    try:
+        return _look_up(host, port)
+    except (OSError, UnicodeError) as e:
+        raise SourceUnreachable(f"{host}: no such host ({e})") from e
+
+
+def _look_up(host: str, port: int | None, *, flags: int = 0) -> tuple[Address, ...]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    texts = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
+    return tuple(ipaddress.ip_address(text) for text in texts)

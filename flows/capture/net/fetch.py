@@ -1,0 +1,237 @@
+"""Fetches over HTTP what the address policy allows, never more than asked for.
+
+Each connection goes to an address that the policy has just allowed, and not to what the name might
+stand for a moment later: names are looked up here, once a connection. Proxies of the environment
+are not used, since those would look names up themselves.
+"""
+
+import contextlib
+import logging
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+import httpcore
+import httpx
+
+from flows.capture.headers import Headers
+from flows.capture.net.address import AddressPolicy, read_host
+from flows.capture.net.connection import Allowance
+from flows.capture.net.cookies import FewCookies
+from flows.capture.net.decoding import ASKED_FOR, decode
+from flows.capture.net.transport import PinnedTransport
+from flows.capture.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
+from flows.capture.segment import NoStream, SourceUnreachable
+from flows.capture.stopping import Patience
+
+MAX_REDIRECTS: Final = 5
+MAX_SECONDS: Final = 30.0
+"""A request takes no longer: names, connections, redirects, headers and body together."""
+
+_MAX_HEAD_BYTES: Final = 256 * 1024
+"""So much may come before an answer's body: informational answers, too (RFC 9110, 15.2)."""
+
+_OVERHEAD_BYTES: Final = 1024 * 1024
+_MAX_CHUNKS: Final = 100_000
+"""So many pieces a body may come in: each costs the same time, be it ever so small."""
+
+_FAILURES: Final = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+    UnicodeError,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetched:
+    """What came: the URL it came from, after redirects, and the body."""
+
+    url: str
+    body: bytes
+
+
+class Sink(Protocol):
+    """What is downloaded into: a file, or what takes bytes as one does."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take the next bytes; raises OSError."""
+
+
+class Fetcher:
+    """An HTTP client that asks the policy before every connection, redirects too.
+
+    headers: sent with requests, each where it may be known. timeout_s: for so long nothing may
+    come. request_s: so long may a request take as a whole, whatever comes. stopping: what waits
+    raises Stopped once this is set, by any thread. Use as a context manager; the client opens at
+    first use.
+    """
+
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        *,
+        headers: Headers | None = None,
+        timeout_s: float = 4.0,
+        request_s: float = MAX_SECONDS,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        """Remember; nothing is opened yet."""
+        self._patience, self._allowance = Patience(stopping), Allowance()
+        self._policy, self._headers = policy, headers or Headers()
+        self.timeout_s, self._request_s = timeout_s, request_s
+        self._client: httpx.Client | None = None
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def check(self, urls: Iterable[str]) -> None:
+        """Refuse what may not be fetched, as far as its URL says; names are not looked up yet.
+
+        Each is looked up and checked when it is connected to. Raises UnsafeURL.
+        """
+        self._policy.check_unresolved(urls)
+
+    def get_playlist(self, url: str) -> Playlist:
+        """Return the playlist at the URL; raises as `get`, and NoStream for what is none."""
+        fetched = self.get(url, max_bytes=MAX_PLAYLIST_BYTES)
+        return parse_playlist(fetched.body.decode(errors="replace"), fetched.url)
+
+    def get(self, url: str, *, max_bytes: int, head_only: bool = False) -> Fetched:
+        """Return what is at the URL.
+
+        head_only: stop at `max_bytes`; else more than that is an error. Raises UnsafeURL,
+        SourceUnreachable (no answer, or an error status), NoStream (too much).
+        """
+        headers = {"accept-encoding": ASKED_FOR}
+        with self._open(url, headers, max_bytes=max_bytes) as (found_at, response):
+            body = bytearray()
+            for chunk in _chunks(response, found_at):
+                body += chunk
+                if len(body) >= max_bytes and head_only:
+                    break
+                if len(body) > max_bytes:
+                    raise NoStream(f"{found_at}: larger than {max_bytes} bytes")
+            return Fetched(url=found_at, body=bytes(memoryview(body)[:max_bytes]))
+
+    def download(self, part: Part, into: Sink, *, max_bytes: int) -> int:
+        """Write what is there to a sink, and return how much it is; raises as `get`, and OSError.
+
+        A server that does not know byte ranges sends all: the part is taken out of that.
+        """
+        headers = {"accept-encoding": "identity"}
+        skip, want = 0, part.length
+        if want is not None:
+            headers["range"] = f"bytes={part.offset}-{part.offset + want - 1}"
+            max_bytes = min(max_bytes, want)
+        written = 0
+        most = part.offset + max_bytes
+        with self._open(part.url, headers, max_bytes=most) as (url, response):
+            if want is not None and response.status_code != 206:
+                skip = part.offset
+            for chunk in _chunks(response, url):
+                skipped = min(skip, len(chunk))
+                skip -= skipped
+                piece = chunk[skipped:]
+                if written + len(piece) > max_bytes:
+                    if want is None:
+                        raise NoStream(f"{url}: larger than {max_bytes} bytes")
+                    piece = piece[: max_bytes - written]
+                into.write(piece)
+                written += len(piece)
+                if written == want:
+                    break
+        if want is not None and written != want:
+            raise SourceUnreachable(f"{part.url}: {written} bytes of {want} came")
+        return written
+
+    @contextlib.contextmanager
+    def streaming(self, url: str) -> Iterator[Iterator[bytes]]:
+        """Give what comes from a URL as it comes, however long that goes on; raises as `get`.
+
+        Not decoded: what is compressed against our wish is no media.
+        """
+        with self._open(url, {"accept-encoding": "identity"}, max_bytes=0) as (_, response):
+            self._patience.ends_at, self._allowance.left_bytes = math.inf, sys.maxsize
+            yield response.iter_raw()
+
+    @contextlib.contextmanager
+    def _open(
+        self, url: str, headers: dict[str, str], *, max_bytes: int
+    ) -> Iterator[tuple[str, httpx.Response]]:
+        """Give the URL after redirects and the response, whose body is to be read within."""
+        client = self._client = self._client or self._make_client()
+        self._patience.ends_at = time.monotonic() + self._request_s
+        try:
+            for _ in range(MAX_REDIRECTS + 1):
+                read_host(url)
+                sent = self._headers.of(url) | headers
+                self._allowance.left_bytes = _MAX_HEAD_BYTES
+                with client.stream("GET", url, headers=sent) as response:
+                    if response.next_request is not None:
+                        url = str(response.next_request.url)
+                        continue
+                    if response.status_code >= 400:
+                        raise SourceUnreachable(
+                            f"{url}: HTTP status {response.status_code}",
+                            status=response.status_code,
+                        )
+                    # Chunks of few bytes are half of what comes.
+                    self._allowance.left_bytes = 2 * max_bytes + _OVERHEAD_BYTES
+                    yield url, response
+                    return
+        except _FAILURES as e:
+            if time.monotonic() >= self._patience.ends_at:
+                raise SourceUnreachable(f"{url}: not all came within {self._request_s:g} s") from e
+            raise SourceUnreachable(f"{url}: {e or type(e).__name__}") from e
+        finally:
+            self._patience.ends_at = math.inf
+        raise SourceUnreachable(f"{url}: more than {MAX_REDIRECTS} redirects")
+
+    def _make_client(self) -> httpx.Client:
+        for name in ("httpx", "httpcore"):
+            # They would log whole URLs, and what is answered with its cookies.
+            logging.getLogger(name).setLevel(logging.WARNING)
+        return httpx.Client(
+            transport=PinnedTransport(self._policy, self._patience, self._allowance),
+            timeout=self.timeout_s,
+            follow_redirects=False,
+            cookies=FewCookies(),
+        )
+
+
+def _chunks(response: httpx.Response, url: str) -> Iterator[bytes]:
+    """Give the content of a response, in pieces of bounded size; raises as `Fetcher.get`."""
+    return decode(_raw_chunks(response, url), response.headers.get("content-encoding", ""), url=url)
+
+
+def _raw_chunks(response: httpx.Response, url: str) -> Iterator[bytes]:
+    for n, chunk in enumerate(response.iter_raw()):
+        if n >= _MAX_CHUNKS:
+            raise SourceUnreachable(f"{url}: comes in more than {_MAX_CHUNKS} pieces")
+        yield chunk

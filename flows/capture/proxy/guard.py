@@ -1,0 +1,257 @@
+"""A proxy on loopback through which other programs fetch: where the policy allows, and only there.
+
+yt-dlp looks names up and follows redirects itself. Each connection that it makes comes here first:
+the name is looked up once, checked, and the address that was checked is connected to. A request to
+anywhere else is refused, and remembered. ffmpeg goes nowhere: it asks for our names for a stream
+(`flows.capture.proxy.relay`), or speaks with one server (`flows.capture.proxy.forward`).
+"""
+
+import base64
+import contextlib
+import hmac
+import math
+import re
+import secrets
+import selectors
+import socket
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import Final
+from urllib.parse import urlsplit
+
+from flows.capture.net.address import AddressPolicy, read_host
+from flows.capture.net.connection import connect
+from flows.capture.proxy.forward import Forward
+from flows.capture.proxy.port import IDLE_S, Port
+from flows.capture.proxy.relay import Relay, answer_of
+from flows.capture.segment import CaptureError, SourceUnreachable, UnsafeURL
+
+CONNECT_TIMEOUT_S: Final = 10.0
+HEAD_S: Final = 10.0
+"""A request must have come by then."""
+
+REQUEST_S: Final = 60.0
+"""So long may a request take as a whole, its answer too."""
+
+_USER: Final = "capture"
+_CREDENTIALS: Final = re.compile(
+    rb"\r\nproxy-authorization: *basic +([A-Za-z0-9+/=]{1,200})(?=\r\n|$)", re.IGNORECASE
+)
+_WHO: Final = (
+    b'HTTP/1.1 407 Who asks\r\nProxy-Authenticate: Basic realm="capture"\r\n'
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+_TUNNEL_PORT: Final = 443
+_MAX_HEAD_BYTES: Final = 64 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_TUNNEL = re.compile(r"CONNECT ([^ ]+) HTTP/1\.[01]")
+_REQUEST = re.compile(r"([A-Z]+) (http://[^ ]+) HTTP/1\.[01]")
+_OURS: Final = (
+    b"connection",
+    b"proxy-connection",
+    b"proxy-authorization",
+    b"keep-alive",
+    b"expect",
+)
+"""Headers of a connection to a proxy, not of the one to the server (RFC 9110, 7.6.1)."""
+
+
+class Guard(Port):
+    """What a child of ours fetches through; `url` is what to give it as HTTP proxy.
+
+    That holds a secret, and who does not know it is asked for it (407) and served nothing: it
+    belongs into the child's environment, and never on its command line.
+
+    Alone: tunnels (CONNECT, for https) and plain requests for http, one a connection, for
+    `REQUEST_S` at most. What comes is not looked into. A tunnel carries anything, so it leads to
+    port 443 alone, to `ports`, and to what the policy names. through: then nothing is answered but
+    what this answers: names of ours, or one connection to one server. most_bytes: that are passed
+    on from servers, on all connections together; then they end.
+    """
+
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        *,
+        ports: Collection[int] = (),
+        through: Relay | Forward | None = None,
+        most_bytes: int | None = None,
+    ) -> None:
+        """Remember; nothing is opened yet."""
+        super().__init__()
+        self._policy, self._ports, self._through = policy, {*ports, _TUNNEL_PORT}, through
+        self._left_bytes = math.inf if most_bytes is None else most_bytes
+        self._secret = secrets.token_hex(16)
+        self._credentials = base64.b64encode(f"{_USER}:{self._secret}".encode())
+        self.refused: UnsafeURL | None = None
+        """The first that was refused."""
+        self.unreachable: CaptureError | None = None
+        """The last that did not answer."""
+
+    @property
+    def url(self) -> str:
+        """What to give as HTTP proxy, once it is open."""
+        return f"http://{_USER}:{self._secret}@127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        """End all connections, and wait until nothing of it is left."""
+        if isinstance(self._through, Relay):
+            self._through.stopping.set()
+        super().close()
+        if isinstance(self._through, Relay):
+            self._through.close()
+
+    def check(self) -> None:
+        """Raise UnsafeURL if anything was refused."""
+        if self.refused is not None:
+            raise self.refused
+
+    def answer(self, client: socket.socket) -> None:
+        """Serve one connection."""
+        with self.keeping(client, most_s=HEAD_S) as allow:
+            try:
+                if isinstance(self._through, Forward):
+                    allow(math.inf)
+                    self._through.serve(client, connect=self._connecting, keeping=self.keeping)
+                    return
+                head, rest = _read_head(client)
+                if not self._is_known(head):
+                    client.sendall(_WHO)
+                    return
+                allow(REQUEST_S if self._through is None else math.inf)
+                if self._through is not None:
+                    self._through.serve(head, client)
+                    return
+                host, port, first = _read_request(head)
+                server = self._connect(host, port, tunnel=not first)
+            except CaptureError as e:
+                if isinstance(e, UnsafeURL):
+                    self.refused = self.refused or e
+                else:
+                    self.unreachable = e
+                client.sendall(answer_of(e))
+                return
+            with self.keeping(server, most_s=REQUEST_S):
+                if first:
+                    server.sendall(first + rest)
+                else:
+                    client.sendall(_ESTABLISHED)
+                _relay(client, server, tunnel=not first, may_pass=self._may_pass)
+
+    def _is_known(self, head: bytes) -> bool:
+        found = _CREDENTIALS.search(head)
+        return found is not None and hmac.compare_digest(found[1], self._credentials)
+
+    def _may_pass(self, n_bytes: int) -> bool:
+        with self._lock:
+            self._left_bytes -= n_bytes
+            return self._left_bytes >= 0
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether more than `most_bytes` came."""
+        return self._left_bytes < 0
+
+    @contextlib.contextmanager
+    def _connecting(self, host: str, port: int) -> Iterator[socket.socket]:
+        server = self._connect(host, port)
+        with self.keeping(server):
+            yield server
+
+    def _connect(self, host: str, port: int, *, tunnel: bool = False) -> socket.socket:
+        failure: OSError | None = None
+        look_up = partial(self._policy.addresses_of, host, port)
+        for address in self._patience.run(look_up, name="capture-name"):
+            if tunnel and port not in self._ports and not self._policy.names(address, port):
+                raise UnsafeURL(
+                    f"{host}: no tunnel to port {port}, which its URL does not name; name "
+                    f"{address}:{port} in the networks that are allowed if it is meant"
+                )
+            try:
+                return connect(address, port, patience=self._patience, timeout_s=CONNECT_TIMEOUT_S)
+            except OSError as e:
+                failure = e
+        raise SourceUnreachable(f"{host}: {failure or 'no address'}")
+
+
+def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
+    """Return a request's line and headers, without the empty line, and what came after it."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        more = client.recv(_CHUNK_BYTES)
+        if not more or len(head) > _MAX_HEAD_BYTES:
+            raise SourceUnreachable("a request that is none")
+        head += more
+    head, _, rest = head.partition(b"\r\n\r\n")
+    return head, rest
+
+
+def _read_request(head: bytes) -> tuple[str, int, bytes]:
+    """Return the host and port that a request is for, and what to send there: nothing to tunnel.
+
+    Raises UnsafeURL, SourceUnreachable for what is no request to a proxy.
+    """
+    line, *headers = head.split(b"\r\n")
+    text = line.decode("ascii", "replace")
+    if found := _TUNNEL.fullmatch(text):
+        # The port is named always; without one it would be a wish for port 443.
+        host, port = read_host(f"https://{found[1]}/")
+        return host, port or 443, b""
+    if found := _REQUEST.fullmatch(text):
+        host, port = read_host(found[2])
+        parts = urlsplit(found[2])
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        line = f"{found[1]} {path} HTTP/1.1".encode()
+        lines = [line, *_without_ours(headers), b"Connection: close", b"", b""]
+        return host, port or 80, b"\r\n".join(lines)
+    raise SourceUnreachable("a request that is none")
+
+
+def _relay(
+    client: socket.socket,
+    server: socket.socket,
+    *,
+    tunnel: bool,
+    may_pass: Callable[[int], bool],
+) -> None:
+    """Pass on what comes, in both directions, until the server has said all, or more than it may.
+
+    Not in a tunnel, the answer is made to say that nothing more is answered here.
+    """
+    head: bytes | None = None if tunnel else b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(client, selectors.EVENT_READ)
+        selector.register(server, selectors.EVENT_READ)
+        while ready := selector.select(IDLE_S):
+            for key, _ in ready:
+                if key.fileobj is client:
+                    data = client.recv(_CHUNK_BYTES)
+                    server.sendall(data)
+                    if not data:
+                        selector.unregister(client)
+                        server.shutdown(socket.SHUT_WR)
+                    continue
+                data = server.recv(_CHUNK_BYTES)
+                if not may_pass(len(data)):
+                    return
+                if head is not None:
+                    head += data
+                    if data and b"\r\n\r\n" not in head and len(head) <= _MAX_HEAD_BYTES:
+                        continue
+                    data, head = _with_close(head), None
+                client.sendall(data)
+                if not data:
+                    return
+
+
+def _with_close(answer: bytes) -> bytes:
+    """Return the beginning of an answer, which says that the connection ends with it."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    status, *headers = head.split(b"\r\n")
+    lines = [status, *_without_ours(headers), b"Connection: close"]
+    return b"\r\n".join(lines) + end + body if end else answer
+
+
+def _without_ours(headers: list[bytes]) -> list[bytes]:
+    return [each for each in headers if each.partition(b":")[0].strip().lower() not in _OURS]

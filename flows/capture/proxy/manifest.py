@@ -1,0 +1,59 @@
+"""An HLS playlist written anew for ffmpeg: with our names for what it lists.
+
+Nothing of the source's text is passed on but numbers: where an address could stand in a playlist
+that is not known here, a program that reads it can't find it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from flows.capture.net.address import read_host
+from flows.capture.playlist import Entry, Part, Playlist, choose_variant
+
+_MOST: Final = 5_000
+"""So many of the newest segments are listed: those of some hours."""
+
+
+def rename_playlist(
+    playlist: Playlist,
+    *,
+    variant: Callable[[str], str],
+    init: Callable[[Part], str],
+    media: Callable[[Entry], str],
+    begin: Entry | None = None,
+) -> bytes:
+    """Return what ffmpeg is given for a playlist; of a master playlist, the variant to record.
+
+    variant, init, media: name what is listed. begin: nothing before this segment is listed, as long
+    as it is listed itself, at its address or, where that changes, by its number. Raises UnsafeURL
+    for any address that is neither http nor https, whether or not it is passed on.
+    """
+    for url in playlist.urls:
+        read_host(url)
+    lines = ["#EXTM3U", "#EXT-X-VERSION:7"]
+    if playlist.offers:
+        chosen = choose_variant(playlist.offers)
+        lines += [f"#EXT-X-STREAM-INF:BANDWIDTH={max(1, chosen.bandwidth)}", variant(chosen.url)]
+        return "\n".join([*lines, ""]).encode()
+    entries = playlist.entries[-_MOST:]
+    if begin is not None:
+        media_of, numbers = [e.media for e in entries], [e.sequence for e in entries]
+        if begin.media in media_of:
+            entries = entries[media_of.index(begin.media) :]
+        elif begin.sequence in numbers:
+            entries = entries[numbers.index(begin.sequence) :]
+    if playlist.target_s:
+        lines.append(f"#EXT-X-TARGETDURATION:{math.ceil(playlist.target_s)}")
+    lines.append(f"#EXT-X-MEDIA-SEQUENCE:{entries[0].sequence if entries else playlist.sequence}")
+    before: Part | None = None
+    for entry in entries:
+        if entry.discontinuity:
+            lines.append("#EXT-X-DISCONTINUITY")
+        if entry.init is not None and entry.init != before:
+            before = entry.init
+            lines.append(f'#EXT-X-MAP:URI="{init(entry.init)}"')
+        lines += [f"#EXTINF:{entry.duration_s:.6f},", media(entry)]
+    if playlist.ended:
+        lines.append("#EXT-X-ENDLIST")
+    return "\n".join([*lines, ""]).encode()

@@ -1,0 +1,234 @@
+"""A stream under another name: all that ffmpeg reads of a stream that is served over HTTP.
+
+It is given names of a server that is nowhere, and asks our proxy for them (`capture.proxy.guard`),
+which fetches what they stand for: with the headers that belong there, from the very address that
+was checked. So its command line and its log, which others can read, hold no secret. A playlist and
+a manifest are written anew, with names alone for what they list. A segment is given whole,
+decrypted and looked at: what is no media might be another playlist.
+"""
+
+import re
+import socket
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from flows.capture.headers import Headers
+from flows.capture.hls.pieces import BOXES, Pieces
+from flows.capture.net.address import AddressPolicy
+from flows.capture.net.fetch import Fetcher
+from flows.capture.playlist import MAX_PLAYLIST_BYTES, Entry, Key, Part
+from flows.capture.proxy.manifest import rename_playlist
+from flows.capture.proxy.mpd import fill, rename_mpd
+from flows.capture.segment import CaptureError, SourceUnreachable, UnreadableMedia, UnsafeURL
+
+BAD_GATEWAY: Final = 502
+"""What is answered for a server that can't be reached."""
+
+_Kind = Literal["playlist", "manifest", "init", "segment", "of_many", "endless"]
+_KINDS: Final[dict[str, _Kind]] = {"hls": "playlist", "other": "manifest", "http": "endless"}
+_HOST: Final = "stream.test"  # RFC 6761, 6.2: nobody has it
+_MOST_NAMES: Final = 20_000
+_NUMBERS: Final = re.compile(r"/(\d{1,12})(?:-(-?\d{1,19})-(-?\d{1,19}))?(?:\.\w{1,5})?")
+_REQUEST: Final = re.compile(
+    rb"GET http://" + _HOST.encode() + rb"(?::80)?(/[^ ]*) HTTP/1\.[01](?:\r\n|$)"
+)
+_EBML: Final = b"\x1a\x45\xdf\xa3"  # RFC 8794, 8.1
+_NOTHING: Final = {
+    False: b"\x47\x1f\xff\x10" + b"\xff" * 184,  # a null packet: ISO/IEC 13818-1, 2.4.1
+    True: b"\x00\x00\x00\x08free",  # ISO/IEC 14496-12, 8.1.2
+}
+"""Media without content, of MPEG-TS and of fMP4."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Thing:
+    """What a name stands for.
+
+    boxes: a segment of fMP4 or WebM. "of_many": a template; the number and the time are asked for.
+    """
+
+    kind: _Kind
+    part: Part
+    key: Key | None = None
+    sequence: int = 0
+    boxes: bool = False
+
+
+class Relay:
+    """Names for the addresses of one stream, and what is there.
+
+    url: the stream's. protocol: that of `source.Stream`. headers: sent where they may be known.
+    begin: the segment of a live playlist to begin with; else that is the newest.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        protocol: Literal["hls", "http", "other"],
+        headers: Headers,
+        policy: AddressPolicy,
+        begin: Entry | None = None,
+    ) -> None:
+        """Name the stream; nothing is fetched yet."""
+        self._headers, self._policy, self._begin = headers, policy, begin
+        self._lock = threading.Lock()
+        self._numbers: OrderedDict[_Thing, int] = OrderedDict()
+        self._things: dict[int, _Thing] = {}
+        self._n_named = 0
+        self._idle: list[Pieces] = []
+        self.stopping = threading.Event()
+        """Ends what is being fetched."""
+        self.unreadable: deque[str] = deque(maxlen=8)
+        """What was given without content, and why: nothing says so where it is recorded."""
+        self.url = self._name(_Thing(kind=_KINDS[protocol], part=Part(url=url)))
+        """What stands for the stream."""
+
+    def real(self, address: str) -> str:
+        """Return what an address stands for: itself, if we did not make it."""
+        parts = urlsplit(address)
+        found = _NUMBERS.fullmatch(parts.path) if parts.hostname == _HOST else None
+        thing = self._things.get(int(found[1])) if found else None
+        return thing.part.url if thing else address
+
+    def serve(self, head: bytes, client: socket.socket) -> None:
+        """Answer a request; raises CaptureError where nothing was answered yet, OSError."""
+        asked = _REQUEST.match(head)
+        found = _NUMBERS.fullmatch(asked[1].decode("ascii", "replace")) if asked else None
+        thing = self._things.get(int(found[1])) if found else None
+        if found is None or thing is None:
+            raise SourceUnreachable("an address that stands for nothing", status=404)
+        with self._fetching() as pieces:
+            if thing.kind == "endless":
+                self._pass_on(thing.part.url, pieces.fetcher, client)
+            else:
+                _send(client, self._body(thing, pieces, number=found[2], time=found[3]))
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for pieces in idle:
+            pieces.fetcher.close()
+
+    # -- what names stand for
+
+    def _name(self, thing: _Thing) -> str:
+        with self._lock:
+            if thing not in self._numbers:
+                self._numbers[thing] = self._n_named
+                self._things[self._n_named] = thing
+                self._n_named += 1
+                if len(self._numbers) > _MOST_NAMES:
+                    del self._things[self._numbers.popitem(last=False)[1]]
+            self._numbers.move_to_end(thing)
+            return f"http://{_HOST}/{self._numbers[thing]}{_suffix(thing.part.url)}"
+
+    def _name_entry(self, entry: Entry) -> str:
+        sequence = entry.sequence if entry.key and entry.key.iv is None else 0
+        boxes = entry.init is not None
+        thing = _Thing(
+            kind="segment", part=entry.media, key=entry.key, sequence=sequence, boxes=boxes
+        )
+        return self._name(thing)
+
+    def _name_many(self, template: str, values: tuple[str, ...]) -> str:
+        name = self._name(_Thing(kind="of_many", part=Part(url=template), boxes=True))
+        name, dot, suffix = name.partition(f"{_HOST}/")[2].partition(".")
+        number, time = (f"${key}$" if key in values else "0" for key in ("Number", "Time"))
+        return f"http://{_HOST}/{name}-{number}-{time}{dot}{suffix}"
+
+    # -- what is there
+
+    @contextmanager
+    def _fetching(self) -> Iterator[Pieces]:
+        """Give what fetches, to one thread at a time, its connections kept."""
+        with self._lock:
+            pieces = self._idle.pop() if self._idle else None
+        if pieces is None:
+            fetcher = Fetcher(self._policy, headers=self._headers, stopping=self.stopping)
+            pieces = Pieces(fetcher)
+        try:
+            yield pieces
+        finally:
+            with self._lock:
+                self._idle.append(pieces)
+
+    def _body(self, thing: _Thing, pieces: Pieces, *, number: str, time: str) -> bytes:
+        url = thing.part.url
+        if thing.kind == "playlist":
+            playlist = pieces.fetcher.get_playlist(url)
+            if self._begin is None and playlist.entries:
+                self._begin = playlist.entries[-1]
+            return rename_playlist(
+                playlist,
+                variant=lambda at: self._name(_Thing(kind="playlist", part=Part(url=at))),
+                init=lambda part: self._name(_Thing(kind="init", part=part, boxes=True)),
+                media=self._name_entry,
+                begin=self._begin,
+            )
+        if thing.kind == "manifest":
+            found = pieces.fetcher.get(url, max_bytes=MAX_PLAYLIST_BYTES)
+            return rename_mpd(
+                found.body,
+                found.url,
+                name=lambda part: self._name(_Thing(kind="segment", part=part, boxes=True)),
+                name_of_many=self._name_many,
+            )
+        part = thing.part
+        if thing.kind == "of_many":
+            part = Part(url=fill(url, number=number, time=time))
+        try:
+            if thing.kind == "init":
+                body = pieces.init(part)
+            else:
+                body = pieces.media(part, key=thing.key, sequence=thing.sequence)
+            _require_media(body, boxes=thing.boxes, url=part.url)
+        except UnreadableMedia as e:
+            self.unreadable.append(str(e))
+            return _NOTHING[thing.boxes]
+        return body
+
+    def _pass_on(self, url: str, fetcher: Fetcher, client: socket.socket) -> None:
+        """Send a file without end as it comes, in chunks; what breaks off there breaks off here."""
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with fetcher.streaming(url) as parts:
+            client.sendall(head)
+            try:
+                for part in parts:
+                    client.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+            except CaptureError:
+                return
+        client.sendall(b"0\r\n\r\n")
+
+
+def _require_media(body: bytes, *, boxes: bool, url: str) -> None:
+    """Raise UnreadableMedia for what ffmpeg might take for anything but MPEG-TS, fMP4 or WebM."""
+    # A size that begins with a zero: as text it would be empty, whatever follows.
+    is_boxes = body.startswith(_EBML) or (body[:1] == b"\0" and body[4:8] in BOXES)
+    if not (is_boxes if boxes else is_boxes or body.startswith(b"\x47")):
+        raise UnreadableMedia(f"{url}: what came is no media")
+
+
+def _suffix(url: str) -> str:
+    suffix = PurePosixPath(urlsplit(url).path).suffix
+    return suffix if re.fullmatch(r"\.\w{1,5}", suffix, re.ASCII) else ""
+
+
+def _send(client: socket.socket, body: bytes) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    client.sendall(head.encode())
+    client.sendall(body)
+
+
+def answer_of(error: CaptureError) -> bytes:
+    """Return what a program is answered in place of what it asked for."""
+    status = 403 if isinstance(error, UnsafeURL) else getattr(error, "status", None) or BAD_GATEWAY
+    body = f"{error}\n".encode()
+    head = f"HTTP/1.1 {status} Refused\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body

@@ -1,0 +1,166 @@
+"""When a frame was on air: from timestamps in a recording to the source's dates.
+
+ffmpeg moves timestamps: its output begins near zero, and where the source's timestamps jump it
+adds an offset (which it logs) so that the output's do not. So the output of one run of ffmpeg
+falls into sections, one for each jump; within a section the difference between input and output
+is constant, and the date of one frame of it, as the source's playlist gives it, dates them all.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Self
+
+from flows.capture.recorded.media import TICKS_PER_S, WRAP, ticks_from
+
+_TOLERANCE: Final = TICKS_PER_S // 100
+"""A section begins where it begins, give or take what rounding between clocks takes."""
+
+_NEAR: Final = 10 * TICKS_PER_S
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """A stretch without a jump.
+
+    date: of its first frame, aware UTC. input: that frame's timestamp in the source, in ticks of
+    90 kHz; None if it could not be read. offset_us: what ffmpeg adds in this section, over what it
+    adds in the first.
+    """
+
+    date: datetime
+    estimated: bool
+    input: int | None
+    offset_us: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the date."""
+        if self.date.utcoffset() != timedelta(0):
+            raise ValueError(f"a date must be aware UTC, not {self.date!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClockState:
+    """All that a clock knows: `first`, and its sections in order."""
+
+    first: int | None
+    sections: tuple[Section, ...]
+
+
+class Clock:
+    """Dates the timestamps of one run of ffmpeg."""
+
+    def __init__(self, sections: list[Section] | None = None, first: int | None = None) -> None:
+        """Begin with no section, or go on from a saved state."""
+        self._sections = sections or []
+        self.first = first
+        """The timestamp of the run's first recorded frame, in ticks."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a section to date by."""
+        return bool(self._sections)
+
+    @property
+    def is_anchored(self) -> bool:
+        """Whether it knows which timestamp of the source has which date."""
+        return bool(self._sections) and self._sections[0].input is not None
+
+    def begin(self, section: Section) -> None:
+        """Set the first section."""
+        self._sections = [section]
+
+    def jump(self, section: Section, *, now: int) -> None:
+        """Add a section for a jump that ffmpeg has just met, having recorded up to `now` (ticks).
+
+        If it can't be placed, the dates go on as before, and are estimated from `now`.
+        """
+        origin = self._sections[0].input
+        if self._is_undone_by(section):
+            del self._sections[-1]
+            return
+        if section.input is None or origin is None or self.first is None:
+            date, _ = self.date(now)
+            # Placed by its own timestamp: the difference to the first section's is made to fit.
+            offset_us = round((now - (self.first or 0)) * 1e6 / TICKS_PER_S)
+            self._sections.append(
+                Section(date=date, estimated=True, input=origin, offset_us=offset_us)
+            )
+            return
+        self._sections.append(section)
+
+    def _is_undone_by(self, section: Section) -> bool:
+        """Tell whether the last jump was one of the sound alone, after ten seconds without any.
+
+        The picture then makes ffmpeg jump back at once, at the same place in the source.
+        """
+        if len(self._sections) < 2 or section.input is None:
+            return False
+        before, last = self._sections[-2:]
+        near = last.input is not None and abs(section.input - last.input) <= _NEAR
+        return near and abs(section.offset_us - before.offset_us) < 100_000
+
+    def shift(self, by: timedelta, *, now: int) -> None:
+        """Move the dates from `now` (ticks) on, against what the source says: estimated."""
+        date, _ = self.date(now)
+        offset_us = round((now - (self.first or 0)) * 1e6 / TICKS_PER_S)
+        origin = self._sections[0].input
+        self._sections.append(
+            Section(date=date + by, estimated=True, input=origin, offset_us=offset_us)
+        )
+
+    def date(self, ticks: int) -> tuple[datetime, bool]:
+        """Return a frame's date, aware UTC, in whole milliseconds, and whether it is estimated.
+
+        Sources date to the millisecond; timestamps pass through clocks of 90 kHz and 1 MHz, and
+        rounding makes two recordings of a frame agree.
+        """
+        start, section = self._section_at(ticks)
+        us = round((ticks - start) * 1e6 / TICKS_PER_S)
+        date = section.date + timedelta(microseconds=us)
+        ms = round((date - _EPOCH) / timedelta(milliseconds=1))
+        return _EPOCH + timedelta(milliseconds=ms), section.estimated
+
+    def date_of_input(self, ticks: int) -> datetime | None:
+        """Return when a frame with this timestamp in the source would be on air, if all goes on.
+
+        None where that can't be told.
+        """
+        origin = self._sections[0].input if self._sections else None
+        if origin is None or self.first is None:
+            return None
+        # One with the origin's timestamp was placed by the output's.
+        jumps = [s for s in self._sections if s.input is not None and s.input != origin]
+        offset = round(jumps[-1].offset_us * TICKS_PER_S / 1e6) if jumps else 0
+        return self.date(self.first + offset + ticks_from(origin, ticks))[0]
+
+    def same_section(self, a: int, b: int) -> bool:
+        """Tell whether no jump lies between two timestamps."""
+        return self._section_at(a)[1] is self._section_at(b)[1]
+
+    def _section_at(self, ticks: int) -> tuple[int, Section]:
+        first = self.first or 0
+        found = (first, self._sections[0])
+        for section in self._sections[1:]:
+            start = self._start_of(section, near=ticks)
+            if start <= ticks + _TOLERANCE:
+                found = (start, section)
+        return found
+
+    def _start_of(self, section: Section, *, near: int) -> int:
+        """Return where in the output a section starts, by the lap of the 33-bit counter."""
+        base = (self.first or 0) + round(section.offset_us * TICKS_PER_S / 1e6)
+        start = base + (section.input or 0) - (self._sections[0].input or 0)
+        laps = round((near - start) / WRAP)
+        return start + laps * WRAP
+
+    def state(self) -> ClockState:
+        """Return what `from_state` takes."""
+        return ClockState(first=self.first, sections=tuple(self._sections))
+
+    @classmethod
+    def from_state(cls, state: ClockState) -> Self:
+        """Return the clock that `state` was taken from."""
+        return cls(list(state.sections), state.first)
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

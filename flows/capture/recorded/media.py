@@ -1,0 +1,119 @@
+"""Where in time a piece of recorded or fetched media lies, read from its packets."""
+
+import io
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Final
+
+import av
+
+from emotion.media.limits import SEGMENT, TooMuch, options, require_bounded
+from flows.capture.segment import UnreadableMedia
+
+TICKS_PER_S: Final = 90_000
+"""The clock of MPEG-TS (ISO/IEC 13818-1, 2.4.3.6)."""
+
+WRAP: Final = 1 << 33
+"""Where its counter of 33 bits begins anew."""
+
+# The header of the first packet says all; the default would read up to five seconds.
+_SHORT_PROBE: Final = {
+    "probesize": "200000",
+    "analyzeduration": "0",
+    "skip_frame": "all",
+} | options(SEGMENT)
+
+_SHORTEST_TICKS: Final = TICKS_PER_S // 1000
+_LONGEST_TICKS: Final = 600 * TICKS_PER_S
+"""No segment is longer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extent:
+    """The video of a piece of media.
+
+    first: of its first packet, a keyframe. end: of its last frame, plus a frame. Both in ticks of
+    90 kHz. interval: the time between frames where none is missing (the lower quartile: frames
+    that a cut took away must not lengthen it), and longest: the longest, in ticks.
+    """
+
+    first: int
+    end: int
+    interval: int
+    longest: int
+    width_px: int
+    height_px: int
+
+
+def measure(path: Path, *, fragmented: bool = False) -> Extent:
+    """Read the extent of a recorded MPEG-TS file; fragmented: of an fMP4 one, with its header.
+
+    Nothing but that file can be opened, whatever it holds. Raises UnreadableMedia, also for what
+    says that it holds more than a segment can.
+    """
+    only_file = {"protocol_whitelist": "file", **_SHORT_PROBE}
+    try:
+        require_bounded(path, SEGMENT)
+        kind = "mp4" if fragmented else "mpegts"
+        with av.open(f"file:{path}", "r", format=kind, options=only_file) as container:
+            video = container.streams.video[0]
+            scale = (video.time_base or Fraction(1, TICKS_PER_S)) * TICKS_PER_S
+            pts = [
+                round(packet.pts * scale)
+                for packet in islice(container.demux(video), SEGMENT.samples)
+                if packet.pts is not None
+            ]
+            picture = video.codec_context  # None for a codec that nobody here can decode
+            width_px, height_px = (picture.width, picture.height) if picture else (0, 0)
+    except (av.FFmpegError, OSError, IndexError, ValueError, TooMuch) as e:
+        raise UnreadableMedia(f"{path.name} can't be read: {e}") from e
+    if not pts:
+        raise UnreadableMedia(f"{path.name} holds no video")
+    ordered = sorted(pts)
+    if ordered[-1] - ordered[0] > _LONGEST_TICKS:
+        length_s = (ordered[-1] - ordered[0]) / TICKS_PER_S
+        raise UnreadableMedia(f"{path.name} goes on for {length_s:.0f} s, and no segment does")
+    if ordered[-1] - ordered[0] < _SHORTEST_TICKS and len(pts) > 1:
+        raise UnreadableMedia(f"{path.name}: all its frames are at one moment")
+    steps = sorted(b - a for a, b in pairwise(ordered))
+    # A single frame says nothing of the rate: a 25th of a second.
+    interval = steps[len(steps) // 4] if steps else TICKS_PER_S // 25
+    return Extent(
+        first=pts[0],
+        end=ordered[-1] + interval,
+        interval=interval,
+        longest=steps[-1] if steps else interval,
+        width_px=width_px or 0,
+        height_px=height_px or 0,
+    )
+
+
+def ticks_from(before: int, after: int) -> int:
+    """Return how far one timestamp is from another: at most half a lap of the counter, or back."""
+    return (after - before + WRAP // 2) % WRAP - WRAP // 2
+
+
+def read_head(head: bytes, *, fragmented: bool) -> tuple[int, int]:
+    """Return the times of the first video packet and of the first keyframe, in ticks of 90 kHz.
+
+    head: the first bytes of an MPEG-TS segment; fragmented: of an fMP4's initialisation section
+    and segment. Raises UnreadableMedia.
+    """
+    first: int | None = None
+    try:
+        require_bounded(head, SEGMENT)
+        kind = "mp4" if fragmented else "mpegts"
+        with av.open(io.BytesIO(head), "r", format=kind, options=_SHORT_PROBE) as container:
+            video = container.streams.video[0]
+            for packet in container.demux(video):
+                if packet.pts is None or packet.time_base is None:
+                    continue
+                ticks = round(packet.pts * packet.time_base * TICKS_PER_S)
+                first = ticks if first is None else first
+                if packet.is_keyframe:
+                    return first, ticks
+    except (av.FFmpegError, OSError, IndexError, ValueError, TooMuch) as e:
+        raise UnreadableMedia(f"the source's segment can't be read: {e}") from e
+    raise UnreadableMedia("the source's segment holds no keyframe in its first bytes")

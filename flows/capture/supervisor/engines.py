@@ -1,0 +1,119 @@
+"""What records a stream: the source's own segments, or ffmpeg."""
+
+import os
+import time
+from typing import Final, Literal, Protocol
+
+from flows.capture.ffmpeg import engine as ffmpeg
+from flows.capture.ffmpeg.way import open_way
+from flows.capture.hls import engine as hls
+from flows.capture.hls.anchoring import Anchoring
+from flows.capture.net.address import AddressPolicy
+from flows.capture.net.fetch import Fetcher
+from flows.capture.playlist import Entry
+from flows.capture.processes import find_ffmpeg
+from flows.capture.recorded.recording import Recording
+from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
+from flows.capture.stream import Stream
+
+_HELD_UP_S: Final = 15.0
+"""For so long a segment that fails holds ffmpeg up; then it may go on without it."""
+
+Engine = Literal["auto", "hls", "ffmpeg"]
+
+
+class Run(Protocol):
+    """What records, until something ends it: the engine of `capture.hls` or of `capture.ffmpeg`."""
+
+    @property
+    def ended(self) -> str | None:
+        """Why nothing more will come; None while something may."""
+
+    @property
+    def complaint(self) -> str:
+        """What went wrong last; empty if nothing."""
+
+    @property
+    def outage(self) -> str | None:
+        """What keeps it from recording just now, as far as it knows."""
+
+    @property
+    def step_s(self) -> float:
+        """How long the source says its segments may be; 0 where it says nothing."""
+
+    def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
+        """Return what was finished since the last call; `why` is for a gap before it."""
+
+    def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
+        """End it and return what is left."""
+
+
+class Engines:
+    """Starts the engine that suits a stream.
+
+    engine: "hls" for HLS sources alone, "ffmpeg" for any; "auto" takes the first that can.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        policy: AddressPolicy,
+        ffmpeg_path: str | os.PathLike[str] | None,
+        segment_s: float,
+    ) -> None:
+        """Find ffmpeg, whatever the engine; raises CaptureFailed."""
+        self._engine, self._policy, self._segment_s = engine, policy, segment_s
+        self._ffmpeg = find_ffmpeg(ffmpeg_path)
+        self._stuck_at: Segment | None = None
+        self._stuck_since = time.monotonic()
+
+    def start(
+        self, stream: Stream, recording: Recording, fetcher: Fetcher, *, ended_after_s: float
+    ) -> Run:
+        """Begin to record; raises CaptureError where nothing can be.
+
+        ended_after_s: for so long an HLS source must say that it has ended.
+        """
+        if stream.protocol == "hls" and self._engine != "ffmpeg":
+            return hls.Run(stream, recording, fetcher, ended_after_s=ended_after_s)
+        if self._engine == "hls":
+            raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
+        anchoring = Anchoring(stream, fetcher, recording)
+        begin, step_s = self._look_before(stream, anchoring, fetcher)
+        now = time.monotonic()
+        if self._stuck_at is not recording.last:
+            self._stuck_at, self._stuck_since = recording.last, now
+        way = open_way(stream, self._policy, begin=begin)
+        try:
+            return ffmpeg.Run(
+                stream,
+                recording,
+                anchoring,
+                way,
+                ffmpeg_path=self._ffmpeg,
+                segment_s=self._segment_s,
+                step_s=step_s,
+                may_skip=now - self._stuck_since > _HELD_UP_S,
+            )
+        except BaseException:
+            way.close()
+            raise
+
+    def _look_before(
+        self, stream: Stream, anchoring: Anchoring, fetcher: Fetcher
+    ) -> tuple[Entry | None, float]:
+        """Check what the playlist leads to before ffmpeg follows; return where to begin in it.
+
+        That is the newest segment, or the first that is not recorded yet: what was missed may
+        still be listed. Also return how long its segments may be. Raises CaptureError.
+        """
+        if stream.protocol != "hls":
+            return None, 0.0
+        playlist = anchoring.playlist()
+        fetcher.check(playlist.urls)
+        if playlist.ended:
+            raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
+        n_missed = anchoring.n_missed(playlist.entries)
+        begin = playlist.entries[-max(1, n_missed)] if playlist.entries else None
+        return begin, playlist.target_s

@@ -1,0 +1,69 @@
+"""How much of the disk one broadcast may take: a rate, pieces a minute, and bytes in all."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from flows.capture.recorded.runs import PIECE
+from flows.capture.segment import CaptureFailed, Gap, Segment
+
+WINDOW_S: Final = 60.0
+"""The rate is a mean over so much of the show."""
+
+MOST_SEGMENTS: Final = 1200
+"""In a window: 20 a second. Each is a file, a row and a look."""
+
+SHORTEST_S: Final = 20.0
+"""What is less of the show counts as so much: a burst is no rate."""
+
+
+class QuotaExceeded(CaptureFailed):
+    """A source sends more than its show may take."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Quota:
+    """Counts what a broadcast takes.
+
+    total_bytes: in all; mbits_per_s: on average; None without limit.
+    """
+
+    total_bytes: int | None = None
+    mbits_per_s: float | None = None
+    _n_bytes: int = field(default=0, init=False)
+    _newest: deque[tuple[float, int]] = field(default_factory=deque, init=False)
+
+    def begin(self, directory: Path) -> None:
+        """Count what was recorded to a broadcast's directory before."""
+        there = [each for each in directory.iterdir() if PIECE.fullmatch(each.name)]
+        self._n_bytes = sum(each.stat().st_size for each in there)
+
+    def count(self, events: Iterable[Segment | Gap]) -> None:
+        """Count what was recorded; raise QuotaExceeded once it is too much."""
+        for event in events:
+            if isinstance(event, Segment) and event.path.exists():
+                size = event.path.stat().st_size
+                self._n_bytes += size
+                self._newest.append((event.duration_s, size))
+        length_s = sum(each for each, _ in self._newest)
+        while self._newest and length_s - self._newest[0][0] >= WINDOW_S:
+            length_s -= self._newest.popleft()[0]
+        if len(self._newest) > MOST_SEGMENTS:
+            raise QuotaExceeded(
+                f"the source cuts its show into more than {MOST_SEGMENTS} pieces a minute: "
+                "recording has ended"
+            )
+        n_bits = 8 * sum(size for _, size in self._newest)
+        rate = n_bits / max(length_s, SHORTEST_S) / 1e6
+        if self.mbits_per_s is not None and rate > self.mbits_per_s:
+            raise QuotaExceeded(
+                f"the source sends {rate:.0f} Mbit/s, and a show may have {self.mbits_per_s:g} "
+                "(SHOWMOOD_MAX_SHOW_MBITS): recording has ended"
+            )
+        if self.total_bytes is not None and self._n_bytes > self.total_bytes:
+            raise QuotaExceeded(
+                f"the recording takes {self._n_bytes / 1e9:.1f} GB, and a show may have "
+                f"{self.total_bytes / 1e9:.1f} (SHOWMOOD_MAX_SHOW_GB): it has ended"
+            )

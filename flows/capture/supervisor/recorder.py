@@ -1,0 +1,265 @@
+"""Records one broadcast, run after run, until it is over: the thread of a capture."""
+
+import logging
+import random
+import time
+from datetime import timedelta
+from typing import Final
+
+from flows.capture.disk import may_pass, require_space
+from flows.capture.net.address import AddressPolicy
+from flows.capture.net.fetch import Fetcher
+from flows.capture.recorded.recording import SHORTEST, Recording
+from flows.capture.segment import (
+    CaptureError,
+    CaptureFailed,
+    DiskFull,
+    Gap,
+    NotLive,
+    SourceUnreachable,
+    UnsafeURL,
+)
+from flows.capture.source.finding import Finding, expires
+from flows.capture.stopping import Stopped
+from flows.capture.stream import Stream
+from flows.capture.supervisor.engines import Engines
+from flows.capture.supervisor.handover import Handover
+from flows.capture.supervisor.plan import Plan
+from flows.capture.supervisor.progress import Progress
+from flows.capture.supervisor.quota import Quota, QuotaExceeded
+from flows.capture.supervisor.ticking import Ticker
+
+_log = logging.getLogger(__name__)
+
+_POLL_S: Final = 0.04
+"""How often a run is asked: the most that finding a segment takes that ffmpeg has finished."""
+
+_BACKOFF_S: Final = 0.5
+_MAX_BACKOFF_S: Final = 5.0
+
+_FALSE_STARTS: Final = 3
+"""A stream of which nothing was ever recorded is given up after so many runs of ffmpeg."""
+
+_STEPS: Final = 2.0
+"""A source whose segments are long is given the time of so many before it has stalled."""
+
+
+_LONGEST_STEP_S: Final = 60.0
+"""A source that says its segments may be longer is not believed: it would never stall."""
+
+
+class Recorder:
+    """Finds the stream, runs what records it, and begins again whatever ended that.
+
+    To be run by one thread, which writes `last_error` and `failure`; any may read them. For the
+    arguments see `Capture`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        recording: Recording,
+        policy: AddressPolicy,
+        finding: Finding,
+        engines: Engines,
+        plan: Plan,
+        progress: Progress,
+        handover: Handover,
+        quota: Quota,
+        stall_s: float,
+        min_free_bytes: int,
+    ) -> None:
+        """Take what the recording holds by now as reported; nothing is recorded yet."""
+        self._url, self._recording, self._policy = url, recording, policy
+        self._finding, self._engines, self._plan = finding, engines, plan
+        self._progress, self._handover, self._quota = progress, handover, quota
+        self._stall_s, self._min_free_bytes = stall_s, min_free_bytes
+        self._has_run = False
+        self._resumed_at = 0.0
+        self._n_reported = len(recording.events)
+        self.last_error: CaptureError | None = None
+        """What went wrong last, whether or not the capture went on."""
+        self.failure: CaptureError | None = None
+        """What ended the capture, if that was an error."""
+
+    def run(self) -> None:
+        """Record until it is over; what ends it is in `failure` if it is an error."""
+        expected = False
+        try:
+            self._record()
+            expected = True
+        except CaptureError as e:
+            self.failure = self.last_error = e
+            expected = True
+        except OSError as e:
+            self.failure = self.last_error = CaptureFailed(f"{self._url}: {e}")
+            expected = True
+        finally:
+            if not expected:
+                self.failure = CaptureFailed(f"{self._url}: the capture broke off; see the log")
+            self._recording.close()
+            self._progress.over = True
+            self._handover.close()
+
+    def _record(self) -> None:
+        pause_s, runs = _BACKOFF_S, 0
+        while not self._plan.is_over(self._recording):
+            began = time.monotonic()
+            stays = False
+            try:
+                require_space(self._recording.directory, self._min_free_bytes)
+                stream = self._finding.find(
+                    recorded=self._recording.last is not None, note=self._note
+                )
+                runs += 1
+                if self._record_run(stream):
+                    pause_s = _BACKOFF_S
+                    self._finding.is_live()
+            except Stopped:
+                break
+            except (UnsafeURL, QuotaExceeded):
+                raise
+            except NotLive as e:
+                if self._recording.last is None:
+                    raise
+                if self._finding.believes(e, since=began):
+                    self.last_error = e
+                    return
+                self._note(e)
+            except CaptureError as e:
+                if self._finding.known is None:
+                    raise
+                self._note(e)
+                stays = isinstance(e, DiskFull)
+            except OSError as e:
+                if not may_pass(e):
+                    raise
+                self._note(DiskFull(f"{self._recording.directory}: {e.strerror}; see to the disk"))
+                stays = True
+            except Exception as e:  # noqa: BLE001 - a fault of ours ends a run, and not the watch
+                _log.exception("%s: a fault of ours ended a run", self._recording.channel)
+                name = type(e).__name__
+                self._note(CaptureFailed(f"{self._url}: what came broke a run ({name}); see log"))
+            if not stays:
+                self._finding.forget()
+            if self._recording.last is None and runs >= _FALSE_STARTS:
+                raise CaptureFailed(f"{self._url}: nothing could be recorded: {self._progress.why}")
+            if time.monotonic() - began > _MAX_BACKOFF_S:
+                pause_s = _BACKOFF_S
+            # Half of it is left to chance, so that many captures of a source that was away do not
+            # all come back at once.
+            self._plan.pause(pause_s * random.uniform(0.5, 1.0), self._recording)
+            pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
+        self._close_with_gap()
+        if (
+            self._recording.last is None
+            and self.last_error is not None
+            and not self._plan.stopping.is_set()
+        ):
+            raise self.last_error
+
+    def _record_run(self, stream: Stream) -> bool:
+        """Record until something ends it; tell whether it brought anything."""
+        began = time.monotonic()
+        brought = False
+        stopping = self._plan.stopping
+        with (
+            Fetcher(self._policy, headers=stream.sent, stopping=stopping) as fetcher,
+            Ticker() as ticker,
+        ):
+            # What the disk had no room to note may be left of an earlier run.
+            self._recording.recover()
+            self._report()
+            run = self._engines.start(
+                stream,
+                self._recording,
+                fetcher,
+                ended_after_s=self._finding.ended_after_s,
+            )
+            self._progress.restarts += self._has_run
+            self._has_run = True
+            why: str | None = None
+            stalled = False
+            try:
+                while why is None and not self._plan.is_over(self._recording):
+                    self._note_missed(ticker)
+                    run.poll(why=self._progress.why)
+                    brought |= self._report()
+                    self._note_missed(ticker)
+                    limit_s = max(self._stall_s, _STEPS * min(run.step_s, _LONGEST_STEP_S))
+                    if stalled := self._quiet_s(began) > limit_s:
+                        why = f"no segment for {limit_s:g} s"
+                    elif expires(stream, since=began):
+                        why = "the stream's address expires"
+                    elif (why := run.ended) is None:
+                        self._plan.stopping.wait(_POLL_S)
+                        require_space(self._recording.directory, self._min_free_bytes)
+            finally:
+                outage = run.outage
+                try:
+                    run.finish(why=self._progress.why, stalled=stalled)
+                finally:
+                    brought |= self._report()
+                    self._progress.why = self._progress.why or outage
+        if why is not None:
+            said = f": {run.complaint}" if run.complaint else ""
+            self._note(SourceUnreachable(f"{why}{said}"))
+        return brought
+
+    def _note_missed(self, ticker: Ticker) -> None:
+        """Keep that the process did not run for a while, so that no source is blamed for it."""
+        if missed_s := ticker.take_missed_s():
+            why = f"this process did not run for {missed_s:.0f} s"
+            _log.warning("%s: %s", self._recording.channel, why)
+            self._progress.why = why
+            self._resumed_at = ticker.resumed_at
+
+    def _report(self) -> bool:
+        """Pass on what was recorded; tell whether there was anything.
+
+        Also where an error followed at once: what is in the journal is never told otherwise.
+        """
+        events = self._recording.events[self._n_reported :]
+        if not events:
+            return False
+        self._n_reported += len(events)
+        self._progress.add(events)
+        self._recording.stop_at = self._plan.content_end(self._recording)
+        self._handover.put(events)
+        self._quota.count(events)
+        return True
+
+    def _note(self, error: CaptureError) -> None:
+        """Keep what went wrong, for the log and for the gap that it makes."""
+        self.last_error = error
+        self._progress.why = str(error)
+        _log.warning("%s: %s", self._recording.channel, error)
+
+    def _quiet_s(self, began: float) -> float:
+        """Return for how long a run that began then has brought nothing."""
+        age_s = self._progress.newest_age_s
+        run_s = time.monotonic() - max(began, self._resumed_at)
+        return run_s if age_s is None else min(run_s, age_s)
+
+    def _close_with_gap(self) -> None:
+        """Say what is missing at the end, if the end comes while nothing is recorded."""
+        last = self._recording.last
+        why, age_s = self._progress.why, self._progress.newest_age_s
+        if why is None or last is None or age_s is None:
+            return
+        if isinstance(self.last_error, NotLive) and self.last_error.over:
+            return  # It ended before its time, and did not come back.
+        missing = timedelta(seconds=age_s)
+        end = self._plan.content_end(self._recording)
+        if end is not None:
+            missing = min(missing, end - last.end)
+        if missing < SHORTEST:
+            return
+        gap = Gap(start=last.end, end=last.end + missing, why=why)
+        try:
+            self._recording.add_gap(gap)
+        except OSError as e:
+            _log.warning("the gap at the end of %s is not in its journal: %s", self._url, e)
+            self._handover.put([gap])
+        self._report()

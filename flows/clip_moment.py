@@ -1,0 +1,72 @@
+"""clip-moment: a stretch of a recording as a file, by hand or set off by an emotion alert."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from db.session import make_engine, require_current
+from flows.errors import EXPECTED, UsageError
+from flows.recordings.alert_clips import path_of, roll_clips
+from flows.settings import load_settings, running_database
+from flows.show import Slug, parse_since, titled
+from flows.stack.home import keep_private, make_home
+
+
+@flow(name="clip-moment", flow_run_name="{channel} from {start}", persist_result=False)
+def clip_moment(
+    channel: Annotated[Slug, titled("Channel's name")],
+    start: Annotated[str, Field(examples=["2026-11-22T20:00:00+01:00", "2m"]), titled("From")],
+    end: Annotated[str, Field(examples=["2026-11-22T20:00:20+01:00", "1m"]), titled("Until")],
+) -> State:
+    """Cut a stretch of a channel out of its recording, into the folder `clips` of SHOWMOOD_HOME.
+
+    Args:
+        channel: The channel's name in the database.
+        start: The beginning: a time, or how long ago it was, as 2m.
+        end: The end: a time, or how long ago it was.
+    """
+    from flows.recordings.clip import clip  # what opens media, which a deployment need not load
+
+    log = get_run_logger()
+    try:
+        settings = load_settings()
+        make_home(settings.home, embedded=False)
+        keep_private()
+        begin, until = parse_since(start), parse_since(end)
+        out = path_of(settings.clips_dir, channel, begin)
+        _make_folder(out.parent)
+        engine = make_engine(running_database(settings))
+        try:
+            require_current(engine)
+            recordings_dir = settings.recordings_dir
+            # The same moment again, of another face, is the same clip.
+            cuts = clip(
+                engine, channel, begin, until, out, recordings_dir=recordings_dir, force=True
+            )
+        finally:
+            engine.dispose()
+        roll_clips(settings, datetime.now(UTC))
+    except (*EXPECTED, OSError) as e:
+        log.error("%s", e)
+        return Failed(message=str(e))
+    lines = [f"| `{cut.path}` | {cut.begin:%H:%M:%S} | {cut.duration_s:.1f} s |" for cut in cuts]
+    create_markdown_artifact(
+        "\n".join([f"# {channel}", "", "| file | from (UTC) | length |", "|---|---|---|", *lines]),
+        key=f"clip-{channel}",
+        description="Where the clip is, on the worker's machine",
+    )
+    return Completed(message=", ".join(str(cut.path) for cut in cuts))
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UsageError(f"{path} cannot be made: {e.strerror}") from e

@@ -1,0 +1,158 @@
+"""What the command line does in its own process: watch, analyse."""
+
+import json
+import logging
+import signal
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from db.session import make_engine
+from emotion.media.video import probe
+from emotion.types import EMOTIONS, Observations
+from emotion.weights.records import AFFECT
+from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.commands.progress import WatchLine, progress_of
+from flows.errors import UsageError
+from flows.live import file_analysis as replay
+from flows.live.analysis import networks
+from flows.live.broadcast import Watch
+from flows.settings import Settings
+from flows.show import make_show, parse_time
+from flows.stack.home import keep_private, make_home
+from flows.stack.postgres import database
+
+
+def watch_here(
+    settings: Settings,
+    *,
+    emotion_model: str | None = None,
+    quiet: bool = False,
+    **parameters: object,
+) -> None:
+    """Watch a live stream in this process, without Prefect.
+
+    Ctrl-C and SIGTERM end it early, with exit code 130, after what was recorded is stored.
+    """
+    settings, chosen = settings.choosing(emotion_model)
+    parameters["emotion_model"] = chosen
+    show = make_show(**{name: value for name, value in parameters.items() if value is not None})
+    make_home(settings.home, embedded=settings.database_url is None)
+    keep_private()
+    logger = logging.getLogger("showmood")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ExitStack() as stack:
+        url = database(settings, stack)
+        shown = WatchLine(quiet=quiet)
+        watch = Watch(show=show, settings=settings, database_url=url, log=logger, audience=shown)
+        try:
+            with shown.shown():
+                counts = watch.run()
+        except KeyboardInterrupt:
+            logger.info("stopped early; what was recorded until then is stored: %s", shown.line())
+            sys.exit(130)
+    logger.info("done: %s", counts.said())
+    logger.info("look at it: showmood report %s", show.slug)
+
+
+def analyse_here(
+    settings: Settings,
+    file: Path,
+    *,
+    start: str | None,
+    name: str | None,
+    json_lines: bool,
+    fps: float,
+    detector: str | None,
+    emotion_model: str | None,
+    smoothing: replay.Smoothing = "centred",
+    quiet: bool = False,
+) -> None:
+    """Analyse a recorded file into the database, or as JSON lines to stdout."""
+    if not file.is_file():
+        gone = file.absolute().is_relative_to(settings.recordings_dir)
+        why = "the recording is gone (SHOWMOOD_KEEP_RECORDINGS_...)" if gone else "no such file"
+        raise UsageError(f"{file}: {why}")
+    began = parse_time(start) if start else replay.start_of(file)
+    settings, emotion_model = settings.choosing(emotion_model)
+    analyser = networks(
+        detector or DEFAULT_DETECTOR,
+        settings.emotion_network(emotion_model or DEFAULT_EMOTION_MODEL),
+        settings.device,
+        settings.cache_dir,
+        settings.detection_size_px,
+    )
+    channel = name or replay.slug_of_file(file)
+    with ExitStack() as stack:
+        tell = stack.enter_context(progress_of(channel, probe(file).duration_s, quiet=quiet))
+        if json_lines:
+            pieces = replay.observe(
+                file,
+                start=began,
+                channel=channel,
+                broadcast=0,
+                analyser=analyser,
+                fps=fps,
+                smoothing=smoothing,
+                tell=tell,
+            )
+            for piece in pieces:
+                for line in json_of(piece, began):
+                    sys.stdout.write(line + "\n")
+            return
+        engine = make_engine(database(settings, stack))
+        stack.callback(engine.dispose)
+        stored = replay.store_file(
+            engine,
+            file,
+            start=began,
+            channel=channel,
+            analyser=analyser,
+            fps=fps,
+            smoothing=smoothing,
+            tell=tell,
+        )
+    logging.getLogger("showmood").info("%s: %s", channel, stored.said())
+
+
+def json_of(piece: replay.Piece, began: datetime) -> list[str]:
+    """Return one JSON object a face, sorted by time, then track."""
+    rows = piece.observations
+    start = np.datetime64(began.astimezone(UTC).replace(tzinfo=None), "us")
+    lines = []
+    for i in range(len(rows)):
+        emotions, smoothed = (_by_name(probs[i]) for probs in (rows.probs, rows.smoothed))
+        lines.append(
+            json.dumps(
+                {
+                    "offset_s": round(float((rows.ts[i] - start) / np.timedelta64(1, "s")), 6),
+                    "ts": f"{rows.ts[i]}+00:00",
+                    "track": int(rows.track[i]),
+                    "box": [round(float(v), 2) for v in rows.boxes[i]],
+                    "score": round(float(rows.scores[i]), 4),
+                    "emotions": emotions,
+                    "smoothed": smoothed,
+                    "emotion": EMOTIONS[int(np.nanargmax(rows.smoothed[i]))],
+                }
+                | _affect(rows, i)
+            )
+        )
+    return lines
+
+
+def _affect(rows: Observations, i: int) -> dict[str, float | None]:
+    """Return valence and arousal, for a network that gives them."""
+    if rows.affect is None:
+        return {}
+    given = zip(AFFECT, rows.affect[i], strict=True)
+    return {name: None if np.isnan(value) else round(float(value), 5) for name, value in given}
+
+
+def _by_name(probs: np.ndarray) -> dict[str, float | None]:
+    return {
+        name: None if np.isnan(p) else round(float(p), 5)
+        for name, p in zip(EMOTIONS, probs, strict=True)
+    }

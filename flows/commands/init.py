@@ -1,0 +1,26 @@
+"""showmood init: the files that an operator edits."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer()
+
+
+@app.command()
+def init(
+    systemd: Annotated[
+        bool,
+        typer.Option("--systemd", help="Write a unit for systemd instead, which runs up here."),
+    ] = False,
+) -> None:
+    """Write a commented prefect.yaml and .env into this folder; files that are here stay."""
+    from pathlib import Path
+
+    from flows.stack.init_files import NEXT, write_files, write_unit
+
+    console = Console(stderr=True)
+    said = write_unit(Path.cwd()) if systemd else [*write_files(Path.cwd()), *NEXT]
+    for line in said:
+        console.print(line, soft_wrap=True, highlight=False)

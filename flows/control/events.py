@@ -1,0 +1,198 @@
+"""The events that a watched show emits, for Prefect's automations; see docs/automations.md.
+
+Each concerns the resource `showmood.show.<channel>`, whose labels are what an automation matches
+on; the payload is for people and templates. Prefect adds the flow run and its deployment.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Engine
+
+from emotion.types import Observations
+from flows.alerts import Alert, AlertWatch, Raised
+from flows.capture.segment import Gap, Segment
+from flows.live.observers import Audience
+
+if TYPE_CHECKING:
+    from flows.live.analysis import Counts
+
+STARTED: Final = "showmood.show.started"
+ENDED: Final = "showmood.show.ended"
+MISSED: Final = "showmood.show.missed"
+GAP: Final = "showmood.show.gap"
+BEHIND: Final = "showmood.show.behind"
+CAUGHT_UP: Final = "showmood.show.caught-up"
+RAISED: Final = "showmood.alert.raised"
+CLEARED: Final = "showmood.alert.cleared"
+
+MUTED: Final = "showmood.show.muted"
+
+MOST_A_MINUTE: Final = 30
+"""Gaps, alerts and lags of one show that are told in a minute; then it is said once that there are
+more. Each event is a row of Prefect's, and may start a run."""
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+Emit = Callable[[str, dict[str, str], dict[str, Any]], None]
+"""Takes an event's name, its resource's labels and its payload."""
+
+
+def emit_to_prefect(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
+    """Hand an event to Prefect's own thread, which sends it when it can."""
+    from prefect.events import emit_event  # seconds, which the command line need not wait
+
+    emit_event(event=event, resource=resource, payload=payload)
+
+
+def labels(channel: str, **more: str) -> dict[str, str]:
+    """Return a channel's resource: its id, its name, and what else automations match on."""
+    return {
+        "prefect.resource.id": f"showmood.show.{channel}",
+        "prefect.resource.name": channel,
+        "showmood.channel": channel,
+    } | {f"showmood.{name}": value for name, value in more.items()}
+
+
+@dataclass(kw_only=True, slots=True)
+class Teller(Audience):
+    """Turns what happens to one show into events.
+
+    gap_s, behind_s: longer gaps, and more seconds behind the air, are told. clock: seconds.
+    """
+
+    channel: str
+    url: str
+    alerts: tuple[Alert, ...] = ()
+    gap_s: float
+    behind_s: float
+    log: Log
+    emit: Emit = emit_to_prefect
+    clock: Callable[[], float] = time.monotonic
+    _told_at: deque[float] = field(default_factory=deque, init=False)
+    _is_muted: bool = field(default=False, init=False)
+    _unsaid: set[tuple[Alert, int | None]] = field(default_factory=set, init=False)
+    _watch: AlertWatch = field(init=False)
+    _is_behind: bool = field(default=False, init=False)
+    _began: bool = field(default=False, init=False)
+    _counts: "Counts | None" = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing raised."""
+        self._watch = AlertWatch(alerts=self.alerts)
+
+    def began(self, engine: Engine, started_at: datetime, planned_end: datetime) -> None:
+        """Tell that the show is being recorded."""
+        self._began = True
+        self._tell(
+            STARTED,
+            {"url": self.url, "started_at": _said(started_at), "planned_end": _said(planned_end)},
+        )
+
+    def took(
+        self, item: Segment | Gap, observations: Observations | None, counts: "Counts"
+    ) -> None:
+        """Tell of a long gap, of falling behind and catching up, and of alerts."""
+        self._counts = counts
+        if isinstance(item, Gap):
+            length_s = (item.end - item.start).total_seconds()
+            if length_s > self.gap_s and self._may_tell():
+                self._tell(
+                    GAP,
+                    {
+                        "start": _said(item.start),
+                        "end": _said(item.end),
+                        "length_s": round(length_s, 1),
+                        "why": item.why,
+                    },
+                )
+        elif observations is not None:
+            for raised in self._watch.update(observations, item.end):
+                self._tell_alert(raised)
+        self._tell_lag(counts.lag_s)
+
+    def missed(self, why: str) -> None:
+        """Tell that the show never went on air."""
+        self._tell(MISSED, {"url": self.url, "why": why})
+
+    def ended(self, status: str) -> None:
+        """Tell how it ended; an alert that is still raised is over."""
+        for raised in self._watch.close():
+            self._tell_alert(raised)
+        if self._began:
+            said = self._counts.said() if self._counts else "nothing was recorded"
+            self._tell(ENDED, {"status": status, "said": said}, status=status)
+
+    def _tell_lag(self, lag_s: float | None) -> None:
+        if lag_s is None:
+            return
+        if not self._is_behind and lag_s > self.behind_s and self._may_tell():
+            self._is_behind = True
+            self._tell(BEHIND, {"behind_s": round(lag_s, 1)})
+        elif self._is_behind and lag_s < self.behind_s / 2:
+            self._is_behind = False
+            self._tell(CAUGHT_UP, {"behind_s": round(lag_s, 1)})
+
+    def _tell_alert(self, raised: Raised) -> None:
+        alert = raised.alert
+        if raised.began and not self._may_tell():
+            self._unsaid.add((alert, raised.track))
+            return
+        if not raised.began and (alert, raised.track) in self._unsaid:
+            self._unsaid.discard((alert, raised.track))
+            return
+        if raised.began:
+            self.log.warning("alert: %s", raised.said())
+        else:
+            self.log.info("alert: %s", raised.said())
+        payload: dict[str, Any] = {
+            "said": raised.said(),
+            "track": raised.track,
+            "since": _said(raised.since),
+            "at": _said(raised.at),
+            "value": round(raised.value, 4),
+            "above": alert.above,
+            # For an automation that cuts out the moment: some seconds of context.
+            "clip_from": _said(raised.since - CONTEXT),
+            "clip_to": _said(raised.at + CONTEXT),
+        }
+        self._tell(
+            RAISED if raised.began else CLEARED,
+            payload,
+            emotion=alert.emotion.value,
+            of=alert.of,
+        )
+
+    def _may_tell(self) -> bool:
+        """Count one more; tell whether there have been few enough of late, and say once if not."""
+        now = self.clock()
+        while self._told_at and now - self._told_at[0] > 60:
+            self._told_at.popleft()
+        if len(self._told_at) < MOST_A_MINUTE:
+            self._told_at.append(now)
+            self._is_muted = False
+            return True
+        if not self._is_muted:
+            self._is_muted = True
+            said = f"more than {MOST_A_MINUTE} events in a minute: no more are sent for a while"
+            self.log.warning("%s: %s", self.channel, said)
+            self._tell(MUTED, {"said": said})
+        return False
+
+    def _tell(self, event: str, payload: Mapping[str, Any], **more: str) -> None:
+        try:
+            self.emit(event, labels(self.channel, **more), dict(payload))
+        except Exception as e:  # noqa: BLE001 - being told is not worth a show
+            self.log.warning("the event %s was not sent: %r", event, e)
+
+
+CONTEXT: Final = timedelta(seconds=10)
+"""How much before and after an alert belongs to the moment."""
+
+
+def _said(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

@@ -1,0 +1,181 @@
+"""The automations by which a show whose process is gone goes on, and the limit on a shared GPU.
+
+Whoever was to notice and could not: a watch that gives no sign of life (`heartbeat`), one whose
+process ended badly, and one that Crashed otherwise, is put back on schedule. The next worker goes
+on with it, as the same run, in the broadcast that it left, for what is left of the planned time.
+
+A worker reports a process that ended badly twice: before it loads the flow to look for hooks, which
+takes seconds, and after (Prefect 3.8.8, `runner/_flow_run_executor.py` and `workers/base.py`). What
+was put back on schedule in between would be Crashed by the second report, for good or while it
+lives. So such a run is put back only when its worker has said its last word of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import httpx
+from prefect.client.schemas.objects import State, StateType
+
+from flows.control.api import connect
+
+FLOW: Final = "watch-show"
+ALIVE: Final = "showmood.watch.alive"
+OVER: Final = "showmood.watch.over"
+BEATS: Final = 6
+"""Signs of life in the time after whose silence a run is Crashed."""
+
+AGAIN_AFTER_S: Final = 60
+"""A run that crashes again sooner than this stays Crashed: it is not the machine's fault."""
+
+GPU: Final = "gpu"
+GPU_SHOWS: Final = 4
+"""How many shows share the GPUs to begin with; to be changed in the UI."""
+
+LAST_WORD: Final = "prefect.worker.executed-flow-run"
+"""What a worker says of a process when it has reported its end, with the exit code."""
+
+_WATCH: Final = {"prefect.resource.role": "flow", "prefect.resource.name": FLOW}
+_ENDED_BADLY: Final = {
+    "prefect.resource.role": "flow-run",
+    "prefect.infrastructure.status-code": "!0",
+}
+_EXITED: Final = "*exited with*"
+"""In the message of each state that a worker makes of an exit code."""
+
+_STARTS: Final = ("Running", "Retrying", "Rerunning")
+_ENDS: Final = ("Completed", "Failed", "Cancelled", "Cancelling", "AwaitingRetry", "Skipped")
+"""Not Crashed: should its own automation not come about, silence brings the run back."""
+
+_GOES_ON: Final = "the next worker goes on with it."
+
+
+def automations(dead_after_s: float) -> list[dict[str, Any]]:
+    """Return the three automations, as Prefect's API takes them: of silence, process and crash.
+
+    Every event that they look at carries the server's own clock.
+    """
+    starts = [ALIVE, *(f"prefect.flow-run.{name}" for name in _STARTS)]
+    ends = [OVER, *(f"prefect.flow-run.{name}" for name in _ENDS)]
+    runs = {"prefect.resource.id": "prefect.flow-run.*"}
+    of_shows = {"type": "event", "match_related": _WATCH, "threshold": 1}
+    each = {"for_each": ["prefect.resource.id"]}
+    at_once = {"posture": "Reactive", "within": AGAIN_AFTER_S}
+    return [
+        {
+            "name": "showmood: a silent show goes on",
+            "description": f"No sign of life of a show for {dead_after_s:g} s: the next worker "
+            "goes on with it while its planned time is not over.",
+            "enabled": True,
+            "trigger": of_shows
+            | each
+            | {"match": runs, "posture": "Proactive", "within": dead_after_s}
+            | {"after": starts, "expect": [*starts, *ends]},
+            "actions": [_again(f"No sign of life for {dead_after_s:g} s")],
+        },
+        {
+            "name": "showmood: a show whose process is gone goes on",
+            "description": "A show's process was killed, or ended with an error: the next worker "
+            "goes on with it while its planned time is not over.",
+            "enabled": True,
+            "trigger": of_shows
+            | at_once
+            | {"match_related": [_WATCH, _ENDED_BADLY], "expect": [LAST_WORD]}
+            | {"for_each": ["related:flow-run:prefect.resource.id"]},
+            "actions": [_again("Its process was gone")],
+        },
+        {
+            "name": "showmood: a crashed show goes on",
+            "description": "A show crashed otherwise, as where its process could not be started: "
+            "the next worker goes on with it while its planned time is not over.",
+            "enabled": True,
+            "trigger": of_shows
+            | each
+            | at_once
+            | {"match": runs | {"prefect.state-message": f"!{_EXITED}"}}
+            | {"expect": ["prefect.flow-run.Crashed"]},
+            "actions": [_again("It had crashed")],
+        },
+    ]
+
+
+def _again(why: str) -> dict[str, str]:
+    message = f"{why}: {_GOES_ON}"
+    return {"type": "change-flow-run-state", "state": "SCHEDULED", "name": "AwaitingRetry"} | {
+        "message": message
+    }
+
+
+def apply(
+    api_url: str,
+    *,
+    dead_after_s: float,
+    headers: Mapping[str, str] | None = None,
+    switch_on: bool = False,
+) -> None:
+    """Put the automations and the GPU limit on a server; again is harmless.
+
+    A limit that was changed stays changed. switch_on: an automation that was switched off does not
+    stay off. Raises httpx.HTTPError when the server does not answer or says no.
+    """
+    with connect(api_url, headers) as http:
+        for wanted in automations(dead_after_s):
+            _put_automation(http, wanted, switch_on=switch_on)
+        if http.get(f"/v2/concurrency_limits/{GPU}").status_code == httpx.codes.NOT_FOUND:
+            limit = {"name": GPU, "limit": GPU_SHOWS}
+            http.post("/v2/concurrency_limits/", json=limit).raise_for_status()
+
+
+def _put_automation(http: httpx.Client, wanted: dict[str, Any], *, switch_on: bool) -> None:
+    query = {"automations": {"name": {"any_": [wanted["name"]]}}}
+    there: Sequence[dict[str, Any]] = (
+        http.post("/automations/filter", json=query).raise_for_status().json()
+    )
+    if not there:
+        http.post("/automations/", json=wanted).raise_for_status()
+        return
+    is_on = there[0]["enabled"] or switch_on
+    if _essence(there[0]) != _essence(wanted):  # it forgets the runs that it looks after
+        changed = wanted | {"enabled": is_on}
+        http.put(f"/automations/{there[0]['id']}", json=changed).raise_for_status()
+    elif is_on != there[0]["enabled"]:
+        http.patch(f"/automations/{there[0]['id']}", json={"enabled": is_on}).raise_for_status()
+
+
+def _essence(automation: Mapping[str, Any]) -> tuple[object, ...]:
+    trigger = automation["trigger"]
+    events = (sorted(trigger.get(name) or []) for name in ("after", "expect", "for_each"))
+    matched = (trigger.get(name) or {} for name in ("match", "match_related"))
+    numbers = (float(trigger["within"]), int(trigger["threshold"]), str(trigger["posture"]))
+    done = [
+        [action.get(key) for key in ("type", "state", "name", "message")]
+        for action in automation["actions"]
+    ]
+    return (*events, *matched, *numbers, done)
+
+
+def was_cancelled(states: Sequence[State]) -> bool:
+    """Tell whether a run that an automation started again had been cancelled before.
+
+    A busy server may lose the event of a run's end, and take its silence for a process that is
+    gone. states: all of the run, in any order. Who retries a cancelled run by hand gets it.
+    """
+    for state in sorted(states, key=lambda state: state.timestamp, reverse=True):
+        if state.type in (StateType.CANCELLING, StateType.CANCELLED):
+            return True
+        is_ours = state.name == "Late" or (state.message or "").endswith(_GOES_ON)
+        if state.type == StateType.SCHEDULED and not is_ours:
+            return False
+    return False
+
+
+def reschedule_lost(api_url: str, headers: Mapping[str, str] | None = None) -> None:
+    """Put back on schedule what a worker had taken and not begun when it was killed.
+
+    For a server whose only worker is about to start. Raises httpx.HTTPError.
+    """
+    lost = {"flow_runs": {"state": {"type": {"any_": ["PENDING"]}}}}
+    with connect(api_url, headers) as http:
+        for run in http.post("/flow_runs/filter", json=lost).raise_for_status().json():
+            state = {"type": "SCHEDULED", "message": "Its worker was gone before it began."}
+            body = {"state": state, "force": True}
+            http.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()

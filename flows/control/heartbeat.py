@@ -1,0 +1,188 @@
+"""The signs of life that a watched show's process gives, and what it hears while it gives them.
+
+Not Prefect's own heartbeats: those carry the clock of the machine that sends them, and a machine
+whose clock is wrong by more than the silence allowed would seem dead while it lives.
+"""
+
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Final
+from uuid import UUID, uuid4
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.states import Cancelled
+
+from flows.control.healing import ALIVE, BEATS, FLOW, OVER
+
+_log = logging.getLogger(__name__)
+
+LAST_BEAT_S: Final = 3.0
+"""How long the end of a run waits for its last sign of life."""
+
+AWAY_S: Final = 5.0
+"""A server that has not answered for so long was away."""
+
+LOOK_EVERY_S: Final = 4.0
+"""How often a process looks whether it was cancelled, whose worker may not hear of that."""
+
+
+@contextmanager
+def beating(run_id: UUID, *, dead_after_s: float) -> Iterator["Heart"]:
+    """Give signs of life for as long as this lasts, on a thread of its own.
+
+    run_id: the flow run that this process is. dead_after_s: what the automation that looks for
+    them allows; BEATS of them are given in that time. A run that was cancelled while no worker
+    could hear it is ended by SIGTERM to this process, as its worker would.
+    """
+    over = threading.Event()
+    heart = Heart(run_id, dead_after_s / BEATS, over)
+    # In our context, which says which server it is.
+    beat = partial(copy_context().run, heart.beat)
+    thread = threading.Thread(target=beat, name=f"heart-{run_id}", daemon=True)
+    thread.start()
+    try:
+        yield heart
+    finally:
+        over.set()
+        thread.join(LAST_BEAT_S)
+
+
+def leave_quickly() -> None:
+    """Have this process end without a look at all its objects: seconds, for which its worker waits.
+
+    A worker kills what has not ended 30 s after it was cancelled.
+    """
+    gc.disable()
+    gc.freeze()
+
+
+def outlive_worker() -> None:
+    """Have this process go on when the worker that reads its output is gone.
+
+    Without this, the console that Prefect logs to ends the process at its next line.
+    """
+    loggers = [logging.getLogger(), *map(logging.getLogger, tuple(logging.root.manager.loggerDict))]
+    for logger in loggers:
+        for handler in logger.handlers:
+            if isinstance(handler, PrefectConsoleHandler):
+                handler.console.on_broken_pipe = _write_nowhere  # type: ignore[method-assign]
+
+
+def _write_nowhere() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+class Heart:
+    """Beats on a thread.
+
+    was_obeyed: that this heart told its process of a cancel.
+    """
+
+    def __init__(self, run_id: UUID, every_s: float, over: threading.Event) -> None:
+        """Begin with nothing heard."""
+        self.was_obeyed = False
+        self._run_id = run_id
+        self._every_s = every_s
+        self._over = over
+        self._worker = os.getppid()
+        self._was_away = False
+        self._was_cancelling = False
+
+    def beat(self) -> None:
+        """Beat until it is over; the show goes on when the server does not answer."""
+        with get_client(sync_client=True) as client:
+            while True:
+                over, began = self._over.is_set(), time.monotonic()
+                try:
+                    self._beat_once(client, OVER if over else ALIVE)
+                except Exception as e:  # noqa: BLE001 - a server that is away is no reason to end
+                    _log.debug("no sign of life was given: %r", e)
+                    self._was_away = True
+                # Prefect's client has asked again, for as long as it was away.
+                self._was_away |= time.monotonic() - began > AWAY_S
+                if over:
+                    return
+                self._wait(client)
+
+    def _wait(self, client: SyncPrefectClient) -> None:
+        """Wait for the next beat, with an ear for what the worker may not hear.
+
+        What hears it for the worker gives up for good when the server is away for half a minute.
+        """
+        end = time.monotonic() + self._every_s
+        while (left_s := end - time.monotonic()) > 0:
+            is_alone = self._was_away or os.getppid() != self._worker
+            if self._over.wait(min(left_s, LOOK_EVERY_S) if is_alone else left_s):
+                return
+            if is_alone and time.monotonic() < end:
+                try:
+                    self._obey(client.read_flow_run(self._run_id))
+                except Exception as e:  # noqa: BLE001 - as above
+                    _log.debug("whether it was cancelled is not known: %r", e)
+
+    def _beat_once(self, client: SyncPrefectClient, event: str) -> None:
+        answer = client.request("GET", "/flow_runs/{id}", path_params={"id": self._run_id})
+        run = FlowRun.model_validate(answer.json())
+        client.request("POST", "/events", json=[_event(event, run, _clock(answer.headers))])
+        if event == ALIVE:
+            self._obey(run)
+        elif run.state_type == StateType.CANCELLING:
+            # All is stored. Its worker says so too, once it has loaded the flow to look for hooks.
+            client.set_flow_run_state(self._run_id, cancelled())
+
+    def _obey(self, run: FlowRun) -> None:
+        """End this process if its run was cancelled, and the worker had the time to do it."""
+        if self.was_obeyed:
+            return
+        cancelling = run.state_type == StateType.CANCELLING
+        if run.state_type == StateType.CANCELLED or (cancelling and self._was_cancelling):
+            self.was_obeyed = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        self._was_cancelling = cancelling
+
+
+def cancelled() -> State[None]:
+    """Return what a run is that was cancelled and has stored all."""
+    return Cancelled(message="Cancelled; what was recorded is stored.")
+
+
+def _clock(headers: object) -> datetime:
+    """Return the server's time, from its answer; ours if it does not say."""
+    said = getattr(headers, "get", lambda name: None)("date")
+    return parsedate_to_datetime(said) if said else datetime.now(UTC)
+
+
+def _event(name: str, run: FlowRun, occurred: datetime) -> dict[str, object]:
+    return {
+        "id": str(uuid4()),
+        "event": name,
+        "occurred": occurred.isoformat(),
+        "resource": {
+            "prefect.resource.id": f"prefect.flow-run.{run.id}",
+            "prefect.resource.name": run.name,
+        },
+        "related": [
+            {
+                "prefect.resource.id": f"prefect.flow.{run.flow_id}",
+                "prefect.resource.role": "flow",
+                "prefect.resource.name": FLOW,
+            }
+        ],
+    }

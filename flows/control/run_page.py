@@ -1,0 +1,234 @@
+"""What the Prefect UI says while a show is watched: the run's state, its progress, its report.
+
+On a thread of its own: a server that does not answer, or a picture that takes long, must not hold
+up a show.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.objects import StateType
+from prefect.states import Running
+from sqlalchemy import Engine
+
+from emotion.types import Observations
+from flows.capture.segment import Gap, Segment
+from flows.live.observers import Audience
+
+if TYPE_CHECKING:
+    from flows.live.analysis import Counts
+
+EVERY_S: Final = 60.0
+"""Each message is a row or two in the server's database, for as long as it keeps the run."""
+
+FIRST_WORDS_S: Final = 5.0
+"""How soon after the first segment the state and the report are said again; each pause after that
+is twice as long, up to the usual one."""
+
+QUIET_S: Final = 15.0
+"""Without a segment for so long, that is what the message says."""
+
+LAST_WORDS_S: Final = 6.0
+"""How long the end of a run waits for its last report; a cancelled run is killed after 30 s."""
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+@dataclass(kw_only=True)
+class Bulletin(Audience):
+    """Keeps a run's page in the UI up to date, from the first word to the last report.
+
+    channel: its slug. run_id: of the flow run.
+    """
+
+    channel: str
+    run_id: UUID
+    log: Log
+    every_s: float = EVERY_S
+    last_words_s: float = LAST_WORDS_S
+    first_words_s: float = FIRST_WORDS_S
+    _message: str | None = field(default=None, init=False)
+    _counts: "Counts | None" = field(default=None, init=False)
+    _heard_at: float = field(default=0.0, init=False)
+    _engine: Engine | None = field(default=None, init=False)
+    _started_at: datetime | None = field(default=None, init=False)
+    _planned_end: datetime | None = field(default=None, init=False)
+    _oldest: datetime | None = field(default=None, init=False)
+    _newest: datetime | None = field(default=None, init=False)
+    _status: str = field(default="live", init=False)
+    _changed: threading.Event = field(default_factory=threading.Event, init=False)
+    _over: bool = field(default=False, init=False)
+    _ends_at: float = field(default=0.0, init=False)
+    _silent: bool = field(default=False, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _artifacts: dict[str, UUID] = field(default_factory=dict, init=False)
+
+    # -- what the show says; none of it waits
+
+    def waiting(self, until: datetime | None) -> None:
+        """Say so."""
+        when = f" until {until:%H:%M} UTC" if until else ""
+        self._say(f"waiting for the show{when}")
+
+    def began(self, engine: Engine, started_at: datetime, planned_end: datetime) -> None:
+        """Say so, and begin to report."""
+        self._engine, self._started_at, self._planned_end = engine, started_at, planned_end
+        self._say("recording; the networks are being loaded")
+
+    def took(
+        self, item: Segment | Gap, observations: Observations | None, counts: "Counts"
+    ) -> None:
+        """Keep what the next message is made of."""
+        first = self._counts is None
+        self._counts, self._heard_at, self._newest = counts, time.monotonic(), item.end
+        self._oldest = min(self._oldest or item.start, item.start)
+        if first:
+            self._changed.set()
+
+    def ended(self, status: str) -> None:
+        """Write the last report, and be silent; waits for that at most last_words_s."""
+        self._status = status
+        self.close()
+
+    def close(self) -> None:
+        """Say nothing more; safe at any time, twice, and waits for the last words but once."""
+        if not self._over:
+            self._ends_at = time.monotonic() + self.last_words_s
+        self._over = True
+        self._changed.set()
+        if self._thread is not None:
+            self._thread.join(max(0.0, self._ends_at - time.monotonic()))
+        self._silent = True
+
+    def said(self) -> str | None:
+        """Return what the run's state should say now."""
+        counts = self._counts
+        if counts is None:
+            return self._message
+        segments = "1 segment" if counts.segments == 1 else f"{counts.segments} segments"
+        gaps = f", {counts.gaps} gaps" if counts.gaps else ""
+        quiet_s = time.monotonic() - self._heard_at
+        if quiet_s > QUIET_S:
+            return f"nothing new for {quiet_s:.0f} s; {segments} so far{gaps}"
+        lag = f", {counts.lag_s:.1f} s behind" if counts.lag_s is not None else ""
+        return f"live, {segments}{lag}{gaps}"
+
+    def share(self) -> float:
+        """Return how much of the planned time has passed, in percent."""
+        begin = self._begin()
+        if begin is None or self._started_at is None or self._planned_end is None:
+            return 0.0
+        planned = (self._planned_end - self._started_at) / timedelta(seconds=1)
+        passed = ((self._newest or begin) - begin) / timedelta(seconds=1)
+        return round(100 * min(1.0, max(0.0, passed / planned)), 1)
+
+    def _begin(self) -> datetime | None:
+        """Return when the show began: what came first may be of before, or our clock is ahead."""
+        if self._started_at is None or self._oldest is None:
+            return self._started_at
+        return min(self._started_at, self._oldest)
+
+    def _say(self, message: str) -> None:
+        self._message = message
+        if self._thread is None:
+            # In our context, which says which server it is.
+            run = partial(copy_context().run, self._run)
+            self._thread = threading.Thread(target=run, name=f"bulletin-{self.channel}")
+            self._thread.daemon = True
+            self._thread.start()
+        self._changed.set()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        pause_s = self.first_words_s
+        said: str | None = None
+        with get_client(sync_client=True) as client:
+            while not self._over:
+                self._changed.wait(min(pause_s, self.every_s))
+                self._changed.clear()
+                if self._over:
+                    break
+                message = self.said()
+                if message != said and self._try("the state", self._setting(client, message)):
+                    said = message
+                self._try("the progress", lambda: self._set_progress(client))
+                if self._counts:
+                    self._try("the report", lambda: self._set_report(client))
+                    pause_s = min(2 * pause_s, self.every_s)
+            if self._counts:
+                self._try("the report", lambda: self._set_report(client))
+                self._try("the progress", lambda: self._set_progress(client))
+
+    def _try(self, what: str, tell: Callable[[], None]) -> bool:
+        if self._silent:
+            return False
+        try:
+            tell()
+        except Exception as e:  # noqa: BLE001 - a page in the UI is not worth a show
+            self.log.warning("%s could not be shown in the UI: %r", what, e)
+            return False
+        return True
+
+    def _setting(self, client: SyncPrefectClient, message: str | None) -> Callable[[], None]:
+        return lambda: self._set_state(client, message)
+
+    def _set_state(self, client: SyncPrefectClient, message: str | None) -> None:
+        """Say something without changing anything: only a run that runs, and never by force.
+
+        The server itself refuses it for one that is being cancelled.
+        """
+        run = client.read_flow_run(self.run_id)
+        if run.state_type == StateType.RUNNING and not self._over:
+            client.set_flow_run_state(self.run_id, Running(message=message))
+
+    def _set_progress(self, client: SyncPrefectClient) -> None:
+        if self._started_at is None or self._planned_end is None:
+            return
+        planned = f"{self._started_at:%H:%M} to {self._planned_end:%H:%M} UTC"
+        description = f"{self.channel}, planned {planned}"
+        self._put(client, "progress", "progress", description, self.share())
+
+    def _set_report(self, client: SyncPrefectClient) -> None:
+        begin, now = self._begin(), datetime.now(UTC)
+        if self._engine is None or begin is None:
+            return
+        from flows.report.text import markdown  # a second, for matplotlib
+
+        with self._engine.connect() as connection:
+            until = max(now, self._newest or now)
+            text = markdown(connection, self.channel, begin, until, status=self._status)
+        description = f"{self.channel}: mood, tracks, and where to go on"
+        self._put(client, "markdown", "show", description, text)
+
+    def _put(
+        self,
+        client: SyncPrefectClient,
+        kind: str,
+        key: str,
+        description: str,
+        data: str | float,
+    ) -> None:
+        """Make the run's artifact of this kind, once, and from then on keep it up to date."""
+        if kind in self._artifacts:
+            client.update_artifact(self._artifacts[kind], ArtifactUpdate(data=data))
+            return
+        self._artifacts[kind] = client.create_artifact(
+            ArtifactCreate(
+                type=kind,
+                key=f"{key}-{self.channel}",
+                description=description,
+                data=data,
+                flow_run_id=self.run_id,
+            )
+        ).id

@@ -1,0 +1,296 @@
+"""One broadcast of one channel from the first segment to the last row, with one writer."""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+
+from db.channel_lock import ChannelLock
+from db.errors import ChannelLockLost
+from db.session import make_engine, require_current
+from db.writing.spool import Spool
+from flows.capture.net.address import AddressPolicy
+from flows.capture.recorded.recovery import recover
+from flows.capture.redaction import shorten
+from flows.capture.segment import NotLive
+from flows.capture.source.resolve import BOX, resolve
+from flows.capture.source.waiting import Waiting, wait_for_show
+from flows.capture.stream import Stream
+from flows.capture.supervisor.capture import Capture
+from flows.capture.supervisor.quota import Quota
+from flows.errors import ShowFailed, Skipped
+from flows.live.analysis import Analysis, Counts, networks, take_for
+from flows.live.channel_turn import asked_by, channel_turn, giving_way, rest_of
+from flows.live.database_wait import patiently
+from flows.live.left_behind import write_left_behind
+from flows.live.lifecycle import Broadcast, close, open_or_continue
+from flows.live.lock_check import Hold
+from flows.live.observers import Audience
+from flows.live.signals import undisturbed
+from flows.live.store import Store
+from flows.recordings.finding import WAITING, folder_of
+from flows.recordings.retention import Limits, Recordings, rolling
+from flows.settings import Settings
+from flows.show import Show
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+LAST_S: Final = 10.0
+"""What was recorded when a watch is cancelled is analysed for so long; at 30 s it is killed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watch:
+    """One watch of a show: how its parts are run, here or as tasks of a flow.
+
+    find: run what looks for the stream, as long as it takes. minute: take a minute of the capture.
+    audience: who is told. ends_at: the end of the planned time, of one that waits where its channel
+    is watched. place: held while the networks run. extractors: of yt-dlp, to try before its own.
+    of_schedule: it has its turn before those that no schedule has started.
+    """
+
+    show: Show
+    settings: Settings
+    database_url: str
+    log: Log
+    run_id: str | None = None
+    find: Callable[[Callable[[], Stream]], Stream] = lambda look: look()
+    minute: Callable[[Analysis, Capture], None] = take_for
+    audience: Audience = field(default_factory=Audience)
+    ends_at: datetime | None = None
+    place: Callable[[], AbstractContextManager[None]] = nullcontext
+    extractors: Sequence[type] = ()
+    of_schedule: bool = False
+
+    def run(self) -> Counts:
+        """Watch one broadcast and store it; return what was done.
+
+        Raises one of EXPECTED, with a line for people.
+        """
+        policy = AddressPolicy.of(self.settings.allow_networks)
+        policy.check(self.show.url)
+        BOX.start()
+        with ExitStack() as stack:
+            engine = make_engine(self.database_url)
+            stack.callback(engine.dispose)
+            patience = self.show.patience
+            when_there = partial(patiently, engine=engine, patience=patience, log=self.log)
+            if self.run_id is None:  # somebody at a terminal, who may have mistyped its URL
+                require_current(engine)
+            else:
+                when_there(lambda: require_current(engine))
+            holder = self.run_id or f"showmood watch, process {os.getpid()}"
+            turn = channel_turn(
+                engine,
+                self.show.slug,
+                holder,
+                recordings_dir=self.settings.recordings_dir,
+                ends_at=self.ends_at,
+                log=self.log,
+                patience=patience,
+                of_schedule=self.of_schedule,
+            )
+            held = stack.enter_context(turn)
+            until = held.until
+            if self.run_id is not None:
+                run_id = self.run_id
+                until = when_there(lambda: rest_of(engine, run_id, datetime.now(UTC))) or until
+            recordings = self.settings.recordings_dir / self.show.slug
+            when_there(lambda: write_left_behind(engine, recordings))
+            stream = self._wait(engine, policy, until, held.lock)
+            self.log.info("found %s", stream.title or shorten(self.show.url))
+            broadcast = when_there(
+                lambda: open_or_continue(
+                    engine, self.show, stream, until, run_id=self.run_id, log=self.log
+                )
+            )
+            return self._watch(engine, broadcast, stream, policy, held.lock)
+
+    def _watch(
+        self,
+        engine: Engine,
+        broadcast: Broadcast,
+        stream: Stream,
+        policy: AddressPolicy,
+        lock: ChannelLock,
+    ) -> Counts:
+        """Record a broadcast, and say in its row and to the audience how that ended."""
+        directory = folder_of(
+            self.settings.recordings_dir, self.show.slug, broadcast.started_at, broadcast.id
+        )
+        store = Store(
+            engine=engine,
+            channel_id=broadcast.channel_id,
+            broadcast_id=broadcast.id,
+            model="",
+            spool=Spool(directory / WAITING),
+            settled={*broadcast.stored, *broadcast.gaps},
+        )
+        status: str | None = "failed"
+        planned_end = broadcast.until or broadcast.started_at + self.show.length
+        # No signal cuts off what is stored from when the recording stops.
+        with ExitStack() as ending:
+            try:
+                self.audience.began(engine, broadcast.started_at, planned_end)
+                if broadcast.until:
+                    left = recover(directory, channel=self.show.slug, broadcast=broadcast.id)
+                    deque(left, maxlen=0)
+                capture = self._capture(broadcast, stream, policy, directory)
+                counts = self._record(broadcast, capture, directory, store, lock, ending)
+                status = "completed"
+            except ChannelLockLost:
+                status = None  # Whoever has the channel now has its broadcast.
+                raise
+            except Exception:
+                raise
+            except BaseException:  # a signal: cancelled, from the UI or by Ctrl-C
+                status = "cancelled"
+                raise
+            finally:
+                try:
+                    if store.owes:
+                        self.log.error("the broadcast stays open: the next watch stores the rest")
+                    elif status is not None:
+                        close(engine, broadcast, status, self.log)
+                        store.catch_up()  # with a database that was waited for
+                finally:
+                    self.audience.ended(status or "failed")
+            return counts
+
+    def _wait(
+        self, engine: Engine, policy: AddressPolicy, until: datetime | None, lock: ChannelLock
+    ) -> Stream:
+        """Return the show's stream when it is on air; raises as `wait_for_show`."""
+        url, patience = self.show.url, self.show.patience
+        if until is not None:
+            patience = max(timedelta(0), min(patience, until - datetime.now(UTC)))
+        hold = Hold(lock, self.log, lost=lambda: None)
+
+        def tell(waiting: Waiting) -> None:
+            self.log.info("%s; waiting until %s UTC", waiting.why, f"{waiting.give_up_at:%H:%M:%S}")
+            self.audience.waiting(waiting.starts_at)
+
+        def pause(seconds: float) -> None:
+            hold.check()
+            if not self.of_schedule and (run := asked_by(engine, self.show.slug)) is not None:
+                raise Skipped(f"{self.show.slug}: the scheduled run {run} has its turn")
+            time.sleep(seconds)
+
+        look = partial(resolve, url, policy=policy, extractors=self.extractors)
+        wait = partial(wait_for_show, url, look, give_up_after=patience, tell=tell, pause=pause)
+        try:
+            return self.find(wait)
+        except NotLive as e:
+            self.audience.missed(str(e))
+            raise
+
+    def _capture(
+        self, broadcast: Broadcast, stream: Stream, policy: AddressPolicy, directory: Path
+    ) -> Capture:
+        show, settings = self.show, self.settings
+        return Capture(
+            show.url,
+            directory=directory,
+            channel=show.slug,
+            broadcast=broadcast.id,
+            policy=policy,
+            until=broadcast.until,
+            duration_s=None if broadcast.until else show.length.total_seconds(),
+            segment_s=settings.segment_s,
+            stream=stream,
+            ffmpeg_path=settings.ffmpeg,
+            engine=settings.engine,
+            stall_s=settings.stall_s,
+            min_free_bytes=settings.min_free_disk_mb << 20,
+            quota=Quota(
+                total_bytes=round(settings.max_show_gb * 1e9) or None,
+                mbits_per_s=settings.max_show_mbits or None,
+            ),
+            away_s=show.patience.total_seconds(),
+            extractors=self.extractors,
+        )
+
+    def _record(
+        self,
+        broadcast: Broadcast,
+        capture: Capture,
+        directory: Path,
+        store: Store,
+        lock: ChannelLock,
+        ending: ExitStack,
+    ) -> Counts:
+        recordings = Recordings(
+            engine=store.engine,
+            directory=self.settings.recordings_dir,
+            limits=Limits.of(self.settings),
+            log=self.log,
+        )
+        first = deque(store.left(directory))
+        analysis: Analysis | None = None
+        # Recording begins while a place is waited for and the networks are loaded.
+        with capture, rolling(recordings), ExitStack() as stack:
+            try:
+                hold = stack.enter_context(Hold(lock, self.log, lost=capture.stop))
+                if not self.of_schedule:
+                    way = giving_way(store.engine, self.show.slug, capture.stop, self.log)
+                    stack.enter_context(way)
+                stack.enter_context(self.place())
+                analysis = self._analysis(broadcast, store)
+                while first:
+                    analysis.take(first.popleft())
+                while not capture.finished:
+                    self.minute(analysis, capture)
+                    hold.check()
+            except BaseException as e:
+                is_signal = not isinstance(e, Exception)
+                ending.enter_context(undisturbed(heard=is_signal))
+                capture.stop()
+                # An error would come again, and a lost channel is written by somebody else.
+                if analysis is not None and not first and is_signal:
+                    take_for(analysis, capture, LAST_S)
+                raise
+            finally:
+                ending.enter_context(undisturbed(heard=False))
+                if analysis is not None:
+                    analysis.close()
+                if n_left := store.leave(store.left(directory)):
+                    self.log.warning("%d segments are recorded, not analysed", n_left)
+                store.catch_up()
+        if capture.failure is not None:
+            raise capture.failure
+        if analysis.counts.segments == 0 and not broadcast.stored:
+            why = capture.last_error or "the source brought nothing"
+            raise ShowFailed(f"{self.show.slug}: nothing could be recorded and analysed: {why}")
+        return analysis.counts
+
+    def _analysis(self, broadcast: Broadcast, store: Store) -> Analysis:
+        """Return what takes the segments, with its networks loaded."""
+        from emotion.pipeline import Linker  # as in `networks`
+
+        show, settings = self.show, self.settings
+        analyser = networks(
+            show.detector,
+            settings.emotion_network(show.emotion_model),
+            settings.device,
+            settings.cache_dir,
+            settings.detection_size_px,
+        )
+        store.model = analyser.model
+        return Analysis(
+            analyser=analyser,
+            linker=Linker(broadcast.tracker_state, number_from=broadcast.last_track + 1),
+            store=store,
+            fps=show.analysed_fps,
+            log=self.log,
+            audience=self.audience,
+        )

@@ -1,0 +1,147 @@
+"""Whose turn it is on a channel: one watch at a time, and what the others do meanwhile.
+
+One rule for all: a run that finds its channel watched waits until the other has ended, and then
+watches what is left of its own planned time; when nothing is left, it is skipped. A scheduled run
+does not wait for one that no schedule has started: that ends for it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db.channel_lock import ChannelLock, channel_lock, holder_of
+from db.errors import ChannelBusy
+from db.reading import queries
+from db.writing import writes
+from db.writing.spool import PASSING
+from flows.errors import Skipped
+from flows.live.database_wait import patiently
+from flows.live.local_lock import hold_channel
+
+ASK_EVERY_S: Final = 1.0
+LATEST: Final = timedelta(minutes=10)
+"""A run that begins so long after its planned time was over would record something else."""
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """A channel that is ours. until: when to watch until, if that is known by now."""
+
+    lock: ChannelLock
+    until: datetime | None
+
+
+@contextmanager
+def channel_turn(
+    engine: Engine,
+    slug: str,
+    holder: str,
+    *,
+    recordings_dir: Path,
+    ends_at: datetime | None,
+    log: Log,
+    patience: timedelta = timedelta(0),
+    of_schedule: bool = False,
+) -> Iterator[Turn]:
+    """Hold a channel, when it is free.
+
+    ends_at: the end of the planned time, of a run that has one; without, a channel that is watched
+    is an error at once. patience: with a database that is away. of_schedule: whoever holds it
+    without a schedule is asked to give way.
+
+    Raises db.errors.ChannelBusy, or Skipped when the planned time was over before it was free.
+    """
+    if ends_at is not None and datetime.now(UTC) > ends_at + LATEST:
+        raise Skipped(f"{slug}: the planned time was over at {ends_at:%Y-%m-%d %H:%M} UTC")
+    with ExitStack() as stack, ExitStack() as asking:
+        waited = False
+        while True:
+            try:
+                lock = patiently(
+                    lambda: stack.enter_context(hold_channel(engine, recordings_dir, slug, holder)),
+                    engine,
+                    patience=patience,
+                    log=log,
+                )
+                break
+            except ChannelBusy as busy:
+                if ends_at is None:
+                    raise
+                who = f"run {busy.holder}" if busy.holder else "another run"
+                if datetime.now(UTC) >= ends_at:
+                    raise Skipped(
+                        f"{slug}: {who} was watching it until the planned end, "
+                        f"{ends_at:%H:%M:%S} UTC; nothing was left to watch"
+                    ) from busy
+                if not waited:
+                    log.warning("%s is being watched by %s: waiting for its end", slug, who)
+                    if of_schedule:
+                        with suppress(ChannelBusy, *PASSING):
+                            asking.enter_context(channel_lock(engine, _turn_of(slug), holder))
+                waited = True
+            time.sleep(ASK_EVERY_S)
+        asking.close()
+        yield Turn(lock=lock, until=ends_at if waited else None)
+
+
+def asked_by(engine: Engine, slug: str) -> str | None:
+    """Return the scheduled run that waits for a channel; None of none, or without an answer."""
+    with suppress(DBAPIError, *PASSING), engine.connect() as connection:
+        return holder_of(connection, _turn_of(slug))
+    return None
+
+
+@contextmanager
+def giving_way(engine: Engine, slug: str, end: Callable[[], object], log: Log) -> Iterator[None]:
+    """Call `end`, once, when a scheduled run waits for the channel, from a thread of its own."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(ASK_EVERY_S):
+            if (run := asked_by(engine, slug)) is not None:
+                log.warning("%s: the scheduled run %s has its turn; this one ends", slug, run)
+                end()
+                return
+
+    thread = threading.Thread(target=look, name="giving-way", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _turn_of(slug: str) -> str:
+    """Return what is locked to ask for a channel; no channel has such a name."""
+    return f"{slug} by schedule"
+
+
+def rest_of(engine: Engine, run_id: str, now: datetime) -> datetime | None:
+    """Return the planned end of the broadcast that this very run has begun before; None: of none.
+
+    Raises Skipped when it is over: the run was restarted too late.
+    """
+    with engine.begin() as connection:
+        begun = queries.broadcast_of_run(connection, run_id)
+        if begun is None or begun.planned_end is None:
+            return None
+        if begun.status == "live" and begun.planned_end <= now:
+            writes.interrupt_broadcast(connection, begun.id)
+    if begun.status == "completed" or begun.planned_end <= now:
+        raise Skipped(
+            f"this run's broadcast of {begun.started_at:%H:%M:%S} UTC had ended when it was "
+            f"started again, planned until {begun.planned_end:%H:%M:%S}"
+        )
+    return begun.planned_end

@@ -1,0 +1,195 @@
+"""Recorded files to observations: for the first time, or again."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Literal
+
+from sqlalchemy import Engine
+
+from db.writing import writes
+from emotion.ahead import Ahead
+from emotion.media.video import probe, read_windows
+from emotion.pipeline import Analyser, Linker
+from emotion.smooth import LOOK_S, centred
+from emotion.types import Observations
+from flows.capture.plain import plain
+from flows.capture.segment import Segment
+from flows.errors import UsageError
+from flows.live.analysis import Counts
+from flows.live.store import Store
+
+WINDOW_S: Final = 2.0
+
+Smoothing = Literal["causal", "centred"]
+CENTRED: Final = "+centred"
+"""What a segment's model ends in where its smoothed columns also look ahead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A window of a file, analysed and linked."""
+
+    segment: Segment
+    n_frames: int
+    observations: Observations
+    tracker_state: dict[str, object]
+
+
+def start_of(path: Path) -> datetime:
+    """Return when a file was made: its container's creation time, else its modification time."""
+    return probe(path).creation_time or datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def slug_of_file(path: Path) -> str:
+    """Return a channel name made of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:63].rstrip("-") or "recording"
+
+
+def observe(
+    path: Path,
+    *,
+    start: datetime,
+    channel: str,
+    broadcast: int,
+    analyser: Analyser,
+    fps: float,
+    smoothing: Smoothing = "centred",
+    tell: Callable[[float], None] = lambda done_s: None,
+) -> Iterator[Piece]:
+    """Analyse a file window by window, from its beginning, in bounded memory.
+
+    smoothing: "causal" as live, of the past alone; "centred" of the past and the future. tell: told
+    how many seconds of the file are analysed. Raises UsageError when there is no such file,
+    emotion.types.EmotionError when it is no video.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    pieces = _linked(
+        path,
+        start=start,
+        channel=channel,
+        broadcast=broadcast,
+        analyser=analyser,
+        fps=fps,
+        tell=tell,
+    )
+    return centred_pieces(pieces) if smoothing == "centred" else pieces
+
+
+def centred_pieces(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield each piece once all that its means look at is there."""
+    look = timedelta(seconds=LOOK_S)
+    held: list[Piece] = []
+    n_done = 0  # of those held, kept for what comes after them
+    for newest in pieces:
+        held.append(newest)
+        while held[n_done].segment.end + look <= newest.segment.end:
+            yield _centred_one(held, n_done)
+            n_done += 1
+            while held[0].segment.end + look <= held[n_done].segment.start:
+                del held[0]
+                n_done -= 1
+    for at in range(n_done, len(held)):
+        yield _centred_one(held, at)
+
+
+def _centred_one(held: list[Piece], at: int) -> Piece:
+    return replace(held[at], observations=centred([piece.observations for piece in held], at))
+
+
+def _linked(
+    path: Path,
+    *,
+    start: datetime,
+    channel: str,
+    broadcast: int,
+    analyser: Analyser,
+    fps: float,
+    tell: Callable[[float], None],
+) -> Iterator[Piece]:
+    info = probe(path)
+    linker = Linker(None)
+    with Ahead(
+        lambda: read_windows(
+            path, fps=fps, window_s=WINDOW_S, longest_side_px=analyser.longest_side_px
+        ),
+        depth=1,
+    ) as windows:
+        for sequence, (offset_s, duration_s, frames) in enumerate(windows):
+            segment = Segment(
+                channel=channel,
+                broadcast=broadcast,
+                sequence=sequence,
+                start=start + timedelta(seconds=offset_s),
+                start_is_estimated=False,
+                duration_s=duration_s,
+                path=path,
+                width_px=info.width_px,
+                height_px=info.height_px,
+                offset_s=offset_s,
+            )
+            observations = linker.update(analyser.analyse(frames), segment.start)
+            tell(offset_s + duration_s)
+            yield Piece(
+                segment=segment,
+                n_frames=len(frames),
+                observations=observations,
+                tracker_state=linker.state,
+            )
+
+
+def store_file(
+    engine: Engine,
+    path: Path,
+    *,
+    start: datetime,
+    channel: str,
+    analyser: Analyser,
+    fps: float,
+    smoothing: Smoothing = "centred",
+    tell: Callable[[float], None] = lambda done_s: None,
+) -> Counts:
+    """Analyse a file into the database, as one broadcast; again gives the same rows.
+
+    Centred smoothing is told by the segments' model, which then ends in `CENTRED`. Raises what
+    `observe` does; what was stored until then stays.
+    """
+    with engine.begin() as connection:
+        channel_id = writes.ensure_channel(connection, channel, path.absolute().as_uri())
+        broadcast_id = writes.open_broadcast(
+            connection,
+            channel_id=channel_id,
+            started_at=start,
+            title=plain(path.name),
+            status="interrupted",
+        )
+    model = analyser.model + (CENTRED if smoothing == "centred" else "")
+    store = Store(engine=engine, channel_id=channel_id, broadcast_id=broadcast_id, model=model)
+    counts = Counts()
+    pieces = observe(
+        path,
+        start=start,
+        channel=channel,
+        broadcast=broadcast_id,
+        analyser=analyser,
+        fps=fps,
+        smoothing=smoothing,
+        tell=tell,
+    )
+    end = start
+    for piece in pieces:
+        store.analysed(
+            piece.segment,
+            piece.observations,
+            frames=piece.n_frames,
+            fps=fps,
+            tracker_state=piece.tracker_state,
+        )
+        counts.add(segments=1, frames=piece.n_frames, observations=len(piece.observations))
+        end = piece.segment.end
+    with engine.begin() as connection:
+        writes.close_broadcast(connection, broadcast_id, ended_at=end, status="completed")
+    return counts

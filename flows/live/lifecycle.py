@@ -1,0 +1,125 @@
+"""The broadcast that a watch writes: opened anew or gone on with, and closed whatever happens."""
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from db.reading import queries
+from db.reading.recordings import gap_starts, sequences
+from db.writing import writes
+from db.writing.spool import PASSING, commit
+from db.writing.tracks import last_number
+from flows.capture.redaction import shorten
+from flows.capture.stream import Stream
+from flows.show import Show
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+_CLOSE_S: Final = 60.0
+_CLOSE_HASTILY_S: Final = 5.0
+_CLOSE_AGAIN_S: Final = 1.0
+"""For how long the end of a broadcast is written again, and how often, while that fails.
+
+A run that is cancelled is killed after 30 s.
+"""
+
+END: Final = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Broadcast:
+    """The broadcast that a watch writes.
+
+    until: when to stop, for one that is continued; None for a new one. stored: the sequences of
+    the segments whose analysis is settled. gaps: the starts of those that are stored.
+    tracker_state: after the last of the segments. last_track: the highest number of its tracks,
+    also of a stretch that was analysed again.
+    """
+
+    id: int
+    channel_id: int
+    started_at: datetime
+    until: datetime | None = None
+    stored: frozenset[int] = frozenset()
+    gaps: frozenset[datetime] = frozenset()
+    tracker_state: dict[str, Any] | None = None
+    last_track: int = 0
+
+
+def open_or_continue(
+    engine: Engine,
+    show: Show,
+    stream: Stream,
+    until: datetime | None,
+    *,
+    run_id: str | None,
+    log: Log,
+) -> Broadcast:
+    """Return the broadcast to write: one that a dead watcher left, if its time is not over.
+
+    A run that is started again goes on with its own, though a signal had ended it: not every
+    SIGTERM is a cancel. The channel's lock is held: whoever wrote that one is gone. until: when a
+    new one ends, if not after the show's own length.
+    """
+    now = datetime.now(UTC)
+    with engine.begin() as connection:
+        channel_id = writes.ensure_channel(connection, show.slug, shorten(show.url))
+        if run_id is not None:
+            writes.reopen_broadcast(
+                connection,
+                channel_id=channel_id,
+                flow_run_id=run_id,
+                source_id=stream.source_id,
+                now=now,
+            )
+        left = writes.find_open_broadcast(connection, channel_id)
+        if left is not None:
+            if left.planned_end and left.planned_end > now and left.source_id == stream.source_id:
+                log.warning("going on with the broadcast of %s", left.started_at)
+                return Broadcast(
+                    id=left.id,
+                    channel_id=channel_id,
+                    started_at=left.started_at,
+                    until=left.planned_end,
+                    stored=sequences(connection, left.id, settled=True),
+                    gaps=gap_starts(connection, left.id),
+                    # The newest there is, whatever the source's clock says.
+                    tracker_state=queries.tracker_state_before(connection, left.id, END),
+                    last_track=last_number(connection, left.id),
+                )
+            writes.interrupt_broadcast(connection, left.id)
+        new = writes.open_broadcast(
+            connection,
+            channel_id=channel_id,
+            started_at=now,
+            planned_end=until or now + show.length,
+            source_id=stream.source_id,
+            title=stream.title,
+            flow_run_id=run_id,
+        )
+    return Broadcast(id=new, channel_id=channel_id, started_at=now, until=until)
+
+
+def close(engine: Engine, broadcast: Broadcast, status: str, log: Log) -> None:
+    """Say how the broadcast ended; the channel's next watch does, if the database is away."""
+    end = time.monotonic() + (_CLOSE_S if status == "completed" else _CLOSE_HASTILY_S)
+    now = datetime.now(UTC)
+    while True:
+        try:
+            commit(
+                engine,
+                lambda connection: writes.close_broadcast(
+                    connection, broadcast.id, ended_at=now, status=status
+                ),
+            )
+        except PASSING as e:
+            if time.monotonic() >= end:
+                log.warning("the broadcast stays open until the next watch: %s", e)
+                return
+            time.sleep(_CLOSE_AGAIN_S)
+        else:
+            return

@@ -1,0 +1,230 @@
+"""analyse_recording: a stretch of a channel analysed again, from what was recorded of it.
+
+As `prefect.yaml` has it (analyse-recording/by-hand) and as `showmood replay`.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Annotated
+
+from prefect import flow
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from pydantic import Field
+from sqlalchemy import Engine
+
+from db.reading import queries
+from db.session import make_engine, require_current
+from db.writing.tracks import last_number
+from emotion.pipeline import Analyser, Linker
+from emotion.types import EmotionError
+from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.capture.segment import Segment
+from flows.errors import EXPECTED, UsageError
+from flows.live.analysis import Counts, frames_from, longest_of, networks
+from flows.live.file_analysis import CENTRED, Piece, centred_pieces
+from flows.live.left_behind import write_left_behind
+from flows.live.local_lock import hold_channel
+from flows.live.store import Store
+from flows.recordings.finding import find, say_nothing_there
+from flows.settings import Settings, load_settings, running_database
+from flows.show import (
+    AnalysedFps,
+    DetectorName,
+    EmotionModelName,
+    Slug,
+    parse_since,
+    parse_until,
+    titled,
+)
+from flows.stack.home import keep_private, make_home
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+Tell = Callable[[float], None]
+"""Is told how much is done, in percent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Again:
+    """What to analyse again, and how: a channel in [begin, end)."""
+
+    channel: str
+    begin: datetime
+    end: datetime
+    fps: float
+    detector: str
+    emotion_model: str
+
+
+def analyse_again(
+    settings: Settings, database_url: str, what: Again, *, log: Log, tell: Tell, holder: str
+) -> Counts:
+    """Analyse what is recorded of a stretch of time, and replace its rows, segment by segment.
+
+    Tracks go on from the segment before, and new ones get numbers that nothing outside has; means
+    look both ways, as nothing here is live. What has no file any more keeps its rows. The
+    channel's lock is held: it is watched, or analysed again.
+
+    Raises UsageError when nothing of it is left, ChannelBusy, UnknownChannel.
+    """
+    if what.begin >= what.end:
+        raise UsageError(f"{what.begin:%H:%M:%S} is not before {what.end:%H:%M:%S}: nothing to do")
+    engine = make_engine(database_url)
+    try:
+        require_current(engine)
+        directory = settings.recordings_dir
+        with hold_channel(engine, directory, what.channel, holder):
+            # Else it would replace what is written here.
+            write_left_behind(engine, directory / what.channel)
+            found = find(engine, what.channel, what.begin, what.end, recordings_dir=directory)
+            if not found.segments:
+                raise say_nothing_there(engine, what.channel, what.begin, what.end, found)
+            if found.gone:
+                log.warning("%d segments have no file any more; their rows stay", found.gone)
+            analyser = networks(
+                what.detector,
+                what.emotion_model,
+                settings.device,
+                settings.cache_dir,
+                settings.detection_size_px,
+            )
+            return _analyse(engine, what, found.segments, analyser, log=log, tell=tell)
+    finally:
+        engine.dispose()
+
+
+def _analyse(
+    engine: Engine,
+    what: Again,
+    segments: Sequence[Segment],
+    analyser: Analyser,
+    *,
+    log: Log,
+    tell: Tell,
+) -> Counts:
+    counts, n_done, told = Counts(), 0, -1.0
+    with engine.connect() as connection:
+        channel_id = queries.channel_id(connection, what.channel)
+    for broadcast, of in groupby(segments, key=lambda segment: segment.broadcast):
+        mine = list(of)
+        with engine.connect() as connection:
+            state = queries.tracker_state_before(connection, broadcast, mine[0].start)
+            spans = [(segment.start, segment.end) for segment in mine]
+            taken = last_number(connection, broadcast, spans)
+        model = analyser.model + CENTRED
+        store = Store(engine=engine, channel_id=channel_id, broadcast_id=broadcast, model=model)
+        # What follows the stretch has numbers too, and may have other faces.
+        linker = Linker(state, number_from=taken + 1)
+        pieces = _pieces(mine, analyser, linker, what.fps, store, counts, log)
+        for piece in centred_pieces(pieces):
+            store.analysed(
+                piece.segment,
+                piece.observations,
+                frames=piece.n_frames,
+                fps=what.fps,
+                tracker_state=piece.tracker_state,
+            )
+            n_faces = len(piece.observations)
+            counts.add(segments=1, frames=piece.n_frames, observations=n_faces)
+            n_done += 1
+            share = round(100 * n_done / len(segments), 1)
+            if share - told >= 1 or n_done == len(segments):
+                tell(share)
+                told = share
+    return counts
+
+
+def _pieces(
+    segments: Sequence[Segment],
+    analyser: Analyser,
+    linker: Linker,
+    fps: float,
+    store: Store,
+    counts: Counts,
+    log: Log,
+) -> Iterator[Piece]:
+    for segment in segments:
+        try:
+            longest_s = longest_of(segment)
+            with closing(analyser.decode(segment.path, fps=fps, longest_s=longest_s)) as parts:
+                detections = analyser.analyse_parts(
+                    frames_from(part, segment.offset_s) for part in parts
+                )
+        except (EmotionError, OSError) as e:
+            store.failed(segment, str(e))
+            counts.failed += 1
+            log.warning("segment at %s not analysed: %s", segment.start, e)
+            continue
+        yield Piece(
+            segment=segment,
+            n_frames=len(detections.offset_s),
+            observations=linker.update(detections, segment.start),
+            tracker_state=linker.state,
+        )
+
+
+@flow(
+    name="analyse-recording",
+    flow_run_name="{channel} from {start} by {emotion_model}",
+    persist_result=False,
+)
+def analyse_recording(
+    channel: Annotated[Slug, titled("Channel's name")],
+    start: Annotated[str, Field(examples=["2026-11-22T20:00:00+01:00", "2h"]), titled("From")],
+    end: Annotated[str, Field(examples=["2026-11-22T20:15:00+01:00", "1h"]), titled("Until")] = "",
+    analysed_fps: AnalysedFps = 5.0,
+    detector: Annotated[DetectorName, titled("Detector")] = DEFAULT_DETECTOR,
+    emotion_model: Annotated[EmotionModelName, titled("Emotion net")] = DEFAULT_EMOTION_MODEL,
+) -> State:
+    """Analyse a stretch of a channel again, from its recording, and replace its rows.
+
+    Args:
+        channel: The channel's name in the database.
+        start: The beginning: a time, or how long ago it was, as 2h.
+        end: The end: a time, or how long ago it was; now if left out.
+        analysed_fps: Frames analysed for each second of show.
+        detector: The network that finds faces.
+        emotion_model: The network that reads expressions.
+    """
+    log = get_run_logger()
+    try:
+        settings = load_settings()
+        make_home(settings.home, embedded=False)
+        keep_private()
+        what = Again(
+            channel=channel,
+            begin=parse_since(start),
+            end=parse_until(end),
+            fps=analysed_fps,
+            detector=detector,
+            emotion_model=emotion_model,
+        )
+        progress = create_progress_artifact(
+            0.0, key=f"replay-{channel}", description=f"{channel} again, by {emotion_model}"
+        )
+        counts = analyse_again(
+            settings,
+            running_database(settings),
+            what,
+            log=log,
+            tell=lambda share: _update(progress, share, log),
+            holder=str(flow_run.id),
+        )
+    except EXPECTED as e:
+        log.error("%s", e)
+        return Failed(message=str(e))
+    return Completed(message=counts.said())
+
+
+def _update(progress: object, share: float, log: Log) -> None:
+    try:
+        update_progress_artifact(progress, share)  # type: ignore[arg-type]  # its stub is async's
+    except Exception as e:  # noqa: BLE001 - a page in the UI is not worth the work
+        log.warning("the progress could not be shown in the UI: %r", e)

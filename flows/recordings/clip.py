@@ -1,0 +1,96 @@
+"""A stretch of recording cut out into a file: which segments it is made of, and where it begins."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+
+from flows.capture.segment import Segment
+from flows.errors import UsageError
+from flows.recordings.finding import find, said, say_nothing_there, spans_between
+from flows.recordings.remux import (
+    Cut,
+    file_start,
+    open_segment,
+    require_absent,
+    seconds_of,
+    write_cuts,
+)
+
+_BEFORE: Final = timedelta(seconds=30)
+"""A keyframe is looked for so far before the moment that was asked for."""
+
+LONGEST: Final = timedelta(hours=12)
+
+
+def clip(
+    engine: Engine,
+    channel: str,
+    begin: datetime,
+    end: datetime,
+    out: Path,
+    *,
+    recordings_dir: Path,
+    force: bool = False,
+) -> list[Cut]:
+    """Cut [begin, end) of a channel's recordings into an MP4 file; return what was cut.
+
+    It begins at the keyframe before. What was not recorded is left out. Where picture or sound
+    change their form (another size, another codec), the rest goes into `out` with -2, -3 before
+    its suffix. A broadcast on air is cut as far as it is recorded.
+
+    Raises UsageError when nothing was recorded then, or a file is there already and `force` is
+    not given; UnknownChannel; OSError.
+    """
+    if end <= begin:
+        raise UsageError(f"a clip ends after it begins: not {said(begin)} to {said(end)}")
+    if end - begin > LONGEST:
+        raise UsageError(f"a clip of more than {LONGEST.total_seconds() / 3600:.0f} hours")
+    if out.suffix.lower() != ".mp4":
+        raise UsageError(f"{out}: name it .mp4, which is what is written")
+    require_absent(out, force)
+    found = find(engine, channel, begin - _BEFORE, end, recordings_dir=recordings_dir)
+    wanted = [segment for segment in found.segments if segment.end > begin]
+    if not wanted:
+        there = find(engine, channel, begin, end, recordings_dir=recordings_dir)
+        raise say_nothing_there(engine, channel, begin, end, there)
+    leading = [segment for segment in found.segments if segment.end <= begin]
+    first = _first_keyframe(leading, wanted[0], begin)
+    segments = [segment for segment in found.segments if segment.end > first]
+    whys = {(gap.start, gap.end): gap.why for gap in found.gaps}
+    gaps = tuple(
+        (start, stop, whys.get((start, stop), "the recording is gone" if found.gone else "unknown"))
+        for start, stop in spans_between(segments)
+    )
+    return list(write_cuts(segments, first, end, out, gaps=gaps, force=force))
+
+
+def _first_keyframe(leading: Sequence[Segment], first: Segment, begin: datetime) -> datetime:
+    """Return the date of the last keyframe up to `begin`, or else of the first one after."""
+    later: datetime | None = None
+    joined = [first]
+    for segment in reversed(leading):
+        if (joined[0].start - segment.end).total_seconds() >= 0.1:
+            break
+        joined.insert(0, segment)
+    for segment in reversed(joined):
+        dates = _keyframes(segment)
+        before = [date for date in dates if date <= begin + timedelta(milliseconds=1)]
+        if before:
+            return max(before)
+        later = min(dates, default=later)
+    return later or first.start
+
+
+def _keyframes(segment: Segment) -> list[datetime]:
+    with open_segment(segment) as media:
+        video = media.streams.video[0]
+        packets = [p for p in media.demux(video) if p.pts is not None]
+        first_s = min((seconds_of(p) for p in packets), default=0.0)
+        start = file_start(segment)
+        dates = [
+            start + timedelta(seconds=seconds_of(p) - first_s) for p in packets if p.is_keyframe
+        ]
+    return [date for date in dates if date >= segment.start - timedelta(milliseconds=1)]

@@ -1,0 +1,102 @@
+"""Which recorded files nobody waits for: those may go.
+
+Files whose analysis the database has on record, and files of a broadcast that is over which
+nothing refers to.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+
+from db.reading import recordings as rows
+from db.reading.recordings import BroadcastRow
+from flows.capture.recorded import following
+from flows.recordings.finding import WAITING
+from flows.recordings.inventory import Folder, Inventory
+
+OVERDUE: Final = timedelta(days=1)
+"""A broadcast that should have ended so long ago is over, whatever its row says; and what no row
+speaks of is waited for that long."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Claims:
+    """Who still needs what of an inventory, as of `now` (aware); asked anew with each pass."""
+
+    engine: Engine
+    inventory: Inventory
+    now: datetime
+    _known: dict[Path, "Standing"] = field(default_factory=dict, init=False)
+
+    def unclaimed(self, files: Sequence[tuple[Path, str]]) -> dict[Path, set[str]]:
+        """Return which of these files (folder and name) nobody waits for, by folder."""
+        names: dict[Path, list[str]] = defaultdict(list)
+        for path, name in files:
+            names[path].append(name)
+        may_go: dict[Path, set[str]] = {}
+        for path, there in names.items():
+            folder = self.inventory.folders[path]
+            standing = self.of(folder)
+            with self.engine.connect() as connection:
+                statuses = rows.statuses(connection, folder.broadcast, there)
+            listed = following.names_in(standing.playlist) if standing.playlist else set()
+            may_go[path] = {
+                name
+                for name in there
+                if name not in listed
+                and _is_settled(
+                    statuses.get(name),
+                    over=standing.over,
+                    age=self.now.timestamp() - folder.files[name][0],
+                )
+            }
+        return may_go
+
+    def of(self, folder: Folder) -> "Standing":
+        """Return how things stand with a broadcast's folder."""
+        if folder.path not in self._known:
+            self._known[folder.path] = self._look(folder)
+        return self._known[folder.path]
+
+    def _look(self, folder: Folder) -> "Standing":
+        with self.engine.connect() as connection:
+            broadcast = rows.broadcasts(connection, [folder.broadcast]).get(folder.broadcast)
+        known = broadcast is not None and folder.is_of(broadcast)
+        running = known and broadcast is not None and _may_run(broadcast, self.now)
+        waits = any(folder.path.glob(f"{WAITING}/*.npz"))
+        return Standing(
+            known=known,
+            over=not running and not waits and not folder.is_recorded_to(),
+            playlist=folder.newest_playlist() if running or folder.is_recorded_to() else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """What is known of a folder.
+
+    known: the database knows its broadcast. over: nobody records or analyses it any more.
+
+    playlist: what a player of the running capture reads now, if there is one.
+    """
+
+    known: bool
+    over: bool
+    playlist: Path | None
+
+
+def _may_run(broadcast: BroadcastRow, now: datetime) -> bool:
+    """Tell whether a broadcast is on air, or may be gone on with."""
+    end = broadcast.planned_end or broadcast.started_at
+    return broadcast.status == "live" and now < end + OVERDUE
+
+
+def _is_settled(status: str | None, *, over: bool, age: float) -> bool:
+    if status is None:
+        return over and age > OVERDUE.total_seconds()
+    return status != "recorded"

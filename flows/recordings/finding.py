@@ -1,0 +1,163 @@
+"""Where recordings lie, and which recorded files hold a stretch of time."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine
+
+from db.channel_lock import is_watched
+from db.reading import queries
+from db.reading import recordings as rows
+from db.reading.recordings import BroadcastRow, RecordedRow
+from flows.capture.recorded.journal import read_events
+from flows.capture.recorded.runs import PIECE
+from flows.capture.segment import Gap, Segment
+from flows.errors import UsageError
+
+_STAMP: Final = "%Y%m%dT%H%M%SZ"
+_FOLDER: Final = re.compile(r"(?P<started>\d{8}T\d{6}Z)-(?P<broadcast>\d+)")
+
+WAITING: Final = "waiting"
+"""The folder, in that of a broadcast's recording, of the writes that wait."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What there is of a stretch of time.
+
+    segments: whose files are here, in order. gone: how many others there were, whose files were
+    deleted. elsewhere: files that are no recordings of this machine. gaps: what was not recorded.
+    """
+
+    segments: tuple[Segment, ...]
+    gone: int
+    elsewhere: tuple[str, ...]
+    gaps: tuple[Gap, ...]
+
+
+def folder_of(recordings_dir: Path, slug: str, started_at: datetime, broadcast_id: int) -> Path:
+    """Return a broadcast's folder."""
+    return recordings_dir / slug / f"{started_at.astimezone(UTC):{_STAMP}}-{broadcast_id}"
+
+
+def broadcast_of(folder: Path) -> int | None:
+    """Return the number of the broadcast that a folder is of; None if it is none of ours."""
+    found = _FOLDER.fullmatch(folder.name)
+    return int(found["broadcast"]) if found else None
+
+
+def find(
+    engine: Engine, slug: str, begin: datetime, end: datetime, *, recordings_dir: Path
+) -> Found:
+    """Find what was recorded in [begin, end), also what a broadcast on air has not analysed yet.
+
+    Raises UnknownChannel.
+    """
+    recordings_dir = recordings_dir.resolve()
+    with engine.connect() as connection:
+        stored = rows.recorded(connection, slug, begin, end)
+        gaps = {
+            (start, stop): Gap(start=start, end=stop, why=why)
+            for start, stop, why in queries.gaps(connection, slug, begin, end)
+        }
+        newest = rows.newest_broadcast(connection, slug)
+    here: dict[datetime, Segment] = {}
+    elsewhere: set[str] = set()
+    gone = 0
+    for each in stored:
+        if (path := _file_of(each, recordings_dir / slug)) is not None:
+            here[each.started_at] = _segment(each, slug, path)
+        elif each.path and Path(each.path).is_file():
+            elsewhere.add(each.path)
+        else:
+            gone += 1
+    if newest is not None and newest.status == "live":
+        known = {each.started_at for each in stored}
+        for event in read_events(folder_of(recordings_dir, slug, newest.started_at, newest.id)):
+            if event.end <= begin or event.start >= end:
+                continue
+            if isinstance(event, Gap):
+                gaps.setdefault((event.start, event.end), event)
+            elif event.start not in known and event.path.exists():
+                here[event.start] = event
+    return Found(
+        segments=tuple(here[start] for start in sorted(here)),
+        gone=gone,
+        elsewhere=tuple(sorted(elsewhere)),
+        gaps=tuple(sorted(gaps.values(), key=lambda gap: gap.start)),
+    )
+
+
+def is_on_air(connection: Connection, broadcast: BroadcastRow) -> bool:
+    """Tell whether a broadcast is being recorded just now."""
+    return broadcast.status == "live" and is_watched(connection, broadcast.slug)
+
+
+def say_nothing_there(
+    engine: Engine, slug: str, begin: datetime, end: datetime, found: Found
+) -> UsageError:
+    """Return the error that says why there is no recording of a stretch of time."""
+    when = said(begin) if begin >= end else f"{said(begin)} to {said(end)}"
+    with engine.connect() as connection:
+        before, after = rows.nearest(connection, slug, begin)
+    near = [f"the last before it ends {said(before)}"] if before else []
+    near += [f"the next begins {said(after)}"] if after else []
+    hint = f"; {' and '.join(near)}" if near else "; no recording of this channel is left"
+    if found.elsewhere:
+        return UsageError(f"{slug}, {when}: that was a file, not a recording: {found.elsewhere[0]}")
+    if found.gone:
+        return UsageError(
+            f"{slug}, {when}: the recording is gone, deleted for its age or for room "
+            f"(SHOWMOOD_KEEP_RECORDINGS_...), its rows are kept{hint}"
+        )
+    if found.gaps:
+        return UsageError(f"{slug}, {when}: not recorded: {found.gaps[0].why}{hint}")
+    return UsageError(f"{slug}, {when}: nothing was recorded then{hint}")
+
+
+def said(moment: datetime) -> str:
+    """Return a time as people here read it, with its zone."""
+    return moment.astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def _file_of(row: RecordedRow, directory: Path) -> Path | None:
+    """Return a row's file if capture recorded it for this channel, and it is there; else None.
+
+    directory: of the channel's recordings, as it is now. A row has the path that was written to,
+    and what is above the channel's folder may have been moved since.
+    """
+    path = Path(row.path or "")
+    is_ours = (
+        PIECE.fullmatch(path.name)
+        and _FOLDER.fullmatch(path.parent.name)
+        and path.parent.parent.name == directory.name
+    )
+    here = directory / path.parent.name / path.name
+    return here if is_ours and here.is_file() else None
+
+
+def _segment(row: RecordedRow, slug: str, path: Path) -> Segment:
+    return Segment(
+        channel=slug,
+        broadcast=row.broadcast_id,
+        sequence=row.sequence,
+        start=row.started_at.astimezone(UTC),
+        start_is_estimated=row.start_is_estimated,
+        duration_s=row.duration_s,
+        path=path,
+        width_px=row.width_px,
+        height_px=row.height_px,
+        offset_s=row.offset_s,
+    )
+
+
+def spans_between(segments: Sequence[Segment]) -> list[tuple[datetime, datetime]]:
+    """Return the stretches between segments that none of them covers."""
+    return [
+        (a.end, b.start) for a, b in pairwise(segments) if (b.start - a.end).total_seconds() >= 0.1
+    ]

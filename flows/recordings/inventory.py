@@ -1,0 +1,143 @@
+"""What recordings there are on this machine's disk: names, sizes and ages, read once."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from db.reading.recordings import BroadcastRow
+from flows.capture.processes import is_claimed
+from flows.capture.recorded import following
+from flows.capture.recorded.runs import PIECE
+from flows.recordings.finding import WAITING, broadcast_of, folder_of
+
+_GONE: Final = ".gone"
+_OURS: Final = re.compile(
+    r"\d{4,}-\d{8}T\d{6}Z\.(m3u8|json|log)(\.tmp)?|events\.jsonl|position\.json(\.tmp)?|ffmpeg\.pid"
+    r"|\d{4,}-\d{8}T\d{6}Z-\d{6,}\.tmp"
+)
+"""What else a broadcast's folder holds."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Folder:
+    """A broadcast's folder: its recorded files as name to (modified, bytes).
+
+    gone: names of files that were set aside to be deleted. modified_ns: of the folder when it was
+    read.
+    """
+
+    path: Path
+    broadcast: int
+    n_bytes: int = 0
+    files: dict[str, tuple[float, int]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    modified_ns: int = -1
+
+    def look(self) -> None:
+        """Read what has changed. Links are none of ours."""
+        modified_ns = self.path.stat().st_mtime_ns
+        if modified_ns == self.modified_ns:
+            return
+        self.modified_ns = modified_ns
+        before, found, self.gone = self.files, {}, set()
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.endswith(_GONE) and PIECE.fullmatch(name.removesuffix(_GONE)):
+                    self.gone.add(name.removesuffix(_GONE))
+                elif PIECE.fullmatch(name) and entry.is_file(follow_symlinks=False):
+                    # A file has its name when it is finished: it does not change any more.
+                    known = before.get(name)
+                    if known is None:
+                        status = entry.stat(follow_symlinks=False)
+                        known = status.st_mtime, status.st_size
+                    found[name] = known
+        self.files = dict(sorted(found.items()))
+        self.n_bytes = sum(size for _, size in self.files.values())
+
+    @property
+    def oldest(self) -> float:
+        """When the oldest file was finished; infinite where there is none."""
+        return next(iter(self.files.values()), (float("inf"), 0))[0]
+
+    def in_order(self) -> Iterator[tuple[float, Path, str]]:
+        """Yield when each file was finished, the folder and its name, oldest first."""
+        for name in list(self.files):
+            yield self.files[name][0], self.path, name
+
+    def is_of(self, broadcast: BroadcastRow) -> bool:
+        """Tell whether it is this broadcast's: another database counts from 1 too."""
+        directory = self.path.parent.parent
+        return folder_of(directory, broadcast.slug, broadcast.started_at, broadcast.id) == self.path
+
+    def is_recorded_to(self) -> bool:
+        """Tell whether a living process records there."""
+        return is_claimed(self.path / "ffmpeg.pid")
+
+    def newest_playlist(self) -> Path | None:
+        """Return the playlist that the newest run writes; None before it has."""
+        return max(self.path.glob("*.m3u8"), default=None)
+
+    def set_aside(self, name: str) -> None:
+        """Take a file's name away; it is there no more for anybody else."""
+        (self.path / name).rename(self.path / f"{name}{_GONE}")
+        self.gone.add(name)
+        self.n_bytes -= self.files.pop(name)[1]
+
+    def delete(self, name: str) -> None:
+        """Delete a file that was set aside."""
+        (self.path / f"{name}{_GONE}").unlink(missing_ok=True)
+        self.gone.discard(name)
+
+    def remove(self) -> bool:
+        """Delete the folder, in which no recorded file is left; tell whether it is gone.
+
+        It is left alone if it holds what is not ours, or writes that wait or were set aside.
+        """
+        with os.scandir(self.path) as entries:
+            names = {entry.name for entry in entries if not _OURS.fullmatch(entry.name)}
+        if names - {following.FOLDER, WAITING} or any(self.path.glob(f"{WAITING}/*")):
+            return False
+        shutil.rmtree(self.path)
+        return True
+
+
+class Inventory:
+    """The folders below `directory`/CHANNEL, by path."""
+
+    def __init__(self, directory: Path) -> None:
+        """Read nothing yet."""
+        self._directory = directory
+        self.folders: dict[Path, Folder] = {}
+
+    def look(self) -> None:
+        """Read what has changed since the last time."""
+        there: dict[Path, Folder] = {}
+        for channel in _folders_in(self._directory):
+            for path in _folders_in(channel):
+                broadcast = broadcast_of(path)
+                if broadcast is not None:
+                    folder = self.folders.get(path) or Folder(path=path, broadcast=broadcast)
+                    folder.look()
+                    there[path] = folder
+        self.folders = there
+
+    @property
+    def n_bytes(self) -> int:
+        """How much the recorded files take."""
+        return sum(folder.n_bytes for folder in self.folders.values())
+
+    @property
+    def n_files(self) -> int:
+        """How many recorded files there are."""
+        return sum(len(folder.files) for folder in self.folders.values())
+
+
+def _folders_in(directory: Path) -> list[Path]:
+    with os.scandir(directory) as entries:
+        found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return [directory / name for name in sorted(found)]

@@ -1,0 +1,117 @@
+"""Playing a recording from a moment on, also while it is made."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+
+from db.reading import recordings as rows
+from flows.capture.recorded.following import write_playlist
+from flows.capture.recorded.journal import read_events
+from flows.capture.segment import Segment
+from flows.errors import UsageError
+from flows.recordings.finding import find, folder_of, is_on_air, said, say_nothing_there
+from flows.show import parse_since
+
+_FROM_LIVE: Final = 3
+"""So many segments before the newest a player begins, that is not told where."""
+
+_OPENERS: Final = ("mpv", "vlc", "ffplay", "xdg-open", "open")
+_FROM_FIRST: Final = {
+    "mpv": ["--demuxer-lavf-o=live_start_index=0"],
+    "ffplay": ["-live_start_index", "0"],
+}
+"""Players that begin at the live edge whatever a playlist says, and how they are told not to."""
+
+
+def playlist_at(
+    engine: Engine, channel: str, at: datetime | None, *, recordings_dir: Path
+) -> tuple[Path, datetime]:
+    """Write a playlist that starts at a moment; return its path, and when it really starts.
+
+    at: aware; None: where a broadcast on air is just now, or the beginning of the newest one that
+    is over. While the broadcast is recorded, new segments are appended to the playlist.
+
+    Raises UsageError, which says what there is nearest, when nothing was recorded then;
+    UnknownChannel; OSError.
+    """
+    if at is None:
+        folder, on_air = _newest(engine, channel, recordings_dir)
+        there = _on_disk(folder)
+        if not there:
+            raise UsageError(f"{channel}: no recording is left")
+        segments = there[-_FROM_LIVE:] if on_air else there
+        at = segments[0].start
+    else:
+        found = find(
+            engine, channel, at, at + timedelta(milliseconds=1), recordings_dir=recordings_dir
+        )
+        if not found.segments:
+            raise say_nothing_there(engine, channel, at, at, found)
+        first = found.segments[0]
+        folder = first.path.parent
+        segments = [each for each in _on_disk(folder) if each.start >= first.start] or [first]
+        with engine.connect() as connection:
+            broadcast = rows.broadcasts(connection, [first.broadcast]).get(first.broadcast)
+            on_air = broadcast is not None and is_on_air(connection, broadcast)
+    return write_playlist(folder, segments, at=at, ended=not on_air), at
+
+
+def open_player(playlist: Path, player: str | None) -> None:
+    """Play it with this command, or the first player there is. Raises UsageError for none."""
+    if player is None:
+        player = next((each for each in _OPENERS if shutil.which(each)), None)
+        if player is None:
+            raise UsageError(f"no player was found: name one with --player, or open {playlist}")
+    command = shlex.split(player)
+    found = shutil.which(command[0]) if command else None
+    if found is None:
+        raise UsageError(f"there is no player {player!r}")
+    options = _FROM_FIRST.get(os.path.basename(found), [])
+    done = subprocess.run([found, *command[1:], *options, str(playlist)], check=False)
+    if done.returncode:
+        sys.exit(1)
+
+
+def _newest(engine: Engine, channel: str, recordings_dir: Path) -> tuple[Path, bool]:
+    with engine.connect() as connection:
+        broadcast = rows.newest_broadcast(connection, channel)
+        if broadcast is None:
+            raise UsageError(f"{channel}: no recording is left")
+        on_air = is_on_air(connection, broadcast)
+    directory = recordings_dir.resolve()
+    return folder_of(directory, channel, broadcast.started_at, broadcast.id), on_air
+
+
+def _on_disk(folder: Path) -> list[Segment]:
+    events = read_events(folder)
+    return [each for each in events if isinstance(each, Segment) and each.path.exists()]
+
+
+def parse_moment(text: str) -> datetime:
+    """Return the aware time that "20:15" (the last time it was that here), "10m" (ago) or ISO says.
+
+    Raises UsageError for anything else.
+    """
+    now = datetime.now().astimezone()
+    for form in ("%H:%M", "%H:%M:%S"):
+        try:
+            clock = datetime.strptime(text.strip(), form).time()  # noqa: DTZ007 - combined with today
+        except ValueError:
+            continue
+        moment = datetime.combine(now.date(), clock).astimezone()
+        if moment > now:
+            moment = datetime.combine(now.date() - timedelta(days=1), clock).astimezone()
+        return moment.astimezone(UTC)
+    return parse_since(text)
+
+
+def said_from(at: datetime) -> str:
+    """Return what a person is told of where it starts."""
+    return f"from {said(at)}"

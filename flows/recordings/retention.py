@@ -1,0 +1,298 @@
+"""Recordings roll: the oldest files go when they are too old, too many or the disk is nearly full.
+
+Where they are too many, the show that has most loses its oldest first.
+
+Only what nobody waits for goes: files whose analysis the database has on record, and files of a
+broadcast that is over which nothing refers to. What has not been analysed stays, whatever its age.
+
+Each folder is read once and again when it has changed, so a pass costs little however much there
+is. A file is first renamed, then forgotten by its row, then deleted; whatever a crash leaves of
+that, the next pass finishes. One process at a time does it.
+"""
+
+import heapq
+import logging
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db.errors import DatabaseError
+from db.reading import recordings as rows
+from db.session import explain
+from flows.capture.recorded import following
+from flows.recordings.deletable import OVERDUE, Claims
+from flows.recordings.inventory import Folder, Inventory
+from flows.settings import Settings
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+PASS_S: Final = 60.0
+LOOK_S: Final = 5.0
+"""So often the disk's free space is looked at between passes."""
+
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What recordings may take; None is without limit.
+
+    free_bytes: below this much free disk recording pauses; room is made a quarter before that.
+    """
+
+    days: float | None
+    total_bytes: int | None
+    free_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        """Return what the settings say."""
+        return cls(
+            days=settings.keep_recordings_days or None,
+            total_bytes=round(settings.keep_recordings_gb * (1 << 30)) or None,
+            free_bytes=settings.min_free_disk_mb << 20,
+        )
+
+    @property
+    def wanted_free_bytes(self) -> int:
+        """Return how much of the disk is kept free by deleting."""
+        return self.free_bytes + self.free_bytes // 4
+
+
+@dataclass(kw_only=True, slots=True)
+class Rolled:
+    """What a pass did. kept: what would have gone, had its analysis been done."""
+
+    files: int = 0
+    n_bytes: int = 0
+    folders: int = 0
+    kept: set[Path] = field(default_factory=set)
+    left_files: int = 0
+    left_bytes: int = 0
+
+    @property
+    def kept_files(self) -> int:
+        """How many were kept."""
+        return len(self.kept)
+
+    def said(self) -> str:
+        """Say it in a line."""
+        text = f"{self.files} recorded files ({self.n_bytes / 1e6:.1f} MB) deleted"
+        text += f", {self.left_files} ({self.left_bytes / 1e9:.2f} GB) are left"
+        waiting = f", {self.kept_files} due ones wait for their analysis"
+        return text + (waiting if self.kept_files else "")
+
+
+@dataclass(kw_only=True, slots=True)
+class Recordings:
+    """Keeps the recordings below a folder within limits; remembers what it has seen."""
+
+    engine: Engine
+    directory: Path
+    limits: Limits
+    log: Log
+    _inventory: Inventory = field(init=False)
+    _warned: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """Look at nothing yet."""
+        self._inventory = Inventory(self.directory)
+
+    def can_make_room(self) -> bool:
+        """Tell whether the disk is short of room, unless the last pass found nothing to delete."""
+        return not self._warned and self.directory.is_dir() and self._missing_bytes() > 0
+
+    def run(self, now: datetime) -> Rolled | None:
+        """Do one pass; None if another process is at it, or there is nothing.
+
+        now: aware. Raises one of DatabaseError, with nothing deleted that its rows do not say;
+        OSError.
+        """
+        if not self.directory.is_dir():
+            return None
+        try:
+            with FileLock(self.directory / ".retention.lock", blocking=False):
+                return self._pass(now)
+        except Timeout:
+            return None
+        except DBAPIError as error:
+            if (known := explain(self.engine.url, error)) is not None:
+                raise known from error
+            raise
+
+    def _pass(self, now: datetime) -> Rolled:
+        rolled = Rolled()
+        self._inventory.look()
+        for folder in self._inventory.folders.values():
+            if folder.gone:  # a crash came between
+                self._forget(folder, list(folder.gone))
+        short = self._missing_bytes()
+        if short:
+            self.log.warning(
+                "%s: %d MB of disk are free, and recording pauses below %d MB: "
+                "the oldest recordings are deleted to make room",
+                self.directory,
+                (self.limits.wanted_free_bytes - short) >> 20,
+                self.limits.free_bytes >> 20,
+            )
+        claims = Claims(engine=self.engine, inventory=self._inventory, now=now)
+        self._delete_due(claims, short, rolled)
+        self._remove_empty(now, rolled)
+        rolled.left_files, rolled.left_bytes = self._inventory.n_files, self._inventory.n_bytes
+        self._complain(rolled)
+        return rolled
+
+    def _delete_due(self, claims: Claims, short: int, rolled: Rolled) -> None:
+        cut = float("-inf")
+        if self.limits.days is not None:
+            cut = (claims.now - timedelta(days=self.limits.days)).timestamp()
+        folders = list(self._inventory.folders.values())
+        if min((folder.oldest for folder in folders), default=cut) < cut:
+            oldest = heapq.merge(*(folder.in_order() for folder in folders))
+            old = takewhile(lambda each: each[0] < cut, oldest)
+            short -= self._delete_those(old, claims, rolled)
+        total = self.limits.total_bytes
+        over = 0 if total is None else self._inventory.n_bytes - total
+        if over > 0 or short > 0:
+            share = None if short > 0 or total is None else total
+            of_the_largest = by_show(folders, within=share)
+            self._delete_those(of_the_largest, claims, rolled, n_bytes=max(over, short))
+
+    def _delete_those(
+        self,
+        files: Iterator[tuple[float, Path, str]],
+        claims: Claims,
+        rolled: Rolled,
+        *,
+        n_bytes: int | None = None,
+    ) -> int:
+        """Delete those files that nobody waits for, until so many bytes are; return how many."""
+        done = 0
+        while batch := list(islice(files, _BATCH)):
+            may_go = claims.unclaimed([(each[1], each[2]) for each in batch])
+            chosen: dict[Path, list[str]] = defaultdict(list)
+            for _, path, name in batch:
+                if n_bytes is not None and done >= n_bytes:
+                    break
+                if name not in may_go[path]:
+                    rolled.kept.add(path / name)
+                    continue
+                size = self._inventory.folders[path].files[name][1]
+                chosen[path].append(name)
+                done += size
+                rolled.files, rolled.n_bytes = rolled.files + 1, rolled.n_bytes + size
+            for path, names in chosen.items():
+                folder = self._inventory.folders[path]
+                self._delete(folder, names, claims.of(folder).playlist)
+            if n_bytes is not None and done >= n_bytes:
+                break
+        return done
+
+    def _delete(self, folder: Folder, names: list[str], current: Path | None) -> None:
+        # Out of the playlists first: what they list is there.
+        following.trim(folder.path, set(names), current=current)
+        for name in names:
+            folder.set_aside(name)
+        self._forget(folder, names)
+
+    def _forget(self, folder: Folder, names: list[str]) -> None:
+        with self.engine.begin() as connection:
+            rows.forget(connection, folder.broadcast, names)
+        for name in names:
+            folder.delete(name)
+
+    def _remove_empty(self, now: datetime, rolled: Rolled) -> None:
+        claims = Claims(engine=self.engine, inventory=self._inventory, now=now)
+        for folder in list(self._inventory.folders.values()):
+            if folder.files or folder.gone:
+                continue
+            standing = claims.of(folder)
+            idle = now.timestamp() - folder.path.stat().st_mtime > OVERDUE.total_seconds()
+            if standing.over and (standing.known or idle) and folder.remove():
+                rolled.folders += 1
+                del self._inventory.folders[folder.path]
+
+    def _missing_bytes(self) -> int:
+        if not self.limits.free_bytes:
+            return 0
+        free = shutil.disk_usage(self.directory).free
+        return max(0, self.limits.wanted_free_bytes - free)
+
+    def _complain(self, rolled: Rolled) -> None:
+        """Say once that there is less room than there should be, and that nothing can be done."""
+        total = self.limits.total_bytes
+        over = total is not None and rolled.left_bytes > total
+        if not (over or self._missing_bytes()):
+            self._warned = False
+        elif not self._warned:
+            self._warned = True
+            self.log.warning(
+                "%s: the recordings that are left take more room than they may (%.2f GB), and none "
+                "of them can go: what is listed as live, and %d files that have not been analysed",
+                self.directory,
+                rolled.left_bytes / 1e9,
+                rolled.kept_files,
+            )
+
+
+def by_show(folders: Sequence[Folder], *, within: int | None) -> Iterator[tuple[float, Path, str]]:
+    """Yield the oldest file of the show that has most, again and again.
+
+    within: bytes of all shows together; what a show has within its even share of them, it keeps, so
+    that no show pushes out another's recordings.
+    """
+    of_show: dict[Path, list[Folder]] = defaultdict(list)
+    for folder in folders:
+        of_show[folder.path.parent].append(folder)
+    files = {show: heapq.merge(*(each.in_order() for each in own)) for show, own in of_show.items()}
+    share = 0 if within is None else within // max(1, len(of_show))
+    largest = [(-sum(each.n_bytes for each in own), show) for show, own in of_show.items()]
+    sizes = {folder.path: folder.files for folder in folders}
+    heapq.heapify(largest)
+    while largest:
+        used, show = heapq.heappop(largest)
+        if -used <= share:
+            return
+        if (found := next(files[show], None)) is not None:
+            _, path, name = found
+            heapq.heappush(largest, (used + sizes[path][name][1], show))
+            yield found
+
+
+@contextmanager
+def rolling(retention: Recordings) -> Iterator[None]:
+    """Keep recordings within their limits beside what the caller does, about once a minute."""
+    stop = threading.Event()
+
+    def keep() -> None:
+        due_s = 0.0
+        while not stop.is_set():
+            try:
+                if due_s <= 0 or retention.can_make_room():
+                    due_s = PASS_S
+                    rolled = retention.run(datetime.now().astimezone())
+                    if rolled is not None and rolled.files:
+                        retention.log.info("%s", rolled.said())
+            except (DatabaseError, DBAPIError, OSError) as e:
+                retention.log.warning("recordings are not rolled now: %s", e)
+            stop.wait(LOOK_S)
+            due_s -= LOOK_S
+
+    thread = threading.Thread(target=keep, name="retention", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,210 @@
+"""What people look at: the report in the terminal, and the run's artifact in the Prefect UI."""
+
+import base64
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Connection, text
+
+from db.reading import queries
+from db.reading.answers import Summary, Tracks
+from db.reading.moments import strongest_moments
+from db.reading.newest import newest
+from emotion.types import EMOTIONS
+from flows.errors import UsageError
+
+Rows = list[tuple[str, str]]
+
+
+def facts(found: Summary) -> Rows:
+    """Return what a summary says, as pairs of a name and its value."""
+    segments = ", ".join(f"{n} {status}" for status, n in sorted(found.segments.items()))
+    rows = [
+        ("recorded", f"{found.recorded_s:.1f} s in segments: {segments or 'none'}"),
+        ("gaps", f"{found.n_gaps} ({found.gap_s:.1f} s)" if found.n_gaps else "none"),
+        ("frames analysed", str(found.n_frames)),
+        ("faces", str(found.n_observations)),
+        ("tracks", str(found.n_tracks)),
+    ]
+    if found.median_lag_ms is not None and found.p95_lag_ms is not None:
+        lag = f"median {found.median_lag_ms:.0f} ms, p95 {found.p95_lag_ms:.0f} ms"
+        rows.append(("segment closed to rows", lag))
+    return rows
+
+
+def shares(found: Summary) -> Rows:
+    """Return the share of each emotion that the networks know, the largest first."""
+    known = [(name, share) for name, share in found.share.items() if share is not None]
+    return [(name, f"{share:6.1%}") for name, share in sorted(known, key=lambda row: -row[1])]
+
+
+def print_report(
+    connection: Connection, channel: str, since: datetime, until: datetime, console: Console
+) -> None:
+    """Print tracks, share of each emotion, gaps and lag between two aware times.
+
+    Raises UsageError when nothing was recorded between them.
+    """
+    found = queries.summary(connection, channel, since, until)
+    if not found.segments:
+        last = newest(connection, channel)
+        hint = "nothing was ever recorded of it"
+        if last is not None and last.recorded_until is not None:
+            hint = f"look further back, with --since {last.started_at:%Y-%m-%d}"
+        raise UsageError(
+            f"nothing was recorded of {channel} between {since:%Y-%m-%d %H:%M} and "
+            f"{until:%Y-%m-%d %H:%M} UTC; {hint}"
+        )
+    console.print(f"[bold]{channel}[/bold]: {mood(found)}", highlight=False, soft_wrap=True)
+    for moment in highlights(connection, channel, since, until):
+        console.print(f"  {moment}", highlight=False, soft_wrap=True)
+    console.print()
+    table = Table(box=None, show_header=False)
+    table.add_column("", style="dim")
+    table.add_column("", justify="left")
+    for row in facts(found):
+        table.add_row(*row)
+    for number, (name, share) in enumerate(shares(found)):
+        table.add_row("share of emotions" if number == 0 else "", f"{share} {name}")
+    console.print(table)
+
+
+def save_timeline(
+    connection: Connection,
+    channel: str,
+    since: datetime,
+    until: datetime,
+    path: Path,
+    *,
+    kind: Literal["png", "svg"] = "png",
+) -> bool:
+    """Draw the timeline into a PNG or SVG file; returns whether there was a face to draw."""
+    from flows.report.picture import draw, read_picture  # matplotlib takes longer than a report
+
+    picture = read_picture(connection, channel, since, until)
+    if picture is None:
+        return False
+    try:
+        draw(picture).savefig(path, format=kind)
+    except OSError as e:
+        raise UsageError(f"{path} cannot be written: {e.strerror}") from e
+    return True
+
+
+MENTIONED: Final = 0.05
+"""An emotion with a smaller share than this is not named in the sentence on the mood."""
+
+STRONG: Final = 0.5
+MAX_HIGHLIGHTS: Final = 3
+MAX_CALM: Final = 3
+"""More tracks than this that are mostly neutral are folded into one line."""
+
+MAX_TRACKS: Final = 20
+"""The report's table has the longest of them; the rest is one query away."""
+
+
+def markdown(
+    connection: Connection,
+    channel: str,
+    since: datetime,
+    until: datetime | None = None,
+    *,
+    status: str = "live",
+) -> str:
+    """Return a broadcast's report, with the picture in it, as Markdown; until now if not said."""
+    from flows.report.picture import read_picture, small_png
+
+    until = until or datetime.now(UTC)
+    found = queries.summary(connection, channel, since, until)
+    picture = read_picture(connection, channel, since, until)
+    lines = [f"# {channel}, {since:%Y-%m-%d %H:%M} UTC: {status}", "", f"**{mood(found)}**"]
+    if picture is not None:
+        data = base64.b64encode(small_png(picture)).decode()
+        lines += ["", f"![timeline](data:image/png;base64,{data})"]
+    if moments := highlights(connection, channel, since, until):
+        lines += ["", "## Strongest moments", ""]
+        lines += [f"- {said.replace(': showmood', ': `showmood')}`" for said in moments]
+    if picture is not None:
+        lines += ["", "## Emotions", "", "| | share |", "|---|---:|"]
+        lines += [f"| {name} | {share.strip()} |" for name, share in shares(found)]
+        lines += ["", "## Tracks", "", *_tracks(picture.tracks)]
+    lines += ["", "## Figures", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in facts(found)]
+    return "\n".join([*lines, "", "## Go on", "", *_onwards(connection, channel, since, until)])
+
+
+def mood(found: Summary) -> str:
+    """Return one sentence on what the faces showed."""
+    known = {name: share for name, share in found.share.items() if share is not None}
+    if not known:
+        return "no face was seen"
+    first, *rest = sorted(known, key=lambda name: -known[name])
+    said = f"mostly {first} ({known[first]:.0%})"
+    if others := [f"{name} {known[name]:.0%}" for name in rest[:2] if known[name] >= MENTIONED]:
+        said += f", then {' and '.join(others)}"
+    faces = "1 face" if found.n_tracks == 1 else f"{found.n_tracks} faces"
+    return f"{said}; {faces} followed in {found.recorded_s / 60:.1f} minutes"
+
+
+def highlights(connection: Connection, channel: str, since: datetime, until: datetime) -> list[str]:
+    """Return a line on each of the strongest moments but calm ones, with the command to see it."""
+    moments = [
+        moment
+        for moment in strongest_moments(connection, channel, since, until)
+        if moment.emotion != "neutral" and moment.value >= STRONG
+    ]
+    return [
+        f"{moment.emotion} {moment.value:.0%} at {moment.ts:%H:%M:%S}, track {moment.track}: "
+        f"showmood play {channel} --at {moment.ts:%Y-%m-%dT%H:%M:%S}Z"
+        for moment in moments[:MAX_HIGHLIGHTS]
+    ]
+
+
+def _tracks(tracks: Tracks) -> list[str]:
+    """Return a table of the longest tracks; those that stay neutral are one line together."""
+    length = (tracks.last_ts - tracks.first_ts) / np.timedelta64(1, "s")
+    calm = tracks.emotion == "neutral"
+    folded = calm if calm.sum() > MAX_CALM else np.zeros(len(length), bool)
+    rest = np.flatnonzero(~folded)
+    longest = np.sort(rest[np.argsort(-length[rest], kind="stable")][:MAX_TRACKS])
+    lines = ["| track | from | seconds | faces | mostly | mean |", "|---:|---|---:|---:|---|---:|"]
+    for i in longest.tolist():
+        name = str(tracks.emotion[i])
+        mean = f"{tracks.emotions[i, EMOTIONS.index(name)]:.0%}" if name else ""
+        first = tracks.first_ts[i].item()
+        lines.append(
+            f"| {tracks.track[i]} | {first:%H:%M:%S} | {length[i]:.1f} | {tracks.n[i]} "
+            f"| {name} | {mean} |"
+        )
+    lines = lines if len(longest) else []
+    if folded.any():
+        seconds = f"{length[folded].sum():.0f} s together"
+        lines += ["", f"{folded.sum()} tracks are mostly neutral, {seconds}."]
+    dropped = len(rest) - len(longest)
+    return [*lines, "", f"{dropped} shorter ones are not shown."] if dropped else lines
+
+
+def _onwards(connection: Connection, channel: str, since: datetime, until: datetime) -> list[str]:
+    begin, end = (f"{moment:%Y-%m-%d %H:%M:%S}+00" for moment in (since, until))
+    newest = connection.scalar(
+        text(
+            "SELECT path FROM segments JOIN channels ON channels.id = channel_id"
+            " WHERE slug = :channel AND segments.started_at BETWEEN :since AND :until"
+            " ORDER BY segments.started_at DESC LIMIT 1"
+        ),
+        {"channel": channel, "since": since, "until": until},
+    )
+    lines = [f"The recording is in `{Path(newest).parent}`.", ""] if newest else []
+    return [
+        *lines,
+        "```sql",
+        f"SELECT * FROM emotion_history WHERE channel = '{channel}'",
+        f"  AND ts BETWEEN '{begin}' AND '{end}' ORDER BY ts;",
+        "SELECT minute, happiness, anger FROM emotion_timeline",
+        f"  WHERE channel = '{channel}' AND minute BETWEEN '{begin}' AND '{end}' ORDER BY minute;",
+        "```",
+    ]

@@ -1,0 +1,166 @@
+"""Show: the parameters of a watch, as prefect.yaml, the UI's form or the terminal give them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from emotion.weights.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.alerts import MOST as MOST_ALERTS
+from flows.alerts import Alert
+from flows.capture.redaction import clean
+from flows.errors import UsageError
+
+_UNITS_S: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+DURATION_PATTERN: Final = r"^(\s*\d+(\.\d+)?\s*[dhms])+\s*$"
+SLUG_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
+LONGEST: Final = timedelta(days=7)
+
+
+def titled(title: str) -> object:
+    """Return what gives a parameter its title in the form: Prefect would take its name."""
+    return Field(json_schema_extra={"title": title})
+
+
+Duration = Annotated[
+    str,
+    Field(pattern=DURATION_PATTERN, examples=["30s", "45m", "1h30m"]),
+    titled("How long"),
+]
+Patience = Annotated[
+    str, Field(pattern=DURATION_PATTERN, examples=["0s", "10m", "2h"]), titled("Wait at most")
+]
+Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-news"])]
+SlugOrNone = Annotated[str, Field(pattern=f"({SLUG_PATTERN})|^$"), titled("Channel's name")]
+Url = Annotated[str, Field(min_length=8, max_length=2048), titled("URL of the show")]
+Alerts = Annotated[tuple[Alert, ...], Field(max_length=MOST_ALERTS), titled("Emotion alerts")]
+AnalysedFps = Annotated[float, Field(gt=0, le=60), titled("Frames a second")]
+DetectorName = Literal["retinaface-mobilenet0.25", "retinaface-resnet50"]
+EmotionModelName = Literal[
+    "showmood-expression-2",
+    "showmood-expression-1",
+    "mini-xception",
+    "enet_b0_8_best_vgaf",
+    "enet_b0_8_best_afew",
+    "enet_b0_8_va_mtl",
+    "enet_b2_8",
+    "own",
+]
+"""The networks by name; "own" is the file that the operator set. No form ever takes a path."""
+
+
+def parse_duration(text: str, *, longest: timedelta = LONGEST, or_none: bool = False) -> timedelta:
+    """Return the length of time that "30s", "45m", "1h30m" or "2d" says.
+
+    or_none: "0s" is one too. Raises UsageError for anything else, for zero, and for more than
+    `longest`.
+    """
+    if not re.match(DURATION_PATTERN, text):
+        raise UsageError(f"{text!r} is no duration: write it as 30s, 45m, 1h30m or 2d")
+    seconds = sum(
+        float(number) * _UNITS_S[unit]
+        for number, unit in re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])", text)
+    )
+    if not (0 < seconds <= longest.total_seconds() or (or_none and seconds == 0)):
+        raise UsageError(
+            f"a duration of {text!r} is out of range: more than 0 s, at most {longest.days}d"
+        )
+    return timedelta(seconds=seconds)
+
+
+def parse_time(text: str) -> datetime:
+    """Return the time, aware UTC, that an ISO 8601 text says; without a zone it is local time.
+
+    Raises UsageError for anything else.
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError as e:
+        raise UsageError(f"{text!r} is no time: write it as 2026-11-22T20:00:00+01:00") from e
+
+
+def parse_since(text: str) -> datetime:
+    """Return the aware UTC time that "24h" (ago) or an ISO 8601 text says.
+
+    Raises UsageError for anything else.
+    """
+    if re.match(DURATION_PATTERN, text):
+        ago = parse_duration(text, longest=timedelta(days=36500), or_none=True)
+        return datetime.now(UTC) - ago
+    return parse_time(text)
+
+
+def parse_until(text: str | None) -> datetime:
+    """Return the end of a stretch of time as `parse_since` does; without a text, now."""
+    return parse_since(text) if text else datetime.now(UTC)
+
+
+def slug_of(url: str) -> str:
+    """Return a channel name made of a URL: youtube-nasa-live of youtube.com/@nasa/live."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:  # which is said where the URL is checked
+        return "channel"
+    host = (host or "channel").removeprefix("www.")
+    host = host.rsplit(".", 1)[0] if not re.fullmatch(r"[\d.]+|.*:.*", host) else host
+    stem = re.sub(r"\.(m3u8|mpd|html?)$", "", parts.path)
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{host}-{stem}".lower()).strip("-")[:63].rstrip("-")
+    return slug or "channel"
+
+
+class Show(BaseModel):
+    """What to watch, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Url
+    name: Slug | None = None
+    duration: Duration = "1h"
+    analysed_fps: AnalysedFps = 5.0
+    detector: DetectorName = DEFAULT_DETECTOR
+    emotion_model: EmotionModelName = DEFAULT_EMOTION_MODEL
+    alerts: Alerts = ()
+    give_up_after: Patience = "10m"
+
+    @property
+    def slug(self) -> str:
+        """Return the channel's name in the database."""
+        return self.name or slug_of(self.url)
+
+    @property
+    def length(self) -> timedelta:
+        """Return how long to watch, from the first segment on."""
+        return parse_duration(self.duration)
+
+    @property
+    def patience(self) -> timedelta:
+        """Return how long to wait for a show that has not begun, or is off air for a while."""
+        return parse_duration(self.give_up_after, or_none=True)
+
+
+def make_show(**parameters: object) -> Show:
+    """Check the parameters of a watch; raises UsageError, one line that names the field."""
+    try:
+        show = Show.model_validate(parameters)
+    except ValidationError as e:
+        raise UsageError(
+            "; ".join(
+                f"{'.'.join(map(str, error['loc']))}: {_say(error['type'], error['msg'])}"
+                f" (it is {clean(repr(error['input']))})"
+                for error in e.errors()
+            )
+        ) from e
+    parse_duration(show.duration)
+    parse_duration(show.give_up_after, or_none=True)
+    return show
+
+
+def _say(kind: str, message: str) -> str:
+    if kind == "string_pattern_mismatch" and SLUG_PATTERN in message:
+        return "use lower-case letters, digits and hyphens, at most 63"
+    if kind == "string_pattern_mismatch":
+        return "write it as 30s, 45m, 1h30m or 2d"
+    return message

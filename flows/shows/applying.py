@@ -1,0 +1,190 @@
+"""`showmood deploy`: a prefect.yaml put on a Prefect server, without a question and again at will.
+
+On top of what `prefect deploy --all` does: mistakes are found before, work pools are made, slots
+that are no longer in the file are removed, and slots made or paused in the UI stay as they are.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from flows.control import automations
+from flows.control.access import FILE, Access, basic
+from flows.control.api import connect, deploy
+from flows.control.work_pool import make_pool
+from flows.errors import StackError
+from flows.settings import Settings
+from flows.shows.showfile import Deployment, read_showfile
+
+TAG: Final = "showmood"
+"""What our deployments are tagged with: those that the file no longer has are found by it."""
+
+BY_HAND: Final = "ui-"
+"""How the slugs of slots begin that were made in the UI; they are the UI's to remove."""
+
+ON_AIR: Final = "On air: "
+
+Say = Callable[[str], None]
+
+
+def apply_showfile(
+    file: Path,
+    env: Mapping[str, str],
+    *,
+    prune: bool = False,
+    notify_block: str | None = None,
+    say: Say = lambda step: None,
+) -> list[Deployment]:
+    """Put a file on the server that `env` names, and return what is in it.
+
+    prune: also delete deployments of ours that the file does not have. notify_block: the
+    notification block, "type/name", that the shipped automations tell through.
+
+    Raises UsageError for a mistake in the file, StackError when the server does not take it.
+    """
+    wanted = read_showfile(file)
+    with _connected(env) as http:
+        for pool in sorted({each.pool for each in wanted}):
+            if _make_pool(http, pool):
+                say(f"work pool {pool!r} was made")
+        for there in _deployments(http):
+            _name_slots_made_by_hand(http, there)
+        deploy(file, env)
+        for there in _deployments(http):
+            each = next((each for each in wanted if _is(each, there)), None)
+            if each is not None:
+                _remove_slots(http, there, each, say)
+                _describe_slots(http, there, each)
+            elif prune:
+                http.delete(f"/deployments/{there['id']}").raise_for_status()
+                say(f"{there['name']} is not in {file.name}: removed")
+            else:
+                say(f"{there['name']} is not in {file.name}, and stays: --prune removes it")
+        for said in automations.apply(http, notify_block=notify_block):
+            say(said)
+    return wanted
+
+
+def paused_slots(env: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Return the deployment and slug of each slot that the server has paused.
+
+    Raises StackError when the server does not answer, or turns us away.
+    """
+    with _connected(env) as http:
+        return {
+            (there["name"], slot["slug"])
+            for there in _deployments(http)
+            for slot in there["schedules"]
+            if there["paused"] or not slot["active"]
+        }
+
+
+@contextmanager
+def _connected(env: Mapping[str, str]) -> Iterator[httpx.Client]:
+    url = env["PREFECT_API_URL"]
+    try:
+        with connect(url, credentials(env)) as http:
+            yield http
+    except httpx.HTTPStatusError as e:
+        hint = e.response.text[:200]
+        if e.response.status_code in (401, 403):
+            hint = "it asks for a login; `showmood env` prints what a shell needs"
+        raise StackError(
+            f"the Prefect server at {url} says {e.response.status_code}: {hint}"
+        ) from e
+    except httpx.HTTPError as e:
+        raise StackError(
+            f"the Prefect server at {url} does not answer ({e!r}): start `showmood up`, or set "
+            "PREFECT_API_URL"
+        ) from e
+
+
+def credentials(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers by which Prefect Cloud, or a server with a password, knows us."""
+    if key := env.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    if secret := env.get("PREFECT_API_AUTH_STRING"):
+        return basic(secret)
+    return {}
+
+
+def server_environment(settings: Settings) -> dict[str, str]:
+    """Return our environment, with the embedded stack's server, and its secret, where none is set.
+
+    Raises UsageError where the secret is damaged.
+    """
+    url = embedded_url(settings)
+    if os.environ.get("PREFECT_API_URL", url) != url or not (settings.home / FILE).exists():
+        return {"PREFECT_API_URL": url} | dict(os.environ)
+    secret = Access.read(settings.home).auth_string
+    return {"PREFECT_API_AUTH_STRING": secret} | dict(os.environ) | {"PREFECT_API_URL": url}
+
+
+def embedded_ui(settings: Settings) -> str:
+    """Return where the embedded stack's server is, by default."""
+    return f"http://127.0.0.1:{settings.ui_port}"
+
+
+def embedded_url(settings: Settings) -> str:
+    """Return its API."""
+    return f"{embedded_ui(settings)}/api"
+
+
+def _deployments(http: httpx.Client) -> list[dict[str, Any]]:
+    """Return our deployments on the server, all pages of them."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = {"deployments": {"tags": {"all_": [TAG]}}, "limit": 200, "offset": len(found)}
+        answer = http.post("/deployments/filter", json=page).raise_for_status().json()
+        found += answer
+        if len(answer) < 200:
+            return found
+
+
+def _is(each: Deployment, there: Mapping[str, Any]) -> bool:
+    return (each.name, each.entrypoint) == (there["name"], there["entrypoint"])
+
+
+def _make_pool(http: httpx.Client, name: str) -> bool:
+    if http.get(f"/work_pools/{name}").is_success:
+        return False
+    make_pool(http, name)
+    return True
+
+
+def _name_slots_made_by_hand(http: httpx.Client, there: Mapping[str, Any]) -> None:
+    """Give a slug to slots without one: Prefect would drop all slots for their sake."""
+    for slot in there["schedules"]:
+        if not slot["slug"]:
+            named = {"slug": f"{BY_HAND}{slot['id'][:8]}", "parameters": slot["parameters"]}
+            path = f"/deployments/{there['id']}/schedules/{slot['id']}"
+            http.patch(path, json=named).raise_for_status()
+
+
+def _describe_slots(http: httpx.Client, there: Mapping[str, Any], wanted: Deployment) -> None:
+    """Say in the description when a show is on air: the UI's list shows neither days nor zone."""
+    active = [each.slot.in_words for each in wanted.slots if each.slot.active]
+    if not active:
+        return
+    # What Prefect has just deployed, without what we said before.
+    own = (there["description"] or "").partition(ON_AIR)[0].rstrip()
+    said = f"{own}\n\n{ON_AIR}{'; '.join(active)}".strip()
+    if said != there["description"]:
+        changed = {"description": said}
+        http.patch(f"/deployments/{there['id']}", json=changed).raise_for_status()
+
+
+def _remove_slots(
+    http: httpx.Client, there: Mapping[str, Any], wanted: Deployment, say: Say
+) -> None:
+    slugs = {each.slot.slug for each in wanted.slots}
+    for slot in there["schedules"]:
+        slug = slot["slug"] or BY_HAND
+        if slug not in slugs and not slug.startswith(BY_HAND):
+            path = f"/deployments/{there['id']}/schedules/{slot['id']}"
+            http.delete(path).raise_for_status()
+            say(f"{wanted.name}: slot {slug} is no longer in the file: removed")

@@ -1,0 +1,96 @@
+"""A server of the embedded stack, as a process that is started again when it ends by itself."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from flows.capture.processes import kept
+from flows.errors import StackError
+
+STOP_TIMEOUT_S: Final = 15.0
+TRIES: Final = 5
+TRIES_WITHIN_S: Final = 600.0
+"""What ends so often in so short a time is not started again."""
+
+
+class Tries:
+    """How often something that ends by itself was started again lately."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._at: deque[float] = deque(maxlen=TRIES)
+
+    def count(self, said: str) -> None:
+        """Count one more; raise StackError, with what is said of its end, if that is too many."""
+        now = time.monotonic()
+        if len(self._at) == TRIES and now - self._at[0] < TRIES_WITHIN_S:
+            raise StackError(f"{said}; it was started again {TRIES} times")
+        self._at.append(now)
+
+
+class Child:
+    """A server of the stack: out of reach of the terminal's Ctrl-C, and gone when we are."""
+
+    def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path) -> None:
+        """Start it, its output appended to `log`."""
+        self.name = name
+        self.log = log
+        self._command = command
+        self._env = env
+        self._tries = Tries()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as sink:
+            return subprocess.Popen(
+                kept(self._command, second_term_s=STOP_TIMEOUT_S, grace_s=STOP_TIMEOUT_S),
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Raise StackError with the log's last line if it has ended."""
+        if self.process.poll() is not None:
+            raise StackError(self.how_it_ended())
+
+    def tend(self) -> str | None:
+        """Start it again if it has ended; return what to say about that.
+
+        Raises StackError with the log's last line when it has ended TRIES times too soon.
+        """
+        if self.process.poll() is None:
+            return None
+        said = self.how_it_ended()
+        self._tries.count(said)
+        self.process = self._start()
+        return f"{said}; it was started again"
+
+    def how_it_ended(self) -> str:
+        """Return a line with its exit status and its last words."""
+        status = self.process.returncode
+        return f"the {self.name} ended with status {status}: {self._last_words()} (log: {self.log})"
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
+        said = [line for line in lines if line] or ["no output"]
+        errors = [line for line in said[-30:] if re.match(r"[\w.]*(Error|Exception)\b.*:", line)]
+        return (errors or said)[-1]
+
+    def stop(self) -> None:
+        """Have it end, and wait for it."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1)
+        try:
+            self.process.wait(STOP_TIMEOUT_S + 5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()

@@ -1,0 +1,198 @@
+"""`showmood demo` and `showmood up`: the embedded stack at work, in a terminal."""
+
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db.errors import DatabaseUnreachable, UnknownChannel
+from db.reading.newest import newest
+from db.session import make_engine
+from flows.control.api import FINAL, prefect_file
+from flows.demo.channel import LiveOrigin
+from flows.demo.programme import make_programme
+from flows.errors import ShowFailed, UsageError
+from flows.report.text import print_report, save_timeline
+from flows.settings import Settings
+from flows.show import parse_duration
+from flows.shows.showfile import read_showfile
+from flows.stack.home import keep_private, make_home
+from flows.stack.stack import Stack, free_port
+from flows.stack.worker import fetch_weights
+
+DEMO: Final = "demo"
+REFRESH_S: Final = 0.5
+LOG_EVERY_S: Final = 5.0
+
+
+def demo_video(settings: Settings, video: Path | None) -> Path:
+    """Return the clip to play, or the built-in programme, which is made at the first time.
+
+    Raises UsageError when there is no such clip.
+    """
+    if video is None:
+        video = settings.home / "demo" / "programme.mp4"
+        if not video.exists():
+            video.parent.mkdir(parents=True, exist_ok=True)
+            make_programme(video)
+    elif not video.is_file():
+        raise UsageError(f"{video}: no such file")
+    return video
+
+
+def demo_port(settings: Settings, *, any_port: bool) -> int:
+    """Return the port of the demo channel; raises UsageError where it is in use."""
+    variable = None if any_port else "SHOWMOOD_DEMO_PORT"
+    return free_port(settings.demo_port, name="the demo channel", variable=variable)
+
+
+def demo_channel(settings: Settings, video: Path, port: int) -> LiveOrigin:
+    """Return what serves a clip as a live channel on loopback, once entered.
+
+    Entering raises flows.demo.errors.DemoError when it is no video.
+    """
+    return LiveOrigin(video, segment_s=settings.segment_s, port=port, ffmpeg_path=settings.ffmpeg)
+
+
+def _prepare(settings: Settings, video: Path | None) -> Path:
+    """Have ready what the demo plays and looks with; return the clip."""
+    clip = demo_video(settings, video)
+    fetch_weights(settings)
+    return clip
+
+
+def run_demo(settings: Settings, *, video: Path | None, duration: str, console: Console) -> None:
+    """Run the main job once, as a user would from the UI, and report.
+
+    Raises ShowFailed with the run's own line when it did not complete.
+    """
+    parse_duration(duration)
+    read_showfile(prefect_file())
+    make_home(settings.home)
+    keep_private()
+    began = datetime.now(UTC)
+    say = _Steps(console)
+    port = demo_port(settings, any_port=True)
+    allow = (f"127.0.0.1:{port}",)
+    with ThreadPoolExecutor(1, thread_name_prefix="demo") as aside, ExitStack() as channel:
+        # While the stack starts. A clip of the user's is opened first: it may be none.
+        making = aside.submit(_prepare, settings, video)
+        if video is not None:
+            making.result()
+        with Stack(settings, say=say, any_port=True, allow=allow) as stack:
+            origin = channel.enter_context(demo_channel(settings, making.result(), port))
+            say(f"networks are here and verified; demo channel is on air: {origin.url}")
+            parameters = {"url": origin.url, "duration": duration}
+            run = stack.server.start_run(f"watch-show/{DEMO}", parameters)
+            say(f"run {run.name} is with the worker: {stack.ui_url}/runs/flow-run/{run.id}")
+            say(f"its page opens once this was opened: {stack.link}")
+            engine = make_engine(stack.database_url)
+            try:
+                _follow(engine, stack, run.id, began, console)
+                ended = stack.server.read_run(run.id)
+                if ended.state != "COMPLETED":
+                    logs = settings.home / "logs"
+                    raise ShowFailed(
+                        f"the run ended as {ended.state_name}: {ended.message} (logs: {logs})"
+                    )
+                console.print()
+                with engine.connect() as connection:
+                    until = datetime.now(UTC)
+                    print_report(connection, DEMO, began, until, console)
+                    png = settings.home / "demo" / "timeline.png"
+                    png.parent.mkdir(parents=True, exist_ok=True)
+                    save_timeline(connection, DEMO, began, until, png)
+            finally:
+                engine.dispose()
+    console.print(f"\ntimeline: {png}", soft_wrap=True)
+    console.print("the rows stay. Look again, and on:")
+    console.print("  .venv/bin/showmood up        the Prefect UI, to start and schedule shows")
+    console.print("  .venv/bin/showmood db psql   SQL: SELECT * FROM emotion_newest('demo');")
+
+
+def run_up(settings: Settings, *, console: Console) -> None:
+    """Keep the stack running until SIGINT or SIGTERM, then stop it."""
+    read_showfile(prefect_file())
+    make_home(settings.home)
+    keep_private()
+    say = _Steps(console)
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    port = demo_port(settings, any_port=False)
+    fetch_weights(settings)
+    with demo_channel(settings, demo_video(settings, None), port) as origin:
+        allow = (origin.base_url.removeprefix("http://"),)
+        with Stack(settings, say=say, allow=allow) as stack:
+            stack.server.set_parameters(f"watch-show/{DEMO}", {"url": origin.url})
+            console.print(f"Prefect UI: {stack.link}", soft_wrap=True)
+            console.print(
+                "(as good as a password; showmood link prints it again; Ctrl-C stops all)"
+            )
+            console.print("SQL: showmood db psql", soft_wrap=True)
+            while not stopping.wait(REFRESH_S):
+                stack.tend()
+            say("stopping: what runs is cancelled and stored")
+    say("stopped")
+
+
+class _Steps:
+    """Says what was done, and how long it took since the last step."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = datetime.now(UTC)
+
+    def __call__(self, step: str) -> None:
+        now = datetime.now(UTC)
+        took_s = (now - self._last).total_seconds()
+        self._console.print(f"[dim]{took_s:6.1f} s[/dim]  {step}", soft_wrap=True)
+        self._last = now
+
+
+def _follow(engine: Engine, stack: Stack, run_id: str, began: datetime, console: Console) -> None:
+    """Show progress, from the database, until the run has ended: live, or in a log line by line."""
+    said, due = "", 0.0
+    shown = Live(console=console, refresh_per_second=4) if console.is_terminal else nullcontext()
+    with shown as live:
+        while True:
+            run = stack.server.read_run(run_id)
+            progress = _progress(engine, run.state_name, began)
+            if live is not None:
+                live.update(progress)
+            elif progress.plain != said and time.monotonic() >= due:
+                console.print(progress, soft_wrap=True)
+                said, due = progress.plain, time.monotonic() + LOG_EVERY_S
+            if run.state in FINAL:
+                return
+            for child in stack.children:
+                child.check()
+            stack.tend()
+            stack.stopping.wait(REFRESH_S)
+
+
+def _progress(engine: Engine, state: str, began: datetime) -> Text:
+    try:
+        with engine.connect() as connection:
+            now = newest(connection, DEMO)
+    except UnknownChannel:
+        now = None
+    except (DatabaseUnreachable, DBAPIError):
+        return Text(f"{state.lower()}; the database is away ...")
+    if now is None or now.started_at < began or now.recorded_until is None:
+        return Text(f"{state.lower()} ...")
+    behind_s = (datetime.now(UTC) - now.recorded_until).total_seconds()
+    return Text(
+        f"{state.lower()}: {now.segments.get('analysed', 0)} segments, {now.n_observations} faces, "
+        f"newest emotion {now.emotion or 'none'}, {behind_s:.1f} s behind the air"
+    )

@@ -1,0 +1,144 @@
+"""What the processes of the embedded stack are told: the environment of server, worker and runs."""
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import text
+
+from db.passfile import without_password, write_passfile
+from db.session import driver_url, make_engine, redact
+from flows import QUIET
+from flows.control import healing
+from flows.control.access import Access
+from flows.errors import StackError
+from flows.settings import Settings
+
+DAY_S: Final = 86400
+REPORTS_S: Final = 2 * 3600
+PASSFILE: Final = "pgpass"
+
+ELSEWHERE: Final = frozenset(
+    {
+        "PREFECT_API_URL",
+        "PREFECT_API_KEY",
+        "PREFECT_API_AUTH_STRING",
+        "PREFECT_HOME",
+        "PREFECT_PROFILE",
+        "PREFECT_PROFILES_PATH",
+        "PREFECT_SERVER_API_BASE_PATH",
+    }
+)
+"""Settings of Prefect's that name another server, or another place of this one."""
+
+
+SERVERS_ALONE: Final = (
+    "PREFECT_SERVER_",
+    "PREFECT_API_DATABASE_",
+    "SHOWMOOD_PREFECT_DATABASE_URL",
+)
+"""How settings begin that may have passwords in them and are no business of a run."""
+
+
+def environment(
+    settings: Settings,
+    *,
+    database_url: str,
+    api_url: str,
+    access: Access,
+    allow: tuple[str, ...],
+    server: bool = False,
+) -> dict[str, str]:
+    """Return our environment with what the stack's processes need: its server, or all others.
+
+    The operator's own settings of Prefect are passed on, but for those that name another server.
+    allow: networks or host:port pairs, on top of the operator's, that runs may fetch from.
+
+    Raises StackError where Prefect cannot use the database that is set for it.
+    """
+    home = settings.home
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ELSEWHERE
+        and not name.startswith("PREFECT__")
+        and (server or not name.startswith(SERVERS_ALONE))
+    }
+    defaults = {
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
+        **(_retention(settings) if server else {}),
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows.capture",
+        "PREFECT_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    }
+    ours = {
+        "OMP_WAIT_POLICY": "PASSIVE",  # as in cli.main
+        # Prefect keeps its runs' files in a folder of a fixed name there: another user's, once two
+        # of them share a machine.
+        "TMPDIR": str(home / "tmp"),
+        "SHOWMOOD_HOME": str(home),
+        **database_environment(database_url, home),
+        "SHOWMOOD_ALLOW_NETWORKS": ",".join((*settings.allow_networks, *allow)),
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_API_URL": api_url,
+        "PREFECT_API_AUTH_STRING": access.auth_string,
+        **(_server_database(settings) if server else {}),
+        "PREFECT_CLI_PROMPT": "false",
+    }
+    return defaults | given | ours | QUIET
+
+
+def database_environment(url: str, home: Path) -> dict[str, str]:
+    """Return what tells a run of the database, its password in a file of the home folder's.
+
+    An environment is written down: where Prefect starts a run without a command of ours, say.
+    """
+    plain, secret = without_password(url)
+    told = {} if secret is None else write_passfile(home / PASSFILE, secret)
+    return {"SHOWMOOD_DATABASE_URL": plain, **told}
+
+
+def prefect_database(url: str) -> str:
+    """Return a database's URL as Prefect's server takes it.
+
+    Raises StackError where it lacks what Prefect needs, db.errors.DatabaseError where it is none or
+    does not answer.
+    """
+    engine = make_engine(url)
+    try:
+        with engine.connect() as connection:
+            known = text("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'")
+            if connection.scalar(known) is None:
+                raise StackError(
+                    f"Prefect needs the extension pg_trgm, which {redact(url)} does not have: "
+                    "take one with the contrib modules, or unset SHOWMOOD_PREFECT_DATABASE_URL"
+                )
+    finally:
+        engine.dispose()
+    driver = driver_url(url).set(drivername="postgresql+asyncpg")
+    return driver.render_as_string(hide_password=False)
+
+
+def _retention(settings: Settings) -> dict[str, str]:
+    """Return what bounds Prefect's history: runs with all that hangs on them, and events."""
+    vacuum = "PREFECT_SERVER_SERVICES_DB_VACUUM"
+    days = settings.keep_runs_days
+    bounds = {
+        f"{vacuum}_ENABLED": "events,flow_runs" if days else "events",
+        f"{vacuum}_EVENT_RETENTION_OVERRIDES": json.dumps(
+            dict.fromkeys((healing.ALIVE, "prefect.flow-run.heartbeat"), DAY_S)
+            # Each holds a whole report, which the artifact itself has too.
+            | {"prefect.artifact.updated": REPORTS_S}
+        ),
+    }
+    return bounds | ({f"{vacuum}_RETENTION_PERIOD": str(days * DAY_S)} if days else {})
+
+
+def _server_database(settings: Settings) -> dict[str, str]:
+    url = settings.prefect_database_url
+    if url is None:
+        return {}
+    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database(url)}

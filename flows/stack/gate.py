@@ -1,0 +1,296 @@
+"""The gate before Prefect's application: what gets through is known, from here, and logged in.
+
+Prefect 3.8.8 by itself answers any Host and any Origin, and takes JSON that does not say so. The
+rules, in this order, for requests and web sockets alike: the Host is one of ours; the Origin, where
+a browser says one, is too; the cookie or the secret is there; a body is JSON that says so.
+"""
+
+import asyncio
+import html
+import json
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, Final
+
+from flows.control.access import COOKIE_S, LOGIN, Access
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+FIRST_MESSAGE_S: Final = 10.0
+"""Within this, a web socket without a header must have named the secret."""
+
+POLICY_VIOLATION: Final = 1008
+"""RFC 6455, section 7.4.1."""
+
+CONTENT: Final = "; ".join(
+    (
+        "default-src 'self'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' blob:",
+        "font-src 'self' data:",
+        "style-src 'self' 'unsafe-inline'",
+        "worker-src 'self' data: blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'self'",
+    )
+)
+"""What a page may load, and whom it may tell: the UI of Prefect 3.8.8 reports to sr-client-cfg.
+amplitude.com, whatever the server's settings say. A picture in a report leads nowhere else, too."""
+
+ADDED: Final = (
+    (b"content-security-policy", CONTENT.encode()),
+    (b"x-frame-options", b"SAMEORIGIN"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+)
+
+_PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8">{head}<title>Showmood</title>
+<body style="font: 1rem/1.5 sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem">
+{body}</body></html>
+"""
+_CLOSED: Final = (
+    "<h1>Showmood</h1><p>This page opens by its link. <code>showmood up</code> has printed it, "
+    "and <code>showmood link</code> prints it again, on the machine where the server runs.</p>"
+)
+
+
+def known_hosts(port: int, also: Iterable[str] = ()) -> frozenset[str]:
+    """Return the names, with their ports as browsers write them, by which the server is known."""
+    ours = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+    if port == 80:
+        ours |= {name.rpartition(":")[0] for name in ours}
+    return frozenset(ours | {name.lower() for name in also})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _No:
+    """Why a request is refused."""
+
+    status: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Headers:
+    """A request's headers; a name may come more than once."""
+
+    of: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, scope: Scope) -> "_Headers":
+        found: dict[str, list[str]] = {}
+        for name, value in scope.get("headers", ()):
+            found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        return cls(found)
+
+    def one(self, name: str) -> str:
+        """Return the header that may be there once; empty where it is not, or more than once."""
+        values = self.of.get(name, [])
+        return values[0].strip() if len(values) == 1 else ""
+
+
+class Gate:
+    """An ASGI application before another.
+
+    origins: of other pages that the operator lets in (PREFECT_SERVER_CORS_ALLOWED_ORIGINS); they
+    need the secret, and no cookie is taken from them. home: where the link leads to.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        access: Access,
+        hosts: frozenset[str],
+        cookie: str = "showmood",
+        origins: frozenset[str] = frozenset(),
+        home: str = "/",
+    ) -> None:
+        """Keep what is known."""
+        self._app = app
+        self._access = access
+        self._hosts = hosts
+        self._cookie = cookie
+        self._origins = origins
+        self._home = home
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let it through, or refuse it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = _Headers.read(scope)
+        is_socket = scope["type"] == "websocket"
+        no = self._not_ours(scope, headers)
+        if no is None and not is_socket and scope["path"].startswith(LOGIN):
+            await self._log_in(scope, headers, send)
+            return
+        if no is None and not self._is_allowed_preflight(scope, headers):
+            if self._is_logged_in(headers):
+                no = None if is_socket else _not_json(headers)
+            elif is_socket and "origin" not in headers.of and _speaks_prefect(headers):
+                receive, send = self._proving(receive, send)
+            else:
+                no = _No(status=401, why="Unauthorized: this server wants its secret or its link")
+        if no is None:
+            await self._app(scope, receive, send if is_socket else _adding(send))
+        elif is_socket:
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": no.why})
+        else:
+            await self._refuse(no, headers, send)
+
+    def _not_ours(self, scope: Scope, headers: _Headers) -> _No | None:
+        if headers.one("host").lower() not in self._hosts:
+            return _No(status=421, why="this server is not known by that name: SHOWMOOD_UI_HOSTS")
+        if "origin" in headers.of:
+            origin = headers.one("origin")
+            if not (self._is_own(origin) or origin in self._origins):
+                return _No(status=403, why="this server takes nothing from that origin")
+        elif headers.one("sec-fetch-site") in ("cross-site", "same-site"):
+            # Without an Origin: a picture, a script, a frame. A link that is followed may come in.
+            followed = headers.one("sec-fetch-dest") == "document"
+            if scope.get("method") != "GET" or not followed:
+                return _No(status=403, why="this server is not for other pages")
+        return None
+
+    def _is_own(self, origin: str) -> bool:
+        scheme, _, authority = origin.partition("://")
+        return scheme in ("http", "https") and authority.lower() in self._hosts
+
+    def _is_allowed_preflight(self, scope: Scope, headers: _Headers) -> bool:
+        """Tell whether a page that the operator lets in asks what it may: no secret comes along."""
+        asks = "access-control-request-method" in headers.of
+        return scope.get("method") == "OPTIONS" and asks and "origin" in headers.of
+
+    def _is_logged_in(self, headers: _Headers) -> bool:
+        if self._access.takes_basic(headers.one("authorization")):
+            return True
+        origin = headers.one("origin")
+        if "origin" in headers.of and not self._is_own(origin):
+            return False
+        for line in headers.of.get("cookie", []):
+            try:
+                found = SimpleCookie(line).get(self._cookie)
+            except CookieError:
+                continue
+            if found is not None and self._access.takes_cookie(found.value):
+                return True
+        return False
+
+    async def _log_in(self, scope: Scope, headers: _Headers, send: Send) -> None:
+        """Give a cookie for the link, by a page that leads on.
+
+        The cookie goes along then also where the link was followed from another site.
+        """
+        if scope["method"] != "GET" or not self._access.opens(scope["path"]):
+            await self._refuse(_No(status=401, why="Unauthorized: no such link"), headers, send)
+            return
+        cookie = f"{self._cookie}={self._access.cookie()}; Path=/; Max-Age={COOKIE_S}"
+        cookie += "; HttpOnly; SameSite=Strict"
+        cookie += "; Secure" if scope.get("scheme") == "https" else ""
+        head = f'<meta http-equiv="refresh" content="0; url={html.escape(self._home)}">'
+        page = _PAGE.format(head=head, body=f'<a href="{html.escape(self._home)}">Showmood</a>')
+        await _answer(send, 200, page, "text/html", ((b"set-cookie", cookie.encode()),))
+
+    async def _refuse(self, no: _No, headers: _Headers, send: Send) -> None:
+        if no.status == 401 and "text/html" in headers.one("accept"):
+            # No cookie comes along where a link on another site was followed: ask once more.
+            again = headers.one("sec-fetch-site") in ("cross-site", "same-site")
+            head = '<meta http-equiv="refresh" content="0">' if again else ""
+            page = _PAGE.format(head=head, body=_CLOSED)
+            await _answer(send, 401, page, "text/html")
+        else:
+            said = json.dumps({"exception_message": no.why})
+            await _answer(send, no.status, said, "application/json")
+
+    def _proving(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """Wait for the secret in a web socket's first message, as Prefect's clients send it.
+
+        Nothing but the acceptance goes out before.
+        """
+        state = {"asked": False, "proven": False, "over": False}
+
+        async def proven_receive() -> Message:
+            if state["proven"]:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), FIRST_MESSAGE_S)
+            except TimeoutError:
+                message = {"type": "websocket.receive", "text": ""}
+            if message["type"] != "websocket.receive":
+                return message
+            state["proven"] = self._names_secret(message)
+            if state["proven"]:
+                return message
+            state["over"] = True
+            why = "Unauthorized: the first message has to name this server's secret"
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": why})
+            return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
+
+        async def proven_send(message: Message) -> None:
+            early = not state["proven"] and message["type"] == "websocket.send"
+            if not state["over"] and not early:
+                await send(message)
+
+        return proven_receive, proven_send
+
+    def _names_secret(self, message: Message) -> bool:
+        try:
+            said = json.loads(message.get("text") or message.get("bytes") or "")
+        except (ValueError, RecursionError):
+            return False
+        token = said.get("token") if isinstance(said, dict) else None
+        is_auth = isinstance(said, dict) and said.get("type") == "auth"
+        return is_auth and isinstance(token, str) and self._access.takes(token)
+
+
+def _speaks_prefect(headers: _Headers) -> bool:
+    offered = ",".join(headers.of.get("sec-websocket-protocol", []))
+    return "prefect" in (name.strip() for name in offered.split(","))
+
+
+def _not_json(headers: _Headers) -> _No | None:
+    """Refuse a body that is no JSON, or does not say so: any page can have a browser send one."""
+    n_bytes = headers.one("content-length")
+    has_body = "transfer-encoding" in headers.of or n_bytes.strip("0") != ""
+    kind = headers.one("content-type").partition(";")[0].strip().lower()
+    if has_body and kind != "application/json":
+        return _No(status=415, why="this server takes JSON, as Content-Type: application/json")
+    return None
+
+
+def _adding(send: Send) -> Send:
+    async def adding(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *ADDED]
+        await send(message)
+
+    return adding
+
+
+async def _answer(
+    send: Send,
+    status: int,
+    body: str,
+    kind: str,
+    more: tuple[tuple[bytes, bytes], ...] = (),
+) -> None:
+    content = body.encode()
+    headers = [
+        (b"content-type", f"{kind}; charset=utf-8".encode()),
+        (b"content-length", str(len(content)).encode()),
+        (b"cache-control", b"no-store"),
+        *((name, value) for name, value in ADDED if name != b"referrer-policy"),
+        (b"referrer-policy", b"no-referrer"),
+        *more,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

@@ -1,0 +1,107 @@
+"""The embedded Postgres, started again when it ends by itself, for whoever holds it."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from db.embedded.server import EmbeddedPostgres
+from db.errors import EmbeddedError
+from db.session import upgrade
+from flows.errors import StackError
+from flows.settings import Settings
+from flows.stack.child import Tries
+from flows.stack.home import make_home
+
+_log = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 1.0
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
+"""Before a start that failed is tried again; each pause is twice as long as the one before."""
+
+
+class Postgres:
+    """A server that this process uses, tended like the stack's other servers."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        """Begin with one that runs."""
+        self._server = server
+        self._tries = Tries()
+        self._pause_s = 0.0
+        self._not_before = 0.0
+        self._said = ""
+
+    @property
+    def url(self) -> str:
+        """Return its URL, the same after each start. Raises EmbeddedError while it is down."""
+        return self._server.url
+
+    def tend(self) -> str | None:
+        """Start it again if it has ended; return what to say about that.
+
+        Raises StackError when it has been started and has ended again too often. One that does not
+        start, on a full disk say, is tried again and again: shows are recorded meanwhile, and what
+        they have to write waits.
+        """
+        if not self._server.has_ended() or time.monotonic() < self._not_before:
+            return None
+        try:
+            if not self._server.revive():
+                return None
+        except EmbeddedError as e:
+            self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s or FIRST_PAUSE_S)
+            self._not_before = time.monotonic() + self._pause_s
+            before, self._said = self._said, f"Postgres has ended, and does not start: {e}"
+            return self._said if self._said != before else None
+        self._pause_s, self._said = 0.0, ""
+        said = f"Postgres ended (log: {self._server.log_path})"
+        self._tries.count(said)
+        return f"{said}; it was started again"
+
+
+def embedded(settings: Settings, stack: ExitStack) -> Postgres:
+    """Start the home folder's Postgres, migrated, for as long as `stack` lasts."""
+    make_home(settings.home)
+    server = EmbeddedPostgres(settings.home / "postgres")
+    server.start()
+    stack.callback(server.stop)
+    upgrade(server.url)
+    return Postgres(server)
+
+
+@contextmanager
+def tended(postgres: Postgres, *, every_s: float = LOOK_EVERY_S) -> Iterator[None]:
+    """Tend it beside what the caller does, and log what is to be said."""
+    over = threading.Event()
+
+    def tend() -> None:
+        try:
+            while not over.wait(every_s):
+                if said := postgres.tend():
+                    _log.warning("%s", said)
+        except StackError as e:
+            _log.error("%s", e)
+
+    thread = threading.Thread(target=tend, name="postgres", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def database(settings: Settings, stack: ExitStack) -> str:
+    """Return the URL of the database to use, migrated; an embedded one is started for `stack`.
+
+    It is tended until then. Raises db.errors.DatabaseError when a given database does not answer.
+    """
+    if settings.database_url is not None:
+        upgrade(settings.database_url)
+        return settings.database_url
+    postgres = embedded(settings, stack)
+    stack.enter_context(tended(postgres))
+    return postgres.url

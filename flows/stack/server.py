@@ -1,0 +1,75 @@
+"""Prefect's server behind our gate: `python -m flows.stack.server`, as the stack starts it.
+
+In place of `prefect server start`, which serves the same application to whoever asks.
+"""
+
+import argparse
+import gc
+from dataclasses import replace
+from typing import Final
+
+from flows.control.access import Access
+from flows.settings import load_settings
+from flows.stack.gate import Gate, known_hosts
+
+OBJECTS: Final = 50_000
+"""As in flows.begin: until so many were made, nobody looks for garbage."""
+
+
+def serve(host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises UsageError when the home's secret is damaged.
+    """
+    settings = load_settings()
+    access = Access.make(settings.home)
+
+    import uvicorn
+    from prefect.server.api import collections
+    from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings, temporary_settings
+
+    now = get_current_settings()
+    # For lists of worker types and blocks that it has itself, Prefect asks GitHub first.
+    collections.KNOWN_VIEWS.update(dict.fromkeys(collections.KNOWN_VIEWS, ""))
+    own = f"http://127.0.0.1:{port}"
+    said = now.server.api.auth_string
+    named = (origin.strip() for origin in now.server.api.cors_allowed_origins.split(","))
+    origins = frozenset(origin for origin in named if origin and origin != "*")
+    with temporary_settings(
+        {
+            # The gate asks for it. Asked twice, the UI would want a password from a browser that
+            # has a cookie.
+            "server.api.auth_string": None,
+            "server.api.cors_allowed_origins": ",".join(sorted(origins)) or own,
+        },
+        # Wherever the UI was opened from, its API is at the same origin.
+        set_defaults={"server.ui.api_url": "/api"},
+    ):
+        gate = Gate(
+            create_app(final=True),
+            access=replace(access, also=said.get_secret_value() if said else None),
+            hosts=known_hosts(port, settings.ui_hosts),
+            cookie=f"showmood-{port}",
+            origins=origins,
+            home=now.server.ui.serve_base,
+        )
+        uvicorn.run(
+            gate,
+            host=host,
+            port=port,
+            timeout_keep_alive=now.server.api.keepalive_timeout,
+            ws_ping_interval=now.server.api.websocket_ping_interval,
+            ws_ping_timeout=now.server.api.websocket_ping_timeout,
+            log_level=now.server.logging_level.lower(),
+            access_log=False,  # the link is a path
+        )
+
+
+if __name__ == "__main__":
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--host", default="127.0.0.1")
+    asked.add_argument("--port", type=int, required=True)
+    given = asked.parse_args()
+    gc.set_threshold(OBJECTS)
+    serve(given.host, given.port)

@@ -1,0 +1,219 @@
+"""One machine's embedded stack: Postgres, a Prefect server with its UI, a worker, the demo channel.
+
+Everything lives in one folder (`.showmood` by default) and dies with the process that started it.
+"""
+
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+
+from db.session import upgrade
+from flows.control import healing
+from flows.control.access import Access
+from flows.control.api import Server, prefect_file
+from flows.errors import StackError, UsageError
+from flows.settings import Settings
+from flows.shows.applying import apply_showfile
+from flows.stack.child import STOP_TIMEOUT_S, Child
+from flows.stack.environment import environment
+from flows.stack.home import keep_private, make_home
+from flows.stack.postgres import Postgres, embedded
+from flows.stack.worker import worker_command
+
+START_TIMEOUT_S: Final = 120.0
+
+
+def free_port(preferred: int, *, name: str, variable: str | None) -> int:
+    """Return `preferred` if it is free on loopback.
+
+    If it is not: with no `variable` another one that is, else raise UsageError naming the setting
+    to change.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError as e:
+            if variable is not None:
+                raise UsageError(
+                    f"port {preferred} for {name} is in use: stop what listens there, "
+                    f"or set {variable} to another port"
+                ) from e
+            with socket.socket() as other:
+                other.bind(("127.0.0.1", 0))
+                return int(other.getsockname()[1])
+    return preferred
+
+
+def server_command(env: Mapping[str, str], port: int) -> list[str]:
+    """Return what starts the Prefect server: on loopback, unless the operator says otherwise."""
+    host = env.get("PREFECT_SERVER_API_HOST", "127.0.0.1")
+    return [sys.executable, "-m", "flows.stack.server", "--host", host, "--port", str(port)]
+
+
+class Stack(AbstractContextManager["Stack"]):
+    """Starts on enter, stops in reverse order on exit; `say` is told of each step."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        say: Callable[[str], None],
+        any_port: bool = False,
+        allow: tuple[str, ...] = (),
+    ) -> None:
+        """Keep what is needed to start.
+
+        any_port: take another port where the configured one is in use. allow: networks or
+        host:port pairs, on top of the operator's, that the worker may fetch from.
+        """
+        self.settings = settings
+        self.say = say
+        self.any_port = any_port
+        self.allow = allow
+        self.database_url = ""
+        self.ui_url = ""
+        self.stopping = threading.Event()
+        self.children: list[Child] = []
+        self._postgres: Postgres | None = None
+        self._exit = ExitStack()
+
+    @property
+    def api_url(self) -> str:
+        """Return the Prefect server's API."""
+        return f"{self.ui_url}/api"
+
+    def __enter__(self) -> Self:
+        """Start Postgres, the server, the work pool, the deployments and the worker."""
+        try:
+            self._start()
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Cancel what runs, then stop everything."""
+        self._exit.close()
+
+    def environment(self, *, server: bool = False) -> dict[str, str]:
+        """Return the environment of the server, or of the worker and its flows."""
+        return environment(
+            self.settings,
+            database_url=self.database_url,
+            api_url=self.api_url,
+            access=self.access,
+            allow=self.allow,
+            server=server,
+        )
+
+    def _start(self) -> None:
+        settings = self.settings
+        make_home(settings.home)
+        keep_private()
+        if os.geteuid() == 0:
+            self.say("this is root: whoever can change what runs is root, too (docs/safety.md)")
+        port = free_port(
+            settings.ui_port,
+            name="the Prefect UI",
+            variable=None if self.any_port else "SHOWMOOD_UI_PORT",
+        )
+        self.ui_url = f"http://127.0.0.1:{port}"
+        self.access = Access.make(settings.home)
+        headers = self.access.headers
+        self.server = self._exit.enter_context(Server(self.api_url, headers))
+        if settings.database_url is None:
+            self._postgres = embedded(settings, self._exit)
+            self.database_url = self._postgres.url
+        else:
+            upgrade(settings.database_url)
+            self.database_url = settings.database_url
+        self.say("Postgres is up and migrated")
+        self._make_tmp()
+        env = self.environment(server=True)
+        server = self._child("Prefect server", server_command(env, port), env)
+        env = self.environment()
+        self._await(self.server.is_up, server)
+        self.say(f"Prefect server is up: {self.ui_url}")
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        self._exit.callback(self._cancel_runs)
+        healing.reschedule_lost(self.api_url, headers)
+        self.server.put_pools(settings.work_pools)
+        # A worker, and Prefect's command that deploys, import Prefect for seconds before they ask
+        # anything: side by side.
+        begun = [(pool, self._begin_worker(pool, f"{name}-{pool}")) for pool in settings.work_pools]
+        dead_after_s = settings.dead_after_s
+        healing.apply(self.api_url, dead_after_s=dead_after_s, headers=headers, switch_on=True)
+        block = settings.notify_block
+        apply_showfile(prefect_file(), env, notify_block=block, say=self.say)
+        self.say("deployments are in place")
+        for pool, worker in begun:
+            self._await(partial(self.server.has_worker, pool, f"{name}-{pool}"), worker)
+            self.say(f"worker is up, on work pool {pool!r}")
+
+    def _begin_worker(self, pool: str, name: str) -> Child:
+        command = worker_command(pool, name, self.settings.worker_limit)
+        return self._child(f"{pool} worker", command, self.environment())
+
+    @property
+    def link(self) -> str:
+        """Return the address that opens the UI in a browser."""
+        return self.access.link(self.ui_url)
+
+    def _make_tmp(self) -> None:
+        """Make the folder of temporary files, without what killed workers left in it.
+
+        Prefect may write a run's environment into a file there, passwords included.
+        """
+        tmp = self.settings.home / "tmp"
+        tmp.mkdir(exist_ok=True)
+        for left in tmp.glob("prefect-workspace-attempt-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def tend(self) -> None:
+        """Start again what has ended by itself, and say so.
+
+        Raises StackError when it keeps ending.
+        """
+        for part in (self._postgres, *self.children):
+            if part is not None and (said := part.tend()):
+                self.say(said)
+
+    def _child(self, name: str, command: list[str], env: Mapping[str, str]) -> Child:
+        log = self.settings.home / "logs" / f"{name.lower().replace(' ', '-')}.log"
+        child = Child(name, command, dict(env), log)
+        self.children.append(child)
+        self._exit.callback(child.stop)
+        return child
+
+    def _await(self, ready: Callable[[], bool], child: Child) -> None:
+        end = time.monotonic() + START_TIMEOUT_S
+        while not ready():
+            child.check()
+            if time.monotonic() > end:
+                raise StackError(
+                    f"the {child.name} was not ready within {START_TIMEOUT_S:.0f} s "
+                    f"(log: {child.log})"
+                )
+            self.stopping.wait(0.2)
+
+    def _cancel_runs(self) -> None:
+        try:
+            self.server.cancel_runs(self.stopping, timeout_s=STOP_TIMEOUT_S)
+        except httpx.HTTPError as e:
+            self.say(f"runs could not be cancelled: {e!r}")

@@ -1,0 +1,134 @@
+"""`showmood worker`: workers as `showmood up` has them, for a Prefect server elsewhere."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Final
+
+import httpx
+
+from db.session import make_engine, require_current
+from emotion.weights import store as weights
+from flows import QUIET
+from flows.control.api import Server
+from flows.errors import StackError, UsageError
+from flows.settings import Settings, running_database
+from flows.shows.applying import credentials
+from flows.stack.child import Child
+from flows.stack.environment import database_environment
+from flows.stack.home import keep_private, make_home
+
+START_TIMEOUT_S: Final = 120.0
+TEND_S: Final = 0.5
+
+
+def fetch_weights(settings: Settings) -> None:
+    """Fetch and verify the default networks, unless they are in the cache."""
+    for name in (weights.DEFAULT_DETECTOR, weights.DEFAULT_EMOTION_MODEL):
+        weights.pull(name, settings.cache_dir)
+
+
+def worker_command(pool: str, name: str, limit: int | None) -> list[str]:
+    """Return what starts a process worker of a pool; limit: shows at once, None without bound."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process"]
+    command += ["--pool", pool, "--name", name]
+    return command if limit is None else [*command, "--limit", str(limit)]
+
+
+def run_worker(
+    settings: Settings,
+    env: Mapping[str, str],
+    *,
+    pools: tuple[str, ...],
+    limit: int | None,
+    name: str | None,
+    say: Callable[[str], None],
+) -> None:
+    """Watch the shows of these pools until SIGINT or SIGTERM; shows that run then go on.
+
+    env: names the server, PREFECT_API_URL, and what it asks for. name: of the worker, which the
+    pool's name is added to; the machine's if left out.
+
+    Raises UsageError where the server or the database is not named, DatabaseError, StackError.
+    """
+    if not env.get("PREFECT_API_URL"):
+        raise UsageError(
+            "no Prefect server: set PREFECT_API_URL to its API, http://host:4200/api; on the "
+            "machine of `showmood up` there is a worker already"
+        )
+    engine = make_engine(running_database(settings))
+    try:
+        require_current(engine)
+    finally:
+        engine.dispose()
+    make_home(settings.home)
+    keep_private()
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    url = env["PREFECT_API_URL"]
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(url, credentials(env)))
+        _make_pools(server, pools, url)
+        fetch_weights(settings)
+        children = []
+        for pool in pools:
+            named = f"{name or socket.gethostname()}-{pool}"
+            log = settings.home / "logs" / f"{pool}-worker.log"
+            child = Child(
+                f"{pool} worker", worker_command(pool, named, limit), _environment(settings), log
+            )
+            stack.callback(child.stop)
+            children.append(child)
+            _await(lambda pool=pool, named=named: server.has_worker(pool, named), child, stopping)  # type: ignore[misc]
+            if stopping.is_set():
+                return
+            say(f"worker {named} serves work pool {pool!r} of {url} (log: {log})")
+        while not stopping.wait(TEND_S):
+            for child in children:
+                if said := child.tend():
+                    say(said)
+    say("stopped; shows that run go on to their end")
+
+
+def _make_pools(server: Server, pools: tuple[str, ...], url: str) -> None:
+    try:
+        for pool in pools:
+            server.make_pool(pool)
+    except httpx.HTTPStatusError as e:
+        hint = ""
+        if e.response.status_code in (401, 403):
+            hint = ": set PREFECT_API_AUTH_STRING, or PREFECT_API_KEY for Prefect Cloud"
+        raise StackError(f"{url} says {e.response.status_code}{hint}") from e
+    except httpx.HTTPError as e:
+        raise StackError(f"the Prefect server at {url} does not answer ({e!r})") from e
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return ours with what a worker of `showmood up` has, where the operator set nothing."""
+    tmp = settings.home / "tmp"
+    tmp.mkdir(exist_ok=True)
+    defaults = {
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows.capture",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    ours = {
+        "SHOWMOOD_HOME": str(settings.home),
+        **database_environment(running_database(settings), settings.home),
+        "TMPDIR": str(tmp),
+    }
+    return defaults | dict(os.environ) | ours | QUIET
+
+
+def _await(ready: Callable[[], bool], child: Child, stopping: threading.Event) -> None:
+    end = time.monotonic() + START_TIMEOUT_S
+    while not stopping.wait(0.2) and not ready():
+        child.check()
+        if time.monotonic() > end:
+            raise StackError(f"the {child.name} was not ready in time (log: {child.log})")

@@ -1,0 +1,239 @@
+"""What ffmpeg is given under other names, from a server that speaks TLS as real ones do."""
+
+import socket
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from flows.capture.headers import Headers
+from flows.capture.net.address import AddressPolicy
+from flows.capture.net.fetch import Fetcher
+from flows.capture.proxy.guard import Guard
+from flows.capture.proxy.relay import Relay
+from flows.capture.segment import Segment
+from flows.capture.stream import Stream
+from flows.capture.supervisor.capture import Capture
+from flows.demo.channel import LiveOrigin
+
+TOKEN = "?token=SECRET"
+
+
+def make_certificate(directory: Path) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8
+    path = directory / "server.pem"
+    path.write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    )
+    return path
+
+
+class Secure:
+    """Passes on an origin's show over TLS to those who know the token and the cookie."""
+
+    def __init__(self, origin: LiveOrigin, pem: Path) -> None:
+        self.stalling = threading.Event()
+        self.refused: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                path, _, query = self.path.partition("?")
+                if f"?{query}" != TOKEN or self.headers["Cookie"] != "SECRET":
+                    outer.refused.append(self.path)
+                    self.send_error(403)
+                    return
+                reply = origin._reply(path)
+                body = reply.body
+                if path.endswith(".m3u8"):
+                    lines = body.decode().splitlines()
+                    body = "\n".join(x if x.startswith("#") else x + TOKEN for x in lines).encode()
+                self.send_response(200)
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                half = len(body) // 2
+                for part in (body[:half], body[half:]):
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+                    if path == "/live.m3u8" and outer.stalling.is_set():
+                        self.connection.recv(1)
+                        return
+                self.wfile.write(b"0\r\n\r\n")
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = False  # so that server_close() joins them
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.server.server_address[1]}/live.m3u8{TOKEN}"
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def secure(origin: LiveOrigin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Secure]:
+    pem = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    made = Secure(origin, pem)
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("engine", ["hls", "ffmpeg"])
+def test_a_signed_stream_over_tls_is_recorded(
+    engine: str,
+    secure: Secure,
+    origin: LiveOrigin,
+    stream_of: Callable[[LiveOrigin], Stream],
+    policy: AddressPolicy,
+    tmp_path: Path,
+) -> None:
+    capture = Capture(
+        secure.url,
+        directory=tmp_path / "rec",
+        channel="demo",
+        broadcast=1,
+        policy=policy,
+        stream=replace(stream_of(origin), url=secure.url, headers=(("Cookie", "SECRET"),)),
+        segment_s=0.5,
+        engine=engine,
+    )
+    with capture:
+        for _ in range(3):
+            assert isinstance(capture.get(30.0), Segment), capture.last_error
+    assert secure.refused == []
+
+
+def ask(guard: Guard, url: str) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", guard.port), 30)
+    user = urlsplit(guard.url).netloc.rpartition("@")[0].encode()
+    known = f"Proxy-Authorization: Basic {b64encode(user).decode()}"
+    connection.sendall(f"GET {url} HTTP/1.1\r\nHost: x\r\n{known}\r\n\r\n".encode())
+    return connection
+
+
+def relay_for(url: str, policy: AddressPolicy, cookie: str = "SECRET") -> Relay:
+    return Relay(url, "hls", Headers([("Cookie", cookie)], made_for=url), policy)
+
+
+def test_a_playlist_is_given_with_other_names_for_all_that_it_lists(
+    secure: Secure, policy: AddressPolicy
+) -> None:
+    headers = Headers([("Cookie", "SECRET")], made_for=secure.url)
+    with Fetcher(policy, headers=headers) as fetcher:
+        first, *_ = fetcher.get_playlist(secure.url).entries
+    relay = Relay(secure.url, "hls", headers, policy, begin=first)
+    with Guard(policy, through=relay) as guard, ask(guard, relay.url) as connection:
+        said = b""
+        while more := connection.recv(65536):
+            said += more
+    listed = [line for line in said.decode().splitlines() if line.startswith("http")]
+    assert len(listed) >= 3
+    assert "SECRET" not in said.decode()
+    assert [relay.real(line).partition("?")[2] for line in listed] == ["token=SECRET"] * len(listed)
+    assert all(line.endswith(".ts") for line in listed)
+
+
+def test_an_address_that_stands_for_nothing_is_not_found(
+    secure: Secure, policy: AddressPolicy
+) -> None:
+    relay = relay_for(secure.url, policy)
+    with (
+        Guard(policy, through=relay) as guard,
+        ask(guard, relay.url.replace("/0", "/77")) as connection,
+    ):
+        assert connection.recv(4096).startswith(b"HTTP/1.1 404 ")
+
+
+def test_what_is_stalled_over_tls_does_not_hold_up_the_end(
+    secure: Secure, policy: AddressPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.capture.net.fetch.MAX_SECONDS", 3600.0)
+    secure.stalling.set()
+    relay = relay_for(secure.url, policy)
+    guard = Guard(policy, through=relay).open()
+    with ask(guard, relay.url) as connection:
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        closing = threading.Thread(target=guard.close, daemon=True)
+        closing.start()
+        closing.join(30)
+        assert not closing.is_alive()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        pytest.param(b"", b"HTTP/1.1 502 ", id="nothing"),
+        pytest.param(b"\xff\xfe\0", b"HTTP/1.1 502 ", id="no HTTP"),
+        pytest.param(b"HTTP/1.1 20", b"HTTP/1.1 502 ", id="half a status"),
+        pytest.param(b"HTTP/1.1 2\xb2 OK\r\n\r\n", b"HTTP/1.1 502 ", id="an odd status"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nA: " + 70_000 * b"x", b"HTTP/1.1 502 ", id="long"),
+        pytest.param(CHUNKED, b"HTTP/1.1 502 ", id="cut before the first chunk"),
+        pytest.param(CHUNKED + b"-5\r\n", b"HTTP/1.1 502 ", id="a negative chunk"),
+        pytest.param(CHUNKED + b"zz\r\n", b"HTTP/1.1 502 ", id="no chunk"),
+        pytest.param(CHUNKED + b"20\r\n#EXTM3U\n", b"HTTP/1.1 502 ", id="cut in a playlist"),
+        pytest.param(CHUNKED + b"20\r\nmedia000", b"HTTP/1.1 502 ", id="cut in media"),
+        pytest.param(
+            b"HTTP/1.1 302 OK\r\nLocation: http://[::1\r\n\r\n", b"HTTP/1.1 502 ", id="a bad way"
+        ),
+    ],
+)
+def test_a_server_that_breaks_off_anywhere_is_told_as_such(
+    policy: AddressPolicy, said: bytes, answer: bytes
+) -> None:
+    """Whatever raises here unhandled, in the proxy's thread, fails the test."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        relay = relay_for(f"http://127.0.0.1:{listener.getsockname()[1]}/x", policy)
+        with Guard(policy, through=relay) as guard, ask(guard, relay.url) as client:
+            server, _ = listener.accept()
+            with server:
+                server.recv(65536)
+                server.sendall(said)
+            assert client.recv(65536).startswith(answer)

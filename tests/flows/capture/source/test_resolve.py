@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+
+from flows.capture.net.address import AddressPolicy
+from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable, UnsafeURL
+from flows.capture.source.resolve import resolve
+from flows.demo.channel import LiveOrigin
+from flows.demo.faults import Fault
+from flows.demo.server import Reply, Server
+from flows.demo.site import START, KindIE
+
+
+def of(base: str, kind: str, policy: AddressPolicy):
+    return resolve(f"{base}/show/{kind}", policy=policy, extractors=[KindIE])
+
+
+def test_a_live_playlist_is_its_own_stream(
+    origin: LiveOrigin, policy: AddressPolicy, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stream = resolve(origin.url, policy=policy)
+    assert (stream.url, stream.protocol) == (origin.url, "hls")
+    assert (stream.live, stream.live_status) == (True, "is_live")
+    assert stream.title == "live"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_page_leads_to_the_player_in_it(origin: LiveOrigin, policy: AddressPolicy) -> None:
+    stream = resolve(origin.page_url, policy=policy)
+    assert (stream.page_url, stream.url) == (origin.page_url, origin.url)
+    assert dict(stream.headers)["Referer"] == origin.page_url
+
+
+def test_the_largest_picture_up_to_720_lines_is_taken(
+    origin: LiveOrigin, policy: AddressPolicy
+) -> None:
+    stream = of(origin.base_url, "live", policy)
+    assert stream.url.endswith("v=720")
+    assert (stream.source_id, stream.title) == ("id-live", "live")
+    assert stream.expires_at is not None
+    assert stream.expires_at.timestamp() == START
+
+
+def test_a_show_that_is_announced_says_when(origin: LiveOrigin, policy: AddressPolicy) -> None:
+    with pytest.raises(
+        NotLive, match="not begun; it is announced for 2026-11-22 18:00 UTC"
+    ) as caught:
+        of(origin.base_url, "is_upcoming", policy)
+    assert caught.value.starts_at is not None
+    assert caught.value.starts_at.timestamp() == START
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "says"),
+    [
+        ("was_live", NotLive, "has ended"),
+        ("post_live", NotLive, "has ended"),
+        ("offline", NotLive, "not on air now"),
+        ("forbidden", NoStream, "for members only"),
+        ("not_live", NoStream, "no stream to watch here"),
+        ("inward", UnsafeURL, "10.0.0.1 is an internal address"),
+        ("file", UnsafeURL, "http"),
+    ],
+)
+def test_what_can_not_be_watched_is_said_in_a_line(
+    origin: LiveOrigin, policy: AddressPolicy, kind: str, error: type[CaptureError], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        of(origin.base_url, kind, policy)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("page", [False, True], ids=["playlist", "page"])
+def test_a_show_that_has_ended_is_not_live(
+    origin: LiveOrigin, policy: AddressPolicy, page: bool
+) -> None:
+    origin.end()
+    with pytest.raises(NotLive, match="not on air now"):
+        resolve(origin.page_url if page else origin.url, policy=policy)
+
+
+def test_a_site_that_refuses_is_unreachable(origin: LiveOrigin, policy: AddressPolicy) -> None:
+    origin.inject(Fault(status=403))
+    with pytest.raises(SourceUnreachable, match="403"):
+        resolve(origin.url, policy=policy)
+
+
+def test_a_site_that_is_away_is_unreachable(origin: LiveOrigin, policy: AddressPolicy) -> None:
+    origin.stop()
+    with pytest.raises(SourceUnreachable, match="refused"):
+        resolve(origin.url, policy=policy)
+
+
+@pytest.fixture
+def serve():
+    """Serve one answer to whatever is asked; the requests land in `serve.requests`."""
+    servers: list[Server] = []
+
+    def make(body: bytes, content_type: str) -> Server:
+        reply = Reply(body=body, content_type=content_type)
+        server = Server(lambda _: reply, host="127.0.0.1", port=0, log=make.requests.append)
+        server.start()
+        servers.append(server)
+        return server
+
+    make.requests = []
+    yield make
+    for server in servers:
+        server.stop()
+
+
+def test_a_page_without_a_video_is_no_stream(policy: AddressPolicy, serve) -> None:
+    server = serve(b"<html><body>Hello</body></html>", "text/html")
+    with pytest.raises(NoStream, match="no video on this page"):
+        resolve(f"http://127.0.0.1:{server.port}/", policy=policy)
+
+
+def test_a_file_is_not_live(policy: AddressPolicy, serve, pieces: Path) -> None:
+    server = serve((pieces / "piece-00000.ts").read_bytes(), "video/mp4")
+    with pytest.raises(NotLive, match="recorded video"):
+        resolve(f"http://127.0.0.1:{server.port}/clip.mp4", policy=policy)
+
+
+def test_nothing_is_asked_of_an_address_that_is_refused(serve) -> None:
+    server = serve(b"", "text/html")
+    with pytest.raises(UnsafeURL):
+        resolve(f"http://127.0.0.1:{server.port}/", policy=AddressPolicy())
+    assert serve.requests == []
+
+
+def test_a_page_can_not_lead_inwards(policy: AddressPolicy, serve) -> None:
+    page = b'<html><body><video src="http://169.254.1.1/live.m3u8"></video></body></html>'
+    server = serve(page, "text/html")
+    with pytest.raises(UnsafeURL, match=r"169\.254\.1\.1"):
+        resolve(f"http://127.0.0.1:{server.port}/", policy=policy)

@@ -1,0 +1,134 @@
+"""A show that is not on air yet is waited for; one that is not coming is not."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flows.capture.net.address import AddressPolicy
+from flows.capture.segment import CaptureError, NoStream, NotLive, ShowMissed, SourceUnreachable
+from flows.capture.source import waiting
+from flows.capture.source.resolve import resolve
+from flows.capture.source.waiting import Waiting, pause_s, wait_for_show
+from flows.capture.stream import Stream
+from flows.demo.channel import LiveOrigin
+from flows.demo.faults import Fault
+from flows.demo.site import Announced, ShowSite, ShowSiteIE
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "SHORTEST_PAUSE_S", 0.01)
+
+
+@pytest.fixture
+def wait(policy: AddressPolicy) -> Callable[..., tuple[Stream, list[Waiting]]]:
+    def run(url: str, *, minutes: float = 10.0) -> tuple[Stream, list[Waiting]]:
+        told: list[Waiting] = []
+        stream = wait_for_show(
+            url,
+            lambda: resolve(url, policy=policy, extractors=[ShowSiteIE]),
+            give_up_after=minutes * MINUTE,
+            tell=told.append,
+            pause=lambda seconds: None,
+        )
+        return stream, told
+
+    return run
+
+
+def test_a_show_is_waited_for_through_all_that_a_site_says_before_it(wait) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + MINUTE
+    with ShowSite(
+        Announced(status="offline"),
+        Announced(status="is_upcoming", starts_at=soon),
+        Announced(http_status=503),
+        Announced(status="is_upcoming", starts_at=soon),
+        Announced(status="is_live", playlist="http://127.0.0.1/live.m3u8"),
+    ) as site:
+        stream, told = wait(site.url)
+        assert site.looks == 5
+    assert (stream.source_id, stream.live_status) == ("show", "is_live")
+    assert [(each.starts_at, "HTTP status 503" in each.why) for each in told] == [
+        (None, False),
+        (soon, False),
+        (soon, True),
+        (soon, False),
+    ]
+    assert f"{soon:%Y-%m-%d %H:%M}" in told[1].why
+
+
+def test_a_playlist_that_is_not_there_yet_is_waited_for(origin: LiveOrigin, wait) -> None:
+    origin.inject(Fault(on="playlist", status=404, times=4))
+    stream, told = wait(origin.url)
+    assert stream.url == origin.url
+    assert "404" in told[0].why
+
+
+@pytest.mark.parametrize(
+    ("page", "error"),
+    [
+        pytest.param(Announced(status="was_live"), NotLive, id="over"),
+        pytest.param(Announced(status="post_live"), NotLive, id="just over"),
+        pytest.param(Announced(status="is_live"), NoStream, id="no stream"),
+        pytest.param(Announced(http_status=404), SourceUnreachable, id="no such page"),
+        pytest.param(Announced(http_status=500), SourceUnreachable, id="broken"),
+    ],
+)
+def test_what_waiting_does_not_help_is_said_at_once(
+    wait, page: Announced, error: type[CaptureError]
+) -> None:
+    with ShowSite(page) as site, pytest.raises(error) as caught:
+        wait(site.url)
+    assert not isinstance(caught.value, ShowMissed)
+
+
+def test_a_show_that_does_not_begin_is_missed(policy: AddressPolicy) -> None:
+    says = r"not on air now; it was waited for until \d\d:\d\d:\d\d UTC$"
+    with ShowSite(Announced()) as site, pytest.raises(ShowMissed, match=says) as caught:
+        wait_for_show(
+            site.url,
+            lambda: resolve(site.url, policy=policy, extractors=[ShowSiteIE]),
+            give_up_after=timedelta(seconds=0.2),
+            tell=lambda known: None,
+        )
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("minutes", [0, 5], ids=["no patience", "announced for later"])
+def test_what_can_not_begin_in_time_is_not_waited_for(wait, minutes: int) -> None:
+    later = datetime.now(UTC) + 10 * MINUTE
+    with (
+        ShowSite(Announced(status="is_upcoming", starts_at=later)) as site,
+        pytest.raises(ShowMissed, match="has not begun") as caught,
+    ):
+        wait(site.url, minutes=minutes)
+    assert site.looks == 1
+    assert caught.value.starts_at is not None
+    assert ("give_up_after" in str(caught.value)) == bool(minutes)
+
+
+@pytest.mark.parametrize(
+    ("expected_min", "give_up_min", "pause"),
+    [
+        (60, 90, 300.0),
+        (4, 30, 120.0),
+        (0.1, 30, 5.0),
+        (0, 30, 5.0),
+        (-4, 30, 30.0),
+        (-20, 30, 60.0),
+        (-20, 0.5, 30.0),
+        (-20, -1, 0.0),
+    ],
+)
+def test_looks_are_the_more_frequent_the_nearer_the_start(
+    monkeypatch: pytest.MonkeyPatch, expected_min: float, give_up_min: float, pause: float
+) -> None:
+    monkeypatch.setattr(waiting, "SHORTEST_PAUSE_S", 5.0)
+    found = pause_s(
+        NOON, expected=NOON + expected_min * MINUTE, give_up_at=NOON + give_up_min * MINUTE
+    )
+    assert found == pause

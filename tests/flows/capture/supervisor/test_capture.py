@@ -1,0 +1,502 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from flows.capture.net.address import AddressPolicy
+from flows.capture.recorded.recording import Recording
+from flows.capture.recorded.recovery import recover
+from flows.capture.segment import (
+    CaptureError,
+    CaptureFailed,
+    DiskFull,
+    Gap,
+    NotLive,
+    Segment,
+    SourceUnreachable,
+    UnsafeURL,
+)
+from flows.capture.supervisor import recorder, ticking
+from flows.capture.supervisor.capture import Capture
+from flows.demo.channel import LiveOrigin
+from flows.demo.faults import Fault
+
+PATIENCE_S = 30.0
+MILLISECOND = timedelta(milliseconds=1)
+
+MakeCapture = Callable[..., Capture]
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "_BACKOFF_S", 0.05)
+    monkeypatch.setattr(recorder, "_STEPS", 0.0)
+
+
+@pytest.fixture(params=["hls", "ffmpeg"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def make_capture(tmp_path: Path, policy: AddressPolicy, stream_of, engine: str) -> MakeCapture:
+    def make(origin: LiveOrigin, *, name: str = "rec", **options: object) -> Capture:
+        values = {
+            "directory": tmp_path / name,
+            "channel": "demo",
+            "broadcast": 1,
+            "policy": policy,
+            "segment_s": 0.5,
+            "stream": stream_of(origin),
+            "engine": engine,
+        }
+        return Capture(origin.url, **(values | options))
+
+    return make
+
+
+def take(capture: Capture, n: int = 1) -> list[Segment | Gap]:
+    """Take events until `n` of them are segments."""
+    events: list[Segment | Gap] = []
+    while sum(isinstance(event, Segment) for event in events) < n:
+        event = capture.get(PATIENCE_S)
+        assert event is not None, f"nothing more comes: {capture.last_error}"
+        events.append(event)
+    return events
+
+
+def take_until(capture: Capture, moment: datetime) -> list[Segment | Gap]:
+    """Take events until a segment ends after `moment`."""
+    events = take(capture)
+    while events[-1].end <= moment:
+        events += take(capture)
+    return events
+
+
+def check_order(events: list[Segment | Gap]) -> None:
+    """Every moment is in one event, and the segments are counted without a hole."""
+    for before, after in pairwise(events):
+        assert before.end <= after.start
+        assert after.start - before.end < timedelta(seconds=0.1), (before, after)
+    numbers = [event.sequence for event in events if isinstance(event, Segment)]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def segments_in(events: list[Segment | Gap]) -> list[Segment]:
+    return [event for event in events if isinstance(event, Segment)]
+
+
+def dates_of(segments: list[Segment], video_packets) -> dict[str, list[datetime]]:
+    """When each frame, known by its content, was on air."""
+    dates = defaultdict(list)
+    for segment in segments:
+        for content, offset in video_packets(segment.path):
+            dates[content].append(segment.start + offset - timedelta(seconds=segment.offset_s))
+    return dates
+
+
+def dates_at(origin: LiveOrigin, pieces: Path, video_packets) -> dict[str, list[datetime]]:
+    """When the origin says that each frame is on air, each time it is."""
+    dates = defaultdict(list)
+    paths = sorted(pieces.glob("*.ts"))
+    for index in range(4 * len(paths)):
+        for content, offset in video_packets(paths[index % len(paths)]):
+            dates[content].append(origin.start_of(index) + offset)
+    return dates
+
+
+def count_right(found: dict[str, list[datetime]], known: dict[str, list[datetime]]) -> int:
+    """Return how many frames there are, each of which has a date that it should have."""
+    for content, dates in found.items():
+        for date in dates:
+            assert min(abs(date - right) for right in known[content]) <= MILLISECOND
+    return sum(map(len, found.values()))
+
+
+def test_two_captures_give_a_frame_the_date_that_the_source_gives_it(
+    make_origin, make_capture: MakeCapture, video_packets, pieces: Path
+) -> None:
+    origin = make_origin(window=30)
+    # Longer than the clip, so the source's timestamps jump back to its beginning.
+    with make_capture(origin, name="a", duration_s=7.0) as one:
+        first = take(one, 2)
+        with make_capture(origin, name="b", duration_s=2.5) as other:
+            second = take(other)
+            origin.skip(2.0)
+            second += list(other)
+        first += take(one, 4)
+        origin.skip(2.5)
+        first += list(one)
+    for events in (first, second):
+        check_order(events)
+        assert not any(s.start_is_estimated for s in segments_in(events))
+
+    truth = dates_at(origin, pieces, video_packets)
+    frames = dates_of(segments_in(first), video_packets)
+    assert count_right(frames, truth) >= 7.0 * 24
+    again = dates_of(segments_in(second), video_packets)
+    assert count_right(again, truth) >= 2.5 * 24
+    starts = {s.start for s in segments_in(first)} & {s.start for s in segments_in(second)}
+    assert len(starts) >= 3
+
+
+def test_a_pause_of_the_source_is_a_gap_though_its_timestamps_do_not_show_it(
+    make_origin, make_capture: MakeCapture, video_packets, pieces: Path
+) -> None:
+    # A little before its end, so that the next round comes soon.
+    origin = make_origin(
+        pause_s=1.0, started_at=datetime.now(UTC) - timedelta(seconds=1.5), window=30
+    )
+    with make_capture(origin) as capture:
+        events = take(capture)
+        origin.skip(2.0)
+        events += take_until(capture, origin.start_of(7))
+    check_order(events)
+    truth = dates_at(origin, pieces, video_packets)
+    assert count_right(dates_of(segments_in(events), video_packets), truth) >= 2 * 24
+    [gap] = [event for event in events if isinstance(event, Gap)]
+    assert abs(gap.start - origin.start_of(5) - timedelta(seconds=0.5)) <= MILLISECOND
+    assert abs(gap.end - origin.start_of(6)) <= MILLISECOND
+
+
+@pytest.mark.parametrize("engine", ["ffmpeg"])
+def test_jump_is_known_also_where_many_pieces_were_finished_since_the_last_look(
+    make_origin, make_capture: MakeCapture, video_packets, pieces: Path, until, monkeypatch
+) -> None:
+    """As on a busy machine: the log was read before the jump, the pieces listed after it."""
+    origin = make_origin(
+        pause_s=1.0, started_at=datetime.now(UTC) - timedelta(seconds=1.5), window=30
+    )
+    listed = Recording.pieces
+    after_the_jump = len(list(pieces.glob("*.ts"))) + 2
+
+    def late(recording: Recording, run: str) -> list[Path]:
+        if recording.last is None:
+            until(lambda: len(listed(recording, run)) >= after_the_jump, what="the pieces")
+        return listed(recording, run)
+
+    monkeypatch.setattr(Recording, "pieces", late)
+    with make_capture(origin) as capture:
+        events = take(capture, after_the_jump)
+    truth = dates_at(origin, pieces, video_packets)
+    assert count_right(dates_of(segments_in(events), video_packets), truth) >= 3 * 24
+    assert [type(event) for event in events].count(Gap) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(on="segment", one_segment=True, status=500), id="500"),
+        pytest.param(Fault(on="segment", one_segment=True, reset=True), id="reset"),
+        pytest.param(Fault(on="segment", one_segment=True, body=b""), id="empty"),
+    ],
+)
+def test_frames_have_their_dates_also_where_the_first_segment_can_not_be_read(
+    make_origin, make_capture: MakeCapture, video_packets, pieces: Path, fault: Fault
+) -> None:
+    """ffmpeg goes on with the second, and says nothing of it."""
+    origin = make_origin(window=3)
+    origin.inject(fault)
+    with make_capture(origin) as capture:
+        events = take(capture, 3)
+    truth = dates_at(origin, pieces, video_packets)
+    assert count_right(dates_of(segments_in(events), video_packets), truth) >= 24
+    assert not any(segment.start_is_estimated for segment in segments_in(events)[:1])
+
+
+def test_without_dates_the_time_of_arrival_is_taken_and_marked(
+    make_origin, make_capture: MakeCapture
+) -> None:
+    before = datetime.now(UTC)
+    with make_capture(make_origin(dated=False), duration_s=1.0) as capture:
+        events = list(capture)
+    check_order(events)
+    assert all(s.start_is_estimated for s in segments_in(events))
+    assert abs(events[0].start - before) < timedelta(seconds=10)
+
+
+def test_a_duration_is_kept_by_the_clock_of_the_source(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    with make_capture(origin, duration_s=2.0) as capture:
+        events = list(capture)
+        assert capture.finished
+        assert capture.get(0.0) is None
+    check_order(events)
+    assert events[-1].end - events[0].start == timedelta(seconds=2)
+    assert capture.state == f"ended, {len(events)} segments"
+    assert (capture.restarts, capture.last_error, capture.failure) == (0, None, None)
+
+
+@pytest.mark.parametrize("engine", ["ffmpeg"])
+def test_at_the_end_the_last_piece_is_finished_and_reported(
+    origin: LiveOrigin, make_capture: MakeCapture, until
+) -> None:
+    # Longer than this lasts: ffmpeg would not close a single segment.
+    with make_capture(origin, segment_s=60.0) as capture:
+        until(lambda: str(list(origin.requests)).count("segment-") >= 3, what="a second segment")
+        capture._plan._until = datetime.now(UTC)
+        [segment] = list(capture)
+    assert segment.duration_s >= 0.4
+    assert segment.path.stat().st_size > 0
+
+
+def test_stopping_leaves_what_was_finished(origin: LiveOrigin, make_capture: MakeCapture) -> None:
+    with make_capture(origin) as capture:
+        events = take(capture, 2)
+        capture.stop()
+        events += list(capture)
+        assert capture.finished
+    check_order(events)
+    pieces = sorted(path.name for path in events[0].path.parent.glob("*.ts"))
+    assert [event.path.name for event in events] == pieces
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("engine", ["ffmpeg"])
+def test_an_ffmpeg_that_is_killed_is_started_again_and_nothing_is_lost(
+    make_origin, make_capture: MakeCapture, tmp_path: Path
+) -> None:
+    with make_capture(make_origin(window=30), stream=None) as capture:
+        events = take(capture, 2)
+        keeper = json.loads((tmp_path / "rec" / "ffmpeg.pid").read_text())["pid"]
+        [tool] = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        subprocess.run(["kill", "-9", tool], check=True)
+        events += take(capture, 3)
+        assert capture.restarts == 1
+        assert "137" in str(capture.last_error)
+    check_order(events)
+    assert all(isinstance(event, Segment) for event in events)
+
+
+def test_what_the_source_no_longer_lists_is_a_gap_that_says_why(
+    make_origin, make_capture: MakeCapture, engine: str, until
+) -> None:
+    origin = make_origin(window=2)
+    with make_capture(origin, stall_s=2.0) as capture:
+        events = take(capture, 2)
+        origin.inject(Fault(status=503))
+        # Of ffmpeg, the next run finds that out.
+        until(
+            lambda: (
+                any(each.status == 503 for each in origin.requests)
+                and (engine == "hls" or "503" in str(capture.last_error))
+            ),
+            what="the error",
+        )
+        origin.skip(3.0)
+        origin.heal()
+        events += take_until(capture, origin.start_of(origin.published))
+    check_order(events)
+    [gap] = [event for event in events if isinstance(event, Gap)]
+    assert "503" in gap.why
+    assert gap.end - gap.start >= timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("engine", ["hls"], indirect=True)  # ffmpeg would not be stopped with us
+def test_what_was_missed_while_the_process_was_stopped_is_not_put_down_to_the_source(
+    make_origin: Callable[..., LiveOrigin],
+    make_capture: MakeCapture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ticking, "SUSPENDED_S", 1.5)
+    origin = make_origin(window=2)
+    with make_capture(origin, stall_s=1.0) as capture:
+        events = take(capture, 2)
+        wakes = f"sleep 3; kill -CONT {os.getpid()}"
+        waker = subprocess.Popen(["/bin/sh", "-c", wakes])
+        os.kill(os.getpid(), signal.SIGSTOP)
+        waker.wait()
+        while not any(isinstance(event, Gap) for event in events):
+            events += take(capture)
+    (why,) = {event.why for event in events if isinstance(event, Gap)}
+    assert why.startswith("this process did not run for ")
+    assert capture.restarts == 0
+    check_order(events)
+
+
+def test_a_show_that_ends_and_stays_ended_ends_the_capture(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    with make_capture(origin, ended_after_s=0.5) as capture:
+        events = take(capture, 2)
+        origin.end()
+        events += list(capture)
+    check_order(events)
+    assert capture.failure is None
+    assert isinstance(capture.last_error, NotLive)
+
+
+def test_an_outage_at_the_end_is_a_gap(origin: LiveOrigin, make_capture: MakeCapture) -> None:
+    with make_capture(origin) as capture:
+        events = take(capture, 2)
+        origin.stop()
+        capture._plan._until = datetime.now(UTC) + timedelta(seconds=1.5)
+        events += list(capture)
+    check_order(events)
+    assert isinstance(events[-1], Gap)
+    assert events[-1].end - events[-1].start > timedelta(seconds=0.5)
+
+
+WATCHER = """
+import sys
+from pathlib import Path
+from flows.capture.net.address import LOOPBACK, AddressPolicy
+from flows.capture.supervisor.capture import Capture
+
+policy = AddressPolicy(allow_networks=LOOPBACK)
+with Capture(
+    sys.argv[1],
+    directory=Path(sys.argv[2]),
+    channel="demo",
+    broadcast=1,
+    policy=policy,
+    segment_s=0.5,
+    engine=sys.argv[3],
+) as capture:
+    for event in capture:
+        print(event.sequence, flush=True)
+"""
+
+
+@pytest.fixture
+def killed_watcher(origin: LiveOrigin, tmp_path: Path, engine: str) -> Iterator[Path]:
+    """The directory of a watcher that SIGKILL ended in the middle of a segment."""
+    directory = tmp_path / "rec"
+    command = [sys.executable, "-c", WATCHER, origin.url, str(directory), engine]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as watcher:
+        assert watcher.stdout is not None
+        for _ in range(3):
+            assert watcher.stdout.readline()
+        watcher.send_signal(signal.SIGKILL)
+    yield directory
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        assert not is_ffmpeg_for(directory, path)
+
+
+def is_ffmpeg_for(directory: Path, cmdline: Path) -> bool:
+    try:
+        return str(directory).encode() in cmdline.read_bytes()
+    except OSError:
+        return False
+
+
+def wait_until_no_ffmpeg(directory: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while any(is_ffmpeg_for(directory, path) for path in Path("/proc").glob("[0-9]*/cmdline")):
+        assert time.monotonic() < deadline, "an ffmpeg was left behind"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "later"])
+def test_a_killed_watcher_leaves_no_ffmpeg_and_the_next_goes_on(
+    origin: LiveOrigin, make_capture: MakeCapture, killed_watcher: Path, later: bool
+) -> None:
+    if later:
+        wait_until_no_ffmpeg(killed_watcher)
+        origin.skip(4.0)
+    events = list(recover(killed_watcher, channel="demo", broadcast=1))
+    assert len(segments_in(events)) >= 3
+    with make_capture(origin) as capture:
+        events += take(capture, 3)
+    check_order(events)
+    starts = [segment.start for segment in segments_in(events)]
+    assert all(a < b for a, b in pairwise(starts))
+    gaps = [event for event in events if isinstance(event, Gap)]
+    if later:
+        assert [gap.why for gap in gaps] == ["nothing was recording"]
+    assert list(recover(killed_watcher, channel="demo", broadcast=1))[: len(events)] == events
+
+
+def test_a_directory_is_recorded_to_by_one(origin: LiveOrigin, make_capture: MakeCapture) -> None:
+    with make_capture(origin) as capture:
+        take(capture)
+        with pytest.raises(CaptureFailed, match="is recording"), make_capture(origin):
+            pass
+
+
+def test_without_room_on_the_disk_nothing_is_started(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    with make_capture(origin, min_free_bytes=1 << 60) as capture, pytest.raises(DiskFull):
+        list(capture)
+    assert not list(origin.requests)
+
+
+def fails_with(capture: Capture) -> CaptureError:
+    with capture, pytest.raises(CaptureError) as caught:
+        list(capture)
+    assert capture.failure is caught.value
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_a_source_that_is_away_from_the_beginning_is_an_error(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    origin.stop()
+    assert isinstance(fails_with(make_capture(origin, stream=None)), SourceUnreachable)
+
+
+def test_a_show_that_has_ended_already_is_an_error(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    origin.end()
+    assert isinstance(fails_with(make_capture(origin)), NotLive)
+
+
+def test_a_source_with_long_segments_has_not_stalled_between_two(
+    origin: LiveOrigin, make_capture: MakeCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "_STEPS", 2.0)
+    listed = origin.playlist
+    monkeypatch.setattr(
+        origin, "playlist", lambda: listed().replace("TARGETDURATION:1\n", "TARGETDURATION:20\n")
+    )
+    with make_capture(origin, stall_s=0.05) as capture:
+        take(capture, 3)
+        assert capture.restarts == 0
+
+
+def test_a_source_that_sends_no_media_is_given_up(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    origin.inject(Fault(on="segment", body=b"<html>sorry</html>"))
+    failure = fails_with(make_capture(origin, stall_s=0.8))
+    assert isinstance(failure, CaptureFailed)
+    assert "nothing could be recorded" in str(failure)
+
+
+def test_a_playlist_that_leads_inwards_is_refused(
+    origin: LiveOrigin, make_capture: MakeCapture
+) -> None:
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nhttp://10.0.0.1/secret.ts\n"
+    origin.inject(Fault(on="playlist", body=playlist))
+    assert isinstance(fails_with(make_capture(origin)), UnsafeURL)
+
+
+def test_a_fault_of_ours_ends_a_run_and_not_the_watch(
+    origin: LiveOrigin, make_capture: MakeCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, broken = Recording.add, iter([True])
+
+    def fail_once(self: Recording, *arguments: object, **values: object) -> object:
+        if self.last is not None and next(broken, False):
+            raise OverflowError("date value out of range")
+        return add(self, *arguments, **values)
+
+    monkeypatch.setattr(Recording, "add", fail_once)
+    with make_capture(origin) as capture:
+        take(capture, 4)
+    assert next(broken, None) is None
+    assert capture.failure is None

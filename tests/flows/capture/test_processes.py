@@ -1,0 +1,227 @@
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from flows.capture import processes as process
+from flows.capture.processes import end_stale, find_ffmpeg, spawn, stop
+from flows.capture.segment import CaptureFailed
+
+# Says its pid, then waits to be ended: as asked, or (stubborn) not before the second time.
+TOOL = r"""
+import os, signal, sys, time
+asked = 0
+def ask(*_):
+    global asked
+    asked += 1
+    os.write(1, b"asked\n")
+    if asked >= int(sys.argv[1]):
+        sys.exit(7)
+signal.signal(signal.SIGTERM, ask)
+os.write(1, f"{os.getpid()}\n".encode())
+while True:
+    time.sleep(60)
+"""
+
+OWNER = """
+import sys
+from pathlib import Path
+from flows.capture.processes import spawn
+here = Path(sys.argv[1])
+process = spawn([sys.executable, "-c", sys.argv[2], "1"], log=here / "log", pid_file=here / "pid")
+print("started", flush=True)
+process.wait()
+"""
+
+
+def has_namespaces() -> bool:
+    """Whether the kernel gives this process, or one of its own user's, a network of its own."""
+    unshare = shutil.which("unshare")
+    tried = ([], ["--user"]) if unshare else ()
+    return any(
+        subprocess.run([unshare, *more, "--net", "true"], capture_output=True).returncode == 0
+        for more in tried
+    )
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "SECOND_TERM_S", 0.6)
+    monkeypatch.setattr(process, "GRACE_S", 1.8)
+
+
+def wait_for_words(log: Path, n: int = 1) -> list[str]:
+    """Return the tool's first words, as soon as it has said them."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        words = log.read_text().split() if log.exists() else []
+        if len(words) >= n:
+            return words
+        time.sleep(0.01)
+    raise TimeoutError(f"{log} says nothing")
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 20
+    while process._birth(pid) is not None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} is still there")
+        time.sleep(0.01)
+
+
+def start(here: Path, *, terms: int) -> tuple[subprocess.Popen[bytes], int]:
+    tool = [sys.executable, "-c", TOOL, str(terms)]
+    child = spawn(tool, log=here / "log", pid_file=here / "pid")
+    return child, int(wait_for_words(here / "log")[0])
+
+
+@pytest.mark.parametrize(
+    ("terms", "status"),
+    [(1, 7), (2, 7), (99, 128 + signal.SIGKILL)],
+    ids=["asked once", "asked twice", "killed"],
+)
+def test_a_tool_is_asked_twice_and_then_killed(tmp_path: Path, terms: int, status: int) -> None:
+    child, pid = start(tmp_path, terms=terms)
+    assert stop(child) == status
+    wait_until_gone(pid)
+    assert wait_for_words(tmp_path / "log").count("asked") == min(terms, 2)
+
+
+def test_a_tool_can_be_ended_at_once(tmp_path: Path) -> None:
+    child, pid = start(tmp_path, terms=1)
+    assert stop(child, at_once=True) == 128 + signal.SIGKILL
+    wait_until_gone(pid)
+    assert "asked" not in wait_for_words(tmp_path / "log")
+
+
+def test_a_tool_that_ended_by_itself_has_its_status(tmp_path: Path) -> None:
+    tool = [sys.executable, "-c", "import sys; sys.exit(3)"]
+    child = spawn(tool, log=tmp_path / "log", pid_file=tmp_path / "pid")
+    assert child.wait() == 3
+    assert stop(child) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's part is Linux's")
+def test_a_tool_dies_with_its_keeper(tmp_path: Path) -> None:
+    child, pid = start(tmp_path, terms=1)
+    child.kill()
+    child.wait()
+    wait_until_gone(pid)
+
+
+def test_a_tool_is_asked_to_end_when_its_watcher_is_killed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path), TOOL]) as owner:
+        pid = int(wait_for_words(tmp_path / "log")[0])
+        owner.kill()
+    assert wait_for_words(tmp_path / "log", 2)[1] == "asked"
+    wait_until_gone(pid)
+
+
+def test_what_a_dead_watcher_left_is_ended(tmp_path: Path) -> None:
+    # A keeper that sleeps has not noticed yet that its watcher is gone.
+    command = [sys.executable, "-c", OWNER, str(tmp_path), TOOL]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"started\n"
+        pid = int(wait_for_words(tmp_path / "log")[0])
+        keeper = json.loads((tmp_path / "pid").read_text())["pid"]
+        os.kill(keeper, signal.SIGSTOP)
+        owner.kill()
+    assert end_stale(tmp_path / "pid")
+    wait_until_gone(pid)
+    assert not (tmp_path / "pid").exists()
+    assert not end_stale(tmp_path / "pid")
+
+
+def test_a_living_watcher_is_not_disturbed(tmp_path: Path) -> None:
+    child, _ = start(tmp_path, terms=1)
+    with pytest.raises(CaptureFailed, match="is recording"):
+        end_stale(tmp_path / "pid")
+    assert child.poll() is None
+    stop(child)
+
+
+def test_a_process_that_only_has_the_number_is_left_alone(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        record = {"pid": other.pid, "born": "1", "owner": other.pid, "owner_born": "1"}
+        (tmp_path / "pid").write_text(json.dumps(record))
+        assert not end_stale(tmp_path / "pid")
+        assert other.poll() is None
+
+
+@pytest.mark.parametrize("text", ["", "no json", "{}", "[]", '{"pid": "x"}'])
+def test_a_pid_file_that_makes_no_sense_is_passed_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pid").write_text(text)
+    assert not end_stale(tmp_path / "pid")
+
+
+def test_an_ffmpeg_that_is_not_there_is_named() -> None:
+    with pytest.raises(CaptureFailed, match="/nowhere/ffmpeg"):
+        find_ffmpeg("/nowhere/ffmpeg")
+    assert Path(find_ffmpeg()).is_file()
+    assert find_ffmpeg(find_ffmpeg()) == find_ffmpeg()
+
+
+class Door:
+    """A port of ours that a tool may reach."""
+
+    kind: Literal["tcp"] = "tcp"
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def move(self, inner: socket.socket) -> None:
+        self.listener.close()
+        self.listener = inner
+
+
+REACHES = r"""
+import socket, sys
+for port in map(int, sys.argv[1:]):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=20).close()
+        print("reached", flush=True)
+    except OSError:
+        print("refused", flush=True)
+"""
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def reaches(here: Path, door: Door, *ports: int) -> list[str]:
+    tool = [sys.executable, "-c", REACHES, *map(str, ports)]
+    child = spawn(tool, log=here / "log", pid_file=here / "pid", door=door)
+    assert child.wait(30) == 0
+    door.listener.close()
+    return (here / "log").read_text().split()
+
+
+@pytest.mark.skipif(not has_namespaces(), reason="the kernel gives no network of its own")
+def test_a_tool_reaches_its_door_and_nothing_else(tmp_path: Path, elsewhere: socket.socket) -> None:
+    door = Door()
+    assert reaches(tmp_path, door, door.port, elsewhere.getsockname()[1]) == ["reached", "refused"]
+    assert process.encloses
+
+
+def test_a_tool_runs_also_where_the_kernel_gives_it_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "encloses", True)
+    door = Door()
+    number, door.port = door.port, 99_999  # The keeper can open no such door.
+    assert reaches(tmp_path, door, number) == ["reached"]
+    assert not process.encloses

@@ -1,0 +1,34 @@
+"""The page in the UI of a run whose server does not answer: the end waits for it, once."""
+
+import logging
+import threading
+import uuid
+
+import pytest
+
+from flows.control.run_page import Bulletin
+
+
+class Stuck(threading.Thread):
+    """A thread that waits for a server that never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_for_s: list[float] = []
+
+    def join(self, timeout: float | None = None) -> None:
+        assert timeout is not None
+        self.waited_for_s.append(timeout)
+        threading.Event().wait(timeout)
+
+
+@pytest.mark.parametrize("ends", [("ended", "close"), ("close", "close")], ids=" and ".join)
+def test_the_last_words_are_waited_for_once(ends: tuple[str, str]) -> None:
+    bulletin = Bulletin(
+        channel="news", run_id=uuid.uuid4(), log=logging.getLogger("test"), last_words_s=0.2
+    )
+    bulletin._thread = thread = Stuck()
+    for end in ends:
+        getattr(bulletin, end)(*(["completed"] if end == "ended" else []))
+    assert 0 < sum(thread.waited_for_s) <= 0.2 + 1e-6
+    assert bulletin._silent

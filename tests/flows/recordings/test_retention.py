@@ -1,0 +1,302 @@
+"""Recordings roll: what goes, what stays, and what is left when it goes wrong in between."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.errors import DatabaseError
+from flows.capture.recorded.following import write_playlist
+from flows.recordings import retention as module
+from flows.recordings.retention import Limits, Recordings, rolling
+from flows.settings import Settings
+
+NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
+KB = 1024
+RUN = "0001-20261122T190000Z"
+
+
+def limits(*, days: float | None = None, total_bytes: int | None = None, free_bytes: int = 0):
+    return Limits(days=days, total_bytes=total_bytes, free_bytes=free_bytes)
+
+
+@pytest.fixture
+def keep(engine: Engine, recordings_dir: Path) -> Callable[..., Recordings]:
+    def make(**values: object) -> Recordings:
+        log = logging.getLogger("retention")
+        return Recordings(engine=engine, directory=recordings_dir, limits=limits(**values), log=log)
+
+    return make
+
+
+@pytest.fixture
+def fill(open_show) -> Callable[..., object]:
+    """A broadcast with files of a kilobyte, one a minute, of which the last ends `ago` ago."""
+
+    def make(n: int, *, ago: timedelta = timedelta(0), status: str = "analysed", **other: object):
+        show = open_show(started_at=NOW - ago - timedelta(minutes=n), **other)
+        with show.engine.begin() as connection:
+            for i in range(n):
+                at = NOW - ago - timedelta(minutes=n - i)
+                path = show.folder / f"{RUN}-{i:06d}.ts"
+                path.write_bytes(b"\x47" * KB)
+                os.utime(path, (at.timestamp(), at.timestamp()))
+                connection.execute(
+                    text(
+                        "INSERT INTO segments (channel_id, broadcast_id, sequence, started_at,"
+                        " ended_at, duration_s, path, status) SELECT :channel, :broadcast, :i,"
+                        " :at, :at + interval '60 s', 60, :path, :status WHERE :status <> 'none'"
+                    ),
+                    {
+                        "channel": show.channel_id,
+                        "broadcast": show.broadcast,
+                        "i": i,
+                        "at": at,
+                        "path": str(path),
+                        "status": status,
+                    },
+                )
+        (show.folder / "events.jsonl").write_text("")
+        return show
+
+    return make
+
+
+def files(show) -> int:
+    return len(list(show.folder.glob("*.ts")))
+
+
+def test_old_files_go_and_their_rows_stay(fill, keep) -> None:
+    show = fill(6)
+    rolled = keep(days=3.5 / 1440).run(NOW)
+    assert (rolled.files, rolled.n_bytes, rolled.left_files) == (3, 3 * KB, 3)
+    assert files(show) == 3
+    assert [path is None for path in show.paths()] == [True] * 3 + [False] * 3
+    assert not list(show.folder.glob("*.gone"))
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["too many", "the disk is full"])
+def test_the_show_that_has_most_loses_its_oldest_first(fill, keep, full, monkeypatch) -> None:
+    older = fill(2, slug="older", ago=timedelta(hours=2))
+    large = fill(8, slug="large")
+    if full:
+        monkeypatch.setattr(Recordings, "_missing_bytes", lambda self: 5 * KB)
+    keep(total_bytes=None if full else 5 * KB).run(NOW)
+    assert (files(older), files(large)) == (2, 3)
+    assert [path is None for path in large.paths()] == [True] * 5 + [False] * 3
+
+
+def test_what_a_show_has_within_its_share_it_keeps(fill, keep) -> None:
+    older = fill(2, slug="older", ago=timedelta(hours=2))
+    large = fill(8, slug="large", status="recorded")  # which nobody may delete
+    keep(total_bytes=6 * KB).run(NOW)
+    assert (files(older), files(large)) == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("status", "spooled", "age", "left"),
+    [
+        ("recorded", False, timedelta(days=9), 3),
+        ("none", True, timedelta(days=9), 3),
+        ("none", False, timedelta(hours=1), 3),
+        ("none", False, timedelta(days=9), 0),
+        ("failed", False, timedelta(hours=1), 0),
+    ],
+    ids=["not analysed", "its row waits in the spool", "no row yet", "no row ever", "failed"],
+)
+def test_what_analysis_needs_stays(
+    fill, keep, status: str, spooled: bool, age: timedelta, left: int
+) -> None:
+    show = fill(3, status=status, ago=age)
+    if spooled:
+        (show.folder / "waiting").mkdir()
+        (show.folder / "waiting" / "0000000000.npz").write_bytes(b"")
+    rolled = keep(days=0.01, total_bytes=1).run(NOW)
+    assert rolled.kept_files == left
+    assert (files(show) if show.folder.exists() else 0) == left
+    assert show.paths() == ([None] * 3 if status == "failed" else show.paths())
+
+
+@pytest.mark.parametrize(("status", "left"), [("recorded", 3), ("analysed", 0)])
+def test_a_folder_that_was_moved_is_known_by_its_files(fill, keep, status: str, left: int) -> None:
+    show = fill(3, status=status, ago=timedelta(days=9))
+    with show.engine.begin() as connection:
+        moved = "UPDATE segments SET path = '/before' || path"
+        connection.execute(text(moved))
+    keep(days=0.01).run(NOW)
+    assert (files(show) if show.folder.exists() else 0) == left
+    assert sum(path is not None for path in show.paths()) == left
+
+
+def test_a_broadcast_on_air_keeps_its_folder_and_what_its_playlist_lists(fill, keep) -> None:
+    show = fill(5)
+    with show.engine.begin() as connection:
+        connection.execute(text("UPDATE broadcasts SET status = 'live', planned_end = now()"))
+    names = [f"{RUN}-{i:06d}.ts" for i in range(5)]
+    entries = [f"#EXTINF:60,\n{name}\n" for name in names]
+    (show.folder / f"{RUN}.m3u8").write_text("#EXTM3U\n" + "".join(entries[3:]))
+    keep(days=0.0001).run(NOW)
+    assert sorted(path.name for path in show.folder.glob("*.ts")) == names[3:]
+    (show.folder / f"{RUN}.m3u8").unlink()
+    keep(days=0.0001).run(NOW)
+    assert files(show) == 0
+    assert show.folder.exists()
+
+
+def test_a_folder_goes_when_nothing_is_in_it(fill, keep) -> None:
+    show, other = fill(2, slug="a"), fill(2, slug="b")
+    (show.folder / f"{RUN}.json").write_text("{}")
+    (other.folder / "notes.txt").write_text("mine")
+    rolled = keep(days=0.0001).run(NOW + timedelta(hours=1))
+    assert rolled.folders == 1
+    assert not show.folder.exists()
+    assert (other.folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_database_that_knows_other_broadcasts_deletes_none_of_these(fill, keep) -> None:
+    show = fill(3)
+    with show.engine.begin() as connection:
+        connection.execute(text("UPDATE segments SET path = '/elsewhere/' || sequence"))
+        connection.execute(text("UPDATE broadcasts SET started_at = started_at - interval '1 day'"))
+    keep(days=0.0001).run(NOW)
+    assert files(show) == 3
+
+
+def test_only_what_capture_recorded_below_the_folder_goes(
+    fill, keep, recordings_dir: Path, tmp_path: Path
+) -> None:
+    show = fill(2)
+    outside = tmp_path / "outside" / show.folder.name
+    outside.mkdir(parents=True)
+    kept = [outside / f"{RUN}-000000.ts", tmp_path / f"{RUN}-000001.ts", show.folder / "mine.ts"]
+    for path in kept:
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    (recordings_dir / "linked").symlink_to(tmp_path / "outside")
+    (show.folder.parent / "20200101T000000Z-1").symlink_to(outside)
+    (show.folder / f"{RUN}-000009.ts").symlink_to(kept[1])
+    with show.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE segments SET path = :p WHERE sequence = 0"),
+            {"p": f"{show.folder}/../../../../{kept[1].name}"},
+        )
+    keep(days=0.0001, total_bytes=1).run(NOW + timedelta(days=3))
+    assert all(path.exists() for path in kept)
+    assert not (show.folder / f"{RUN}-000001.ts").exists()
+
+
+@pytest.mark.parametrize("step", ["forget", "delete"])
+def test_what_a_crash_leaves_the_next_pass_finishes(fill, keep, monkeypatch, step: str) -> None:
+    show = fill(4)
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        where = module.rows if step == "forget" else module.Folder
+        patch.setattr(where, step, crash)
+        with pytest.raises(KeyboardInterrupt):
+            keep(days=2.5 / 1440).run(NOW)
+    assert len(list(show.folder.glob("*.gone"))) == 2
+    rolled = keep().run(NOW)
+    assert rolled.files == 0
+    assert [path is None for path in show.paths()] == [True] * 2 + [False] * 2
+    assert files(show) == 2
+    assert not list(show.folder.glob("*.gone"))
+
+
+def test_two_processes_do_it_at_once(fill, keep, engine: Engine, recordings_dir: Path) -> None:
+    show = fill(400)
+    code = (
+        "import sys, logging; from datetime import *; from pathlib import Path;"
+        "from db.session import make_engine; from flows.recordings.retention import *;"
+        "limits = Limits(days=None, total_bytes=100 * 1024, free_bytes=0);"
+        "r = Recordings(engine=make_engine(sys.argv[1]), directory=Path(sys.argv[2]),"
+        " limits=limits, log=logging.getLogger());"
+        "[r.run(datetime.now(UTC)) for _ in range(20)]"
+    )
+    url = engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-c", code, url, str(recordings_dir)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate()[1] for process in both] == [b"", b""]
+    assert files(show) == 100
+    assert sum(path is None for path in show.paths()) == 300
+
+
+def test_a_full_disk_makes_room_and_says_so(fill, keep, monkeypatch, caplog) -> None:
+    show = fill(5)
+    room = {"free": 10 * KB}
+    usage = module.shutil.disk_usage(show.folder)
+
+    def disk_usage(path: Path):
+        freed = 5 - files(show) if show.folder.exists() else 5
+        return usage._replace(free=room["free"] + freed * KB)
+
+    monkeypatch.setattr(module.shutil, "disk_usage", disk_usage)
+    caplog.set_level(logging.WARNING)
+    keep(free_bytes=10 * KB).run(NOW)
+    assert files(show) == 2  # a quarter above the floor
+    assert "the oldest recordings are deleted to make room" in caplog.text
+    room["free"] = 0
+    retention = keep(free_bytes=10 * KB)
+    assert retention.can_make_room()
+    retention.run(NOW)
+    retention.run(NOW)
+    assert not show.folder.exists()
+    assert caplog.text.count("none of them can go") == 1
+    assert not retention.can_make_room()
+
+
+def test_without_a_database_nothing_goes(fill, keep, databases, engine: Engine) -> None:
+    show = fill(3)
+    databases.run(f"ALTER DATABASE {engine.url.database} SET default_transaction_read_only = on")
+    engine.dispose()
+    with pytest.raises(DatabaseError):
+        keep(days=0.0001).run(NOW)
+    databases.run(f"ALTER DATABASE {engine.url.database} RESET default_transaction_read_only")
+    engine.dispose()
+    keep().run(NOW)
+    assert show.paths() == [None] * 3
+
+
+def test_a_watcher_does_it_beside(fill, keep) -> None:
+    show = fill(3)
+    gone = threading.Event()
+    retention = keep(total_bytes=1)
+    retention.log.addFilter(lambda record: gone.set() or True)
+    retention.log.setLevel(logging.INFO)
+    with rolling(retention):
+        assert gone.wait(30)
+    retention.log.filters.clear()
+    assert not show.folder.exists()
+
+
+@pytest.mark.parametrize("kind", ["ts", "mp4"])
+def test_playlists_go_on_playing_what_is_left(air, record, keep, frames_played, kind: str) -> None:
+    show = record(air(kind), (0, 4), (8, 14))
+    segments = show.segments
+    asked = write_playlist(show.folder, segments, at=segments[0].start, ended=True)
+    size = sum(segment.path.stat().st_size for segment in segments[5:])
+    keep(total_bytes=size).run(datetime.now(UTC))
+    assert [segment.path.exists() for segment in segments] == [False] * 5 + [True] * 5
+    head = asked.read_text().split("#EXTINF")[0]
+    assert "#EXT-X-MEDIA-SEQUENCE:5\n" in head
+    # Between the two runs: the first has nothing before it.
+    assert "#EXT-X-DISCONTINUITY-SEQUENCE:1\n" in head
+    old, new = sorted(show.folder.glob("*.m3u8")), asked
+    assert len(old) == 1  # the first run's lists nothing any more
+    assert "#EXT-X-MEDIA-SEQUENCE:1\n" in old[0].read_text()
+    assert [frames_played(playlist) for playlist in (old[0], new)] == [5 * 12] * 2
+
+
+def test_settings_say_the_limits() -> None:
+    settings = Settings(keep_recordings_days=0, keep_recordings_gb=1.5, min_free_disk_mb=1)
+    expected = limits(total_bytes=3 << 29, free_bytes=1 << 20)
+    assert Limits.of(settings) == expected

@@ -1,0 +1,117 @@
+"""The embedded Postgres under the eyes of whoever holds it: killed, and there again."""
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from db.embedded.server import EmbeddedPostgres
+from db.session import make_engine
+from flows.errors import StackError
+from flows.settings import Settings
+from flows.stack import child, postgres
+from flows.stack.postgres import Postgres, tended
+from flows.stack.stack import Stack
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory that other users may pass, which pytest's own is not."""
+    made = Path(tempfile.mkdtemp(prefix="showmood-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def server(directory: Path) -> Iterator[EmbeddedPostgres]:
+    made = EmbeddedPostgres(
+        directory / "pg", open_dir=directory / "open", die_with_owner=True, durable=False
+    )
+    with made:
+        yield made
+
+
+@pytest.fixture
+def kill(directory: Path) -> Callable[[], None]:
+    def run() -> None:
+        pid = int((directory / "pg" / "cluster" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+
+    return run
+
+
+def until_said(one: Postgres) -> str:
+    while (said := one.tend()) is None:
+        pass
+    return said
+
+
+def answer(url: str) -> object:
+    engine = make_engine(url)
+    try:
+        with engine.connect() as connection:
+            return connection.scalar(text("SELECT 42"))
+    finally:
+        engine.dispose()
+
+
+def test_one_that_is_killed_is_started_again_and_that_is_said(server, kill, monkeypatch) -> None:
+    monkeypatch.setattr(postgres, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(child, "TRIES", 1)
+    one = Postgres(server)
+    assert one.tend() is None
+    url = one.url
+    kill()
+    assert "started again" in until_said(one)
+    assert one.url == url
+    assert answer(url) == 42
+    assert one.tend() is None
+    kill()
+    with pytest.raises(StackError, match="was started again 1 times"):
+        until_said(one)
+
+
+def test_one_that_cannot_be_started_is_tried_again_and_that_is_said_once(
+    server, kill, directory, monkeypatch
+) -> None:
+    monkeypatch.setattr(postgres, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(postgres, "LONGEST_PAUSE_S", 0.001)
+    one = Postgres(server)
+    version = directory / "pg" / "cluster" / "PG_VERSION"
+    whole = version.read_text()
+    version.write_text("9\n")
+    kill()
+    assert "has ended, and does not start" in until_said(one)
+    assert [one.tend() for _ in range(3)] == [None] * 3
+    version.write_text(whole)
+    assert "started again" in until_said(one)
+
+
+def test_a_stack_and_a_command_tend_it(server, kill, tmp_path, monkeypatch, caplog) -> None:
+    said: list[str] = []
+    stack = Stack(Settings(home=tmp_path), say=said.append)
+    stack._postgres = Postgres(server)
+    kill()
+    while not said:
+        stack.tend()
+    assert "started again" in said[0]
+    kill()
+    with tended(Postgres(server), every_s=0.01):
+        while "started again" not in caplog.text:
+            time.sleep(0.01)
+    assert answer(server.url) == 42
+
+
+def test_what_a_crash_leaves_of_its_files_does_not_keep_it_down(server, kill, directory) -> None:
+    one = Postgres(server)
+    for left in ("", "half", "12"):
+        kill()
+        (directory / "pg" / "cluster" / "postmaster.pid").write_text(left)
+        assert "started again" in until_said(one)

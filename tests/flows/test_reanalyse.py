@@ -1,0 +1,227 @@
+"""A stretch of a channel analysed again, from what was recorded of it."""
+
+import logging
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.channel_lock import channel_lock
+from db.errors import ChannelBusy, UnknownChannel
+from db.writing import writes
+from emotion.pipeline import Linker
+from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.capture.processes import find_ffmpeg
+from flows.capture.segment import Segment
+from flows.demo.programme import make_programme
+from flows.errors import UsageError
+from flows.live.analysis import Analysis, networks
+from flows.live.pace import Pace
+from flows.live.store import Store
+from flows.reanalyse import Again, analyse_again
+from flows.recordings.finding import folder_of
+from flows.settings import Settings
+
+START = datetime(2026, 11, 1, 19, tzinfo=UTC)
+LOG = logging.getLogger("test")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Four seconds of a channel, recorded and analysed."""
+
+    settings: Settings
+    url: str
+    engine: Engine
+    paths: list[Path]
+
+    def again(self, begin_s: float, end_s: float, model: str = "mini-xception") -> list[float]:
+        """Analyse [begin, end) again; return the progress that was told."""
+        told: list[float] = []
+        analyse_again(
+            self.settings,
+            self.url,
+            again(begin_s, end_s, model),
+            log=LOG,
+            tell=told.append,
+            holder="a test",
+        )
+        return told
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        with self.engine.connect() as connection:
+            return [
+                tuple(row)
+                for row in connection.execute(
+                    text("SELECT ts, track_id, x0, happiness FROM observations ORDER BY 1, 2")
+                )
+            ]
+
+    def models(self) -> list[str]:
+        statement = text("SELECT model FROM segments ORDER BY started_at")
+        with self.engine.connect() as connection:
+            return [row[0].split("+")[-1] for row in connection.execute(statement)]
+
+
+def again(begin_s: float, end_s: float, model: str, channel: str = "news") -> Again:
+    return Again(
+        channel=channel,
+        begin=START + timedelta(seconds=begin_s),
+        end=START + timedelta(seconds=end_s),
+        fps=5.0,
+        detector=DEFAULT_DETECTOR,
+        emotion_model=model,
+    )
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, database_url: str, engine: Engine) -> Recorded:
+    settings = Settings(home=tmp_path, device="cpu")  # type: ignore[call-arg]
+    with engine.begin() as connection:
+        channel = writes.ensure_channel(connection, "news", "https://example.com/live")
+        broadcast = writes.open_broadcast(connection, channel_id=channel, started_at=START)
+    folder = folder_of(settings.recordings_dir, "news", START, broadcast)
+    folder.mkdir(parents=True)
+    clip = make_programme(tmp_path / "clip.mp4", duration_s=4)
+    cut = ["-an", "-c:v", "libx264", "-g", "25", "-f", "segment", "-segment_time", "1"]
+    pattern = folder / "0001-20261101T190000Z-%06d.ts"
+    subprocess.run([find_ffmpeg(), "-v", "error", "-i", str(clip), *cut, str(pattern)], check=True)
+    paths = sorted(folder.glob("*.ts"))
+    analyser = networks(DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, "cpu", None, 640)
+    analysis = Analysis(
+        analyser=analyser,
+        linker=Linker(None),
+        store=Store(
+            engine=engine, channel_id=channel, broadcast_id=broadcast, model=analyser.model
+        ),
+        fps=5.0,
+        log=LOG,
+    )
+    for number, path in enumerate(paths):
+        analysis.pace = Pace()  # however slow this machine is
+        analysis.take(
+            Segment(
+                channel="news",
+                broadcast=broadcast,
+                sequence=number,
+                start=START + timedelta(seconds=number),
+                start_is_estimated=False,
+                duration_s=1.0,
+                path=path,
+                width_px=640,
+                height_px=360,
+            )
+        )
+    with engine.begin() as connection:
+        writes.close_broadcast(
+            connection, broadcast, ended_at=START + timedelta(seconds=4), status="completed"
+        )
+    return Recorded(settings=settings, url=database_url, engine=engine, paths=paths)
+
+
+def test_another_network_replaces_the_rows_of_the_range_and_no_others(recorded: Recorded) -> None:
+    before, models = recorded.rows(), recorded.models()
+    told = recorded.again(1, 3)
+    after = recorded.rows()
+    assert told[-1] == 100.0
+    assert told == sorted(told)
+    # The same faces on the same tracks, read by another network inside the range alone.
+    assert [row[:2] for row in after] == [row[:2] for row in before]
+    inside = [
+        START + timedelta(seconds=1) <= row[0] < START + timedelta(seconds=3) for row in after
+    ]
+    assert any(inside)
+    assert [a[3] != b[3] for a, b in zip(after, before, strict=True)] == inside
+    assert [a == b for a, b in zip(recorded.models(), models, strict=True)] == [
+        True, False, False, True,
+    ]  # fmt: skip
+
+
+def test_twice_is_as_once_and_back_is_as_before(recorded: Recorded) -> None:
+    before = recorded.rows()
+    recorded.again(0, 4)
+    once = recorded.rows()
+    recorded.again(0, 4)
+    assert recorded.rows() == once
+    recorded.again(0, 4, DEFAULT_EMOTION_MODEL)
+    assert [row[:3] for row in recorded.rows()] == [row[:3] for row in before]
+
+
+def test_new_tracks_get_numbers_that_nothing_outside_has(recorded: Recorded) -> None:
+    with recorded.engine.begin() as connection:  # so that the range's faces are all new
+        connection.execute(text("UPDATE segments SET tracker_state = NULL WHERE sequence = 0"))
+        connection.execute(text("UPDATE segments SET lag_ms = 700"))
+    before = recorded.rows()
+    recorded.again(1, 3)
+    once = recorded.rows()
+
+    def tracks(rows: list[tuple[Any, ...]], *, inside: bool) -> set[int]:
+        begin, end = START + timedelta(seconds=1), START + timedelta(seconds=3)
+        return {row[1] for row in rows if (begin <= row[0] < end) == inside}
+
+    assert tracks(once, inside=False) == tracks(before, inside=False)
+    assert min(tracks(once, inside=True)) == max(tracks(before, inside=False)) + 1
+    recorded.again(1, 3)
+    assert recorded.rows() == once
+    with recorded.engine.connect() as connection:
+        lags = connection.execute(text("SELECT DISTINCT lag_ms FROM segments")).scalars().all()
+    assert lags == [700]
+
+
+def test_what_is_kept_between_counts_as_outside(recorded: Recorded) -> None:
+    kept = {row[1] for row in recorded.rows()}
+    recorded.paths[1].unlink()
+    recorded.again(0, 4)
+    once = recorded.rows()
+    begin, end = START + timedelta(seconds=1), START + timedelta(seconds=2)
+    inside = {row[1] for row in once if begin <= row[0] < end}
+    others = {row[1] for row in once if not begin <= row[0] < end}
+    assert inside
+    assert inside <= kept
+    assert not inside & others
+    recorded.again(0, 4)
+    assert recorded.rows() == once
+
+
+def test_what_has_no_file_any_more_keeps_its_rows_and_is_said(
+    recorded: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = recorded.models()
+    recorded.paths[1].unlink()
+    recorded.again(0, 4)
+    assert "1 segments have no file any more" in caplog.text
+    assert [a == b for a, b in zip(recorded.models(), models, strict=True)] == [
+        False, True, False, False,
+    ]  # fmt: skip
+    for path in recorded.paths:
+        path.unlink(missing_ok=True)
+    with pytest.raises(UsageError, match="the recording is gone"):
+        recorded.again(0, 4)
+
+
+def test_a_watched_channel_is_left_to_its_watcher(recorded: Recorded) -> None:
+    with (
+        channel_lock(recorded.engine, "news", "run 1"),
+        pytest.raises(ChannelBusy, match="already being watched"),
+    ):
+        recorded.again(0, 4)
+
+
+def test_what_is_not_there_is_one_line(recorded: Recorded) -> None:
+    with pytest.raises(UsageError, match="nothing was recorded then"):
+        recorded.again(-100, -90)
+    with pytest.raises(UsageError, match="is not before"):
+        recorded.again(2, 2)
+    with pytest.raises(UnknownChannel):
+        analyse_again(
+            recorded.settings,
+            recorded.url,
+            again(0, 4, "mini-xception", "nothing"),
+            log=LOG,
+            tell=lambda share: None,
+            holder="a test",
+        )

@@ -1,0 +1,103 @@
+"""The parameters of a watch: what fits, and the line that says what does not."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flows.errors import UsageError
+from flows.show import make_show, parse_duration, parse_since, parse_time, parse_until, slug_of
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30s", 30),
+        ("45m", 2700),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("2d", 172800),
+        (" 1h 5s ", 3605),
+    ],
+)
+def test_duration_reads_as_people_write_it(text: str, seconds: float) -> None:
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "10", "h", "-5m", "5 minutes", "nan", "0s", "8d"])
+def test_duration_that_does_not_fit_is_one_line(text: str) -> None:
+    with pytest.raises(UsageError, match="duration") as caught:
+        parse_duration(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-11-22T20:00:00+01:00", datetime(2026, 11, 22, 19, tzinfo=UTC)),
+        ("2026-11-22T20:00:00Z", datetime(2026, 11, 22, 20, tzinfo=UTC)),
+    ],
+)
+def test_time_becomes_utc(text: str, time: datetime) -> None:
+    assert parse_time(text) == time
+
+
+def test_time_that_is_none_says_how_to_write_one() -> None:
+    with pytest.raises(UsageError, match="write it as"):
+        parse_time("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("url", "slug"),
+    [
+        ("https://www.youtube.com/@NASA/live", "youtube-nasa-live"),
+        ("https://cdn.example.org/tv/live.m3u8", "cdn-example-tv-live"),
+        ("http://127.0.0.1:8099/live.m3u8", "127-0-0-1-live"),
+        ("https://example.com/" + "x" * 200, "example-" + "x" * 55),
+        ("https://example.com/%E2%9C%93", "example-e2-9c-93"),
+        ("http://[::1/live", "channel"),
+        ("http://[x]/live", "channel"),
+    ],
+)
+def test_channel_is_named_after_its_url(url: str, slug: str) -> None:
+    assert slug_of(url) == slug
+    assert make_show(url=url).slug == slug
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"name": "Evening News"}, "name: use lower-case letters"),
+        ({"name": "../../etc"}, "name: use lower-case letters"),
+        ({"duration": "soon"}, "duration: write it as 30s"),
+        ({"duration": "0s"}, "out of range"),
+        ({"analysed_fps": 0}, "analysed_fps: .*greater than 0"),
+        ({"analysed_fps": 1000}, "analysed_fps: .*less than or equal to 60"),
+        ({"colour": "blue"}, "colour"),
+        ({"detector": "yolo"}, "detector"),
+        ({"alerts": [{"emotion": "anger"}] * 21}, "alerts: .*at most 20"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_parameter_that_does_not_fit_is_named_in_one_line(
+    wrong: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        make_show(**({"url": "https://example.com/live"} | wrong))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "ago"),
+    [("2h", timedelta(hours=2)), ("0s", timedelta(0)), ("1d12h", timedelta(days=1.5))],
+)
+def test_a_time_is_also_how_long_ago_it_was(text: str, ago: timedelta) -> None:
+    before = datetime.now(UTC)
+    assert before <= parse_since(text) + ago <= datetime.now(UTC)
+    assert before <= parse_until(text) + ago <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("text", ["", None])
+def test_what_has_no_end_goes_on_until_now(text: str | None) -> None:
+    before = datetime.now(UTC)
+    assert before <= parse_until(text) <= datetime.now(UTC)
+    assert parse_until("2026-11-22T20:00:00+01:00") == datetime(2026, 11, 22, 19, tzinfo=UTC)
