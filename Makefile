@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo up test check format faults fuzz heal soak chaos mutants bench train train-report clean
+.PHONY: help demo up test quick check format faults fuzz heal soak chaos mutants bench train train-report clean
+
+help: ## Every target, a line each
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 demo: $(RUN) ## The main job, end to end, on a built-in channel or on VIDEO=clip.mp4
 	$(BIN)/showmood demo $(if $(VIDEO),--video "$(VIDEO)")
@@ -15,6 +18,12 @@ up: $(RUN) ## The embedded stack, until Ctrl-C
 
 test: $(DEV) ## The tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+quick: $(DEV) ## Format, lint, types, and the tests that need no server: under two minutes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not heal and not e2e' $(QUICK) $(ARGS)
 
 check: $(DEV) ## What CI runs
 	$(BIN)/ruff format --check .
@@ -52,6 +61,14 @@ bench: $(DEV) ## What README and docs quote: how fast faces are found, how soon 
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m db.embedded.throwaway $(BIN)/python -m benchmarks.memory
+
+# Pure functions, files and frames: no Postgres, no Prefect server, no live source.
+QUICK := tests/test_architecture.py tests/test_readme.py tests/emotion/test_track.py tests/emotion/test_smooth.py \
+	tests/emotion/test_boxes.py tests/emotion/test_cuts.py tests/emotion/test_align.py tests/emotion/test_classify.py \
+	tests/emotion/test_detect.py tests/emotion/weights tests/emotion/evaluate tests/flows/capture/test_playlist.py \
+	tests/flows/capture/test_headers.py tests/flows/capture/test_redaction.py tests/flows/capture/recorded \
+	tests/flows/capture/hls/test_listing.py tests/flows/capture/net/test_address.py tests/flows/shows \
+	tests/flows/report/test_picture.py tests/flows/live/test_pace.py tests/flows/test_alerts.py tests/flows/test_show.py
 
 DATA ?= data
 train: $(DEV) ## Train the expression net on DATA/ferplus.npz; SMOKE=1 for a quick pass

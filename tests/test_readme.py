@@ -1,18 +1,23 @@
-"""The README keeps up: every setting and every dependency has its line."""
+"""The documents keep up: every setting and every dependency has its line, every link a file."""
 
 import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from flows.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+DOCUMENTS = sorted(f"docs/{path.name}" for path in DOCS.glob("*.md"))
 
 
 def test_every_setting_has_its_line() -> None:
-    for name in Settings.model_fields:
-        assert f"| `SHOWMOOD_{name.upper()}` |" in README, name
+    table = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `SHOWMOOD_(\w+)` \|", table, re.MULTILINE)
+    assert sorted(listed) == sorted(name.upper() for name in Settings.model_fields)
 
 
 def test_every_dependency_earns_its_line() -> None:
@@ -21,7 +26,7 @@ def test_every_dependency_earns_its_line() -> None:
     for extra in project["optional-dependencies"].values():
         wanted += extra
     names = {re.split(r"[\[<>=~!; ]", requirement)[0] for requirement in wanted}
-    table = README.split("## Dependencies")[1].split("\n## ")[0]
+    table = (DOCS / "dependencies.md").read_text(encoding="utf-8")
     listed = {
         name.strip("` ")
         for line in table.splitlines()
@@ -31,7 +36,29 @@ def test_every_dependency_earns_its_line() -> None:
     assert listed == names
 
 
-def test_every_picture_and_file_it_points_to_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", *DOCUMENTS])
+def test_every_picture_and_file_it_points_to_is_there(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if not target.startswith(("http://", "https://")):
-            assert (ROOT / target).exists(), target
+            assert ((ROOT / file).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("file", DOCUMENTS)
+def test_every_document_says_who_should_read_it(file: str) -> None:
+    title, empty, first, *_ = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    assert title.startswith("# ")
+    assert empty == ""
+    assert first.startswith("For ")
+    assert f"({file})" in README, "the README does not lead there"
+
+
+@pytest.mark.parametrize("file", DOCUMENTS)
+def test_every_source_and_test_that_is_named_is_there(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:flows|emotion|db|tests|training|benchmarks)/[\w/]+\.py)", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_readme_stays_short() -> None:
+    assert len(README.splitlines()) <= 180
