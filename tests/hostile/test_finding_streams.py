@@ -227,7 +227,7 @@ def test_a_stop_ends_it_and_its_child_at_once(site: Callable[..., Any], small_bo
 WATCHER = """
 import sys
 from flows.capture.net.address import LOOPBACK, AddressPolicy
-from flows.capture import source
+from flows.capture.source import resolve as source
 print("begin", flush=True)
 source.resolve(sys.stdin.readline().strip(), policy=AddressPolicy(allow_networks=LOOPBACK))
 """

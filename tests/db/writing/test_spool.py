@@ -100,7 +100,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from db.session import make_engine
-from db import spool
+from db.writing import spool
 write = spool._write
 def once(engine, path):
     write(engine, path)

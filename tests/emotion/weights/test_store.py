@@ -91,7 +91,7 @@ def test_a_conversion_with_another_result_is_refused(tmp_path):
 
 def test_two_processes_may_pull_at_once(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from emotion import weights;"
+        "import sys; from pathlib import Path; from emotion.weights import store as weights;"
         f"weights.pull({NAME!r}, Path(sys.argv[1])); weights.load({NAME!r}, Path(sys.argv[1]))"
     )
     command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
