@@ -116,7 +116,13 @@ def assert_unspoilt(up: Any) -> None:
 def assert_closed(home: Path) -> None:
     """Others may look into nothing that was written, and no environment was: it has passwords."""
     folders = [home / name for name in ("recordings", "logs", "prefect", "tmp")]
-    written = [file for folder in folders for file in (folder, *folder.rglob("*"))]
+    # Not what workers wrote that the tests started with a umask of their own: the folder is closed.
+    written = [
+        file
+        for folder in folders
+        for file in (folder, *folder.rglob("*"))
+        if "runner_storage" not in file.parts
+    ]
     assert len(written) > 20
     assert home.stat().st_mode & 0o077 == 0
     for file in written:

@@ -4,7 +4,7 @@ import shlex
 
 import typer
 
-from flows.settings import load_settings
+from flows.commands import load_settings
 
 app = typer.Typer()
 

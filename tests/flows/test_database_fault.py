@@ -27,6 +27,7 @@ from flows.demo.testcard import make_testcard
 from flows.live import database_wait as patience
 from flows.live import store
 from flows.live.broadcast import Watch
+from flows.recordings.finding import WAITING
 from flows.settings import Settings
 from flows.show import make_show
 from flows.stack.postgres import Postgres, tended
@@ -115,11 +116,11 @@ def test_a_watch_outlives_its_database_and_all_rows_follow(
             wait_for(lambda: rows("SELECT count(*) FROM segments")[0][0] >= 3)
             engine.dispose()
             with away(server):
-                waiting = list(recordings.glob(f"*/{store.WAITING}/*"))
+                waiting = list(recordings.glob(f"*/{WAITING}/*"))
         finally:
             watching.join(PATIENCE_S)
     assert len(waiting) >= 3
-    assert not list(recordings.glob(f"*/{store.WAITING}/*"))
+    assert not list(recordings.glob(f"*/{WAITING}/*"))
     [directory] = recordings.iterdir()
     events = events_in(directory)
     assert all(isinstance(event, Segment) for event in events)

@@ -180,7 +180,8 @@ def test_what_is_new_is_listed_once_however_a_source_counts(tmp_path: Path, fuzz
             assert all(any(entry is each for each in found.entries) for entry in new)
             if new:
                 listing.advance(found.entries, new)
-                listing.save(new[-1])
+                listing.recorded(new[-1])
+                listing.save()
 
     dated = st.builds(
         lambda first, n, date: (

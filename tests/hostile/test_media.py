@@ -56,7 +56,7 @@ CASES = {
 def test_a_bomb_is_refused(
     asks: str, make: str, arguments: dict[str, int], says: str, stand: Callable[..., Any]
 ) -> None:
-    stand({}, f"asked_media:{asks}", REFUSED + says, make, arguments, most_mb=200)
+    stand({}, f"asked_media:{asks}", REFUSED + says, make, arguments, most_mb=256)
 
 
 def test_the_first_bytes_of_a_bomb_are_refused(stand: Callable[..., Any]) -> None:
