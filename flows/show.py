@@ -16,7 +16,8 @@ from flows.errors import UsageError
 _UNITS_S: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 DURATION_PATTERN: Final = r"^(\s*\d+(\.\d+)?\s*[dhms])+\s*$"
 SLUG_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
-LONGEST: Final = timedelta(days=7)
+MAX_SHOW: Final = timedelta(days=7)
+DEFAULT_DURATION: Final = "1h"
 
 
 def titled(title: str) -> object:
@@ -51,7 +52,7 @@ EmotionModelName = Literal[
 """The networks by name; "own" is the file that the operator set. No form ever takes a path."""
 
 
-def parse_duration(text: str, *, longest: timedelta = LONGEST, or_none: bool = False) -> timedelta:
+def parse_duration(text: str, *, longest: timedelta = MAX_SHOW, or_none: bool = False) -> timedelta:
     """Return the length of time that "30s", "45m", "1h30m" or "2d" says.
 
     or_none: "0s" is one too. Raises UsageError for anything else, for zero, and for more than
@@ -118,7 +119,7 @@ class Show(BaseModel):
 
     url: Url
     name: Slug | None = None
-    duration: Duration = "1h"
+    duration: Duration = DEFAULT_DURATION
     analysed_fps: AnalysedFps = 5.0
     detector: DetectorName = DEFAULT_DETECTOR
     emotion_model: EmotionModelName = DEFAULT_EMOTION_MODEL

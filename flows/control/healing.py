@@ -11,12 +11,15 @@ lives. So such a run is put back only when its worker has said its last word of 
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import httpx
 from prefect.client.schemas.objects import State, StateType
 
 from flows.control.api import connect
+from flows.errors import UsageError
+from flows.show import DEFAULT_DURATION, MAX_SHOW, parse_duration
 
 FLOW: Final = "watch-show"
 ALIVE: Final = "showmood.watch.alive"
@@ -26,6 +29,12 @@ BEATS: Final = 6
 
 AGAIN_AFTER_S: Final = 60
 """A run that crashes again sooner than this stays Crashed: it is not the machine's fault."""
+
+CRASHED_FOR_S: Final = 60.0
+"""After so long in Crashed no automation is about to act any more."""
+
+MAX_CRASHES: Final = 5
+"""A run that crashed so often is not put back on schedule: it is not the machine's fault."""
 
 GPU: Final = "gpu"
 GPU_SHOWS: Final = 4
@@ -166,6 +175,57 @@ def was_cancelled(states: Sequence[State]) -> bool:
         if state.type == StateType.SCHEDULED and not is_ours:
             return False
     return False
+
+
+def revive_crashed(
+    api_url: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    after_s: float = CRASHED_FOR_S,
+) -> list[str]:
+    """Put back on schedule the shows that are Crashed though their time is not over.
+
+    The automations do that at once; a server that was killed, or whose database was busy, may have
+    lost what they wait for. after_s: what is Crashed for less long is left to them. A run that
+    crashed MAX_CRASHES times stays Crashed. Return the names of the runs.
+
+    Raises httpx.HTTPError when the server does not answer or says no.
+    """
+    now = datetime.now(UTC)
+    since = (now - MAX_SHOW).isoformat()
+    crashed = {
+        "flow_runs": {
+            "state": {"type": {"any_": ["CRASHED"]}},
+            "expected_start_time": {"after_": since},
+        },
+        "flows": {"name": {"any_": [FLOW]}},
+    }
+    revived = []
+    with connect(api_url, headers) as http:
+        for run in http.post("/flow_runs/filter", json=crashed).raise_for_status().json():
+            crashed_at = datetime.fromisoformat(run["state"]["timestamp"])
+            if now - crashed_at < timedelta(seconds=after_s) or _is_over(run, now):
+                continue
+            path = f"/flow_runs/{run['id']}"
+            states = http.get("/flow_run_states/", params={"flow_run_id": run["id"]})
+            kinds = [state["type"] for state in states.raise_for_status().json()]
+            if kinds.count("CRASHED") >= MAX_CRASHES:
+                continue
+            state = {"type": "SCHEDULED", "name": "AwaitingRetry"}
+            state["message"] = f"It had crashed: {_GOES_ON}"
+            body = {"state": state, "force": True}
+            http.post(f"{path}/set_state", json=body).raise_for_status()
+            revived.append(str(run["name"]))
+    return revived
+
+
+def _is_over(run: Mapping[str, Any], now: datetime) -> bool:
+    """Tell whether a run's planned time has passed, or cannot be told."""
+    try:
+        length = parse_duration(str(run["parameters"].get("duration", DEFAULT_DURATION)))
+    except UsageError:
+        return True
+    return datetime.fromisoformat(run["expected_start_time"]) + length <= now
 
 
 def reschedule_lost(api_url: str, headers: Mapping[str, str] | None = None) -> None:

@@ -28,7 +28,7 @@ from flows.stack.child import STOP_TIMEOUT_S, Child
 from flows.stack.environment import environment
 from flows.stack.home import keep_private, make_home
 from flows.stack.postgres import Postgres, embedded
-from flows.stack.worker import worker_command
+from flows.stack.worker import REVIVE_S, revived, worker_command
 
 START_TIMEOUT_S: Final = 120.0
 
@@ -86,6 +86,7 @@ class Stack(AbstractContextManager["Stack"]):
         self.stopping = threading.Event()
         self.children: list[Child] = []
         self._postgres: Postgres | None = None
+        self._look_at = 0.0
         self._exit = ExitStack()
 
     @property
@@ -193,6 +194,10 @@ class Stack(AbstractContextManager["Stack"]):
         for part in (self._postgres, *self.children):
             if part is not None and (said := part.tend()):
                 self.say(said)
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + REVIVE_S
+            for name in revived(self.api_url, self.access.headers):
+                self.say(f"show {name} had crashed, and is on schedule again")
 
     def _child(self, name: str, command: list[str], env: Mapping[str, str]) -> Child:
         log = self.settings.home / "logs" / f"{name.lower().replace(' ', '-')}.log"

@@ -1,5 +1,6 @@
 """`showmood worker`: workers as `showmood up` has them, for a Prefect server elsewhere."""
 
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import httpx
 from db.session import make_engine, require_current
 from emotion.weights import store as weights
 from flows import QUIET
+from flows.control import healing
 from flows.control.api import Server
 from flows.errors import StackError, UsageError
 from flows.settings import Settings, running_database
@@ -25,12 +27,25 @@ from flows.stack.home import keep_private, make_home
 
 START_TIMEOUT_S: Final = 120.0
 TEND_S: Final = 0.5
+REVIVE_S: Final = 30.0
+"""Crashed shows are looked for so often."""
+
+_log = logging.getLogger(__name__)
 
 
 def fetch_weights(settings: Settings) -> None:
     """Fetch and verify the default networks, unless they are in the cache."""
     for name in (weights.DEFAULT_DETECTOR, weights.DEFAULT_EMOTION_MODEL):
         weights.pull(name, settings.cache_dir)
+
+
+def revived(api_url: str, headers: Mapping[str, str]) -> list[str]:
+    """Return the crashed shows that were put back on schedule; none while the server is away."""
+    try:
+        return healing.revive_crashed(api_url, headers)
+    except httpx.HTTPError as e:
+        _log.debug("crashed shows are looked for later: %r", e)
+        return []
 
 
 def worker_command(pool: str, name: str, limit: int | None) -> list[str]:
@@ -89,10 +104,15 @@ def run_worker(
             if stopping.is_set():
                 return
             say(f"worker {named} serves work pool {pool!r} of {url} (log: {log})")
+        look_at = 0.0
         while not stopping.wait(TEND_S):
             for child in children:
                 if said := child.tend():
                     say(said)
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + REVIVE_S
+                for revived_run in revived(url, credentials(env)):
+                    say(f"show {revived_run} had crashed, and is on schedule again")
     say("stopped; shows that run go on to their end")
 
 

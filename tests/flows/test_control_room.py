@@ -834,3 +834,44 @@ def test_demo_deployment_follows_the_channel(control: Control) -> None:
         "name": "news",
         "duration": "20m",
     }
+
+
+def test_a_crashed_show_whose_time_is_not_over_is_put_back(
+    control: Control, until: Callable[..., Any]
+) -> None:
+    """Where no automation did it."""
+
+    def scheduled(state: str) -> str:
+        made = control.api.post("/flows/", json={"name": "watch-show"}).raise_for_status().json()
+        run = {"flow_id": made["id"], "state": {"type": "SCHEDULED"}}
+        number = control.api.post("/flow_runs/", json=run).raise_for_status().json()["id"]
+        body = {"state": {"type": state}, "force": True}
+        control.api.post(f"/flow_runs/{number}/set_state", json=body).raise_for_status()
+        return str(number)
+
+    ids = {name: scheduled("CRASHED") for name in ("left", "often", "over")}
+    gone = scheduled("CANCELLED")
+    for _ in range(healing.MAX_CRASHES - 1):
+        body = {"state": {"type": "CRASHED"}, "force": True}
+        control.api.post(f"/flow_runs/{ids['often']}/set_state", json=body).raise_for_status()
+    control.api.patch(
+        f"/flow_runs/{ids['over']}", json={"parameters": {"url": URL, "duration": "1s"}}
+    ).raise_for_status()
+
+    def states() -> dict[str, str]:
+        asked = {**ids, "cancelled": gone}
+        found = {name: control.api.get(f"/flow_runs/{run}").json() for name, run in asked.items()}
+        return {name: run["state"]["name"] for name, run in found.items()}
+
+    url, headers = control.env["PREFECT_API_URL"], control.access.headers
+    before = states()
+    assert healing.revive_crashed(url, headers) == []
+    assert states() == before
+    until(lambda: healing.revive_crashed(url, headers, after_s=1.0), what="the show is put back")
+    assert states() == before | {"left": "AwaitingRetry"}
+    (state,) = [
+        each
+        for each in control.api.get("/flow_run_states/", params={"flow_run_id": ids["left"]}).json()
+        if each["name"] == "AwaitingRetry"
+    ]
+    assert state["message"].endswith("the next worker goes on with it.")
