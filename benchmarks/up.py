@@ -166,6 +166,9 @@ class Up:
         """
         (ours, *_) = self.tools("-m prefect worker start")
         env = ours.environ()
+        # It has the umask of whoever started it: what it writes is not the stack's to keep closed.
+        env["TMPDIR"] = str(self.home / "by-hand")
+        (self.home / "by-hand").mkdir(exist_ok=True)
         if ahead_s:
             assert FAKETIME is not None
             # What waits for a length of time is none of the clock's business.

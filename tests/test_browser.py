@@ -91,7 +91,7 @@ def test_without_the_link_there_is_one_page_and_with_it_the_ui(page: Page, up: A
     assert up.cli("link").strip() == up.link
     page.goto(up.link)
     page.get_by_role("link", name="Deployments").first.wait_for()
-    (cookie,) = page.context.cookies()
+    (cookie,) = [each for each in page.context.cookies() if each["name"].startswith("showmood-")]
     assert (cookie["sameSite"], cookie["httpOnly"]) == ("Strict", True)
 
 
