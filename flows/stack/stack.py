@@ -3,6 +3,7 @@
 Everything lives in one folder (`.showmood` by default) and dies with the process that started it.
 """
 
+import math
 import os
 import shutil
 import socket
@@ -86,7 +87,7 @@ class Stack(AbstractContextManager["Stack"]):
         self.stopping = threading.Event()
         self.children: list[Child] = []
         self._postgres: Postgres | None = None
-        self._look_at = 0.0
+        self._look_at = math.inf  # until the server is up
         self._exit = ExitStack()
 
     @property
@@ -166,6 +167,7 @@ class Stack(AbstractContextManager["Stack"]):
         for pool, worker in begun:
             self._await(partial(self.server.has_worker, pool, f"{name}-{pool}"), worker)
             self.say(f"worker is up, on work pool {pool!r}")
+        self._look_at = time.monotonic()
 
     def _begin_worker(self, pool: str, name: str) -> Child:
         command = worker_command(pool, name, self.settings.worker_limit)
