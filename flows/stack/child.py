@@ -4,14 +4,17 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from flows.capture.processes import kept
 from flows.errors import StackError
 
+START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 15.0
 TRIES: Final = 5
 TRIES_WITHIN_S: Final = 600.0
@@ -61,6 +64,22 @@ class Child:
         """Raise StackError with the log's last line if it has ended."""
         if self.process.poll() is not None:
             raise StackError(self.how_it_ended())
+
+    def wait_until(self, ready: Callable[[], bool], stopping: threading.Event) -> None:
+        """Wait until it is ready, or until somebody stops that.
+
+        Raises StackError when it ends before, or is not ready within START_TIMEOUT_S.
+        """
+        end = time.monotonic() + START_TIMEOUT_S
+        while not ready():
+            self.check()
+            if time.monotonic() > end:
+                raise StackError(
+                    f"the {self.name} was not ready within {START_TIMEOUT_S:.0f} s "
+                    f"(log: {self.log})"
+                )
+            if stopping.wait(0.2):
+                return
 
     def tend(self) -> str | None:
         """Start it again if it has ended; return what to say about that.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import httpx
 
@@ -22,7 +22,7 @@ from db.session import upgrade
 from flows.control import healing
 from flows.control.access import Access
 from flows.control.api import Server, prefect_file
-from flows.errors import StackError, UsageError
+from flows.errors import UsageError
 from flows.settings import Settings
 from flows.shows.applying import apply_showfile
 from flows.stack.child import STOP_TIMEOUT_S, Child
@@ -30,8 +30,6 @@ from flows.stack.environment import environment
 from flows.stack.home import keep_private, make_home
 from flows.stack.postgres import Postgres, embedded
 from flows.stack.worker import REVIVE_S, revived, worker_command
-
-START_TIMEOUT_S: Final = 120.0
 
 
 def free_port(preferred: int, *, name: str, variable: str | None) -> int:
@@ -150,7 +148,7 @@ class Stack(AbstractContextManager["Stack"]):
         env = self.environment(server=True)
         server = self._child("Prefect server", server_command(env, port), env)
         env = self.environment()
-        self._await(self.server.is_up, server)
+        server.wait_until(self.server.is_up, self.stopping)
         self.say(f"Prefect server is up: {self.ui_url}")
         name = f"{socket.gethostname()}-{os.getpid()}"
         self._exit.callback(self._cancel_runs)
@@ -165,7 +163,8 @@ class Stack(AbstractContextManager["Stack"]):
         apply_showfile(prefect_file(), env, notify_block=block, say=self.say)
         self.say("deployments are in place")
         for pool, worker in begun:
-            self._await(partial(self.server.has_worker, pool, f"{name}-{pool}"), worker)
+            there = partial(self.server.has_worker, pool, f"{name}-{pool}")
+            worker.wait_until(there, self.stopping)
             self.say(f"worker is up, on work pool {pool!r}")
         self._look_at = time.monotonic()
 
@@ -207,17 +206,6 @@ class Stack(AbstractContextManager["Stack"]):
         self.children.append(child)
         self._exit.callback(child.stop)
         return child
-
-    def _await(self, ready: Callable[[], bool], child: Child) -> None:
-        end = time.monotonic() + START_TIMEOUT_S
-        while not ready():
-            child.check()
-            if time.monotonic() > end:
-                raise StackError(
-                    f"the {child.name} was not ready within {START_TIMEOUT_S:.0f} s "
-                    f"(log: {child.log})"
-                )
-            self.stopping.wait(0.2)
 
     def _cancel_runs(self) -> None:
         try:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 import httpx
@@ -25,7 +26,6 @@ from flows.stack.child import Child
 from flows.stack.environment import database_environment
 from flows.stack.home import keep_private, make_home
 
-START_TIMEOUT_S: Final = 120.0
 TEND_S: Final = 0.5
 REVIVE_S: Final = 30.0
 """Crashed shows are looked for so often."""
@@ -100,7 +100,7 @@ def run_worker(
             )
             stack.callback(child.stop)
             children.append(child)
-            _await(lambda pool=pool, named=named: server.has_worker(pool, named), child, stopping)  # type: ignore[misc]
+            child.wait_until(partial(server.has_worker, pool, named), stopping)
             if stopping.is_set():
                 return
             say(f"worker {named} serves work pool {pool!r} of {url} (log: {log})")
@@ -144,11 +144,3 @@ def _environment(settings: Settings) -> dict[str, str]:
         "TMPDIR": str(tmp),
     }
     return defaults | dict(os.environ) | ours | QUIET
-
-
-def _await(ready: Callable[[], bool], child: Child, stopping: threading.Event) -> None:
-    end = time.monotonic() + START_TIMEOUT_S
-    while not stopping.wait(0.2) and not ready():
-        child.check()
-        if time.monotonic() > end:
-            raise StackError(f"the {child.name} was not ready in time (log: {child.log})")
