@@ -86,6 +86,13 @@ def assert_whole(up: Any, slug: str) -> None:
     assert up.rows(GAPS, slug=slug) == []
 
 
+def last_words(up: Any, run: str) -> int:
+    """Return how often a worker has said that it is done with a process of a run."""
+    related = {"id": [f"prefect.flow-run.{run}"]}
+    asked = {"filter": {"event": {"name": [healing.LAST_WORD]}, "related": related}}
+    return int(up.api.post("/events/filter", json=asked).raise_for_status().json()["total"])
+
+
 def crash_automation(up: Any) -> dict[str, Any]:
     query = {"automations": {"name": {"any_": ["showmood: a crashed show goes on"]}}}
     (found,) = up.api.post("/automations/filter", json=query).raise_for_status().json()
@@ -279,6 +286,7 @@ def test_cancelled_show_that_was_taken_for_dead_stays_cancelled(up: Any) -> None
     up.until(lambda: analysed(up, "cancelled") >= 1, what="a segment")
     up.cancel(run)
     assert up.until(lambda: up.ended(run), what="its cancel")["type"] == "CANCELLED"
+    up.until(lambda: last_words(up, run) == 1, what="the last word of its worker")
     silence = healing.automations(DEAD_AFTER_S)[0]["actions"][0]
     state = {"type": silence["state"], "name": silence["name"], "message": silence["message"]}
     n = len(up.states(run))
