@@ -15,7 +15,7 @@ def link() -> None:
 
     One more for each name in SHOWMOOD_UI_HOSTS, by which a proxy publishes it.
     """
-    from flows.control.access import Access
+    from flows.door.access import Access
     from flows.shows.applying import embedded_ui
 
     settings = load_settings()
@@ -28,7 +28,7 @@ def link() -> None:
 def env() -> None:
     """Print what a shell needs for plain prefect commands: eval "$(showmood env)"."""
     from flows import QUIET
-    from flows.control.access import Access
+    from flows.door.access import Access
     from flows.shows.applying import embedded_url
 
     settings = load_settings()

@@ -11,7 +11,7 @@ from db.passfile import without_password, write_passfile
 from db.session import driver_url, make_engine, redact
 from flows import QUIET
 from flows.control import healing
-from flows.control.access import Access
+from flows.door.access import Access
 from flows.errors import StackError
 from flows.settings import Settings
 

@@ -8,9 +8,9 @@ import gc
 from dataclasses import replace
 from typing import Final
 
-from flows.control.access import Access
+from flows.door.access import Access
+from flows.door.gate import Gate, known_hosts
 from flows.settings import load_settings
-from flows.stack.gate import Gate, known_hosts
 
 OBJECTS: Final = 50_000
 """As in flows.begin: until so many were made, nobody looks for garbage."""

@@ -20,8 +20,8 @@ import httpx
 
 from db.session import upgrade
 from flows.control import healing
-from flows.control.access import Access
 from flows.control.api import Server, prefect_file
+from flows.door.access import Access
 from flows.errors import UsageError
 from flows.settings import Settings
 from flows.shows.applying import apply_showfile

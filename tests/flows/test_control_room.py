@@ -43,13 +43,13 @@ from db.session import make_engine
 from db.writing import writes
 from flows.capture.segment import Gap, Segment
 from flows.control import automations, healing
-from flows.control.access import Access, basic
 from flows.control.api import Server, connect
 from flows.control.events import MISSED, RAISED, labels
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_history import forget_runs
 from flows.control.run_page import Bulletin
 from flows.control.work_pool import put_pools, template
+from flows.door.access import Access, basic
 from flows.errors import StackError, UsageError
 from flows.live.analysis import Counts
 from flows.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.commands.access import app
-from flows.control.access import COOKIE_S, FILE, Access, basic
+from flows.door.access import COOKIE_S, FILE, Access, basic
 from flows.errors import UsageError
 from flows.settings import load_settings
 from flows.shows.applying import credentials, server_environment
@@ -110,3 +110,13 @@ def test_our_own_commands_name_the_secret(home: Path, monkeypatch: pytest.Monkey
     assert credentials(server_environment(load_settings())) == access.headers
     monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example.com/api")
     assert credentials(server_environment(load_settings())) == {}, "another's is told nothing"
+
+
+def test_a_second_server_of_a_home_has_links_and_cookies_of_its_own(tmp_path) -> None:
+    first = Access.make(tmp_path)
+    page = first.apart("page", also="showmood:word")
+    assert not first.takes_cookie(page.cookie())
+    assert not page.takes_cookie(first.cookie())
+    assert page.takes("showmood:word")
+    assert not page.takes(first.auth_string)
+    assert first.apart("page").takes_cookie(page.cookie())

@@ -1,4 +1,4 @@
-"""The gate before Prefect's application: what gets through is known, from here, and logged in.
+"""The gate before an application: what gets through is known, from here, and logged in.
 
 Prefect 3.8.8 by itself answers any Host and any Origin, and takes JSON that does not say so. The
 rules, in this order, for requests and web sockets alike: the Host is one of ours; the Origin, where
@@ -9,11 +9,12 @@ import asyncio
 import html
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 
-from flows.control.access import COOKIE_S, LOGIN, Access
+from flows.door.access import COOKIE_S, LOGIN, Access
+from flows.door.headers import Headers
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -45,7 +46,6 @@ CONTENT: Final = "; ".join(
 amplitude.com, whatever the server's settings say. A picture in a report leads nowhere else, too."""
 
 ADDED: Final = (
-    (b"content-security-policy", CONTENT.encode()),
     (b"x-frame-options", b"SAMEORIGIN"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"x-content-type-options", b"nosniff"),
@@ -78,30 +78,13 @@ class _No:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Headers:
-    """A request's headers; a name may come more than once."""
-
-    of: dict[str, list[str]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, scope: Scope) -> "_Headers":
-        found: dict[str, list[str]] = {}
-        for name, value in scope.get("headers", ()):
-            found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        return cls(found)
-
-    def one(self, name: str) -> str:
-        """Return the header that may be there once; empty where it is not, or more than once."""
-        values = self.of.get(name, [])
-        return values[0].strip() if len(values) == 1 else ""
-
-
 class Gate:
     """An ASGI application before another.
 
     origins: of other pages that the operator lets in (PREFECT_SERVER_CORS_ALLOWED_ORIGINS); they
-    need the secret, and no cookie is taken from them. home: where the link leads to.
+    need the secret, and no cookie is taken from them. home: where the link leads to. content: the
+    Content-Security-Policy of every answer. closed: what a browser without a cookie is told.
+    asks: whether browsers ask people for a name and a password.
     """
 
     def __init__(
@@ -113,8 +96,14 @@ class Gate:
         cookie: str = "showmood",
         origins: frozenset[str] = frozenset(),
         home: str = "/",
+        content: str = CONTENT,
+        closed: str = _CLOSED,
+        asks: bool = False,
     ) -> None:
         """Keep what is known."""
+        self._added = ((b"content-security-policy", content.encode()), *ADDED)
+        self._closed = closed
+        self._asks = asks
         self._app = app
         self._access = access
         self._hosts = hosts
@@ -127,7 +116,7 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = _Headers.read(scope)
+        headers = Headers.read(scope)
         is_socket = scope["type"] == "websocket"
         no = self._not_ours(scope, headers)
         if no is None and not is_socket and scope["path"].startswith(LOGIN):
@@ -141,13 +130,13 @@ class Gate:
             else:
                 no = _No(status=401, why="Unauthorized: this server wants its secret or its link")
         if no is None:
-            await self._app(scope, receive, send if is_socket else _adding(send))
+            await self._app(scope, receive, send if is_socket else self._adding(send))
         elif is_socket:
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": no.why})
         else:
             await self._refuse(no, headers, send)
 
-    def _not_ours(self, scope: Scope, headers: _Headers) -> _No | None:
+    def _not_ours(self, scope: Scope, headers: Headers) -> _No | None:
         if headers.one("host").lower() not in self._hosts:
             return _No(status=421, why="this server is not known by that name: SHOWMOOD_UI_HOSTS")
         if "origin" in headers.of:
@@ -165,12 +154,12 @@ class Gate:
         scheme, _, authority = origin.partition("://")
         return scheme in ("http", "https") and authority.lower() in self._hosts
 
-    def _is_allowed_preflight(self, scope: Scope, headers: _Headers) -> bool:
+    def _is_allowed_preflight(self, scope: Scope, headers: Headers) -> bool:
         """Tell whether a page that the operator lets in asks what it may: no secret comes along."""
         asks = "access-control-request-method" in headers.of
         return scope.get("method") == "OPTIONS" and asks and "origin" in headers.of
 
-    def _is_logged_in(self, headers: _Headers) -> bool:
+    def _is_logged_in(self, headers: Headers) -> bool:
         if self._access.takes_basic(headers.one("authorization")):
             return True
         origin = headers.one("origin")
@@ -185,7 +174,7 @@ class Gate:
                 return True
         return False
 
-    async def _log_in(self, scope: Scope, headers: _Headers, send: Send) -> None:
+    async def _log_in(self, scope: Scope, headers: Headers, send: Send) -> None:
         """Give a cookie for the link, by a page that leads on.
 
         The cookie goes along then also where the link was followed from another site.
@@ -198,18 +187,54 @@ class Gate:
         cookie += "; Secure" if scope.get("scheme") == "https" else ""
         head = f'<meta http-equiv="refresh" content="0; url={html.escape(self._home)}">'
         page = _PAGE.format(head=head, body=f'<a href="{html.escape(self._home)}">Showmood</a>')
-        await _answer(send, 200, page, "text/html", ((b"set-cookie", cookie.encode()),))
+        await self._answer(send, 200, page, "text/html", ((b"set-cookie", cookie.encode()),))
 
-    async def _refuse(self, no: _No, headers: _Headers, send: Send) -> None:
+    async def _refuse(self, no: _No, headers: Headers, send: Send) -> None:
         if no.status == 401 and "text/html" in headers.one("accept"):
             # No cookie comes along where a link on another site was followed: ask once more.
             again = headers.one("sec-fetch-site") in ("cross-site", "same-site")
             head = '<meta http-equiv="refresh" content="0">' if again else ""
-            page = _PAGE.format(head=head, body=_CLOSED)
-            await _answer(send, 401, page, "text/html")
+            page = _PAGE.format(head=head, body=self._closed)
+            await self._answer(send, 401, page, "text/html", self._challenge)
         else:
             said = json.dumps({"exception_message": no.why})
-            await _answer(send, no.status, said, "application/json")
+            more = self._challenge if no.status == 401 else ()
+            await self._answer(send, no.status, said, "application/json", more)
+
+    @property
+    def _challenge(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Have browsers ask for the password, where the operator has set one for people."""
+        if not self._asks:
+            return ()
+        return ((b"www-authenticate", b'Basic realm="Showmood", charset="UTF-8"'),)
+
+    def _adding(self, send: Send) -> Send:
+        async def adding(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *self._added]
+            await send(message)
+
+        return adding
+
+    async def _answer(
+        self,
+        send: Send,
+        status: int,
+        body: str,
+        kind: str,
+        more: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        content = body.encode()
+        headers = [
+            (b"content-type", f"{kind}; charset=utf-8".encode()),
+            (b"content-length", str(len(content)).encode()),
+            (b"cache-control", b"no-store"),
+            *((name, value) for name, value in self._added if name != b"referrer-policy"),
+            (b"referrer-policy", b"no-referrer"),
+            *more,
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
     def _proving(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
         """Wait for the secret in a web socket's first message, as Prefect's clients send it.
@@ -252,12 +277,12 @@ class Gate:
         return is_auth and isinstance(token, str) and self._access.takes(token)
 
 
-def _speaks_prefect(headers: _Headers) -> bool:
+def _speaks_prefect(headers: Headers) -> bool:
     offered = ",".join(headers.of.get("sec-websocket-protocol", []))
     return "prefect" in (name.strip() for name in offered.split(","))
 
 
-def _not_json(headers: _Headers) -> _No | None:
+def _not_json(headers: Headers) -> _No | None:
     """Refuse a body that is no JSON, or does not say so: any page can have a browser send one."""
     n_bytes = headers.one("content-length")
     has_body = "transfer-encoding" in headers.of or n_bytes.strip("0") != ""
@@ -265,32 +290,3 @@ def _not_json(headers: _Headers) -> _No | None:
     if has_body and kind != "application/json":
         return _No(status=415, why="this server takes JSON, as Content-Type: application/json")
     return None
-
-
-def _adding(send: Send) -> Send:
-    async def adding(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *ADDED]
-        await send(message)
-
-    return adding
-
-
-async def _answer(
-    send: Send,
-    status: int,
-    body: str,
-    kind: str,
-    more: tuple[tuple[bytes, bytes], ...] = (),
-) -> None:
-    content = body.encode()
-    headers = [
-        (b"content-type", f"{kind}; charset=utf-8".encode()),
-        (b"content-length", str(len(content)).encode()),
-        (b"cache-control", b"no-store"),
-        *((name, value) for name, value in ADDED if name != b"referrer-policy"),
-        (b"referrer-policy", b"no-referrer"),
-        *more,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})

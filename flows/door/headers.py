@@ -1,0 +1,25 @@
+"""A request's headers, as ASGI gives them."""
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """A request's headers; a name may come more than once."""
+
+    of: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, scope: MutableMapping[str, Any]) -> "Headers":
+        """Read them from a request's scope."""
+        found: dict[str, list[str]] = {}
+        for name, value in scope.get("headers", ()):
+            found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        return cls(found)
+
+    def one(self, name: str) -> str:
+        """Return the header that may be there once; empty where it is not, or more than once."""
+        values = self.of.get(name, [])
+        return values[0].strip() if len(values) == 1 else ""
