@@ -19,7 +19,7 @@ def analyze(
         str | None,
         typer.Option(
             help="When its first frame was on air, as 2026-11-22T20:00:00+01:00; else the "
-            "container's creation time, else the file's modification time."
+            "container's creation time, else its length before it was last modified."
         ),
     ] = None,
     name: Annotated[

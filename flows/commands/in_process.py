@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,7 @@ def analyse_here(
         gone = file.absolute().is_relative_to(settings.recordings_dir)
         why = "the recording is gone (SHOWMOOD_KEEP_RECORDINGS_...)" if gone else "no such file"
         raise UsageError(f"{file}: {why}")
-    began = parse_time(start) if start else replay.start_of(file)
+    began = _start_of(file, start)
     settings, emotion_model = settings.choosing(emotion_model)
     analyser = networks(
         detector or DEFAULT_DETECTOR,
@@ -93,14 +93,13 @@ def analyse_here(
                 file,
                 start=began,
                 channel=channel,
-                broadcast=0,
                 analyser=analyser,
                 fps=fps,
                 smoothing=smoothing,
                 tell=tell,
             )
             for piece in pieces:
-                for line in json_of(piece, began):
+                for line in json_of(piece, began.at):
                     sys.stdout.write(line + "\n")
             return
         engine = make_engine(database(settings, stack))
@@ -116,6 +115,20 @@ def analyse_here(
             tell=tell,
         )
     logging.getLogger("showmood").info("%s: %s", channel, stored.said())
+
+
+def _start_of(file: Path, said: str | None) -> replay.Start:
+    """Return when a file began, as the user says, or it does; raises UsageError for the future."""
+    now = datetime.now(UTC)
+    if said is None:
+        return replay.start_of(file, now)
+    start = replay.Start(at=parse_time(said), is_estimated=False)
+    end = start.at + timedelta(seconds=probe(file).duration_s)
+    if end > now:
+        raise UsageError(
+            f"--start {said}: the file would end at {end:%Y-%m-%d %H:%M:%S} UTC, later than now"
+        )
+    return start
 
 
 def json_of(piece: replay.Piece, began: datetime) -> list[str]:

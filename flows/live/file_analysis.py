@@ -1,15 +1,17 @@
 """Recorded files to observations: for the first time, or again."""
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final, Literal
 
 from sqlalchemy import Engine
 
-from db.writing import writes
+from db.writing import imports, writes
 from emotion.ahead import Ahead
 from emotion.media.video import probe, read_windows
 from emotion.pipeline import Analyser, Linker
@@ -38,9 +40,32 @@ class Piece:
     tracker_state: dict[str, object]
 
 
-def start_of(path: Path) -> datetime:
-    """Return when a file was made: its container's creation time, else its modification time."""
-    return probe(path).creation_time or datetime.fromtimestamp(path.stat().st_mtime, UTC)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """When a file's first frame was on air, aware UTC; estimated where nobody said so."""
+
+    at: datetime
+    is_estimated: bool
+
+
+def start_of(path: Path, now: datetime) -> Start:
+    """Return when a file began: by its container, else its length before it was last modified.
+
+    now: aware; no file ends later, so a container's time that has it do so is not believed. Raises
+    emotion.types.EmotionError when it is no video.
+    """
+    info = probe(path)
+    length = timedelta(seconds=info.duration_s)
+    if info.creation_time is not None and info.creation_time + length <= now:
+        return Start(at=info.creation_time, is_estimated=False)
+    modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return Start(at=min(modified, now) - length, is_estimated=True)
+
+
+def source_of(path: Path) -> str:
+    """Return what tells a file from others, by its content."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def slug_of_file(path: Path) -> str:
@@ -51,9 +76,8 @@ def slug_of_file(path: Path) -> str:
 def observe(
     path: Path,
     *,
-    start: datetime,
+    start: Start,
     channel: str,
-    broadcast: int,
     analyser: Analyser,
     fps: float,
     smoothing: Smoothing = "centred",
@@ -71,7 +95,6 @@ def observe(
         path,
         start=start,
         channel=channel,
-        broadcast=broadcast,
         analyser=analyser,
         fps=fps,
         tell=tell,
@@ -103,9 +126,8 @@ def _centred_one(held: list[Piece], at: int) -> Piece:
 def _linked(
     path: Path,
     *,
-    start: datetime,
+    start: Start,
     channel: str,
-    broadcast: int,
     analyser: Analyser,
     fps: float,
     tell: Callable[[float], None],
@@ -121,10 +143,10 @@ def _linked(
         for sequence, (offset_s, duration_s, frames) in enumerate(windows):
             segment = Segment(
                 channel=channel,
-                broadcast=broadcast,
+                broadcast=0,
                 sequence=sequence,
-                start=start + timedelta(seconds=offset_s),
-                start_is_estimated=False,
+                start=start.at + timedelta(seconds=offset_s),
+                start_is_estimated=start.is_estimated,
                 duration_s=duration_s,
                 path=path,
                 width_px=info.width_px,
@@ -145,7 +167,7 @@ def store_file(
     engine: Engine,
     path: Path,
     *,
-    start: datetime,
+    start: Start,
     channel: str,
     analyser: Analyser,
     fps: float,
@@ -154,33 +176,42 @@ def store_file(
 ) -> Counts:
     """Analyse a file into the database, as one broadcast; again gives the same rows.
 
-    Centred smoothing is told by the segments' model, which then ends in `CENTRED`. Raises what
-    `observe` does; what was stored until then stays.
+    A file that the channel has already is replaced as a whole, also where it began otherwise, once
+    all of it is analysed: until then, and where that fails, what is there stays. Centred smoothing
+    is told by the segments' model, which then ends in `CENTRED`. Raises what `observe` does;
+    db.errors.TimeTaken.
     """
-    with engine.begin() as connection:
-        channel_id = writes.ensure_channel(connection, channel, path.absolute().as_uri())
-        broadcast_id = writes.open_broadcast(
-            connection,
-            channel_id=channel_id,
-            started_at=start,
-            title=plain(path.name),
-            status="interrupted",
-        )
-    model = analyser.model + (CENTRED if smoothing == "centred" else "")
-    store = Store(engine=engine, channel_id=channel_id, broadcast_id=broadcast_id, model=model)
-    counts = Counts()
+    path = path.absolute()
+    source = source_of(path)
+    length = timedelta(seconds=probe(path).duration_s)
+    with engine.connect() as connection:
+        known = imports.imports_of(connection, channel, source, path)
+        imports.require_free(connection, channel, start.at, start.at + length, own=known)
     pieces = observe(
         path,
         start=start,
         channel=channel,
-        broadcast=broadcast_id,
         analyser=analyser,
         fps=fps,
         smoothing=smoothing,
         tell=tell,
     )
-    end = start
-    for piece in pieces:
+    ahead = list(pieces if known else islice(pieces, 1))
+    with engine.begin() as connection:
+        channel_id, broadcast_id = imports.open_import(
+            connection,
+            slug=channel,
+            path=path,
+            source_id=source,
+            title=plain(path.name),
+            start=start.at,
+            end=max(start.at + length, ahead[-1].segment.end),
+        )
+    model = analyser.model + (CENTRED if smoothing == "centred" else "")
+    store = Store(engine=engine, channel_id=channel_id, broadcast_id=broadcast_id, model=model)
+    counts = Counts()
+    end = start.at
+    for piece in chain(ahead, pieces):
         store.analysed(
             piece.segment,
             piece.observations,

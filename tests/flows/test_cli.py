@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,14 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db.session import upgrade
+from db.writing.rows import SegmentRow
+from db.writing.writes import ensure_channel, open_broadcast, record_segment
+from emotion.media.video import probe
 from emotion.types import EMOTIONS
 from flows import cli
+from flows.capture.processes import find_ffmpeg
 from flows.demo.programme import make_programme
+from flows.live.file_analysis import Start, start_of
 
 START = "2026-11-01T20:00:00+01:00"
 TABLES = ("channels", "broadcasts", "segments", "gaps", "face_tracks", "observations")
@@ -71,6 +76,51 @@ def test_file_analysed_twice_gives_identical_tables(
         ).one()
     assert first.channel == "evening-news"
     assert first[1] >= datetime(2026, 11, 1, 19, tzinfo=UTC)
+    moved = "2026-11-01T20:00:03+01:00"
+    assert run("analyze", str(clip), "--start", moved, monkeypatch=monkeypatch) == 0
+    now = dump(engine)
+    assert {name: len(rows) for name, rows in now.items()} == {
+        name: len(rows) for name, rows in once.items()
+    }
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT min(ts) FROM observations")) == first[1] + timedelta(
+            seconds=3
+        )
+        began = connection.execute(
+            text("SELECT started_at, segments, start_is_estimated FROM coverage")
+        ).one()
+    assert tuple(began) == (datetime.fromisoformat(moved), 4, False)
+
+
+def test_another_file_does_not_take_the_time_of_a_show(
+    stored: str,
+    engine: Engine,
+    clip: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with engine.begin() as connection:
+        channel = ensure_channel(connection, "news", "http://news")
+        start = datetime.fromisoformat(START)
+        broadcast = open_broadcast(connection, channel_id=channel, started_at=start, title="Live")
+        record_segment(
+            connection,
+            SegmentRow(
+                channel_id=channel,
+                broadcast_id=broadcast,
+                sequence=0,
+                started_at=start + timedelta(seconds=5),
+                duration_s=2,
+            ),
+        )
+    before = dump(engine)
+    arguments = ("analyze", str(clip), "--name", "news", "--start", START)
+    assert run(*arguments, monkeypatch=monkeypatch) == 2
+    assert (
+        f"news has another show at that time, number {broadcast} (Live)" in capsys.readouterr().err
+    )
+    assert dump(engine) == before
 
 
 def test_report_says_what_the_tables_say(
@@ -120,13 +170,38 @@ def test_json_is_one_object_a_face_and_touches_no_database(clip: Path, home: Pat
         assert elapsed.total_seconds() == pytest.approx(row["offset_s"], abs=1e-6)
 
 
-def test_file_without_a_start_is_dated_by_its_container(
+@pytest.fixture(scope="module")
+def dated(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the clip as a file that says that it was made at START."""
+    path = tmp_path_factory.mktemp("dated") / "dated.mp4"
+    copy = ["-v", "error", "-i", str(clip), "-c", "copy", "-metadata", f"creation_time={START}"]
+    subprocess.run([find_ffmpeg(), *copy, str(path)], check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def test_file_is_dated_by_its_container(dated: Path) -> None:
+    start = start_of(dated, datetime.now(UTC))
+    assert (start.at, start.is_estimated) == (datetime.fromisoformat(START), False)
+
+
+def test_file_that_nobody_dated_ended_when_it_was_last_modified(clip: Path, dated: Path) -> None:
+    length = timedelta(seconds=probe(clip).duration_s)
+    now = datetime.now(UTC)
+    at = datetime.fromtimestamp(1_700_000_000, UTC)
+    os.utime(clip, (0, at.timestamp()))
+    assert start_of(clip, now) == Start(at=at - length, is_estimated=True)
+    os.utime(clip, (0, now.timestamp() + 10_000))
+    assert start_of(clip, now) == Start(at=now - length, is_estimated=True)
+    before = datetime.fromisoformat(START) + timedelta(seconds=1)
+    assert start_of(dated, before) == Start(at=before - length, is_estimated=True)
+
+
+def test_nothing_is_put_after_now(
     home: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    os.utime(clip, (1_700_000_000, 1_700_000_000))
-    assert run("analyze", str(clip), "--json", monkeypatch=monkeypatch) == 0
-    first = json.loads(capsys.readouterr().out.splitlines()[0])
-    assert first["ts"].startswith("2023-11-14T22:13:2")
+    soon = (datetime.now(UTC) - timedelta(seconds=2)).isoformat()
+    assert run("analyze", str(clip), "--json", "--start", soon, monkeypatch=monkeypatch) == 2
+    assert f"--start {soon}: the file would end at" in capsys.readouterr().err
 
 
 def _files(folder: Path) -> dict[str, Path]:
