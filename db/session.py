@@ -138,6 +138,10 @@ def explain(url: URL, error: DBAPIError) -> DatabaseError | None:
         return DatabaseBusy(
             f"{redact(url)} is busy ({said}): another transaction is in the way, try again"
         )
+    if code == "42501":
+        return DatabaseRefused(
+            f"{redact(url)}: {said}: this needs more than this user may do (docs/scale.md, roles)"
+        )
     if code.startswith(REFUSED):
         return DatabaseRefused(f"{redact(url)} refused to write: {said}")
     return None

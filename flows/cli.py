@@ -12,6 +12,7 @@ from flows.commands import (
     database,
     evaluate,
     files,
+    forget,
     models,
     recordings,
     shows,
@@ -40,6 +41,7 @@ app.add_typer(access.app)
 app.add_typer(shows.app, name="shows")
 app.add_typer(files.app)
 app.add_typer(recordings.app)
+app.add_typer(forget.app)
 app.add_typer(again.app)
 app.add_typer(evaluate.app)
 app.add_typer(models.app, name="models")
@@ -77,12 +79,14 @@ def main() -> None:
         app()
     except Exception as e:
         # Not at the top: `--help` and shell completion need not wait for what these stand on.
+        from flows.commands.database_errors import explained
         from flows.demo.errors import DemoError
         from flows.errors import EXPECTED
 
-        if not isinstance(e, (*EXPECTED, DemoError)):
+        said = e if isinstance(e, (*EXPECTED, DemoError)) else explained(e)
+        if said is None:
             raise
-        typer.echo(f"showmood: {e}", err=True)
+        typer.echo(f"showmood: {said}", err=True)
         sys.exit(2)
 
 

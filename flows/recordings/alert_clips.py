@@ -5,6 +5,7 @@ Nothing but them: what a person has put beside them, or named otherwise, stays.
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,9 @@ from flows.settings import Settings
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
 _CLIP: Final = re.compile(r"\d{8}T\d{6}Z(-\d+)?\.mp4")
 _UNFINISHED: Final = re.compile(r"\.\d{8}T\d{6}Z(-\d+)?\.mp4\.[0-9a-f]{8}\.part")
+_SECOND: Final = timedelta(seconds=1)
+"""A clip's name tells its beginning to the second."""
+
 _ABANDONED: Final = timedelta(days=1)
 """A clip that was begun so long ago, and is not finished, never will be."""
 
@@ -22,6 +26,23 @@ _ABANDONED: Final = timedelta(days=1)
 def path_of(clips_dir: Path, channel: str, begin: datetime) -> Path:
     """Return the file for a channel's clip that begins at a moment (aware)."""
     return clips_dir / channel / f"{begin.astimezone(UTC):{_STAMP}}.mp4"
+
+
+def clips_between(
+    clips_dir: Path, channel: str, spans: Sequence[tuple[datetime, datetime]]
+) -> list[Path]:
+    """Return the clips of a channel that begin within one of these stretches (aware), in order."""
+    folder = clips_dir / channel
+    if not folder.is_dir():
+        return []
+    found = []
+    for path in sorted(folder.iterdir()):
+        if not _CLIP.fullmatch(path.name):
+            continue
+        at = datetime.strptime(path.name[:16], _STAMP).replace(tzinfo=UTC)
+        if any(begin - _SECOND < at <= end for begin, end in spans):
+            found.append(path)
+    return found
 
 
 def roll_clips(settings: Settings, now: datetime) -> tuple[int, int]:

@@ -1,0 +1,13 @@
+"""What Postgres would not do, in one line, for every command."""
+
+from sqlalchemy.exc import DBAPIError
+
+from db.session import driver_url, explain
+from flows.settings import load_settings
+
+
+def explained(error: Exception) -> Exception | None:
+    """Return the error that says it in a line; None for what is a fault of ours."""
+    if not isinstance(error, DBAPIError):
+        return None
+    return explain(driver_url(load_settings().database_url or "postgresql:///showmood"), error)

@@ -1,0 +1,65 @@
+"""The files of shows to be forgotten: their recordings, and the clips that were cut of them."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
+
+from flows.recordings.alert_clips import clips_between
+from flows.recordings.finding import folder_of
+from flows.settings import Settings
+
+_RETENTION_S: Final = 60.0
+"""A pass of the retention is waited for so long at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """What lies on this machine of some shows: folders of recordings, and clips."""
+
+    folders: tuple[Path, ...]
+    clips: tuple[Path, ...]
+    n_bytes: int
+
+    def said(self) -> str:
+        """Say it in a few words."""
+        recordings = "1 recording" if len(self.folders) == 1 else f"{len(self.folders)} recordings"
+        clips = "1 clip" if len(self.clips) == 1 else f"{len(self.clips)} clips"
+        return f"{recordings}, {clips} ({self.n_bytes / 1e6:.1f} MB)"
+
+
+def files_of(
+    settings: Settings, slug: str, shows: Sequence[tuple[int, datetime, datetime]]
+) -> Files:
+    """Find the files of shows of a channel: number, when it began, when it ended (aware)."""
+    folders = [
+        folder
+        for number, started_at, _ in shows
+        if (folder := folder_of(settings.recordings_dir, slug, started_at, number)).is_dir()
+    ]
+    spans = [(started_at, ended_at) for _, started_at, ended_at in shows]
+    clips = clips_between(settings.clips_dir, slug, spans)
+    return Files(folders=tuple(folders), clips=tuple(clips), n_bytes=_size(folders, clips))
+
+
+def delete_files(settings: Settings, slug: str, files: Files) -> None:
+    """Delete them, and folders that are empty by then. Raises OSError, filelock.Timeout."""
+    if files.folders:
+        lock = FileLock(settings.recordings_dir / ".retention.lock", timeout=_RETENTION_S)
+        with lock:
+            for folder in files.folders:
+                shutil.rmtree(folder)
+    for clip in files.clips:
+        clip.unlink(missing_ok=True)
+    for directory in (settings.recordings_dir / slug, settings.clips_dir / slug):
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _size(folders: Iterable[Path], clips: Iterable[Path]) -> int:
+    files = [*clips, *(file for folder in folders for file in folder.rglob("*"))]
+    return sum(file.lstat().st_size for file in files if file.is_file())
