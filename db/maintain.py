@@ -178,7 +178,11 @@ _DELETE: Final = {
         "JOIN broadcasts b ON b.id = d.broadcast_id"
         " WHERE b.channel_id = :channel AND d.last_ts < :before",
     ),
-    "segments": _deleting("segments", _ENDED),
+    "segments": _deleting(
+        "segments",
+        f"{_ENDED} AND NOT EXISTS (SELECT FROM kept k WHERE k.channel_id = d.channel_id"
+        " AND k.started_at < d.ended_at AND k.ended_at > d.started_at)",
+    ),
     "gaps": _deleting("gaps", _ENDED),
 }
 

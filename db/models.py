@@ -171,6 +171,24 @@ class Gap(Base):
     why: Mapped[str] = mapped_column(String)
 
 
+class Kept(Base):
+    """A stretch of recording that stays on disk until it is let go."""
+
+    __tablename__ = "kept"
+    __table_args__ = (
+        CheckConstraint("ended_at > started_at", name="order"),
+        Index(None, "channel_id", "started_at"),
+        {"comment": "A stretch of recording that stays on disk until it is let go"},
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id"))
+    started_at: Mapped[Time]
+    ended_at: Mapped[Time]
+    note: Mapped[str] = mapped_column(String, comment="Why, in the words of whoever keeps")
+    kept_at: Mapped[Time] = mapped_column(server_default=text("now()"))
+
+
 class FaceTrack(Base):
     """One face, followed through one broadcast until it was lost."""
 

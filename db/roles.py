@@ -23,7 +23,11 @@ VIEWS: Final = (
     "emotion_long",
     "emotion_seconds",
     "emotion_timeline",
+    "kept_recordings",
+    "show_gaps",
+    "show_segments",
     "show_summary",
+    "shows",
     "track_summary",
 )
 """All that an analyst may read."""

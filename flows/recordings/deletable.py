@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
+from db.keeping import kept_among
 from db.reading import recordings as rows
 from db.reading.recordings import BroadcastRow
 from flows.capture.recorded import following
@@ -44,11 +45,13 @@ class Claims:
             standing = self.of(folder)
             with self.engine.connect() as connection:
                 statuses = rows.statuses(connection, folder.broadcast, there)
+                kept = kept_among(connection, folder.broadcast, there)
             listed = following.names_in(standing.playlist) if standing.playlist else set()
             may_go[path] = {
                 name
                 for name in there
                 if name not in listed
+                and name not in kept
                 and _is_settled(
                     statuses.get(name),
                     over=standing.over,

@@ -2,8 +2,9 @@
 
 Where they are too many, the show that has most loses its oldest first.
 
-Only what nobody waits for goes: files whose analysis the database has on record, and files of a
-broadcast that is over which nothing refers to. What has not been analysed stays, whatever its age.
+Only what nobody keeps or waits for goes: files whose analysis the database has on record, and files
+of a broadcast that is over which nothing refers to. What has not been analysed stays, whatever its
+age, and what somebody keeps (`showmood keep`) until it is let go.
 
 Each folder is read once and again when it has changed, so a pass costs little however much there
 is. A file is first renamed, then forgotten by its row, then deleted; whatever a crash leaves of
@@ -72,7 +73,7 @@ class Limits:
 
 @dataclass(kw_only=True, slots=True)
 class Rolled:
-    """What a pass did. kept: what would have gone, had its analysis been done."""
+    """What a pass did. kept: what was due, and waits for its analysis or is kept."""
 
     files: int = 0
     n_bytes: int = 0
@@ -90,7 +91,7 @@ class Rolled:
         """Say it in a line."""
         text = f"{self.files} recorded files ({self.n_bytes / 1e6:.1f} MB) deleted"
         text += f", {self.left_files} ({self.left_bytes / 1e9:.2f} GB) are left"
-        waiting = f", {self.kept_files} due ones wait for their analysis"
+        waiting = f", {self.kept_files} due ones wait for their analysis, or are kept"
         return text + (waiting if self.kept_files else "")
 
 
@@ -239,7 +240,7 @@ class Recordings:
             self._warned = True
             self.log.warning(
                 "%s: the recordings that are left take more room than they may (%.2f GB), and none "
-                "of them can go: what is listed as live, and %d files that have not been analysed",
+                "of them can go: what is listed as live, and %d files kept or not analysed",
                 self.directory,
                 rolled.left_bytes / 1e9,
                 rolled.kept_files,

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.made_shows import make_show, pieces
 from db.embedded.server import psql_path
+from db.keeping import keep
 from db.roles import ANALYST, grant_roles
 from db.writing.rows import SegmentRow
 from db.writing.writes import (
@@ -86,6 +87,9 @@ def fill(engine) -> None:
                     ended_at=start + timedelta(seconds=SHOW_S),
                     status="completed",
                 )
+    begin = nights[0] + timedelta(seconds=60)
+    with engine.begin() as connection:
+        keep(connection, "late-night", begin, begin + timedelta(seconds=60), "the goal")
 
 
 def test_every_statement_prints_what_the_cookbook_says(databases, database_url, engine):

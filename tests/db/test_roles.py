@@ -32,6 +32,7 @@ TABLES = (
     "emotion_minutes",
     "face_tracks",
     "gaps",
+    "kept",
     "observations",
     "segments",
 )

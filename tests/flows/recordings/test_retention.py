@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from db import keeping
 from db.errors import DatabaseError
 from flows.capture.recorded.following import write_playlist
 from flows.recordings import retention as module
@@ -91,6 +92,22 @@ def test_the_show_that_has_most_loses_its_oldest_first(fill, keep, full, monkeyp
     keep(total_bytes=None if full else 5 * KB).run(NOW)
     assert (files(older), files(large)) == (2, 3)
     assert [path is None for path in large.paths()] == [True] * 5 + [False] * 3
+
+
+def test_what_somebody_keeps_stays_until_it_is_let_go(fill, keep, engine) -> None:
+    show = fill(6)
+    with engine.begin() as connection:
+        spans = connection.execute(
+            text("SELECT started_at, ended_at FROM segments ORDER BY started_at")
+        ).all()
+        number = keeping.keep(connection, show.slug, spans[1][0], spans[1][1], "the goal")
+    rolled = keep(days=1 / 86400).run(NOW)
+    assert (rolled.files, rolled.kept_files, files(show)) == (5, 1, 1)
+    with engine.begin() as connection:
+        assert [row.note for row in keeping.kept(connection)] == ["the goal"]
+        assert keeping.let_go(connection, number)
+        assert not keeping.let_go(connection, number)
+    assert keep(days=1 / 86400).run(NOW).files == 1
 
 
 def test_what_a_show_has_within_its_share_it_keeps(fill, keep) -> None:
