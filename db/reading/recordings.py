@@ -58,6 +58,13 @@ _RECORDED = text(
     " AND started_at > :earliest AND ended_at > :since ORDER BY started_at"
 )
 
+_LAST = text(
+    "SELECT broadcast_id, max(sequence) OVER () AS sequence, started_at, duration_s,"
+    " start_is_estimated, path, offset_s, coalesce(width_px, 0) AS width_px,"
+    " coalesce(height_px, 0) AS height_px, status"
+    " FROM segments WHERE broadcast_id = :broadcast ORDER BY started_at DESC LIMIT 1"
+)
+
 _BEFORE = text(
     "SELECT ended_at FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
     " AND started_at < :at ORDER BY started_at DESC LIMIT 1"
@@ -81,9 +88,9 @@ _NEWEST = text(
     " (SELECT broadcast_id FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
     "  ORDER BY started_at DESC LIMIT 1))"
 )
-_BROKEN_OFF = text(
-    f"{_BROADCASTS} WHERE c.slug = :slug AND (b.status = 'live'"
-    " OR (b.status = 'interrupted' AND b.started_at > :since)) ORDER BY b.started_at"
+_UNSURE = text(
+    f"{_BROADCASTS} WHERE c.slug = :slug AND (b.status = 'live' OR b.started_at > :since)"
+    " ORDER BY b.started_at"
 )
 
 # By name: a broadcast's files lie in one folder, which may have been moved since.
@@ -136,25 +143,31 @@ def broadcasts(connection: Connection, ids: Collection[int]) -> dict[int, Broadc
     return {row.id: BroadcastRow(**row._mapping) for row in rows}
 
 
-def broken_off(connection: Connection, slug: str, since: datetime) -> list[BroadcastRow]:
-    """Return the broadcasts of a channel that nobody closed as a watch does, oldest first.
+def unsure(connection: Connection, slug: str, since: datetime) -> list[BroadcastRow]:
+    """Return the broadcasts of a channel of which somebody may have more than rows, oldest first.
 
-    since: of those that were closed as interrupted, the ones that began later.
+    since: of those that were closed, as another machine may have, the ones that began later.
     """
-    rows = connection.execute(_BROKEN_OFF, {"slug": slug, "since": since})
+    rows = connection.execute(_UNSURE, {"slug": slug, "since": since})
     return [BroadcastRow(**row._mapping) for row in rows]
 
 
-def sequences(
+def starts(
     connection: Connection, broadcast_id: int, *, settled: bool = False
-) -> frozenset[int]:
-    """Return the sequences of a broadcast's segments.
+) -> frozenset[datetime]:
+    """Return when the segments of a broadcast begin.
 
     settled: of those alone whose analysis is.
     """
     where = Segment.status != "recorded" if settled else true()
-    statement = select(Segment.sequence).where(Segment.broadcast_id == broadcast_id, where)
+    statement = select(Segment.started_at).where(Segment.broadcast_id == broadcast_id, where)
     return frozenset(connection.scalars(statement))
+
+
+def last_of(connection: Connection, broadcast_id: int) -> RecordedRow | None:
+    """Return the segment that a broadcast ends with, by the highest number of any; None of none."""
+    row = connection.execute(_LAST, {"broadcast": broadcast_id}).one_or_none()
+    return RecordedRow(**row._mapping) if row else None
 
 
 def gap_starts(connection: Connection, broadcast_id: int) -> frozenset[datetime]:

@@ -21,6 +21,7 @@ from sqlalchemy.types import BigInteger, DateTime
 from db.errors import DatabaseUnreachable, UnknownChannel
 from db.models import EMOTIONS, TRACKS_PER_BROADCAST, Segment
 from db.writing.copying import COPY, encode, months, partition_name, track_ids
+from db.writing.covering import GAP_THERE, fill_gaps
 from db.writing.rows import ObservationRows, SegmentRow, StoredCounts, to_microseconds
 
 LOCK_TIMEOUT: Final = "10s"
@@ -31,8 +32,8 @@ SET_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :timeout, true)")
 _LOCK_CHANNEL = text("SELECT id FROM channels WHERE id = :channel FOR NO KEY UPDATE")
 
 # A statement of its own: one that waited for the lock would still see the time before it. Where
-# an extension cuts the table up in its own way, no partition of ours is ever missing. Last,
-# the minutes that count other rows than there are: theirs were dropped, for their age.
+# an extension cuts the table up in its own way, no partition of ours is ever missing. Then the
+# minutes that count other rows than there are: theirs were dropped, for their age.
 _FACTS = text(
     "SELECT (SELECT channel_id FROM broadcasts WHERE id = :broadcast),"
     " (SELECT min(started_at) FROM segments WHERE broadcast_id = :broadcast"
@@ -44,7 +45,8 @@ _FACTS = text(
     "  FROM observations o WHERE o.channel_id = m.channel_id AND o.ts >= m.minute"
     "  AND o.ts < m.minute + interval '1 minute'"
     f"  AND o.track_id >= m.broadcast_id * {TRACKS_PER_BROADCAST}::bigint"
-    f"  AND o.track_id < (m.broadcast_id + 1) * {TRACKS_PER_BROADCAST}::bigint))"
+    f"  AND o.track_id < (m.broadcast_id + 1) * {TRACKS_PER_BROADCAST}::bigint)),"
+    f" {GAP_THERE}"
 )
 
 # As text: SQLAlchemy does not cache its own upserts, and compiling one takes 5 ms each time.
@@ -163,7 +165,7 @@ def replace_rows(
     if connection.execute(_LOCK_CHANNEL, span).one_or_none() is None:
         raise UnknownChannel(f"there is no channel with the id {segment.channel_id}")
     partitions = [partition_name(month) for month in months(observations)]
-    owner, next_start, missing, kept = connection.execute(
+    owner, next_start, missing, kept, gap_there = connection.execute(
         _FACTS,
         span | {"partitions": partitions} | _minutes(segment.started_at, segment.ended_at),
     ).one()
@@ -180,6 +182,14 @@ def replace_rows(
     connection.execute(
         _UPSERT_SEGMENT, segment_values(segment) | {"status": "analysed", "error": None}
     )
+    if gap_there:
+        fill_gaps(
+            connection,
+            channel_id=segment.channel_id,
+            broadcast_id=segment.broadcast_id,
+            start=segment.started_at,
+            end=segment.ended_at,
+        )
     gone: dict[int, int] = {row[0]: row[1] for row in connection.execute(_DELETE, span)}
     ids = track_ids(segment.broadcast_id, rows.track)
     present = np.unique(ids)

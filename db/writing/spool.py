@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 from db.session import explain
+from db.writing.covering import parts_of
 from db.writing.replacing import replace_segment
 from db.writing.rows import ObservationRows, SegmentRow
 from db.writing.writes import fail_segment, record_gap, record_segment
@@ -189,7 +190,7 @@ def _read(path: Path) -> Callable[[Engine], object]:
     if kind == "segment":
         arrays["ts"] = arrays["ts"].astype("datetime64[us]")
         rows = ObservationRows(**arrays)
-        return lambda engine: replace_segment(engine, segment, rows)
+        return lambda engine: _replace_uncovered(engine, segment, rows)
     if kind == "recorded":
         return lambda engine: commit(engine, lambda connection: record_segment(connection, segment))
     if kind == "failure":
@@ -197,6 +198,14 @@ def _read(path: Path) -> Callable[[Engine], object]:
             engine, lambda connection: fail_segment(connection, segment, error)
         )
     raise ValueError(f"it says {kind!r}")
+
+
+def _replace_uncovered(engine: Engine, segment: SegmentRow, rows: ObservationRows) -> None:
+    """Store an analysed segment, without what another machine has stored of its time meanwhile."""
+    parts: list[SegmentRow] = []
+    commit(engine, lambda connection: parts.extend(parts_of(connection, segment)))
+    for part in parts:
+        replace_segment(engine, part, rows)
 
 
 def commit(engine: Engine, write: Callable[[Connection], None]) -> None:

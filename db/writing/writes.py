@@ -9,7 +9,8 @@ from datetime import datetime
 from sqlalchemy import Connection, case, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import STATUSES_OF_BROADCAST, Broadcast, Channel, Gap, Segment
+from db.models import STATUSES_OF_BROADCAST, Broadcast, Channel, Segment
+from db.writing.covering import fill_gaps, parts_of, put_gap, uncovered
 from db.writing.replacement import segment_values
 from db.writing.replacing import replace_segment
 from db.writing.rows import ObservationRows, SegmentRow, StoredCounts
@@ -204,17 +205,29 @@ def interrupt_broadcast(connection: Connection, broadcast_id: int) -> None:
 
 
 def record_segment(connection: Connection, segment: SegmentRow) -> None:
-    """Say that a segment is on disk; one that was analysed stays so."""
-    values = segment_values(replace(segment, status="recorded", error=None))
-    statement = insert(Segment).values(**values)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[Segment.channel_id, Segment.started_at],
-            set_={name: statement.excluded[name] for name in values},
-            where=(Segment.status != "analysed")
-            | (Segment.broadcast_id != statement.excluded.broadcast_id),
+    """Say that a segment is on disk; one that was analysed stays so.
+
+    Of what another segment covers, as another machine recorded it, no second is stored twice; what
+    is stored fills gaps.
+    """
+    for part in parts_of(connection, segment):
+        values = segment_values(replace(part, status="recorded", error=None))
+        statement = insert(Segment).values(**values)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[Segment.channel_id, Segment.started_at],
+                set_={name: statement.excluded[name] for name in values},
+                where=(Segment.status != "analysed")
+                | (Segment.broadcast_id != statement.excluded.broadcast_id),
+            )
         )
-    )
+        fill_gaps(
+            connection,
+            channel_id=part.channel_id,
+            broadcast_id=part.broadcast_id,
+            start=part.started_at,
+            end=part.ended_at,
+        )
 
 
 def fail_segment(connection: Connection, segment: SegmentRow, error: str) -> None:
@@ -256,20 +269,12 @@ def record_gap(
     ended_at: datetime,
     why: str,
 ) -> None:
-    """Say that nothing was recorded from then to then; one that starts then is replaced."""
-    statement = insert(Gap).values(
-        broadcast_id=broadcast_id,
-        started_at=started_at,
-        ended_at=ended_at,
-        channel_id=channel_id,
-        why=why,
-    )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[Gap.broadcast_id, Gap.started_at],
-            set_={"ended_at": statement.excluded.ended_at, "why": statement.excluded.why},
-        )
-    )
+    """Say that nothing was recorded from then to then, but where a segment was; again is harmless.
+
+    One that starts then is replaced.
+    """
+    for span in uncovered(connection, channel_id, started_at, ended_at):
+        put_gap(connection, channel=channel_id, broadcast=broadcast_id, span=span, why=why)
 
 
 def ensure_partition(connection: Connection, at: datetime) -> str:

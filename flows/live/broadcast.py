@@ -36,7 +36,7 @@ from flows.live.lifecycle import Broadcast, close, open_or_continue
 from flows.live.lock_check import Hold
 from flows.live.observers import Audience
 from flows.live.signals import undisturbed
-from flows.live.store import Store
+from flows.live.store import Store, keys
 from flows.recordings.finding import WAITING, folder_of
 from flows.recordings.retention import Limits, Recordings, rolling
 from flows.settings import Settings
@@ -134,7 +134,7 @@ class Watch:
             broadcast_id=broadcast.id,
             model="",
             spool=Spool(directory / WAITING),
-            settled={*broadcast.stored, *broadcast.gaps},
+            settled=keys(broadcast.stored, broadcast.gaps),
         )
         status: str | None = "failed"
         planned_end = broadcast.until or broadcast.started_at + self.show.length
@@ -204,6 +204,7 @@ class Watch:
             channel=show.slug,
             broadcast=broadcast.id,
             policy=policy,
+            after=broadcast.last,
             until=broadcast.until,
             duration_s=None if broadcast.until else show.length.total_seconds(),
             segment_s=settings.segment_s,

@@ -10,12 +10,12 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection, Engine
 
 from db.reading.queries import channel_id
-from db.reading.recordings import BroadcastRow, broadcasts, broken_off, gap_starts, sequences
+from db.reading.recordings import BroadcastRow, broadcasts, gap_starts, starts, unsure
 from db.writing.spool import PASSING, Spool, commit
 from db.writing.writes import interrupt_broadcast
 from flows.capture.recorded.recovery import recover
 from flows.capture.segment import CaptureError
-from flows.live.store import Store
+from flows.live.store import Store, keys
 from flows.recordings.finding import WAITING, broadcast_of, folder_of
 
 T = TypeVar("T")
@@ -47,10 +47,10 @@ def write_left_behind(engine: Engine, directory: Path) -> int:
         else:
             _log.warning("%s is of a broadcast that this database does not know: it stays", path)
     now = datetime.now(UTC)
-    broken = _ask(engine, lambda asked: broken_off(asked, directory.name, now - LOOKED_FOR))
-    for broadcast in {each.id: each for each in (*damaged, *broken)}.values():
+    open_yet = _ask(engine, lambda asked: unsure(asked, directory.name, now - LOOKED_FOR))
+    for broadcast in {each.id: each for each in (*damaged, *open_yet)}.values():
         n_writes += _store_rest(engine, directory, broadcast)
-    for broadcast in broken:
+    for broadcast in open_yet:
         over = (broadcast.planned_end or broadcast.started_at) <= now
         if broadcast.status == "live" and over:
             commit(engine, partial(interrupt_broadcast, broadcast_id=broadcast.id))
@@ -67,10 +67,10 @@ def _store_rest(engine: Engine, directory: Path, broadcast: BroadcastRow) -> int
         channel_id=_ask(engine, lambda asked: channel_id(asked, broadcast.slug)),
         broadcast_id=broadcast.id,
         model="",
-        settled={
-            *_ask(engine, lambda asked: sequences(asked, broadcast.id)),
-            *_ask(engine, lambda asked: gap_starts(asked, broadcast.id)),
-        },
+        settled=keys(
+            _ask(engine, lambda asked: starts(asked, broadcast.id)),
+            _ask(engine, lambda asked: gap_starts(asked, broadcast.id)),
+        ),
     )
     try:
         for _ in recover(folder, channel=broadcast.slug, broadcast=broadcast.id):

@@ -4,17 +4,20 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Engine
 
 from db.reading import queries
-from db.reading.recordings import gap_starts, sequences
+from db.reading.recordings import gap_starts, last_of, starts
 from db.writing import writes
 from db.writing.spool import PASSING, commit
 from db.writing.tracks import last_number
 from flows.capture.redaction import shorten
+from flows.capture.segment import Segment
 from flows.capture.stream import Stream
+from flows.recordings.finding import segment_of
 from flows.show import Show
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -34,8 +37,9 @@ END: Final = datetime.max.replace(tzinfo=UTC)
 class Broadcast:
     """The broadcast that a watch writes.
 
-    until: when to stop, for one that is continued; None for a new one. stored: the sequences of
-    the segments whose analysis is settled. gaps: the starts of those that are stored.
+    until: when to stop, for one that is continued; None for a new one. stored: the starts of the
+    segments whose analysis is settled. gaps: the starts of those that are stored. last: the segment
+    that the database has as the last, whichever machine recorded it; None of none.
     tracker_state: after the last of the segments. last_track: the highest number of its tracks,
     also of a stretch that was analysed again.
     """
@@ -44,8 +48,9 @@ class Broadcast:
     channel_id: int
     started_at: datetime
     until: datetime | None = None
-    stored: frozenset[int] = frozenset()
+    stored: frozenset[datetime] = frozenset()
     gaps: frozenset[datetime] = frozenset()
+    last: Segment | None = None
     tracker_state: dict[str, Any] | None = None
     last_track: int = 0
 
@@ -80,13 +85,17 @@ def open_or_continue(
         if left is not None:
             if left.planned_end and left.planned_end > now and left.source_id == stream.source_id:
                 log.warning("going on with the broadcast of %s", left.started_at)
+                last = last_of(connection, left.id)
                 return Broadcast(
                     id=left.id,
                     channel_id=channel_id,
                     started_at=left.started_at,
                     until=left.planned_end,
-                    stored=sequences(connection, left.id, settled=True),
+                    stored=starts(connection, left.id, settled=True),
                     gaps=gap_starts(connection, left.id),
+                    last=None
+                    if last is None
+                    else segment_of(last, show.slug, Path(last.path or "")),
                     # The newest there is, whatever the source's clock says.
                     tracker_state=queries.tracker_state_before(connection, left.id, END),
                     last_track=last_number(connection, left.id),

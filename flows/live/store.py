@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, Engine
 
@@ -22,6 +22,8 @@ from flows.capture.segment import Gap, Segment
 
 _log = logging.getLogger(__name__)
 
+Key = tuple[Literal["segment", "gap"], datetime]
+
 RETRY_S: Final = 5.0
 """A database that did not answer is left alone for so long: a show must not wait for it."""
 
@@ -31,8 +33,8 @@ class Store:
     """Writes one broadcast.
 
     model: of the segments; empty until the networks are there. spool: where writes wait while the
-    database is away, in order; without one they raise. settled: sequences of segments and starts of
-    gaps that are stored, or wait to be. What could do neither is in the recording's journal still,
+    database is away, in order; without one they raise. settled: `keys` of the segments and gaps
+    that are stored, or wait to be. What could do neither is in the recording's journal still,
     where `left` finds it.
     """
 
@@ -41,7 +43,7 @@ class Store:
     broadcast_id: int
     model: str
     spool: Spool | None = None
-    settled: set[int | datetime] = field(default_factory=set)
+    settled: set[Key] = field(default_factory=set)
     owes: bool = field(default=False, init=False)
     """Whether something could neither be stored nor wait, also not by the last `leave`."""
     _try_again_at: float = field(default=0.0, init=False)
@@ -203,6 +205,10 @@ class Store:
         )
 
 
-def _key(item: Segment | Gap) -> int | datetime:
-    """Return what tells one of a broadcast's segments and gaps from the others."""
-    return item.start if isinstance(item, Gap) else item.sequence
+def keys(segments: Iterable[datetime] = (), gaps: Iterable[datetime] = ()) -> set[Key]:
+    """Return what tells segments and gaps that begin then; numbers would not, of two machines."""
+    return {*(("segment", start) for start in segments), *(("gap", start) for start in gaps)}
+
+
+def _key(item: Segment | Gap) -> Key:
+    return ("gap" if isinstance(item, Gap) else "segment"), item.start

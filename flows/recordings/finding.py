@@ -71,7 +71,7 @@ def find(
     gone = 0
     for each in stored:
         if (path := _file_of(each, recordings_dir / slug)) is not None:
-            here[each.started_at] = _segment(each, slug, path)
+            here[each.started_at] = segment_of(each, slug, path)
         elif each.path and Path(each.path).is_file():
             elsewhere.add(each.path)
         else:
@@ -141,7 +141,8 @@ def _file_of(row: RecordedRow, directory: Path) -> Path | None:
     return here if is_ours and here.is_file() else None
 
 
-def _segment(row: RecordedRow, slug: str, path: Path) -> Segment:
+def segment_of(row: RecordedRow, slug: str, path: Path) -> Segment:
+    """Return a row as the segment whose file is at `path`."""
     return Segment(
         channel=slug,
         broadcast=row.broadcast_id,

@@ -58,6 +58,11 @@ class Recording:
         self.first = segments[0] if segments else None
         self.last = segments[-1] if segments else None
 
+    def go_on_after(self, segment: Segment | None) -> None:
+        """Go on after a segment that another machine recorded, if it is later than what is here."""
+        if segment is not None and (self.last is None or segment.end > self.last.end):
+            self.last, self._added_at = segment, None
+
     @property
     def _journal(self) -> Path:
         return self.directory / JOURNAL

@@ -42,7 +42,8 @@ class Capture:
 
     url: the page or playlist. directory: of this broadcast alone; what a capture before this one
     left there is gone on from (its segments come from `recover`): numbers go on, nothing is
-    recorded twice, and a gap says what is missing. policy: what may be fetched.
+    recorded twice, and a gap says what is missing. after: the broadcast's last segment by the
+    database, which another machine may have recorded: likewise. policy: what may be fetched.
     until: aware; when to stop. duration_s: how much to record, from the first segment on. Without
     both it goes on until the source ends. stream: what `resolve` gave for the URL, if that was
     asked already. stall_s: restart after so long without a segment, or
@@ -68,6 +69,7 @@ class Capture:
         channel: str,
         broadcast: int,
         policy: AddressPolicy,
+        after: Segment | None = None,
         until: datetime | None = None,
         duration_s: float | None = None,
         segment_s: float = 2.0,
@@ -98,6 +100,7 @@ class Capture:
             ended_after_s=ended_after_s,
             away_s=away_s,
         )
+        self._after = after
         self._engines = Engines(engine, policy=policy, ffmpeg_path=ffmpeg_path, segment_s=segment_s)
         self._stall_s = stall_s
         self._min_free_bytes = min_free_bytes
@@ -113,6 +116,7 @@ class Capture:
         end_stale(self._directory / "ffmpeg.pid")
         recording = Recording(self._directory, channel=self._channel, broadcast=self._broadcast)
         recording.recover()
+        recording.go_on_after(self._after)
         if recording.last is not None:
             self._progress.why = "nothing was recording"
         self._quota.begin(self._directory)

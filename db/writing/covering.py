@@ -1,0 +1,109 @@
+"""No second twice, and no gap where something is: what comes late yields to what is stored.
+
+Two machines may have recorded the same seconds: one that was cut off while another went on. What
+the first has beyond that fills the gap that the second noted.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, text
+
+from db.writing.rows import SegmentRow
+
+SHORTEST: Final = timedelta(milliseconds=100)
+"""What is missing for less long is no gap, and what is left for less long no segment."""
+
+LONGEST: Final = timedelta(minutes=10)
+"""No segment is longer: so the key finds those that reach into a range of time."""
+
+Span = tuple[datetime, datetime]
+
+_SEGMENTS = text(
+    "SELECT started_at, ended_at FROM segments WHERE channel_id = :channel AND started_at < :end"
+    " AND started_at > :earliest AND ended_at > :start AND started_at <> :own ORDER BY started_at"
+)
+GAP_THERE: Final = (
+    "EXISTS (SELECT FROM gaps WHERE channel_id = :channel AND broadcast_id = :broadcast"
+    " AND started_at < :end AND ended_at > :start)"
+)
+"""Whether a gap of the broadcast lies in [:start, :end) of :channel."""
+
+_TAKE_GAPS = text(
+    "DELETE FROM gaps WHERE channel_id = :channel AND broadcast_id = :broadcast"
+    " AND started_at < :end AND ended_at > :start RETURNING started_at, ended_at, why"
+)
+_PUT_GAP = text(
+    "INSERT INTO gaps (broadcast_id, started_at, ended_at, channel_id, why)"
+    " VALUES (:broadcast, :start, :end, :channel, :why)"
+    " ON CONFLICT (broadcast_id, started_at) DO UPDATE SET ended_at = excluded.ended_at,"
+    " why = excluded.why"
+)
+
+
+def uncovered(
+    connection: Connection, channel_id: int, start: datetime, end: datetime, *, own: bool = False
+) -> list[Span]:
+    """Return the parts of [start, end) that no segment of the channel covers, in order.
+
+    own: the segment that begins at `start` does not count.
+    """
+    found = connection.execute(
+        _SEGMENTS,
+        {
+            "channel": channel_id,
+            "start": start,
+            "end": end,
+            "earliest": start - LONGEST,
+            "own": start if own else datetime.min.replace(tzinfo=start.tzinfo),
+        },
+    )
+    free: list[Span] = []
+    at = start
+    for began, stopped in found:
+        if began - at >= SHORTEST:
+            free.append((at, began))
+        at = max(at, stopped)
+    if end - at >= SHORTEST or (at == start and not free):
+        free.append((at, end))
+    return free
+
+
+def parts_of(connection: Connection, segment: SegmentRow) -> list[SegmentRow]:
+    """Return what of a segment no other covers; its own row, stored before, does not count."""
+    start, end = segment.started_at, segment.ended_at
+    parts: list[SegmentRow] = []
+    for began, stopped in uncovered(connection, segment.channel_id, start, end, own=True):
+        # Durations are rounded: neighbours may overlap a little, and keep their keys.
+        first = start if began - start < SHORTEST else began
+        last = end if end - stopped < SHORTEST else stopped
+        parts.append(
+            segment
+            if (first, last) == (start, end)
+            else replace(
+                segment,
+                started_at=first,
+                duration_s=(last - first).total_seconds(),
+                offset_s=segment.offset_s + (first - start).total_seconds(),
+            )
+        )
+    return parts
+
+
+def fill_gaps(
+    connection: Connection, *, channel_id: int, broadcast_id: int, start: datetime, end: datetime
+) -> None:
+    """Take [start, end) out of the gaps of a broadcast; what is left of one stays, with its why."""
+    key: dict[str, Any] = {"channel": channel_id, "broadcast": broadcast_id}
+    taken = connection.execute(_TAKE_GAPS, key | {"start": start, "end": end}).all()
+    for began, stopped, why in taken:
+        for rest in ((began, start), (end, stopped)):
+            if rest[1] - rest[0] >= SHORTEST:
+                put_gap(connection, span=rest, why=why, **key)
+
+
+def put_gap(connection: Connection, *, channel: int, broadcast: int, span: Span, why: str) -> None:
+    """Write a gap; one that starts then is replaced."""
+    values = {"channel": channel, "broadcast": broadcast, "start": span[0], "end": span[1]}
+    connection.execute(_PUT_GAP, values | {"why": why})

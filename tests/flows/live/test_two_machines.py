@@ -1,0 +1,140 @@
+"""A broadcast that another machine goes on with, by its rows alone: it sees no other disk."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from flows.capture.net.address import LOOPBACK, AddressPolicy
+from flows.capture.segment import Gap, Segment
+from flows.capture.stream import Stream
+from flows.capture.supervisor.capture import Capture
+from flows.live.left_behind import write_left_behind
+from flows.live.lifecycle import open_or_continue
+from flows.recordings.finding import folder_of
+from flows.show import make_show
+
+OVERLAPS = (
+    "SELECT count(*) FROM segments a JOIN segments b ON a.started_at < b.started_at"
+    " AND a.ended_at > b.started_at + interval '1 millisecond'"
+)
+
+
+@pytest.fixture
+def show_on_air(open_show) -> Any:
+    began = datetime.now().astimezone() - timedelta(minutes=1)
+    return open_show(status="live", started_at=began, planned_end=began + timedelta(hours=1))
+
+
+@pytest.fixture
+def elsewhere(engine: Engine, tmp_path: Path) -> Callable[..., list[Segment | Gap]]:
+    """Go on with a broadcast on a machine with an empty disk, until so many more are recorded."""
+
+    def go_on(show: Any, channel: Any, first: int, end: int) -> list[Segment | Gap]:
+        stream = Stream(
+            page_url=channel.url,
+            url=channel.url,
+            protocol="hls",
+            live=True,
+            live_status="is_live",
+            source_id=None,
+            title="live",
+        )
+        watched = make_show(url=channel.url, name=show.slug, duration="1h")
+        broadcast = open_or_continue(
+            engine, watched, stream, None, run_id="again", log=logging.getLogger("test")
+        )
+        assert broadcast.id == show.broadcast
+        directory = folder_of(tmp_path / "elsewhere", show.slug, broadcast.started_at, broadcast.id)
+        channel.first, channel.end = first, end
+        events: list[Segment | Gap] = []
+        with Capture(
+            channel.url,
+            directory=directory,
+            channel=show.slug,
+            broadcast=broadcast.id,
+            policy=AddressPolicy(allow_networks=LOOPBACK),
+            after=broadcast.last,
+            stream=stream,
+            engine="hls",
+        ) as capture:
+            while sum(isinstance(event, Segment) for event in events) < end - first:
+                event = capture.get(30.0)
+                assert event is not None, capture.last_error
+                events.append(event)
+        show.store(events)
+        return events
+
+    return go_on
+
+
+def rows(engine: Engine, statement: str) -> list[Any]:
+    with engine.connect() as connection:
+        return list(connection.execute(text(statement)))
+
+
+def gaps(engine: Engine) -> list[tuple[datetime, datetime, str]]:
+    return [tuple(row) for row in rows(engine, "SELECT started_at, ended_at, why FROM gaps")]
+
+
+def test_hole_between_two_machines_is_a_gap_until_the_first_is_back_with_what_it_has(
+    engine: Engine, air, record, show_on_air, elsewhere, recordings_dir: Path
+) -> None:
+    channel = air("ts")
+    show = record(channel, (0, 5), show=show_on_air)
+    first, third = show.segments[0], show.segments[2]
+    with engine.begin() as connection:  # it died before it had stored two of them
+        connection.execute(text("DELETE FROM segments WHERE sequence > 2"))
+    gap, *new = elsewhere(show, channel, 8, 10)
+    assert gap == Gap(start=third.end, end=new[0].start, why="nothing was recording")
+    assert [each.sequence for each in new] == [3, 4], "numbers go on"
+    assert gaps(engine) == [(third.end, new[0].start, "nothing was recording")]
+
+    assert write_left_behind(engine, recordings_dir / show.slug) == 2
+    assert gaps(engine) == [(show.segments[4].end, new[0].start, "nothing was recording")]
+    assert rows(engine, "SELECT count(*), min(started_at), max(ended_at) FROM segments") == [
+        (7, first.start, new[-1].end)
+    ]
+    assert rows(engine, OVERLAPS) == [(0,)]
+    assert write_left_behind(engine, recordings_dir / show.slug) == 0
+
+
+def test_what_two_machines_recorded_is_stored_once(
+    engine: Engine, air, record, show_on_air, elsewhere, recordings_dir: Path
+) -> None:
+    """The first was cut off from the database, not from the show."""
+    channel = air("ts")
+    show = record(channel, (0, 6), show=show_on_air)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM segments WHERE sequence > 2"))
+    new = elsewhere(show, channel, 4, 7)
+    with engine.begin() as connection:  # the source's dates were read a little otherwise there
+        connection.execute(
+            text(
+                "UPDATE segments SET started_at = started_at + interval '0.2 s' WHERE sequence = 3"
+            )
+        )
+    write_left_behind(engine, recordings_dir / show.slug)
+    assert gaps(engine) == []
+    assert rows(engine, OVERLAPS) == [(0,)]
+    [(length, begin, end)] = rows(
+        engine, "SELECT sum(ended_at - started_at), min(started_at), max(ended_at) FROM segments"
+    )
+    assert end == new[-1].end
+    assert length == end - begin, "each second once"
+
+
+def test_playlist_that_still_lists_what_was_missed_leaves_no_gap(
+    engine: Engine, air, record, show_on_air, elsewhere
+) -> None:
+    channel = air("ts")
+    show = record(channel, (0, 3), show=show_on_air)
+    elsewhere(show, channel, 3, 6)
+    assert gaps(engine) == []
+    assert rows(engine, "SELECT sequence FROM segments ORDER BY started_at") == [
+        (n,) for n in range(6)
+    ]
