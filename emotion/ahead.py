@@ -7,6 +7,7 @@ from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
 _LOOK_S: Final = 0.1
+_CLOSE_S: Final = 1.0
 
 
 class _End:
@@ -20,7 +21,8 @@ class Ahead(Generic[_T]):
     """An iterator whose items are made by a thread, at most `depth` before they are asked for.
 
     The thread starts at once. What it raises is raised where the items are taken. `close` ends
-    it early; so does the end of the process.
+    it early; so does the end of the process. An item that is being made then is finished, and
+    dropped: nobody waits for it longer than a second.
     """
 
     def __init__(self, make: Callable[[], Iterator[_T]], *, depth: int) -> None:
@@ -47,9 +49,11 @@ class Ahead(Generic[_T]):
         """Return the next item, waiting for it."""
         while self._ended is None:
             try:
-                item = self._ready.get(timeout=_LOOK_S if self._stopped.is_set() else None)
+                item = self._ready.get(timeout=_LOOK_S)
             except Empty:
-                break
+                if self._stopped.is_set():
+                    break
+                continue
             if not isinstance(item, _End):
                 return item
             self._ended = item
@@ -58,9 +62,9 @@ class Ahead(Generic[_T]):
         raise StopIteration
 
     def close(self) -> None:
-        """Stop making items, and wait until that is so."""
+        """Stop making items, and wait until that is so, a second at most."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_CLOSE_S)
 
     def _run(self, make: Callable[[], Iterator[_T]]) -> None:
         error: BaseException | None = None

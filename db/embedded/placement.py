@@ -7,12 +7,14 @@ data, or a copy of the binaries, goes below a directory that is open instead.
 
 import fcntl
 import importlib.util
+import math
 import os
 import pwd
 import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,16 +32,33 @@ OPEN_DIR: Final = Path("/var/lib/showmood")
 POINTER: Final = "location"
 """File in the requested directory that names the directory which is used instead."""
 
+_LOOK_S: Final = 0.05
+
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock between processes; the kernel frees it when the process dies."""
+def file_lock(path: Path, *, within_s: float = math.inf) -> Iterator[None]:
+    """Hold an exclusive lock between processes; the kernel frees it when the process dies.
+
+    Raises BlockingIOError where another holds it for longer than `within_s`.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd, within_s)
         yield
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, within_s: float) -> None:
+    end = time.monotonic() + within_s
+    while within_s < math.inf:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_LOOK_S)
+    return fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,15 +1,19 @@
 """Postgres's own tools, run as whom we say, and what they leave to read about a server."""
 
+import contextlib
 import os
 import subprocess
 import tempfile
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from db.embedded.placement import Account
 from db.errors import EmbeddedError
+
+_LOOK_S: Final = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,23 +111,36 @@ def last_words(log: Path) -> str:
     return " | ".join(word for word in words if word.startswith(("FATAL", "HINT", "PANIC")))
 
 
-def run_tool(tool: Path, *arguments: str, account: Account | None) -> str:
-    """Run a tool to its end and return what it said; EmbeddedError with its last lines if not."""
+def run_tool(
+    tool: Path,
+    *arguments: str,
+    account: Account | None,
+    given_up: Callable[[], bool] = lambda: False,
+) -> str:
+    """Run a tool to its end and return what it said; EmbeddedError with its last lines if not.
+
+    given_up: once it says so, the tool is killed, which is an error too.
+    """
     # Into a file, not a pipe: a server that inherits a pipe would keep its reader waiting.
     with tempfile.TemporaryFile() as output:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [str(tool), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            check=False,
             **identity(account),
         )
+        with process:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK_S)
+                if given_up():
+                    process.kill()
         output.seek(0)
         said = output.read().decode(errors="replace")
-    if done.returncode != 0:
+    if process.returncode != 0:
         lines = " | ".join(filter(None, said.splitlines()[-4:]))
-        raise EmbeddedError(f"{tool.name} failed ({done.returncode}): {lines}")
+        raise EmbeddedError(f"{tool.name} failed ({process.returncode}): {lines}")
     return said
 
 

@@ -9,7 +9,9 @@ import logging
 import os
 import re
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -36,6 +38,7 @@ from db.errors import EmbeddedError
 _log = logging.getLogger(__name__)
 
 START_TIMEOUT_S: Final = 60
+_LOCK_S: Final = 1.0
 
 NOT_DURABLE: Final = ("fsync = off", "full_page_writes = off")
 
@@ -76,6 +79,7 @@ class EmbeddedPostgres:
         self._guard: subprocess.Popen[bytes] | None = None
         self._account: Account | None = None
         self._bin_dir = Path()
+        self._stopping = threading.Event()
 
     @property
     def url(self) -> str:
@@ -111,7 +115,7 @@ class EmbeddedPostgres:
         return self._cluster / "postgres.log"
 
     def start(self) -> Self:
-        """Start the server, or join the one that is running; again is harmless.
+        """Start the server, or join the one that is running; idempotent.
 
         Raise EmbeddedError with the end of Postgres's own words if it can't.
         """
@@ -161,25 +165,29 @@ class EmbeddedPostgres:
         return True
 
     def stop(self) -> None:
-        """Leave the server, and stop it if nobody else uses it; again is harmless.
+        """Leave the server, and stop it if nobody else uses it; idempotent.
 
+        A start that goes on in another thread of ours is given up for that, with an error there.
         Raise EmbeddedError if it will not stop.
         """
         if self._in_use_fd is None or self._home is None:
             return
-        with file_lock(self._home / "start.lock"):
-            fd, self._in_use_fd = self._in_use_fd, None
-            try:
+        fd, self._in_use_fd = self._in_use_fd, None
+        self._stopping.set()
+        try:
+            # Who holds it for longer starts the server, and so uses it.
+            with file_lock(self._home / "start.lock", within_s=_LOCK_S):
                 self._dismiss_guard()
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._settle():
+                if read_status(self._cluster) is not None:
                     self._run(
                         "pg_ctl", "stop", "-D", str(self._cluster), "-m", self._stop_mode, "-w"
                     )
-            except BlockingIOError:
-                _log.debug("%s is still in use by another process", self._home)
-            finally:
-                os.close(fd)
+        except BlockingIOError:
+            _log.debug("%s is still in use by another process", self._home)
+        finally:
+            os.close(fd)
+            self._stopping.clear()
 
     def __enter__(self) -> Self:
         """Start."""
@@ -231,6 +239,7 @@ class EmbeddedPostgres:
             self._run(
                 *("pg_ctl", "start", "-D", str(cluster), "-l", str(self.log_path)),
                 *("-w", "-t", str(START_TIMEOUT_S)),
+                given_up=lambda: self._stopping.is_set() and read_status(cluster) is not None,
             )
             self._ensure_database()
         except BaseException:
@@ -243,12 +252,11 @@ class EmbeddedPostgres:
         while (status := read_status(self._cluster)) is not None:
             if status.ready:
                 return True
-            if time.monotonic() > deadline:
+            if self._stopping.wait(0.05) or time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"the Postgres of {self._cluster} (process {status.pid}) neither starts nor "
                     f"stops: look into {self.log_path}"
                 )
-            time.sleep(0.05)
         return False
 
     def _ensure_database(self) -> None:
@@ -269,9 +277,10 @@ class EmbeddedPostgres:
             self._guard.communicate()
             self._guard = None
 
-    def _run(self, tool: str, *arguments: str) -> str:
+    def _run(self, tool: str, *arguments: str, given_up: Callable[[], bool] = lambda: False) -> str:
+        path = self._bin_dir / tool
         try:
-            return run_tool(self._bin_dir / tool, *arguments, account=self._account)
+            return run_tool(path, *arguments, account=self._account, given_up=given_up)
         except EmbeddedError as error:
             said = (last_words(self.log_path) if tool == "pg_ctl" else "") or str(error)
             raise EmbeddedError(f"Postgres in {self._cluster}: {said}") from error

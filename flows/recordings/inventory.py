@@ -1,9 +1,11 @@
 """What recordings there are on this machine's disk: names, sizes and ages, read once."""
 
+import heapq
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -135,6 +137,30 @@ class Inventory:
     def n_files(self) -> int:
         """How many recorded files there are."""
         return sum(len(folder.files) for folder in self.folders.values())
+
+
+def by_show(folders: Sequence[Folder], *, within: int | None) -> Iterator[tuple[float, Path, str]]:
+    """Yield the oldest file of the show that has most, again and again.
+
+    within: bytes of all shows together; what a show has within its even share of them, it keeps, so
+    that no show pushes out another's recordings.
+    """
+    of_show: dict[Path, list[Folder]] = defaultdict(list)
+    for folder in folders:
+        of_show[folder.path.parent].append(folder)
+    files = {show: heapq.merge(*(each.in_order() for each in own)) for show, own in of_show.items()}
+    share = 0 if within is None else within // max(1, len(of_show))
+    largest = [(-sum(each.n_bytes for each in own), show) for show, own in of_show.items()]
+    sizes = {folder.path: folder.files for folder in folders}
+    heapq.heapify(largest)
+    while largest:
+        used, show = heapq.heappop(largest)
+        if -used <= share:
+            return
+        if (found := next(files[show], None)) is not None:
+            _, path, name = found
+            heapq.heappush(largest, (used + sizes[path][name][1], show))
+            yield found
 
 
 def _folders_in(directory: Path) -> list[Path]:

@@ -16,7 +16,7 @@ import logging
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ from db.reading import recordings as rows
 from db.session import explain
 from flows.capture.recorded import following
 from flows.recordings.deletable import OVERDUE, Claims
-from flows.recordings.inventory import Folder, Inventory
+from flows.recordings.inventory import Folder, Inventory, by_show
 from flows.settings import Settings
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -43,6 +43,7 @@ LOOK_S: Final = 5.0
 """So often the disk's free space is looked at between passes."""
 
 _BATCH: Final = 500
+_STOP_S: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,12 +98,16 @@ class Rolled:
 
 @dataclass(kw_only=True, slots=True)
 class Recordings:
-    """Keeps the recordings below a folder within limits; remembers what it has seen."""
+    """Keeps the recordings below a folder within limits; remembers what it has seen.
+
+    stopping: once it is set, a pass ends early. The next one, by whomever, finishes it.
+    """
 
     engine: Engine
     directory: Path
     limits: Limits
     log: Log
+    stopping: threading.Event = field(default_factory=threading.Event)
     _inventory: Inventory = field(init=False)
     _warned: bool = field(default=False, init=False)
 
@@ -180,7 +185,7 @@ class Recordings:
     ) -> int:
         """Delete those files that nobody waits for, until so many bytes are; return how many."""
         done = 0
-        while batch := list(islice(files, _BATCH)):
+        while not self.stopping.is_set() and (batch := list(islice(files, _BATCH))):
             may_go = claims.unclaimed([(each[1], each[2]) for each in batch])
             chosen: dict[Path, list[str]] = defaultdict(list)
             for _, path, name in batch:
@@ -194,6 +199,8 @@ class Recordings:
                 done += size
                 rolled.files, rolled.n_bytes = rolled.files + 1, rolled.n_bytes + size
             for path, names in chosen.items():
+                if self.stopping.is_set():
+                    break
                 folder = self._inventory.folders[path]
                 self._delete(folder, names, claims.of(folder).playlist)
             if n_bytes is not None and done >= n_bytes:
@@ -247,34 +254,13 @@ class Recordings:
             )
 
 
-def by_show(folders: Sequence[Folder], *, within: int | None) -> Iterator[tuple[float, Path, str]]:
-    """Yield the oldest file of the show that has most, again and again.
-
-    within: bytes of all shows together; what a show has within its even share of them, it keeps, so
-    that no show pushes out another's recordings.
-    """
-    of_show: dict[Path, list[Folder]] = defaultdict(list)
-    for folder in folders:
-        of_show[folder.path.parent].append(folder)
-    files = {show: heapq.merge(*(each.in_order() for each in own)) for show, own in of_show.items()}
-    share = 0 if within is None else within // max(1, len(of_show))
-    largest = [(-sum(each.n_bytes for each in own), show) for show, own in of_show.items()]
-    sizes = {folder.path: folder.files for folder in folders}
-    heapq.heapify(largest)
-    while largest:
-        used, show = heapq.heappop(largest)
-        if -used <= share:
-            return
-        if (found := next(files[show], None)) is not None:
-            _, path, name = found
-            heapq.heappush(largest, (used + sizes[path][name][1], show))
-            yield found
-
-
 @contextmanager
 def rolling(retention: Recordings) -> Iterator[None]:
-    """Keep recordings within their limits beside what the caller does, about once a minute."""
-    stop = threading.Event()
+    """Keep recordings within their limits beside what the caller does, about once a minute.
+
+    At its end a pass is left to itself that a disk or a database holds up.
+    """
+    stop = retention.stopping
 
     def keep() -> None:
         due_s = 0.0
@@ -296,4 +282,4 @@ def rolling(retention: Recordings) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(_STOP_S)

@@ -1,5 +1,6 @@
 """A server of the embedded stack, as a process that is started again when it ends by itself."""
 
+import contextlib
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from flows.errors import StackError
 
 START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 15.0
+_KILLED_S: Final = 1.0
 TRIES: Final = 5
 TRIES_WITHIN_S: Final = 600.0
 """What ends so often in so short a time is not started again."""
@@ -112,4 +114,5 @@ class Child:
             self.process.wait(STOP_TIMEOUT_S + 5)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a disk that does not answer
+                self.process.wait(_KILLED_S)

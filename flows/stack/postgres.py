@@ -18,6 +18,7 @@ from flows.stack.home import make_home
 _log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 1.0
+_STOP_S: Final = 1.0
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 """Before a start that failed is tried again; each pause is twice as long as the one before."""
@@ -80,7 +81,8 @@ def tended(postgres: Postgres, *, every_s: float = LOOK_EVERY_S) -> Iterator[Non
     def tend() -> None:
         try:
             while not over.wait(every_s):
-                if said := postgres.tend():
+                said = postgres.tend()
+                if said and not over.is_set():
                     _log.warning("%s", said)
         except StackError as e:
             _log.error("%s", e)
@@ -91,7 +93,7 @@ def tended(postgres: Postgres, *, every_s: float = LOOK_EVERY_S) -> Iterator[Non
         yield
     finally:
         over.set()
-        thread.join()
+        thread.join(_STOP_S)  # a start that goes on is given up once the server is stopped
 
 
 def database(settings: Settings, stack: ExitStack) -> str:

@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 
@@ -56,3 +56,39 @@ def test_closing_ends_the_work_and_what_it_holds():
     ahead.close()
     assert ended.wait(30)
     assert len(list(ahead)) <= 1
+
+
+def test_closing_does_not_wait_for_an_item_that_takes_long():
+    asked, go_on, made = Event(), Event(), Event()
+
+    def make() -> Iterator[int]:
+        asked.set()
+        go_on.wait(60)
+        made.set()
+        yield 1
+
+    with Ahead(make, depth=1) as ahead:
+        assert asked.wait(30)
+    assert not made.is_set()
+    go_on.set()
+    assert made.wait(30)
+    assert list(ahead) == []
+
+
+def test_who_waits_for_an_item_goes_on_when_another_closes():
+    go_on, ended = Event(), Event()
+
+    def make() -> Iterator[int]:
+        go_on.wait(60)
+        yield from ()
+
+    ahead = Ahead(make, depth=1)
+
+    def take() -> None:
+        list(ahead)
+        ended.set()
+
+    Thread(target=take, daemon=True).start()
+    ahead.close()
+    assert ended.wait(30)
+    go_on.set()

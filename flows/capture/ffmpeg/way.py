@@ -9,6 +9,7 @@ from flows.capture.playlist import Entry
 from flows.capture.proxy.forward import Datagrams, Forward
 from flows.capture.proxy.guard import Guard
 from flows.capture.proxy.relay import Relay
+from flows.capture.stopping import Patience
 from flows.capture.stream import Stream
 
 
@@ -50,10 +51,17 @@ class Way:
         return taken
 
 
-def open_way(stream: Stream, policy: AddressPolicy, *, begin: Entry | None = None) -> Way:
+def open_way(
+    stream: Stream,
+    policy: AddressPolicy,
+    *,
+    begin: Entry | None = None,
+    patience: Patience | None = None,
+) -> Way:
     """Open the way to a stream; raises UnsafeURL, SourceUnreachable, OSError.
 
-    begin: the segment of a live playlist to begin with; else that is the newest.
+    begin: the segment of a live playlist to begin with; else that is the newest. patience: for
+    looking a name up; what ends it is raised.
     """
     scheme = urlsplit(stream.url).scheme
     if scheme in PAGE_SCHEMES:
@@ -61,8 +69,8 @@ def open_way(stream: Stream, policy: AddressPolicy, *, begin: Entry | None = Non
         guard = Guard(policy, through=relay).open()
         return Way(url=relay.url, door=guard, environment={"http_proxy": guard.url}, relay=relay)
     if scheme == "srt":
-        datagrams = Datagrams(stream.url, policy).open()
+        datagrams = Datagrams(stream.url, policy, patience).open()
         return Way(url=datagrams.url, door=datagrams)
-    forward = Forward(stream.url, policy)
+    forward = Forward(stream.url, policy, patience)
     guard = Guard(policy, through=forward).open()
     return Way(url=forward.at(guard.port), door=guard)

@@ -104,6 +104,11 @@ class Fetcher:
         """Close."""
         self.close()
 
+    @property
+    def stopping(self) -> threading.Event:
+        """What ends its waits once it is set."""
+        return self._patience.stopping
+
     def close(self) -> None:
         """Close the connections."""
         if self._client is not None:

@@ -5,6 +5,7 @@ it is told to go to (a redirect of RTSP, another source of RTP) it does not lear
 """
 
 import contextlib
+import logging
 import re
 import selectors
 import socket
@@ -12,13 +13,17 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from flows.capture.net.address import STREAM_SCHEMES, AddressPolicy, read_host
+from flows.capture.net.address import STREAM_SCHEMES, Address, AddressPolicy, read_host
 from flows.capture.net.connection import tls_context
 from flows.capture.redaction import shorten
 from flows.capture.segment import SourceUnreachable, UnsafeURL
+from flows.capture.stopping import Patience
+
+_log = logging.getLogger(__name__)
 
 IDLE_S: Final = 30.0
 _CHUNK_BYTES: Final = 64 * 1024
@@ -26,6 +31,7 @@ _MAX_HEAD_BYTES: Final = 16 * 1024
 _MAX_BODY_BYTES: Final = 256 * 1024
 _DATAGRAM_BYTES: Final = 65536
 _LOOK_S: Final = 0.2
+_CLOSE_S: Final = 1.0
 
 _PLAIN: Final = {"rtmps": "rtmp", "rtsps": "rtsp"}
 """TLS is spoken here, and not by ffmpeg, which would not know whose certificate to expect."""
@@ -44,6 +50,11 @@ _PASSED_ON: Final = frozenset(
 
 Connect = Callable[[str, int], AbstractContextManager[socket.socket]]
 Keeping = Callable[[socket.socket], AbstractContextManager[object]]
+
+
+def _look_up(url: str, policy: AddressPolicy, patience: Patience | None) -> tuple[Address, ...]:
+    look_up = partial(policy.check, url, schemes=STREAM_SCHEMES)
+    return (patience or Patience()).run(look_up, name="capture-name")
 
 
 class Replies:
@@ -111,10 +122,10 @@ class Forward:
     Raises UnsafeURL, SourceUnreachable where the operator has not named that server.
     """
 
-    def __init__(self, url: str, policy: AddressPolicy) -> None:
-        """Look the server up, once; nothing is connected to yet."""
+    def __init__(self, url: str, policy: AddressPolicy, patience: Patience | None = None) -> None:
+        """Look the server up, once; nothing is connected to yet. Raises what ends the patience."""
         self._url = url
-        self._addresses = policy.check(url, schemes=STREAM_SCHEMES)
+        self._addresses = _look_up(url, policy, patience)
         self._host, port = read_host(url, schemes=STREAM_SCHEMES)
         self._port = port or 0
         self._taken = threading.Lock()
@@ -171,13 +182,13 @@ class Datagrams:
 
     kind: Literal["udp"] = "udp"
 
-    def __init__(self, url: str, policy: AddressPolicy) -> None:
-        """Look the server up, once; raises UnsafeURL, SourceUnreachable."""
+    def __init__(self, url: str, policy: AddressPolicy, patience: Patience | None = None) -> None:
+        """Look the server up, once; raises UnsafeURL, SourceUnreachable, what ends the patience."""
         parts = urlsplit(url)
         for name, _ in parse_qsl(parts.query, keep_blank_values=True):
             if name not in _SRT_OPTIONS:
                 raise UnsafeURL(f"{shorten(url)}: {name[:20]!r} may not stand in an srt address")
-        address = policy.check(url, schemes=STREAM_SCHEMES)[0]
+        address = _look_up(url, policy, patience)[0]
         self._server = (str(address), read_host(url, schemes=STREAM_SCHEMES)[1] or 0)
         self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         self._parts = parts
@@ -213,7 +224,9 @@ class Datagrams:
         """End it, and wait for that."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_CLOSE_S)
+            if self._thread.is_alive():
+                _log.error("what carries the datagrams of ffmpeg does not end")
             self._thread = None
 
     def _begin(self) -> None:
@@ -229,8 +242,9 @@ class Datagrams:
             socket.socket(self._family, socket.SOCK_DGRAM) as outer,
             selectors.DefaultSelector() as selector,
         ):
-            selector.register(inner, selectors.EVENT_READ)
-            selector.register(outer, selectors.EVENT_READ)
+            for each in (inner, outer):
+                each.setblocking(False)  # a datagram that cannot be sent now is lost, as on any way
+                selector.register(each, selectors.EVENT_READ)
             with contextlib.suppress(OSError):
                 outer.connect(self._server)
             while not self._stopping.is_set():

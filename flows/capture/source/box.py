@@ -5,6 +5,7 @@ nothing else. What comes back is JSON, and not to be trusted either.
 """
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -116,7 +117,8 @@ class Box:
                 self._process.wait(_END_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel keeps it
+                    self._process.wait(_END_S)
             self._control = self._process = None
 
     def _send(self, given: list[int]) -> None:

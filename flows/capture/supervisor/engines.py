@@ -14,6 +14,7 @@ from flows.capture.playlist import Entry
 from flows.capture.processes import find_ffmpeg
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
+from flows.capture.stopping import Patience
 from flows.capture.stream import Stream
 
 _HELD_UP_S: Final = 15.0
@@ -84,7 +85,7 @@ class Engines:
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
-        way = open_way(stream, self._policy, begin=begin)
+        way = open_way(stream, self._policy, begin=begin, patience=Patience(fetcher.stopping))
         try:
             return ffmpeg.Run(
                 stream,

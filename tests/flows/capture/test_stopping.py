@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from flows.capture import processes as process
+from flows.capture.ffmpeg.way import open_way
 from flows.capture.net import fetch
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
@@ -131,6 +132,26 @@ def test_a_fetch_that_waits_for_a_name_ends(
     with Fetcher(policy, timeout_s=LONG_S, stopping=stopping) as fetcher:
         ask = partial(fetcher.get, "http://slow.example/", max_bytes=10)
         assert isinstance(ends_when_stopped(ask, wait, stopping.set), Stopped)
+
+
+@pytest.mark.parametrize("scheme", ["srt", "rtsp", "rtmp"])
+def test_the_way_of_ffmpeg_to_a_server_whose_name_is_looked_up_ends(
+    slow_names: threading.Event, policy: AddressPolicy, scheme: str
+) -> None:
+    stopping = threading.Event()
+    url = f"{scheme}://slow.example:9/live"
+    stream = Stream(
+        page_url=url,
+        url=url,
+        protocol="other",
+        live=True,
+        live_status="is_live",
+        source_id="live",
+        title="live",
+    )
+    look = partial(open_way, stream, policy, patience=Patience(stopping))
+    wait = partial(slow_names.wait, PATIENCE_S)
+    assert isinstance(ends_when_stopped(look, wait, stopping.set), Stopped)
 
 
 def test_finding_the_stream_of_a_page_that_does_not_answer_ends(

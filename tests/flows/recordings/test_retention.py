@@ -295,6 +295,28 @@ def test_a_watcher_does_it_beside(fill, keep) -> None:
     assert not show.folder.exists()
 
 
+def test_a_watcher_that_ends_does_not_wait_for_a_pass_that_is_held_up(
+    fill, keep, engine: Engine
+) -> None:
+    """By a lock of another's here; what was begun is finished by the next pass."""
+    show = fill(3)
+    asleep = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND datname = current_database()"
+    )
+    retention = keep(total_bytes=1)
+    with engine.connect() as other:
+        other.execute(text("LOCK TABLE segments"))
+        with rolling(retention), engine.connect() as look:
+            while not look.scalar(asleep):
+                look.rollback()
+        (held_up,) = (each for each in threading.enumerate() if each.name == "retention")
+    held_up.join(30)
+    assert not held_up.is_alive()
+    keep(total_bytes=1).run(NOW)
+    assert not show.folder.exists()
+
+
 @pytest.mark.parametrize("kind", ["ts", "mp4"])
 def test_playlists_go_on_playing_what_is_left(air, record, keep, frames_played, kind: str) -> None:
     show = record(air(kind), (0, 4), (8, 14))

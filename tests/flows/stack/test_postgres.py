@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,3 +116,25 @@ def test_what_a_crash_leaves_of_its_files_does_not_keep_it_down(server, kill, di
         kill()
         (directory / "pg" / "cluster" / "postmaster.pid").write_text(left)
         assert "started again" in until_said(one)
+
+
+def test_stop_ends_a_start_that_does_not_come_to_an_end(server, kill, directory) -> None:
+    """Postgres waits for a file of its archive, which pg_ctl would wait a minute for."""
+    cluster = directory / "pg" / "cluster"
+    with (cluster / "postgresql.conf").open("a") as conf:
+        conf.write("restore_command = 'touch asked; sleep 600'\n")
+    kill()
+    (cluster / "recovery.signal").touch()
+    shutil.chown(cluster / "recovery.signal", cluster.owner(), cluster.group())
+    over = threading.Event()
+
+    def hold() -> None:
+        with tended(Postgres(server), every_s=0.01):
+            while not (cluster / "asked").exists():
+                time.sleep(0.01)
+        server.stop()
+        over.set()
+
+    threading.Thread(target=hold, daemon=True).start()
+    assert over.wait(20), "pg_ctl waits for 60 s"
+    assert not (cluster / "postmaster.pid").exists()
