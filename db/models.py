@@ -27,7 +27,7 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 EMOTIONS: Final = (
@@ -60,6 +60,13 @@ Time = Annotated[datetime, mapped_column(DateTime(timezone=True))]
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+NO_AD: Final = (
+    "NOT EXISTS (SELECT FROM segments a WHERE a.channel_id = o.channel_id AND a.is_ad"
+    " AND a.started_at <= o.ts AND a.ended_at > o.ts)"
+)
+"""Of observations `o`: advertisements are no part of a show's mood."""
 
 
 class Base(DeclarativeBase):
@@ -125,6 +132,12 @@ class Segment(Base):
             "started_at",
             postgresql_where=text("path IS NOT NULL"),
         ),
+        Index(
+            "segments_channel_id_started_at_ads_idx",
+            "channel_id",
+            "started_at",
+            postgresql_where=text("is_ad"),
+        ),
         {"comment": "A piece of recording of a few seconds, and how its analysis went"},
     )
 
@@ -152,6 +165,14 @@ class Segment(Base):
         JSONB(none_as_null=True), comment="To go on with the same tracks"
     )
     error: Mapped[str | None] = mapped_column(String)
+    is_ad: Mapped[bool | None] = mapped_column(
+        Boolean,
+        comment="Whether the source says that it is an advertisement; null: it says nothing",
+    )
+    needs: Mapped[list[str] | None] = mapped_column(
+        ARRAY(String),
+        comment="Files beside its own that are decoded first: it begins amid pictures",
+    )
 
 
 class Gap(Base):

@@ -18,6 +18,7 @@ ANALYST: Final = "showmood_analyst"
 WRITER: Final = "showmood_writer"
 
 VIEWS: Final = (
+    "advertisements",
     "coverage",
     "emotion_history",
     "emotion_long",

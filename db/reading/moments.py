@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST
+from db.models import EMOTIONS, NO_AD, TRACKS_PER_BROADCAST
 from db.reading.answers import Int64, Microseconds
 from db.reading.queries import channel_id
 
-_RANGE: Final = "channel_id = :channel AND ts >= :since AND ts < :until"
+_RANGE: Final = f"channel_id = :channel AND ts >= :since AND ts < :until AND {NO_AD}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ _STRONGEST = text(
         f" track_id % {TRACKS_PER_BROADCAST}]::float8[]) FILTER (WHERE smoothed_{name} IS NOT NULL)"
         for name in EMOTIONS
     )
-    + f" FROM observations WHERE {_RANGE}"
+    + f" FROM observations o WHERE {_RANGE}"
 )
 
 
@@ -76,7 +76,7 @@ _MOODS = text(
     "SELECT track_id, extract(epoch FROM date_bin(:bucket, ts, TIMESTAMPTZ '1970-01-01 00:00+00'))"
     " * 1000000 AS bucket, "
     + ", ".join(f"avg(smoothed_{name})" for name in EMOTIONS)
-    + f" FROM observations WHERE {_RANGE} AND track_id = ANY(:tracks) GROUP BY 1, 2 ORDER BY 1, 2"
+    + f" FROM observations o WHERE {_RANGE} AND track_id = ANY(:tracks) GROUP BY 1, 2 ORDER BY 1, 2"
 )
 
 

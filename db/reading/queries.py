@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, select, text
 from sqlalchemy.types import DateTime
 
 from db.errors import UnknownChannel
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST, Broadcast, Channel, Segment
+from db.models import EMOTIONS, NO_AD, TRACKS_PER_BROADCAST, Broadcast, Channel, Segment
 from db.reading.answers import (
     ChannelRow,
     Float64,
@@ -98,11 +98,11 @@ def tracker_state_before(
 
 _MEANS: Final = ", ".join(f"avg(smoothed_{emotion})" for emotion in EMOTIONS)
 
-_RANGE: Final = "channel_id = :channel AND ts >= :since AND ts < :until"
+_RANGE: Final = f"channel_id = :channel AND ts >= :since AND ts < :until AND {NO_AD}"
 
 _SUMMARY = text(
     "SELECT count(*), count(DISTINCT track_id), min(ts), max(ts), "
-    f"{_MEANS} FROM observations WHERE {_RANGE}"
+    f"{_MEANS} FROM observations o WHERE {_RANGE}"
 )
 
 _SEGMENTS = text(
@@ -164,7 +164,7 @@ def summary(
 _TIMELINE = text(
     "SELECT extract(epoch FROM date_bin(:bucket, ts, TIMESTAMPTZ '1970-01-01 00:00:00+00'))"
     " * 1000000 AS bucket, count(*), count(DISTINCT track_id), "
-    f"{_MEANS} FROM observations WHERE {_RANGE} GROUP BY 1 ORDER BY 1"
+    f"{_MEANS} FROM observations o WHERE {_RANGE} GROUP BY 1 ORDER BY 1"
 )
 
 
@@ -194,7 +194,7 @@ def timeline(
 _TRACKS = text(
     f"SELECT track_id / {TRACKS_PER_BROADCAST}, track_id % {TRACKS_PER_BROADCAST}, count(*),"
     " min(ts) AS first_ts, max(ts), "
-    f"{_MEANS} FROM observations WHERE {_RANGE} GROUP BY track_id ORDER BY first_ts, track_id"
+    f"{_MEANS} FROM observations o WHERE {_RANGE} GROUP BY track_id ORDER BY first_ts, track_id"
 )
 
 

@@ -33,6 +33,8 @@ class RecordedRow:
     width_px: int
     height_px: int
     status: str
+    is_ad: bool | None
+    needs: Sequence[str]
 
     @property
     def ended_at(self) -> datetime:
@@ -53,7 +55,8 @@ class BroadcastRow:
 
 _RECORDED = text(
     "SELECT broadcast_id, sequence, started_at, duration_s, start_is_estimated, path, offset_s,"
-    " coalesce(width_px, 0) AS width_px, coalesce(height_px, 0) AS height_px, status"
+    " coalesce(width_px, 0) AS width_px, coalesce(height_px, 0) AS height_px, status, is_ad,"
+    " coalesce(needs, '{}') AS needs"
     " FROM segments WHERE channel_id = :channel AND started_at < :until"
     " AND started_at > :earliest AND ended_at > :since ORDER BY started_at"
 )

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import BigInteger, DateTime
 
 from db.errors import DatabaseUnreachable, UnknownChannel
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST, Segment
+from db.models import EMOTIONS, NO_AD, TRACKS_PER_BROADCAST, Segment
 from db.writing.copying import COPY, encode, months, partition_name, track_ids
 from db.writing.covering import GAP_THERE, fill_gaps
 from db.writing.rows import ObservationRows, SegmentRow, StoredCounts, to_microseconds
@@ -45,7 +45,7 @@ _FACTS = text(
     "  FROM observations o WHERE o.channel_id = m.channel_id AND o.ts >= m.minute"
     "  AND o.ts < m.minute + interval '1 minute'"
     f"  AND o.track_id >= m.broadcast_id * {TRACKS_PER_BROADCAST}::bigint"
-    f"  AND o.track_id < (m.broadcast_id + 1) * {TRACKS_PER_BROADCAST}::bigint)),"
+    f"  AND o.track_id < (m.broadcast_id + 1) * {TRACKS_PER_BROADCAST}::bigint AND {NO_AD})),"
     f" {GAP_THERE}"
 )
 
@@ -101,8 +101,8 @@ FRESH_MINUTES: Final = (
     f" (track_id / {TRACKS_PER_BROADCAST})::integer AS broadcast_id,"
     " count(*)::integer AS n, count(DISTINCT track_id)::integer AS tracks, "
     + ", ".join(f"avg(smoothed_{e} ORDER BY ts, track_id)::real AS {e}" for e in EMOTIONS)
-    + " FROM observations WHERE channel_id = :channel"
-    " AND ts >= :first_minute AND ts < :end_minute GROUP BY 1, 2, 3"
+    + " FROM observations o WHERE channel_id = :channel"
+    f" AND ts >= :first_minute AND ts < :end_minute AND {NO_AD} GROUP BY 1, 2, 3"
 )
 
 _COMPUTED = ("n", "tracks", *EMOTIONS)
@@ -144,6 +144,8 @@ def segment_values(segment: SegmentRow) -> dict[str, Any]:
         "model": segment.model,
         "tracker_state": segment.tracker_state,
         "error": segment.error,
+        "is_ad": segment.is_ad,
+        "needs": segment.needs,
     }
 
 

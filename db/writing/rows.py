@@ -22,7 +22,9 @@ class SegmentRow:
 
     started_at: aware, with `duration_s` the half-open range of time that the segment owns.
     offset_s: where in the file at `path` it begins. lag_ms: end of segment to its rows.
-    tracker_state: anything JSON can hold without NaN.
+    tracker_state: anything JSON can hold without NaN. is_ad: whether the source says that it is an
+    advertisement; None where it says nothing. needs: names of the files, beside the one at `path`,
+    that are decoded before it; None for none.
     """
 
     channel_id: int
@@ -42,6 +44,8 @@ class SegmentRow:
     tracker_state: dict[str, Any] | None = None
     status: SegmentStatus = "recorded"
     error: str | None = None
+    is_ad: bool | None = None
+    needs: list[str] | None = None
 
     def __post_init__(self) -> None:
         """Check the clock and the duration."""

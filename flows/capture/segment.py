@@ -103,6 +103,9 @@ class Segment:
         where a capture that was started again brought something twice: the frames before it are
         the segment's before this one. width_px, height_px: 0 where unknown.
     continuous: the timestamps in the file go on from those in the file of the segment before.
+    is_ad: whether the source says that it is an advertisement; None where it says nothing.
+    needs: names of the files in its folder that are decoded before it, in order: it begins amid
+        pictures that refer to theirs.
     """
 
     channel: str
@@ -116,6 +119,8 @@ class Segment:
     height_px: int
     offset_s: float = 0.0
     continuous: bool = False
+    is_ad: bool | None = None
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the clock and the duration."""
@@ -127,6 +132,11 @@ class Segment:
     def end(self) -> datetime:
         """Return the end of the half-open range of time."""
         return self.start + timedelta(seconds=self.duration_s)
+
+    @property
+    def lead(self) -> list[Path]:
+        """Return the files that are decoded before its own, in order; some may be deleted."""
+        return [self.path.with_name(name) for name in self.needs]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -201,6 +201,8 @@ class Store:
             offset_s=segment.offset_s,
             width_px=segment.width_px,
             height_px=segment.height_px,
+            is_ad=segment.is_ad,
+            needs=list(segment.needs) or None,
             model=self.model or None,
         )
 

@@ -154,6 +154,8 @@ def segment_of(row: RecordedRow, slug: str, path: Path) -> Segment:
         width_px=row.width_px,
         height_px=row.height_px,
         offset_s=row.offset_s,
+        is_ad=row.is_ad,
+        needs=tuple(Path(name).name for name in row.needs),
     )
 
 

@@ -36,6 +36,8 @@ class _SegmentLine:
     channel: str
     broadcast: int
     continuous: bool = False
+    is_ad: bool | None = None
+    needs: tuple[str, ...] = ()
 
 
 _LINE: Final[TypeAdapter[_GapLine | _SegmentLine]] = TypeAdapter(_GapLine | _SegmentLine)
@@ -95,6 +97,8 @@ def to_line(event: Segment | Gap) -> str:
             height_px=event.height_px,
             channel=event.channel,
             broadcast=event.broadcast,
+            is_ad=event.is_ad,
+            needs=event.needs,
         )
     return _LINE.dump_json(line).decode()
 
@@ -115,4 +119,6 @@ def _event_of(line: _GapLine | _SegmentLine, directory: Path) -> Segment | Gap:
         height_px=line.height_px,
         offset_s=line.offset_s,
         continuous=line.continuous,
+        is_ad=line.is_ad,
+        needs=tuple(Path(name).name for name in line.needs),
     )
