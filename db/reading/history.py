@@ -1,63 +1,138 @@
-"""A channel's history row by row, however long: read in batches, in order, with bounded memory."""
+"""A channel's history row by row, however long: read in batches, in order, with bounded memory.
 
-from collections.abc import Iterator, Sequence
+Everything is read from the views, so an analyst may do it too. What a view has is asked of the
+database: its columns, their types, and what they mean.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Integer, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import DateTime
 
-from db.models import AFFECT, EMOTIONS
-from db.reading.queries import BEGINNING, END, channel_id
+from db.reading.queries import BEGINNING, END
+from db.reading.shows import ShowRow, shows_of
 
-COLUMNS: Final = (
-    "channel",
-    "show",
-    "ts",
-    "track",
-    "emotion",
-    "score",
-    "x0",
-    "y0",
-    "x1",
-    "y1",
-    *EMOTIONS,
-    "broadcast_id",
-    *AFFECT,
-)
-"""Those of the view `emotion_history`, in its order."""
+Kind = Literal["faces", "seconds", "tracks"]
+KINDS: Final = get_args(Kind)
 
 BATCH_ROWS: Final = 5000
 
 SLICE: Final = timedelta(days=1)
 """So that the server never has more than a day to sort."""
 
-_ROWS = text(
-    f"SELECT {', '.join(COLUMNS)} FROM emotion_history"
-    " WHERE channel = :slug AND ts >= :since AND ts < :until ORDER BY ts, track"
+_SKEW: Final = timedelta(days=1)
+"""A show's own times are by our clock, its rows' by the source's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """What is read of one kind. at: the column that says when. order: within a show."""
+
+    name: str
+    at: str
+    order: str
+
+
+VIEWS: Final[dict[Kind, View]] = {
+    "faces": View(name="emotion_history", at="ts", order="ts, track"),
+    "seconds": View(name="emotion_seconds", at="second", order="second"),
+    "tracks": View(name="track_summary", at="first_ts", order="first_ts, track"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnInfo:
+    """A column of a view. kind: Postgres's name of its type."""
+
+    name: str
+    kind: str
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Some rows of one show, in order; until: of [since, until), so much is read by then."""
+
+    show: ShowRow
+    rows: Sequence[Sequence[Any]]
+    until: datetime
+
+
+_COLUMNS = text(
+    "SELECT attname AS name, format_type(atttypid, NULL) AS kind,"
+    " coalesce(col_description(attrelid, attnum), '') AS meaning"
+    " FROM pg_attribute WHERE attrelid = CAST(:view AS regclass) AND attnum > 0 ORDER BY attnum"
 )
 
-_NEXT = text(
-    "SELECT min(ts) FROM observations WHERE channel_id = :channel AND ts >= :since AND ts < :until"
+# Tracks are kept for as long as raw rows are, and tell when there are some.
+_SPANS = text(
+    "SELECT broadcast_id, min(first_ts), max(last_ts) FROM track_summary"
+    " WHERE broadcast_id = ANY(:ids) AND first_ts < :until AND last_ts >= :since"
+    " GROUP BY 1"
+).bindparams(
+    bindparam("ids", type_=ARRAY(Integer)),
+    bindparam("since", type_=DateTime(timezone=True)),
+    bindparam("until", type_=DateTime(timezone=True)),
 )
 
 
-def read_history(
-    connection: Connection, slug: str, since: datetime | None = None, until: datetime | None = None
-) -> Iterator[Sequence[Sequence[Any]]]:
-    """Yield batches of rows of `emotion_history` (`COLUMNS`) in [since, until), by ts, then track.
+def columns_of(connection: Connection, kind: Kind) -> list[ColumnInfo]:
+    """Return what a row of a kind has, in order."""
+    rows = connection.execute(_COLUMNS, {"view": VIEWS[kind].name})
+    return [ColumnInfo(**row._mapping) for row in rows]
 
-    Nothing is yielded for an empty range. Raise UnknownChannel, or ValueError for a naive time.
+
+def read_rows(
+    connection: Connection,
+    slug: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    kind: Kind = "faces",
+    show_ids: Collection[int] | None = None,
+) -> Iterator[Batch]:
+    """Yield a channel's rows in [since, until), show by show, each in order of time.
+
+    show_ids: of these shows alone. Raise UnknownChannel, or ValueError for a naive time.
     """
     for name, moment in (("since", since), ("until", until)):
         if moment is not None and moment.tzinfo is None:
             raise ValueError(f"{name} must be aware, not {moment!r}")
-    number = channel_id(connection, slug)
-    span = {"channel": number, "since": since or BEGINNING, "until": until or END}
-    start = connection.scalar(_NEXT, span)
-    while start is not None:
-        stop = min(start + SLICE, span["until"])
-        with connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(
-            _ROWS, {"slug": slug, "since": start, "until": stop}
-        ) as rows:
-            yield from rows.partitions(BATCH_ROWS)
-        start = connection.scalar(_NEXT, span | {"since": stop})
+    begin, end = since or BEGINNING, until or END
+    shows = [
+        show
+        for show in shows_of(connection, slug)
+        if (show_ids is None or show.id in show_ids)
+        and show.started_at - _SKEW < end
+        and (show.ended_at is None or show.ended_at + _SKEW > begin)
+    ]
+    seen: dict[int, tuple[datetime, datetime]] = {}
+    if kind == "faces":
+        where = {"ids": [show.id for show in shows], "since": begin, "until": end}
+        seen = {row[0]: (row[1], row[2]) for row in connection.execute(_SPANS, where)}
+        shows = [show for show in shows if show.id in seen]
+    view = VIEWS[kind]
+    names = ", ".join(f'"{column.name}"' for column in columns_of(connection, kind))
+    statement = text(
+        f"SELECT {names} FROM {view.name} WHERE channel = :slug AND broadcast_id = :show"
+        f" AND {view.at} >= :since AND {view.at} < :until ORDER BY {view.order}"
+    )
+    position = [column.name for column in columns_of(connection, kind)].index(view.at)
+    for show in shows:
+        low, high = begin, end
+        if show.id in seen:
+            first, last = seen[show.id]
+            low, high = max(begin, first), min(end, last + timedelta(microseconds=1))
+        while low < high:
+            stop = min(low + SLICE, high) if kind == "faces" else high
+            span = {"slug": slug, "show": show.id, "since": low, "until": stop}
+            with connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(
+                statement, span
+            ) as rows:
+                for part in rows.partitions(BATCH_ROWS):
+                    yield Batch(show=show, rows=part, until=part[-1][position])
+            low = stop

@@ -1,7 +1,7 @@
 """A channel's shows, by what an analyst may read."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Integer, bindparam, text
@@ -12,13 +12,18 @@ from db.reading.queries import channel_id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShowRow:
-    """A show. title: the channel's name where it has none. ended_at: None while it is on air."""
+    """A show. title: the channel's name where it has none. ended_at: None while it is on air.
+
+    first_recorded, last_recorded: by the source's clock, where that was asked for.
+    """
 
     id: int
     title: str
     started_at: datetime
     ended_at: datetime | None
     status: str
+    first_recorded: datetime | None = None
+    last_recorded: datetime | None = None
 
     def said(self) -> str:
         """Say which one it is."""
@@ -36,6 +41,20 @@ def shows_of(connection: Connection, slug: str) -> list[ShowRow]:
     channel_id(connection, slug)
     rows = connection.execute(_SHOWS, {"slug": slug})
     return [ShowRow(**row._mapping) for row in rows]
+
+
+def with_recorded(connection: Connection, shows: Sequence[ShowRow]) -> list[ShowRow]:
+    """Return the shows with when they were recorded."""
+    statement = text(
+        "SELECT broadcast_id, first_recorded, last_recorded FROM coverage"
+        " WHERE broadcast_id = ANY(:ids)"
+    ).bindparams(bindparam("ids", type_=ARRAY(Integer)))
+    rows = connection.execute(statement, {"ids": [show.id for show in shows]})
+    found = {row[0]: (row[1], row[2]) for row in rows}
+    return [
+        replace(show, first_recorded=found[show.id][0], last_recorded=found[show.id][1])
+        for show in shows
+    ]
 
 
 def n_faces_of(connection: Connection, slug: str, show_ids: Collection[int]) -> int:

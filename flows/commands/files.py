@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from flows.commands import load_settings
 from flows.commands.options import Detector, EmotionModel, Fps, Quiet
@@ -60,13 +59,22 @@ def report(
         str | None, typer.Argument(help="The channel's name; the channels are listed without one.")
     ] = None,
     since: Annotated[
-        str, typer.Option(help="How far back: 30m, 24h, 7d, or a day: 2026-11-22.")
-    ] = "24h",
+        str | None,
+        typer.Option(help="How far back: 30m, 24h, 7d, or a day: 2026-11-22; 24h if left out."),
+    ] = None,
     until: Annotated[str | None, typer.Option(help="Until when; now if left out.")] = None,
+    show: Annotated[
+        str | None,
+        typer.Option(
+            help="One show instead: its number (broadcast_id), the day it began, a time when it "
+            "was on air, its title, or last."
+        ),
+    ] = None,
     png: Annotated[Path | None, typer.Option(help="Also draw the timeline into this file.")] = None,
     svg: Annotated[Path | None, typer.Option(help="The same, as SVG.")] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="Also write every face into this file, as CSV.")
+        Path | None,
+        typer.Option(help="Also write every face into this file, as CSV; - is stdout."),
     ] = None,
     json_lines: Annotated[
         Path | None, typer.Option("--json", help="The same, as one JSON object a line.")
@@ -74,16 +82,20 @@ def report(
     parquet: Annotated[
         Path | None, typer.Option(help="The same, as Parquet (needs showmood\\[parquet]).")
     ] = None,
+    rows: Annotated[
+        Literal["faces", "seconds", "tracks"], typer.Option(help="What a row of these files is.")
+    ] = "faces",
+    quiet: Quiet = False,
 ) -> None:
     """Report on a channel: tracks, share of each emotion, lag, gaps."""
-    from flows.commands.report_channel import report_channel
+    from flows.commands.report_channel import Wanted, report_channel
 
     report_channel(
         load_settings(),
         channel,
-        since=since,
-        until=until,
+        wanted=Wanted(since=since, until=until, show=show),
         pictures={"png": png, "svg": svg},
         exports={"csv": csv, "json": json_lines, "parquet": parquet},
-        console=Console(),
+        kind=rows,
+        quiet=quiet,
     )

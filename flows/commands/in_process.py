@@ -1,6 +1,5 @@
 """What the command line does in its own process: watch, analyse."""
 
-import json
 import logging
 import signal
 import sys
@@ -8,13 +7,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
-
 from db.session import make_engine
 from emotion.media.video import probe
-from emotion.types import EMOTIONS, Observations
-from emotion.weights.records import AFFECT
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
+from flows.capture.plain import plain
+from flows.commands.json_lines import lines_of
 from flows.commands.progress import WatchLine, progress_of
 from flows.errors import UsageError
 from flows.live import file_analysis as replay
@@ -99,7 +96,7 @@ def analyse_here(
                 tell=tell,
             )
             for piece in pieces:
-                for line in json_of(piece, began.at):
+                for line in lines_of(piece, began=began.at, show=plain(file.name)):
                     sys.stdout.write(line + "\n")
             return
         engine = make_engine(database(settings, stack))
@@ -129,43 +126,3 @@ def _start_of(file: Path, said: str | None) -> replay.Start:
             f"--start {said}: the file would end at {end:%Y-%m-%d %H:%M:%S} UTC, later than now"
         )
     return start
-
-
-def json_of(piece: replay.Piece, began: datetime) -> list[str]:
-    """Return one JSON object a face, sorted by time, then track."""
-    rows = piece.observations
-    start = np.datetime64(began.astimezone(UTC).replace(tzinfo=None), "us")
-    lines = []
-    for i in range(len(rows)):
-        emotions, smoothed = (_by_name(probs[i]) for probs in (rows.probs, rows.smoothed))
-        lines.append(
-            json.dumps(
-                {
-                    "offset_s": round(float((rows.ts[i] - start) / np.timedelta64(1, "s")), 6),
-                    "ts": f"{rows.ts[i]}+00:00",
-                    "track": int(rows.track[i]),
-                    "box": [round(float(v), 2) for v in rows.boxes[i]],
-                    "score": round(float(rows.scores[i]), 4),
-                    "emotions": emotions,
-                    "smoothed": smoothed,
-                    "emotion": EMOTIONS[int(np.nanargmax(rows.smoothed[i]))],
-                }
-                | _affect(rows, i)
-            )
-        )
-    return lines
-
-
-def _affect(rows: Observations, i: int) -> dict[str, float | None]:
-    """Return valence and arousal, for a network that gives them."""
-    if rows.affect is None:
-        return {}
-    given = zip(AFFECT, rows.affect[i], strict=True)
-    return {name: None if np.isnan(value) else round(float(value), 5) for name, value in given}
-
-
-def _by_name(probs: np.ndarray) -> dict[str, float | None]:
-    return {
-        name: None if np.isnan(p) else round(float(p), 5)
-        for name, p in zip(EMOTIONS, probs, strict=True)
-    }

@@ -32,8 +32,13 @@ Tell = Callable[[float], None]
 
 
 @contextmanager
-def progress_of(what: str, total_s: float, *, quiet: bool = False) -> Iterator[Tell]:
-    """Give what is told how many seconds of a file are done; total_s: its length, 0 if unknown."""
+def progress_of(
+    what: str, total_s: float, *, quiet: bool = False, done: str = "analysed"
+) -> Iterator[Tell]:
+    """Give what is told how many seconds are done.
+
+    total_s: of how many, 0 if unknown. done: what is done with them.
+    """
     console = Console(stderr=True)
     if quiet:
         yield lambda done_s: None
@@ -47,14 +52,14 @@ def progress_of(what: str, total_s: float, *, quiet: bool = False) -> Iterator[T
             task = bar.add_task(what, total=total_s or None)
             yield lambda done_s: bar.update(task, completed=done_s)
     else:
-        yield _Lines(what, total_s)
+        yield _Lines(what, total_s, done)
 
 
 class _Lines:
     """Says how far it is, every ten seconds."""
 
-    def __init__(self, what: str, total_s: float) -> None:
-        self._what, self._total_s = what, total_s
+    def __init__(self, what: str, total_s: float, done: str) -> None:
+        self._what, self._total_s, self._done = what, total_s, done
         self._began = self._said = time.monotonic()
         self._log = logging.getLogger("showmood")
 
@@ -67,7 +72,7 @@ class _Lines:
         if self._total_s > done_s:
             left_s = (now - self._began) * (self._total_s - done_s) / done_s
             left = f" of {_clock(self._total_s)}, {_clock(left_s)} left"
-        self._log.info("%s: %s analysed%s", self._what, _clock(done_s), left)
+        self._log.info("%s: %s %s%s", self._what, _clock(done_s), self._done, left)
 
 
 class WatchLine(Audience):

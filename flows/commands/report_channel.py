@@ -1,42 +1,82 @@
 """`showmood report`: a channel's report, its picture and its rows; imports no network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection
 
 from db.reading import queries
+from db.reading.history import Kind
+from db.reading.shows import ShowRow, with_recorded
 from db.session import make_engine
+from flows.commands.chosen_shows import chosen_shows
+from flows.commands.progress import progress_of
 from flows.errors import UsageError
-from flows.report.export import Format, export_history
-from flows.report.text import print_report, save_timeline
+from flows.report.export import STDOUT, export_rows
+from flows.report.file_formats import Format
+from flows.report.text import left_out, print_report, save_timeline
 from flows.settings import Settings
 from flows.show import parse_since, parse_until
 from flows.stack.existing_database import existing_database
+
+DEFAULT_SINCE: Final = "24h"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What to report on: a range of time, or shows (see `chosen_shows.HELP`)."""
+
+    since: str | None
+    until: str | None
+    show: str | None = None
+
+    def span(self, shows: Sequence[ShowRow]) -> tuple[datetime, datetime]:
+        """Return [begin, end) in UTC; of shows that were chosen, all of them.
+
+        Raises UsageError when it is empty.
+        """
+        if shows:
+            begin = min(show.first_recorded or show.started_at for show in shows)
+            end = max(show.last_recorded or show.ended_at or datetime.now(UTC) for show in shows)
+            begin = parse_since(self.since) if self.since else begin
+            end = parse_since(self.until) if self.until else end
+        else:
+            begin, end = parse_since(self.since or DEFAULT_SINCE), parse_until(self.until)
+        if begin >= end:
+            until = (
+                f"--until {self.until}" if self.until else "the end of the show" if shows else "now"
+            )
+            raise UsageError(f"--since {self.since or DEFAULT_SINCE} is not before {until}")
+        return begin, end
 
 
 def report_channel(
     settings: Settings,
     channel: str | None,
     *,
-    since: str,
-    until: str | None,
+    wanted: Wanted,
     pictures: Mapping[Literal["png", "svg"], Path | None],
     exports: Mapping[Format, Path | None],
-    console: Console,
+    kind: Kind,
+    quiet: bool,
 ) -> None:
     """Print a channel's report; draw its timeline and write its rows into files if asked.
 
-    channel: without one, the channels are listed. Raises UsageError when `since` is not before
-    `until`, or there is nothing between them.
+    channel: without one, the channels are listed. Where rows go to stdout, the report goes to
+    stderr. Raises UsageError when there is nothing in the range.
     """
-    begin, end = parse_since(since), parse_until(until)
-    if begin >= end:
-        raise UsageError(f"--since {since} is not before {f'--until {until}' if until else 'now'}")
+    files = {form: path for form, path in exports.items() if path is not None}
+    if list(files.values()).count(STDOUT) > 1:
+        raise UsageError("only one of --csv, --json and --parquet can be -, which is stdout")
+    console = Console(stderr=STDOUT in files.values())
+    if wanted.show is None:
+        wanted.span(())  # before anything is started
     with ExitStack() as stack:
         engine = make_engine(existing_database(settings, stack))
         stack.callback(engine.dispose)
@@ -44,17 +84,35 @@ def report_channel(
         if channel is None:
             _list_channels(connection, console)
             return
-        queries.channel_id(connection, channel)
+        shows = chosen_shows(connection, channel, wanted.show) if wanted.show else []
+        shows = with_recorded(connection, shows)
+        begin, end = wanted.span(shows)
         print_report(connection, channel, begin, end, console)
-        for kind, path in pictures.items():
+        if not shows and (said := left_out(connection, channel, begin, end)):
+            console.print(said, soft_wrap=True, highlight=False)
+        for picture, path in pictures.items():
             if path is not None:
-                drawn = save_timeline(connection, channel, begin, end, path, kind=kind)
+                drawn = save_timeline(connection, channel, begin, end, path, kind=picture)
                 said = f"timeline: {path}" if drawn else "no face was seen: no timeline to draw"
                 console.print(said, soft_wrap=True)
-        for form, path in exports.items():
-            if path is not None:
-                n_rows = export_history(connection, channel, begin, end, path, form=form)
-                console.print(f"{n_rows} faces: {path}", soft_wrap=True)
+        for form, path in files.items():
+            ids = [show.id for show in shows] or None
+            with progress_of(
+                f"{channel} to {path}", (end - begin).total_seconds(), quiet=quiet, done="written"
+            ) as tell:
+                written = export_rows(
+                    connection,
+                    channel,
+                    begin,
+                    end,
+                    path,
+                    form=form,
+                    kind=kind,
+                    show_ids=ids,
+                    tell=tell,
+                )
+            beside = f" (its columns: {written.sidecar.name})" if written.sidecar else ""
+            console.print(f"{written.n_rows} {kind}: {path}{beside}", soft_wrap=True)
 
 
 def _list_channels(connection: Connection, console: Console) -> None:

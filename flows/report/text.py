@@ -14,6 +14,7 @@ from db.reading import queries
 from db.reading.answers import Summary, Tracks
 from db.reading.moments import strongest_moments
 from db.reading.newest import newest
+from db.reading.shows import shows_of
 from emotion.types import EMOTIONS
 from flows.errors import UsageError
 
@@ -71,6 +72,21 @@ def print_report(
     for number, (name, share) in enumerate(shares(found)):
         table.add_row("share of emotions" if number == 0 else "", f"{share} {name}")
     console.print(table)
+
+
+def left_out(connection: Connection, channel: str, since: datetime, until: datetime) -> str | None:
+    """Return a line on the shows of a channel that [since, until) does not hold; None if all."""
+    n_before, n_after, cut = 0, 0, []
+    for show in shows_of(connection, channel):
+        ended_at = show.ended_at or max(show.started_at, until)
+        n_before += ended_at <= since
+        n_after += show.started_at >= until
+        if show.started_at < since < ended_at or show.started_at < until < ended_at:
+            cut.append(show.said())
+    parts = [f"{n_before} shows before {since:%Y-%m-%d %H:%M}"] if n_before else []
+    parts += [f"{n_after} after {until:%Y-%m-%d %H:%M}"] if n_after else []
+    parts += [f"parts of {', '.join(cut)}"] if cut else []
+    return f"left out, by --since and --until: {'; '.join(parts)}" if parts else None
 
 
 def save_timeline(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from db.reading.history import COLUMNS, read_history
+from db.reading.history import columns_of, read_rows
 from db.writing.replacing import replace_segment
 from db.writing.spool import Spool
 
@@ -60,8 +60,9 @@ def test_the_newest_rows_and_an_export_have_them(engine, seen):
         assert [row["arousal"] for row in newest] == pytest.approx(
             [float(value) for value in rows.affect[-3:, 1]]
         )
-        (exported,) = read_history(connection, "demo")
-    arousal = [row[COLUMNS.index("arousal")] for row in exported]
+        (exported,) = read_rows(connection, "demo")
+        at = [column.name for column in columns_of(connection, "faces")].index("arousal")
+    arousal = [row[at] for row in exported.rows]
     assert arousal == pytest.approx([float(value) for value in rows.affect[:, 1]])
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shlex
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -12,11 +14,14 @@ from typer.testing import CliRunner
 from benchmarks.made_shows import make_show, pieces
 from db.errors import UnknownChannel
 from db.reading import history
+from db.reading.history import columns_of
+from db.reading.shows import shows_of
 from db.writing.rows import SegmentRow
 from db.writing.writes import ensure_channel, open_broadcast, replace_segment
 from flows.cli import app
 from flows.errors import UsageError
-from flows.report.export import FORMATS, export_history
+from flows.report.export import export_rows
+from flows.report.file_formats import FORMATS
 from flows.report.text import save_timeline
 
 START = datetime(2026, 10, 31, 23, 59, tzinfo=UTC)
@@ -54,46 +59,47 @@ def connection(engine, shows):
 
 @pytest.fixture
 def wanted(connection):
-    return [
-        tuple(row)
-        for row in connection.execute(
-            text(f"SELECT {', '.join(history.COLUMNS)} FROM emotion_history ORDER BY ts, track")
+    """What the views say, by kind: tuples, with the seconds since the show's start."""
+
+    def ask(kind):
+        view = history.VIEWS[kind]
+        rows = connection.execute(
+            text(f"SELECT * FROM {view.name} ORDER BY {view.at}, {view.order}")
+        ).mappings()
+        starts = dict(
+            connection.execute(text("SELECT broadcast_id, started_at FROM coverage")).all()
         )
-    ]
+        return [
+            {**row, "offset_s": (row[view.at] - starts[row["broadcast_id"]]).total_seconds()}
+            for row in rows
+        ]
+
+    return ask
 
 
 def read_csv(path):
     with path.open(newline="", encoding="utf-8") as file:
-        names, *rows = csv.reader(file)
-    assert tuple(names) == history.COLUMNS
-    for row in rows:
-        channel, show, ts, track, emotion, *numbers, broadcast, valence, arousal = row
-        yield (
-            channel,
-            show,
-            datetime.fromisoformat(ts),
-            int(track),
-            emotion,
-            *(float(number) if number else None for number in numbers),
-            int(broadcast),
-            *(float(number) if number else None for number in (valence, arousal)),
-        )
+        return list(csv.DictReader(file))
 
 
 def read_json(path):
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        assert tuple(row) == history.COLUMNS
-        row["ts"] = datetime.fromisoformat(row["ts"])
-        yield tuple(row.values())
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def read_parquet(path):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    table = parquet.read_table(path)
-    assert tuple(table.column_names) == history.COLUMNS
-    for row in table.to_pylist():
-        yield tuple(row.values())
+    return pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+
+
+def same(got, want):
+    """Tell whether a cell of a file is what the view says."""
+    if want is None or got is None or got == "":
+        return want is None and got in (None, "")
+    if isinstance(want, datetime):
+        at = got if isinstance(got, datetime) else datetime.fromisoformat(got)
+        return at == want and (at is got or (got.endswith("+00:00") and len(got) == 32))
+    if isinstance(want, str | bool):
+        return str(got) == str(want)
+    return float(got) == pytest.approx(float(want), rel=1e-6)
 
 
 READERS = {"csv": read_csv, "json": read_json, "parquet": read_parquet}
@@ -104,16 +110,56 @@ def test_a_file_holds_what_the_view_says(connection, wanted, tmp_path, form, mon
     monkeypatch.setattr(history, "BATCH_ROWS", 100)  # many batches, and borders within a moment
     if form == "parquet":
         pytest.importorskip("pyarrow")
-    path = tmp_path / "talk.out"
-    assert export_history(connection, "talk", START, END, path, form=form) == len(wanted) > 2000
-    got = list(READERS[form](path))
-    assert [row[:5] for row in got] == [row[:5] for row in wanted]
-    for row, want in zip(got, wanted, strict=True):
-        assert [cell is None for cell in row] == [cell is None for cell in want]
-        assert [cell for cell in row[5:] if cell is not None] == pytest.approx(
-            [cell for cell in want[5:] if cell is not None], rel=1e-6
+    for kind in history.KINDS:
+        path, want = tmp_path / kind, wanted(kind)
+        written = export_rows(connection, "talk", START, END, path, form=form, kind=kind)
+        got = READERS[form](path)
+        least = {"faces": 2000, "seconds": 200}.get(kind, 10)
+        assert written.n_rows == len(got) == len(want) > least
+        names = [column.name for column in columns_of(connection, kind)] + ["offset_s"]
+        assert all(list(row) == names for row in got)
+        for row, line in zip(got, want, strict=True):
+            assert all(same(row[name], line[name]) for name in names)
+    there = {each.name for each in tmp_path.iterdir()}
+    beside = set() if form == "parquet" else {f"{kind}.meta.json" for kind in history.KINDS}
+    assert there == {*history.KINDS, *beside}
+
+
+def test_every_form_says_what_its_columns_are(connection, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for form in ("csv", "parquet"):
+        export_rows(connection, "talk", START, END, tmp_path / f"talk.{form}", form=form)
+    said = json.loads((tmp_path / "talk.csv.meta.json").read_text())
+    assert said["time_zone"] == "UTC"
+    assert (said["n_rows"], len(said["shows"])) == (len(read_csv(tmp_path / "talk.csv")), 2)
+    schema = parquet.read_schema(tmp_path / "talk.parquet")
+    assert schema.metadata[b"showmood.time_zone"] == b"UTC"
+    assert schema.metadata[b"showmood.written_by"].startswith(b"showmood ")
+    late = parquet.read_metadata(tmp_path / "talk.parquet").metadata
+    assert int(late[b"showmood.n_rows"]) == said["n_rows"]
+    types = {"timestamp": "timestamp[us, tz=UTC]", "float32": "float", "float64": "double"}
+    for column, each in zip(said["columns"], schema, strict=True):
+        assert (column["name"], types.get(column["type"], column["type"])) == (
+            each.name,
+            str(each.type),
         )
-    assert [each.name for each in tmp_path.iterdir()] == ["talk.out"]
+        assert each.metadata[b"unit"].decode() == column["unit"]
+        assert column["meaning"] == each.metadata[b"meaning"].decode()
+    units = {column["name"]: column["unit"] for column in said["columns"]}
+    assert [units[name] for name in ("ts", "x0", "score", "valence", "offset_s", "show")] == [
+        "UTC", "px", "0 to 1", "-1 to 1", "s", "",
+    ]  # fmt: skip
+
+
+def test_one_show_is_exported_alone(connection, wanted, tmp_path):
+    show = shows_of(connection, "talk")[-1]
+    path = tmp_path / "a.json"
+    export_rows(connection, "talk", START, END, path, form="json", show_ids=[show.id])
+    assert [row["ts"] for row in read_json(path)] == [
+        row["ts"].isoformat(timespec="microseconds")
+        for row in wanted("faces")
+        if row["broadcast_id"] == show.id
+    ]
 
 
 @pytest.mark.parametrize("title", ["=cmd|'/C calc'!A0", "+1", "-1", "@SUM(A1)", " =1", "＝1"])
@@ -121,37 +167,50 @@ def test_no_title_is_a_formula(engine, shows, tmp_path, title):
     with engine.begin() as connection:
         connection.execute(text("UPDATE broadcasts SET title = :title"), {"title": title})
         path = tmp_path / "talk.csv"
-        export_history(connection, "talk", START, START + timedelta(seconds=90), path, form="csv")
+        export_rows(connection, "talk", START, START + timedelta(seconds=90), path, form="csv")
     with path.open(newline="", encoding="utf-8") as file:
-        _, first, *_ = csv.reader(file)
-    assert first[1] == f"'{title}"
+        first = next(csv.DictReader(file))
+    assert first["show"] == f"'{title}"
 
 
 def test_a_range_is_half_open_and_may_be_empty(connection, wanted, tmp_path):
-    moment = wanted[500][2]
-    before = export_history(connection, "talk", START, moment, tmp_path / "a", form="csv")
-    after = export_history(connection, "talk", moment, END, tmp_path / "b", form="csv")
-    assert before + after == len(wanted)
-    assert export_history(connection, "talk", END, END, tmp_path / "c", form="csv") == 0
-    assert (tmp_path / "c").read_text() == ",".join(history.COLUMNS) + "\n"
+    moment = wanted("faces")[500]["ts"]
+
+    def count(name, since, until):
+        return export_rows(connection, "talk", since, until, tmp_path / name, form="csv").n_rows
+
+    assert count("a", START, moment) + count("b", moment, END) == len(wanted("faces"))
+    assert count("c", END, END) == 0
+    names = [column.name for column in columns_of(connection, "faces")]
+    assert (tmp_path / "c").read_text() == ",".join([*names, "offset_s"]) + "\n"
 
 
-def test_a_failure_leaves_the_old_file_and_no_half_one(connection, tmp_path, monkeypatch):
+def test_a_failure_leaves_the_old_file_and_no_half_one(connection, tmp_path):
     path = tmp_path / "talk.csv"
     path.write_text("before")
     with pytest.raises(UnknownChannel, match="there are talk"):
-        export_history(connection, "nobody", START, END, path, form="csv")
+        export_rows(connection, "nobody", START, END, path, form="csv")
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [
         ("talk.csv", "before")
     ]
     with pytest.raises(UsageError, match="cannot be written: No such file"):
-        export_history(connection, "talk", START, END, tmp_path / "no" / "x.csv", form="csv")
+        export_rows(connection, "talk", START, END, tmp_path / "no" / "x.csv", form="csv")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_disk_is_said_and_leaves_nothing(connection, tmp_path, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    (tmp_path / f".x.{form}.part").symlink_to("/dev/full")
+    with pytest.raises(UsageError, match=f"x.{form} cannot be written: .*No space left on device"):
+        export_rows(connection, "talk", START, END, tmp_path / f"x.{form}", form=form)
+    assert not list(tmp_path.iterdir())
 
 
 def test_parquet_without_its_library_says_what_to_install(connection, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UsageError, match=r"pip install 'showmood\[parquet\]'"):
-        export_history(connection, "talk", START, END, tmp_path / "x", form="parquet")
+        export_rows(connection, "talk", START, END, tmp_path / "x", form="parquet")
 
 
 def test_a_timeline_is_an_svg_too(connection, tmp_path):
@@ -167,10 +226,29 @@ def test_the_command_writes_all_of_them(shows, database_url, tmp_path, monkeypat
     span = ("--since", "2026-10-31", "--until", "2026-11-02")
     done = CliRunner().invoke(app, ["report", "talk", *span, *files])
     assert done.exit_code == 0, done.output
-    assert {path.name for path in tmp_path.iterdir()} == set(names.values())
-    assert (
-        len(list(read_csv(tmp_path / "a.csv"))) == len(list(read_json(tmp_path / "a.json"))) > 500
+    described = {"a.csv.meta.json", "a.json.meta.json"}
+    assert {path.name for path in tmp_path.iterdir()} == set(names.values()) | described
+    assert len(read_csv(tmp_path / "a.csv")) == len(read_json(tmp_path / "a.json")) > 500
+    assert "left out, by --since and --until: 1 after 2026-11-02" in done.output
+
+
+def test_rows_go_to_stdout_and_the_report_to_stderr(shows, database_url, monkeypatch, tmp_path):
+    monkeypatch.setenv("SHOWMOOD_DATABASE_URL", database_url)
+    command = [sys.executable, "-m", "flows.cli", "report", "talk", "--show", "last", "--csv", "-"]
+    done = subprocess.run(
+        [*command, "--rows", "tracks"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
+    names, *rows = done.stdout.splitlines()
+    assert names.startswith("channel,show,track,")
+    assert names.endswith(",offset_s")
+    assert f"{len(list(csv.reader(rows)))} tracks: -" in done.stderr
+    assert not list(tmp_path.iterdir())
+    head = subprocess.run(
+        f"{shlex.join(command)} | head -1", shell=True, capture_output=True, text=True, check=True
+    )
+    assert head.stdout.startswith("channel,show,ts,")
+    assert "Traceback" not in head.stderr
+    assert "Broken pipe" not in head.stderr
 
 
 def test_a_range_the_wrong_way_round_is_said(shows, database_url, monkeypatch):

@@ -1,0 +1,46 @@
+"""What `showmood analyze --json` prints: the rows that the database would have, without one."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+
+from emotion.types import EMOTIONS
+from emotion.weights.records import AFFECT
+from flows.live.file_analysis import Piece
+from flows.report.file_formats import json_line
+
+
+def lines_of(piece: Piece, *, began: datetime, show: str) -> Iterator[str]:
+    """Yield one JSON object a face, by time, then track: the columns of `report --json`."""
+    rows = piece.observations
+    start = np.datetime64(began.astimezone(UTC).replace(tzinfo=None), "us")
+    for i in range(len(rows)):
+        at = rows.ts[i].item().replace(tzinfo=UTC)
+        sides = zip(("x0", "y0", "x1", "y1"), rows.boxes[i], strict=True)
+        affect = rows.affect[i] if rows.affect is not None else (np.nan,) * len(AFFECT)
+        yield json_line(
+            {
+                "channel": piece.segment.channel,
+                "show": show,
+                "ts": at,
+                "track": int(rows.track[i]),
+                "emotion": EMOTIONS[int(np.nanargmax(rows.smoothed[i]))],
+                "score": _number(rows.scores[i]),
+                **{side: _number(value) for side, value in sides},
+                **_by_name("", rows.smoothed[i]),
+                "broadcast_id": None,
+                **{name: _number(value) for name, value in zip(AFFECT, affect, strict=True)},
+                **_by_name("raw_", rows.probs[i]),
+                "offset_s": round(float((rows.ts[i] - start) / np.timedelta64(1, "s")), 6),
+            }
+        )
+
+
+def _number(value: np.float32) -> float | None:
+    """Return the shortest number that is this one: as Postgres prints it."""
+    return None if np.isnan(value) else float(str(value))
+
+
+def _by_name(prefix: str, probs: np.ndarray) -> dict[str, float | None]:
+    return {f"{prefix}{name}": _number(p) for name, p in zip(EMOTIONS, probs, strict=True)}
