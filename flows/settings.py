@@ -25,6 +25,13 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None, description="Any PostgreSQL; unset: an embedded one in the home folder."
     )
+    database_port: int | None = Field(
+        None,
+        ge=1024,
+        le=65535,
+        description="Port of the embedded Postgres on this machine, for Grafana and others: a user "
+        "that reads, with a password (showmood db url --for jdbc); unset: none.",
+    )
     cache_dir: Path | None = Field(
         None, description="Where network weights are kept; unset: the user's cache folder."
     )

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypedDict
+from urllib.parse import quote
 
+from db.embedded.cluster import DATABASE
 from db.embedded.placement import Account
 from db.errors import EmbeddedError
 
@@ -18,11 +20,22 @@ _LOOK_S: Final = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """What a live postmaster's file says; `socket_dir` holds only once it is ready."""
+    """What a live postmaster's file says; port and `socket_dir` hold only once it is ready.
+
+    listens: on TCP, too.
+    """
 
     pid: int
     ready: bool
     socket_dir: Path
+    port: int = 0
+    listens: bool = False
+
+    @property
+    def url(self) -> str:
+        """Return the URL by the socket, of the owner."""
+        host = quote(str(self.socket_dir))
+        return f"postgresql://{DATABASE}@/{DATABASE}?host={host}&port={self.port}"
 
 
 def read_status(cluster: Path) -> Status | None:
@@ -39,7 +52,15 @@ def read_status(cluster: Path) -> Status | None:
     if not lines or not lines[0].isdecimal() or not _serves(int(lines[0]), cluster):
         return None
     ready = len(lines) >= 8 and lines[7].strip() == "ready"
-    return Status(pid=int(lines[0]), ready=ready, socket_dir=Path(lines[4] if ready else ""))
+    if not ready:
+        return Status(pid=int(lines[0]), ready=False, socket_dir=Path())
+    return Status(
+        pid=int(lines[0]),
+        ready=True,
+        socket_dir=Path(lines[4]),
+        port=int(lines[3]),
+        listens=bool(lines[5].strip()),
+    )
 
 
 def _serves(pid: int, cluster: Path) -> bool:

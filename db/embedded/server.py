@@ -1,4 +1,4 @@
-"""A Postgres of our own on this machine, from the binaries of a wheel: unix socket, no TCP.
+"""A Postgres of our own on this machine, from the binaries of a wheel: a socket, no TCP by default.
 
 Several processes may ask for the same server; the last one to stop it does. A process that dies
 without stopping it leaves it running, and the next one finds it: nothing is lost, nothing doubled.
@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import quote
 
 import psycopg2
 
@@ -31,8 +30,9 @@ from db.embedded.placement import (
     named_by,
     place,
 )
-from db.embedded.postmaster import Status, disown, last_words, read_status, run_tool, start_guard
+from db.embedded.postmaster import disown, last_words, read_status, run_tool, start_guard
 from db.embedded.socket_dir import PORT, make_socket_dir
+from db.embedded.tcp import listening
 from db.errors import EmbeddedError
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class EmbeddedPostgres:
     os_user: whom root runs the server as; made if missing. Nobody else's modes are changed.
     die_with_owner: stop the server also when this process is killed (for tests).
     durable: False skips syncing to disk: quick, and lost with the machine (for tests).
+    port: on this machine, for the one user who has a password; None: the socket alone.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class EmbeddedPostgres:
         open_dir: Path = OPEN_DIR,
         die_with_owner: bool = False,
         durable: bool = True,
+        port: int | None = None,
     ) -> None:
         """Start nothing yet."""
         self.data_dir = Path(data_dir).absolute()
@@ -73,6 +75,7 @@ class EmbeddedPostgres:
         self._open_dir = open_dir
         self._die_with_owner = die_with_owner
         self._durable = durable
+        self._port = port
         self._stop_mode = "fast" if durable else "immediate"
         self._home: Path | None = None
         self._in_use_fd: int | None = None
@@ -87,7 +90,7 @@ class EmbeddedPostgres:
         status = read_status(self._cluster)
         if status is None or not status.ready:
             raise EmbeddedError(f"the Postgres of {self.data_dir} is not running: start it first")
-        return _url(status)
+        return status.url
 
     @property
     def exists(self) -> bool:
@@ -98,7 +101,13 @@ class EmbeddedPostgres:
     def running_url(self) -> str | None:
         """Return the URL of the server, if it runs, whoever started it; nothing is started."""
         status = read_status(self._found)
-        return _url(status) if status is not None and status.ready else None
+        return status.url if status is not None and status.ready else None
+
+    @property
+    def running_port(self) -> int | None:
+        """Return the port that the server listens on, if it runs and has one."""
+        status = read_status(self._found)
+        return status.port if status is not None and status.listens else None
 
     @property
     def _found(self) -> Path:
@@ -221,8 +230,11 @@ class EmbeddedPostgres:
             return
         disown(cluster)
         settings = [
-            "listen_addresses = ''",
-            f"port = {PORT}",
+            *(
+                ("listen_addresses = ''", f"port = {PORT}")
+                if self._port is None
+                else listening(cluster, self._port)
+            ),
             f"unix_socket_directories = '{make_socket_dir(self._home_dir, self._account)}'",
             "unix_socket_permissions = 0700",
             "timezone = 'UTC'",
@@ -284,8 +296,3 @@ class EmbeddedPostgres:
         except EmbeddedError as error:
             said = (last_words(self.log_path) if tool == "pg_ctl" else "") or str(error)
             raise EmbeddedError(f"Postgres in {self._cluster}: {said}") from error
-
-
-def _url(status: Status) -> str:
-    host = quote(str(status.socket_dir))
-    return f"postgresql://{DATABASE}@/{DATABASE}?host={host}&port={PORT}"

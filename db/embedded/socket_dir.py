@@ -11,7 +11,7 @@ from typing import Final
 from db.embedded.placement import Account
 
 PORT: Final = 5432
-"""Only part of the socket's file name: nothing listens on TCP."""
+"""Only part of the socket's file name, where nothing listens on TCP."""
 
 MAX_SOCKET_BYTES: Final = 100
 """The kernel's limit on a socket's path is 108 bytes on Linux, 104 on macOS."""
@@ -23,7 +23,7 @@ def make_socket_dir(home: Path, account: Account | None) -> Path:
     home: of the data. account: who runs the server, if not we do.
     """
     short = home / "run"
-    too_long = len(os.fsencode(short / f".s.PGSQL.{PORT}")) > MAX_SOCKET_BYTES
+    too_long = len(os.fsencode(short / ".s.PGSQL.65535")) > MAX_SOCKET_BYTES
     # Quoting rules of lists: what would need quotes goes elsewhere.
     if too_long or not re.fullmatch(r"[\w/.@-]+", str(short), re.ASCII):
         name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
@@ -37,7 +37,8 @@ def make_socket_dir(home: Path, account: Account | None) -> Path:
             # Somebody else got there first; never serve out of a directory of theirs.
             short = Path(tempfile.mkdtemp(dir="/tmp", prefix="showmood-"))
     give_away(short, account)
-    (short / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)  # a dead server's
+    for lock in short.glob(".s.PGSQL.*.lock"):  # a dead server's
+        lock.unlink(missing_ok=True)
     return short
 
 

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -53,12 +53,28 @@ def maintain() -> None:
 
 
 @app.command()
-def url() -> None:
+def url(
+    program: Annotated[
+        Literal["psycopg", "sqlalchemy", "jdbc", "duckdb"] | None,
+        typer.Option(
+            "--for",
+            help="As this kind of program wants it; of an embedded one with "
+            "SHOWMOOD_DATABASE_PORT, its reader's.",
+        ),
+    ] = None,
+) -> None:
     """Print the database's URL; the embedded one answers while `showmood up` runs."""
+    from db.addresses import address_for
     from flows.stack.existing_database import existing_database
+    from flows.stack.postgres import readers_address
 
+    settings = load_settings()
     with ExitStack() as stack:
-        typer.echo(existing_database(load_settings(), stack))
+        address = existing_database(settings, stack)
+        if program is not None:
+            by_port = readers_address(settings) if settings.database_url is None else None
+            address = address_for(by_port or address, program)
+        typer.echo(address)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

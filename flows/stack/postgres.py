@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
+from db.embedded.reader import let_reader_in, reader_url
 from db.embedded.server import EmbeddedPostgres
 from db.errors import EmbeddedError
 from db.session import upgrade
+from flows.door.access import Access
 from flows.errors import StackError
 from flows.settings import Settings
 from flows.stack.child import Tries
@@ -64,13 +66,29 @@ class Postgres:
 
 
 def embedded(settings: Settings, stack: ExitStack) -> Postgres:
-    """Start the home folder's Postgres, migrated, for as long as `stack` lasts."""
+    """Start the home folder's Postgres, migrated, for as long as `stack` lasts.
+
+    With a port (SHOWMOOD_DATABASE_PORT), its reader may come by that.
+    """
     make_home(settings.home)
-    server = EmbeddedPostgres(settings.home / "postgres")
+    server = EmbeddedPostgres(settings.home / "postgres", port=settings.database_port)
     server.start()
     stack.callback(server.stop)
     upgrade(server.url)
+    if (port := server.running_port) is not None:
+        let_reader_in(server.url, port, reader_password(settings))
     return Postgres(server)
+
+
+def reader_password(settings: Settings) -> str:
+    """Return the password of the embedded Postgres's reader, made of the home's secret."""
+    return Access.make(settings.home).apart("postgres").secret
+
+
+def readers_address(settings: Settings) -> str | None:
+    """Return the URL for programs that come by the port; None where the server has none."""
+    port = EmbeddedPostgres(settings.home / "postgres").running_port
+    return None if port is None else reader_url(port, reader_password(settings))
 
 
 @contextmanager

@@ -7,13 +7,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 from sqlalchemy import text
 
+from db.addresses import address_for
+from db.embedded.reader import let_reader_in, reader_url
 from db.embedded.server import EmbeddedPostgres
-from db.session import make_engine
+from db.errors import DatabaseUnreachable, EmbeddedError
+from db.session import make_engine, upgrade
 from flows.errors import StackError
 from flows.settings import Settings
 from flows.stack import child, postgres
@@ -138,3 +143,39 @@ def test_stop_ends_a_start_that_does_not_come_to_an_end(server, kill, directory)
     threading.Thread(target=hold, daemon=True).start()
     assert over.wait(20), "pg_ctl waits for 60 s"
     assert not (cluster / "postmaster.pid").exists()
+
+
+def test_a_port_is_for_the_reader_alone_and_with_a_password(directory, free_port) -> None:
+    port = free_port()
+    server = EmbeddedPostgres(
+        directory / "pg",
+        open_dir=directory / "open",
+        die_with_owner=True,
+        durable=False,
+        port=port,
+    )
+    with server:
+        assert server.running_port == port
+        upgrade(server.url)
+        for password in ("first", "second %/@'"):  # the second replaces the first
+            let_reader_in(server.url, port, password)
+        url = reader_url(port, "second %/@'")
+        let_reader_in(server.url, port, "second %/@'")
+        assert answer(url) == answer(server.url) == 42
+        said = psycopg2.connect(address_for(url, "psycopg"))
+        with closing(said), said.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM emotion_history")
+            assert cursor.fetchall() == [(0,)]
+            with pytest.raises(psycopg2.Error, match="permission denied for table segments"):
+                cursor.execute("DELETE FROM segments")
+        owner = server.url.partition("?")[0].replace("@/", f"@127.0.0.1:{port}/")
+        for wrong in (reader_url(port, "first"), url.replace(":second", ":x"), owner):
+            with pytest.raises(DatabaseUnreachable):
+                answer(wrong)
+        other = EmbeddedPostgres(
+            directory / "pg2", open_dir=directory / "open2", durable=False, port=port
+        )
+        with pytest.raises(
+            EmbeddedError, match=f"port {port} can't be Postgres's .*already in use"
+        ):
+            other.start()
