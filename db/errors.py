@@ -10,6 +10,7 @@ DatabaseError
  +-- ChannelBusy           somebody else is watching this channel
  +-- ChannelLockLost       the connection that held a channel's lock is gone, and it is taken
  +-- UnknownChannel        no such channel in the database
+ +-- MachineNameTaken      another machine has that name
  +-- TimeTaken             another broadcast of the channel has that time
  +-- EmbeddedError         the embedded server could not be set up, started or stopped
 """
@@ -58,6 +59,10 @@ class ChannelLockLost(DatabaseError):
 
 class UnknownChannel(DatabaseError):
     """No such channel in the database."""
+
+
+class MachineNameTaken(DatabaseError):
+    """Another machine has that name."""
 
 
 class TimeTaken(DatabaseError):

@@ -127,10 +127,10 @@ class Segment(Base):
         CheckConstraint("ended_at > started_at", name="order"),
         Index(None, "broadcast_id", "started_at"),
         Index(
-            "segments_channel_id_started_at_on_disk_idx",
+            "segments_channel_id_started_at_there_idx",
             "channel_id",
             "started_at",
-            postgresql_where=text("path IS NOT NULL"),
+            postgresql_where=text("path IS NOT NULL OR object_key IS NOT NULL"),
         ),
         Index(
             "segments_channel_id_started_at_ads_idx",
@@ -173,6 +173,14 @@ class Segment(Base):
         ARRAY(String),
         comment="Files beside its own that are decoded first: it begins amid pictures",
     )
+    machine: Mapped[str | None] = mapped_column(
+        String, comment="Whose disk path is on; null: not known"
+    )
+    object_key: Mapped[str | None] = mapped_column(
+        String, comment="Of the file's copy in the object store; null: there is none"
+    )
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger, comment="Of the copy")
+    sha256: Mapped[str | None] = mapped_column(String, comment="Of the copy, in hexadecimal digits")
 
 
 class Gap(Base):

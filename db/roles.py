@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from db.errors import DatabaseRefused
-from db.models import Base
+from db.models_of_machines import Base
 from db.session import driver_url, explain, make_engine, redact, require_current, unreachable
 
 ANALYST: Final = "showmood_analyst"

@@ -48,7 +48,14 @@ def clip_moment(
             recordings_dir = settings.recordings_dir
             # The same moment again, of another face, is the same clip.
             cuts = clip(
-                engine, channel, begin, until, out, recordings_dir=recordings_dir, force=True
+                engine,
+                channel,
+                begin,
+                until,
+                out,
+                recordings_dir=recordings_dir,
+                machine=settings.machine_name,
+                force=True,
             )
         finally:
             engine.dispose()

@@ -59,7 +59,7 @@ def maintain_here(
                 suppress(ChannelBusy),  # its watcher does it
                 hold_channel(engine, settings.recordings_dir, directory.name, "maintenance"),
             ):
-                write_left_behind(engine, directory)
+                write_left_behind(engine, directory, settings.machine_name)
         if damaged := set_aside(settings.recordings_dir):
             log.warning(
                 "%d writes can't be done and are set aside, the newest as %s: what they held is "

@@ -82,10 +82,21 @@ def analyse_again(
         directory = settings.recordings_dir
         with hold_channel(engine, directory, what.channel, holder):
             # Else it would replace what is written here.
-            write_left_behind(engine, directory / what.channel)
-            found = find(engine, what.channel, what.begin, what.end, recordings_dir=directory)
+            write_left_behind(engine, directory / what.channel, settings.machine_name)
+            found = find(
+                engine,
+                what.channel,
+                what.begin,
+                what.end,
+                recordings_dir=directory,
+                machine=settings.machine_name,
+            )
             if not found.segments:
                 raise say_nothing_there(engine, what.channel, what.begin, what.end, found)
+            for name in found.on:
+                log.warning(
+                    "some segments are on %s, where they are analysed; their rows stay", name
+                )
             if found.gone:
                 log.warning("%d segments have no file any more; their rows stay", found.gone)
             analyser = networks(
@@ -95,13 +106,14 @@ def analyse_again(
                 settings.cache_dir,
                 settings.detection_size_px,
             )
-            return _analyse(engine, what, found.segments, analyser, log=log, tell=tell)
+            return _analyse(engine, settings, what, found.segments, analyser, log=log, tell=tell)
     finally:
         engine.dispose()
 
 
 def _analyse(
     engine: Engine,
+    settings: Settings,
     what: Again,
     segments: Sequence[Segment],
     analyser: Analyser,
@@ -119,7 +131,13 @@ def _analyse(
             spans = [(segment.start, segment.end) for segment in mine]
             taken = last_number(connection, broadcast, spans)
         model = analyser.model + CENTRED
-        store = Store(engine=engine, channel_id=channel_id, broadcast_id=broadcast, model=model)
+        store = Store(
+            engine=engine,
+            channel_id=channel_id,
+            broadcast_id=broadcast,
+            model=model,
+            machine=settings.machine_name,
+        )
         # What follows the stretch has numbers too, and may have other faces.
         linker = Linker(state, number_from=taken + 1)
         pieces = _pieces(mine, analyser, linker, what.fps, store, counts, log)

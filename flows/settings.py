@@ -1,5 +1,6 @@
 """Settings, read once at an entry point: environment variables that begin with SHOWMOOD_."""
 
+import socket
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -77,6 +78,12 @@ class Settings(BaseSettings):
         ge=10,
         description="A show whose process gives no sign of life for so many seconds is started "
         "again.",
+    )
+    machine: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="Name of this machine in rows, in status and for Prefect; unset: its host "
+        "name. Each machine has one of its own.",
     )
     work_pools: Annotated[tuple[str, ...], NoDecode] = Field(
         ("shows",),
@@ -191,6 +198,11 @@ class Settings(BaseSettings):
         if emotion_model is None or not emotion_model.endswith(".onnx"):
             return self, emotion_model
         return self.model_copy(update={"own_emotion_model": Path(emotion_model)}), OWN
+
+    @property
+    def machine_name(self) -> str:
+        """Return what this machine is called."""
+        return self.machine or socket.gethostname()
 
     @property
     def recordings_dir(self) -> Path:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from db.models import Base
+from db.models_of_machines import Base
 from db.session import driver_url, unreachable
 
 ADVISORY_LOCK = 0x73686F776D6F6F64  # "showmood" in ASCII

@@ -5,6 +5,7 @@ empty arrays and None for what can't be known. An unknown channel raises Unknown
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -71,7 +72,8 @@ def broadcast_of_run(connection: Connection, flow_run_id: str) -> BroadcastRow |
 
 def segments_of(connection: Connection, broadcast_id: int) -> list[SegmentRow]:
     """Return the segments of a broadcast, in order of time."""
-    columns = [column for column in Segment.__table__.columns if column.name != "ended_at"]
+    names = [each.name for each in fields(SegmentRow)]
+    columns = [Segment.__table__.c[name] for name in names]
     rows = connection.execute(
         select(*columns).where(Segment.broadcast_id == broadcast_id).order_by(Segment.started_at)
     )

@@ -1,6 +1,7 @@
 """Which recorded files the rows speak of: to find a moment again, and to let old files go.
 
-A segment's row stays when its file is deleted; its `path` is null from then on.
+A segment's row stays when its file is deleted; its `path` is null from then on, and its
+`object_key` when the copy in the object store is.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,7 +22,10 @@ LONGEST: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedRow:
-    """A segment, as far as playing it goes; path: None where its file was deleted."""
+    """A segment, as far as playing it goes; path: None where its file was deleted.
+
+    machine: whose disk that is on. object_key, size_bytes, sha256: of its copy, where there is one.
+    """
 
     broadcast_id: int
     sequence: int
@@ -35,6 +39,10 @@ class RecordedRow:
     status: str
     is_ad: bool | None
     needs: Sequence[str]
+    machine: str | None
+    object_key: str | None
+    size_bytes: int | None
+    sha256: str | None
 
     @property
     def ended_at(self) -> datetime:
@@ -53,27 +61,30 @@ class BroadcastRow:
     status: str
 
 
+_COLUMNS: Final = (
+    "broadcast_id, {sequence} AS sequence, started_at, duration_s, start_is_estimated, path,"
+    " offset_s, coalesce(width_px, 0) AS width_px, coalesce(height_px, 0) AS height_px, status,"
+    " is_ad, coalesce(needs, '{{}}') AS needs, machine, object_key, size_bytes, sha256"
+)
+_THERE: Final = "(path IS NOT NULL OR object_key IS NOT NULL)"
+
 _RECORDED = text(
-    "SELECT broadcast_id, sequence, started_at, duration_s, start_is_estimated, path, offset_s,"
-    " coalesce(width_px, 0) AS width_px, coalesce(height_px, 0) AS height_px, status, is_ad,"
-    " coalesce(needs, '{}') AS needs"
+    f"SELECT {_COLUMNS.format(sequence='sequence')}"
     " FROM segments WHERE channel_id = :channel AND started_at < :until"
     " AND started_at > :earliest AND ended_at > :since ORDER BY started_at"
 )
 
 _LAST = text(
-    "SELECT broadcast_id, max(sequence) OVER () AS sequence, started_at, duration_s,"
-    " start_is_estimated, path, offset_s, coalesce(width_px, 0) AS width_px,"
-    " coalesce(height_px, 0) AS height_px, status"
+    f"SELECT {_COLUMNS.format(sequence='max(sequence) OVER ()')}"
     " FROM segments WHERE broadcast_id = :broadcast ORDER BY started_at DESC LIMIT 1"
 )
 
 _BEFORE = text(
-    "SELECT ended_at FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
+    f"SELECT ended_at FROM segments WHERE channel_id = :channel AND {_THERE}"
     " AND started_at < :at ORDER BY started_at DESC LIMIT 1"
 )
 _AFTER = text(
-    "SELECT started_at FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
+    f"SELECT started_at FROM segments WHERE channel_id = :channel AND {_THERE}"
     " AND started_at >= :at ORDER BY started_at LIMIT 1"
 )
 
@@ -88,7 +99,7 @@ _NEWEST = text(
     f"{_BROADCASTS} WHERE b.id = coalesce("
     " (SELECT id FROM broadcasts WHERE channel_id = :channel AND status = 'live'"
     "  ORDER BY started_at DESC LIMIT 1),"
-    " (SELECT broadcast_id FROM segments WHERE channel_id = :channel AND path IS NOT NULL"
+    f" (SELECT broadcast_id FROM segments WHERE channel_id = :channel AND {_THERE}"
     "  ORDER BY started_at DESC LIMIT 1))"
 )
 _UNSURE = text(

@@ -50,13 +50,22 @@ _FACTS = text(
 )
 
 # As text: SQLAlchemy does not cache its own upserts, and compiling one takes 5 ms each time.
-_SEGMENT: Final = tuple(Segment.__table__.columns.keys())
+_SEGMENT: Final = tuple(
+    name
+    for name in Segment.__table__.columns.keys()  # noqa: SIM118 - it has no __iter__ of names
+    if name not in ("object_key", "size_bytes", "sha256")  # its uploader's
+)
+_STAYS: Final = ("lag_ms", "path", "machine")
+"""Where it is not said, it stays: a recording is analysed again, or from its copy elsewhere."""
 _UPSERT_SEGMENT = text(
     f"INSERT INTO segments ({', '.join(_SEGMENT)}) VALUES (:{', :'.join(_SEGMENT)})"
     " ON CONFLICT (channel_id, started_at) DO UPDATE SET "
-    # How late it was on air stays known where its recording is analysed again.
-    + ", ".join(f"{name} = excluded.{name}" for name in _SEGMENT if name != "lag_ms")
-    + ", lag_ms = coalesce(excluded.lag_ms, segments.lag_ms)"
+    + ", ".join(
+        f"{name} = coalesce(excluded.{name}, segments.{name})"
+        if name in _STAYS
+        else f"{name} = excluded.{name}"
+        for name in _SEGMENT
+    )
 ).bindparams(bindparam("tracker_state", type_=JSONB(none_as_null=True)))
 
 _DELETE = text(
@@ -146,6 +155,7 @@ def segment_values(segment: SegmentRow) -> dict[str, Any]:
         "error": segment.error,
         "is_ad": segment.is_ad,
         "needs": segment.needs,
+        "machine": segment.machine,
     }
 
 

@@ -24,7 +24,8 @@ class SegmentRow:
     offset_s: where in the file at `path` it begins. lag_ms: end of segment to its rows.
     tracker_state: anything JSON can hold without NaN. is_ad: whether the source says that it is an
     advertisement; None where it says nothing. needs: names of the files, beside the one at `path`,
-    that are decoded before it; None for none.
+    that are decoded before it; None for none. machine: whose disk the path is on; where path and
+    machine are None, those that are stored stay.
     """
 
     channel_id: int
@@ -46,6 +47,7 @@ class SegmentRow:
     error: str | None = None
     is_ad: bool | None = None
     needs: list[str] | None = None
+    machine: str | None = None
 
     def __post_init__(self) -> None:
         """Check the clock and the duration."""

@@ -44,6 +44,7 @@ def play(
             channel,
             parse_moment(at) if at else None,
             recordings_dir=settings.recordings_dir,
+            machine=settings.machine_name,
         )
     if only_print:
         typer.echo(playlist)
@@ -82,6 +83,7 @@ def clip(
             stop,
             file,
             recordings_dir=settings.recordings_dir,
+            machine=settings.machine_name,
             force=force,
         )
     console = Console()

@@ -106,13 +106,13 @@ class Watch:
                 run_id = self.run_id
                 until = when_there(lambda: rest_of(engine, run_id, datetime.now(UTC))) or until
             recordings = self.settings.recordings_dir / self.show.slug
-            when_there(lambda: write_left_behind(engine, recordings))
+            machine = self.settings.machine_name
+            when_there(lambda: write_left_behind(engine, recordings, machine))
             stream = self._wait(engine, policy, until, held.lock)
             self.log.info("found %s", stream.title or shorten(self.show.url))
+            told = {"run_id": self.run_id, "machine": machine}
             broadcast = when_there(
-                lambda: open_or_continue(
-                    engine, self.show, stream, until, run_id=self.run_id, log=self.log
-                )
+                lambda: open_or_continue(engine, self.show, stream, until, log=self.log, **told)
             )
             return self._watch(engine, broadcast, stream, policy, held.lock)
 
@@ -135,6 +135,7 @@ class Watch:
             model="",
             spool=Spool(directory / WAITING),
             settled=keys(broadcast.stored, broadcast.gaps),
+            machine=self.settings.machine_name,
         )
         status: str | None = "failed"
         planned_end = broadcast.until or broadcast.started_at + self.show.length

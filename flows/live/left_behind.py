@@ -26,14 +26,14 @@ LOOKED_FOR: Final = timedelta(days=2)
 """So long after it began, what a machine has of a broadcast is looked for that another closed."""
 
 
-def write_left_behind(engine: Engine, directory: Path) -> int:
+def write_left_behind(engine: Engine, directory: Path, machine: str | None = None) -> int:
     """Write what watchers of this channel could not, oldest broadcast first; return how much.
 
-    directory: of the channel's recordings. To be called with the channel's lock held: whoever wrote
-    a broadcast that is still called live is gone. What has a file and no row becomes a row, to be
-    analysed when the broadcast is gone on with or by a replay; one whose time is over is closed.
-    What another database's broadcasts left is let be: their numbers are others' here. Raises one of
-    db.writing.spool.PASSING if the database is still away.
+    directory: of the channel's recordings, on the disk of `machine`. To be called with the
+    channel's lock held: whoever wrote a broadcast that is still called live is gone. What has a
+    file and no row becomes a row, to be analysed when the broadcast is gone on with or by a replay;
+    one whose time is over is closed. What another database's broadcasts left is let be: their
+    numbers are others' here. Raises one of db.writing.spool.PASSING if the database is still away.
     """
     n_writes = 0
     damaged: list[BroadcastRow] = []
@@ -49,7 +49,7 @@ def write_left_behind(engine: Engine, directory: Path) -> int:
     now = datetime.now(UTC)
     open_yet = _ask(engine, lambda asked: unsure(asked, directory.name, now - LOOKED_FOR))
     for broadcast in {each.id: each for each in (*damaged, *open_yet)}.values():
-        n_writes += _store_rest(engine, directory, broadcast)
+        n_writes += _store_rest(engine, directory, broadcast, machine)
     for broadcast in open_yet:
         over = (broadcast.planned_end or broadcast.started_at) <= now
         if broadcast.status == "live" and over:
@@ -57,7 +57,9 @@ def write_left_behind(engine: Engine, directory: Path) -> int:
     return n_writes
 
 
-def _store_rest(engine: Engine, directory: Path, broadcast: BroadcastRow) -> int:
+def _store_rest(
+    engine: Engine, directory: Path, broadcast: BroadcastRow, machine: str | None
+) -> int:
     """Give a row to what was recorded of a broadcast and has none; return how many."""
     folder = folder_of(directory.parent, broadcast.slug, broadcast.started_at, broadcast.id)
     if not folder.is_dir():
@@ -67,6 +69,7 @@ def _store_rest(engine: Engine, directory: Path, broadcast: BroadcastRow) -> int
         channel_id=_ask(engine, lambda asked: channel_id(asked, broadcast.slug)),
         broadcast_id=broadcast.id,
         model="",
+        machine=machine,
         settled=keys(
             _ask(engine, lambda asked: starts(asked, broadcast.id)),
             _ask(engine, lambda asked: gap_starts(asked, broadcast.id)),

@@ -30,6 +30,10 @@ _CLOSE_AGAIN_S: Final = 1.0
 A run that is cancelled is killed after 30 s.
 """
 
+RESERVED: Final = 10_000
+"""So many numbers of tracks are left to another machine, which may have some that it has not
+stored: it may have been cut off, and not dead."""
+
 END: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -63,6 +67,7 @@ def open_or_continue(
     *,
     run_id: str | None,
     log: Log,
+    machine: str | None = None,
 ) -> Broadcast:
     """Return the broadcast to write: one that a dead watcher left, if its time is not over.
 
@@ -86,6 +91,7 @@ def open_or_continue(
             if left.planned_end and left.planned_end > now and left.source_id == stream.source_id:
                 log.warning("going on with the broadcast of %s", left.started_at)
                 last = last_of(connection, left.id)
+                reserved = 0 if last is None or last.machine in (None, machine) else RESERVED
                 return Broadcast(
                     id=left.id,
                     channel_id=channel_id,
@@ -98,7 +104,7 @@ def open_or_continue(
                     else segment_of(last, show.slug, Path(last.path or "")),
                     # The newest there is, whatever the source's clock says.
                     tracker_state=queries.tracker_state_before(connection, left.id, END),
-                    last_track=last_number(connection, left.id),
+                    last_track=last_number(connection, left.id) + reserved,
                 )
             writes.interrupt_broadcast(connection, left.id)
         new = writes.open_broadcast(

@@ -35,7 +35,8 @@ class Store:
     model: of the segments; empty until the networks are there. spool: where writes wait while the
     database is away, in order; without one they raise. settled: `keys` of the segments and gaps
     that are stored, or wait to be. What could do neither is in the recording's journal still,
-    where `left` finds it.
+    where `left` finds it. machine: whose disk the segments are on. copies_dir: where files lie for
+    a while that are on another's: of them the rows keep the place that they name.
     """
 
     engine: Engine
@@ -44,6 +45,8 @@ class Store:
     model: str
     spool: Spool | None = None
     settled: set[Key] = field(default_factory=set)
+    machine: str | None = None
+    copies_dir: Path | None = None
     owes: bool = field(default=False, init=False)
     """Whether something could neither be stored nor wait, also not by the last `leave`."""
     _try_again_at: float = field(default=0.0, init=False)
@@ -190,6 +193,7 @@ class Store:
             _log.warning("%s", e)
 
     def _row(self, segment: Segment) -> SegmentRow:
+        is_copy = self.copies_dir is not None and segment.path.is_relative_to(self.copies_dir)
         return SegmentRow(
             channel_id=self.channel_id,
             broadcast_id=self.broadcast_id,
@@ -197,7 +201,8 @@ class Store:
             started_at=segment.start,
             duration_s=segment.duration_s,
             start_is_estimated=segment.start_is_estimated,
-            path=str(segment.path),
+            path=None if is_copy else str(segment.path),
+            machine=None if is_copy else self.machine,
             offset_s=segment.offset_s,
             width_px=segment.width_px,
             height_px=segment.height_px,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Engine
 
@@ -33,6 +33,7 @@ def clip(
     out: Path,
     *,
     recordings_dir: Path,
+    machine: str | None = None,
     force: bool = False,
 ) -> list[Cut]:
     """Cut [begin, end) of a channel's recordings into an MP4 file; return what was cut.
@@ -51,10 +52,11 @@ def clip(
     if out.suffix.lower() != ".mp4":
         raise UsageError(f"{out}: name it .mp4, which is what is written")
     require_absent(out, force)
-    found = find(engine, channel, begin - _BEFORE, end, recordings_dir=recordings_dir)
+    where: dict[str, Any] = {"recordings_dir": recordings_dir, "machine": machine}
+    found = find(engine, channel, begin - _BEFORE, end, **where)
     wanted = [segment for segment in found.segments if segment.end > begin]
     if not wanted:
-        there = find(engine, channel, begin, end, recordings_dir=recordings_dir)
+        there = find(engine, channel, begin, end, **where)
         raise say_nothing_there(engine, channel, begin, end, there)
     leading = [segment for segment in found.segments if segment.end <= begin]
     first = _first_keyframe(leading, wanted[0], begin)

@@ -31,11 +31,13 @@ class Found:
     """What there is of a stretch of time.
 
     segments: whose files are here, in order. gone: how many others there were, whose files were
-    deleted. elsewhere: files that are no recordings of this machine. gaps: what was not recorded.
+    deleted. on: other machines that have files of it. elsewhere: files that are no recordings of
+    this machine. gaps: what was not recorded.
     """
 
     segments: tuple[Segment, ...]
     gone: int
+    on: tuple[str, ...]
     elsewhere: tuple[str, ...]
     gaps: tuple[Gap, ...]
 
@@ -52,11 +54,17 @@ def broadcast_of(folder: Path) -> int | None:
 
 
 def find(
-    engine: Engine, slug: str, begin: datetime, end: datetime, *, recordings_dir: Path
+    engine: Engine,
+    slug: str,
+    begin: datetime,
+    end: datetime,
+    *,
+    recordings_dir: Path,
+    machine: str | None = None,
 ) -> Found:
     """Find what was recorded in [begin, end), also what a broadcast on air has not analysed yet.
 
-    Raises UnknownChannel.
+    machine: the name of this one. Raises UnknownChannel.
     """
     recordings_dir = recordings_dir.resolve()
     with engine.connect() as connection:
@@ -68,10 +76,13 @@ def find(
         newest = rows.newest_broadcast(connection, slug)
     here: dict[datetime, Segment] = {}
     elsewhere: set[str] = set()
+    on: set[str | None] = set()
     gone = 0
     for each in stored:
         if (path := _file_of(each, recordings_dir / slug)) is not None:
             here[each.started_at] = segment_of(each, slug, path)
+        elif each.path and each.machine not in (None, machine):
+            on.add(each.machine)
         elif each.path and Path(each.path).is_file():
             elsewhere.add(each.path)
         else:
@@ -88,6 +99,7 @@ def find(
     return Found(
         segments=tuple(here[start] for start in sorted(here)),
         gone=gone,
+        on=tuple(sorted(filter(None, on))),
         elsewhere=tuple(sorted(elsewhere)),
         gaps=tuple(sorted(gaps.values(), key=lambda gap: gap.start)),
     )
@@ -110,6 +122,11 @@ def say_nothing_there(
     hint = f"; {' and '.join(near)}" if near else "; no recording of this channel is left"
     if found.elsewhere:
         return UsageError(f"{slug}, {when}: that was a file, not a recording: {found.elsewhere[0]}")
+    if found.on:
+        return UsageError(
+            f"{slug}, {when}: the recording is on {' and '.join(found.on)}: ask there, or set "
+            "SHOWMOOD_RECORDINGS_STORE so that each machine can read it"
+        )
     if found.gone:
         return UsageError(
             f"{slug}, {when}: the recording is gone, deleted for its age or for room "

@@ -31,7 +31,12 @@ _FROM_FIRST: Final = {
 
 
 def playlist_at(
-    engine: Engine, channel: str, at: datetime | None, *, recordings_dir: Path
+    engine: Engine,
+    channel: str,
+    at: datetime | None,
+    *,
+    recordings_dir: Path,
+    machine: str | None = None,
 ) -> tuple[Path, datetime]:
     """Write a playlist that starts at a moment; return its path, and when it really starts.
 
@@ -42,15 +47,22 @@ def playlist_at(
     UnknownChannel; OSError.
     """
     if at is None:
-        folder, on_air = _newest(engine, channel, recordings_dir)
+        folder, on_air, on = _newest(engine, channel, recordings_dir)
         there = _on_disk(folder)
+        if not there and on not in (None, machine):
+            raise UsageError(f"{channel}: the newest recording is on {on}: play it there")
         if not there:
             raise UsageError(f"{channel}: no recording is left")
         segments = there[-_FROM_LIVE:] if on_air else there
         at = segments[0].start
     else:
         found = find(
-            engine, channel, at, at + timedelta(milliseconds=1), recordings_dir=recordings_dir
+            engine,
+            channel,
+            at,
+            at + timedelta(milliseconds=1),
+            recordings_dir=recordings_dir,
+            machine=machine,
         )
         if not found.segments:
             raise say_nothing_there(engine, channel, at, at, found)
@@ -79,14 +91,16 @@ def open_player(playlist: Path, player: str | None) -> None:
         sys.exit(1)
 
 
-def _newest(engine: Engine, channel: str, recordings_dir: Path) -> tuple[Path, bool]:
+def _newest(engine: Engine, channel: str, recordings_dir: Path) -> tuple[Path, bool, str | None]:
     with engine.connect() as connection:
         broadcast = rows.newest_broadcast(connection, channel)
         if broadcast is None:
             raise UsageError(f"{channel}: no recording is left")
         on_air = is_on_air(connection, broadcast)
+        last = rows.last_of(connection, broadcast.id)
     directory = recordings_dir.resolve()
-    return folder_of(directory, channel, broadcast.started_at, broadcast.id), on_air
+    folder = folder_of(directory, channel, broadcast.started_at, broadcast.id)
+    return folder, on_air, last.machine if last else None
 
 
 def _on_disk(folder: Path) -> list[Segment]:

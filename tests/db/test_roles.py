@@ -151,8 +151,8 @@ def test_a_writer_does_all_that_the_flows_do(writer, observe, tables):
                 connection,
                 channel_id=channel,
                 broadcast_id=broadcast,
-                started_at=late,
-                ended_at=late + timedelta(seconds=1),
+                started_at=late + timedelta(seconds=60),
+                ended_at=late + timedelta(seconds=61),
                 why="stalled",
             )
             close_broadcast(connection, broadcast, ended_at=late, status="completed")

@@ -9,13 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from db.errors import MachineNameTaken
+from db.machines import machines, register
 from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.segment import Gap, Segment
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
+from flows.errors import UsageError
 from flows.live.left_behind import write_left_behind
 from flows.live.lifecycle import open_or_continue
-from flows.recordings.finding import folder_of
+from flows.recordings.clip import clip
+from flows.recordings.finding import find, folder_of
+from flows.recordings.play import playlist_at
 from flows.show import make_show
 
 OVERLAPS = (
@@ -126,6 +131,39 @@ def test_what_two_machines_recorded_is_stored_once(
     )
     assert end == new[-1].end
     assert length == end - begin, "each second once"
+
+
+def test_recording_of_another_machine_is_said_to_be_there_and_not_deleted(
+    engine: Engine, air, record, show_on_air, recordings_dir: Path, tmp_path: Path
+) -> None:
+    show = record(air("ts"), (0, 2), show=show_on_air)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE segments SET machine = 'studio-a'"))
+    first, last = show.segments[0], show.segments[-1]
+    here = {"recordings_dir": tmp_path / "elsewhere", "machine": "studio-b"}
+    found = find(engine, show.slug, first.start, last.end, **here)
+    assert (found.segments, found.on, found.gone) == ((), ("studio-a",), 0)
+    with pytest.raises(UsageError, match="the recording is on studio-a: ask there"):
+        clip(engine, show.slug, first.start, last.end, tmp_path / "clip.mp4", **here)
+    for at in (None, first.start):
+        with pytest.raises(UsageError, match="on studio-a"):
+            playlist_at(engine, show.slug, at, **here)
+    found = find(engine, show.slug, first.start, last.end, recordings_dir=recordings_dir)
+    assert len(found.segments) == 2
+
+
+def test_machines_are_told_apart(engine: Engine) -> None:
+    with engine.begin() as connection:
+        assert register(connection, name="a", disk="1", version="0.1") is None
+        with pytest.raises(
+            MachineNameTaken, match=r"another machine is called a, .*SHOWMOOD_MACHINE"
+        ):
+            register(connection, name="a", disk="2", version="0.1")
+        said = register(connection, name="b", disk="1", version="0.1")
+        assert said == "this machine was called a: 0 recordings are now b's"
+        connection.execute(text("UPDATE machines SET seen_at = now() - interval '1 hour'"))
+        assert "had another disk" in str(register(connection, name="b", disk="2", version="0.1"))
+        assert [(each.name, each.disk) for each in machines(connection)] == [("b", "2")]
 
 
 def test_playlist_that_still_lists_what_was_missed_leaves_no_gap(

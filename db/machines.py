@@ -1,0 +1,108 @@
+"""Machines that watch shows: their names, when they were seen, and what they have yet to copy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from db.errors import MachineNameTaken
+
+SEEN_WITHIN: Final = timedelta(minutes=2)
+"""A machine that was seen so lately is there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """A machine; uploads: files that wait to be copied, upload_since: when the oldest was done."""
+
+    name: str
+    disk: str
+    version: str
+    seen_at: datetime
+    uploads: int | None = None
+    upload_bytes: int | None = None
+    upload_since: datetime | None = None
+    upload_error: str | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether it was seen lately."""
+        return datetime.now(UTC) - self.seen_at < SEEN_WITHIN
+
+
+_SEEN = text(
+    "INSERT INTO machines (name, disk, version, seen_at) VALUES (:name, :disk, :version, now())"
+    " ON CONFLICT (name) DO UPDATE SET disk = excluded.disk, version = excluded.version,"
+    " seen_at = excluded.seen_at"
+)
+_UPLOADS = text(
+    "UPDATE machines SET uploads = :uploads, upload_bytes = :bytes, upload_since = :since,"
+    " upload_error = :error, seen_at = now() WHERE name = :name"
+)
+_MACHINES = text(
+    "SELECT name, disk, version, seen_at, uploads, upload_bytes, upload_since, upload_error"
+    " FROM machines ORDER BY name"
+)
+_RENAMED = text("UPDATE segments SET machine = :new WHERE machine = :old AND path IS NOT NULL")
+_BEHIND = text(
+    "SELECT max(s.lag_ms) FROM broadcasts b JOIN segments s ON s.broadcast_id = b.id"
+    " AND s.started_at > now() - interval '1 minute'"
+    " WHERE b.status = 'live' AND s.machine = :name"
+)
+
+
+def register(connection: Connection, *, name: str, disk: str, version: str) -> str | None:
+    """Say that a machine is here; return a line for people if it had another name, or disk.
+
+    disk: what tells its home folder from others. Raises MachineNameTaken where another machine of
+    this name was seen lately.
+    """
+    known = machines(connection)
+    said: str | None = None
+    same = next((each for each in known if each.name == name), None)
+    if same is not None and same.disk != disk:
+        if same.is_there:
+            raise MachineNameTaken(
+                f"another machine is called {name}, and was seen at {same.seen_at:%H:%M:%S} UTC: "
+                "set SHOWMOOD_MACHINE to a name of its own for this one"
+            )
+        said = f"{name} had another disk before: recordings that its rows say are here may not be"
+    former = next((each for each in known if each.disk == disk and each.name != name), None)
+    if former is not None:
+        n_rows = connection.execute(_RENAMED, {"new": name, "old": former.name}).rowcount
+        connection.execute(text("DELETE FROM machines WHERE name = :name"), {"name": former.name})
+        said = f"this machine was called {former.name}: {n_rows} recordings are now {name}'s"
+    connection.execute(_SEEN, {"name": name, "disk": disk, "version": version})
+    return said
+
+
+def note_uploads(
+    connection: Connection,
+    name: str,
+    *,
+    files: int,
+    n_bytes: int,
+    since: datetime | None,
+    error: str | None,
+) -> None:
+    """Say what a machine has yet to copy to the object store, and why that waits."""
+    values = {"uploads": files, "bytes": n_bytes, "since": since, "error": error}
+    connection.execute(_UPLOADS, values | {"name": name})
+
+
+def machines(connection: Connection) -> Sequence[Machine]:
+    """Return the machines that were ever seen, by name."""
+    return [Machine(**row._mapping) for row in connection.execute(_MACHINES)]
+
+
+def behind_ms(connection: Connection, name: str) -> int | None:
+    """Return how late a machine's newest segments were analysed; None where it watches nothing."""
+    lag: int | None = connection.scalar(_BEHIND, {"name": name})
+    return lag
+
+
+def installation(connection: Connection) -> str:
+    """Return what tells this history from others."""
+    return str(connection.scalar(text("SELECT id FROM installation")))
