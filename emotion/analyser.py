@@ -1,6 +1,6 @@
 """A segment in, detections out: decoding and both networks, each at work while it can be."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -17,8 +17,9 @@ from emotion.ahead import Ahead
 from emotion.classify import Classifier
 from emotion.detect import Detector
 from emotion.device import bring, choose_device, pool_memory
-from emotion.media import video
-from emotion.media.decode import Skip, cores
+from emotion.media import segment
+from emotion.media.decode import Skip
+from emotion.media.streams import cores
 from emotion.types import Detections, Faces, Float32, Frames
 from emotion.weights import store as weights
 
@@ -103,20 +104,23 @@ class Analyser:
         fps: float | None = None,
         skip: Skip = "needless",
         longest_s: float | None = None,
+        lead: Sequence[Path] = (),
     ) -> Parts:
         """Begin to decode a segment's file; return what `analyse_parts` takes.
 
         fps: instead of the one that is set. longest_s: a file that goes on for longer is refused.
-        To be closed if it is not used up.
+        lead: files before it that its first pictures may need (`media.segment`). To be closed if it
+        is not used up.
         """
         return Ahead(
-            lambda: video.read_parts(
+            lambda: segment.read_parts(
                 path,
                 fps=fps or self.fps,
                 longest_side_px=self.longest_side_px,
                 part_px=self._detector.part_px(),
                 skip=skip,
                 longest_s=longest_s,
+                lead=lead,
             ),
             depth=_PARTS_AHEAD,
         )

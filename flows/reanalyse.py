@@ -171,7 +171,8 @@ def _pieces(
     for segment in segments:
         try:
             longest_s = longest_of(segment)
-            with closing(analyser.decode(segment.path, fps=fps, longest_s=longest_s)) as parts:
+            begun = analyser.decode(segment.path, fps=fps, longest_s=longest_s, lead=segment.lead)
+            with closing(begun) as parts:
                 detections = analyser.analyse_parts(
                     frames_from(part, segment.offset_s) for part in parts
                 )

@@ -1,15 +1,8 @@
-"""A video stream to the pictures that are asked for, in order of time.
-
-Files are opened by the file protocol only and only as one of `_FORMATS`: a playlist or a list of
-other files that calls itself a video (`ffconcat version 1.0` in a .ts) would make the decoder
-open its neighbours.
-"""
+"""A video stream to the pictures that are asked for, in order of time."""
 
 import math
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal
@@ -17,28 +10,30 @@ from typing import Final, Literal
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from emotion.media.limits import FILE, Limits, TooMuch, options, require_bounded
+from emotion.media.limits import FILE, Limits
 from emotion.media.pictures import US, Picture
-from emotion.types import EmotionError
+from emotion.media.streams import Truncated, VideoError, open_video
 
 Skip = Literal["needless", "nonref", "nonkey"]
 """What is not decoded: non-reference frames that nobody asked for, which changes nothing; all
 non-reference frames; all but keyframes."""
 
-_FORMATS: Final = "mpegts,mpeg,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,ogg,mxf"
 _DECLARE_DURATION: Final = ("mov", "matroska", "flv")  # others let ffmpeg estimate it
 
 LATE_US: Final = 2_000  # containers that round to 1 ms put a frame up to this much early
 _MISSING_S: Final = 0.5  # less of the declared duration missing at the end is rounding
-_MAX_THREADS: Final = 4
+_JUMP_S: Final = 0.1
+"""Times of decoding that go back by more have begun anew: files were put together."""
 
+_REORDERED: Final = 16
+"""So many packets may stand before the one that is shown first (H.264 and HEVC, Annex A)."""
 
-class VideoError(EmotionError):
-    """The file is not a video that can be read to its end."""
+_LONG_AGO: Final = 1 << 40
+"""Ticks that what is decoded before a file's beginning is put back by: it is shown by nobody."""
 
 
 def cell_of(offset_us: int, fps: float) -> int:
@@ -62,6 +57,9 @@ class Reader:
         self.path = path
         self._limits, self._longest_s = limits, longest_s
         self._n_packets = 0
+        self._ends_at = time.monotonic() + (limits.decoding_s or math.inf)
+        self._shift = 0
+        self._last_dts: int | None = None
         self.end_us = 0
         """Where the last frame seen so far ends, decoded or not."""
         self._container = container
@@ -71,6 +69,12 @@ class Reader:
         self._broken = False
         self._first_of_cell: dict[int, int] = {}
         self._last_cell = -1
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Return width and height of the pictures, as the file says."""
+        context = self._stream.codec_context
+        return max(1, context.width), max(1, context.height)
 
     @property
     def pixel_aspect(self) -> Fraction | None:
@@ -104,20 +108,88 @@ class Reader:
             length = 1 / self._stream.average_rate
         return max(1, round(length * US))
 
-    def _frames(self, fps: float, skip: Skip) -> Iterator[VideoFrame]:
-        streams = [s for s in self._container.streams if s.type in ("video", "audio")]
-        packets = self._container.demux(streams)
+    def prime(self, lead: Sequence[Path]) -> None:
+        """Decode what these files hold, so that pictures that refer to theirs can be decoded.
+
+        What can't be read of them is left out. To be called before `pictures`.
+        """
         context = self._stream.codec_context
-        ends_at = time.monotonic() + (self._limits.decoding_s or math.inf)
-        while True:
+        context.skip_frame = "NONREF"
+        for path in lead:
             try:
-                packet = next(packets, None)
-                if packet is None:
-                    return
-                if time.monotonic() > ends_at:
-                    raise VideoError(
-                        f"{self.path} takes more than {self._limits.decoding_s:g} s to decode"
-                    )
+                with open_video(path, limits=self._limits) as (container, stream):
+                    for packet in container.demux(stream):
+                        self._require_time()
+                        if packet.dts is None or not packet.size:
+                            continue
+                        packet.dts -= _LONG_AGO
+                        packet.pts = packet.dts if packet.pts is None else packet.pts - _LONG_AGO
+                        try:
+                            context.decode(packet)
+                        except (av.error.FFmpegError, ValueError):
+                            continue
+            except (VideoError, av.error.FFmpegError):
+                self._require_time()
+
+    def _require_time(self) -> None:
+        if time.monotonic() > self._ends_at:
+            raise VideoError(f"{self.path} takes more than {self._limits.decoding_s:g} s to decode")
+
+    def _packets(self) -> Iterator["Packet[Stream]"]:
+        """Give the packets of pictures and sound; where the pictures' times jump back, they go on.
+
+        What is shown first is known before the first is given: packets come as they are decoded.
+        """
+        streams = [s for s in self._container.streams if s.type in ("video", "audio")]
+        held: list[Packet[Stream]] = []
+        n_video = 0
+        try:
+            for packet in self._container.demux(streams):
+                if packet.stream is self._stream:
+                    self._mend_times(packet)
+                    n_video += 1
+                if n_video > _REORDERED and not held:
+                    yield packet
+                    continue
+                held.append(packet)
+                if n_video == _REORDERED:
+                    n_video += 1
+                    self._find_first(held)
+                    while held:
+                        yield held.pop(0)
+        except (av.error.FFmpegError, ValueError):
+            self._broken = True
+        if held:
+            self._find_first(held)
+            yield from held
+
+    def _mend_times(self, packet: "Packet[Stream]") -> None:
+        if packet.dts is None:
+            return
+        base = packet.time_base
+        dts = packet.dts + self._shift
+        if self._last_dts is not None and (self._last_dts - dts) * base > _JUMP_S:
+            step = max(packet.duration or 0, round(self._frame_s() / base), 1)
+            self._shift += self._last_dts + step - dts
+        if self._shift:
+            packet.dts += self._shift
+            packet.pts = None if packet.pts is None else packet.pts + self._shift
+        self._last_dts = packet.dts
+
+    def _frame_s(self) -> Fraction:
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return 1 / Fraction(rate) if rate else Fraction(1, 25)
+
+    def _find_first(self, packets: "list[Packet[Stream]]") -> None:
+        shown = [p for p in packets if p.stream is self._stream and not p.is_discard]
+        times = [(p.dts if p.pts is None else p.pts, p.time_base) for p in shown]
+        self._first = min((at * base for at, base in times if at is not None), default=None)
+
+    def _frames(self, fps: float, skip: Skip) -> Iterator[VideoFrame]:
+        context = self._stream.codec_context
+        for packet in self._packets():
+            try:
+                self._require_time()
                 pts = packet.dts if packet.pts is None else packet.pts
                 if pts is not None:
                     self._read_to = max(
@@ -126,8 +198,6 @@ class Reader:
                 if packet.stream is not self._stream:
                     continue
                 self._require_room()
-                if self._first is None and pts is not None and not packet.is_discard:
-                    self._first = pts * packet.time_base
                 needless = self._is_needless(packet, fps)
                 if skip == "nonkey":
                     context.skip_frame = "NONKEY"
@@ -182,7 +252,7 @@ class Reader:
     def _require_whole(self) -> None:
         """Raise VideoError if the last frame was broken, or the end came before its time."""
         if self._broken:
-            raise VideoError(f"{self.path} is truncated: its last picture is broken")
+            raise Truncated(f"{self.path} is truncated: its last picture is broken")
         duration = self._container.duration
         if duration is None or not self._container.format.name.startswith(_DECLARE_DURATION):
             return
@@ -191,57 +261,6 @@ class Reader:
         declared_s = duration / av.time_base - start_s
         read_s = float(self._read_to) - start_s
         if read_s < declared_s - _MISSING_S:
-            raise VideoError(
+            raise Truncated(
                 f"{self.path} is truncated: it ends after {read_s:.1f} of {declared_s:.1f} s"
             )
-
-
-@contextmanager
-def open_video(
-    path: Path, *, limits: Limits = FILE
-) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its first video stream. Raises VideoError, before memory is taken."""
-    try:
-        size = path.stat().st_size
-    except OSError as e:
-        raise VideoError(f"cannot read {path}: {e.strerror}") from e
-    if not path.is_file():
-        raise VideoError(f"{path} is not a file")
-    if size == 0:
-        raise VideoError(f"{path} is empty")
-    # skip_frame is for the look that is taken at the beginning alone: what it finds is in the
-    # headers, and decoding pictures for it costs a sixth of a short segment's time.
-    asked = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "skip_frame": "all"}
-    asked |= options(limits)
-    try:
-        require_bounded(path, limits)
-        container = av.open(f"file:{path.absolute()}", options=asked, metadata_errors="replace")
-    except TooMuch as e:
-        raise VideoError(f"{path} says that it holds {e}") from e
-    except (av.error.FFmpegError, OSError, ValueError) as e:
-        raise VideoError(f"{path} is not a video that can be read, or it is cut off") from e
-    with container:
-        stream = next(
-            (s for s in container.streams.video if not s.disposition & Disposition.attached_pic),
-            None,
-        )
-        if stream is None:
-            raise VideoError(f"{path} has no video stream")
-        if stream.codec_context is None:
-            raise VideoError(f"{path}: there is no decoder here for its video")
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if width * height > limits.pixels:
-            raise VideoError(f"{path}: pictures of {width}x{height} are larger than is read here")
-        stream.codec_context.options = options(limits)
-        # Threads of the decoder cost a fifth more in all: they are for cores that would idle.
-        n_threads = min(_MAX_THREADS, max(1, cores() // 2))
-        stream.codec_context.thread_count = n_threads
-        stream.thread_type = "AUTO" if n_threads > 1 else "NONE"
-        yield container, stream
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -8,12 +8,20 @@ from pathlib import Path
 import av
 import numpy as np
 
-from emotion.media.decode import Reader, Skip, VideoError, cell_of, open_video
-from emotion.media.limits import SEGMENT
+from emotion.media.decode import Reader, Skip, cell_of
 from emotion.media.pictures import US, Converter, Picture
+from emotion.media.streams import Truncated, VideoError, open_video
 from emotion.types import Frames, UInt8
 
-__all__ = ["Skip", "VideoError", "VideoInfo", "probe", "read_frames", "read_parts", "read_windows"]
+__all__ = [
+    "Skip",
+    "Truncated",
+    "VideoError",
+    "VideoInfo",
+    "probe",
+    "read_frames",
+    "read_windows",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,52 +76,10 @@ def read_frames(path: Path, *, fps: float, longest_side_px: int, skip: Skip = "n
     """
     with open_video(path) as (container, stream):
         reader = Reader(path, container, stream)
-        collected = _Collected(reader, fps, longest_side_px)
+        collected = Collected(reader, fps, longest_side_px)
         for picture in reader.pictures(fps, skip):
             collected.add(picture)
         return collected.frames(0)
-
-
-def read_parts(
-    path: Path,
-    *,
-    fps: float,
-    longest_side_px: int,
-    part_px: int,
-    skip: Skip = "needless",
-    longest_s: float | None = None,
-) -> Iterator[Frames]:
-    """Yield the frames of `read_frames` in parts of about `part_px` pixels, one frame at least.
-
-    It is a segment: what holds more than one can, or goes on for more than `longest_s`, is refused.
-
-    At least one part comes, if an empty one. A file without any keyframe is decoded as far as it
-    can be, whatever `skip` says.
-    """
-    n_parts = 0
-    with open_video(path, limits=SEGMENT) as (container, stream):
-        reader = Reader(path, container, stream, limits=SEGMENT, longest_s=longest_s)
-        collected = _Collected(reader, fps, longest_side_px)
-        for picture in reader.pictures(fps, skip):
-            collected.add(picture)
-            if collected.pixels >= part_px:
-                n_parts += 1
-                yield collected.frames(0)
-        if len(collected) or (collected.began and not n_parts):
-            n_parts += 1
-            yield collected.frames(0)
-    if n_parts:
-        return
-    if skip != "nonkey":
-        raise VideoError(f"{path}: no picture in it can be decoded")
-    yield from read_parts(
-        path,
-        fps=fps,
-        longest_side_px=longest_side_px,
-        part_px=part_px,
-        skip="nonref",
-        longest_s=longest_s,
-    )
 
 
 def read_windows(
@@ -123,17 +89,26 @@ def read_windows(
 
     Windows start at whole multiples of `window_s` from the first video packet; `frames.offset_s`
     counts from the start of the window. The last is as long as its video; a stretch without any
-    video yields nothing. Frames are taken and errors raised as by `read_frames`; the windows
-    before the damage of a truncated file have been yielded by then.
+    video yields nothing. Frames are taken and errors raised as by `read_frames`, Truncated after
+    all that can be decoded was yielded.
     """
     window_us = round(window_s * US)
     if window_us <= 0:
         raise ValueError(f"window_s must be positive, not {window_s}")
     with open_video(path) as (container, stream):
         reader = Reader(path, container, stream)
-        collected = _Collected(reader, fps, longest_side_px)
+        collected = Collected(reader, fps, longest_side_px)
         window = end_us = 0
-        for picture in reader.pictures(fps):
+        truncated: Truncated | None = None
+        pictures = reader.pictures(fps)
+        while True:
+            try:
+                picture = next(pictures, None)
+            except Truncated as e:
+                truncated = e
+                break
+            if picture is None:
+                break
             at = picture.offset_us // window_us
             if at > window:
                 if end_us > window * window_us:
@@ -142,12 +117,15 @@ def read_windows(
                 window = at
             end_us = picture.end_us
             collected.add(picture)
-        start_us = window * window_us
-        duration_us = min(max(end_us, reader.end_us) - start_us, window_us)
-        yield start_us / US, duration_us / US, collected.frames(start_us)
+        if truncated is None or collected.began:
+            start_us = window * window_us
+            duration_us = min(max(end_us, reader.end_us) - start_us, window_us)
+            yield start_us / US, duration_us / US, collected.frames(start_us)
+    if truncated is not None:
+        raise truncated
 
 
-class _Collected:
+class Collected:
     """Frames on a grid of time, converted as they come."""
 
     def __init__(self, reader: Reader, fps: float, longest_side_px: int) -> None:
@@ -186,6 +164,16 @@ class _Collected:
             self._cell = cell
             self._images.append(picture.image(self._shape, self._converter))
             self._offsets_us.append(picture.offset_us)
+
+    def nothing(self) -> Frames:
+        """Return no frames, of the size that the file says."""
+        width, height = self._reader.size_px
+        return Frames(
+            images=np.zeros((0, height, width, 3), dtype=np.uint8),
+            offset_s=np.zeros(0),
+            source_width_px=width,
+            source_height_px=height,
+        )
 
     def frames(self, start_us: int) -> Frames:
         """Return what was kept, counted from there, and forget it.

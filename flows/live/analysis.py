@@ -145,6 +145,7 @@ class Analysis:
             fps=self.fps / level.divisor,
             skip=level.skip,
             longest_s=longest_of(item),
+            lead=item.lead,
         )
         return _Begun(item=item, level=level, closed_at=closed_at, parts=parts)
 

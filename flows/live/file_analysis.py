@@ -1,6 +1,7 @@
 """Recorded files to observations: for the first time, or again."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from sqlalchemy import Engine
 
 from db.writing import imports, writes
 from emotion.ahead import Ahead
-from emotion.media.video import probe, read_windows
+from emotion.media.video import Truncated, probe, read_windows
 from emotion.pipeline import Analyser, Linker
 from emotion.smooth import LOOK_S, centred
 from emotion.types import Observations
@@ -22,6 +23,8 @@ from flows.capture.segment import Segment
 from flows.errors import UsageError
 from flows.live.analysis import Counts
 from flows.live.store import Store
+
+_log = logging.getLogger(__name__)
 
 WINDOW_S: Final = 2.0
 
@@ -140,27 +143,30 @@ def _linked(
         ),
         depth=1,
     ) as windows:
-        for sequence, (offset_s, duration_s, frames) in enumerate(windows):
-            segment = Segment(
-                channel=channel,
-                broadcast=0,
-                sequence=sequence,
-                start=start.at + timedelta(seconds=offset_s),
-                start_is_estimated=start.is_estimated,
-                duration_s=duration_s,
-                path=path,
-                width_px=info.width_px,
-                height_px=info.height_px,
-                offset_s=offset_s,
-            )
-            observations = linker.update(analyser.analyse(frames), segment.start)
-            tell(offset_s + duration_s)
-            yield Piece(
-                segment=segment,
-                n_frames=len(frames),
-                observations=observations,
-                tracker_state=linker.state,
-            )
+        try:
+            for sequence, (offset_s, duration_s, frames) in enumerate(windows):
+                segment = Segment(
+                    channel=channel,
+                    broadcast=0,
+                    sequence=sequence,
+                    start=start.at + timedelta(seconds=offset_s),
+                    start_is_estimated=start.is_estimated,
+                    duration_s=duration_s,
+                    path=path,
+                    width_px=info.width_px,
+                    height_px=info.height_px,
+                    offset_s=offset_s,
+                )
+                observations = linker.update(analyser.analyse(frames), segment.start)
+                tell(offset_s + duration_s)
+                yield Piece(
+                    segment=segment,
+                    n_frames=len(frames),
+                    observations=observations,
+                    tracker_state=linker.state,
+                )
+        except Truncated as e:
+            _log.warning("%s; what could be decoded of it is analysed", e)
 
 
 def store_file(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion.media.video import VideoError, probe, read_frames, read_parts, read_windows
+from emotion.media.segment import read_parts
+from emotion.media.video import VideoError, probe, read_frames, read_windows
 from emotion.pipeline import Analyser
 
 FACE = (178, 107, 354, 328)  # of the portrait, 512 x 600

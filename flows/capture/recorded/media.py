@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import av
+from av.container import InputContainer
 
 from emotion.media.limits import SEGMENT, TooMuch, options, require_bounded
+from emotion.media.streams import begins_anew, best_video, moving
 from flows.capture.segment import UnreadableMedia
 
 TICKS_PER_S: Final = 90_000
@@ -25,6 +27,12 @@ _SHORT_PROBE: Final = {
     "skip_frame": "all",
 } | options(SEGMENT)
 
+_ONLY_FILE: Final = {"protocol_whitelist": "file"}
+_LONG_PROBE: Final = {"skip_frame": "all"} | options(SEGMENT)
+
+_REORDERED: Final = 16
+"""So many packets may stand before the one that is shown first (H.264 and HEVC, Annex A)."""
+
 _SHORTEST_TICKS: Final = TICKS_PER_S // 1000
 _LONGEST_TICKS: Final = 600 * TICKS_PER_S
 """No segment is longer."""
@@ -34,9 +42,12 @@ _LONGEST_TICKS: Final = 600 * TICKS_PER_S
 class Extent:
     """The video of a piece of media.
 
-    first: of its first packet, a keyframe. end: of its last frame, plus a frame. Both in ticks of
-    90 kHz. interval: the time between frames where none is missing (the lower quartile: frames
-    that a cut took away must not lengthen it), and longest: the longest, in ticks.
+    first: of the frame that is shown first. end: of its last frame, plus that one's own length, or
+    a frame. Both in ticks of 90 kHz. interval: the time between frames where none is missing (the
+    lower quartile: frames that a cut took away must not lengthen it), and longest: the longest, in
+    ticks. stands_alone: it begins with a picture that no picture before it is needed for, nor for
+    those after it. sound_end: of the last sound, in the same ticks; None where there is none.
+    n_videos: how many streams of moving pictures there are.
     """
 
     first: int
@@ -45,6 +56,9 @@ class Extent:
     longest: int
     width_px: int
     height_px: int
+    stands_alone: bool = True
+    sound_end: int | None = None
+    n_videos: int = 1
 
 
 def measure(path: Path, *, fragmented: bool = False) -> Extent:
@@ -53,22 +67,43 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
     Nothing but that file can be opened, whatever it holds. Raises UnreadableMedia, also for what
     says that it holds more than a segment can.
     """
-    only_file = {"protocol_whitelist": "file", **_SHORT_PROBE}
+    kind = "mp4" if fragmented else "mpegts"
     try:
         require_bounded(path, SEGMENT)
-        kind = "mp4" if fragmented else "mpegts"
-        with av.open(f"file:{path}", "r", format=kind, options=only_file) as container:
-            video = container.streams.video[0]
-            scale = (video.time_base or Fraction(1, TICKS_PER_S)) * TICKS_PER_S
-            pts = [
-                round(packet.pts * scale)
-                for packet in islice(container.demux(video), SEGMENT.samples)
-                if packet.pts is not None
-            ]
-            picture = video.codec_context  # None for a codec that nobody here can decode
-            width_px, height_px = (picture.width, picture.height) if picture else (0, 0)
+        with av.open(f"file:{path}", "r", format=kind, options=_ONLY_FILE | _SHORT_PROBE) as found:
+            videos = moving(found)
+            if len(videos) < 2:
+                return _extent(path, found)
+        # Their sizes, by which one is chosen, take a longer look.
+        with av.open(f"file:{path}", "r", format=kind, options=_ONLY_FILE | _LONG_PROBE) as found:
+            return _extent(path, found)
     except (av.FFmpegError, OSError, IndexError, ValueError, TooMuch) as e:
         raise UnreadableMedia(f"{path.name} can't be read: {e}") from e
+
+
+def _extent(path: Path, container: InputContainer) -> Extent:
+    video = best_video(container)
+    if video is None:
+        raise UnreadableMedia(f"{path.name} holds no video")
+    sounds = container.streams.audio[:1]
+    pts: list[int] = []
+    lasts: dict[int, int] = {}
+    sound_end: int | None = None
+    alone = False
+    for packet in islice(container.demux(video, *sounds), SEGMENT.samples):
+        if packet.pts is None:
+            continue
+        scale = (packet.time_base or Fraction(1, TICKS_PER_S)) * TICKS_PER_S
+        at, length = round(packet.pts * scale), round((packet.duration or 0) * scale)
+        if packet.stream is not video:
+            sound_end = max(at + length, sound_end or 0)
+            continue
+        if not pts:
+            alone = packet.is_keyframe and begins_anew(packet, video)
+        pts.append(at)
+        lasts[at] = length
+    picture = video.codec_context  # None for a codec that nobody here can decode
+    width_px, height_px = (picture.width, picture.height) if picture else (0, 0)
     if not pts:
         raise UnreadableMedia(f"{path.name} holds no video")
     ordered = sorted(pts)
@@ -80,13 +115,18 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
     steps = sorted(b - a for a, b in pairwise(ordered))
     # A single frame says nothing of the rate: a 25th of a second.
     interval = steps[len(steps) // 4] if steps else TICKS_PER_S // 25
+    # fMP4 says how long its last frame is held; MPEG-TS does not.
+    held = lasts[ordered[-1]] if container.format.name.startswith("mov") else 0
     return Extent(
-        first=pts[0],
-        end=ordered[-1] + interval,
+        first=min(pts[:_REORDERED]),
+        end=ordered[-1] + (held if interval < held < _LONGEST_TICKS else interval),
         interval=interval,
         longest=steps[-1] if steps else interval,
         width_px=width_px or 0,
         height_px=height_px or 0,
+        stands_alone=alone,
+        sound_end=sound_end,
+        n_videos=len(moving(container)),
     )
 
 
@@ -106,7 +146,9 @@ def read_head(head: bytes, *, fragmented: bool) -> tuple[int, int]:
         require_bounded(head, SEGMENT)
         kind = "mp4" if fragmented else "mpegts"
         with av.open(io.BytesIO(head), "r", format=kind, options=_SHORT_PROBE) as container:
-            video = container.streams.video[0]
+            video = best_video(container)
+            if video is None:
+                raise UnreadableMedia("the source's segment holds no video")
             for packet in container.demux(video):
                 if packet.pts is None or packet.time_base is None:
                     continue

@@ -28,6 +28,10 @@ _log = logging.getLogger(__name__)
 SHORTEST: Final = timedelta(milliseconds=100)
 """What is missing is a gap from this on, and what is left of a repeated segment is a segment."""
 
+_MOST_BEFORE: Final = 64
+_MOST_BEFORE_S: Final = 60.0
+"""So much is decoded, at most, before a segment that begins amid pictures."""
+
 MOST_REPEATED: Final = timedelta(seconds=30)
 """A source that goes back by more has set its clock, and does not repeat itself."""
 
@@ -138,10 +142,12 @@ class Recording:
         estimated: bool,
         why: str | None = None,
         continuous: bool = False,
+        is_ad: bool | None = None,
     ) -> list[Segment | Gap]:
         """Add a finished file whose dates are known; returns and takes what `take` does.
 
         continuous: its timestamps go on from those of the file before, unless a gap is found.
+        is_ad: what the source says. What follows advertisements has its dates all the same.
         """
         if self.stop_at is not None and start >= self.stop_at:
             path.unlink()
@@ -153,7 +159,8 @@ class Recording:
         offset = timedelta(0)
         events: list[Segment | Gap] = []
         if self.last is not None:
-            offset = max(timedelta(0), self.last.end - start)
+            if not (self.last.is_ad and not is_ad and not estimated):
+                offset = max(timedelta(0), self.last.end - start)
             start += offset
             if offset and end - start < SHORTEST:
                 _log.info("%s repeats what is recorded: deleted", path.name)
@@ -162,6 +169,7 @@ class Recording:
             if start - self.last.end >= SHORTEST:
                 reason = why or "the source skipped it"
                 events.append(Gap(start=self.last.end, end=start, why=reason))
+        continuous = continuous and self.last is not None and not events
         segment = Segment(
             channel=self.channel,
             broadcast=self.broadcast,
@@ -173,7 +181,9 @@ class Recording:
             width_px=extent.width_px,
             height_px=extent.height_px,
             offset_s=offset.total_seconds(),
-            continuous=continuous and self.last is not None and not events,
+            continuous=continuous,
+            is_ad=is_ad,
+            needs=self._before() if continuous and not extent.stands_alone else (),
         )
         events.append(segment)
         self._write(events)
@@ -181,6 +191,19 @@ class Recording:
         self.first, self.last = self.first or segment, segment
         self._added_at = time.time()
         return events
+
+    def _before(self) -> tuple[str, ...]:
+        """Return the files from the newest that stands alone on, in order, within bounds."""
+        names: list[str] = []
+        length_s = 0.0
+        for event in reversed(self.events):
+            if isinstance(event, Gap):
+                break
+            names.append(event.path.name)
+            length_s += event.duration_s
+            if not event.needs or len(names) >= _MOST_BEFORE or length_s >= _MOST_BEFORE_S:
+                break
+        return tuple(reversed(names))
 
     def close(self) -> None:
         """Tell those who play it that nothing more will come."""

@@ -1,0 +1,135 @@
+"""A file opened within bounds, and the video stream of it that a player would show.
+
+Files are opened by the file protocol only and only as one of `_FORMATS`: a playlist or a list of
+other files that calls itself a video (`ffconcat version 1.0` in a .ts) would make the decoder
+open its neighbours.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from emotion.media.limits import FILE, Limits, TooMuch, options, require_bounded
+from emotion.types import EmotionError
+
+_FORMATS: Final = "mpegts,mpeg,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,ogg,mxf"
+_STILL: Final = frozenset(("mjpeg", "png", "bmp", "gif", "tiff", "webp"))
+"""Codecs of covers and thumbnails, where another stream has pictures that move."""
+
+_MAX_THREADS: Final = 4
+_START_CODE: Final = re.compile(rb"\x00\x00\x01")
+
+
+class VideoError(EmotionError):
+    """The file is not a video that can be read to its end."""
+
+
+class Truncated(VideoError):
+    """The file ends before its time; what comes before can be used."""
+
+
+@contextmanager
+def open_video(
+    path: Path, *, limits: Limits = FILE
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and its best video stream. Raises VideoError, before memory is taken."""
+    try:
+        size = path.stat().st_size
+    except OSError as e:
+        raise VideoError(f"cannot read {path}: {e.strerror}") from e
+    if not path.is_file():
+        raise VideoError(f"{path} is not a file")
+    if size == 0:
+        raise VideoError(f"{path} is empty")
+    # skip_frame is for the look that is taken at the beginning alone: what it finds is in the
+    # headers, and decoding pictures for it costs a sixth of a short segment's time.
+    asked = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "skip_frame": "all"}
+    asked |= options(limits)
+    try:
+        require_bounded(path, limits)
+        container = av.open(f"file:{path.absolute()}", options=asked, metadata_errors="replace")
+    except TooMuch as e:
+        raise VideoError(f"{path} says that it holds {e}") from e
+    except (av.error.FFmpegError, OSError, ValueError) as e:
+        raise VideoError(f"{path} is not a video that can be read, or it is cut off") from e
+    with container:
+        stream = best_video(container)
+        if stream is None:
+            raise VideoError(f"{path} has no video stream")
+        if stream.codec_context is None:
+            raise VideoError(f"{path}: there is no decoder here for its video")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > limits.pixels:
+            raise VideoError(f"{path}: pictures of {width}x{height} are larger than is read here")
+        stream.codec_context.options = options(limits)
+        # Threads of the decoder cost a fifth more in all: they are for cores that would idle.
+        n_threads = min(_MAX_THREADS, max(1, cores() // 2))
+        stream.codec_context.thread_count = n_threads
+        stream.thread_type = "AUTO" if n_threads > 1 else "NONE"
+        yield container, stream
+
+
+def moving(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams that are no cover or thumbnail, as far as the file says."""
+    shown = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    return [s for s in shown if not s.codec_context or s.codec_context.name not in _STILL] or shown
+
+
+def best_video(container: InputContainer) -> VideoStream | None:
+    """Return the video stream that a player would show; None if there is none.
+
+    One that can be decoded before others, one marked as the default before others, then the
+    largest (as `av_find_default_stream_index` of libavformat weighs them), then the first.
+    """
+    return max(moving(container), key=_rank, default=None)
+
+
+def _rank(stream: VideoStream) -> tuple[bool, bool, int]:
+    context = stream.codec_context
+    if context is None:
+        return False, False, 0
+    default = bool(stream.disposition & Disposition.default)
+    return True, default, context.width * context.height
+
+
+def begins_anew(packet: "Packet[Stream]", stream: VideoStream) -> bool:
+    """Tell whether no picture before this keyframe is needed for any after it.
+
+    Of H.264 that is an IDR picture, of HEVC one or a broken link (Rec. ITU-T H.264, table 7-1;
+    H.265, table 7-1); keyframes of other codecs are taken for such.
+    """
+    context = stream.codec_context
+    name = context.name if context else ""
+    if name not in ("h264", "hevc"):
+        return True
+    kinds = _units(bytes(packet), lengths=bytes(context.extradata or b"")[:1] == b"\x01")
+    if name == "h264":
+        return any(kind & 31 == 5 for kind in kinds)
+    return any(16 <= kind >> 1 & 63 <= 20 for kind in kinds)
+
+
+def _units(data: bytes, *, lengths: bool) -> list[int]:
+    """Return the first bytes of a packet's NAL units, with their lengths or start codes before."""
+    if not lengths:
+        return [data[at.end()] for at in _START_CODE.finditer(data) if at.end() < len(data)]
+    found, at = [], 0
+    while at + 4 < len(data):
+        found.append(data[at + 4])
+        at += 4 + int.from_bytes(data[at : at + 4], "big")
+    return found
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
