@@ -56,7 +56,7 @@ QUESTIONS = {
     " ORDER BY happiness DESC NULLS LAST LIMIT 3",
     "a channel-year, last ten shows": "WITH s AS (SELECT broadcast_id FROM coverage"
     " WHERE channel = :slug ORDER BY started_at DESC LIMIT 11)"
-    " SELECT emotion, sum(share * observations) / sum(observations) FROM emotion_long"
+    " SELECT emotion, sum(probability * seconds) / sum(seconds) FROM emotion_long"
     " JOIN s USING (broadcast_id) GROUP BY emotion",
     "a channel-year, shows with holes": "SELECT * FROM coverage WHERE channel = :slug"
     " AND (gaps > 0 OR failed > 0)",

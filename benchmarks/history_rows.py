@@ -10,8 +10,9 @@ import numpy as np
 from sqlalchemy import Connection, Engine, text
 
 from benchmarks.made_shows import make_show, pieces
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST
+from db.models import TRACKS_PER_BROADCAST
 from db.writing.copying import COPY, encode, track_ids
+from db.writing.means import RECOMPUTE_MINUTES, RECOMPUTE_SECONDS, span_of
 from db.writing.rows import ObservationRows, SegmentRow
 from db.writing.writes import ensure_channel, ensure_partition, open_broadcast, replace_segment
 
@@ -64,6 +65,8 @@ def store(
             started_at=at,
             duration_s=segment_s,
             frames_analysed=round(segment_s * 5),
+            analysed_fps=5.0,
+            model="made",
             lag_ms=900,
         )
         began = time.perf_counter()
@@ -99,22 +102,24 @@ def load(connection: Connection, show: Show) -> None:
         "start": show.start,
         "end": show.start + timedelta(seconds=SHOW_S),
     }
-    means = ", ".join(f"avg(smoothed_{emotion})" for emotion in EMOTIONS)
-    connection.execute(
-        text(
-            "INSERT INTO emotion_minutes SELECT channel_id, date_trunc('minute', ts, 'UTC'),"
-            f" :broadcast, count(*), count(DISTINCT track_id), {means} FROM observations"
-            " WHERE channel_id = :channel AND ts >= :start AND ts < :end GROUP BY 1, 2"
-        ),
-        span,
-    )
     connection.execute(
         text(
             "INSERT INTO segments (channel_id, started_at, ended_at, broadcast_id, sequence,"
-            " duration_s, status, frames_analysed, lag_ms) SELECT :channel, at,"
-            " at + interval '2 s', :broadcast, row_number() OVER (ORDER BY at) - 1, 2, 'analysed',"
-            " 10, 900 FROM generate_series(CAST(:start AS timestamptz),"
+            " duration_s, status, frames_analysed, analysed_fps, model, lag_ms)"
+            " SELECT :channel, at, at + interval '2 s', :broadcast,"
+            " row_number() OVER (ORDER BY at) - 1, 2, 'analysed',"
+            " 10, 5, 'made', 900 FROM generate_series(CAST(:start AS timestamptz),"
             " CAST(:end AS timestamptz) - interval '2 s', interval '2 s') at"
+        ),
+        span,
+    )
+    touched = span | span_of(show.start, span["end"]) | {"kept": []}
+    connection.execute(RECOMPUTE_SECONDS, touched)
+    connection.execute(RECOMPUTE_MINUTES, touched)
+    connection.execute(
+        text(
+            "UPDATE broadcasts SET title = 'Show ' || id, observed_from = :start,"
+            " observed_until = CAST(:end AS timestamptz) WHERE id = :broadcast"
         ),
         span,
     )

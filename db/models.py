@@ -1,18 +1,15 @@
 """The tables. Their views are in the migrations, in the words of an analyst.
 
-Times are timestamptz. `observations` and `emotion_minutes` have one column an emotion, null where
-the network lacks one: a fifth of the size and time of a row an emotion.
+Times are timestamptz. Those of what was seen are in `db.models_of_history`.
 """
 
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 from sqlalchemy import (
-    REAL,
     BigInteger,
     Boolean,
     CheckConstraint,
-    Column,
     DateTime,
     Double,
     ForeignKey,
@@ -20,9 +17,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
-    PrimaryKeyConstraint,
     String,
-    Table,
     UniqueConstraint,
     false,
     text,
@@ -47,6 +42,13 @@ AFFECT: Final = {
     "arousal": "How aroused, -1 to 1; null where the network can't tell",
 }
 """What some networks give besides, by column, with its meaning."""
+
+POSE: Final = {
+    "roll_deg": "Tilt of the line through the eyes, degrees, clockwise in the picture",
+    "yaw": "How far the nose is off the middle of the eyes, in distances between them; 0: ahead,"
+    " 0.5: about profile, positive: turned to the right of the picture",
+}
+"""How a face is turned, by column: proxies from five landmarks, eight bytes a row."""
 
 TRACKS_PER_BROADCAST: Final = 100_000_000
 """A track's id is `broadcast_id * TRACKS_PER_BROADCAST + track_no`: the same after any number of
@@ -116,6 +118,19 @@ class Broadcast(Base):
     title: Mapped[str | None] = mapped_column(String)
     flow_run_id: Mapped[str | None] = mapped_column(String, comment="Prefect's flow run")
     status: Mapped[str] = mapped_column(String)
+    imported: Mapped[bool] = mapped_column(
+        Boolean, server_default=false(), comment="A file, by hand: kept until it is forgotten"
+    )
+    stored_at: Mapped[Time] = mapped_column(
+        server_default=text("now()"),
+        comment="When something of it was last written, to the hour: its age",
+    )
+    observed_from: Mapped[Time | None] = mapped_column(
+        comment="No observation is earlier; a whole hour"
+    )
+    observed_until: Mapped[Time | None] = mapped_column(
+        comment="All observations are earlier; a whole hour"
+    )
 
 
 class Segment(Base):
@@ -137,6 +152,11 @@ class Segment(Base):
             "channel_id",
             "started_at",
             postgresql_where=text("is_ad"),
+        ),
+        Index(
+            "segments_broadcast_id_seldom_idx",
+            "broadcast_id",
+            postgresql_where=text("status <> 'analysed' OR frames_analysed < 2 * duration_s + 1"),
         ),
         {"comment": "A piece of recording of a few seconds, and how its analysis went"},
     )
@@ -181,6 +201,9 @@ class Segment(Base):
     )
     size_bytes: Mapped[int | None] = mapped_column(BigInteger, comment="Of the copy")
     sha256: Mapped[str | None] = mapped_column(String, comment="Of the copy, in hexadecimal digits")
+    frames_us: Mapped[list[int] | None] = mapped_column(
+        ARRAY(Integer), comment="Analysed frames, microseconds after started_at"
+    )
 
 
 class Gap(Base):
@@ -238,42 +261,3 @@ class FaceTrack(Base):
     track_no: Mapped[int] = mapped_column(Integer, comment="Within the broadcast, from 1")
     first_ts: Mapped[Time] = mapped_column(comment="Of its first observation")
     last_ts: Mapped[Time] = mapped_column(comment="Of its last observation")
-
-
-def _emotion_columns(prefix: str = "") -> list[Column[Any]]:
-    return [Column(f"{prefix}{emotion}", REAL, nullable=True) for emotion in EMOTIONS]
-
-
-# No foreign keys: they cost a look-up a row, and only the storing transaction writes here. The
-# columns stand in the order that packs them: eight bytes, then four.
-observations = Table(
-    "observations",
-    Base.metadata,
-    Column("ts", DateTime(timezone=True), comment="By the source's clock", nullable=False),
-    Column("track_id", BigInteger, comment="face_tracks.id, tells the broadcast", nullable=False),
-    Column("channel_id", Integer, nullable=False),
-    Column("x0", REAL, nullable=False, comment="Left, in pixels of the source"),
-    Column("y0", REAL, nullable=False, comment="Top, in pixels of the source"),
-    Column("x1", REAL, nullable=False, comment="Right, in pixels of the source"),
-    Column("y1", REAL, nullable=False, comment="Bottom, in pixels of the source"),
-    Column("score", REAL, nullable=False, comment="How sure it is a face, 0 to 1"),
-    *_emotion_columns(),
-    *_emotion_columns("smoothed_"),
-    *(Column(name, REAL, nullable=True, comment=said) for name, said in AFFECT.items()),
-    PrimaryKeyConstraint("channel_id", "ts", "track_id"),
-    comment="One face at one time: box, emotions as the network gave them, and smoothed",
-    postgresql_partition_by="RANGE (ts)",
-)
-
-emotion_minutes = Table(
-    "emotion_minutes",
-    Base.metadata,
-    Column("channel_id", Integer, ForeignKey("channels.id"), primary_key=True),
-    Column("minute", DateTime(timezone=True), primary_key=True, comment="Its beginning"),
-    Column("broadcast_id", Integer, ForeignKey("broadcasts.id"), primary_key=True),
-    Column("n", Integer, nullable=False, comment="Observations"),
-    Column("tracks", Integer, nullable=False, comment="Distinct tracks"),
-    *_emotion_columns(),
-    Index(None, "broadcast_id", "minute"),
-    comment="Mean of each smoothed emotion in each minute, computed from observations",
-)

@@ -5,7 +5,8 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Integer, String, Uuid, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models import Base, Time
+from db.models import Time
+from db.models_of_history import Base
 
 __all__ = ["Base", "Installation", "Machine"]
 

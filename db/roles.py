@@ -25,8 +25,11 @@ VIEWS: Final = (
     "emotion_seconds",
     "emotion_timeline",
     "kept_recordings",
+    "show_frames",
     "show_gaps",
+    "show_seconds",
     "show_segments",
+    "show_shots",
     "show_summary",
     "shows",
     "track_summary",
@@ -34,7 +37,8 @@ VIEWS: Final = (
 """All that an analyst may read."""
 
 QUESTIONS: Final = (
-    "emotion_between(text, timestamptz, timestamptz, interval)",
+    "emotion_around(text, timestamptz, interval, interval)",
+    "emotion_between(text, timestamptz, timestamptz, interval, text)",
     "emotion_newest(text, integer)",
 )
 

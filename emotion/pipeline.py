@@ -8,8 +8,9 @@ import numpy as np
 
 from emotion import cuts
 from emotion.analyser import Analyser
+from emotion.pose import pose
 from emotion.smooth import Smoother
-from emotion.track import Tracker
+from emotion.track import MAX_AGE_S, Tracker
 from emotion.types import Detections, Int64, K, Observations, StateError
 
 __all__ = ["Analyser", "Linker"]
@@ -29,6 +30,7 @@ class Linker:
         self._tracker = Tracker()
         self._smoother = Smoother()
         self._shots = cuts.Shots()
+        self._seen_us: int | None = None
         if state is not None:
             self._go_on(state)
         self._tracker.number_from(number_from)
@@ -43,6 +45,7 @@ class Linker:
             self._tracker = Tracker.from_state(state["tracker"])
             self._smoother = Smoother.from_state(state["smoother"])
             self._shots = cuts.Shots.from_state(state["histogram"], state.get("usual"))
+            self._seen_us = None if state.get("seen_us") is None else int(state["seen_us"])
         except (KeyError, TypeError, ValueError) as e:
             raise StateError(f"not a stored state of tracks: {e!r}") from e
 
@@ -56,13 +59,15 @@ class Linker:
             "smoother": self._smoother.state,
             "histogram": histogram,
             "usual": usual,
+            "seen_us": self._seen_us,
         }
 
     def update(self, detections: Detections, start: datetime) -> Observations:
         """Return the observations of the segment whose first video frame is at `start`.
 
         start: aware UTC, after the segments before. All tracks end at a shot cut (also at one
-        between two segments) and at a hole of more than `track.MAX_AGE_S`.
+        between two segments) and at a hole of more than `track.MAX_AGE_S`, after which another
+        shot begins too.
         """
         if start.utcoffset() != timedelta(0):
             raise ValueError(f"start must be aware UTC, not {start!r}")
@@ -72,12 +77,17 @@ class Linker:
         bounds = np.searchsorted(faces.frame, np.arange(len(frame_us) + 1))
         track = np.zeros(len(faces), dtype=np.int64)
         smoothed = np.zeros((len(faces), K), dtype=np.float32)
+        shots: list[tuple[int, int | None]] = []
         for i, ts_us in enumerate(frame_us.tolist()):
             rows = slice(bounds[i], bounds[i + 1])
             boxes = faces.boxes[rows]
             stay = partial(self._tracker.faces_stay, ts_us, boxes)
-            if self._shots.see(detections.histograms[i], faces_stay=stay):
+            cut = self._shots.see(detections.histograms[i], faces_stay=stay)
+            if cut:
                 self._tracker.reset()
+            if cut or self._seen_us is None or ts_us - self._seen_us > MAX_AGE_S * 1e6:
+                shots.append((ts_us, self._seen_us))
+            self._seen_us = ts_us
             track[rows] = self._tracker.update(ts_us, boxes)
             self._smoother.keep(self._tracker.numbers)
             smoothed[rows] = self._smoother.update(ts_us, track[rows], detections.probs[rows])
@@ -91,4 +101,11 @@ class Linker:
             probs=detections.probs[order],
             smoothed=smoothed[order],
             affect=None if detections.affect is None else detections.affect[order],
+            pose=pose(faces.landmarks[order]),
+            frames=frame_us.astype("datetime64[us]"),
+            shots=np.array([at for at, _ in shots], dtype="datetime64[us]"),
+            seen_before=np.array(
+                ["NaT" if before is None else np.datetime64(before, "us") for _, before in shots],
+                dtype="datetime64[us]",
+            ),
         )

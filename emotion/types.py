@@ -1,6 +1,6 @@
 """What flows through the rooms of `emotion`: columnar, frozen, shapes checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -25,6 +25,10 @@ Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Microseconds = NDArray[np.datetime64]
+
+
+def _no_times() -> Microseconds:
+    return np.zeros(0, dtype="datetime64[us]")
 
 
 class EmotionError(Exception):
@@ -146,6 +150,10 @@ class Observations:
     scores: float32 (M,).
     probs, smoothed: float32 (M, 8), columns as EMOTIONS; NaN where the network lacks a class.
     affect: float32 (M, 2), valence and arousal, as in `Detections`; not smoothed.
+    pose: float32 (M, 2), roll in degrees and the yaw proxy, as `emotion.pose` has them.
+    frames: datetime64[us] (N,), every analysed frame, also those without a face.
+    shots: datetime64[us] (S,), first frames of shots that begin here. seen_before: (S,), the last
+        frame before each, NaT before a broadcast's first.
     """
 
     ts: Microseconds
@@ -155,6 +163,10 @@ class Observations:
     probs: Float32
     smoothed: Float32
     affect: Float32 | None = None
+    pose: Float32 | None = None
+    frames: Microseconds = field(default_factory=_no_times)
+    shots: Microseconds = field(default_factory=_no_times)
+    seen_before: Microseconds = field(default_factory=_no_times)
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -165,8 +177,12 @@ class Observations:
         _check("scores", self.scores, np.float32, (m,))
         _check("probs", self.probs, np.float32, (m, K))
         _check("smoothed", self.smoothed, np.float32, (m, K))
-        if self.affect is not None:
-            _check("affect", self.affect, np.float32, (m, 2))
+        for name in ("affect", "pose"):
+            if getattr(self, name) is not None:
+                _check(name, getattr(self, name), np.float32, (m, 2))
+        _check("frames", self.frames, "datetime64[us]", (None,))
+        _check("shots", self.shots, "datetime64[us]", (None,))
+        _check("seen_before", self.seen_before, "datetime64[us]", (len(self.shots),))
 
     def __len__(self) -> int:
         """Return the number of observations."""

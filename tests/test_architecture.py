@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import db.models
+import db.models_of_history
 import emotion.types
 import emotion.weights.records
 from emotion.weights.store import MODELS, DetectorModel
@@ -119,9 +120,9 @@ def test_room_does_without_what_is_heavy_or_not_its_business(room: str) -> None:
 
 def test_emotions_are_the_same_everywhere() -> None:
     assert db.models.EMOTIONS == emotion.types.EMOTIONS
-    columns = db.models.observations.columns.keys()
+    columns = db.models_of_history.observations.columns.keys()
     assert [c for c in columns if c in emotion.types.EMOTIONS] == list(emotion.types.EMOTIONS)
-    assert tuple(db.models.AFFECT) == emotion.weights.records.AFFECT == tuple(columns)[-2:]
+    assert tuple(db.models.AFFECT) == emotion.weights.records.AFFECT == tuple(columns)[-4:-2]
 
 
 def test_form_offers_the_networks_there_are() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from db.models import AFFECT, EMOTIONS, TRACKS_PER_BROADCAST
+from db.models import AFFECT, EMOTIONS, POSE, TRACKS_PER_BROADCAST
 from db.writing.rows import ObservationRows
 
 COLUMNS: Final = (
@@ -25,6 +25,7 @@ COLUMNS: Final = (
     *EMOTIONS,
     *(f"smoothed_{emotion}" for emotion in EMOTIONS),
     *AFFECT,
+    *POSE,
 )
 
 COPY: Final = f"COPY observations ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)"
@@ -44,10 +45,9 @@ def track_ids(broadcast_id: int, track: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def encode(channel_id: int, broadcast_id: int, rows: ObservationRows) -> bytes:
     """Return what `COPY` reads."""
-    affect = rows.affect
-    if affect is None:
-        affect = np.full((len(rows), len(AFFECT)), np.nan, dtype=np.float32)
-    emotions = np.concatenate([rows.probs, rows.smoothed, affect], axis=1)  # (M, 18)
+    unknown = np.full((len(rows), 2), np.nan, dtype=np.float32)
+    more = [unknown if values is None else values for values in (rows.affect, rows.pose)]
+    emotions = np.concatenate([rows.probs, rows.smoothed, *more], axis=1)  # (M, 20)
     patterns, pattern = np.unique(np.isnan(emotions), axis=0, return_inverse=True)
     pieces = [HEADER]
     ids = track_ids(broadcast_id, rows.track)

@@ -86,9 +86,18 @@ def parts_of(connection: Connection, segment: SegmentRow) -> list[SegmentRow]:
                 started_at=first,
                 duration_s=(last - first).total_seconds(),
                 offset_s=segment.offset_s + (first - start).total_seconds(),
+                frames_us=_within(segment.frames_us, first - start, last - start),
             )
         )
     return parts
+
+
+def _within(frames_us: list[int] | None, first: timedelta, last: timedelta) -> list[int] | None:
+    """Return the frames from `first` to before `last` after the start, counted from `first`."""
+    if frames_us is None:
+        return None
+    low, high = (round(each / timedelta(microseconds=1)) for each in (first, last))
+    return [at - low for at in frames_us if low <= at < high]
 
 
 def fill_gaps(

@@ -72,7 +72,11 @@ def open_import(
     forget_broadcasts(connection, channel_id, own[1:])
     if own:
         clear_broadcast(connection, channel_id, own[0])
-        connection.execute(update(Broadcast).where(Broadcast.id == own[0]).values(started_at=start))
+        connection.execute(
+            update(Broadcast)
+            .where(Broadcast.id == own[0])
+            .values(started_at=start, observed_from=None, observed_until=None)
+        )
     broadcast_id = open_broadcast(
         connection,
         channel_id=channel_id,
@@ -81,4 +85,5 @@ def open_import(
         title=title,
         status="interrupted",
     )
+    connection.execute(update(Broadcast).where(Broadcast.id == broadcast_id).values(imported=True))
     return channel_id, broadcast_id

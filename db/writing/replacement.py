@@ -1,10 +1,11 @@
 """The transaction that stores a segment: it replaces exactly that segment's rows.
 
 In order: lock the channel, upsert the segment, delete its half-open range of time, upsert its
-tracks, write its observations, mend the ends of the tracks that lost some, recompute the touched
-minutes from raw rows, except those whose raw rows are gone. Done twice is as done once, in either
-order with its neighbours, and with two writers at once: the lock makes them take turns, since two
-that share a minute or a track would each compute it without the other's rows.
+tracks, write its observations and shots, mend the ends of the tracks that lost some, recompute the
+touched seconds from raw rows and the minutes from their seconds, except those whose raw rows are
+gone. Done twice is as done once, in either order with its neighbours, and with two writers at once:
+the lock makes them take turns, since two that share a minute or a track would each compute it
+without the other's rows.
 """
 
 import io
@@ -16,12 +17,19 @@ import psycopg2
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.types import BigInteger, DateTime
+from sqlalchemy.types import BigInteger, DateTime, Integer
 
 from db.errors import DatabaseUnreachable, UnknownChannel
-from db.models import EMOTIONS, NO_AD, TRACKS_PER_BROADCAST, Segment
+from db.models import TRACKS_PER_BROADCAST, Segment
 from db.writing.copying import COPY, encode, months, partition_name, track_ids
 from db.writing.covering import GAP_THERE, fill_gaps
+from db.writing.means import (
+    INCOMPLETE_MINUTES,
+    INCOMPLETE_SECONDS,
+    RECOMPUTE_MINUTES,
+    RECOMPUTE_SECONDS,
+    span_of,
+)
 from db.writing.rows import ObservationRows, SegmentRow, StoredCounts, to_microseconds
 
 LOCK_TIMEOUT: Final = "10s"
@@ -32,21 +40,15 @@ SET_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :timeout, true)")
 _LOCK_CHANNEL = text("SELECT id FROM channels WHERE id = :channel FOR NO KEY UPDATE")
 
 # A statement of its own: one that waited for the lock would still see the time before it. Where
-# an extension cuts the table up in its own way, no partition of ours is ever missing. Then the
-# minutes that count other rows than there are: theirs were dropped, for their age.
+# an extension cuts the table up in its own way, no partition of ours is ever missing. Then
+# the minutes and seconds that count other rows than there are: theirs were dropped, for their age.
 _FACTS = text(
     "SELECT (SELECT channel_id FROM broadcasts WHERE id = :broadcast),"
     " (SELECT min(started_at) FROM segments WHERE broadcast_id = :broadcast"
     "  AND started_at > :start AND started_at < :end),"
     " ARRAY(SELECT n FROM unnest(CAST(:partitions AS text[])) n WHERE to_regclass(n) IS NULL"
     "  AND EXISTS (SELECT FROM pg_partitioned_table WHERE partrelid = 'observations'::regclass)),"
-    " ARRAY(SELECT m.minute FROM emotion_minutes m WHERE m.channel_id = :channel"
-    "  AND m.minute >= :first_minute AND m.minute < :end_minute AND m.n <> (SELECT count(*)"
-    "  FROM observations o WHERE o.channel_id = m.channel_id AND o.ts >= m.minute"
-    "  AND o.ts < m.minute + interval '1 minute'"
-    f"  AND o.track_id >= m.broadcast_id * {TRACKS_PER_BROADCAST}::bigint"
-    f"  AND o.track_id < (m.broadcast_id + 1) * {TRACKS_PER_BROADCAST}::bigint AND {NO_AD})),"
-    f" {GAP_THERE}"
+    f" ARRAY({INCOMPLETE_MINUTES}), ARRAY({INCOMPLETE_SECONDS}), {GAP_THERE}"
 )
 
 # As text: SQLAlchemy does not cache its own upserts, and compiling one takes 5 ms each time.
@@ -66,7 +68,10 @@ _UPSERT_SEGMENT = text(
         else f"{name} = excluded.{name}"
         for name in _SEGMENT
     )
-).bindparams(bindparam("tracker_state", type_=JSONB(none_as_null=True)))
+).bindparams(
+    bindparam("tracker_state", type_=JSONB(none_as_null=True)),
+    bindparam("frames_us", type_=ARRAY(Integer)),
+)
 
 _DELETE = text(
     "WITH gone AS (DELETE FROM observations"
@@ -103,29 +108,31 @@ _MEND_TRACKS = text(
     " WHERE t.id = ANY(:ids) AND (t.first_ts >= :start OR t.last_ts < :end)"
 ).bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
 
-# Means are sums of floating-point numbers, so their order is fixed: the same rows, whenever and
-# in whatever order they were written, give the same minute to the last bit.
-FRESH_MINUTES: Final = (
-    "SELECT channel_id, date_trunc('minute', ts, 'UTC') AS minute,"
-    f" (track_id / {TRACKS_PER_BROADCAST})::integer AS broadcast_id,"
-    " count(*)::integer AS n, count(DISTINCT track_id)::integer AS tracks, "
-    + ", ".join(f"avg(smoothed_{e} ORDER BY ts, track_id)::real AS {e}" for e in EMOTIONS)
-    + " FROM observations o WHERE channel_id = :channel"
-    f" AND ts >= :first_minute AND ts < :end_minute AND {NO_AD} GROUP BY 1, 2, 3"
+_DELETE_SHOTS = text(
+    "DELETE FROM shots WHERE channel_id = :channel AND started_at >= :start AND started_at < :end"
 )
 
-_COMPUTED = ("n", "tracks", *EMOTIONS)
+_INSERT_SHOTS = text(
+    "INSERT INTO shots (channel_id, started_at, broadcast_id, seen_before)"
+    " SELECT :channel, at, :broadcast, seen_before FROM unnest(:shots, :befores)"
+    " AS t (at, seen_before) ON CONFLICT (channel_id, started_at) DO NOTHING"
+).bindparams(
+    bindparam("shots", type_=ARRAY(DateTime(timezone=True))),
+    bindparam("befores", type_=ARRAY(DateTime(timezone=True))),
+)
 
-_RECOMPUTE_MINUTES = text(
-    f"WITH fresh AS MATERIALIZED ({FRESH_MINUTES}), written AS ("
-    f"INSERT INTO emotion_minutes (channel_id, minute, broadcast_id, {', '.join(_COMPUTED)})"
-    " SELECT * FROM fresh WHERE minute <> ALL(:kept)"
-    " ON CONFLICT (channel_id, minute, broadcast_id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _COMPUTED)
-    + ") DELETE FROM emotion_minutes WHERE channel_id = :channel"
-    " AND minute >= :first_minute AND minute < :end_minute AND minute <> ALL(:kept)"
-    " AND (minute, broadcast_id) NOT IN (SELECT minute, broadcast_id FROM fresh)"
-).bindparams(bindparam("kept", type_=ARRAY(DateTime(timezone=True))))
+# Once an hour or so: whole hours outwards, so that a show's rows are found by its row.
+_NOTE_BROADCAST = text(
+    "UPDATE broadcasts SET stored_at = now(),"
+    " observed_from = least(observed_from, date_bin('1 hour', :start, '2000-01-01+00')),"
+    " observed_until = greatest(observed_until,"
+    "  date_bin('1 hour', :end, '2000-01-01+00') + interval '1 hour')"
+    " WHERE id = :broadcast AND (stored_at < now() - interval '1 hour' OR observed_from IS NULL"
+    "  OR observed_from > :start OR observed_until < :end)"
+).bindparams(
+    bindparam("start", type_=DateTime(timezone=True)),
+    bindparam("end", type_=DateTime(timezone=True)),
+)
 
 
 class PartitionMissing(Exception):
@@ -156,6 +163,7 @@ def segment_values(segment: SegmentRow) -> dict[str, Any]:
         "is_ad": segment.is_ad,
         "needs": segment.needs,
         "machine": segment.machine,
+        "frames_us": segment.frames_us,
     }
 
 
@@ -177,9 +185,9 @@ def replace_rows(
     if connection.execute(_LOCK_CHANNEL, span).one_or_none() is None:
         raise UnknownChannel(f"there is no channel with the id {segment.channel_id}")
     partitions = [partition_name(month) for month in months(observations)]
-    owner, next_start, missing, kept, gap_there = connection.execute(
+    owner, next_start, missing, minutes, seconds, gap_there = connection.execute(
         _FACTS,
-        span | {"partitions": partitions} | _minutes(segment.started_at, segment.ended_at),
+        span | {"partitions": partitions} | span_of(segment.started_at, segment.ended_at),
     ).one()
     if owner != segment.channel_id:
         raise ValueError(f"broadcast {segment.broadcast_id} is not of this channel")
@@ -212,9 +220,15 @@ def replace_rows(
         _copy(connection, encode(segment.channel_id, segment.broadcast_id, rows))
     if gone:
         connection.execute(_MEND_TRACKS, span | {"ids": sorted(gone)})
-    if gone or len(rows):
-        minutes = _minutes(segment.started_at, end) | {"kept": kept}
-        connection.execute(_RECOMPUTE_MINUTES, span | minutes)
+    connection.execute(_DELETE_SHOTS, span)
+    if len(rows.shots):
+        befores = [None if np.isnat(at) else _aware(at) for at in rows.seen_before]
+        shots = [_aware(at) for at in rows.shots]
+        connection.execute(_INSERT_SHOTS, span | {"shots": shots, "befores": befores})
+    connection.execute(_NOTE_BROADCAST, span)
+    touched = span | span_of(segment.started_at, end)
+    connection.execute(RECOMPUTE_SECONDS, touched | {"kept": seconds})
+    connection.execute(RECOMPUTE_MINUTES, touched | {"kept": minutes})
     return StoredCounts(
         observations=len(rows),
         replaced=sum(gone.values()),
@@ -251,17 +265,9 @@ def _delete_stale(connection: Connection, span: dict[str, Any], ids: list[int]) 
     return connection.execute(_DELETE_STALE_TRACKS, span | {"ids": ids}).rowcount
 
 
-def _minutes(start: datetime, end: datetime) -> dict[str, datetime]:
-    """Return the range of whole minutes that [start, end) touches."""
-    first = start.astimezone(UTC).replace(second=0, microsecond=0)
-    stop = to_microseconds(end) + np.timedelta64(59_999_999, "us")
-    return {
-        "first_minute": first,
-        "end_minute": stop.astype("datetime64[m]")
-        .astype("datetime64[us]")
-        .item()
-        .replace(tzinfo=UTC),
-    }
+def _aware(moment: np.datetime64) -> datetime:
+    at: datetime = moment.astype("datetime64[us]").item()
+    return at.replace(tzinfo=UTC)
 
 
 def _copy(connection: Connection, payload: bytes) -> None:

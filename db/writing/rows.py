@@ -1,17 +1,22 @@
 """What is stored: a segment's row, and its observations as columns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from db.models import AFFECT, EMOTIONS, TRACKS_PER_BROADCAST
+from db.models import AFFECT, EMOTIONS, POSE, TRACKS_PER_BROADCAST
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 Microseconds = NDArray[np.datetime64]
+
+
+def _no_times() -> Microseconds:
+    return np.zeros(0, dtype="datetime64[us]")
+
 
 SegmentStatus = Literal["recorded", "analysed", "failed"]
 
@@ -25,7 +30,8 @@ class SegmentRow:
     tracker_state: anything JSON can hold without NaN. is_ad: whether the source says that it is an
     advertisement; None where it says nothing. needs: names of the files, beside the one at `path`,
     that are decoded before it; None for none. machine: whose disk the path is on; where path and
-    machine are None, those that are stored stay.
+    machine are None, those that are stored stay. frames_us: the analysed frames, microseconds after
+    `started_at`; None where that is not known.
     """
 
     channel_id: int
@@ -48,6 +54,7 @@ class SegmentRow:
     is_ad: bool | None = None
     needs: list[str] | None = None
     machine: str | None = None
+    frames_us: list[int] | None = None
 
     def __post_init__(self) -> None:
         """Check the clock and the duration."""
@@ -70,6 +77,9 @@ class ObservationRows:
     boxes: float32 (M, 4), x0 y0 x1 y1 in source pixels. scores: float32 (M,).
     probs, smoothed: float32 (M, 8), columns as `EMOTIONS`; NaN is stored as null.
     affect: float32 (M, 2), columns as `AFFECT`, likewise; None where the network gives neither.
+    pose: float32 (M, 2), columns as `POSE`, likewise.
+    shots: datetime64[us] (S,), UTC, where shots begin. seen_before: (S,), the last frame before
+    each; NaT before a broadcast's first.
     """
 
     ts: Microseconds
@@ -79,6 +89,9 @@ class ObservationRows:
     probs: Float32
     smoothed: Float32
     affect: Float32 | None = None
+    pose: Float32 | None = None
+    shots: Microseconds = field(default_factory=_no_times)
+    seen_before: Microseconds = field(default_factory=_no_times)
 
     def __post_init__(self) -> None:
         """Check shapes, and what the table would refuse."""
@@ -91,15 +104,18 @@ class ObservationRows:
             ("probs", "float32", (m, k)),
             ("smoothed", "float32", (m, k)),
             ("affect", "float32", (m, len(AFFECT))),
+            ("pose", "float32", (m, len(POSE))),
+            ("shots", "datetime64[us]", (len(self.shots),)),
+            ("seen_before", "datetime64[us]", (len(self.shots),)),
         ):
             array = getattr(self, name)
-            if array is None and name == "affect":
+            if array is None and name in ("affect", "pose"):
                 continue
             if array.dtype != np.dtype(dtype) or array.shape != shape:
                 raise ValueError(
                     f"{name}: {array.dtype}{array.shape} where {dtype}{shape} is expected"
                 )
-        if np.isnat(self.ts).any():
+        if np.isnat(self.ts).any() or np.isnat(self.shots).any():
             raise ValueError("ts: a time is missing")
         if m and not (self.track.min() >= 1 and self.track.max() < TRACKS_PER_BROADCAST):
             raise ValueError(f"track: numbers must be from 1 to {TRACKS_PER_BROADCAST - 1}")
@@ -111,8 +127,9 @@ class ObservationRows:
         return len(self.ts)
 
     def take(self, rows: NDArray[Any]) -> "ObservationRows":
-        """Return the chosen rows (indices or mask), in that order."""
-        return ObservationRows(
+        """Return the chosen rows (indices or mask), in that order; and all shots."""
+        return replace(
+            self,
             ts=self.ts[rows],
             track=self.track[rows],
             boxes=self.boxes[rows],
@@ -120,6 +137,7 @@ class ObservationRows:
             probs=self.probs[rows],
             smoothed=self.smoothed[rows],
             affect=None if self.affect is None else self.affect[rows],
+            pose=None if self.pose is None else self.pose[rows],
         )
 
     def within(self, start: datetime, end: datetime) -> "ObservationRows":
@@ -131,7 +149,10 @@ class ObservationRows:
         ts, track = self.ts[kept], self.track[kept]
         first = np.ones(len(kept), dtype=bool)
         first[1:] = (ts[1:] != ts[:-1]) | (track[1:] != track[:-1])
-        return self.take(kept[first])
+        begin = (self.shots >= low) & (self.shots < high)
+        return replace(
+            self.take(kept[first]), shots=self.shots[begin], seen_before=self.seen_before[begin]
+        )
 
 
 def to_microseconds(moment: datetime) -> np.datetime64:

@@ -34,7 +34,8 @@ _log = logging.getLogger(__name__)
 PASSING: Final = (DatabaseUnreachable, DatabaseBusy, DatabaseRefused)
 """What keeps a write waiting: it is the database's state, not the write's."""
 
-_COLUMNS: Final = ("ts", "track", "boxes", "scores", "probs", "smoothed", "affect")
+_TIMES: Final = ("ts", "shots", "seen_before")
+_COLUMNS: Final = (*_TIMES, "track", "boxes", "scores", "probs", "smoothed", "affect", "pose")
 _NAME: Final = re.compile(r"\d{10}\.(npz|damaged)")
 _WAITS: Final = ".npz"
 _ASIDE: Final = ".damaged"
@@ -71,7 +72,8 @@ class Spool:
         given = {name: getattr(observations, name) for name in _COLUMNS}
         arrays = {name: array for name, array in given.items() if array is not None}
         # numpy's own form of a time is read without pickle too, but not by every version alike.
-        arrays["ts"] = observations.ts.astype(np.int64)
+        for name in _TIMES:
+            arrays[name] = arrays[name].astype(np.int64)
         self._put({"kind": "segment", **asdict(segment)}, arrays)
 
     def put_recorded(self, segment: SegmentRow) -> None:
@@ -188,7 +190,9 @@ def _read(path: Path) -> Callable[[Engine], object]:
     error = said.pop("error", "")
     segment = SegmentRow(**said)
     if kind == "segment":
-        arrays["ts"] = arrays["ts"].astype("datetime64[us]")
+        for name in _TIMES:
+            if name in arrays:  # shots: not in what an older version left
+                arrays[name] = arrays[name].astype("datetime64[us]")
         rows = ObservationRows(**arrays)
         return lambda engine: _replace_uncovered(engine, segment, rows)
     if kind == "recorded":

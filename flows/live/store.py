@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 from sqlalchemy import Connection, Engine
 
 from db.errors import DatabaseError
 from db.writing.replacing import replace_segment
-from db.writing.rows import ObservationRows, SegmentRow, StoredCounts
+from db.writing.rows import ObservationRows, SegmentRow, StoredCounts, to_microseconds
 from db.writing.spool import PASSING, Spool, commit
 from db.writing.writes import fail_segment, record_gap, record_lag, record_segment
 from emotion.types import Observations
@@ -70,6 +71,7 @@ class Store:
             frames_analysed=frames,
             analysed_fps=fps,
             tracker_state=tracker_state,
+            frames_us=_frames_us(segment, observations, frames),
         )
         rows = ObservationRows(
             ts=observations.ts,
@@ -79,6 +81,9 @@ class Store:
             probs=observations.probs,
             smoothed=observations.smoothed,
             affect=observations.affect,
+            pose=observations.pose,
+            shots=observations.shots,
+            seen_before=observations.seen_before,
         )
         counts: list[StoredCounts] = []
         stored = self._write(
@@ -210,6 +215,16 @@ class Store:
             needs=list(segment.needs) or None,
             model=self.model or None,
         )
+
+
+def _frames_us(segment: Segment, observations: Observations, frames: int) -> list[int] | None:
+    """Return the analysed frames, microseconds after the segment's start; None if not told."""
+    if len(observations.frames) != frames:
+        return None
+    offsets: list[int] = (
+        (observations.frames - to_microseconds(segment.start)).astype(np.int64).tolist()
+    )
+    return offsets
 
 
 def keys(segments: Iterable[datetime] = (), gaps: Iterable[datetime] = ()) -> set[Key]:

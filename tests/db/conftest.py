@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from db.writing.replacement import FRESH_MINUTES
+from db.writing.means import FRESH_MINUTES, FRESH_SECONDS
 from db.writing.rows import to_microseconds
 from db.writing.writes import ObservationRows, SegmentRow, ensure_channel, open_broadcast
 
@@ -23,6 +23,8 @@ TABLES = {
     "face_tracks": "id",
     "observations": "channel_id, ts, track_id",
     "emotion_minutes": "channel_id, minute, broadcast_id",
+    "seconds": "channel_id, second, broadcast_id",
+    "shots": "channel_id, started_at",
 }
 
 
@@ -137,6 +139,23 @@ def fresh_minutes(engine: Engine) -> Callable[[int], list[tuple[Any, ...]]]:
 
 
 @pytest.fixture
+def fresh_seconds(engine: Engine) -> Callable[[int], list[tuple[Any, ...]]]:
+    """Aggregate all seconds of a channel from raw rows and segments."""
+
+    def read(channel: int) -> list[tuple[Any, ...]]:
+        span = {
+            "channel": channel,
+            "first_second": datetime(2000, 1, 1, tzinfo=UTC),
+            "end_second": datetime(2100, 1, 1, tzinfo=UTC),
+        }
+        with engine.connect() as connection:
+            rows = connection.execute(text(FRESH_SECONDS + " ORDER BY 2, 1, 3"), span)
+            return [tuple(row) for row in rows]
+
+    return read
+
+
+@pytest.fixture
 def raw_ends(engine: Engine) -> Callable[[], list[tuple[Any, ...]]]:
     """Read from raw rows when each track began and ended."""
 
@@ -151,11 +170,12 @@ def raw_ends(engine: Engine) -> Callable[[], list[tuple[Any, ...]]]:
 
 
 @pytest.fixture
-def assert_sound(tables, fresh_minutes, raw_ends) -> Callable[[int], None]:
+def assert_sound(tables, fresh_minutes, fresh_seconds, raw_ends) -> Callable[[int], None]:
     """Hold the invariants: minutes and tracks follow from the raw rows, and nothing else."""
 
     def check(channel: int) -> None:
         now = tables()
+        assert now["seconds"] == fresh_seconds(channel)
         assert now["emotion_minutes"] == fresh_minutes(channel)
         assert [(row[0], row[3], row[4]) for row in now["face_tracks"]] == raw_ends()
 

@@ -123,7 +123,7 @@ def test_a_show_without_anything_is_covered_by_nothing(ask, new_show):
 def test_long_is_the_timeline_turned(ask):
     rows = ask("SELECT * FROM emotion_long WHERE channel = 'demo' ORDER BY minute")
     wide = ask("SELECT * FROM emotion_timeline WHERE channel = 'demo'")
-    assert {(row.minute, row.emotion, row.share, row.observations) for row in rows} == {
+    assert {(row.minute, row.emotion, row.probability, row.observations) for row in rows} == {
         (row.minute, emotion, getattr(row, emotion), row.observations)
         for row in wide
         for emotion in EMOTIONS[:6]
@@ -156,7 +156,10 @@ def test_whole_minutes_come_from_the_minutes(engine, ask, t0):
     ]
     for row, same in zip(rows, raw, strict=True):
         np.testing.assert_allclose(row[3:9], same[3:9], rtol=1e-5)
-        assert tuple(row[9:]) == (None, None)
+        assert tuple(row[9:11]) == (None, None)
+        assert row.seconds in (60, 20)
+        shares = [getattr(row, f"{emotion}_time_share") for emotion in EMOTIONS]
+        assert sum(shares) == pytest.approx(1)
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM observations"))
         left = connection.execute(text(BETWEEN), {**span, "bucket": "2 min"}).all()
@@ -175,31 +178,44 @@ def test_buckets_begin_at_since_in_any_session_time_zone(engine, ask, t0):
         assert connection.execute(text(BETWEEN), span).all() == rows
 
 
-def test_days_are_24_hours_across_the_end_of_summer_time(engine, filled, observe):
+def test_days_are_the_readers_across_the_beginning_of_summer_time(engine, filled, observe):
     """Lord Howe Island sets its clocks forward by half an hour at 15:30 UTC on 3 October."""
     with engine.connect() as connection:
         connection.execute(text("SET timezone = 'Australia/Lord_Howe'"))
         start = connection.scalar(text("SELECT TIMESTAMPTZ '2026-10-03 12:00+00'"))
-    for hours in (0.0, 3.4, 3.6, 23.9, 24.1):
+    for hours in (0.0, 3.4, 23.4, 23.6, 24.1):
         at = start + timedelta(hours=hours)
         segment = filled.segment(int(hours * 10) + 100, started_at=at)
         replace_segment(engine, segment, observe(segment, (1,)))
-    for zone in ("UTC", "Australia/Lord_Howe"):
-        with engine.connect() as connection:
-            connection.execute(text(f"SET timezone = '{zone}'"))
-            rows = connection.execute(
-                text(BETWEEN),
-                {"since": start, "until": start + timedelta(days=2), "bucket": "1 day"},
-            ).all()
-        assert [(row.start, row.observations) for row in rows] == [
-            (start, 40),
-            (start + timedelta(days=1), 10),
-        ]
+    with_zone = BETWEEN.replace("interval))", "interval), :zone)")
+    span = {"since": start, "until": start + timedelta(days=2), "bucket": "1 day"}
+    for since, hours, faces in (
+        (start, {"UTC": 24.0, "Australia/Lord_Howe": 23.5}, {"UTC": 40, "Australia/Lord_Howe": 30}),
+        # not a whole minute: from the seconds, and from raw rows
+        *(
+            (start + shift, {"Australia/Lord_Howe": 23.5}, {"Australia/Lord_Howe": seen})
+            for shift, seen in ((timedelta(seconds=-1), 30), (timedelta(microseconds=-1), 30))
+        ),
+    ):
+        for zone, length in hours.items():
+            with engine.connect() as connection:
+                connection.execute(text(f"SET timezone = '{zone}'"))
+                rows = connection.execute(text(BETWEEN), span | {"since": since}).all()
+                connection.execute(text("SET timezone = 'UTC'"))
+                named = span | {"since": since, "zone": zone}
+                assert connection.execute(text(with_zone), named).all() == rows
+            assert [(row.start, row.observations) for row in rows] == [
+                (since, faces[zone]),
+                (since + timedelta(hours=length), 50 - faces[zone]),
+            ]
 
 
 HOUR = "now() - interval '1 h', now()"
 
 REFUSED = (
+    (f"'demo', {HOUR}, '1 day', 'Europe/Nowhere'", "no time zone 'Europe/Nowhere'", "Berlin"),
+    (f"'demo', {HOUR}, '1 day', NULL", "no time zone 'null'", "Berlin"),
+    (f"'demo', {HOUR}, 'infinity'", "positive interval", "5 min"),
     (f"'nobody', {HOUR}", "no channel 'nobody'", "DISTINCT channel"),
     (f"NULL, {HOUR}", "no channel 'null'", "DISTINCT channel"),
     ("'demo', now(), now() - interval '1 h'", "must be before until", "Both are needed"),
@@ -245,7 +261,11 @@ def test_a_shows_seconds_and_faces_are_read_by_key(engine, filled):
     """However the history grows, a show's questions touch its own rows."""
     with engine.connect() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))
-        for view in ("emotion_seconds", "track_summary"):
+        for view, key in (
+            ("emotion_seconds", "seconds_"),
+            ("track_summary", "observations_2026_11_pkey"),
+            ("emotion_history", "observations_2026_11_pkey"),
+        ):
             said = plan(connection, f"SELECT * FROM {view} WHERE broadcast_id = 1")
-            assert "observations_2026_11_pkey" in said
+            assert key in said
             assert "Seq Scan on observations" not in said

@@ -63,6 +63,17 @@ FILL = (
     " ON CONFLICT DO NOTHING"
 )
 
+# What a revision adds is filled by its upgrade: rows that are put in later get the same.
+FILL_MORE = (
+    "DO $$ BEGIN IF to_regclass('seconds') IS NOT NULL THEN"
+    " UPDATE broadcasts SET stored_at = started_at, observed_from = started_at,"
+    "  observed_until = started_at + interval '1 hour';"
+    " UPDATE emotion_minutes SET (seconds, neutral_s, happiness_s, surprise_s, sadness_s, anger_s,"
+    "  disgust_s, fear_s, contempt_s) = (1, 0, 0, 0, 0, 0, 0, 0, 0);"
+    " INSERT INTO seconds VALUES ('2026-11-22 18:00+00', 1, 1, 0, 1, 1) ON CONFLICT DO NOTHING;"
+    " END IF; END $$"
+)
+
 TABLES = (
     "channels",
     "broadcasts",
@@ -102,6 +113,7 @@ def fill(url: str) -> None:
     engine = make_engine(url)
     with engine.begin() as connection:
         connection.execute(text(FILL))
+        connection.execute(text(FILL_MORE))
     engine.dispose()
 
 
@@ -173,7 +185,7 @@ def test_the_command_line_upgrades_and_finds_models_and_tables_equal(empty_datab
     done = alembic(empty_database_url, "check")
     assert (done.returncode, done.stdout) == (0, "No new upgrade operations detected.\n")
     with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE segments DROP COLUMN error"))
+        connection.execute(text("ALTER TABLE segments DROP COLUMN tracker_state"))
     engine.dispose()
     assert alembic(empty_database_url, "check").returncode != 0
 

@@ -20,7 +20,7 @@ def test_what_is_stored_is_what_was_given(engine, show, observe, tables):
     counts = replace_segment(engine, segment, rows)
     assert (counts.observations, counts.tracks, counts.replaced) == (30, 3, 0)
     stored = tables()["observations"]
-    got = np.array([[np.nan if cell is None else cell for cell in row[3:-2]] for row in stored])
+    got = np.array([[np.nan if cell is None else cell for cell in row[3:24]] for row in stored])
     want = np.concatenate([rows.boxes, rows.scores[:, None], rows.probs, rows.smoothed], axis=1)
     np.testing.assert_array_equal(got.astype(np.float32), want)
     assert [row[0] for row in stored] == [ts.replace(tzinfo=UTC) for ts in rows.ts.tolist()]
@@ -130,6 +130,13 @@ def test_another_channel_at_the_same_time_is_left_alone(engine, show, new_show, 
     assert len(tables()["observations"]) == 60
 
 
+def mean_known(values: list[Any]) -> Any:
+    """Return the mean of each column over the rows that know it, NaN where none does."""
+    known = ~np.isnan(np.array(values))
+    with np.errstate(invalid="ignore"):
+        return np.nansum(np.array(values), axis=0) / known.sum(axis=0)
+
+
 def test_a_random_history_keeps_minutes_and_tracks_true(
     engine, show, observe, tables, assert_sound
 ):
@@ -154,19 +161,18 @@ def test_a_random_history_keeps_minutes_and_tracks_true(
     assert_sound(show.channel_id)
     by_hand: dict[tuple[Any, int], list[list[float]]] = {}
     for row in tables()["observations"]:
-        values = [np.nan if cell is None else cell for cell in row[16:-2]]
-        minute = row[0].replace(second=0, microsecond=0)
-        by_hand.setdefault((minute, row[1] // 100_000_000), []).append(values)
+        values = [np.nan if cell is None else cell for cell in row[16:24]]
+        second = row[0].replace(microsecond=0)
+        by_hand.setdefault((second, row[1] // 100_000_000), []).append(values)
+    seconds = {key: mean_known(values) for key, values in by_hand.items()}
     minutes = {(row[1], row[2]): row for row in tables()["emotion_minutes"]}
-    assert minutes.keys() == by_hand.keys()
-    for key, values in by_hand.items():
-        known = ~np.isnan(np.array(values))
-        sums = np.nansum(np.array(values), axis=0)
-        with np.errstate(invalid="ignore"):
-            means = sums / known.sum(axis=0)
-        got = [np.nan if cell is None else cell for cell in minutes[key][5:]]
-        np.testing.assert_allclose(got, means, rtol=1e-6)
-        assert minutes[key][3] == len(values)
+    assert minutes.keys() == {(at.replace(second=0), number) for at, number in by_hand}
+    for (minute, number), row in minutes.items():
+        own = [key for key in by_hand if (key[0].replace(second=0), key[1]) == (minute, number)]
+        got = [np.nan if cell is None else cell for cell in row[5:13]]
+        np.testing.assert_allclose(got, mean_known([seconds[key] for key in own]), rtol=1e-5)
+        assert row[3] == sum(len(by_hand[key]) for key in own)
+        assert row[13] == sum(row[14:22]) == len(own)
 
 
 def test_times_do_not_depend_on_the_session(

@@ -128,7 +128,7 @@ def test_a_crash_at_any_statement_leaves_all_as_before(engine, tables, stored, w
         finally:
             event.remove(engine, when, crash)
         step += 1
-    assert step == (1 if when == "commit" else 9)
+    assert step == (1 if when == "commit" else 12)
     assert tables() != before
 
 
@@ -137,7 +137,7 @@ def test_a_connection_lost_at_any_statement_is_tried_again(databases, engine, ta
     stored()
     after = tables()
     total = statements_of(engine, stored)
-    assert total == 9
+    assert total == 12
     for step in range(total):
         seen = -1
 

@@ -1,0 +1,172 @@
+"""Means over seconds, and over the seconds of a minute: how a segment's are computed anew.
+
+A second with a face counts once, however many faces are in it and however often it was looked at:
+so a mean over a minute or a show is one over time. Within a second each face counts at each look.
+A second without a face has a row too, that it was looked at, and no means. Advertisements are left
+out of all of it.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import DateTime
+
+from db.models import AFFECT, EMOTIONS, NO_AD, TRACKS_PER_BROADCAST
+
+COLUMNS_OF_MEANS: Final = (*EMOTIONS, *(f"raw_{emotion}" for emotion in EMOTIONS), *AFFECT)
+"""What `seconds` and `emotion_minutes` have means of, and `observations` has by other names."""
+
+_OBSERVED: Final = (*(f"smoothed_{emotion}" for emotion in EMOTIONS), *EMOTIONS, *AFFECT)
+
+STRONGEST: Final = (
+    f"CASE greatest({', '.join(EMOTIONS)}) "
+    + " ".join(f"WHEN {emotion} THEN '{emotion}'" for emotion in EMOTIONS)
+    + " END"
+)
+"""The name of the strongest emotion, the first of equals; null where there is none."""
+
+_OF_BROADCAST: Final = (
+    f"o.track_id >= m.broadcast_id * {TRACKS_PER_BROADCAST}::bigint"
+    f" AND o.track_id < (m.broadcast_id + 1) * {TRACKS_PER_BROADCAST}::bigint"
+)
+
+
+def _counted(unit: str) -> str:
+    return (
+        f"(SELECT count(*) FROM observations o WHERE o.channel_id = m.channel_id"
+        f" AND o.ts >= m.{unit} AND o.ts < m.{unit} + interval '1 {unit}' AND {_OF_BROADCAST}"
+        f" AND {NO_AD})"
+    )
+
+
+INCOMPLETE_MINUTES: Final = (
+    "SELECT m.minute FROM emotion_minutes m WHERE m.channel_id = :channel"
+    f" AND m.minute >= :first_minute AND m.minute < :end_minute AND m.n <> {_counted('minute')}"
+)
+
+# Those that the segment holds whole are replaced whole: only one that it begins or ends in counts.
+INCOMPLETE_SECONDS: Final = (
+    "SELECT m.second FROM seconds m WHERE m.channel_id = :channel AND m.second >= :first_second"
+    " AND m.second < :end_second AND (m.second < :start OR m.second + interval '1 s' > :end)"
+    f" AND m.n <> {_counted('second')}"
+)
+
+FRAMES_US: Final = (
+    "coalesce(s.frames_us, ARRAY(SELECT (i * s.duration_s * 1000000 / s.frames_analysed)::integer"
+    " FROM generate_series(0, s.frames_analysed - 1) i))"
+)
+"""A segment's analysed frames; spread evenly where an older version did not keep when they were."""
+
+# Means are sums of floating-point numbers, so their order is fixed: the same rows, whenever and
+# in whatever order they were written, give the same mean to the last bit.
+FRESH_SECONDS: Final = (
+    "SELECT coalesce(o.second, l.second) AS second, CAST(:channel AS integer) AS channel_id,"
+    " coalesce(o.broadcast_id, l.broadcast_id) AS broadcast_id, coalesce(l.looks, 0) AS looks,"
+    f" coalesce(o.n, 0) AS n, coalesce(o.tracks, 0) AS tracks, {', '.join(COLUMNS_OF_MEANS)},"
+    " coalesce(l.is_ad, false) AS is_ad FROM (SELECT date_trunc('second', ts, 'UTC') AS second,"
+    f"  (track_id / {TRACKS_PER_BROADCAST})::integer AS broadcast_id,"
+    "  count(*)::integer AS n, count(DISTINCT track_id)::integer AS tracks, "
+    + ", ".join(
+        f"avg({column} ORDER BY ts, track_id)::real AS {name}"
+        for name, column in zip(COLUMNS_OF_MEANS, _OBSERVED, strict=True)
+    )
+    + "  FROM observations o WHERE channel_id = :channel"
+    f"  AND ts >= :first_second AND ts < :end_second AND {NO_AD} GROUP BY 1, 2) o"
+    " FULL JOIN (SELECT date_trunc('second', s.started_at + f * interval '1 us', 'UTC') AS second,"
+    "  s.broadcast_id, count(*)::integer AS looks, bool_and(coalesce(s.is_ad, false)) AS is_ad"
+    f"  FROM segments s CROSS JOIN unnest({FRAMES_US}) f WHERE s.channel_id = :channel"
+    "  AND s.started_at < :end_second AND s.ended_at > :first_second"
+    "  AND s.started_at > CAST(:first_second AS timestamptz) - interval '10 minutes'"
+    "  AND s.status = 'analysed' AND s.started_at + f * interval '1 us' < s.ended_at"
+    "  GROUP BY 1, 2) l USING (second, broadcast_id)"
+    " WHERE coalesce(o.second, l.second) >= :first_second"
+    " AND coalesce(o.second, l.second) < :end_second"
+)
+
+_SECOND_COLUMNS: Final = ("looks", "n", "tracks", *COLUMNS_OF_MEANS, "is_ad")
+
+RECOMPUTE_SECONDS = text(
+    f"WITH fresh AS MATERIALIZED ({FRESH_SECONDS}), written AS ("
+    f"INSERT INTO seconds (second, channel_id, broadcast_id, {', '.join(_SECOND_COLUMNS)})"
+    " SELECT * FROM fresh WHERE second <> ALL(:kept)"
+    " ON CONFLICT (channel_id, second, broadcast_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _SECOND_COLUMNS)
+    + ") DELETE FROM seconds WHERE channel_id = :channel"
+    " AND second >= :first_second AND second < :end_second AND second <> ALL(:kept)"
+    " AND (second, broadcast_id) NOT IN (SELECT second, broadcast_id FROM fresh)"
+).bindparams(bindparam("kept", type_=ARRAY(DateTime(timezone=True))))
+
+FRESH_MINUTES: Final = (
+    "SELECT s.channel_id, s.minute, s.broadcast_id, o.n, o.tracks, "
+    + ", ".join(f"s.{name}" for name in EMOTIONS)
+    + ", s.seconds, "
+    + ", ".join(f"s.{name}_s" for name in EMOTIONS)
+    + ", "
+    + ", ".join(f"s.{name}" for name in COLUMNS_OF_MEANS[len(EMOTIONS) :])
+    + ", g.models, g.low_fps, g.high_fps FROM (SELECT channel_id, broadcast_id,"
+    "  date_trunc('minute', second, 'UTC') AS minute, count(*)::integer AS seconds, "
+    + ", ".join(f"avg({name} ORDER BY second)::real AS {name}" for name in COLUMNS_OF_MEANS)
+    + ", "
+    + ", ".join(
+        f"(count(*) FILTER (WHERE ({STRONGEST}) = '{name}'))::smallint AS {name}_s"
+        for name in EMOTIONS
+    )
+    + "  FROM seconds WHERE channel_id = :channel AND n > 0"
+    "  AND second >= :first_minute AND second < :end_minute GROUP BY 1, 2, 3) s"
+    " JOIN (SELECT date_trunc('minute', ts, 'UTC') AS minute,"
+    f"  (track_id / {TRACKS_PER_BROADCAST})::integer AS broadcast_id,"
+    "  count(*)::integer AS n, count(DISTINCT track_id)::integer AS tracks"
+    "  FROM observations o WHERE channel_id = :channel"
+    f"  AND ts >= :first_minute AND ts < :end_minute AND {NO_AD} GROUP BY 1, 2) o"
+    " USING (minute, broadcast_id)"
+    " CROSS JOIN LATERAL (SELECT string_agg(DISTINCT model, ', ' ORDER BY model) AS models,"
+    "  min(analysed_fps)::real AS low_fps, max(analysed_fps)::real AS high_fps FROM segments g"
+    "  WHERE g.broadcast_id = s.broadcast_id AND g.started_at < s.minute + interval '1 minute'"
+    "  AND g.started_at > s.minute - interval '10 minutes' AND g.ended_at > s.minute"
+    "  AND g.status = 'analysed') g"
+)
+
+_MINUTE_COLUMNS: Final = (
+    "n",
+    "tracks",
+    *EMOTIONS,
+    "seconds",
+    *(f"{emotion}_s" for emotion in EMOTIONS),
+    *COLUMNS_OF_MEANS[len(EMOTIONS) :],
+    "models",
+    "low_fps",
+    "high_fps",
+)
+
+RECOMPUTE_MINUTES = text(
+    f"WITH fresh AS MATERIALIZED ({FRESH_MINUTES}), written AS ("
+    f"INSERT INTO emotion_minutes (channel_id, minute, broadcast_id, {', '.join(_MINUTE_COLUMNS)})"
+    " SELECT * FROM fresh WHERE minute <> ALL(:kept)"
+    " ON CONFLICT (channel_id, minute, broadcast_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _MINUTE_COLUMNS)
+    + ") DELETE FROM emotion_minutes WHERE channel_id = :channel"
+    " AND minute >= :first_minute AND minute < :end_minute AND minute <> ALL(:kept)"
+    " AND (minute, broadcast_id) NOT IN (SELECT minute, broadcast_id FROM fresh)"
+).bindparams(bindparam("kept", type_=ARRAY(DateTime(timezone=True))))
+
+
+def span_of(start: datetime, end: datetime) -> dict[str, datetime]:
+    """Return the ranges of whole seconds and whole minutes that [start, end) touches."""
+    return {
+        "first_second": _floor(start, 1),
+        "end_second": _ceil(end, 1),
+        "first_minute": _floor(start, 60),
+        "end_minute": _ceil(end, 60),
+    }
+
+
+def _floor(moment: datetime, step_s: int) -> datetime:
+    whole = moment.astimezone(UTC).replace(microsecond=0)
+    return whole if step_s == 1 else whole.replace(second=0)
+
+
+def _ceil(moment: datetime, step_s: int) -> datetime:
+    floor = _floor(moment, step_s)
+    return floor if floor == moment else floor + timedelta(seconds=step_s)
