@@ -13,8 +13,8 @@ from math import exp
 from typing import Any, Final
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from emotion.assign import best_pairs
 from emotion.types import Float32, Float64, Int64, StateError
 
 MAX_AGE_S: Final = 2.0
@@ -131,10 +131,9 @@ class Tracker:
         predicted = np.array([t.predicted(ts_us) for t in self._tracks]).reshape(-1, 4)
         unseen_s = np.array([(ts_us - t.seen_us) / _US for t in self._tracks])
         fit = _fit(predicted, new_boxes, unseen_s)
-        for i, j in zip(*linear_sum_assignment(fit, maximize=True), strict=True):
-            if fit[i, j] > 0:
-                self._tracks[i].move(ts_us, new_boxes[j])
-                numbers[j] = self._tracks[i].number
+        for track, box in best_pairs(fit):
+            self._tracks[track].move(ts_us, new_boxes[box])
+            numbers[box] = self._tracks[track].number
         for j in np.flatnonzero(numbers == 0):
             numbers[j] = self._next
             self._tracks.append(

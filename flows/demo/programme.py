@@ -19,7 +19,6 @@ import numpy as np
 from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-from scipy.ndimage import map_coordinates
 
 from flows.capture.processes import find_ffmpeg
 from flows.demo.errors import DemoError
@@ -53,6 +52,17 @@ class Scene:
     faces_at: tuple[float, ...]
 
 
+def _moved_down(picture: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a picture (H, W, C) whose pixels are those of its column at `y` (H, W), linearly."""
+    y = np.clip(y, 0, len(picture) - 1)
+    above = np.minimum(y.astype(np.intp), len(picture) - 2)
+    share = (y - above)[..., None]
+    column = np.arange(picture.shape[1])
+    moved: NDArray[np.float64] = (1 - share) * picture[above, column]
+    moved += share * picture[above + 1, column]
+    return moved
+
+
 @cache
 def _portrait(mood: int) -> Image.Image:
     """Return the portrait, RGBA with soft edges, the corners of its mouth moved by `mood`."""
@@ -65,10 +75,7 @@ def _portrait(mood: int) -> Image.Image:
     dy = np.zeros_like(x)
     for corner_x, corner_y in ((228.0, 277.0), (307.0, 274.0)):
         dy += lift_px * np.exp(-(((x - corner_x) / 22) ** 2) - ((y - corner_y) / 16) ** 2)
-    bent = np.stack(
-        [map_coordinates(picture[..., c], (y + dy, x), order=1, mode="nearest") for c in range(3)],
-        axis=-1,
-    )
+    bent = _moved_down(picture, y + dy)
     card = Image.fromarray(bent.round().astype(np.uint8), "RGB")
     mask = Image.new("L", card.size, 0)
     ImageDraw.Draw(mask).rounded_rectangle((26, 0, width - 27, height + 60), 70, fill=255)
