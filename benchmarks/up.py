@@ -72,6 +72,7 @@ class Up:
             "SHOWMOOD_HOME": str(home),
             "SHOWMOOD_UI_PORT": str(self.port),
             "SHOWMOOD_DEMO_PORT": str(free_port()),
+            "SHOWMOOD_PAGE_PORT": str(free_port()),
             "SHOWMOOD_ALLOW_NETWORKS": "127.0.0.1/32",
             "SHOWMOOD_SEGMENT_S": str(SEGMENT_S),
             "SHOWMOOD_STALL_S": "5",

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
 
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
@@ -10,6 +11,13 @@ from sqlalchemy.pool import NullPool
 
 from db.errors import ChannelBusy, ChannelLockLost
 from db.session import unreachable
+
+_HELD: Final = (
+    "FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+    " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND l.classid = :high AND l.objid = :low"
+)
 
 
 class ChannelLock:
@@ -107,8 +115,12 @@ def channel_lock(engine: Engine, slug: str, holder: str) -> Iterator[ChannelLock
 
 
 def is_watched(connection: Connection, slug: str) -> bool:
-    """Tell whether somebody holds the lock of a channel."""
-    return holder_of(connection, slug) is not None
+    """Tell whether somebody holds the lock of a channel; also to who may not see by what name."""
+    key = _lock_key(slug) & 0xFFFF_FFFF_FFFF_FFFF
+    held = connection.scalar(
+        text(f"SELECT true {_HELD} LIMIT 1"), {"high": key >> 32, "low": key & 0xFFFF_FFFF}
+    )
+    return bool(held)
 
 
 def holder_of(connection: Connection, slug: str) -> str | None:
@@ -119,12 +131,7 @@ def holder_of(connection: Connection, slug: str) -> str | None:
 def _holder(connection: Connection, key: int) -> str | None:
     unsigned = key & 0xFFFF_FFFF_FFFF_FFFF
     name: str | None = connection.scalar(
-        text(
-            "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-            " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
-            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND l.classid = :high AND l.objid = :low"
-        ),
+        text(f"SELECT a.application_name {_HELD}"),
         {"high": unsigned >> 32, "low": unsigned & 0xFFFF_FFFF},
     )
     return name.removeprefix("showmood ") if name else None

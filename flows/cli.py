@@ -14,6 +14,7 @@ from flows.commands import (
     files,
     forget,
     models,
+    page,
     recordings,
     shows,
     status,
@@ -41,6 +42,7 @@ app.add_typer(access.app)
 app.add_typer(shows.app, name="shows")
 app.add_typer(files.app)
 app.add_typer(recordings.app)
+app.add_typer(page.app)
 app.add_typer(forget.app)
 app.add_typer(again.app)
 app.add_typer(evaluate.app)

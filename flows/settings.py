@@ -105,6 +105,24 @@ class Settings(BaseSettings):
         description="Other names that browsers know the UI by, comma-separated, where a proxy "
         "publishes it: shows.example.com.",
     )
+    page_port: int = Field(4300, ge=1, le=65535, description="Port of the page of the shows.")
+    page_listen: str = Field(
+        "127.0.0.1",
+        description="Address that the page listens on; other than loopback it wants "
+        "SHOWMOOD_PAGE_PASSWORD.",
+    )
+    page_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Other names that browsers know the page by, comma-separated, where a proxy "
+        "publishes it: mood.example.com.",
+    )
+    page_password: str | None = Field(
+        None,
+        min_length=12,
+        repr=False,
+        description="Password (user showmood) by which more people than the link's open the page; "
+        "unset: by the link alone.",
+    )
     demo_port: int = Field(8099, ge=1, le=65535, description="Port of the built-in demo channel.")
     min_free_disk_mb: int = Field(
         500, ge=0, description="Recording does not start, and pauses, below this much free disk."
@@ -171,7 +189,7 @@ class Settings(BaseSettings):
         0, ge=0, description="Days that what was missed, and why, is kept; 0 for ever."
     )
 
-    @field_validator("allow_networks", "work_pools", "ui_hosts", mode="before")
+    @field_validator("allow_networks", "work_pools", "ui_hosts", "page_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -226,7 +244,7 @@ def load_settings() -> Settings:
         raise UsageError(
             "; ".join(
                 f"SHOWMOOD_{'_'.join(map(str, error['loc'])).upper()}: {error['msg']}"
-                f" (it is {error['input']!r})"
+                + ("" if "page_password" in error["loc"] else f" (it is {error['input']!r})")
                 for error in e.errors()
             )
         ) from e

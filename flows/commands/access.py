@@ -13,13 +13,18 @@ app = typer.Typer()
 def link() -> None:
     """Print the link that opens the UI of showmood up in a browser. It is as good as a password.
 
-    One more for each name in SHOWMOOD_UI_HOSTS, by which a proxy publishes it.
+    That of the page is told beside it, on stderr: scripts read one line. One more for each name in
+    SHOWMOOD_UI_HOSTS, by which a proxy publishes it.
     """
     from flows.door.access import Access
+    from flows.page.serving import page_access, page_url
     from flows.shows.applying import embedded_ui
 
     settings = load_settings()
     access = Access.read(settings.home)
+    page = page_access(settings)
+    for address in (page_url(settings), *(f"https://{host}" for host in settings.page_hosts)):
+        typer.echo(f"page:    {page.link(address)}", err=True)
     for address in (embedded_ui(settings), *(f"https://{host}" for host in settings.ui_hosts)):
         typer.echo(access.link(address))
 

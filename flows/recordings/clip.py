@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from flows.capture.segment import Segment
 from flows.errors import UsageError
-from flows.recordings.finding import find, said, say_nothing_there, spans_between
+from flows.recordings.finding import Found, find, said, say_nothing_there, spans_between
 from flows.recordings.remux import (
     Cut,
     file_start,
@@ -19,7 +19,7 @@ from flows.recordings.remux import (
     write_cuts,
 )
 
-_BEFORE: Final = timedelta(seconds=30)
+BEFORE: Final = timedelta(seconds=30)
 """A keyframe is looked for so far before the moment that was asked for."""
 
 LONGEST: Final = timedelta(hours=12)
@@ -53,11 +53,19 @@ def clip(
         raise UsageError(f"{out}: name it .mp4, which is what is written")
     require_absent(out, force)
     where: dict[str, Any] = {"recordings_dir": recordings_dir, "machine": machine}
-    found = find(engine, channel, begin - _BEFORE, end, **where)
+    found = find(engine, channel, begin - BEFORE, end, **where)
     wanted = [segment for segment in found.segments if segment.end > begin]
     if not wanted:
         there = find(engine, channel, begin, end, **where)
         raise say_nothing_there(engine, channel, begin, end, there)
+    return cut_found(found, begin, end, out, force=force)
+
+
+def cut_found(
+    found: Found, begin: datetime, end: datetime, out: Path, *, force: bool = False
+) -> list[Cut]:
+    """Cut [begin, end) out of what was found of it, BEFORE before it on; see `clip`."""
+    wanted = [segment for segment in found.segments if segment.end > begin]
     leading = [segment for segment in found.segments if segment.end <= begin]
     first = _first_keyframe(leading, wanted[0], begin)
     segments = [segment for segment in found.segments if segment.end > first]

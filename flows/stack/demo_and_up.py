@@ -96,6 +96,7 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
             run = stack.server.start_run(f"watch-show/{DEMO}", parameters)
             say(f"run {run.name} is with the worker: {stack.ui_url}/runs/flow-run/{run.id}")
             say(f"its page opens once this was opened: {stack.link}")
+            say(f"watch it meanwhile: {stack.page_link}")
             engine = make_engine(stack.database_url)
             try:
                 _follow(engine, stack, run.id, began, console)
@@ -116,6 +117,7 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
                 engine.dispose()
     console.print(f"\ntimeline: {png}", soft_wrap=True)
     console.print("the rows stay. Look again, and on:")
+    console.print("  .venv/bin/showmood page      the page: the moment behind each number")
     console.print("  .venv/bin/showmood up        the Prefect UI, to start and schedule shows")
     console.print("  .venv/bin/showmood db psql   SQL: SELECT * FROM emotion_newest('demo');")
 
@@ -135,6 +137,7 @@ def run_up(settings: Settings, *, console: Console) -> None:
         allow = (origin.base_url.removeprefix("http://"),)
         with Stack(settings, say=say, allow=allow) as stack:
             stack.server.set_parameters(f"watch-show/{DEMO}", {"url": origin.url})
+            console.print(f"the page: {stack.page_link}", soft_wrap=True)
             console.print(f"Prefect UI: {stack.link}", soft_wrap=True)
             console.print(
                 "(as good as a password; showmood link prints it again; Ctrl-C stops all)"

@@ -37,6 +37,7 @@ SERVERS_ALONE: Final = (
     "PREFECT_SERVER_",
     "PREFECT_API_DATABASE_",
     "SHOWMOOD_PREFECT_DATABASE_URL",
+    "SHOWMOOD_PAGE_PASSWORD",
 )
 """How settings begin that may have passwords in them and are no business of a run."""
 

@@ -23,6 +23,7 @@ from flows.control import healing
 from flows.control.api import Server, prefect_file
 from flows.door.access import Access
 from flows.errors import UsageError
+from flows.page.serving import make_analyst, page_access, page_url
 from flows.settings import Settings
 from flows.shows.applying import apply_showfile
 from flows.stack.child import STOP_TIMEOUT_S, Child
@@ -82,6 +83,7 @@ class Stack(AbstractContextManager["Stack"]):
         self.allow = allow
         self.database_url = ""
         self.ui_url = ""
+        self.page_link = ""
         self.stopping = threading.Event()
         self.children: list[Child] = []
         self._postgres: Postgres | None = None
@@ -144,6 +146,7 @@ class Stack(AbstractContextManager["Stack"]):
             upgrade(settings.database_url)
             self.database_url = settings.database_url
         self.say("Postgres is up and migrated")
+        self._begin_page()
         self._make_tmp()
         env = self.environment(server=True)
         server = self._child("Prefect server", server_command(env, port), env)
@@ -176,6 +179,20 @@ class Stack(AbstractContextManager["Stack"]):
     def link(self) -> str:
         """Return the address that opens the UI in a browser."""
         return self.access.link(self.ui_url)
+
+    def _begin_page(self) -> None:
+        """Serve the page of the shows beside what follows."""
+        settings = self.settings
+        if self._postgres is not None:
+            make_analyst(self.database_url)
+        variable = None if self.any_port else "SHOWMOOD_PAGE_PORT"
+        port = free_port(settings.page_port, name="the page", variable=variable)
+        command = [sys.executable, "-m", "flows.page.serving", "--port", str(port)]
+        env = self.environment() | {"SHOWMOOD_PREFECT_UI": self.ui_url}
+        if settings.page_password is not None:
+            env["SHOWMOOD_PAGE_PASSWORD"] = settings.page_password
+        self._child("page", command, env)
+        self.page_link = page_access(settings).link(page_url(settings, port))
 
     def _make_tmp(self) -> None:
         """Make the folder of temporary files, without what killed workers left in it.

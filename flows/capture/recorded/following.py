@@ -43,20 +43,16 @@ def write_playlist(
     ended: nothing will be appended. Raises OSError.
     """
     first = segments[0]
-    longest = max(_file_s(segment) for segment in segments)
-    lines = [f"#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{_target(longest)}"]
-    lines += [f"#EXT-X-MEDIA-SEQUENCE:{first.sequence}\n#EXT-X-DISCONTINUITY-SEQUENCE:0"]
-    lines += ["#EXT-X-PLAYLIST-TYPE:VOD"] if ended else []
+    head = playlist_head(segments, sequence=first.sequence, discontinuities=0, ended=ended)
     skip_s = (at - _file_start(first)).total_seconds()
     if skip_s > 0:
-        lines.append(f"#EXT-X-START:TIME-OFFSET={skip_s:.3f},PRECISE=YES")
+        head += f"#EXT-X-START:TIME-OFFSET={skip_s:.3f},PRECISE=YES\n"
     before: Segment | None = None
     entries = ""
     for segment in segments:
-        entries += _entry(segment, before)
+        entries += playlist_entry(segment, before, name=f"../{segment.path.name}")
         before = segment
-    entries = entries.removeprefix(_DISCONTINUITY)  # from nothing
-    text = "\n".join(lines) + "\n" + entries + (_END if ended else "")
+    text = head + entries + (_END if ended else "")
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / f"{at:%Y%m%dT%H%M%SZ}.m3u8"
@@ -66,6 +62,18 @@ def write_playlist(
         for old in there[:-_MOST]:
             old.unlink(missing_ok=True)
     return path
+
+
+def playlist_head(
+    segments: Sequence[Segment], *, sequence: int, discontinuities: int, ended: bool
+) -> str:
+    """Return what stands before the segments of a playlist; at least one."""
+    longest = max(_file_s(segment) for segment in segments)
+    lines = [f"#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{_target(longest)}"]
+    lines += [f"#EXT-X-MEDIA-SEQUENCE:{sequence}"]
+    lines += [f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}"]
+    lines += ["#EXT-X-PLAYLIST-TYPE:VOD"] if ended else []
+    return "\n".join(lines) + "\n"
 
 
 def follow(directory: Path, events: Sequence[Segment | Gap]) -> None:
@@ -133,7 +141,8 @@ def _append(path: Path, events: Sequence[Segment | Gap]) -> None:
     text = ""
     for segment in reversed(new):
         if segment.path.exists():
-            text += _entry(segment, before)
+            discontinuity = "" if before is not None else _DISCONTINUITY
+            text += discontinuity + playlist_entry(segment, before, name=f"../{segment.path.name}")
             before = segment
         else:
             before = None
@@ -175,18 +184,22 @@ def _last_name(path: Path) -> str | None:
         return lines[-1].decode(errors="replace").rpartition("/")[2]
 
 
-def _entry(segment: Segment, before: Segment | None) -> str:
+def playlist_entry(segment: Segment, before: Segment | None, *, name: str) -> str:
+    """Return a segment's lines in a playlist. before: the one that it follows; None: none.
+
+    name: its address there. Raises OSError.
+    """
     path = segment.path
     date = _file_start(segment).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     lines = [f"#EXT-X-PROGRAM-DATE-TIME:{date}", f"#EXTINF:{_file_s(segment):.6f},"]
-    goes_on = segment.continuous and before is not None and before.end == segment.start
+    goes_on = before is None or (segment.continuous and before.end == segment.start)
     init_bytes = _init_bytes(path) if path.suffix == ".mp4" else 0
     if init_bytes:
-        lines.insert(0, f'#EXT-X-MAP:URI="../{path.name}",BYTERANGE="{init_bytes}@0"')
+        lines.insert(0, f'#EXT-X-MAP:URI="{name}",BYTERANGE="{init_bytes}@0"')
         lines.append(f"#EXT-X-BYTERANGE:{path.stat().st_size - init_bytes}@{init_bytes}")
     if not goes_on:
         lines.insert(0, _DISCONTINUITY.rstrip())
-    return "\n".join([*lines, f"../{path.name}", ""])
+    return "\n".join([*lines, name, ""])
 
 
 def _init_bytes(path: Path) -> int:

@@ -1,0 +1,146 @@
+"""What every route has: database, recordings, templates, and plain answers to mistakes."""
+
+import gzip
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from sqlalchemy import Connection
+
+from db.models import EMOTIONS
+from flows.page import questions
+from flows.page.database import Reader
+from flows.page.live import Hub
+from flows.page.playback import Playback, Recording
+from flows.page.questions import ShowRow
+from flows.page.vendor import vendored
+
+HERE: Final = Path(__file__).resolve().parent
+GZIP_FROM_BYTES: Final = 500
+
+
+class NotThere(Exception):
+    """What was asked for is not there; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """What the routes share.
+
+    cache_dir: of the browser libraries. prefect_url: of the UI that runs link to; None: unknown.
+    prefect_file: whose shows are next.
+    """
+
+    reader: Reader
+    playback: Playback
+    hub: Hub
+    cache_dir: Path | None = None
+    ffmpeg: Path | None = None
+    prefect_url: str | None = None
+    prefect_file: Path | None = None
+
+    @property
+    def vendor(self) -> Path | None:
+        """The folder of the browser libraries; None: they were not fetched yet."""
+        return vendored(self.cache_dir)
+
+    def show(self, connection: Connection, number: int) -> ShowRow:
+        """Return a show; raises NotThere."""
+        found = questions.show(connection, number) if 0 < number < 1 << 31 else None
+        if found is None:
+            raise NotThere(f"there is no show {number} in this history")
+        return found
+
+    def recording(self, connection: Connection, show: ShowRow) -> tuple[Recording, list[Any]]:
+        """Return a show's recording, and the rows of its segments."""
+        rows = list(questions.rows(connection, "segments", id=show.broadcast_id))
+        return self.playback.of(show, rows), rows
+
+
+_templates = Environment(
+    loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(default=True)
+)
+_templates.globals["EMOTIONS"] = EMOTIONS
+
+
+def page(name: str, *, status: int = 200, **values: object) -> HTMLResponse:
+    """Return a page from its template."""
+    text = _templates.get_template(name).render(**values)
+    return HTMLResponse(text, status_code=status, headers={"cache-control": "no-cache"})
+
+
+def said(status: int, title: str, why: str) -> HTMLResponse:
+    """Return a plain page that says what is wrong, and what to do."""
+    return page("said.html", status=status, title=title, why=why)
+
+
+def data(
+    request: Request, body: object, *, closed: bool = False, kind: str = "application/json"
+) -> Response:
+    """Return data with an ETag: nothing but a status where the browser has it already.
+
+    closed: it does not change any more, unless the show is analysed again.
+    """
+    text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
+    content = text.encode()
+    tag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+    headers = {
+        "etag": tag,
+        "cache-control": f"private, {'max-age=300' if closed else 'no-cache'}",
+        "vary": "accept-encoding",
+    }
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    if len(content) > GZIP_FROM_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
+        content = gzip.compress(content, 5, mtime=0)
+        headers["content-encoding"] = "gzip"
+    return Response(content, media_type=kind, headers=headers)
+
+
+def moment(text: str | None, name: str) -> datetime | None:
+    """Return the aware UTC time of a query's value in ms since 1970; None without one."""
+    if not text:
+        return None
+    try:
+        return datetime.fromtimestamp(int(text) / 1000, UTC)
+    except (ValueError, OverflowError, OSError) as e:
+        raise NotThere(f"{name}: a time in milliseconds since 1970, not {text[:40]!r}") from e
+
+
+def ms(at: datetime) -> int:
+    """Return a time in ms since 1970."""
+    return round(at.timestamp() * 1000)
+
+
+def zone_of(name: str | None) -> ZoneInfo:
+    """Return a time zone by its name; UTC where there is none of that name."""
+    try:
+        return ZoneInfo(name or "UTC")
+    except (ValueError, OSError, KeyError):
+        return ZoneInfo("UTC")
+
+
+def clock(at: datetime | None) -> str:
+    """Return a time for an element `time`, which the browser writes in its own zone."""
+    return "" if at is None else at.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def length(seconds: float | None) -> str:
+    """Return a length of time as people write it: 1 h 05 min."""
+    whole = round(seconds or 0)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole >= 60:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole} s"
+
+
+_templates.filters["clock"] = clock
+_templates.filters["length"] = length

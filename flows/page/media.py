@@ -1,0 +1,190 @@
+"""What is played, shown and taken away of recordings: by a show's number, never by a path."""
+
+import os
+import re
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, Response
+from starlette.background import BackgroundTask
+
+from flows.capture.segment import Gap
+from flows.errors import UsageError
+from flows.page import captions, curve, questions
+from flows.page.context import Context, NotThere, data, moment, ms
+from flows.page.playback import holding, playlist
+from flows.page.questions import ShowRow
+from flows.page.stills import still
+from flows.report.export import export_history
+
+M3U8: Final = "application/vnd.apple.mpegurl"
+KINDS: Final = {".ts": "video/mp2t", ".mp4": "video/mp4"}
+LONGEST_CLIP: Final = timedelta(hours=1)
+LONGEST_ROWS: Final = timedelta(hours=12)
+_FILE: Final = re.compile(r"(\d{1,9})(\.ts|\.mp4)")
+
+
+def router(context: Context) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter()
+
+    @routes.get("/media/{number}/{name}")
+    def file(request: Request, number: int, name: str) -> Response:
+        with context.reader.asking() as connection:
+            row = context.show(connection, number)
+            recording, _ = context.recording(connection, row)
+        if name in ("all.m3u8", "live.m3u8"):
+            text = playlist(recording, live=name == "live.m3u8")
+            if text is None:
+                raise NotThere(_no_recording(recording.elsewhere))
+            return data(request, text, kind=M3U8)
+        named = _FILE.fullmatch(name)
+        segment = recording.here.get(int(named[1])) if named else None
+        if named is None or segment is None or segment.path.suffix != named[2]:
+            raise NotThere("this piece of the recording is not here any more")
+        return FileResponse(
+            segment.path,
+            media_type=KINDS[segment.path.suffix],
+            headers={"cache-control": "private, max-age=86400, immutable"},
+        )
+
+    @routes.get("/still/{number}/{at}.jpg")
+    def picture(number: int, at: str) -> Response:
+        when = moment(at, "at")
+        with context.reader.asking() as connection:
+            row = context.show(connection, number)
+            recording, _ = context.recording(connection, row)
+        segment = holding(recording, when) if when else None
+        if when is None or segment is None:
+            raise NotThere(_no_recording(recording.elsewhere))
+        return Response(
+            still(segment, when, ffmpeg=context.ffmpeg),
+            media_type="image/jpeg",
+            headers={"cache-control": "private, max-age=3600"},
+        )
+
+    @routes.get("/take/{number}/{name}")
+    def take(number: int, name: str, request: Request) -> Response:
+        begin = moment(request.query_params.get("from"), "from")
+        end = moment(request.query_params.get("to"), "to")
+        with context.reader.asking() as connection:
+            row = context.show(connection, number)
+        if begin is None or end is None or not begin < end:
+            raise NotThere("from and to: mark a stretch first, its end after its beginning")
+        stem, _, form = name.rpartition(".")
+        if stem != "stretch" or form not in ("mp4", "csv", "parquet", "svg", "vtt", "ass"):
+            raise NotThere("a stretch is taken as mp4, csv, parquet, svg, vtt or ass")
+        longest = LONGEST_CLIP if form == "mp4" else LONGEST_ROWS
+        if end - begin > longest:
+            raise NotThere(f"at most {longest.total_seconds() / 3600:.0f} h at once as {form}")
+        shown = f"{row.channel}-{begin:%Y%m%dT%H%M%SZ}.{form}"
+        if form in ("mp4", "csv", "parquet"):
+            return _as_file(context, row, begin, end, form, shown)  # type: ignore[arg-type]
+        return _as_text(context, row, begin, end, form, shown)
+
+    return routes
+
+
+def _as_file(
+    context: Context,
+    row: ShowRow,
+    begin: datetime,
+    end: datetime,
+    form: Literal["mp4", "csv", "parquet"],
+    shown: str,
+) -> Response:
+    handle, name = tempfile.mkstemp(prefix="showmood-", suffix=f".{form}")
+    os.close(handle)
+    path = Path(name)
+    try:
+        if form == "mp4":
+            _cut(context, row, begin, end, path)
+        else:
+            with context.reader.asking_tables() as connection:
+                export_history(connection, row.channel, begin, end, path, form=form)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    kinds = {"mp4": "video/mp4", "csv": "text/csv"}
+    return FileResponse(
+        path,
+        media_type=kinds.get(form, "application/octet-stream"),
+        filename=shown,
+        background=BackgroundTask(path.unlink, missing_ok=True),
+    )
+
+
+def _cut(context: Context, row: ShowRow, begin: datetime, end: datetime, path: Path) -> None:
+    # What it stands on is 20 MB that nobody needs before.
+    from flows.recordings.clip import BEFORE, cut_found
+    from flows.recordings.finding import Found
+
+    with context.reader.asking() as connection:
+        recording, _ = context.recording(connection, row)
+        gaps = questions.rows(connection, "gaps", id=row.broadcast_id)
+    found = Found(
+        segments=tuple(
+            each for each in recording.listed if each.end > begin - BEFORE and each.start < end
+        ),
+        gone=0,
+        elsewhere=(),
+        gaps=tuple(
+            Gap(
+                start=each.started_at.astimezone(UTC),
+                end=each.ended_at.astimezone(UTC),
+                why=each.why,
+            )
+            for each in gaps
+        ),
+    )
+    if not any(each.end > begin for each in found.segments):
+        raise NotThere(_no_recording(recording.elsewhere))
+    cuts = cut_found(found, begin, end, path, force=True)
+    for more in cuts[1:]:
+        more.path.unlink(missing_ok=True)
+    if len(cuts) > 1:
+        raise UsageError("picture or sound change their form in this stretch: mark a shorter one")
+
+
+def _as_text(
+    context: Context, row: ShowRow, begin: datetime, end: datetime, form: str, shown: str
+) -> Response:
+    seconds = seconds_of(context, row, begin, end)
+    if form == "svg":
+        title = f"{row.show}, {begin.astimezone(UTC):%d %b %Y %H:%M:%S} UTC"
+        body, kind = curve.svg(_fewer(seconds), begin, end, title), "image/svg+xml"
+    else:
+        lines = captions.lines(seconds, begin, end)
+        made = {"vtt": captions.as_webvtt, "ass": captions.as_ass}[form](lines)
+        body, kind = made, "text/vtt" if form == "vtt" else "text/plain"
+    return Response(
+        body,
+        media_type=f"{kind}; charset=utf-8",
+        headers={"content-disposition": f'attachment; filename="{shown}"'},
+    )
+
+
+def seconds_of(context: Context, row: ShowRow, begin: datetime, end: datetime) -> list[Any]:
+    """Return a show's seconds in [begin, end)."""
+    floor = begin.replace(second=0, microsecond=0)
+    with context.reader.asking() as connection:
+        found = questions.rows(connection, "seconds", id=row.broadcast_id, since=floor, until=end)
+    return [each for each in found if ms(each.at) + 1000 > ms(begin) and each.at < end]
+
+
+def _fewer(seconds: list[Any]) -> list[Any]:
+    every = max(1, len(seconds) // 900)
+    return seconds[::every]
+
+
+def _no_recording(elsewhere: str | None) -> str:
+    if elsewhere:
+        return (
+            f"this show was recorded on another machine, into {elsewhere}: "
+            "run showmood page there, or name its folder with SHOWMOOD_HOME"
+        )
+    raise_hint = "its rows are kept (SHOWMOOD_KEEP_RECORDINGS_... says how long recordings stay)"
+    return f"the recording of this moment is not here any more; {raise_hint}"

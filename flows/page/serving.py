@@ -1,0 +1,143 @@
+"""The page as a process: for `showmood page`, and by itself as the stack starts it."""
+
+import argparse
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from db.errors import DatabaseError
+from db.roles import grant_roles
+from flows.door.access import Access
+from flows.door.gate import known_hosts
+from flows.errors import UsageError
+from flows.page import vendor
+from flows.page.app import gated
+from flows.page.context import Context
+from flows.page.database import Reader
+from flows.page.live import Hub
+from flows.page.playback import Playback
+from flows.settings import Settings, load_settings, running_database
+
+_log = logging.getLogger(__name__)
+
+NAME: Final = "page"
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+MOST_CONNECTIONS: Final = 500
+
+
+def page_access(settings: Settings) -> Access:
+    """Return who may open the page: whoever has its link, or its password where one is set."""
+    also = f"showmood:{settings.page_password}" if settings.page_password else None
+    return Access.make(settings.home).apart(NAME, also=also)
+
+
+def page_url(settings: Settings, port: int | None = None) -> str:
+    """Return the page's address on this machine."""
+    return f"http://127.0.0.1:{port or settings.page_port}"
+
+
+def check(settings: Settings) -> None:
+    """Raise UsageError where the page would listen to others without a password."""
+    if settings.page_listen not in LOOPBACK and settings.page_password is None:
+        raise UsageError(
+            f"SHOWMOOD_PAGE_LISTEN is {settings.page_listen}: set SHOWMOOD_PAGE_PASSWORD too, "
+            "else whoever reaches this machine reaches the page"
+        )
+
+
+def take_port(settings: Settings, port: int) -> socket.socket:
+    """Return a socket that listens there; raises UsageError where that is in use."""
+    family = socket.AF_INET6 if ":" in settings.page_listen else socket.AF_INET
+    made = socket.socket(family)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((settings.page_listen, port))
+    except OSError as e:
+        made.close()
+        raise UsageError(
+            f"port {port} for the page is in use: stop what listens there, "
+            "or set SHOWMOOD_PAGE_PORT to another port"
+        ) from e
+    return made
+
+
+def make_context(settings: Settings, url: str) -> Context:
+    """Return what the routes share, for a database."""
+    reader = Reader(url)
+    return Context(
+        reader=reader,
+        playback=Playback(settings.recordings_dir),
+        hub=Hub(lambda: reader),
+        cache_dir=settings.cache_dir,
+        ffmpeg=settings.ffmpeg,
+        prefect_url=os.environ.get("SHOWMOOD_PREFECT_UI") or f"http://127.0.0.1:{settings.ui_port}",
+        prefect_file=Path.cwd() / "prefect.yaml",
+    )
+
+
+def serve(
+    settings: Settings, url: str, port: int, *, ready: Callable[[], None] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT; raises UsageError. ready: called once it listens."""
+    check(settings)
+    import uvicorn
+
+    context = make_context(settings, url)
+    hosts = known_hosts(port, settings.page_hosts)
+    if settings.page_listen not in (*LOOPBACK, "0.0.0.0", "::"):
+        hosts |= {f"{settings.page_listen}:{port}"}
+    app = gated(
+        context,
+        access=page_access(settings),
+        hosts=hosts,
+        port=port,
+        asks=settings.page_password is not None,
+    )
+    listening = take_port(settings, port)
+    if ready is not None:
+        ready()
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,  # the link is a path
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=2,
+        lifespan="on",
+        ws="none",
+        server_header=False,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def make_analyst(url: str) -> None:
+    """Make the analyst's role where this user may; the page does without where not."""
+    try:
+        grant_roles(url)
+    except DatabaseError:
+        return
+
+
+def fetch_libraries(settings: Settings) -> None:
+    """Fetch the browser libraries beside what the page does, where they are missing."""
+    if vendor.vendored(settings.cache_dir) is not None:
+        return
+
+    def fetch() -> None:
+        try:
+            vendor.fetch(cache_dir=settings.cache_dir)
+        except (UsageError, OSError) as e:
+            _log.warning("%s: the page shows its tables alone until showmood page --fetch", e)
+
+    threading.Thread(target=fetch, name="fetch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--port", type=int, required=True)
+    now = load_settings()
+    fetch_libraries(now)
+    serve(now, running_database(now), asked.parse_args().port)

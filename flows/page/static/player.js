@@ -1,0 +1,114 @@
+// The recording, by dates: hls.js plays it, and says which fragment a moment is in.
+export class Player {
+  constructor(video, id, { onDate, onProblem }) {
+    Object.assign(this, { video, id, onDate, onProblem, hls: null, kind: null, wanted: null, date: null, frame: 0 });
+    video.addEventListener("ended", () => { if (this.live) this.open("live", null, true); });
+    if ("requestVideoFrameCallback" in video) this.#watch();
+    else video.addEventListener("timeupdate", () => this.#shown(video.currentTime));
+  }
+
+  #watch() {
+    this.video.requestVideoFrameCallback((_, frame) => {
+      this.frame += 1;
+      this.#shown(frame.mediaTime);
+      this.#watch();
+    });
+  }
+
+  #shown(mediaTime) {
+    const date = this.dateOf(mediaTime);
+    if (date === null) return;
+    this.date = date;
+    this.onDate(date);
+  }
+
+  get fragments() {
+    return this.hls?.levels?.[0]?.details?.fragments ?? [];
+  }
+
+  #fragment(test) {
+    let low = 0;
+    let high = this.fragments.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      const way = test(this.fragments[middle]);
+      if (way === 0) return this.fragments[middle];
+      if (way < 0) high = middle - 1;
+      else low = middle + 1;
+    }
+    return null;
+  }
+
+  dateOf(time) {
+    const found = this.#fragment((each) => (time < each.start - 0.001 ? -1 : time >= each.start + each.duration ? 1 : 0));
+    return found?.programDateTime ? found.programDateTime + (time - found.start) * 1000 : null;
+  }
+
+  timeOf(date) {
+    const found = this.#fragment((each) => (date < each.programDateTime ? -1 : date >= each.programDateTime + each.duration * 1000 ? 1 : 0));
+    return found ? found.start + (date - found.programDateTime) / 1000 : null;
+  }
+
+  open(kind, date, play) {
+    if (!window.Hls?.isSupported()) {
+      this.onProblem("This browser plays no recordings here: mark a stretch and take it as MP4.");
+      return;
+    }
+    this.hls?.destroy();
+    this.kind = kind;
+    this.wanted = date === null ? null : { date, play };
+    const hls = new window.Hls({
+      enableWorker: true, workerPath: "/vendor/hls.worker.js", maxBufferLength: 20, backBufferLength: 40,
+      autoStartLoad: kind === "live" && date === null, liveSyncDurationCount: 2, lowLatencyMode: false,
+    });
+    this.hls = hls;
+    hls.loadSource(`/media/${this.id}/${kind}.m3u8`);
+    hls.attachMedia(this.video);
+    // Without a start nothing is loaded: the playlist alone is asked for first.
+    hls.on(window.Hls.Events.MANIFEST_PARSED, () => { if (date !== null) hls.startLoad(0); });
+    hls.on(window.Hls.Events.LEVEL_LOADED, () => {
+      if (!this.wanted) { if (play) this.video.play().catch(() => {}); return; }
+      const wanted = this.wanted;
+      this.wanted = null;
+      const time = this.timeOf(wanted.date);
+      if (time !== null) {
+        hls.startPosition = time;
+        this.#go(time, wanted.play);
+      }
+    });
+    hls.on(window.Hls.Events.ERROR, (_, problem) => {
+      if (problem.details === "bufferAddCodecError" || problem.details === "manifestIncompatibleCodecsError" || problem.details === "bufferIncompatibleCodecsError") {
+        this.onProblem("This browser does not know the recording's form (HEVC, or its sound): mark a stretch and take it as MP4.");
+      } else if (problem.fatal && problem.type === "mediaError") hls.recoverMediaError();
+      else if (problem.fatal && problem.response?.code === 404) this.onProblem("");
+      else if (problem.fatal) setTimeout(() => { if (this.hls === hls) this.open(kind, this.date, !this.video.paused); }, 3000);
+    });
+  }
+
+  #go(time, play) {
+    const go = () => {
+      this.video.currentTime = time;
+      if (play) this.video.play().catch(() => {});
+    };
+    if (this.video.readyState >= 1) go();
+    else this.video.addEventListener("loadedmetadata", go, { once: true });
+  }
+
+  // Show a moment; `live`: the show is on air, and what it has now is in a playlist of its own.
+  seek(date, { play = !this.video.paused, live = false } = {}) {
+    const time = this.hls ? this.timeOf(date) : null;
+    if (time !== null) this.#go(time, play);
+    else this.open("all", date, play);
+    this.live = live;
+  }
+
+  toLive() {
+    this.live = true;
+    this.open("live", null, true);
+  }
+
+  destroy() {
+    this.hls?.destroy();
+    this.hls = null;
+  }
+}

@@ -1,0 +1,161 @@
+// A show: video, boxes, timeline and what is marked, put together; its state is in the address.
+import { ask, clockOf, copy, tell } from "./frame.js";
+import { Boxes } from "./boxes.js";
+import { Numbers } from "./data.js";
+import { listen } from "./live.js";
+import { Lanes } from "./lanes.js";
+import { Marks } from "./marks.js";
+import { Player } from "./player.js";
+import { Side } from "./side.js";
+import { Timeline } from "./timeline.js";
+import { readState, writeState } from "./state.js";
+import { keys } from "./showkeys.js";
+import { EMOTIONS } from "./palette.js";
+
+const byId = (id) => document.getElementById(id);
+const id = Number(byId("stage").dataset.show);
+const video = byId("video");
+
+async function begin() {
+  const state = readState();
+  const meta = await ask(`/data/show/${id}`);
+  const numbers = new Numbers(id);
+  if (meta.onAir) numbers.until = meta.until;
+  const lanes = new Lanes(byId("lanes"), meta);
+  const app = { id, meta, numbers, lanes, video, track: null, atEdge: false };
+  window.showmood = app;
+
+  app.side = new Side(app);
+  app.boxes = new Boxes(byId("boxes"), video, numbers, meta.size);
+  app.player = new Player(video, id, {
+    onDate: (date) => { app.boxes.draw(date); app.side.moment(date); playhead(); writeSoon(); },
+    onProblem: (text) => missing(text || whyMissing(app.date ?? meta.begin)),
+  });
+  app.timeline = new Timeline({
+    plot: byId("plot"), meta, numbers, lanes,
+    onPick: (at) => app.go(at, true),
+    onMark: (from, to) => app.marks.set(from, to),
+    onHover: (place) => app.side.hover(place),
+    onView: () => { playhead(); writeSoon(); },
+  });
+  app.timeline.onProblem = tell;
+  app.marks = new Marks(app);
+
+  function playhead() {
+    const head = byId("playhead");
+    const x = app.timeline?.position(app.date ?? null) ?? null;
+    head.hidden = x === null;
+    if (x !== null) head.style.left = `${x}px`;
+  }
+  function writeSoon() {
+    clearTimeout(app.writing);
+    app.writing = setTimeout(() => writeState(app), 300);
+  }
+  app.writeSoon = writeSoon;
+  function missing(text) {
+    byId("missing").hidden = !text;
+    byId("missing").textContent = text;
+  }
+  function whyMissing(at) {
+    const gap = meta.gaps.find(([from, to]) => at >= from && at < to);
+    if (gap) return `Not recorded: ${gap[2]}`;
+    if (meta.elsewhere) return `This show was recorded on another machine, into ${meta.elsewhere}. Its rows are here; run showmood page there to see it.`;
+    return "The recording of this moment is not here any more: its rows are kept.";
+  }
+
+  Object.defineProperty(app, "date", { get: () => app.shown ?? app.player.date, set: (at) => { app.shown = at; } });
+  app.go = (at, play) => {
+    const there = meta.media.some(([from, to]) => at >= from - 50 && at < to + 50);
+    const span = app.timeline.to - app.timeline.from;
+    if (at < app.timeline.from || at > app.timeline.to) app.timeline.view(at - span / 2, at + span / 2);
+    app.atEdge = false;
+    byId("to-live").hidden = !meta.onAir;
+    if (there) {
+      missing("");
+      app.shown = null;
+      app.player.seek(at, { play, live: meta.onAir });
+    } else {
+      video.pause();
+      app.shown = at;
+      missing(whyMissing(at));
+      app.boxes.draw(null);
+      app.side.moment(at);
+      playhead();
+    }
+  };
+  app.toLive = () => {
+    app.shown = null;
+    missing("");
+    app.atEdge = true;
+    byId("to-live").hidden = true;
+    app.player.toLive();
+  };
+  app.setTrack = (track, zoom) => {
+    const known = lanes.tracks?.find((each) => each.track === track);
+    app.track = known ? track : null;
+    lanes.track = app.boxes.track = app.track;
+    byId("track").value = known ? String(track) : "";
+    byId("appearances").hidden = !known;
+    app.timeline.override = null;
+    if (known && zoom) app.timeline.view(known.first - (known.last - known.first) * 0.1 - 1000, known.last + (known.last - known.first) * 0.1 + 1000);
+    app.side.trackCurve();
+    writeSoon();
+  };
+  // A face that was lost and found again is another track: the same emotion's next one is near.
+  app.appearance = (way) => {
+    const tracks = lanes.tracks ?? [];
+    const place = tracks.findIndex((each) => each.track === app.track);
+    const next = tracks[place + way];
+    if (next) { app.setTrack(next.track, true); app.go(next.first, !video.paused); }
+  };
+  app.do = {
+    in: () => app.timeline.zoom(0.5, app.date ?? undefined), out: () => app.timeline.zoom(2, app.date ?? undefined), all: () => app.timeline.all(),
+    smooth: () => { app.timeline.smooth = !app.timeline.smooth; app.timeline.refresh(); },
+    usual: async () => {
+      app.timeline.showUsual = !app.timeline.showUsual;
+      app.timeline.usual ??= await ask(`/data/show/${id}/usual`);
+      app.timeline.applyShown();
+      app.timeline.refresh();
+    },
+    boxes: () => { app.boxes.on = !app.boxes.on; app.boxes.draw(app.player.date); },
+    mark: () => app.marks.here(app.date ?? meta.begin), unmark: () => app.marks.clear(), keep: () => app.marks.keep(),
+    "zoom-mark": () => app.marks.zoom(), link: () => { writeState(app); copy(location.href); }, live: app.toLive,
+    next: () => app.appearance(1), previous: () => app.appearance(-1), play: () => (video.paused ? video.play().catch(() => {}) : video.pause()),
+  };
+  app.press = async (name) => {
+    await app.do[name]?.();
+    const pressed = { smooth: app.timeline.smooth, usual: app.timeline.showUsual, boxes: app.boxes.on };
+    for (const [each, on] of Object.entries(pressed)) document.querySelector(`[data-do="${each}"]`).setAttribute("aria-pressed", String(on));
+    writeSoon();
+  };
+  document.addEventListener("click", (event) => { const button = event.target.closest("[data-do]"); if (button) app.press(button.dataset.do).catch((error) => tell(error.message)); });
+  byId("track").addEventListener("change", (event) => app.setTrack(event.target.value ? Number(event.target.value) : null, true));
+  byId("lanes").addEventListener("click", (event) => {
+    const hit = lanes.hit(event.offsetX, event.offsetY);
+    if (hit) { app.setTrack(hit.track, false); app.timeline.refresh(); }
+    app.go(app.timeline.from + ((event.offsetX - app.timeline.left) / app.timeline.width) * (app.timeline.to - app.timeline.from), true);
+  });
+  keys(app);
+
+  for (const name of EMOTIONS) if (state.off.includes(name)) app.timeline.off.add(name);
+  app.timeline.applyShown();
+  app.timeline.smooth = state.smooth;
+  app.side.build();
+  if (state.mark) app.marks.set(...state.mark);
+  if (state.from) app.timeline.view(state.from, state.to);
+  else app.timeline.all();
+  if (state.usual) app.press("usual");
+  if (meta.onAir) listen(app);
+  byId("on-air").hidden = !meta.onAir;
+  if (state.at) app.go(state.at, state.play);
+  else if (meta.onAir) app.toLive();
+  else if (meta.media.length) app.go(meta.media[0][0], false);
+  else app.go(meta.begin, false);
+  const tracks = await ask(`/data/show/${id}/tracks`);
+  app.side.setTracks(tracks);
+  if (state.track) app.setTrack(state.track, false);
+  app.timeline.u.redraw(false);
+  document.body.dataset.ready = "1";
+}
+
+begin().catch((error) => tell(error.message));
