@@ -49,13 +49,13 @@ def check(settings: Settings) -> None:
         )
 
 
-def take_port(settings: Settings, port: int) -> socket.socket:
+def listen_on(host: str, port: int) -> socket.socket:
     """Return a socket that listens there; raises UsageError where that is in use."""
-    family = socket.AF_INET6 if ":" in settings.page_listen else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((settings.page_listen, port))
+        made.bind((host, port))
     except OSError as e:
         made.close()
         raise UsageError(
@@ -97,7 +97,7 @@ def serve(
         port=port,
         asks=settings.page_password is not None,
     )
-    listening = take_port(settings, port)
+    listening = listen_on(settings.page_listen, port)
     if ready is not None:
         ready()
     config = uvicorn.Config(

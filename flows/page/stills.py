@@ -28,8 +28,9 @@ def still(segment: Segment, at: datetime, *, ffmpeg: Path | None = None) -> byte
     skip_s = max(0.0, (at - file_start).total_seconds())
     kind = "mp4" if segment.path.suffix == ".mp4" else "mpegts"
     command = [find_ffmpeg(ffmpeg), "-v", "error", "-nostdin", "-threads", "1"]
-    command += ["-protocol_whitelist", "file", "-f", kind, "-ss", f"{skip_s:.3f}"]
-    command += ["-i", f"file:{segment.path}", "-an", "-frames:v", "1"]
+    command += ["-protocol_whitelist", "file", "-f", kind, "-i", f"file:{segment.path}"]
+    # Of what is decoded: seeking in a file of two seconds finds its end.
+    command += ["-ss", f"{skip_s:.3f}", "-an", "-frames:v", "1"]
     command += [
         "-vf",
         f"scale={WIDTH_PX}:-2",

@@ -1,0 +1,226 @@
+"""What the page serves: lists, numbers, recordings, exports; as an analyst, and read-only."""
+
+import json
+import re
+from datetime import timedelta
+
+import av
+import pytest
+from sqlalchemy import text
+
+from db.errors import DatabaseRefused
+from db.models import EMOTIONS
+
+
+def ms(moment) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def test_the_first_page_lists_each_channel_with_its_last_shows(page) -> None:
+    said = page.client.get("/").text
+    assert "Late Night" in said
+    assert said.count('class="show"') == 5
+    assert '<path class="e-' in said
+
+
+def test_it_reads_as_an_analyst_and_cannot_write(page) -> None:
+    with page.reader.asking() as connection:
+        assert connection.scalar(text("SELECT current_user")) == "showmood_analyst"
+        assert connection.scalar(text("SHOW transaction_read_only")) == "on"
+        assert connection.scalar(text("SHOW statement_timeout")) == "4s"
+    with pytest.raises(DatabaseRefused), page.reader.asking() as connection:
+        connection.execute(text("SELECT * FROM observations"))
+
+
+def test_a_show_says_what_is_on_disk_and_what_is_missing(page) -> None:
+    said = page.client.get(f"/data/show/{page.made.show}").json()
+    begin = ms(page.made.begin)
+    assert said["media"] == [[begin, begin + 12000], [begin + 18000, begin + 30000]]
+    assert said["gaps"] == [[begin + 12000, begin + 18000, "the source answered 503"]]
+    assert (said["begin"], said["until"], said["size"]) == (begin, begin + 30000, [128, 72])
+
+
+@pytest.mark.parametrize("step_s", [60, 10, 1])
+def test_means_are_those_of_the_rows(page, step_s) -> None:
+    span = {60: 86400, 10: 3600, 1: 300}[step_s]
+    index = int(page.made.begin.timestamp()) // span
+    said = page.client.get(f"/data/show/{page.made.show}/{step_s}/{index}").json()
+    with page.made.engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                f"SELECT extract(epoch FROM date_bin('{step_s} s', ts, 'epoch'))::bigint,"
+                " avg(smoothed_anger) FROM observations WHERE track_id / 100000000 = :show"
+                " GROUP BY 1 ORDER BY 1"
+            ),
+            {"show": page.made.show},
+        ).all()
+    assert [(said["start"] + at) // 1000 for at in said["at"]] == [row[0] for row in rows]
+    assert said["share"]["anger"] == pytest.approx([row[1] * 1000 for row in rows], abs=0.6)
+    assert said["share"]["contempt"] == [None] * len(rows)
+
+
+def test_a_chunk_is_sent_once(page) -> None:
+    url = f"/data/show/{page.made.show}/1/{int(page.made.begin.timestamp()) // 300}"
+    first = page.client.get(url)
+    assert first.headers["cache-control"] == "private, max-age=300"
+    again = page.client.get(url, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_faces_are_those_of_the_rows(page) -> None:
+    index = int(page.made.begin.timestamp()) // 30
+    said = page.client.get(f"/data/show/{page.made.show}/faces/{index}").json()
+    with page.made.engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT ts, track, x0, y0, x1, y1 FROM emotion_history WHERE broadcast_id = :show"
+                " ORDER BY ts, track"
+            ),
+            {"show": page.made.show},
+        ).all()
+    assert [(said["start"] + at) for at in said["at"]] == [ms(row.ts) for row in rows]
+    assert said["track"] == [row.track for row in rows]
+    assert said["box"][0] == [
+        round(rows[0].x0),
+        round(rows[0].y0),
+        round(rows[0].x1 - rows[0].x0),
+        round(rows[0].y1 - rows[0].y0),
+    ]
+
+
+def test_recordings_are_played_from_disk(page, tmp_path) -> None:
+    listed = page.client.get(f"/media/{page.made.show}/all.m3u8").text
+    assert listed.count("#EXT-X-DISCONTINUITY\n") == 1
+    assert listed.count("#EXT-X-MAP") == 6
+    assert listed.endswith("#EXT-X-ENDLIST\n")
+    dates = re.findall(r"DATE-TIME:(\S+)", listed)
+    assert dates[0] == "2026-11-20T19:00:00.000Z"
+    assert dates[6] == "2026-11-20T19:00:18.000Z"
+    names = [line for line in listed.splitlines() if not line.startswith("#")]
+    assert names == [f"{n}.ts" for n in range(6)] + [f"{n}.mp4" for n in range(6, 12)]
+    whole = page.client.get(f"/media/{page.made.show}/0.ts")
+    part = page.client.get(f"/media/{page.made.show}/0.ts", headers={"Range": "bytes=188-375"})
+    assert (part.status_code, part.content) == (206, whole.content[188:376])
+    assert whole.content == page.made.segments[0].path.read_bytes()
+
+
+def test_a_still_is_of_the_moment(page) -> None:
+    at = ms(page.made.begin + timedelta(seconds=5.5))
+    answer = page.client.get(f"/still/{page.made.show}/{at}.jpg")
+    assert answer.headers["content-type"] == "image/jpeg", answer.text
+    assert gray_of(answer.content) == pytest.approx((20 + 9 * 5 - 16) * 255 / 219, abs=4)
+    gone = page.client.get(f"/still/{page.made.show}/{ms(page.made.begin) + 14000}.jpg")
+    assert gone.status_code == 404
+
+
+def gray_of(jpeg: bytes) -> float:
+    import io
+
+    with av.open(io.BytesIO(jpeg)) as media:
+        return float(next(media.decode(video=0)).to_ndarray(format="gray").mean())
+
+
+@pytest.mark.parametrize("form", ["mp4", "csv", "parquet", "svg", "vtt", "ass"])
+def test_a_stretch_is_taken_away(page, form, tmp_path) -> None:
+    begin = ms(page.made.begin)
+    answer = page.client.get(
+        f"/take/{page.made.show}/stretch.{form}?from={begin + 2000}&to={begin + 6000}"
+    )
+    assert answer.status_code == 200, answer.text
+    assert f".{form}" in answer.headers["content-disposition"]
+    if form == "mp4":
+        (tmp_path / "cut.mp4").write_bytes(answer.content)
+        with av.open(str(tmp_path / "cut.mp4")) as media:
+            assert sum(1 for _ in media.decode(video=0)) == 40
+    elif form == "vtt":
+        assert answer.text.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n")
+        assert "-->" in answer.text
+        assert "00:00:04.000\n" in answer.text
+    elif form == "ass":
+        assert "Dialogue: 0,0:00:00.00,0:00:01.00,Mood,"[:20] in answer.text
+    elif form == "svg":
+        assert answer.text.startswith("<svg")
+        assert answer.text.count("stroke-linejoin") == 7
+    elif form == "csv":
+        assert len(answer.text.splitlines()) > 10
+
+
+def test_a_search_finds_what_the_rows_say_and_shows_its_sql(page) -> None:
+    query = {"channel": "late-night", "emotion": "neutral", "above": "0.3", "for": "2"}
+    query |= {"since": "2026-11-19", "until": "2026-11-21"}
+    said = page.client.get("/search", params=query).text
+    sql = re.search(r'<pre id="sql"[^>]*>(.*?)</pre>', said, re.DOTALL)
+    assert sql
+    statement = (
+        sql[1].replace("&#39;", "'").replace("&gt;", ">").replace("&lt;", "<").replace("&#34;", '"')
+    )
+    with page.reader.asking() as connection:
+        rows = connection.exec_driver_sql(statement).all()
+    assert rows
+    assert said.count('class="still"') == len(rows)
+    for row in rows:
+        assert f"at={ms(row.begin) - 2000}&amp;mark={ms(row.begin)}-{ms(row.end)}" in said
+        assert row.peak > 0.3
+
+
+def test_a_stretch_is_kept_and_let_go(page) -> None:
+    begin = ms(page.made.begin)
+    wanted = {"show": page.made.show, "begin": begin, "end": begin + 4000, "note": "the goal"}
+    kept = page.client.post("/kept", json=wanted)
+    assert kept.status_code == 201, kept.text
+    number = kept.json()["id"]
+    assert "the goal" in page.client.get("/kept").text
+    assert page.client.get(f"/data/show/{page.made.show}").json()["kept"][0][0] == number
+    assert page.client.delete(f"/kept/{number}").status_code == 204
+    assert page.client.delete(f"/kept/{number}").status_code == 404
+    assert page.client.post("/kept", json=wanted | {"end": begin}).status_code == 404
+
+
+def test_shows_are_compared_and_the_week_has_a_map(page) -> None:
+    said = page.client.get("/compare", params={"channel": "late-night", "emotion": "neutral"}).text
+    assert 'class="heat"' in said
+    numbers = [page.made.show, page.made.show + 2]
+    body = page.client.get("/data/compare", params={"show": numbers, "emotion": "neutral"}).json()
+    assert [each["id"] for each in body] == numbers
+    assert body[1]["minute"] == [0, 1]
+    assert len(page.client.get(f"/data/show/{page.made.show}/usual").json()["minute"]) >= 2
+
+
+def test_a_table_says_the_same_to_who_cannot_see(page) -> None:
+    said = page.client.get(f"/show/{page.made.show}/table").text
+    assert all(f'<th scope="col">{name}</th>' in said for name in EMOTIONS)
+    assert "the source answered 503" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/show/999999", "there is no show 999999"),
+        ("/show/99999999999999999999", "there is no show"),
+        ("/show/x", "number: not a value"),
+        ("/?channel=nobody", "there is no channel"),
+        ("/compare?emotion=joy", "there is no emotion"),
+        ("/nowhere", "there is no such page"),
+        ("/take/1/stretch.mp4", "mark a stretch first"),
+    ],
+)
+def test_what_is_not_there_is_said_plainly(page, path, why) -> None:
+    answer = page.client.get(path, headers={"Accept": "text/html"})
+    assert answer.status_code in (400, 404)
+    assert why in answer.text
+    assert "To the shows" in answer.text
+
+
+def test_events_tell_the_newest_and_one_poller_serves_all(page) -> None:
+    hub = page.context.hub
+    with (
+        page.client.stream("GET", "/data/live/late-night") as one,
+        page.client.stream("GET", "/data/live/late-night") as two,
+    ):
+        lines = one.iter_lines(), two.iter_lines()
+        said, same = (next(line for line in each if line.startswith("data:")) for each in lines)
+        assert said == same
+        assert (hub.n_streams, len(hub._channels)) == (2, 1)
+    body = json.loads(said.removeprefix("data:"))
+    assert body["broadcast"] == page.made.show
+    assert body["seconds"]["share"]["neutral"]
