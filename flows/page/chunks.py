@@ -48,6 +48,8 @@ def means(
     if begin is None or end is None:
         return None
     values: dict[str, Any] = {"id": show.broadcast_id, "since": begin, "until": end}
+    if step_s != 60:
+        values["channel"] = show.channel
     if step_s == 10:
         found = rows(connection, "buckets", bucket=timedelta(seconds=step_s), **values)
     else:
@@ -77,12 +79,13 @@ def faces(connection: Connection, show: ShowRow, index: int, until: datetime) ->
 
 
 def columns(found: Sequence[Any], begin: datetime) -> dict[str, Any]:
-    """Return rows with `at`, `observations`, `tracks` and the emotions as columns."""
+    """Return rows with `at`, `tracks` and the emotions, smoothed and raw, as columns."""
     return {
         "start": _ms(begin),
         "at": [_ms(row.at) - _ms(begin) for row in found],
         "faces": [int(row.tracks) for row in found],
         "share": {name: [_share(getattr(row, name)) for row in found] for name in EMOTIONS},
+        "raw": {name: [_share(getattr(row, f"raw_{name}")) for row in found] for name in EMOTIONS},
     }
 
 

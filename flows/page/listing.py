@@ -97,9 +97,9 @@ def _listed(
     begin = show.started_at if figures is None or figures.begin is None else figures.begin
     until = begin if figures is None or figures.until is None else figures.until
     seconds = max((until - begin).total_seconds(), 1.0)
-    n = sum(row.observations for row in minutes)
+    n = sum(row.seconds for row in minutes)
     means = {
-        name: sum((getattr(row, name) or 0.0) * row.observations for row in minutes) / n if n else 0
+        name: sum((getattr(row, name) or 0.0) * row.seconds for row in minutes) / n if n else 0
         for name in EMOTIONS
     }
     emotion = max(means, key=means.__getitem__) if n else None

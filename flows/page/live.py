@@ -121,18 +121,14 @@ class Hub:
             if row.until is not None:
                 until = row.until.astimezone(UTC)
                 since = until - timedelta(seconds=BACK_S)
-                floor = since.replace(second=0, microsecond=0)
-                found = [
-                    each
-                    for each in rows(
-                        connection,
-                        "seconds",
-                        id=row.broadcast_id,
-                        since=floor,
-                        until=until + timedelta(minutes=1),
-                    )
-                    if each.at >= since
-                ]
+                found = rows(
+                    connection,
+                    "seconds",
+                    channel=channel,
+                    id=row.broadcast_id,
+                    since=since,
+                    until=until,
+                )
                 said |= {"until": round(until.timestamp() * 1000)}
                 said |= {"seconds": columns(found, datetime.fromtimestamp(0, UTC))}
                 if found:

@@ -18,7 +18,7 @@ from flows.page.context import Context, NotThere, data, moment, ms
 from flows.page.playback import holding, playlist
 from flows.page.questions import ShowRow
 from flows.page.stills import still
-from flows.report.export import export_history
+from flows.report.export import export_rows
 
 M3U8: Final = "application/vnd.apple.mpegurl"
 KINDS: Final = {".ts": "video/mp2t", ".mp4": "video/mp4"}
@@ -104,7 +104,17 @@ def _as_file(
             _cut(context, row, begin, end, path)
         else:
             with context.reader.asking_tables() as connection:
-                export_history(connection, row.channel, begin, end, path, form=form)
+                done = export_rows(
+                    connection,
+                    row.channel,
+                    begin,
+                    end,
+                    path,
+                    form=form,
+                    show_ids=[row.broadcast_id],
+                )
+            if done.sidecar is not None:
+                done.sidecar.unlink()
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -130,6 +140,7 @@ def _cut(context: Context, row: ShowRow, begin: datetime, end: datetime, path: P
             each for each in recording.listed if each.end > begin - BEFORE and each.start < end
         ),
         gone=0,
+        on=(),
         elsewhere=(),
         gaps=tuple(
             Gap(
@@ -169,10 +180,12 @@ def _as_text(
 
 def seconds_of(context: Context, row: ShowRow, begin: datetime, end: datetime) -> list[Any]:
     """Return a show's seconds in [begin, end)."""
-    floor = begin.replace(second=0, microsecond=0)
+    span = {"since": begin - timedelta(seconds=1), "until": end}
     with context.reader.asking() as connection:
-        found = questions.rows(connection, "seconds", id=row.broadcast_id, since=floor, until=end)
-    return [each for each in found if ms(each.at) + 1000 > ms(begin) and each.at < end]
+        found = questions.rows(
+            connection, "seconds", channel=row.channel, id=row.broadcast_id, **span
+        )
+    return [each for each in found if ms(each.at) + 1000 > ms(begin)]
 
 
 def _fewer(seconds: list[Any]) -> list[Any]:
@@ -182,9 +195,6 @@ def _fewer(seconds: list[Any]) -> list[Any]:
 
 def _no_recording(elsewhere: str | None) -> str:
     if elsewhere:
-        return (
-            f"this show was recorded on another machine, into {elsewhere}: "
-            "run showmood page there, or name its folder with SHOWMOOD_HOME"
-        )
-    raise_hint = "its rows are kept (SHOWMOOD_KEEP_RECORDINGS_... says how long recordings stay)"
-    return f"the recording of this moment is not here any more; {raise_hint}"
+        return f"this show was recorded {elsewhere}: run showmood page there"
+    hint = "its rows are kept (SHOWMOOD_KEEP_RECORDINGS_... says how long recordings stay)"
+    return f"the recording of this moment is not here any more; {hint}"

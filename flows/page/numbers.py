@@ -54,6 +54,11 @@ def router(context: Context) -> APIRouter:
                 for each in segments
                 if each.status == "failed"
             ],
+            "ads": [
+                [ms(each.started_at), ms(each.started_at) + round(each.duration_s * 1000)]
+                for each in segments
+                if each.is_ad
+            ],
             "kept": [
                 [each.id, ms(each.started_at), ms(each.ended_at), each.note]
                 for each in keeps
@@ -67,11 +72,13 @@ def router(context: Context) -> APIRouter:
         with context.reader.asking() as connection:
             row = context.show(connection, number)
             found = questions.rows(connection, "tracks", id=number)
+            cuts = questions.rows(connection, "cuts", id=number)
         body = {
             "track": [each.track for each in found],
             "first": [ms(each.first_ts) for each in found],
             "last": [ms(each.last_ts) for each in found],
             "emotion": [each.emotion for each in found],
+            "cuts": [ms(each.started_at) for each in cuts[1:]],
         }
         return data(request, body, closed=row.status != "live")
 

@@ -33,7 +33,7 @@ LIVE_SEGMENTS: Final = 60
 class Recording:
     """A show's files. here: by number, those that are on this machine, in order of time.
 
-    elsewhere: the folder of those that are on none of its disks, and were not deleted.
+    elsewhere: where those are that are not, and were not deleted: "on" a machine, "into" a folder.
     """
 
     folder: Path
@@ -123,8 +123,14 @@ def _read(folder: Path, show: ShowRow, segments: Sequence[Any]) -> Recording:
             here[row.sequence] = _segment(row, show, folder / name)
     elsewhere = None
     if not here:
-        paths = (row.path for row in segments if row.path)
-        elsewhere = next((os.path.dirname(path) for path in paths), None)
+        named = (row for row in segments if row.path)
+        elsewhere = next(
+            (
+                f"on {row.machine}" if row.machine else f"into {os.path.dirname(row.path)}"
+                for row in named
+            ),
+            None,
+        )
     listed = tuple(sorted(here.values(), key=lambda segment: segment.start))
     return Recording(folder=folder, here=here, listed=listed, elsewhere=elsewhere)
 

@@ -29,11 +29,13 @@ class ShowRow:
     flow_run_id: str | None
 
 
+_RAW: Final = ", ".join(f"raw_{name}" for name in EMOTIONS)
 _MEANS: Final = ", ".join(
-    f"(sum({name} * observations) / nullif(sum(observations) FILTER (WHERE {name} IS NOT NULL), 0)"
+    f"(sum({name} * seconds) / nullif(sum(seconds) FILTER (WHERE {name} IS NOT NULL), 0)"
     f")::real AS {name}"
     for name in EMOTIONS
 )
+"""Over minutes, by how many of their seconds had a face."""
 _COLUMNS: Final = (
     "broadcast_id, channel, show, started_at, planned_end, ended_at, status, flow_run_id"
 )
@@ -46,7 +48,7 @@ _SHOWS = text(
     " WHERE place > :skip AND place <= :skip + :most ORDER BY channel, started_at DESC"
 )
 _STRIPS = text(
-    f"SELECT broadcast_id, minute, observations, tracks, emotion, {', '.join(EMOTIONS)}"
+    f"SELECT broadcast_id, minute, seconds, tracks, emotion, {', '.join(EMOTIONS)}"
     " FROM emotion_timeline WHERE broadcast_id = ANY(:ids) ORDER BY broadcast_id, minute"
 ).bindparams(bindparam("ids", type_=ARRAY(Integer)))
 _FIGURES = text(
@@ -63,24 +65,29 @@ _FIGURES = text(
     " WHERE s.broadcast_id = ANY(:ids)"
 ).bindparams(bindparam("ids", type_=ARRAY(Integer)))
 _SEGMENTS = text(
-    "SELECT sequence, started_at, duration_s, offset_s, status, path, width_px, height_px,"
-    " start_is_estimated FROM show_segments WHERE broadcast_id = :id ORDER BY started_at"
+    "SELECT sequence, started_at, duration_s, offset_s, status, path, machine, width_px, height_px,"
+    " start_is_estimated, is_ad FROM show_segments WHERE broadcast_id = :id ORDER BY started_at"
 )
 _GAPS = text(
     "SELECT started_at, ended_at, why FROM show_gaps WHERE broadcast_id = :id ORDER BY started_at"
 )
+_CUTS = text("SELECT started_at FROM show_shots WHERE broadcast_id = :id ORDER BY started_at")
 _SPAN: Final = "broadcast_id = :id AND minute >= :since AND minute < :until"
+_SPAN_S: Final = (
+    "channel = :channel AND broadcast_id = :id AND second >= :since AND second < :until"
+)
 _MINUTES = text(
-    f"SELECT minute AS at, observations, tracks, {', '.join(EMOTIONS)} FROM emotion_timeline"
+    f"SELECT minute AS at, tracks, {', '.join(EMOTIONS)}, {_RAW} FROM emotion_timeline"
     f" WHERE {_SPAN} ORDER BY minute"
 )
 _SECONDS = text(
-    f"SELECT second AS at, observations, tracks, {', '.join(EMOTIONS)} FROM emotion_seconds"
-    f" WHERE {_SPAN} ORDER BY second"
+    f"SELECT second AS at, tracks, {', '.join(EMOTIONS)}, {_RAW} FROM emotion_seconds"
+    f" WHERE {_SPAN_S} ORDER BY second"
 )
 _BUCKETS = text(
-    "SELECT date_bin(:bucket, second, 'epoch') AS at, sum(observations) AS observations,"
-    f" max(tracks) AS tracks, {_MEANS} FROM emotion_seconds WHERE {_SPAN} GROUP BY 1 ORDER BY 1"
+    "SELECT date_bin(:bucket, second, 'epoch') AS at, max(tracks) AS tracks, "
+    + ", ".join(f"avg({name}) AS {name}, avg(raw_{name}) AS raw_{name}" for name in EMOTIONS)
+    + f" FROM emotion_seconds WHERE {_SPAN_S} GROUP BY 1 ORDER BY 1"
 )
 _FACES = text(
     "SELECT ts, track, score, x0, y0, x1, y1, " + ", ".join(EMOTIONS) + " FROM emotion_history"
@@ -97,13 +104,13 @@ _USUAL = text(
     " timed AS (SELECT t.*, min(minute) OVER (PARTITION BY broadcast_id) AS first"
     "  FROM emotion_timeline t WHERE broadcast_id IN (SELECT broadcast_id FROM last))"
     " SELECT (extract(epoch FROM minute - first) / 60)::integer AS at,"
-    f" sum(observations) AS observations, count(DISTINCT broadcast_id) AS tracks, {_MEANS}"
+    f" count(DISTINCT broadcast_id) AS shows, {_MEANS}"
     " FROM timed GROUP BY 1 ORDER BY 1"
 )
 _WEEK = text(
     "SELECT extract(isodow FROM minute AT TIME ZONE :zone)::integer AS day,"
     " extract(hour FROM minute AT TIME ZONE :zone)::integer AS hour,"
-    f" sum(observations) AS observations, {_MEANS} FROM emotion_timeline"
+    f" {_MEANS} FROM emotion_timeline"
     " WHERE channel = :channel AND minute >= :since AND minute < :until GROUP BY 1, 2"
 )
 
@@ -142,6 +149,7 @@ _BY_NAME: Final = {
     "buckets": _BUCKETS,
     "faces": _FACES,
     "tracks": _TRACKS,
+    "cuts": _CUTS,
     "usual": _USUAL,
     "week": _WEEK,
 }

@@ -109,7 +109,7 @@ def statement(search: Search) -> TextClause:
             * interval '1 second' AS run
     FROM emotion_seconds
     WHERE channel = :channel
-        AND minute >= CAST(:since AS timestamptz) AND minute < CAST(:until AS timestamptz)
+        AND second >= CAST(:since AS timestamptz) AND second < CAST(:until AS timestamptz)
         AND {search.emotion} >= :above AND tracks >= :faces{when}
 )
 SELECT broadcast_id, show, min(second) AS begin, max(second) + interval '1 second' AS end,

@@ -46,7 +46,12 @@ def router(context: Context) -> APIRouter:
             since, until = begin or row.started_at - timedelta(days=1), end or datetime.now(UTC)
             fine = end is not None and until - since <= timedelta(minutes=10)
             name = "seconds" if fine else "minutes"
-            span = {"since": since.replace(second=0, microsecond=0), "until": until}
+            span: dict[str, Any] = {
+                "since": since.replace(second=0, microsecond=0),
+                "until": until,
+            }
+            if fine:
+                span["channel"] = row.channel
             found = questions.rows(connection, name, id=number, **span)
             gaps = questions.rows(connection, "gaps", id=number)
         shown = [

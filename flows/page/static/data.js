@@ -10,7 +10,7 @@ export class Numbers {
     this.id = id;
     this.chunks = new Map();
     this.until = Infinity;
-    this.fresh = { at: [], faces: [], share: Object.fromEntries(EMOTIONS.map((name) => [name, []])) };
+    this.fresh = { at: [], faces: [], share: Object.fromEntries(EMOTIONS.map((name) => [name, []])), raw: Object.fromEntries(EMOTIONS.map((name) => [name, []])) };
   }
 
   #get(key, url) {
@@ -53,7 +53,7 @@ export class Numbers {
   }
 
   // Times (ms), faces and shares (0 to 1) in [from, to), in order; null where a break is.
-  columns(step, from, to) {
+  columns(step, from, to, kind = "share") {
     const span = SPANS_S[step] * 1000;
     const out = { at: [], faces: [], share: EMOTIONS.map(() => []) };
     const half = step * 500;
@@ -73,10 +73,10 @@ export class Numbers {
     for (let index = Math.floor(from / span); index * span < to; index += 1) {
       const body = this.chunks.get(`${step}/${index}`)?.body;
       if (!body) continue;
-      body.at.forEach((at, place) => add(body.start + at + half, body.faces[place], EMOTIONS.map((name) => body.share[name][place])));
+      body.at.forEach((at, place) => add(body.start + at + half, body.faces[place], EMOTIONS.map((name) => body[kind][name][place])));
     }
     if (step === 1) {
-      this.fresh.at.forEach((at, place) => add(at + half, this.fresh.faces[place], EMOTIONS.map((name) => this.fresh.share[name][place])));
+      this.fresh.at.forEach((at, place) => add(at + half, this.fresh.faces[place], EMOTIONS.map((name) => this.fresh[kind][name][place])));
     }
     return out;
   }
@@ -88,7 +88,7 @@ export class Numbers {
       if (seconds.start + at <= newest) return;
       known.at.push(seconds.start + at);
       known.faces.push(seconds.faces[place]);
-      EMOTIONS.forEach((name) => known.share[name].push(seconds.share[name][place]));
+      for (const kind of ["share", "raw"]) EMOTIONS.forEach((name) => known[kind][name].push(seconds[kind][name][place]));
     });
   }
 

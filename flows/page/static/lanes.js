@@ -12,6 +12,7 @@ export class Lanes {
 
   setTracks(tracks) {
     this.tracks = tracks.track.map((track, place) => ({ track, first: tracks.first[place], last: tracks.last[place], emotion: tracks.emotion[place] }));
+    this.cuts = tracks.cuts;
     const ends = [];
     for (const each of this.tracks) {
       let row = ends.findIndex((end) => end < each.first - 200);
@@ -51,6 +52,9 @@ export class Lanes {
     }
     pen.fillStyle = token("happiness");
     for (const [, begin, end] of meta.kept) pen.fillRect(x(begin), 12, Math.max(2, x(end) - x(begin)), 3);
+    pen.fillStyle = token("quiet");
+    const close = (this.cuts ?? []).filter((at) => at >= from && at <= to);
+    if (close.length < width / 4) for (const at of close) pen.fillRect(x(at), 0, 1, 14);
     const palette = colours();
     this.hits = [];
     pen.font = "11px system-ui, sans-serif";

@@ -59,7 +59,7 @@ async function begin() {
   function whyMissing(at) {
     const gap = meta.gaps.find(([from, to]) => at >= from && at < to);
     if (gap) return `Not recorded: ${gap[2]}`;
-    if (meta.elsewhere) return `This show was recorded on another machine, into ${meta.elsewhere}. Its rows are here; run showmood page there to see it.`;
+    if (meta.elsewhere) return `This show was recorded ${meta.elsewhere}. Its rows are here; run showmood page there to see it.`;
     return "The recording of this moment is not here any more: its rows are kept.";
   }
 
@@ -110,7 +110,7 @@ async function begin() {
   };
   app.do = {
     in: () => app.timeline.zoom(0.5, app.date ?? undefined), out: () => app.timeline.zoom(2, app.date ?? undefined), all: () => app.timeline.all(),
-    smooth: () => { app.timeline.smooth = !app.timeline.smooth; app.timeline.refresh(); },
+    raw: () => { app.timeline.raw = !app.timeline.raw; app.timeline.refresh(); },
     usual: async () => {
       app.timeline.showUsual = !app.timeline.showUsual;
       app.timeline.usual ??= await ask(`/data/show/${id}/usual`);
@@ -124,7 +124,7 @@ async function begin() {
   };
   app.press = async (name) => {
     await app.do[name]?.();
-    const pressed = { smooth: app.timeline.smooth, usual: app.timeline.showUsual, boxes: app.boxes.on };
+    const pressed = { raw: app.timeline.raw, usual: app.timeline.showUsual, boxes: app.boxes.on };
     for (const [each, on] of Object.entries(pressed)) document.querySelector(`[data-do="${each}"]`).setAttribute("aria-pressed", String(on));
     writeSoon();
   };
@@ -139,7 +139,7 @@ async function begin() {
 
   for (const name of EMOTIONS) if (state.off.includes(name)) app.timeline.off.add(name);
   app.timeline.applyShown();
-  app.timeline.smooth = state.smooth;
+  app.timeline.raw = state.raw;
   app.side.build();
   if (state.mark) app.marks.set(...state.mark);
   if (state.from) app.timeline.view(state.from, state.to);

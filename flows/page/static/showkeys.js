@@ -6,7 +6,7 @@ export function keys(app) {
   const { meta } = app;
   const step = (ms) => app.go(Math.min(Math.max(meta.begin, (app.date ?? meta.begin) + ms), meta.until), undefined);
   const plain = {
-    " ": "play", "+": "in", "=": "in", "-": "out", 0: "all", m: "mark", k: "keep", n: "next", p: "previous", s: "smooth", u: "usual", b: "boxes", l: "link",
+    " ": "play", "+": "in", "=": "in", "-": "out", 0: "all", m: "mark", k: "keep", n: "next", p: "previous", r: "raw", u: "usual", b: "boxes", l: "link",
   };
   document.addEventListener("keydown", (event) => {
     if (typing(event) || document.querySelector("dialog[open]")) return;

@@ -9,7 +9,7 @@ export function readState() {
   const view = pair(query.get("view"));
   return {
     at: number(query.get("at")), from: view?.[0] ?? null, to: view?.[1] ?? null, mark: pair(query.get("mark")), track: number(query.get("track")),
-    off: (query.get("off") ?? "").split(",").filter((name) => EMOTIONS.includes(name)), smooth: query.has("smooth"), usual: query.has("usual"), play: query.has("play"),
+    off: (query.get("off") ?? "").split(",").filter((name) => EMOTIONS.includes(name)), raw: query.has("raw"), usual: query.has("usual"), play: query.has("play"),
   };
 }
 
@@ -21,7 +21,7 @@ export function writeState(app) {
   if (marks.mark) query.set("mark", marks.mark.map(Math.round).join("-"));
   if (app.track !== null) query.set("track", String(app.track));
   if (timeline.off.size) query.set("off", [...timeline.off].join(","));
-  if (timeline.smooth) query.set("smooth", "1");
+  if (timeline.raw) query.set("raw", "1");
   if (timeline.showUsual) query.set("usual", "1");
   const text = query.toString();
   history.replaceState(null, "", text ? `?${text}` : location.pathname);

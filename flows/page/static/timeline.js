@@ -7,7 +7,7 @@ const SHORTEST_MS = 4000;
 export class Timeline {
   constructor({ plot, meta, numbers, lanes, onPick, onMark, onHover, onView }) {
     Object.assign(this, { plot, meta, numbers, lanes, onPick, onMark, onHover, onView });
-    Object.assign(this, { from: meta.begin, to: meta.until, off: new Set(), smooth: false, usual: null, showUsual: false, override: null, waiting: 0 });
+    Object.assign(this, { from: meta.begin, to: meta.until, off: new Set(), raw: false, usual: null, showUsual: false, override: null, waiting: 0 });
     this.#make();
     new ResizeObserver(() => this.#resize()).observe(plot);
     document.addEventListener("theme", () => { this.#make(); this.refresh(); });
@@ -83,6 +83,12 @@ export class Timeline {
       pen.fillStyle = pattern;
       pen.fillRect(x(begin), top, Math.max(2, x(end) - x(begin)), height);
     }
+    for (const [begin, end] of this.meta.ads) {
+      pen.fillStyle = token("warn");
+      pen.globalAlpha = 0.14;
+      pen.fillRect(x(begin), top, Math.max(1, x(end) - x(begin)), height);
+      pen.globalAlpha = 1;
+    }
     for (const [begin, long] of this.meta.failed) {
       pen.fillStyle = token("hatch");
       pen.fillRect(x(begin), top, Math.max(1, x(begin + long) - x(begin)), height);
@@ -147,11 +153,10 @@ export class Timeline {
   #show() {
     const step = Numbers.step(this.to - this.from);
     const best = this.numbers.has(step, this.from, this.to) ? step : [1, 10, 60].find((each) => this.numbers.has(each, this.from, this.to)) ?? step;
-    const columns = this.override ?? this.numbers.columns(best, this.from, this.to);
+    const columns = this.override ?? this.numbers.columns(best, this.from, this.to, this.raw ? "raw" : "share");
     this.columns = columns;
-    const shares = this.smooth ? columns.share.map((values) => smoothed(columns.at, values, (this.to - this.from) / 45)) : columns.share;
     const usual = EMOTIONS.map((name) => columns.at.map((at) => this.#usual(name, at)));
-    this.u.setData([columns.at.map((at) => at / 1000), ...shares, ...usual], false);
+    this.u.setData([columns.at.map((at) => at / 1000), ...columns.share, ...usual], false);
     this.u.setScale("x", { min: this.from / 1000, max: this.to / 1000 });
     this.plot.dataset.step = String(best);
   }
@@ -190,19 +195,4 @@ export class Timeline {
     for (let place = 1; place < columns.at.length; place += 1) if (Math.abs(columns.at[place] - at) < Math.abs(columns.at[best] - at)) best = place;
     return Math.abs(columns.at[best] - at) > 90000 ? null : best;
   }
-}
-
-function smoothed(at, values, reach) {
-  return values.map((value, place) => {
-    if (value === null) return null;
-    let [sum, n] = [0, 0];
-    for (let way = -1; way <= 1; way += 2) {
-      for (let other = place + (way < 0 ? 0 : 1); other >= 0 && other < at.length && Math.abs(at[other] - at[place]) <= reach / 2; other += way) {
-        if (values[other] === null) break;
-        sum += values[other];
-        n += 1;
-      }
-    }
-    return sum / n;
-  });
 }

@@ -48,14 +48,15 @@ def test_means_are_those_of_the_rows(page, step_s) -> None:
     with page.made.engine.connect() as connection:
         rows = connection.execute(
             text(
-                f"SELECT extract(epoch FROM date_bin('{step_s} s', ts, 'epoch'))::bigint,"
-                " avg(smoothed_anger) FROM observations WHERE track_id / 100000000 = :show"
+                f"SELECT extract(epoch FROM date_bin('{step_s} s', second, 'epoch'))::bigint,"
+                " avg(anger), avg(raw_anger) FROM emotion_seconds WHERE broadcast_id = :show"
                 " GROUP BY 1 ORDER BY 1"
             ),
             {"show": page.made.show},
         ).all()
     assert [(said["start"] + at) // 1000 for at in said["at"]] == [row[0] for row in rows]
     assert said["share"]["anger"] == pytest.approx([row[1] * 1000 for row in rows], abs=0.6)
+    assert said["raw"]["anger"] == pytest.approx([row[2] * 1000 for row in rows], abs=0.6)
     assert said["share"]["contempt"] == [None] * len(rows)
 
 
