@@ -165,7 +165,7 @@ class Up:
 
         settable: `set_clock` may set that clock later.
         """
-        (ours, *_) = self.tools("-m prefect worker start")
+        (ours, *_) = self.tools("worker start --type process")
         env = ours.environ()
         # It has the umask of whoever started it: what it writes is not the stack's to keep closed.
         env["TMPDIR"] = str(self.home / "by-hand")

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from db.session import make_engine, require_current
 from flows.errors import EXPECTED, UsageError
+from flows.objects.opening import copies_of
 from flows.recordings.alert_clips import path_of, roll_clips
 from flows.settings import load_settings, running_database
 from flows.show import Slug, parse_since, titled
@@ -55,6 +56,7 @@ def clip_moment(
                 out,
                 recordings_dir=recordings_dir,
                 machine=settings.machine_name,
+                copies=copies_of(settings),
                 force=True,
             )
         finally:

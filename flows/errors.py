@@ -38,5 +38,9 @@ class Skipped(ShowmoodError):
     """There was nothing left to watch; nothing is wrong."""
 
 
+class HandedOver(ShowmoodError):
+    """Another process goes on with this run, on another machine; all that is here is stored."""
+
+
 EXPECTED: Final = (ShowmoodError, CaptureError, DatabaseError, EmotionError)
 """What a person can act on: one line, in the terminal and as a run's message."""

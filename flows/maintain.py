@@ -2,7 +2,6 @@
 
 import logging
 import os
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -13,19 +12,21 @@ from prefect.logging import get_run_logger
 from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 
-from db.errors import ChannelBusy, DatabaseError
+from db.errors import DatabaseError
 from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
 from db.session import make_engine, require_current
 from flows.control.api import connect
 from flows.control.run_history import forget_runs
 from flows.errors import ShowmoodError
-from flows.live.left_behind import set_aside, write_left_behind
-from flows.live.local_lock import hold_channel
+from flows.live.left_behind import set_aside
+from flows.objects.opening import objects_of
 from flows.recordings.alert_clips import roll_clips
 from flows.recordings.retention import Limits, Log, Recordings
+from flows.recordings.store_retention import roll_store
 from flows.settings import Settings, load_settings, running_database
 from flows.shows.applying import credentials
+from flows.stack.machine import write_all_left_behind
 
 _log = logging.getLogger(__name__)
 
@@ -54,12 +55,7 @@ def maintain_here(
     engine = make_engine(database_url)
     try:
         require_current(engine)
-        for directory in sorted(settings.recordings_dir.glob("*/")):
-            with (
-                suppress(ChannelBusy),  # its watcher does it
-                hold_channel(engine, settings.recordings_dir, directory.name, "maintenance"),
-            ):
-                write_left_behind(engine, directory, settings.machine_name)
+        write_all_left_behind(engine, settings)
         if damaged := set_aside(settings.recordings_dir):
             log.warning(
                 "%d writes can't be done and are set aside, the newest as %s: what they held is "
@@ -72,6 +68,15 @@ def maintain_here(
         )
         if (rolled := recordings.run(now)) is not None:
             log.info("%s", rolled.said())
+        if (objects := objects_of(settings)) is not None:
+            n_copies, n_bytes = roll_store(
+                engine,
+                objects,
+                now=now,
+                days=settings.keep_recordings_days or None,
+                most_bytes=round(settings.keep_store_gb * (1 << 30)) or None,
+            )
+            log.info("%d copies (%.1f MB) deleted in %s", n_copies, n_bytes / 1e6, objects.url)
         n_clips, n_bytes = roll_clips(settings, now)
         if n_clips:
             log.info("%d clips (%.1f MB) deleted", n_clips, n_bytes / 1e6)

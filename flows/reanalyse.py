@@ -33,6 +33,9 @@ from flows.live.file_analysis import CENTRED, Piece, centred_pieces
 from flows.live.left_behind import write_left_behind
 from flows.live.local_lock import hold_channel
 from flows.live.store import Store
+from flows.objects.cache import Copies
+from flows.objects.opening import copies_of
+from flows.objects.store import StoreError
 from flows.recordings.finding import find, say_nothing_there
 from flows.settings import Settings, load_settings, running_database
 from flows.show import (
@@ -80,6 +83,7 @@ def analyse_again(
     try:
         require_current(engine)
         directory = settings.recordings_dir
+        copies = copies_of(settings)
         with hold_channel(engine, directory, what.channel, holder):
             # Else it would replace what is written here.
             write_left_behind(engine, directory / what.channel, settings.machine_name)
@@ -90,6 +94,7 @@ def analyse_again(
                 what.end,
                 recordings_dir=directory,
                 machine=settings.machine_name,
+                copies=copies,
             )
             if not found.segments:
                 raise say_nothing_there(engine, what.channel, what.begin, what.end, found)
@@ -106,7 +111,9 @@ def analyse_again(
                 settings.cache_dir,
                 settings.detection_size_px,
             )
-            return _analyse(engine, settings, what, found.segments, analyser, log=log, tell=tell)
+            return _analyse(
+                engine, settings, what, found.segments, analyser, copies, log=log, tell=tell
+            )
     finally:
         engine.dispose()
 
@@ -117,6 +124,7 @@ def _analyse(
     what: Again,
     segments: Sequence[Segment],
     analyser: Analyser,
+    copies: Copies | None,
     *,
     log: Log,
     tell: Tell,
@@ -137,10 +145,11 @@ def _analyse(
             broadcast_id=broadcast,
             model=model,
             machine=settings.machine_name,
+            copies_dir=settings.copies_dir,
         )
         # What follows the stretch has numbers too, and may have other faces.
         linker = Linker(state, number_from=taken + 1)
-        pieces = _pieces(mine, analyser, linker, what.fps, store, counts, log)
+        pieces = _pieces(mine, analyser, copies, linker, what.fps, store, counts, log)
         for piece in centred_pieces(pieces):
             store.analysed(
                 piece.segment,
@@ -162,6 +171,7 @@ def _analyse(
 def _pieces(
     segments: Sequence[Segment],
     analyser: Analyser,
+    copies: Copies | None,
     linker: Linker,
     fps: float,
     store: Store,
@@ -170,12 +180,18 @@ def _pieces(
 ) -> Iterator[Piece]:
     for segment in segments:
         try:
+            if copies is not None:
+                copies.bring(segment.path, segment.needs)
             longest_s = longest_of(segment)
             begun = analyser.decode(segment.path, fps=fps, longest_s=longest_s, lead=segment.lead)
             with closing(begun) as parts:
                 detections = analyser.analyse_parts(
                     frames_from(part, segment.offset_s) for part in parts
                 )
+        except StoreError as e:
+            counts.failed += 1
+            log.warning("segment at %s keeps its rows: %s", segment.start, e)
+            continue
         except (EmotionError, OSError) as e:
             store.failed(segment, str(e))
             counts.failed += 1

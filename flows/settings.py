@@ -163,6 +163,23 @@ class Settings(BaseSettings):
     keep_recordings_gb: float = Field(
         100.0, ge=0, description="How much recorded files may take, in GB; 0 without limit."
     )
+    recordings_store: str | None = Field(
+        None,
+        description="Where each recorded file is copied to, for all machines to read: s3://, gs:// "
+        "or az://bucket/prefix, or a shared folder, file:///...; unset: nowhere.",
+    )
+    keep_local_days: float = Field(
+        2.0,
+        ge=0,
+        description="Days that files stay on the disk of the machine that recorded them once they "
+        "are copied, where there is a store; 0: as long as KEEP_RECORDINGS_DAYS.",
+    )
+    keep_store_gb: float = Field(
+        0.0, ge=0, description="How much the copies in the store may take, in GB; 0 without limit."
+    )
+    store_cache_gb: float = Field(
+        10.0, ge=0.1, description="How much is kept on disk of what was read from the store, in GB."
+    )
     keep_clips_days: float = Field(
         365.0, ge=0, description="Days that clips of alerts are kept; 0 without limit."
     )
@@ -226,6 +243,11 @@ class Settings(BaseSettings):
     def recordings_dir(self) -> Path:
         """Return the folder of the recordings."""
         return self.home / "recordings"
+
+    @property
+    def copies_dir(self) -> Path:
+        """Return the folder of what was read from the object store."""
+        return self.home / "copies"
 
     @property
     def clips_dir(self) -> Path:

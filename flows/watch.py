@@ -24,12 +24,20 @@ from flows.capture.supervisor.capture import Capture
 from flows.control.events import Teller
 from flows.control.gpu_place import gpu_place
 from flows.control.healing import was_cancelled
-from flows.control.heartbeat import Heart, beating, cancelled, leave_quickly, outlive_worker
+from flows.control.heartbeat import (
+    Heart,
+    beating,
+    cancelled,
+    end_without_a_word,
+    leave_quickly,
+    outlive_worker,
+)
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_page import Bulletin
-from flows.errors import EXPECTED, Skipped
+from flows.errors import EXPECTED, HandedOver, Skipped
 from flows.live.analysis import Analysis, take_for
 from flows.live.broadcast import Watch
+from flows.live.leaving import hear
 from flows.live.observers import Several
 from flows.settings import load_settings, running_database
 from flows.show import (
@@ -123,6 +131,7 @@ def watch_show(
             0s, 10m, 2h.
     """
     outlive_worker()
+    hear()
     log = get_run_logger()
     run_id = UUID(flow_run.id)
     bulletin: Bulletin | None = None
@@ -183,6 +192,11 @@ def watch_show(
         if heart is None or not heart.was_obeyed:
             raise
         return cancelled()  # Prefect would call it crashed: it knows of no cancel but its worker's
+    except HandedOver as e:
+        log.warning("%s", e)
+        if bulletin is not None:
+            bulletin.close()
+        end_without_a_word()
     except Skipped as e:
         log.warning("%s", e)
         return Completed(name="Skipped", message=str(e))

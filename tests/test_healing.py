@@ -31,7 +31,7 @@ BROADCASTS = (
 )
 DEAD_AFTER_S = 40
 APART_S = 120
-WORKER = "-m prefect worker start"
+WORKER = "worker start --type process"
 SERVER = "-m flows.stack.server"
 WATCHER = "-m flows.begin"
 

@@ -28,7 +28,7 @@ POOL: Final = "other-clock"
 AHEAD_S: Final = 90
 """So much is the clock of that pool's worker ahead, whose shows it watches."""
 
-WORKER: Final = "-m prefect worker start"
+WORKER: Final = "worker start --type process"
 SERVER: Final = "-m flows.stack.server"
 WATCHER: Final = "-m flows.begin"
 

@@ -32,6 +32,7 @@ def play(
 ) -> None:
     """Play a recording from a moment on, also while it is made."""
     from db.session import make_engine
+    from flows.objects.opening import copies_of
     from flows.recordings.play import open_player, parse_moment, playlist_at, said_from
     from flows.stack.existing_database import existing_database
 
@@ -45,6 +46,7 @@ def play(
             parse_moment(at) if at else None,
             recordings_dir=settings.recordings_dir,
             machine=settings.machine_name,
+            copies=copies_of(settings),
         )
     if only_print:
         typer.echo(playlist)
@@ -64,6 +66,7 @@ def clip(
     """Cut a stretch out of the recordings, without encoding it anew."""
 
     from db.session import make_engine
+    from flows.objects.opening import copies_of
     from flows.recordings.clip import clip as cut
     from flows.recordings.finding import said
     from flows.recordings.play import parse_moment
@@ -84,6 +87,7 @@ def clip(
             file,
             recordings_dir=settings.recordings_dir,
             machine=settings.machine_name,
+            copies=copies_of(settings),
             force=force,
         )
     console = Console()

@@ -52,6 +52,7 @@ def _print(found: "StackStatus", now: datetime) -> None:
         ("database", found.database),
         ("Prefect server", found.server),
         ("workers", workers or "none"),
+        ("machines", "\n".join(f"{name}: {said}" for name, said in found.machines.items())),
         ("disk", free),
         ("versions", versions.replace("yt-dlp", f"yt-dlp{age}", 1) if age else versions),
     ):

@@ -157,6 +157,12 @@ class Server:
         if not self._http.get(f"/work_pools/{name}").is_success:
             make_pool(self._http, name)
 
+    def make_queue(self, pool: str, name: str) -> None:
+        """Make a queue of a work pool, unless there is one of this name."""
+        answer = self._http.post(f"/work_pools/{pool}/queues", json={"name": name})
+        if answer.status_code != httpx.codes.CONFLICT:
+            answer.raise_for_status()
+
     def set_parameters(self, deployment: str, parameters: Mapping[str, Any]) -> None:
         """Change some parameters of `flow/deployment`; nothing is done where there is none."""
         answer = self._http.get(f"/deployments/name/{deployment}")

@@ -26,11 +26,12 @@ from flows.capture.source.resolve import BOX, resolve
 from flows.capture.source.waiting import Waiting, wait_for_show
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
-from flows.capture.supervisor.quota import Quota
-from flows.errors import ShowFailed, Skipped
+from flows.errors import HandedOver, ShowFailed, Skipped
 from flows.live.analysis import Analysis, Counts, networks, take_for
+from flows.live.capturing import capture_of
 from flows.live.channel_turn import asked_by, channel_turn, giving_way, rest_of
 from flows.live.database_wait import patiently
+from flows.live.leaving import MAY_LEAVE
 from flows.live.left_behind import write_left_behind
 from flows.live.lifecycle import Broadcast, close, open_or_continue
 from flows.live.lock_check import Hold
@@ -39,6 +40,7 @@ from flows.live.signals import undisturbed
 from flows.live.store import Store, keys
 from flows.recordings.finding import WAITING, folder_of
 from flows.recordings.retention import Limits, Recordings, rolling
+from flows.recordings.uploading import uploading, uploads_of
 from flows.settings import Settings
 from flows.show import Show
 
@@ -146,10 +148,12 @@ class Watch:
                 if broadcast.until:
                     left = recover(directory, channel=self.show.slug, broadcast=broadcast.id)
                     deque(left, maxlen=0)
-                capture = self._capture(broadcast, stream, policy, directory)
+                capture = capture_of(
+                    self.show, self.settings, broadcast, stream, policy, directory, self.extractors
+                )
                 counts = self._record(broadcast, capture, directory, store, lock, ending)
                 status = "completed"
-            except ChannelLockLost:
+            except (ChannelLockLost, HandedOver):
                 status = None  # Whoever has the channel now has its broadcast.
                 raise
             except Exception:
@@ -183,7 +187,10 @@ class Watch:
 
         def pause(seconds: float) -> None:
             hold.check()
-            if not self.of_schedule and (run := asked_by(engine, self.show.slug)) is not None:
+            run = asked_by(engine, self.show.slug)
+            if run == self.run_id is not None and MAY_LEAVE.is_set():
+                raise HandedOver(f"{self.show.slug}: another worker waits for it now")
+            if not self.of_schedule and run not in (None, self.run_id):
                 raise Skipped(f"{self.show.slug}: the scheduled run {run} has its turn")
             time.sleep(seconds)
 
@@ -194,33 +201,6 @@ class Watch:
         except NotLive as e:
             self.audience.missed(str(e))
             raise
-
-    def _capture(
-        self, broadcast: Broadcast, stream: Stream, policy: AddressPolicy, directory: Path
-    ) -> Capture:
-        show, settings = self.show, self.settings
-        return Capture(
-            show.url,
-            directory=directory,
-            channel=show.slug,
-            broadcast=broadcast.id,
-            policy=policy,
-            after=broadcast.last,
-            until=broadcast.until,
-            duration_s=None if broadcast.until else show.length.total_seconds(),
-            segment_s=settings.segment_s,
-            stream=stream,
-            ffmpeg_path=settings.ffmpeg,
-            engine=settings.engine,
-            stall_s=settings.stall_s,
-            min_free_bytes=settings.min_free_disk_mb << 20,
-            quota=Quota(
-                total_bytes=round(settings.max_show_gb * 1e9) or None,
-                mbits_per_s=settings.max_show_mbits or None,
-            ),
-            away_s=show.patience.total_seconds(),
-            extractors=self.extractors,
-        )
 
     def _record(
         self,
@@ -240,12 +220,19 @@ class Watch:
         first = deque(store.left(directory))
         analysis: Analysis | None = None
         # Recording begins while a place is waited for and the networks are loaded.
-        with capture, rolling(recordings), ExitStack() as stack:
+        copying = uploading(uploads_of(self.settings, store.engine))
+        with capture, rolling(recordings), copying, ExitStack() as stack:
             try:
                 hold = stack.enter_context(Hold(lock, self.log, lost=capture.stop))
-                if not self.of_schedule:
-                    way = giving_way(store.engine, self.show.slug, capture.stop, self.log)
-                    stack.enter_context(way)
+                way = giving_way(
+                    store.engine,
+                    self.show.slug,
+                    capture.stop,
+                    self.log,
+                    own=self.run_id,
+                    of_schedule=self.of_schedule,
+                )
+                handed = stack.enter_context(way)
                 stack.enter_context(self.place())
                 analysis = self._analysis(broadcast, store)
                 while first:
@@ -268,6 +255,8 @@ class Watch:
                 if n_left := store.leave(store.left(directory)):
                     self.log.warning("%d segments are recorded, not analysed", n_left)
                 store.catch_up()
+        if handed.is_set():
+            raise HandedOver(f"{self.show.slug}: another worker goes on with it")
         if capture.failure is not None:
             raise capture.failure
         if analysis.counts.segments == 0 and not broadcast.stored:

@@ -25,9 +25,13 @@ from db.writing import writes
 from db.writing.spool import PASSING
 from flows.errors import Skipped
 from flows.live.database_wait import patiently
+from flows.live.leaving import MAY_LEAVE
 from flows.live.local_lock import hold_channel
 
 ASK_EVERY_S: Final = 1.0
+ASK_SOON_S: Final = 0.1
+"""Of a process of the same run, which may be handing over."""
+
 LATEST: Final = timedelta(minutes=10)
 """A run that begins so long after its planned time was over would record something else."""
 
@@ -65,7 +69,7 @@ def channel_turn(
     if ends_at is not None and datetime.now(UTC) > ends_at + LATEST:
         raise Skipped(f"{slug}: the planned time was over at {ends_at:%Y-%m-%d %H:%M} UTC")
     with ExitStack() as stack, ExitStack() as asking:
-        waited = False
+        waited = hurries = False
         while True:
             try:
                 lock = patiently(
@@ -86,11 +90,12 @@ def channel_turn(
                     ) from busy
                 if not waited:
                     log.warning("%s is being watched by %s: waiting for its end", slug, who)
-                    if of_schedule:
+                    if of_schedule or busy.holder == holder:
                         with suppress(ChannelBusy, *PASSING):
                             asking.enter_context(channel_lock(engine, _turn_of(slug), holder))
                 waited = True
-            time.sleep(ASK_EVERY_S)
+                hurries = busy.holder == holder
+            time.sleep(ASK_SOON_S if hurries else ASK_EVERY_S)
         asking.close()
         yield Turn(lock=lock, until=ends_at if waited else None)
 
@@ -103,21 +108,41 @@ def asked_by(engine: Engine, slug: str) -> str | None:
 
 
 @contextmanager
-def giving_way(engine: Engine, slug: str, end: Callable[[], object], log: Log) -> Iterator[None]:
-    """Call `end`, once, when a scheduled run waits for the channel, from a thread of its own."""
-    over = threading.Event()
+def giving_way(
+    engine: Engine,
+    slug: str,
+    end: Callable[[], object],
+    log: Log,
+    *,
+    own: str | None,
+    of_schedule: bool,
+) -> Iterator[threading.Event]:
+    """Call `end`, once, when a run that goes first waits for the channel, from a thread of its own.
+
+    A scheduled run goes before one that no schedule started. Another process of this very run,
+    `own`, goes first when this one may leave; then the event that is yielded is set.
+    """
+    over, handed = threading.Event(), threading.Event()
 
     def look() -> None:
-        while not over.wait(ASK_EVERY_S):
-            if (run := asked_by(engine, slug)) is not None:
+        while not over.wait(ASK_SOON_S if MAY_LEAVE.is_set() else ASK_EVERY_S):
+            if of_schedule and not MAY_LEAVE.is_set():
+                continue
+            run = asked_by(engine, slug)
+            if run is not None and run == own and MAY_LEAVE.is_set():
+                log.warning("%s is handed over: another worker goes on with it", slug)
+                handed.set()
+            elif run is None or run == own or of_schedule:
+                continue
+            else:
                 log.warning("%s: the scheduled run %s has its turn; this one ends", slug, run)
-                end()
-                return
+            end()
+            return
 
     thread = threading.Thread(target=look, name="giving-way", daemon=True)
     thread.start()
     try:
-        yield
+        yield handed
     finally:
         over.set()
         thread.join()

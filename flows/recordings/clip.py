@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from flows.capture.segment import Segment
 from flows.errors import UsageError
+from flows.objects.cache import Copies
 from flows.recordings.finding import Found, find, said, say_nothing_there, spans_between
 from flows.recordings.remux import (
     Cut,
@@ -34,6 +35,7 @@ def clip(
     *,
     recordings_dir: Path,
     machine: str | None = None,
+    copies: Copies | None = None,
     force: bool = False,
 ) -> list[Cut]:
     """Cut [begin, end) of a channel's recordings into an MP4 file; return what was cut.
@@ -52,12 +54,15 @@ def clip(
     if out.suffix.lower() != ".mp4":
         raise UsageError(f"{out}: name it .mp4, which is what is written")
     require_absent(out, force)
-    where: dict[str, Any] = {"recordings_dir": recordings_dir, "machine": machine}
+    where: dict[str, Any] = {"recordings_dir": recordings_dir, "machine": machine, "copies": copies}
     found = find(engine, channel, begin - BEFORE, end, **where)
     wanted = [segment for segment in found.segments if segment.end > begin]
     if not wanted:
         there = find(engine, channel, begin, end, **where)
         raise say_nothing_there(engine, channel, begin, end, there)
+    if copies is not None:
+        for segment in found.segments:
+            copies.bring(segment.path, segment.needs)
     return cut_found(found, begin, end, out, force=force)
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from db.keeping import kept_among
+from db.objects import copied
 from db.reading import recordings as rows
 from db.reading.recordings import BroadcastRow
 from flows.capture.recorded import following
@@ -27,11 +28,15 @@ speaks of is waited for that long."""
 
 @dataclass(kw_only=True, slots=True)
 class Claims:
-    """Who still needs what of an inventory, as of `now` (aware); asked anew with each pass."""
+    """Who still needs what of an inventory, as of `now` (aware); asked anew with each pass.
+
+    copied_only: what a row speaks of goes only when it has a copy in the object store.
+    """
 
     engine: Engine
     inventory: Inventory
     now: datetime
+    copied_only: bool = False
     _known: dict[Path, "Standing"] = field(default_factory=dict, init=False)
 
     def unclaimed(self, files: Sequence[tuple[Path, str]]) -> dict[Path, set[str]]:
@@ -46,6 +51,8 @@ class Claims:
             with self.engine.connect() as connection:
                 statuses = rows.statuses(connection, folder.broadcast, there)
                 kept = kept_among(connection, folder.broadcast, there)
+                if self.copied_only:
+                    kept |= statuses.keys() - copied(connection, folder.broadcast)
             listed = following.names_in(standing.playlist) if standing.playlist else set()
             may_go[path] = {
                 name

@@ -18,6 +18,7 @@ from flows.capture.recorded.journal import read_events
 from flows.capture.recorded.runs import PIECE
 from flows.capture.segment import Gap, Segment
 from flows.errors import UsageError
+from flows.objects.cache import Copies
 
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
 _FOLDER: Final = re.compile(r"(?P<started>\d{8}T\d{6}Z)-(?P<broadcast>\d+)")
@@ -61,10 +62,12 @@ def find(
     *,
     recordings_dir: Path,
     machine: str | None = None,
+    copies: Copies | None = None,
 ) -> Found:
     """Find what was recorded in [begin, end), also what a broadcast on air has not analysed yet.
 
-    machine: the name of this one. Raises UnknownChannel.
+    machine: the name of this one. copies: where what is not here is to be had; whoever opens such a
+    segment's file has them `bring` it first. Raises UnknownChannel.
     """
     recordings_dir = recordings_dir.resolve()
     with engine.connect() as connection:
@@ -80,6 +83,9 @@ def find(
     gone = 0
     for each in stored:
         if (path := _file_of(each, recordings_dir / slug)) is not None:
+            here[each.started_at] = segment_of(each, slug, path)
+        elif each.object_key and copies is not None:
+            path = copies.expect(each.object_key, each.sha256)
             here[each.started_at] = segment_of(each, slug, path)
         elif each.path and each.machine not in (None, machine):
             on.add(each.machine)

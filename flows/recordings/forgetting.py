@@ -9,6 +9,7 @@ from typing import Final
 
 from filelock import FileLock
 
+from flows.objects.opening import objects_of
 from flows.recordings.alert_clips import clips_between
 from flows.recordings.finding import folder_of
 from flows.settings import Settings
@@ -19,11 +20,15 @@ _RETENTION_S: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """What lies on this machine of some shows: folders of recordings, and clips."""
+    """What lies on this machine of some shows: folders of recordings, and clips.
+
+    copies: where their copies in the object store are, if there is one.
+    """
 
     folders: tuple[Path, ...]
     clips: tuple[Path, ...]
     n_bytes: int
+    copies: tuple[str, ...] = ()
 
     def said(self) -> str:
         """Say it in a few words."""
@@ -43,11 +48,26 @@ def files_of(
     ]
     spans = [(started_at, ended_at) for _, started_at, ended_at in shows]
     clips = clips_between(settings.clips_dir, slug, spans)
-    return Files(folders=tuple(folders), clips=tuple(clips), n_bytes=_size(folders, clips))
+    names = [
+        folder_of(Path(), slug, started_at, number).as_posix() for number, started_at, _ in shows
+    ]
+    return Files(
+        folders=tuple(folders),
+        clips=tuple(clips),
+        n_bytes=_size(folders, clips),
+        copies=tuple(names) if settings.recordings_store else (),
+    )
 
 
 def delete_files(settings: Settings, slug: str, files: Files) -> None:
-    """Delete them, and folders that are empty by then. Raises OSError, filelock.Timeout."""
+    """Delete them, their copies, and folders that are empty by then.
+
+    Raises OSError, filelock.Timeout, StoreError.
+    """
+    if (objects := objects_of(settings)) is not None:
+        for below in files.copies:
+            objects.delete_below(below)
+            shutil.rmtree(settings.copies_dir / below, ignore_errors=True)
     if files.folders:
         lock = FileLock(settings.recordings_dir / ".retention.lock", timeout=_RETENTION_S)
         with lock:

@@ -16,11 +16,15 @@ from flows.capture.recorded.following import write_playlist
 from flows.capture.recorded.journal import read_events
 from flows.capture.segment import Segment
 from flows.errors import UsageError
+from flows.objects.cache import Copies
 from flows.recordings.finding import find, folder_of, is_on_air, said, say_nothing_there
 from flows.show import parse_since
 
 _FROM_LIVE: Final = 3
 """So many segments before the newest a player begins, that is not told where."""
+
+FROM_STORE: Final = timedelta(hours=1)
+"""So much is fetched from the object store to be played."""
 
 _OPENERS: Final = ("mpv", "vlc", "ffplay", "xdg-open", "open")
 _FROM_FIRST: Final = {
@@ -37,6 +41,7 @@ def playlist_at(
     *,
     recordings_dir: Path,
     machine: str | None = None,
+    copies: Copies | None = None,
 ) -> tuple[Path, datetime]:
     """Write a playlist that starts at a moment; return its path, and when it really starts.
 
@@ -63,16 +68,37 @@ def playlist_at(
             at + timedelta(milliseconds=1),
             recordings_dir=recordings_dir,
             machine=machine,
+            copies=copies,
         )
         if not found.segments:
             raise say_nothing_there(engine, channel, at, at, found)
         first = found.segments[0]
         folder = first.path.parent
+        if copies is not None and first.path.is_relative_to(copies.directory):
+            return _from_store(engine, channel, at, copies, first.broadcast, recordings_dir), at
         segments = [each for each in _on_disk(folder) if each.start >= first.start] or [first]
         with engine.connect() as connection:
             broadcast = rows.broadcasts(connection, [first.broadcast]).get(first.broadcast)
             on_air = broadcast is not None and is_on_air(connection, broadcast)
     return write_playlist(folder, segments, at=at, ended=not on_air), at
+
+
+def _from_store(
+    engine: Engine,
+    channel: str,
+    at: datetime,
+    copies: Copies,
+    broadcast: int,
+    recordings_dir: Path,
+) -> Path:
+    """Fetch what follows a moment of a broadcast, and write a playlist of it."""
+    end = at + FROM_STORE
+    found = find(engine, channel, at, end, recordings_dir=recordings_dir, copies=copies)
+    segments = [each for each in found.segments if each.broadcast == broadcast]
+    for each in segments:
+        copies.bring(each.path, each.needs)
+    of_copies = [each for each in segments if each.path.parent == segments[0].path.parent]
+    return write_playlist(segments[0].path.parent, of_copies, at=at, ended=True)
 
 
 def open_player(playlist: Path, player: str | None) -> None:

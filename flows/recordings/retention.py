@@ -48,7 +48,7 @@ _STOP_S: Final = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What recordings may take; None is without limit.
+    """What recordings may take; None is without limit. copied_only: what has no copy stays.
 
     free_bytes: below this much free disk recording pauses; room is made a quarter before that.
     """
@@ -56,12 +56,17 @@ class Limits:
     days: float | None
     total_bytes: int | None
     free_bytes: int
+    copied_only: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
         """Return what the settings say."""
+        days = [settings.keep_recordings_days]
+        if settings.recordings_store:
+            days.append(settings.keep_local_days)
         return cls(
-            days=settings.keep_recordings_days or None,
+            days=min(filter(None, days), default=None),
+            copied_only=settings.recordings_store is not None,
             total_bytes=round(settings.keep_recordings_gb * (1 << 30)) or None,
             free_bytes=settings.min_free_disk_mb << 20,
         )
@@ -152,7 +157,12 @@ class Recordings:
                 (self.limits.wanted_free_bytes - short) >> 20,
                 self.limits.free_bytes >> 20,
             )
-        claims = Claims(engine=self.engine, inventory=self._inventory, now=now)
+        claims = Claims(
+            engine=self.engine,
+            inventory=self._inventory,
+            now=now,
+            copied_only=self.limits.copied_only,
+        )
         self._delete_due(claims, short, rolled)
         self._remove_empty(now, rolled)
         rolled.left_files, rolled.left_bytes = self._inventory.n_files, self._inventory.n_bytes

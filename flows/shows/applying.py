@@ -7,6 +7,7 @@ that are no longer in the file are removed, and slots made or paused in the UI s
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from flows.control.work_pool import make_pool
 from flows.door.access import FILE, Access, basic
 from flows.errors import StackError
 from flows.settings import Settings
-from flows.shows.showfile import Deployment, read_showfile
+from flows.shows.showfile import Deployment, by_module, read_showfile
 
 TAG: Final = "showmood"
 """What our deployments are tagged with: those that the file no longer has are found by it."""
@@ -27,6 +28,10 @@ BY_HAND: Final = "ui-"
 """How the slugs of slots begin that were made in the UI; they are the UI's to remove."""
 
 ON_AIR: Final = "On air: "
+
+VERSION: Final = version("showmood")
+_OURS: Final = "showmood "
+"""How the version of a deployment begins that `apply_showfile` put on the server."""
 
 Say = Callable[[str], None]
 
@@ -57,6 +62,7 @@ def apply_showfile(
         for there in _deployments(http):
             each = next((each for each in wanted if _is(each, there)), None)
             if each is not None:
+                _free_of_this_machine(http, there)
                 _remove_slots(http, there, each, say)
                 _describe_slots(http, there, each)
             elif prune:
@@ -146,7 +152,24 @@ def _deployments(http: httpx.Client) -> list[dict[str, Any]]:
 
 
 def _is(each: Deployment, there: Mapping[str, Any]) -> bool:
-    return (each.name, each.entrypoint) == (there["name"], there["entrypoint"])
+    return (each.name, each.entrypoint) == (there["name"], by_module(there["entrypoint"] or ""))
+
+
+def _free_of_this_machine(http: httpx.Client, there: Mapping[str, Any]) -> None:
+    """Have a deployment name its flow by module, and our version: no path, which others lack."""
+    right: dict[str, Any] = {
+        "entrypoint": by_module(there["entrypoint"]),
+        "version": f"{_OURS}{VERSION}",
+    }
+    if str(right["entrypoint"]).startswith("flows."):
+        right |= {"path": None, "pull_steps": []}
+    if any(there.get(name) != value for name, value in right.items()):
+        http.patch(f"/deployments/{there['id']}", json=right).raise_for_status()
+
+
+def version_of(said: str | None) -> str | None:
+    """Return the Showmood that put a deployment on the server; None if it does not say."""
+    return said.removeprefix(_OURS) if said and said.startswith(_OURS) else None
 
 
 def _make_pool(http: httpx.Client, name: str) -> bool:

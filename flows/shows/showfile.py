@@ -3,6 +3,7 @@
 Whatever is wrong is one line that names the show, and the slot.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from flows.errors import UsageError
 from flows.show import Show, make_show
 from flows.shows.slots import Slot
 
-WATCH: Final = "flows/watch.py:watch_show"
+WATCH: Final = "flows.watch.watch_show"
 """The entrypoint of a deployment that is a show; others are checked for their slots alone."""
+
+_BY_FILE: Final = re.compile(r"(flows(?:/\w+)+)\.py:(\w+)")
 
 Values = Mapping[str, Any]
 
@@ -43,6 +46,15 @@ class Deployment:
     def is_show(self) -> bool:
         """Tell whether it watches."""
         return self.entrypoint == WATCH
+
+
+def by_module(entrypoint: str) -> str:
+    """Return an entrypoint of ours by its module, also where a file names it as was usual once.
+
+    A module is found wherever Showmood is installed, a file where somebody put it.
+    """
+    found = _BY_FILE.fullmatch(entrypoint)
+    return f"{found[1].replace('/', '.')}.{found[2]}" if found else entrypoint
 
 
 def read_showfile(file: Path) -> list[Deployment]:
@@ -78,6 +90,7 @@ def _read(number: int, values: object) -> Deployment:
         entrypoint, pool = values.get("entrypoint"), values.get("work_pool")
         if not isinstance(entrypoint, str):
             raise UsageError(f"no entrypoint; a show's is {WATCH}")
+        entrypoint = by_module(entrypoint)
         if not isinstance(pool, dict) or not isinstance(pool.get("name"), str):
             raise UsageError("no work_pool; write work_pool: { name: shows }")
         parameters = values.get("parameters") or {}

@@ -106,6 +106,20 @@ class Child:
         errors = [line for line in said[-30:] if re.match(r"[\w.]*(Error|Exception)\b.*:", line)]
         return (errors or said)[-1]
 
+    @property
+    def tool(self) -> int | None:
+        """Return the pid of what its keeper started; None if it is gone."""
+        try:
+            told = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        except OSError:
+            return None
+        return int(told.split()[0]) if told.split() else None
+
+    def kill(self) -> None:
+        """Have it be gone at once, with nothing of what it would do at its end."""
+        self.process.kill()  # the keeper, and the kernel its tool
+        self.process.wait()
+
     def stop(self) -> None:
         """Have it end, and wait for it."""
         if self.process.poll() is None:

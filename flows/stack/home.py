@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from flows.errors import UsageError
 
@@ -52,6 +53,19 @@ def make_home(home: Path, *, embedded: bool = True, mounts: str | None = None) -
         _close(home)
     except OSError as e:
         raise UsageError(f"{home} cannot be written to ({e.strerror}): {else_}") from e
+
+
+def disk_of(home: Path) -> str:
+    """Return what tells a home folder from those of other machines; made once, and kept in it."""
+    file = home / "disk-id"
+    try:
+        with file.open("x", encoding="utf-8") as made:
+            made.write(f"{uuid4()}\n")
+    except FileExistsError:
+        pass
+    except OSError as e:
+        raise UsageError(f"{file} cannot be written: {e.strerror}") from e
+    return file.read_text(encoding="utf-8").strip()
 
 
 def keep_private() -> None:

@@ -21,6 +21,7 @@ import httpx
 from db.session import upgrade
 from flows.control import healing
 from flows.control.api import Server, prefect_file
+from flows.control.machine_queue import queue_of
 from flows.door.access import Access
 from flows.errors import UsageError
 from flows.page.serving import make_analyst, page_access, page_url
@@ -29,6 +30,7 @@ from flows.shows.applying import apply_showfile
 from flows.stack.child import STOP_TIMEOUT_S, Child
 from flows.stack.environment import environment
 from flows.stack.home import keep_private, make_home
+from flows.stack.machine import among_machines
 from flows.stack.postgres import Postgres, embedded
 from flows.stack.worker import REVIVE_S, revived, worker_command
 
@@ -146,6 +148,8 @@ class Stack(AbstractContextManager["Stack"]):
             upgrade(settings.database_url)
             self.database_url = settings.database_url
         self.say("Postgres is up and migrated")
+        machine = among_machines(settings, self.database_url, say=self.say)
+        self._exit.enter_context(machine)
         self._begin_page()
         self._make_tmp()
         env = self.environment(server=True)
@@ -157,6 +161,8 @@ class Stack(AbstractContextManager["Stack"]):
         self._exit.callback(self._cancel_runs)
         healing.reschedule_lost(self.api_url, headers)
         self.server.put_pools(settings.work_pools)
+        for pool in settings.work_pools:
+            self.server.make_queue(pool, queue_of(settings.machine_name))
         # A worker, and Prefect's command that deploys, import Prefect for seconds before they ask
         # anything: side by side.
         begun = [(pool, self._begin_worker(pool, f"{name}-{pool}")) for pool in settings.work_pools]
@@ -172,7 +178,7 @@ class Stack(AbstractContextManager["Stack"]):
         self._look_at = time.monotonic()
 
     def _begin_worker(self, pool: str, name: str) -> Child:
-        command = worker_command(pool, name, self.settings.worker_limit)
+        command = worker_command(pool, name, self.settings.worker_limit, self.settings.machine_name)
         return self._child(f"{pool} worker", command, self.environment())
 
     @property

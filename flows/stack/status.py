@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from db.channel_lock import is_watched
 from db.embedded.server import EmbeddedPostgres
 from db.errors import DatabaseError
+from db.machines import machines
 from db.session import make_engine, redact, require_current
 from flows.control.api import connect
 from flows.settings import Settings
@@ -59,6 +60,7 @@ class StackStatus:
     database: str
     server: str
     workers: dict[str, str] = field(default_factory=dict)
+    machines: dict[str, str] = field(default_factory=dict)
     channels: list[ChannelStatus] = field(default_factory=list)
     free_disk_mb: int | None = None
     problems: list[str] = field(default_factory=list)
@@ -119,6 +121,7 @@ def _look_at_database(settings: Settings, found: StackStatus, now: datetime) -> 
             require_current(engine)
             with engine.connect() as connection:
                 _look_at_channels(connection, found, now)
+                _look_at_machines(connection, found, now)
         finally:
             engine.dispose()
     except DatabaseError as e:
@@ -140,6 +143,28 @@ def _look_at_channels(connection: Connection, found: StackStatus, now: datetime)
                 )
         elif row.live and row.planned_end is not None and row.planned_end > now:
             found.problems.append(f"{row.slug} broke off before its end, and nobody watches it")
+
+
+def _look_at_machines(connection: Connection, found: StackStatus, now: datetime) -> None:
+    ours = found.versions["showmood"]
+    for each in machines(connection):
+        if not each.is_there:
+            found.machines[each.name] = f"not seen since {each.seen_at:%Y-%m-%d %H:%M} UTC"
+            continue
+        said = f"{each.version}"
+        if each.uploads:
+            age_s = (now - each.upload_since).total_seconds() if each.upload_since else 0.0
+            said += f", {each.uploads} files ({(each.upload_bytes or 0) / 1e6:.0f} MB) wait to be "
+            said += f"copied, the oldest for {age_s:.0f} s"
+            if each.upload_error or age_s > LATE_S:
+                why = each.upload_error or "the store is slow"
+                found.problems.append(
+                    f"{each.name} has {each.uploads} recorded files to copy, the oldest for "
+                    f"{age_s:.0f} s: {why}"
+                )
+        found.machines[each.name] = said
+        if each.version != ours:
+            found.problems.append(f"{each.name} has Showmood {each.version}, and here is {ours}")
 
 
 def _look_at_server(env: Mapping[str, str], found: StackStatus) -> None:

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -19,12 +18,15 @@ from emotion.weights import store as weights
 from flows import QUIET
 from flows.control import healing
 from flows.control.api import Server
+from flows.control.machine_queue import DEFAULT_QUEUE, queue_of
 from flows.errors import StackError, UsageError
 from flows.settings import Settings, running_database
 from flows.shows.applying import credentials
 from flows.stack.child import Child
 from flows.stack.environment import database_environment
+from flows.stack.handing_over import hand_over, runs_below
 from flows.stack.home import keep_private, make_home
+from flows.stack.machine import among_machines
 
 TEND_S: Final = 0.5
 REVIVE_S: Final = 30.0
@@ -48,10 +50,14 @@ def revived(api_url: str, headers: Mapping[str, str]) -> list[str]:
         return []
 
 
-def worker_command(pool: str, name: str, limit: int | None) -> list[str]:
-    """Return what starts a process worker of a pool; limit: shows at once, None without bound."""
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process"]
-    command += ["--pool", pool, "--name", name]
+def worker_command(pool: str, name: str, limit: int | None, machine: str) -> list[str]:
+    """Return what starts a process worker of a pool; limit: shows at once, None without bound.
+
+    It also takes what is to run on this machine alone.
+    """
+    command = [sys.executable, "-m", "flows.stack.show_worker", "worker", "start"]
+    command += ["--type", "process", "--pool", pool, "--name", name]
+    command += ["--work-queue", DEFAULT_QUEUE, "--work-queue", queue_of(machine)]
     return command if limit is None else [*command, "--limit", str(limit)]
 
 
@@ -64,7 +70,7 @@ def run_worker(
     name: str | None,
     say: Callable[[str], None],
 ) -> None:
-    """Watch the shows of these pools until SIGINT or SIGTERM; shows that run then go on.
+    """Watch the shows of these pools until SIGINT or SIGTERM; then hand over those that run.
 
     env: names the server, PREFECT_API_URL, and what it asks for. name: of the worker, which the
     pool's name is added to; the machine's if left out.
@@ -88,15 +94,19 @@ def run_worker(
         signal.signal(number, lambda *_: stopping.set())
     url = env["PREFECT_API_URL"]
     with ExitStack() as stack:
+        stack.enter_context(among_machines(settings, running_database(settings), say=say))
         server = stack.enter_context(Server(url, credentials(env)))
-        _make_pools(server, pools, url)
+        _make_pools(server, pools, url, settings.machine_name)
         fetch_weights(settings)
         children = []
         for pool in pools:
-            named = f"{name or socket.gethostname()}-{pool}"
+            named = f"{name or settings.machine_name}-{pool}"
             log = settings.home / "logs" / f"{pool}-worker.log"
             child = Child(
-                f"{pool} worker", worker_command(pool, named, limit), _environment(settings), log
+                f"{pool} worker",
+                worker_command(pool, named, limit, settings.machine_name),
+                _environment(settings),
+                log,
             )
             stack.callback(child.stop)
             children.append(child)
@@ -113,13 +123,21 @@ def run_worker(
                 look_at = time.monotonic() + REVIVE_S
                 for revived_run in revived(url, credentials(env)):
                     say(f"show {revived_run} had crashed, and is on schedule again")
-    say("stopped; shows that run go on to their end")
+        below: dict[str, int] = {}
+        for child in children:
+            if (pid := child.tool) is not None:
+                below |= runs_below(pid)
+            child.kill()
+        left = hand_over(below, api_url=url, headers=credentials(env), say=say)
+    n_left = f"; {len(left)} shows go on here to their end" if left else ""
+    say(f"stopped{n_left}")
 
 
-def _make_pools(server: Server, pools: tuple[str, ...], url: str) -> None:
+def _make_pools(server: Server, pools: tuple[str, ...], url: str, machine: str) -> None:
     try:
         for pool in pools:
             server.make_pool(pool)
+            server.make_queue(pool, queue_of(machine))
     except httpx.HTTPStatusError as e:
         hint = ""
         if e.response.status_code in (401, 403):

@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -65,9 +66,8 @@ def test_the_command_prints_the_table(database_url, monkeypatch, tmp_path):
 def test_it_is_deployed_and_scheduled():
     deployed = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     (nightly,) = [each for each in deployed if each["name"] == "nightly"]
-    file, _, name = nightly["entrypoint"].partition(":")
-    assert (ROOT / file).resolve() == Path(maintain.fn.__code__.co_filename).resolve()
-    assert name == maintain.fn.__name__
+    module, _, name = nightly["entrypoint"].rpartition(".")
+    assert getattr(import_module(module), name) is maintain
     assert nightly["schedules"][0]["active"] is True
 
 

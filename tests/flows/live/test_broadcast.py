@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial, partialmethod
 from pathlib import Path
@@ -25,7 +25,8 @@ from flows.capture.source import waiting
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.site import Announced, ShowSite, ShowSiteIE
-from flows.live import broadcast
+from flows.errors import HandedOver
+from flows.live import broadcast, leaving
 from flows.live import lifecycle as opening
 from flows.live.analysis import Analysis, take_for
 from flows.live.broadcast import Watch
@@ -178,6 +179,39 @@ def test_a_lock_that_was_lost_and_is_free_is_taken_again_and_the_show_goes_on(
 
     with ShowSite(Announced(status="is_live", playlist=signed(origin))) as site:
         make_watch(site, give_up_after="0s", minute=minute).run()
+    assert rows(engine, "SELECT status FROM broadcasts") == [("completed",)]
+
+
+def test_watch_that_may_leave_is_gone_on_with_by_the_next_process_of_its_run(
+    origin: LiveOrigin, make_watch: MakeWatch, engine: Engine
+) -> None:
+    """What waits for its turn is of the same run: before it may leave, the first stays."""
+    asking = channel_lock(engine, "show by schedule", "the run")
+
+    def minute(analysis: Analysis, capture: Capture) -> None:
+        take_for(analysis, capture, minute_s=0.1)
+        if not leaving.MAY_LEAVE.is_set():
+            asking.__enter__()
+            leaving.MAY_LEAVE.set()
+
+    page = Announced(status="is_live", playlist=signed(origin))
+    options = {"give_up_after": "0s", "run_id": "the run", "of_schedule": True}
+    try:
+        with ShowSite(page) as site:
+            watch = make_watch(site, minute=minute, **options)
+            long = replace(watch, show=watch.show.model_copy(update={"duration": "30s"}))
+            with pytest.raises(HandedOver):
+                long.run()
+    finally:
+        leaving.MAY_LEAVE.clear()
+        asking.__exit__(None, None, None)
+    assert rows(engine, "SELECT status FROM broadcasts") == [("live",)]
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE broadcasts SET planned_end = now() + interval '1.5 seconds'")
+        )
+    with ShowSite(page) as site:
+        make_watch(site, **options).run()
     assert rows(engine, "SELECT status FROM broadcasts") == [("completed",)]
 
 

@@ -1,0 +1,40 @@
+"""A queue of the work pool for each machine: what needs its disk is run there.
+
+A worker that asks for a queue that is not there gets nothing from any, so it is made first.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flows.control.api import connect
+
+DEFAULT_QUEUE: Final = "default"
+
+
+def queue_of(machine: str) -> str:
+    """Return the queue that the workers of a machine serve, and no others."""
+    return f"on-{machine}"
+
+
+def run_on(
+    machine: str,
+    *,
+    deployment: str,
+    parameters: Mapping[str, Any],
+    api_url: str,
+    headers: Mapping[str, str],
+    key: str | None = None,
+) -> dict[str, Any]:
+    """Start a run of a deployment, by its id, on a machine; return it as the API has it.
+
+    key: a run that was started with it before is returned in its place. Raises httpx.HTTPError.
+    """
+    wanted: dict[str, Any] = {
+        "parameters": dict(parameters),
+        "work_queue_name": queue_of(machine),
+    }
+    if key is not None:
+        wanted["idempotency_key"] = key
+    with connect(api_url, headers) as http:
+        answer = http.post(f"/deployments/{deployment}/create_flow_run", json=wanted)
+        return dict(answer.raise_for_status().json())

@@ -1,0 +1,46 @@
+"""What records one broadcast of a show, as the settings say."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.capture.net.address import AddressPolicy
+from flows.capture.stream import Stream
+from flows.capture.supervisor.capture import Capture
+from flows.capture.supervisor.quota import Quota
+from flows.live.lifecycle import Broadcast
+from flows.settings import Settings
+from flows.show import Show
+
+
+def capture_of(
+    show: Show,
+    settings: Settings,
+    broadcast: Broadcast,
+    stream: Stream,
+    policy: AddressPolicy,
+    directory: Path,
+    extractors: Sequence[type],
+) -> Capture:
+    """Return the capture of a broadcast into its folder; nothing is started yet."""
+    return Capture(
+        show.url,
+        directory=directory,
+        channel=show.slug,
+        broadcast=broadcast.id,
+        policy=policy,
+        after=broadcast.last,
+        until=broadcast.until,
+        duration_s=None if broadcast.until else show.length.total_seconds(),
+        segment_s=settings.segment_s,
+        stream=stream,
+        ffmpeg_path=settings.ffmpeg,
+        engine=settings.engine,
+        stall_s=settings.stall_s,
+        min_free_bytes=settings.min_free_disk_mb << 20,
+        quota=Quota(
+            total_bytes=round(settings.max_show_gb * 1e9) or None,
+            mbits_per_s=settings.max_show_mbits or None,
+        ),
+        away_s=show.patience.total_seconds(),
+        extractors=extractors,
+    )

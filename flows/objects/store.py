@@ -1,0 +1,173 @@
+"""An object store that each machine can read, by its URL: s3://, gs://, az://, file://.
+
+Objects are made once and never changed: what is there already is compared, and kept. Credentials
+are the environment's (AWS_..., GOOGLE_..., AZURE_...), as those stores' own tools take them.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import obstore
+from obstore import exceptions
+from obstore.store import from_url
+
+from flows.errors import ShowmoodError, UsageError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+KINDS: Final = ("s3", "gs", "az", "file")
+MARK: Final = "showmood.json"
+"""The object that tells whose history a store belongs to."""
+
+TIMEOUT_S: Final = 30
+CONNECT_TIMEOUT_S: Final = 5
+
+
+class StoreError(ShowmoodError):
+    """The object store did not do what was asked; the next try may."""
+
+
+class StoreRefused(StoreError):
+    """It will not do it before somebody changes something."""
+
+
+class ObjectGone(StoreError):
+    """An object is not there, or not what it was."""
+
+
+class Objects:
+    """The objects below a URL. Its methods block; they raise StoreError, one line each."""
+
+    def __init__(self, url: str) -> None:
+        """Open the URL; nothing is asked yet. Raises UsageError for one that is none."""
+        self.url = _without_secrets(url)
+        kind = urlsplit(url).scheme
+        if kind not in KINDS:
+            raise UsageError(
+                f"SHOWMOOD_RECORDINGS_STORE={self.url}: it begins with one of "
+                f"{', '.join(f'{each}://' for each in KINDS)}, as s3://bucket/prefix"
+            )
+        client: ClientConfig = {
+            "timeout": f"{TIMEOUT_S}s",
+            "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
+        }
+        if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+            client["allow_http"] = True
+        try:
+            if kind == "file":
+                self._store: ObjectStore = from_url(url, mkdir=True)
+            else:
+                once: RetryConfig = {
+                    "max_retries": 1,
+                    "retry_timeout": timedelta(seconds=TIMEOUT_S),
+                }
+                self._store = from_url(url, client_options=client, retry_config=once)
+        except (exceptions.BaseError, ValueError, OSError) as e:
+            raise UsageError(
+                f"SHOWMOOD_RECORDINGS_STORE={self.url} cannot be opened: {_said(e)}"
+            ) from e
+
+    def claim(self, installation: str) -> None:
+        """Take the store for a history; raises StoreRefused where it is another's."""
+        mark = json.dumps({"installation": installation}).encode()
+        with self._told(MARK):
+            try:
+                obstore.put(self._store, MARK, mark, mode="create", use_multipart=False)
+            except exceptions.AlreadyExistsError:
+                found = bytes(obstore.get(self._store, MARK).bytes())
+                if found != mark:
+                    raise StoreRefused(
+                        f"{self.url} belongs to another installation's history: give this one a "
+                        "prefix of its own"
+                    ) from None
+
+    def put(self, key: str, file: Path) -> tuple[int, str]:
+        """Store a file as a new object; return its size and SHA-256, in hexadecimal digits.
+
+        One that is there already, with the same bytes, is left. Raises StoreRefused where others
+        are, OSError where the file cannot be read.
+        """
+        data = file.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        with self._told(key):
+            try:
+                obstore.put(self._store, key, data, mode="create", use_multipart=False)
+            except exceptions.AlreadyExistsError:
+                there = bytes(obstore.get(self._store, key).bytes())
+                if hashlib.sha256(there).hexdigest() != digest:
+                    raise StoreRefused(
+                        f"{key} in {self.url} is another recording: does another installation "
+                        "write there? Give each a prefix of its own"
+                    ) from None
+        return len(data), digest
+
+    def get(self, key: str, to: Path, *, sha256: str | None) -> None:
+        """Write an object into a file, as a whole or not at all.
+
+        Raises ObjectGone where it is not there, or its SHA-256 is another; OSError.
+        """
+        part = to.with_name(f".{to.name}.{os.getpid()}.part")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        seen = hashlib.sha256()
+        try:
+            with self._told(key), part.open("wb") as file:
+                for piece in obstore.get(self._store, key).stream():
+                    seen.update(piece)
+                    file.write(piece)
+            if sha256 is not None and seen.hexdigest() != sha256:
+                raise ObjectGone(
+                    f"{key} in {self.url} is not what was stored (its SHA-256 is another): "
+                    "somebody changed it"
+                )
+            part.replace(to)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def delete(self, key: str) -> None:
+        """Delete an object; one that is not there is no error."""
+        with self._told(key):
+            try:
+                obstore.delete(self._store, key)
+            except FileNotFoundError:
+                return
+
+    def delete_below(self, folder: str) -> None:
+        """Delete all objects below a folder."""
+        with self._told(folder):
+            for found in obstore.list(self._store, f"{folder}/"):
+                obstore.delete(self._store, [each["path"] for each in found])
+
+    @contextmanager
+    def _told(self, key: str) -> Iterator[None]:
+        """Give a library's error the form that ours have: the one place where that is done."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except FileNotFoundError as e:
+            raise ObjectGone(f"{key} is not in {self.url}, or there is no such bucket") from e
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as e:
+            raise StoreRefused(
+                f"{self.url} refuses {key}: wrong credentials, or they may not write ({_said(e)})"
+            ) from e
+        except exceptions.BaseError as e:
+            raise StoreError(f"{self.url} does not take {key}: {_said(e)}") from e
+
+
+def _said(error: BaseException) -> str:
+    """Return the first line of what went wrong, of a bounded length."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else url

@@ -1,0 +1,240 @@
+"""Recorded files are copied to the object store, each once it is finished, and its row says where.
+
+The folders themselves are the spool: what has no copy by the rows waits there, and retention lets
+it be. So a store that is away, slow, full or refuses costs nothing but time, and what a process
+that died had begun is done by the next. One process a machine does it, off the path to the rows.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db.errors import DatabaseError
+from db.machines import installation, note_uploads
+from db.objects import copied, record_copy
+from db.reading import recordings as rows
+from flows.objects.opening import objects_of
+from flows.objects.store import Objects, StoreError
+from flows.recordings.inventory import Folder, Inventory
+from flows.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+LOOK_S: Final = 0.5
+AT_ONCE: Final = 4
+"""Files that are copied side by side: what is read into memory is bounded by them."""
+
+BATCH: Final = 64
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+NOTE_EVERY_S: Final = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Behind:
+    """What waits to be copied: files, their bytes, when the oldest was finished, and why."""
+
+    files: int = 0
+    n_bytes: int = 0
+    since: datetime | None = None
+    error: str | None = None
+
+    def said(self) -> str:
+        """Say it in a few words."""
+        if not self.files:
+            return "all recordings are copied"
+        age_s = (datetime.now(UTC) - self.since).total_seconds() if self.since else 0.0
+        text = f"{self.files} recorded files ({self.n_bytes / 1e6:.0f} MB) wait to be copied"
+        text += f", the oldest for {age_s:.0f} s"
+        return f"{text}: {self.error}" if self.error else text
+
+
+@dataclass(kw_only=True)
+class Uploads:
+    """Copies what is recorded below a folder."""
+
+    engine: Engine
+    directory: Path
+    objects: Objects
+    machine: str
+    behind: Behind = field(default_factory=Behind)
+    _inventory: Inventory = field(init=False)
+    _copied: dict[Path, set[str]] = field(default_factory=dict, init=False)
+    _unsaid: dict[tuple[Path, str], tuple[str, int, str]] = field(default_factory=dict, init=False)
+    _claimed: bool = field(default=False, init=False)
+    _noted_at: float = field(default=0.0, init=False)
+    _told: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Look at nothing yet."""
+        self._inventory = Inventory(self.directory)
+
+    def step(self) -> int:
+        """Copy some of what waits, oldest first; return how many files that were.
+
+        What goes wrong is in `behind`, logged once, and never raised.
+        """
+        error: str | None = None
+        n_done = 0
+        try:
+            self._inventory.look()
+            waiting = self._waiting()
+            if waiting and not self._claimed:
+                with self.engine.connect() as connection:
+                    mine = installation(connection)
+                self.objects.claim(mine)
+                self._claimed = True
+            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="upload") as pool:
+                for done in [pool.submit(self._copy, *each[1:]) for each in waiting[:BATCH]]:
+                    try:
+                        done.result()
+                        n_done += 1
+                    except (StoreError, OSError) as e:
+                        error = error or str(e)
+            self._say_copies()
+        except (DatabaseError, DBAPIError) as e:
+            error = f"the database does not say what is copied: {str(e).splitlines()[0]}"
+        except (StoreError, OSError) as e:
+            error = str(e)
+        self._measure(error)
+        return n_done
+
+    def _waiting(self) -> list[tuple[float, Folder, str]]:
+        """Return what has no copy, oldest first."""
+        found: list[tuple[float, Folder, str]] = []
+        for path, folder in self._inventory.folders.items():
+            if path not in self._copied:
+                with self.engine.connect() as connection:
+                    known = rows.broadcasts(connection, [folder.broadcast]).get(folder.broadcast)
+                    if known is None or not folder.is_of(known):
+                        continue  # another database's: it is looked at again
+                    self._copied[path] = copied(connection, folder.broadcast)
+            done = self._copied[path]
+            found += [
+                (modified, folder, name)
+                for name, (modified, _) in folder.files.items()
+                if name not in done and (path, name) not in self._unsaid
+            ]
+        return sorted(found, key=lambda each: each[0])
+
+    def _copy(self, folder: Folder, name: str) -> None:
+        key = f"{folder.path.parent.name}/{folder.path.name}/{name}"
+        with suppress(FileNotFoundError):  # deleted by hand meanwhile
+            size, sha256 = self.objects.put(key, folder.path / name)
+            self._unsaid[folder.path, name] = key, size, sha256
+
+    def _say_copies(self) -> None:
+        """Have the rows say where the copies are: of a file whose row is not there yet, later."""
+        if not self._unsaid:
+            return
+        said: list[tuple[Path, str]] = []
+        with self.engine.begin() as connection:
+            for (path, name), (key, size, sha256) in list(self._unsaid.items()):
+                folder = self._inventory.folders.get(path)
+                if folder is None or name not in folder.files:
+                    said.append((path, name))  # it is gone
+                elif record_copy(
+                    connection, folder.broadcast, name, key=key, size=size, sha256=sha256
+                ):
+                    said.append((path, name))
+        for path, name in said:
+            del self._unsaid[path, name]
+            self._copied.setdefault(path, set()).add(name)
+
+    def _measure(self, error: str | None) -> None:
+        left = [
+            folder.files[name]
+            for path, folder in self._inventory.folders.items()
+            if path in self._copied
+            for name in folder.files
+            if name not in self._copied[path] and (path, name) not in self._unsaid
+        ]
+        oldest = min((modified for modified, _ in left), default=None)
+        self.behind = Behind(
+            files=len(left),
+            n_bytes=sum(size for _, size in left),
+            since=datetime.fromtimestamp(oldest, UTC) if oldest is not None else None,
+            error=error,
+        )
+        if error != self._told:
+            if error is not None:
+                _log.warning("%s; recording goes on", self.behind.said())
+            elif self._told is not None:
+                _log.info("recordings are copied again: %s", self.behind.said())
+            self._told = error
+        if time.monotonic() - self._noted_at > NOTE_EVERY_S or not self._noted_at:
+            self._noted_at = time.monotonic()
+            with suppress(DatabaseError, DBAPIError), self.engine.begin() as connection:
+                note_uploads(
+                    connection,
+                    self.machine,
+                    files=self.behind.files,
+                    n_bytes=self.behind.n_bytes,
+                    since=self.behind.since,
+                    error=error,
+                )
+
+
+def uploads_of(settings: Settings, engine: Engine) -> Uploads | None:
+    """Return what copies this machine's recordings; None where no store is set.
+
+    Raises UsageError for a URL that is none.
+    """
+    objects = objects_of(settings)
+    if objects is None:
+        return None
+    return Uploads(
+        engine=engine,
+        directory=settings.recordings_dir,
+        objects=objects,
+        machine=settings.machine_name,
+    )
+
+
+@contextmanager
+def uploading(uploads: Uploads | None) -> Iterator[None]:
+    """Copy what is recorded, beside what the caller does, unless another process here does it."""
+    if uploads is None:
+        yield
+        return
+    stop = threading.Event()
+
+    def run() -> None:
+        lock = FileLock(uploads.directory / ".upload.lock", blocking=False)
+        pause_s = FIRST_PAUSE_S
+        while not stop.is_set():
+            try:
+                uploads.directory.mkdir(parents=True, exist_ok=True)
+                with lock:
+                    while not stop.is_set():
+                        uploads.step()
+                        if uploads.behind.error is not None:
+                            stop.wait(pause_s)
+                            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                        else:
+                            pause_s = FIRST_PAUSE_S
+                            stop.wait(LOOK_S)
+            except Timeout:
+                stop.wait(FIRST_PAUSE_S)
+            except Exception:  # noqa: BLE001 - a fault of ours: the show is worth more than its copy
+                _log.exception("recordings are not copied for now")
+                stop.wait(LONGEST_PAUSE_S)
+
+    thread = threading.Thread(target=run, name="uploads", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(FIRST_PAUSE_S)

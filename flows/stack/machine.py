@@ -1,0 +1,76 @@
+"""A machine among others: its name in the database, its files copied, what it left behind."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from typing import Final
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db.errors import ChannelBusy, DatabaseError, MachineNameTaken
+from db.machines import register
+from db.session import make_engine
+from flows.live.left_behind import write_left_behind
+from flows.live.local_lock import hold_channel
+from flows.recordings.uploading import Uploads, uploading, uploads_of
+from flows.settings import Settings
+from flows.stack.home import disk_of
+
+_log = logging.getLogger(__name__)
+
+SEEN_EVERY_S: Final = 30.0
+
+
+@contextmanager
+def among_machines(
+    settings: Settings, database_url: str, *, say: Callable[[str], None]
+) -> Iterator[Uploads | None]:
+    """Be known as a machine for as long as this lasts, with its recordings copied to the store.
+
+    First, what its watchers left behind when it was last cut off becomes rows. Yields what copies;
+    None where no store is set. Raises MachineNameTaken, DatabaseError, UsageError.
+    """
+    engine = make_engine(database_url)
+    over = threading.Event()
+    disk = disk_of(settings.home)
+
+    def stay() -> None:
+        while not over.wait(SEEN_EVERY_S):
+            try:
+                _register(engine, settings, disk)
+            except MachineNameTaken as e:
+                _log.warning("%s", e)
+            except (DatabaseError, DBAPIError) as e:
+                _log.debug("this machine is known again later: %s", e)
+
+    try:
+        if said := _register(engine, settings, disk):
+            say(said)
+        write_all_left_behind(engine, settings)
+        uploads = uploads_of(settings, engine)
+        thread = threading.Thread(target=stay, name="machine", daemon=True)
+        thread.start()
+        with uploading(uploads):
+            yield uploads
+    finally:
+        over.set()
+        engine.dispose()
+
+
+def _register(engine: Engine, settings: Settings, disk: str) -> str | None:
+    with engine.begin() as connection:
+        name = settings.machine_name
+        return register(connection, name=name, disk=disk, version=version("showmood"))
+
+
+def write_all_left_behind(engine: Engine, settings: Settings) -> None:
+    """Write what watchers of channels that nobody watches now left behind on this machine."""
+    for directory in sorted(settings.recordings_dir.glob("*/")):
+        with (
+            suppress(ChannelBusy),  # its watcher does it
+            hold_channel(engine, settings.recordings_dir, directory.name, "maintenance"),
+        ):
+            write_left_behind(engine, directory, settings.machine_name)

@@ -1,0 +1,115 @@
+"""Prefect's process worker, and which runs it takes: `-m flows.stack.show_worker worker start ...`.
+
+Where others serve the same pool, runs that come at once are spread: one at a time, and who has more
+to do waits longer for the next. A run of another version of Showmood is left to others.
+"""
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import anyio
+from prefect.workers.process import ProcessWorker
+
+from db.errors import DatabaseError
+from db.machines import behind_ms
+from db.session import make_engine
+from flows.errors import UsageError
+from flows.settings import load_settings, running_database
+from flows.shows.applying import VERSION, version_of
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.responses import WorkerFlowRunResponse
+
+PATIENCE_S: Final = 1.0
+"""For each run that a worker has, it leaves a new one to others for so long."""
+
+MOST_PATIENT_S: Final = 4.0
+BEHIND_S: Final = 30.0
+"""So long a machine that is behind leaves a run to others; what nobody takes is late by more."""
+
+KNOWN_FOR_S: Final = 10.0
+"""Which version deployments are of, and who else serves the pool, is asked so often at most."""
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that the type is there already: it is to be ours
+
+    class ShowWorker(ProcessWorker):
+        """Takes runs as this module says; all else is Prefect's."""
+
+        type = "process"
+
+        _seen_at: dict[UUID, float]
+        _versions: dict[UUID, tuple[float, str | None]]
+        _others: tuple[float, bool] = (0.0, False)
+
+        async def _get_scheduled_flow_runs(self) -> "list[WorkerFlowRunResponse]":
+            found = await super()._get_scheduled_flow_runs()
+            before = getattr(self, "_seen_at", {})
+            now = time.monotonic()
+            self._seen_at = {each.flow_run.id: before.get(each.flow_run.id, now) for each in found}
+            fitting = [each for each in found if await self._is_ours(each.flow_run.deployment_id)]
+            new = [e for e in fitting if e.flow_run.id not in self._submitting_flow_run_ids]
+            if not new or not await self._has_others():
+                return new
+            waited_s = now - self._seen_at[new[0].flow_run.id]
+            n_running = self._limiter.borrowed_tokens if self._limiter else 0
+            if waited_s < min(n_running * PATIENCE_S, MOST_PATIENT_S):
+                return []
+            if n_running and waited_s < BEHIND_S and await anyio.to_thread.run_sync(is_behind):
+                return []
+            return new[:1]
+
+        async def _is_ours(self, deployment: UUID | None) -> bool:
+            """Tell whether a run's deployment is of this version, or says nothing of that."""
+            if deployment is None:
+                return True
+            known = self.__dict__.setdefault("_versions", {})
+            at, version = known.get(deployment, (0.0, None))
+            if time.monotonic() - at > KNOWN_FOR_S:
+                there = await self.client.read_deployment(deployment)
+                version = version_of(there.version)
+                if version not in (None, VERSION) and (
+                    at == 0.0 or known[deployment][1] != version
+                ):
+                    self._logger.warning(
+                        "%s is of Showmood %s, and this worker has %s: its runs are left to others",
+                        there.name,
+                        version,
+                        VERSION,
+                    )
+                known[deployment] = (time.monotonic(), version)
+            return version in (None, VERSION)
+
+        async def _has_others(self) -> bool:
+            """Tell whether other workers serve the pool."""
+            at, others = self._others
+            if time.monotonic() - at > KNOWN_FOR_S:
+                there = await self.client.read_workers_for_work_pool(self._work_pool_name)
+                others = any(
+                    w.name != self.name and str(w.status).endswith("ONLINE") for w in there
+                )
+                self._others = (time.monotonic(), others)
+            return others
+
+
+def is_behind() -> bool:
+    """Tell whether what this machine watches is analysed too late; no, where nobody can say."""
+    try:
+        settings = load_settings()
+        engine = make_engine(running_database(settings))
+        try:
+            with engine.connect() as connection:
+                lag_ms = behind_ms(connection, settings.machine_name)
+        finally:
+            engine.dispose()
+    except (DatabaseError, UsageError):
+        return False
+    return lag_ms is not None and lag_ms > settings.tell_behind_s * 1000
+
+
+if __name__ == "__main__":
+    from prefect.cli import app
+
+    app()

@@ -1,0 +1,272 @@
+"""Recorded files in an object store: copied once their rows can say so, and read on any machine."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.machines import installation, machines, register
+from flows.errors import UsageError
+from flows.objects.cache import Copies
+from flows.objects.opening import copies_of
+from flows.objects.store import ObjectGone, Objects, StoreRefused
+from flows.recordings import forgetting
+from flows.recordings.clip import clip
+from flows.recordings.finding import find
+from flows.recordings.play import playlist_at
+from flows.recordings.retention import Limits, Recordings
+from flows.recordings.store_retention import roll_store
+from flows.recordings.uploading import Uploads, uploading
+from flows.settings import Settings
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return Objects(f"file://{tmp_path}/store")
+
+
+@pytest.fixture
+def uploads(engine: Engine, recordings_dir: Path, objects: Objects) -> Uploads:
+    with engine.begin() as connection:
+        register(connection, name="a", disk="1", version="0.1")
+    return Uploads(engine=engine, directory=recordings_dir, objects=objects, machine="a")
+
+
+@pytest.fixture
+def elsewhere(engine: Engine, tmp_path: Path, objects: Objects) -> dict[str, Any]:
+    """A machine with an empty disk."""
+    copies = Copies(objects=objects, directory=tmp_path / "b" / "copies", limit_bytes=1 << 20)
+    return {"recordings_dir": tmp_path / "b" / "recordings", "machine": "b", "copies": copies}
+
+
+def keys(engine: Engine) -> list[Any]:
+    statement = "SELECT object_key, size_bytes, length(sha256) FROM segments ORDER BY started_at"
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(statement))]
+
+
+def test_copied_recording_is_cut_and_played_where_it_was_not_recorded(
+    engine: Engine, air, record, uploads: Uploads, elsewhere, watch, tmp_path: Path
+) -> None:
+    show = record(air("ts"), (0, 6))
+    assert uploads.step() == 6
+    assert uploads.step() == 0
+    names = [f"flash/{show.folder.name}/{each.path.name}" for each in show.segments]
+    assert keys(engine) == [
+        (name, each.path.stat().st_size, 64)
+        for name, each in zip(names, show.segments, strict=True)
+    ]
+    for each in show.segments:
+        each.path.unlink()
+    begin, end = show.segments[0].start, show.segments[-1].end
+    [cut] = clip(engine, "flash", begin, end, tmp_path / "clip.mp4", **elsewhere)
+    assert cut.duration_s == pytest.approx(3.0, abs=0.1)
+    assert sorted(watch(tmp_path / "clip.mp4").flash) == [0, 1, 2]
+    playlist, start = playlist_at(engine, "flash", show.segments[1].start, **elsewhere)
+    assert start == show.segments[1].start
+    assert playlist.read_text().count("#EXTINF") == 5
+
+
+def test_store_that_refuses_loses_nothing_and_is_caught_up_with(
+    engine: Engine, air, record, uploads: Uploads, tmp_path: Path, caplog: Any
+) -> None:
+    record(air("ts"), (0, 3))
+    store = tmp_path / "store"
+    store.rmdir()
+    store.write_text("no folder")  # root may write wherever it likes
+    for _ in range(2):
+        assert uploads.step() == 0
+    assert uploads.behind.files == 3
+    assert uploads.behind.since is not None
+    assert "3 recorded files" in uploads.behind.said()
+    assert caplog.text.count("recording goes on") == 1
+    with engine.connect() as connection:
+        [machine] = machines(connection)
+    assert (machine.uploads, machine.upload_error) == (3, uploads.behind.error)
+    store.unlink()
+    assert uploads.step() == 3
+    assert uploads.behind.said() == "all recordings are copied"
+    assert all(key for key, _, _ in keys(engine))
+
+
+def test_what_died_before_its_row_was_told_is_not_copied_twice(
+    engine: Engine, air, record, uploads: Uploads, tmp_path: Path
+) -> None:
+    show = record(air("ts"), (0, 2))
+    uploads.step()
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE segments SET object_key = NULL"))
+        connection.execute(text("DELETE FROM segments WHERE sequence = 1"))
+    stored = [p.stat().st_mtime_ns for p in sorted((tmp_path / "store").rglob("*.ts"))]
+    again = Uploads(
+        engine=engine, directory=uploads.directory, objects=uploads.objects, machine="a"
+    )
+    again.step()
+    assert [p.stat().st_mtime_ns for p in sorted((tmp_path / "store").rglob("*.ts"))] == stored
+    assert len(keys(engine)) == 1
+    show.store([show.segments[1]])  # its analysis took longer
+    again.step()
+    assert all(key for key, _, _ in keys(engine))
+
+
+def test_nothing_goes_from_the_disk_before_it_is_copied(
+    engine: Engine, air, record, uploads: Uploads, recordings_dir: Path
+) -> None:
+    show = record(air("ts"), (0, 3))
+    for each in show.segments:
+        os.utime(each.path, (0, 0))
+    settings = Settings(
+        home=recordings_dir.parent,
+        recordings_store="file:///x",
+        keep_local_days=1,
+        keep_recordings_days=30,
+        min_free_disk_mb=0,
+    )
+
+    def roll() -> int:
+        import logging
+
+        rolling = Recordings(
+            engine=engine,
+            directory=recordings_dir,
+            limits=Limits.of(settings),
+            log=logging.getLogger("test"),
+        )
+        rolled = rolling.run(datetime.now(UTC))
+        assert rolled is not None
+        return rolled.files
+
+    assert roll() == 0
+    uploads.step()
+    assert roll() == 3
+    assert show.paths() == [None] * 3
+    assert all(key for key, _, _ in keys(engine))
+
+
+def test_copies_go_by_age_and_size_but_what_is_kept(
+    engine: Engine, air, record, uploads: Uploads, objects: Objects, tmp_path: Path
+) -> None:
+    show = record(air("ts"), (0, 4))
+    uploads.step()
+    start = show.segments[0].start
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO kept (channel_id, started_at, ended_at, note)"
+                " VALUES (:channel, :start, :end, 'mine')"
+            ),
+            {"channel": show.channel_id, "start": start, "end": show.segments[0].end},
+        )
+    now = start + timedelta(days=1)
+    size = show.segments[3].path.stat().st_size
+    most = show.segments[0].path.stat().st_size + size
+    assert roll_store(engine, objects, now=now, days=2, most_bytes=None) == (0, 0)
+    assert roll_store(engine, objects, now=now, days=2, most_bytes=most)[0] == 2
+    assert [bool(key) for key, _, _ in keys(engine)] == [True, False, False, True]
+    assert roll_store(engine, objects, now=now, days=0.5, most_bytes=None) == (1, size)
+    assert [p.name for p in (tmp_path / "store").rglob("*.ts")] == [show.segments[0].path.name]
+
+
+def test_forgotten_show_is_gone_from_the_store_too(
+    engine: Engine, air, record, uploads: Uploads, recordings_dir: Path, tmp_path: Path
+) -> None:
+    show = record(air("ts"), (0, 2))
+    uploads.step()
+    settings = Settings(home=recordings_dir.parent, recordings_store=f"file://{tmp_path}/store")
+    with engine.connect() as connection:
+        began = connection.scalar(text("SELECT started_at FROM broadcasts"))
+    files = forgetting.files_of(settings, "flash", [(show.broadcast, began, began)])
+    forgetting.delete_files(settings, "flash", files)
+    assert list((tmp_path / "store").rglob("*.ts")) == []
+
+
+def test_changed_object_is_not_believed(
+    engine: Engine, air, record, uploads: Uploads, elsewhere, tmp_path: Path
+) -> None:
+    show = record(air("ts"), (0, 2))
+    uploads.step()
+    first, _ = sorted((tmp_path / "store").rglob("*.ts"))
+    first.write_bytes(b"other")
+    begin, end = show.segments[0].start, show.segments[-1].end
+    for each in show.segments:
+        each.path.unlink()
+    with pytest.raises(ObjectGone, match="is not what was stored"):
+        clip(engine, "flash", begin, end, tmp_path / "clip.mp4", **elsewhere)
+    first.unlink()
+    with pytest.raises(ObjectGone, match="is not in"):
+        clip(engine, "flash", begin, end, tmp_path / "clip.mp4", **elsewhere)
+    found = find(engine, "flash", begin, end, recordings_dir=elsewhere["recordings_dir"])
+    assert (found.segments, found.gone) == ((), 2), "without the store, on the machine it was on"
+
+
+def test_store_of_another_installation_is_refused(
+    engine: Engine, air, record, uploads: Uploads, objects: Objects, tmp_path: Path
+) -> None:
+    objects.claim("other")
+    record(air("ts"), (0, 1))
+    assert uploads.step() == 0
+    assert "belongs to another installation" in str(uploads.behind.error)
+    with engine.connect() as connection:
+        mine = installation(connection)
+    own = Objects(f"file://{tmp_path}/store/mine")
+    own.claim(mine)
+    own.claim(mine)
+    file = tmp_path / "x.ts"
+    file.write_bytes(b"1")
+    own.put("a/x.ts", file)
+    file.write_bytes(b"2")
+    with pytest.raises(StoreRefused, match="is another recording"):
+        own.put("a/x.ts", file)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3:/bucket", "cannot be opened"),
+        ("ftp://host/x", "it begins with one of s3://"),
+        ("bucket", "it begins with one of s3://"),
+        ("az://container/x", "Account must be specified"),
+    ],
+)
+def test_url_that_is_none_is_one_line(tmp_path: Path, url: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as refused:
+        copies_of(Settings(home=tmp_path, recordings_store=url))
+    assert "\n" not in str(refused.value)
+
+
+def test_bucket_that_is_not_there_and_host_that_is_away_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
+    file = tmp_path / "x.ts"
+    file.write_bytes(b"1")
+    with pytest.raises(Exception, match=r"does not take x\.ts") as failed:
+        Objects("s3://bucket/prefix").put("x.ts", file)
+    assert "\n" not in str(failed.value)
+    assert "SECRET" not in str(failed.value)
+
+
+def test_copying_is_one_process_at_a_time_and_goes_on_beside_a_show(
+    engine: Engine, air, record, uploads: Uploads, until
+) -> None:
+    record(air("ts"), (0, 2))
+    with uploading(uploads):
+        until(lambda: all(key for key, _, _ in keys(engine)), what="their copies", within_s=30)
+
+
+def test_cache_is_bounded(tmp_path: Path, objects: Objects) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(bytes(1000))
+    copies = Copies(objects=objects, directory=tmp_path / "copies", limit_bytes=2500)
+    for number in range(5):
+        objects.put(f"a/{number}", file)
+        path = copies.expect(f"a/{number}", None)
+        copies.bring(path)
+        os.utime(path, (number, number))  # long ago
+    assert sorted(p.name for p in copies.directory.rglob("*") if p.is_file()) == ["2", "3", "4"]
