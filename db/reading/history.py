@@ -16,7 +16,7 @@ from sqlalchemy.types import DateTime
 from db.reading.queries import BEGINNING, END
 from db.reading.shows import ShowRow, shows_of
 
-Kind = Literal["faces", "seconds", "tracks"]
+Kind = Literal["faces", "frames", "seconds", "shots", "tracks"]
 KINDS: Final = get_args(Kind)
 
 BATCH_ROWS: Final = 5000
@@ -39,7 +39,9 @@ class View:
 
 VIEWS: Final[dict[Kind, View]] = {
     "faces": View(name="emotion_history", at="ts", order="ts, track"),
+    "frames": View(name="show_frames", at="ts", order="ts"),
     "seconds": View(name="emotion_seconds", at="second", order="second"),
+    "shots": View(name="show_shots", at="started_at", order="started_at"),
     "tracks": View(name="track_summary", at="first_ts", order="first_ts, track"),
 }
 
@@ -86,6 +88,32 @@ def columns_of(connection: Connection, kind: Kind) -> list[ColumnInfo]:
     return [ColumnInfo(**row._mapping) for row in rows]
 
 
+def shows_between(
+    connection: Connection,
+    slug: str,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    show_ids: Collection[int] | None,
+) -> tuple[list[ShowRow], datetime, datetime]:
+    """Return the shows that may have rows in [since, until), and that range, closed.
+
+    show_ids: of these alone. Raise UnknownChannel, or ValueError for a naive time.
+    """
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None and moment.tzinfo is None:
+            raise ValueError(f"{name} must be aware, not {moment!r}")
+    begin, end = since or BEGINNING, until or END
+    shows = [
+        show
+        for show in shows_of(connection, slug)
+        if (show_ids is None or show.id in show_ids)
+        and show.started_at - _SKEW < end
+        and (show.ended_at is None or show.ended_at + _SKEW > begin)
+    ]
+    return shows, begin, end
+
+
 def read_rows(
     connection: Connection,
     slug: str,
@@ -99,17 +127,7 @@ def read_rows(
 
     show_ids: of these shows alone. Raise UnknownChannel, or ValueError for a naive time.
     """
-    for name, moment in (("since", since), ("until", until)):
-        if moment is not None and moment.tzinfo is None:
-            raise ValueError(f"{name} must be aware, not {moment!r}")
-    begin, end = since or BEGINNING, until or END
-    shows = [
-        show
-        for show in shows_of(connection, slug)
-        if (show_ids is None or show.id in show_ids)
-        and show.started_at - _SKEW < end
-        and (show.ended_at is None or show.ended_at + _SKEW > begin)
-    ]
+    shows, begin, end = shows_between(connection, slug, since, until, show_ids=show_ids)
     seen: dict[int, tuple[datetime, datetime]] = {}
     if kind == "faces":
         where = {"ids": [show.id for show in shows], "since": begin, "until": end}

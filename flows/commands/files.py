@@ -83,8 +83,16 @@ def report(
         Path | None, typer.Option(help="The same, as Parquet (needs showmood\\[parquet]).")
     ] = None,
     rows: Annotated[
-        Literal["faces", "seconds", "tracks"], typer.Option(help="What a row of these files is.")
+        Literal["faces", "frames", "seconds", "shots", "tracks"],
+        typer.Option(help="What a row of these files is."),
     ] = "faces",
+    words: Annotated[
+        Literal["showmood", "openface"],
+        typer.Option(
+            "--format",
+            help="openface: a row for every analysed frame, in the words of OpenFace and py-feat.",
+        ),
+    ] = "showmood",
     quiet: Quiet = False,
 ) -> None:
     """Report on a channel: tracks, share of each emotion, lag, gaps."""
@@ -97,5 +105,6 @@ def report(
         pictures={"png": png, "svg": svg},
         exports={"csv": csv, "json": json_lines, "parquet": parquet},
         kind=rows,
+        words=words,
         quiet=quiet,
     )

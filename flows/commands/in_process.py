@@ -96,8 +96,15 @@ def analyse_here(
                 tell=tell,
             )
             for piece in pieces:
-                for line in lines_of(piece, began=began.at, show=plain(file.name)):
-                    sys.stdout.write(line + "\n")
+                lines = lines_of(
+                    piece,
+                    began=began.at,
+                    show=plain(file.name),
+                    model=analyser.model,
+                    smoothing=smoothing,
+                    fps=fps,
+                )
+                sys.stdout.writelines(f"{line}\n" for line in lines)
             return
         engine = make_engine(database(settings, stack))
         stack.callback(engine.dispose)

@@ -18,7 +18,7 @@ from db.session import make_engine
 from flows.commands.chosen_shows import chosen_shows
 from flows.commands.progress import progress_of
 from flows.errors import UsageError
-from flows.report.export import STDOUT, export_rows
+from flows.report.export import STDOUT, Words, export_rows
 from flows.report.file_formats import Format
 from flows.report.text import left_out, print_report, save_timeline
 from flows.settings import Settings
@@ -64,6 +64,7 @@ def report_channel(
     pictures: Mapping[Literal["png", "svg"], Path | None],
     exports: Mapping[Format, Path | None],
     kind: Kind,
+    words: Words,
     quiet: bool,
 ) -> None:
     """Print a channel's report; draw its timeline and write its rows into files if asked.
@@ -108,11 +109,13 @@ def report_channel(
                     path,
                     form=form,
                     kind=kind,
+                    words=words,
                     show_ids=ids,
                     tell=tell,
                 )
             beside = f" (its columns: {written.sidecar.name})" if written.sidecar else ""
-            console.print(f"{written.n_rows} {kind}: {path}{beside}", soft_wrap=True)
+            what = kind if words == "showmood" else "rows"
+            console.print(f"{written.n_rows} {what}: {path}{beside}", soft_wrap=True)
 
 
 def _list_channels(connection: Connection, console: Console) -> None:

@@ -2,21 +2,25 @@
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 from sqlalchemy import Connection
 
-from db.reading.history import VIEWS, Kind, columns_of, read_rows
+from db.reading import frames
+from db.reading.history import VIEWS, Batch, Kind, columns_of, read_rows
 from flows.errors import UsageError
+from flows.report import openface
 from flows.report.file_formats import OFFSET, WRITERS, Column, Format, Meta, sidecar_of
 
 STDOUT: Final = Path("-")
+Words = Literal["showmood", "openface"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,10 +40,13 @@ def export_rows(
     *,
     form: Format,
     kind: Kind = "faces",
+    words: Words = "showmood",
     show_ids: Collection[int] | None = None,
     tell: Callable[[float], None] = lambda done_s: None,
 ) -> Exported:
     """Write a channel's rows of [since, until) into a file, or to stdout for `STDOUT`.
+
+    words: "openface" has a row for every analysed frame, and what OpenFace and py-feat call it.
 
     The columns are those of the view, and `offset_s`: seconds since the show's start. Times are UTC
     with microseconds, what is unknown is empty (CSV) or null. A title that a spreadsheet would run
@@ -50,22 +57,23 @@ def export_rows(
     Raises UsageError when it can't be written, or when Parquet's library is not installed, and
     db.errors.UnknownChannel.
     """
-    columns = [Column.of(each) for each in columns_of(connection, kind)]
-    columns.append(OFFSET)
-    at = [column.name for column in columns].index(VIEWS[kind].at)
-    of_models = [i for i, column in enumerate(columns) if column.name in ("model", "models")]
+    table = _openface(connection) if words == "openface" else of_view(connection, kind)
+    of_models = [i for i, each in enumerate(table.columns) if each.name in ("model", "models")]
     meta = Meta(
         version=version("showmood"),
         channel=channel,
-        kind=kind,
+        kind=table.kind,
         since=since.astimezone(UTC),
         until=until.astimezone(UTC),
-        columns=tuple(columns),
+        columns=table.columns,
     )
     with _opened(path) as file, WRITERS[form](file, meta) as write:
-        for batch in read_rows(connection, channel, since, until, kind=kind, show_ids=show_ids):
+        for batch in table.read(channel, since, until, show_ids=show_ids):
             began = batch.show.started_at
-            rows = [(*row, round((row[at] - began).total_seconds(), 6)) for row in batch.rows]
+            rows = [
+                table.row(batch.show.id, round((row[table.at] - began).total_seconds(), 6), row)
+                for row in batch.rows
+            ]
             write(rows)
             meta.n_rows += len(rows)
             meta.shows.setdefault(batch.show.id, batch.show)
@@ -78,6 +86,43 @@ def export_rows(
         with _opened(sidecar) as file:
             file.write(sidecar_of(meta))
     return Exported(n_rows=meta.n_rows, sidecar=sidecar)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """What is read, and how it is written. at: which value of a row that was read is its time."""
+
+    kind: str
+    columns: tuple[Column, ...]
+    at: int
+    read: Callable[..., Iterator[Batch]]
+    row: Callable[[int, float, Sequence[Any]], tuple[Any, ...]]
+
+
+def of_view(connection: Connection, kind: Kind) -> Table:
+    """Return how the rows of a kind are read and written."""
+    columns = [Column.of(each) for each in columns_of(connection, kind)]
+    # That of a frame is in its file.
+    columns = [
+        replace(each, name="file_offset_s") if each.name == "offset_s" else each for each in columns
+    ]
+    return Table(
+        kind=kind,
+        columns=(*columns, OFFSET),
+        at=[column.name for column in columns].index(VIEWS[kind].at),
+        read=partial(read_rows, connection, kind=kind),
+        row=lambda show, offset_s, row: (*row, offset_s),
+    )
+
+
+def _openface(connection: Connection) -> Table:
+    return Table(
+        kind="frames with their faces",
+        columns=openface.COLUMNS,
+        at=frames.COLUMNS.index("ts"),
+        read=partial(frames.read_frames, connection),
+        row=openface.row_of,
+    )
 
 
 @contextmanager

@@ -139,6 +139,17 @@ def test_report_says_what_the_tables_say(
         said.split("  ")
     ) or (str(len(dump(engine)["observations"])) in said)
     assert (home / "a.png").read_bytes().startswith(b"\x89PNG")
+    run(*arguments, "--json", str(home / "a.json"), monkeypatch=monkeypatch)
+    capsys.readouterr()
+    run("analyze", str(clip), "--json", "--start", START, monkeypatch=monkeypatch)
+    stored_rows, rows = (
+        [json.loads(line) for line in said.splitlines()]
+        for said in ((home / "a.json").read_text(), capsys.readouterr().out)
+    )
+    assert [list(row) for row in stored_rows] == [list(row) for row in rows] != []
+    for row, same in zip(stored_rows, rows, strict=True):
+        of_database = {"broadcast_id": None, "track_id": None}
+        assert row | of_database == same
     assert run("report", "evening-news", "--since", "1h", monkeypatch=monkeypatch) == 2
     assert "--since 2026-11-01" in capsys.readouterr().err
 

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 
 from benchmarks.made_shows import make_show, pieces
 from db.errors import UnknownChannel
+from db.models import EMOTIONS
 from db.reading import history
 from db.reading.history import columns_of
 from db.reading.shows import shows_of
@@ -20,10 +23,12 @@ from db.writing.rows import SegmentRow
 from db.writing.writes import ensure_channel, open_broadcast, replace_segment
 from flows.cli import app
 from flows.errors import UsageError
-from flows.report.export import export_rows
+from flows.report import openface
+from flows.report.export import export_rows, of_view
 from flows.report.file_formats import FORMATS
 from flows.report.text import save_timeline
 
+COLUMNS = Path(__file__).resolve().parents[3] / "docs" / "columns.md"
 START = datetime(2026, 10, 31, 23, 59, tzinfo=UTC)
 END = START + timedelta(days=10)
 
@@ -47,6 +52,11 @@ def shows(engine):
                 sequence=index,
                 started_at=at,
                 duration_s=30.0,
+                frames_analysed=150,
+                analysed_fps=5.0,
+                width_px=1280,
+                height_px=720,
+                model="net+centred",
             )
             replace_segment(engine, segment, part)
 
@@ -70,7 +80,10 @@ def wanted(connection):
             connection.execute(text("SELECT broadcast_id, started_at FROM coverage")).all()
         )
         return [
-            {**row, "offset_s": (row[view.at] - starts[row["broadcast_id"]]).total_seconds()}
+            {
+                **{f"file_{name}" if name == "offset_s" else name: row[name] for name in row},
+                "offset_s": (row[view.at] - starts[row["broadcast_id"]]).total_seconds(),
+            }
             for row in rows
         ]
 
@@ -114,9 +127,9 @@ def test_a_file_holds_what_the_view_says(connection, wanted, tmp_path, form, mon
         path, want = tmp_path / kind, wanted(kind)
         written = export_rows(connection, "talk", START, END, path, form=form, kind=kind)
         got = READERS[form](path)
-        least = {"faces": 2000, "seconds": 200}.get(kind, 10)
+        least = {"faces": 2000, "frames": 1000, "seconds": 200, "shots": -1}.get(kind, 10)
         assert written.n_rows == len(got) == len(want) > least
-        names = [column.name for column in columns_of(connection, kind)] + ["offset_s"]
+        names = list(want[0]) if want else []
         assert all(list(row) == names for row in got)
         for row, line in zip(got, want, strict=True):
             assert all(same(row[name], line[name]) for name in names)
@@ -144,11 +157,35 @@ def test_every_form_says_what_its_columns_are(connection, tmp_path):
             str(each.type),
         )
         assert each.metadata[b"unit"].decode() == column["unit"]
-        assert column["meaning"] == each.metadata[b"meaning"].decode()
+        assert column["meaning"] == each.metadata[b"meaning"].decode() != "", column["name"]
     units = {column["name"]: column["unit"] for column in said["columns"]}
     assert [units[name] for name in ("ts", "x0", "score", "valence", "offset_s", "show")] == [
         "UTC", "px", "0 to 1", "-1 to 1", "s", "",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_frame_is_a_row_in_the_words_of_openface(connection, wanted, tmp_path, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / "a"
+    export_rows(connection, "talk", START, END, path, form=form, words="openface")
+    got = READERS[form](path)
+    faces, looked = wanted("faces"), wanted("frames")
+    seen = [row for row in got if int(row["success"])]
+    assert len(seen) == len(faces)
+    for row, face in zip(seen, faces, strict=True):
+        assert (int(row["face_id"]), float(row["timestamp"])) == (face["track"], face["offset_s"])
+        assert same(row["FaceRectWidth"], face["x1"] - face["x0"])
+        assert all(same(row[name], face[name]) for name in EMOTIONS)
+        assert (int(row["frame_width"]), int(row["frame_height"])) == (1280, 720)
+    assert len(got) == len(faces) + sum(not row["faces"] for row in looked) > len(faces)
+    of_frames = {(row["broadcast_id"], row["frame"]) for row in got}
+    assert len(of_frames) == len(looked)
+    assert max(int(row["frame"]) for row in got) == len(looked) // 2
+    blank = next(row for row in got if not int(row["success"]))
+    assert (int(blank["face_id"]), float(blank["confidence"])) == (0, 0)
+    assert blank["FaceRectX"] in ("", None)
 
 
 def test_one_show_is_exported_alone(connection, wanted, tmp_path):
@@ -257,3 +294,18 @@ def test_a_range_the_wrong_way_round_is_said(shows, database_url, monkeypatch):
     done = CliRunner().invoke(app, ["report", "talk", *span])
     assert isinstance(done.exception, UsageError)
     assert str(done.exception) == "--since 2026-11-02 is not before --until 2026-11-01"
+
+
+def test_the_table_of_columns_is_that_of_the_database(engine):
+    """After a change of a view: SHOWMOOD_WRITE_DOCS=1 pytest tests/flows/report/test_export.py"""
+    lines = [COLUMNS.read_text(encoding="utf-8").partition("\n## ")[0].rstrip()]
+    with engine.connect() as connection:
+        tables = {kind: of_view(connection, kind).columns for kind in history.KINDS}
+    for title, columns in (tables | {"openface": openface.COLUMNS}).items():
+        lines += ["", f"## {title}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        lines += [f"| `{c.name}` | {c.kind} | {c.unit} | {c.meaning} |" for c in columns]
+        assert all(column.meaning for column in columns)
+    said = "\n".join(lines) + "\n"
+    if os.environ.get("SHOWMOOD_WRITE_DOCS"):
+        COLUMNS.write_text(said, encoding="utf-8")
+    assert COLUMNS.read_text(encoding="utf-8") == said
