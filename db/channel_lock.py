@@ -1,6 +1,13 @@
-"""A channel's lock: one watcher each, and none left behind by a dead one."""
+"""A channel's lock: one watcher each, and none left behind by a dead one.
+
+It is an advisory lock, which in Postgres anybody may take who can log in. So its key is in a table
+that only writers read, and whoever holds it without the right to write has nothing: the next
+watcher makes another key.
+"""
 
 import hashlib
+import logging
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -12,12 +19,7 @@ from sqlalchemy.pool import NullPool
 from db.errors import ChannelBusy, ChannelLockLost
 from db.session import unreachable
 
-_HELD: Final = (
-    "FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-    " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
-    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " AND l.classid = :high AND l.objid = :low"
-)
+_log = logging.getLogger(__name__)
 
 
 class ChannelLock:
@@ -28,6 +30,7 @@ class ChannelLock:
         self._slug, self._holder, self._url = slug, holder, engine.url
         self._engine = create_engine(engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         self._connection: Connection | None = None
+        self._key = 0
 
     def take(self) -> None:
         """Take it, on a new connection.
@@ -45,9 +48,7 @@ class ChannelLock:
                 ),
                 {"name": f"showmood {self._holder}".encode("ascii", "replace").decode()[:63]},
             )
-            key = _lock_key(self._slug)
-            taken = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
-            name = None if taken else _holder(connection, key)
+            taken, name = self._try(connection)
         except DBAPIError as error:
             self._drop()
             raise unreachable(self._url, error.orig or error) from error
@@ -58,6 +59,31 @@ class ChannelLock:
                 "wait for it to end, or cancel it",
                 holder=name,
             )
+
+    def _try(self, connection: Connection) -> tuple[bool, str | None]:
+        """Return whether it is taken now, else by whom it was."""
+        connection.execute(_MAKE_KEY, {"slug": self._slug, "key": _first_key(self._slug)})
+        for _ in range(_ATTEMPTS):
+            key = connection.scalar(_KEY, {"slug": self._slug})
+            if connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
+                if connection.scalar(_KEY, {"slug": self._slug}) == key:
+                    self._key = key
+                    return True, None
+                connection.execute(_UNLOCK, {"key": key})  # another watcher made a new one
+                continue
+            holders = _holders(connection, key)
+            for name, may_write in holders:
+                if may_write:
+                    return False, name
+            if holders:
+                new = secrets.randbits(63)
+                connection.execute(_NEW_KEY, {"slug": self._slug, "key": key, "new": new})
+                _log.warning(
+                    "%s held the lock of channel '%s' without the right to write: it is ignored",
+                    holders[0][0] or "somebody",
+                    self._slug,
+                )
+        return False, None
 
     def check(self) -> None:
         """Return if it is ours: still, or again where its connection was lost and nobody took it.
@@ -82,8 +108,7 @@ class ChannelLock:
         """Give it back: by now, not when the server has noticed that the session has ended."""
         if self._connection is not None:
             with suppress(DBAPIError):
-                key = {"key": _lock_key(self._slug)}
-                self._connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+                self._connection.execute(_UNLOCK, {"key": self._key})
         self._drop()
         self._engine.dispose()
 
@@ -94,7 +119,8 @@ class ChannelLock:
             self._connection = None
 
 
-def _lock_key(slug: str) -> int:
+def _first_key(slug: str) -> int:
+    """Return the key that a channel has until somebody else holds it."""
     digest = hashlib.sha256(f"showmood channel {slug}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
@@ -116,22 +142,43 @@ def channel_lock(engine: Engine, slug: str, holder: str) -> Iterator[ChannelLock
 
 def is_watched(connection: Connection, slug: str) -> bool:
     """Tell whether somebody holds the lock of a channel; also to who may not see by what name."""
-    key = _lock_key(slug) & 0xFFFF_FFFF_FFFF_FFFF
-    held = connection.scalar(
-        text(f"SELECT true {_HELD} LIMIT 1"), {"high": key >> 32, "low": key & 0xFFFF_FFFF}
-    )
-    return bool(held)
+    return any(may_write for _, may_write in _holders(connection, _key_of(connection, slug)))
 
 
 def holder_of(connection: Connection, slug: str) -> str | None:
     """Return who holds the lock of a channel."""
-    return _holder(connection, _lock_key(slug))
+    holders = _holders(connection, _key_of(connection, slug))
+    return next((name for name, may_write in holders if may_write), None)
 
 
-def _holder(connection: Connection, key: int) -> str | None:
+def _key_of(connection: Connection, slug: str) -> int:
+    """Return the channel's key; to who may not read it, the one that it nearly always is."""
+    key: int | None = None
+    if connection.scalar(text("SELECT has_table_privilege('channel_locks', 'SELECT')")):
+        key = connection.scalar(_KEY, {"slug": slug})
+    return _first_key(slug) if key is None else key
+
+
+_ATTEMPTS: Final = 10
+
+_KEY = text("SELECT key FROM channel_locks WHERE slug = :slug")
+_MAKE_KEY = text(
+    "INSERT INTO channel_locks (slug, key) SELECT :slug, :key"
+    " WHERE NOT EXISTS (SELECT FROM channel_locks WHERE slug = :slug) ON CONFLICT DO NOTHING"
+)
+_NEW_KEY = text("UPDATE channel_locks SET key = :new WHERE slug = :slug AND key = :key")
+_UNLOCK = text("SELECT pg_advisory_unlock(:key)")
+_HOLDERS = text(
+    "SELECT a.application_name, has_table_privilege(a.usesysid, 'channel_locks', 'INSERT')"
+    " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+    " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND l.classid = :high AND l.objid = :low"
+)
+
+
+def _holders(connection: Connection, key: int) -> list[tuple[str | None, bool]]:
+    """Return by name who holds a key, and whether they may write."""
     unsigned = key & 0xFFFF_FFFF_FFFF_FFFF
-    name: str | None = connection.scalar(
-        text(f"SELECT a.application_name {_HELD}"),
-        {"high": unsigned >> 32, "low": unsigned & 0xFFFF_FFFF},
-    )
-    return name.removeprefix("showmood ") if name else None
+    rows = connection.execute(_HOLDERS, {"high": unsigned >> 32, "low": unsigned & 0xFFFF_FFFF})
+    return [((row[0] or "").removeprefix("showmood ") or None, bool(row[1])) for row in rows]

@@ -1,5 +1,8 @@
 """Keeping the history in shape: partitions made ahead, and each table's rows dropped at their age.
 
+What counts is how long they have been here, not of when they are: of a show, when something of it
+was last written. What was imported by hand stays until it is forgotten.
+
 Safe at any time, twice, and beside writers and readers: every step is a short transaction of its
 own, and the one that needs the whole table to itself gives up after a moment and tries again.
 """
@@ -13,6 +16,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
+from db import ages
 from db.session import explain
 
 _log = logging.getLogger(__name__)
@@ -29,8 +33,9 @@ LOCK_TIMEOUT: Final = "5s"
 class Retention:
     """How many days each table's rows are kept at least; None is for ever.
 
-    observations go by whole months (UTC), when all of one is old enough. Minutes and tracks are
-    kept for as long as there are raw rows of their time, whatever is said here.
+    observations go by whole months (UTC), when all of one is old enough, by when they are of and by
+    when they were written. Minutes and tracks are kept for as long as there are raw rows of their
+    time, whatever is said here; seconds go with the raw rows, shots with the tracks.
     """
 
     observations_days: int | None = None
@@ -52,8 +57,9 @@ class Maintained:
     """What was done to one table.
 
     before: rows older than this were due; None where they are kept for ever. made, dropped:
-    partitions by name. deleted: rows, without those of dropped partitions. postponed: partitions
-    that were in use all the time, and are left for the next time.
+    partitions by name. deleted: rows, without those of dropped partitions; of a partition that
+    holds what is kept too, the rest goes row by row. postponed: partitions that were in use all the
+    time, and are left for the next time.
     """
 
     table: str
@@ -77,8 +83,10 @@ def maintain(engine: Engine, retention: Retention, *, now: datetime) -> list[Mai
         table: None if days is None else now - timedelta(days=days)
         for table, days in (
             ("observations", retention.observations_days),
+            ("seconds", retention.observations_days),
             ("emotion_minutes", retention.minutes_days),
             ("face_tracks", retention.tracks_days),
+            ("shots", retention.tracks_days),
             ("segments", retention.segments_days),
             ("gaps", retention.gaps_days),
         )
@@ -88,17 +96,26 @@ def maintain(engine: Engine, retention: Retention, *, now: datetime) -> list[Mai
         made: tuple[str, ...] = ()
         dropped: tuple[str, ...] = ()
         postponed: tuple[str, ...] = ()
+        deleted = 0
         if _has_months(engine):
             made = _make_months(engine, now)
             if raw is not None:
-                dropped, postponed = _drop_months(engine, raw)
-        oldest = _oldest(engine) or now
+                dropped, postponed, deleted = _drop_months(engine, raw)
+        with engine.begin() as connection:
+            _limit_locks(connection)
+            connection.execute(ages.BOUND, {"now": now})
+            oldest = connection.scalar(ages.OLDEST)
         for table in ("emotion_minutes", "face_tracks"):
             cut = cuts[table]
-            cuts[table] = cut and min(cut, oldest)
+            cuts[table] = cut and min(cut, _month(oldest or now))
         return [
             Maintained(
-                table="observations", before=raw, made=made, dropped=dropped, postponed=postponed
+                table="observations",
+                before=raw,
+                made=made,
+                dropped=dropped,
+                deleted=deleted,
+                postponed=postponed,
             ),
             *(
                 Maintained(
@@ -129,12 +146,19 @@ def _make_months(engine: Engine, now: datetime) -> tuple[str, ...]:
     return tuple(made)
 
 
-def _drop_months(engine: Engine, before: datetime) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _drop_months(engine: Engine, before: datetime) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    """Return the months that were dropped, those in use, and how many rows of others went."""
     with engine.connect() as connection:
         months = _months(connection)
-    dropped, postponed = [], []
+    dropped, postponed, deleted = [], [], 0
     for name, month in months.items():
         if _next(month) > before:
+            continue
+        span = {"before": before, "start": month, "end": _next(month)}
+        with engine.connect() as connection:
+            kept = bool(connection.scalar(ages.HOLDS_KEPT, span))
+        if kept:
+            deleted += _delete_from_month(engine, span)
             continue
         gone = _drop_month(engine, month)
         if gone is None:
@@ -142,7 +166,20 @@ def _drop_months(engine: Engine, before: datetime) -> tuple[tuple[str, ...], tup
             postponed.append(name)
         elif gone:
             dropped.append(name)
-    return tuple(dropped), tuple(postponed)
+    return tuple(dropped), tuple(postponed), deleted
+
+
+def _delete_from_month(engine: Engine, span: dict[str, datetime]) -> int:
+    """Delete what of a month is due, an hour of a show at a time."""
+    with engine.connect() as connection:
+        hours = connection.execute(ages.DUE_HOURS, span).all()
+    deleted = 0
+    for broadcast, channel, hour in hours:
+        with engine.begin() as connection:
+            _limit_locks(connection)
+            of = {"broadcast": broadcast, "channel": channel, "hour": hour}
+            deleted += connection.execute(ages.DELETE_HOUR, span | of).rowcount
+    return deleted
 
 
 def _drop_month(engine: Engine, month: datetime) -> bool | None:
@@ -166,17 +203,34 @@ def _deleting(table: str, due: str) -> TextClause:
     )
 
 
-_ENDED: Final = "WHERE d.channel_id = :channel AND d.started_at < :before AND d.ended_at <= :before"
+# Of a show that is old enough here, and was not imported.
+_DUE: Final = "JOIN broadcasts b ON b.id = d.broadcast_id AND " + ages.MAY_GO
+_RAW_IS_GONE: Final = "(b.observed_from IS NULL OR b.observed_from > {})"
+_ENDED: Final = (
+    f"{_DUE} WHERE d.channel_id = :channel AND d.started_at < :before AND d.ended_at <= :before"
+)
 
 # Channel by channel, so that an index finds them.
 _DELETE: Final = {
+    "seconds": _deleting(
+        "seconds",
+        f"{_DUE} WHERE d.channel_id = :channel AND d.second < :before"
+        f" AND {_RAW_IS_GONE.format('d.second')}",
+    ),
     "emotion_minutes": _deleting(
-        "emotion_minutes", "WHERE d.channel_id = :channel AND d.minute < :before"
+        "emotion_minutes",
+        f"{_DUE} WHERE d.channel_id = :channel AND d.minute < :before"
+        f" AND {_RAW_IS_GONE.format('d.minute')}",
     ),
     "face_tracks": _deleting(
         "face_tracks",
-        "JOIN broadcasts b ON b.id = d.broadcast_id"
-        " WHERE b.channel_id = :channel AND d.last_ts < :before",
+        f"{_DUE} WHERE b.channel_id = :channel AND d.last_ts < :before"
+        f" AND {_RAW_IS_GONE.format('d.last_ts')}",
+    ),
+    "shots": _deleting(
+        "shots",
+        f"{_DUE} WHERE d.channel_id = :channel AND d.started_at < :before"
+        f" AND {_RAW_IS_GONE.format('d.started_at')}",
     ),
     "segments": _deleting(
         "segments",
@@ -215,18 +269,6 @@ def _has_months(engine: Engine) -> bool:
             text("SELECT 1 FROM pg_partitioned_table WHERE partrelid = 'observations'::regclass")
         )
     return found is not None
-
-
-def _oldest(engine: Engine) -> datetime | None:
-    """Return when the oldest raw row is from, by the key of each channel."""
-    with engine.connect() as connection:
-        oldest: datetime | None = connection.scalar(
-            text(
-                "SELECT min(o.ts) FROM channels c CROSS JOIN LATERAL (SELECT ts FROM observations"
-                " WHERE channel_id = c.id ORDER BY ts LIMIT 1) o"
-            )
-        )
-    return oldest and _month(oldest)
 
 
 def _months(connection: Connection) -> dict[str, datetime]:

@@ -1,18 +1,25 @@
 """Roles to give to people and programs: one that reads the views, and one that writes the history.
 
+An analyst makes nothing in the database, not for a moment either: no temporary tables, no functions
+of their own, no large objects. What Postgres does not pass on from a role to its members, limits of
+time, is set when a member logs in.
+
 They can't log in themselves: `GRANT showmood_analyst TO somebody` makes somebody an analyst. Roles
 belong to the server and their rights to one database, so each database is asked for its own.
 """
 
+import logging
 from typing import Final
 
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from db.errors import DatabaseRefused
 from db.models_of_machines import Base
 from db.session import driver_url, explain, make_engine, redact, require_current, unreachable
+
+_log = logging.getLogger(__name__)
 
 ANALYST: Final = "showmood_analyst"
 WRITER: Final = "showmood_writer"
@@ -45,6 +52,9 @@ QUESTIONS: Final = (
 PARTITIONS: Final = ("observations_partition(timestamptz)", "observations_drop(timestamptz)")
 """They act with their owner's rights: who may write need not own the tables."""
 
+LOGIN_TRIGGERS: Final = 17_00_00
+_VERSION = text("SELECT current_setting('server_version_num')::integer")
+
 # Two may do this at once, on two databases of one server.
 _CREATE = (
     "DO $$BEGIN CREATE ROLE {role} NOLOGIN;"
@@ -53,6 +63,44 @@ _CREATE = (
 
 _OWNS = text(
     "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'observations'::regclass"
+)
+
+LIMITS: Final = {
+    "statement_timeout": "5min",
+    "idle_in_transaction_session_timeout": "1min",
+    "idle_session_timeout": "8h",
+}
+"""Of an analyst's sessions, as they begin. Postgres lets each session set them anew."""
+
+_SET_LIMITS: Final = ", ".join(
+    f"set_config('{name}', '{value}', false)" for name, value in LIMITS.items()
+)
+
+# A login must never fail of this.
+_AT_LOGIN: Final = f"""
+CREATE OR REPLACE FUNCTION analyst_limits() RETURNS event_trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF pg_has_role(session_user, '{ANALYST}', 'MEMBER')
+        AND NOT pg_has_role(session_user, '{WRITER}', 'MEMBER')
+    THEN
+        PERFORM {_SET_LIMITS};
+    END IF;
+EXCEPTION WHEN OTHERS THEN NULL;
+END $$
+"""
+
+_MEMBERS = text(
+    "SELECT rolname FROM pg_roles WHERE rolcanlogin AND NOT rolsuper"
+    f" AND pg_has_role(oid, '{ANALYST}', 'MEMBER') AND NOT pg_has_role(oid, '{WRITER}', 'MEMBER')"
+)
+
+_LARGE_OBJECTS: Final = (
+    "lo_creat(integer)",
+    "lo_create(oid)",
+    "lo_from_bytea(oid, bytea)",
+    "lo_open(oid, integer)",
+    "lo_unlink(oid)",
 )
 
 _MAY_NOT: Final = (
@@ -112,3 +160,52 @@ def _grant(connection: Connection) -> None:
         f"GRANT EXECUTE ON FUNCTION {', '.join(PARTITIONS)} TO {WRITER}",
     ):
         connection.execute(text(statement))
+    _close_the_rest(connection, schema)
+    _limit_analysts(connection)
+
+
+def _close_the_rest(connection: Connection, schema: str) -> None:
+    """Take from everybody what nobody but the owner needs, as far as this user may."""
+    database = connection.dialect.identifier_preparer.quote(
+        str(connection.scalar(text("SELECT current_database()")))
+    )
+    for statement in (
+        f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
+        f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+    ):
+        connection.execute(text(statement))  # who owns neither is only warned
+    if _is_superuser(connection):
+        functions = ", ".join(_LARGE_OBJECTS)
+        connection.execute(text(f"REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC"))
+
+
+def _limit_analysts(connection: Connection) -> None:
+    """Limit the sessions of members: those to come too, where this user may make a trigger."""
+    if _is_superuser(connection) and connection.scalar(_VERSION) >= LOGIN_TRIGGERS:
+        connection.execute(text(_AT_LOGIN))
+        connection.execute(text("REVOKE ALL ON FUNCTION analyst_limits() FROM PUBLIC"))
+        connection.execute(text("DROP EVENT TRIGGER IF EXISTS analyst_limits"))
+        connection.execute(
+            text("CREATE EVENT TRIGGER analyst_limits ON login EXECUTE FUNCTION analyst_limits()")
+        )
+        return
+    quote = connection.dialect.identifier_preparer.quote
+    database = quote(str(connection.scalar(text("SELECT current_database()"))))
+    for member in connection.scalars(_MEMBERS).all():
+        try:
+            with connection.begin_nested():
+                for name, value in LIMITS.items():
+                    connection.execute(
+                        text(
+                            f"ALTER ROLE {quote(member)} IN DATABASE {database}"
+                            f" SET {name} = '{value}'"
+                        )
+                    )
+        except ProgrammingError as error:
+            if getattr(error.orig, "pgcode", None) != "42501":
+                raise
+            _log.warning("this user may not limit the sessions of %s", member)
+
+
+def _is_superuser(connection: Connection) -> bool:
+    return bool(connection.scalar(text("SELECT current_setting('is_superuser') = 'on'")))

@@ -1,7 +1,8 @@
 """Run by Alembic, from the command line or from `db.session`.
 
-One migration at a time (an advisory lock), the whole way in one transaction, and never queueing
-behind a long query with everybody else behind us (`lock_timeout`).
+One migration at a time (a lock of Alembic's own table, which only its owner can take), the whole
+way in one transaction, and never queueing behind a long query with everybody else behind us
+(`lock_timeout`).
 """
 
 import os
@@ -9,13 +10,12 @@ import os
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from db.models_of_machines import Base
 from db.session import driver_url, unreachable
 
-ADVISORY_LOCK = 0x73686F776D6F6F64  # "showmood" in ASCII
 WAIT_FOR_OTHERS = "120s"
 LOCK_TIMEOUT = "10s"
 """The caller may set another as the attribute `lock_timeout`."""
@@ -45,10 +45,28 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         connection.execute(text(f"SET LOCAL lock_timeout = '{WAIT_FOR_OTHERS}'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        wait_for_others(connection)
         limit = context.config.attributes.get("lock_timeout", LOCK_TIMEOUT)
         connection.execute(text(f"SET LOCAL lock_timeout = '{limit}'"))
         context.run_migrations()
+
+
+def wait_for_others(connection: Connection) -> None:
+    """Take the lock of migrations; who may not is one who may not migrate either."""
+    if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        try:
+            with connection.begin_nested():  # as Alembic makes it
+                connection.execute(
+                    text(
+                        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL,"
+                        " CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+                    )
+                )
+        except (ProgrammingError, IntegrityError) as error:  # another was quicker
+            if getattr(error.orig, "pgcode", None) not in ("42P07", "23505"):
+                raise
+    if connection.scalar(text("SELECT has_table_privilege('alembic_version', 'UPDATE')")):
+        connection.execute(text("LOCK TABLE alembic_version IN SHARE UPDATE EXCLUSIVE MODE"))
 
 
 def main() -> None:

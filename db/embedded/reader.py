@@ -40,7 +40,8 @@ def let_reader_in(owner_url: str, port: int, password: str) -> None:
     connection = psycopg2.connect(owner_url)
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (READER,))
+            # Two may do this at once. Only the owner can take this lock, as migrations do.
+            cursor.execute("LOCK TABLE alembic_version IN SHARE UPDATE EXCLUSIVE MODE")
             cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (READER,))
             if cursor.fetchone() is None:
                 cursor.execute(

@@ -72,7 +72,9 @@ def test_a_killed_holder_leaves_no_lock(database_url, engine):
         holder.kill()
     with engine.begin() as connection:  # wait, as a lock waits, until Postgres has noticed
         connection.execute(text("SET LOCAL lock_timeout = '60s'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:k)"), {"k": locks._lock_key("demo")})
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(:k)"), {"k": locks._first_key("demo")}
+        )
     with channel_lock(engine, "demo", "me") as lock:
         lock.check()
 

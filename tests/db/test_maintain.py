@@ -2,9 +2,11 @@
 
 import re
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
@@ -13,6 +15,8 @@ from db.errors import DatabaseUnreachable
 from db.maintain import Maintained, Retention, maintain
 from db.roles import VIEWS, grant_roles
 from db.session import make_engine
+from db.writing.forgetting import forget_broadcasts
+from db.writing.imports import open_import
 from db.writing.writes import record_gap, record_segment, replace_segment
 
 NOW = datetime(2026, 11, 22, 4, 30, tzinfo=UTC)
@@ -45,7 +49,14 @@ def year(engine, new_show, observe):
                     ended_at=segment.ended_at + timedelta(seconds=1),
                     why="stalled",
                 )
+    age(engine)
     return shown
+
+
+def age(engine, *, until: str = "2025-12-15") -> None:
+    """Have all shows be here since then; tests write them now."""
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE broadcasts SET stored_at = :at"), {"at": until})
 
 
 def counts(tables) -> dict[str, int]:
@@ -59,7 +70,8 @@ def test_for_ever_drops_nothing_and_makes_what_comes(engine, year, tables):
         table="observations", before=None, made=("observations_2026_12", "observations_2027_01")
     )
     assert {(each.table, each.before, each.deleted) for each in done[1:]} == {
-        (table, None, 0) for table in ("emotion_minutes", "face_tracks", "segments", "gaps")
+        (table, None, 0)
+        for table in ("seconds", "emotion_minutes", "face_tracks", "shots", "segments", "gaps")
     }
     assert tables() == before
 
@@ -90,8 +102,10 @@ def test_each_table_has_its_own_age(engine, year, tables):
     assert left["broadcasts"] == 2
     assert {each.table: each.deleted for each in done} == {
         "observations": 0,
+        "seconds": 9 * 2 * 2,
         "emotion_minutes": 14,
         "face_tracks": 16,
+        "shots": 0,
         "segments": 10,
         "gaps": 24,
     }
@@ -102,7 +116,7 @@ def test_minutes_and_tracks_outlive_their_raw_rows(engine, year, tables):
     done = maintain(
         engine, Retention(observations_days=100, minutes_days=1, tracks_days=1), now=NOW
     )
-    assert {each.table: each.before for each in done[1:3]} == {
+    assert {each.table: each.before for each in done[2:4]} == {
         "emotion_minutes": datetime(2026, 8, 1, tzinfo=UTC),
         "face_tracks": datetime(2026, 8, 1, tzinfo=UTC),
     }
@@ -191,6 +205,7 @@ def test_beside_writers_and_another_maintenance(engine, year, observe, tables, d
     for thread in threads:
         thread.join()
     assert raised == []
+    age(engine)
     maintain(engine, retention, now=NOW)
     with engine.connect() as connection:
         minutes = connection.execute(
@@ -206,6 +221,65 @@ def test_beside_writers_and_another_maintenance(engine, year, observe, tables, d
         )
     assert minutes == raw == 100
     assert "observations_2026_03" not in partitions(engine)
+
+
+EVERYTHING = Retention(
+    observations_days=30, minutes_days=30, tracks_days=30, segments_days=30, gaps_days=30
+)
+
+
+def test_what_was_written_lately_stays_however_old_it_is(engine, year, tables):
+    """As a recording of last year that was analysed again yesterday."""
+    age(engine, until="2026-11-01")
+    before = tables()
+    done = maintain(engine, EVERYTHING, now=NOW)
+    assert tables() == before
+    assert all(not (each.dropped or each.deleted) for each in done)
+
+
+def test_a_clip_of_2019_stays_and_what_is_due_beside_it_goes(engine, new_show, observe, tables):
+    """Also of the same month, whose partition cannot be dropped; and all of it, once forgotten."""
+    at = datetime(2019, 6, 1, 12, tzinfo=UTC)
+    with engine.begin() as connection:
+        channel, clip = open_import(
+            connection,
+            slug="clip",
+            path=Path("/clip.mp4"),
+            source_id="sha256:0",
+            title="clip.mp4",
+            start=at,
+            end=at + timedelta(seconds=4),
+        )
+    live = new_show("demo", started_at=at)
+    imported = replace(live, channel_id=channel, broadcast_id=clip)
+    for show in (imported, live):
+        for index in range(2):
+            segment = show.segment(index, started_at=at + timedelta(seconds=2 * index))
+            rows = observe(segment, (1, 2))
+            shots = rows.ts[:1]
+            replace_segment(
+                engine, segment, replace(rows, shots=shots, seen_before=shots - np.timedelta64(1))
+            )
+    age(engine)
+    before = tables()
+    done = {each.table: each for each in maintain(engine, EVERYTHING, now=NOW)}
+    assert done["observations"].dropped == ()
+    assert done["observations"].deleted == 40
+    left = tables()
+    own = {"observations": 1, "segments": 3, "face_tracks": 1, "seconds": 2, "emotion_minutes": 2}
+    for table, column in own.items():
+        kept = [row for row in before[table] if clip in (row[column], row[column] // 10**8)]
+        assert left[table] == kept != before[table]
+    assert len(left["shots"]) == 2
+    assert maintain(engine, EVERYTHING, now=NOW)[0].deleted == 0
+    assert tables() == left
+    with engine.begin() as connection:
+        forget_broadcasts(connection, channel, [clip])
+    assert maintain(engine, EVERYTHING, now=NOW)[0].dropped == ("observations_2019_06",)
+    assert {table: len(rows) for table, rows in tables().items()} == dict.fromkeys(left, 0) | {
+        "channels": 2,
+        "broadcasts": 1,
+    }
 
 
 def test_a_writer_may_maintain(databases, database_url, engine, year, tables):
@@ -261,5 +335,6 @@ def test_a_table_that_is_not_ours_to_cut_up_is_left_alone(engine, new_show, obse
         connection.execute(
             text("DELETE FROM observations WHERE ts < :at"), {"at": NOW - timedelta(days=1)}
         )
+    age(engine)
     maintain(engine, Retention(observations_days=60, minutes_days=60), now=NOW)
     assert len(tables()["emotion_minutes"]) == 1

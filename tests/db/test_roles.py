@@ -4,15 +4,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from alembic import command
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from db.channel_lock import channel_lock
-from db.errors import DatabaseNotMigrated, DatabaseRefused
+from db.channel_lock import channel_lock, is_watched
+from db.errors import ChannelBusy, DatabaseNotMigrated, DatabaseRefused
 from db.reading import queries
 from db.reading.newest import newest
-from db.roles import ANALYST, QUESTIONS, VIEWS, WRITER, grant_roles
-from db.session import make_engine, require_current, upgrade
+from db.roles import ANALYST, LIMITS, QUESTIONS, VIEWS, WRITER, grant_roles
+from db.session import alembic_config, make_engine, require_current, upgrade
 from db.writing.rows import SegmentRow
 from db.writing.writes import (
     close_broadcast,
@@ -33,14 +34,17 @@ TABLES = (
     "face_tracks",
     "gaps",
     "kept",
+    "seconds",
+    "shots",
+    "channel_locks",
     "observations",
     "segments",
 )
 
 
-def logged_in(databases, url: str, role: str) -> Iterator[Engine]:
+def logged_in(databases, url: str, role: str, who: str = "user") -> Iterator[Engine]:
     """An engine of a user who logs in, and has nothing but this role."""
-    name = f"user_{make_engine(url).url.database}"
+    name = f"{who}_{make_engine(url).url.database}"
     databases.run(f"CREATE ROLE {name} LOGIN IN ROLE {role}")
     user = make_engine(url.replace("://showmood@", f"://{name}@", 1))
     yield user
@@ -58,6 +62,12 @@ def analyst(databases, database_url, show):
 def writer(databases, database_url):
     grant_roles(database_url)
     yield from logged_in(databases, database_url, WRITER)
+
+
+@pytest.fixture
+def writer_too(databases, database_url, analyst):
+    """One who is both."""
+    yield from logged_in(databases, database_url, f"{WRITER}, {ANALYST}", "both")
 
 
 def test_an_analyst_reads_every_view(analyst):
@@ -89,12 +99,50 @@ def test_an_analyst_does_nothing_else(analyst):
         "SELECT observations_partition(now())",
         "SELECT observations_drop(now())",
         "CREATE TABLE mine (a int)",
+        "CREATE TEMP TABLE mine (a int)",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "SELECT lo_create(0)",
+        "SELECT lo_from_bytea(0, 'x')",
+        "LOCK TABLE alembic_version IN SHARE UPDATE EXCLUSIVE MODE",
     ):
         with (
             analyst.connect() as connection,
             pytest.raises(ProgrammingError, match="permission denied"),
         ):
             connection.execute(text(statement))
+
+
+def test_an_analysts_sessions_have_limits_from_the_first_login(analyst, writer_too):
+    shown = "SELECT " + ", ".join(f"current_setting('{name}')" for name in LIMITS)
+    with analyst.connect() as connection:
+        assert tuple(connection.execute(text(shown)).one()) == tuple(LIMITS.values())
+    with writer_too.connect() as connection:
+        assert connection.scalar(text("SELECT current_setting('statement_timeout')")) == "0"
+
+
+def test_no_analyst_stops_a_channel_or_a_migration(analyst, engine, database_url, caplog):
+    """They hold each key that there was, from before and while others come, exclusive or shared."""
+    for how in ("pg_advisory_lock", "pg_advisory_lock_shared"):
+        with analyst.connect() as thief, engine.connect() as connection:
+            with channel_lock(engine, "demo", "one"):
+                key = connection.scalar(text("SELECT key FROM channel_locks"))
+                with pytest.raises(ChannelBusy, match="one"), channel_lock(engine, "demo", "two"):
+                    pass
+            connection.commit()
+            thief.execute(text(f"SELECT {how}(:key)"), {"key": key})
+            thief.execute(text(f"SELECT {how}({0x73686F776D6F6F64})"))  # of migrations, once
+            assert not is_watched(connection, "demo")
+            with channel_lock(engine, "demo", "two") as lock:
+                lock.check()
+                connection.commit()
+                assert is_watched(connection, "demo")
+                with pytest.raises(ChannelBusy, match="two"), channel_lock(engine, "demo", "me"):
+                    pass
+            assert "held the lock of channel 'demo' without the right to write" in caplog.text
+            connection.commit()
+            command.downgrade(alembic_config(database_url), "-1")
+            upgrade(database_url)
 
 
 def test_the_functions_are_closed_to_everybody_else(databases, database_url):
