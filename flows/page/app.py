@@ -68,6 +68,10 @@ def make_app(context: Context) -> FastAPI:
     def static(request: Request, name: str) -> Response:
         return _static(request, STATIC, name, {path.name for path in STATIC.iterdir()})
 
+    @app.get("/favicon.ico")
+    def favicon(request: Request) -> Response:
+        return _static(request, STATIC, "favicon.svg", {"favicon.svg"})
+
     @app.get("/vendor/{name}")
     def vendor(request: Request, name: str) -> Response:
         if context.vendor is None:

@@ -15,7 +15,11 @@ export class Boxes {
     const entry = this.numbers.faces(date);
     this.numbers.faces(date + 15000).promise.catch(() => {});
     const body = entry.body;
-    if (!body) { entry.promise.catch(() => {}); return []; }
+    if (!body) {
+      // A paused picture is not drawn again by itself.
+      entry.promise.then(() => { if (this.date === date) this.draw(date); }, () => {});
+      return [];
+    }
     const offset = date - body.start;
     const { at } = body;
     let low = 0;
@@ -48,6 +52,7 @@ export class Boxes {
   }
 
   draw(date) {
+    this.date = date;
     const { canvas, video } = this;
     const ratio = window.devicePixelRatio;
     const [wide, high] = [canvas.clientWidth, canvas.clientHeight];
@@ -57,6 +62,7 @@ export class Boxes {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, wide, high);
     this.drawn = this.on && date !== null ? this.at(date) : [];
+    this.onDrawn?.(date);
     if (!this.drawn.length || !video.videoWidth) return;
     const source = this.size ?? [video.videoWidth, video.videoHeight];
     const scale = Math.min(wide / source[0], high / source[1]);

@@ -6,6 +6,14 @@ const place = document.getElementById("chart");
 const COLOURS = ["accent", "anger", "disgust", "fear", "happiness"];
 const day = new Intl.DateTimeFormat(undefined, { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
+const zone = document.querySelector('[name="zone"]');
+const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (own && !new URLSearchParams(location.search).get("zone") && zone.value !== own) {
+  const query = new URLSearchParams(location.search);
+  query.set("zone", own);
+  location.replace(`?${query}`);
+}
+
 for (const box of document.querySelectorAll('[name="show"]')) {
   box.addEventListener("change", () => {
     const many = document.querySelectorAll('[name="show"]:checked').length;
@@ -33,10 +41,9 @@ async function draw() {
     chart = new window.uPlot({
       width: place.clientWidth, height: 300, legend: { live: true },
       scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.min(1, Math.max(0.1, high * 1.1))] } },
-      axes: [{ ...axis, values: (_, ticks) => ticks.map((tick) => `${tick} min`) }, { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => `${Math.round(tick * 100)} %`) }],
+      axes: [{ ...axis, size: 34, incrs: [1, 2, 5, 10, 15, 30, 60], values: (_, ticks) => ticks.map((tick) => `${tick} min`) }, { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => `${Math.round(tick * 100)} %`) }],
       series: [{ label: "minute" }, ...shows.map((show, index) => ({ label: day.format(show.began), stroke: token(COLOURS[index]), width: 2, dash: SHOW_DASHES[index], points: { show: last < 2 }, value: (_, value) => (value === null ? "–" : `${Math.round(value * 100)} %`) }))],
       cursor: { drag: { x: true, y: false } },
-      hooks: { ready: [(u) => u.over.addEventListener("dblclick", () => {})] },
     }, [minutes, ...columns], place);
   };
   make();

@@ -72,7 +72,9 @@ export class Player {
       this.wanted = null;
       const time = this.timeOf(wanted.date);
       if (time !== null) {
-        hls.startPosition = time;
+        // It has begun at 0 to get the playlist: from here on, it loads what is wanted.
+        hls.stopLoad();
+        hls.startLoad(time);
         this.#go(time, wanted.play);
       }
     });

@@ -27,8 +27,9 @@ async function begin() {
 
   app.side = new Side(app);
   app.boxes = new Boxes(byId("boxes"), video, numbers, meta.size);
+  app.boxes.onDrawn = (date) => { if (date !== null) app.side.moment(date); };
   app.player = new Player(video, id, {
-    onDate: (date) => { app.boxes.draw(date); app.side.moment(date); playhead(); writeSoon(); },
+    onDate: (date) => { app.boxes.draw(date); playhead(); writeSoon(); },
     onProblem: (text) => missing(text || whyMissing(app.date ?? meta.begin)),
   });
   app.timeline = new Timeline({

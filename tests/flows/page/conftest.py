@@ -227,7 +227,6 @@ def page(made: Made) -> Iterator[Served]:
     root = f"http://127.0.0.1:{port}"
     with httpx.Client(base_url=root, trust_env=False, timeout=20) as client:
         client.get(access.link(root))
-        client.cookies.set(f"showmood-page-{port}", access.cookie())
         yield Served(root, access.link(root), client, made, context, reader)
     server.should_exit = True
     thread.join(10)
