@@ -17,6 +17,7 @@ from flows.commands import (
     page,
     recordings,
     shows,
+    sources,
     status,
     watching,
     worker,
@@ -40,6 +41,7 @@ app.add_typer(worker.app)
 app.add_typer(shows.deploying)
 app.add_typer(access.app)
 app.add_typer(shows.app, name="shows")
+app.add_typer(sources.app, name="sources")
 app.add_typer(files.app)
 app.add_typer(recordings.app)
 app.add_typer(page.app)

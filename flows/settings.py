@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         description="Non-public networks or host:port pairs that streams may come from, "
         "comma-separated, such as 10.1.0.0/16,127.0.0.1:8099.",
     )
+    sources: Path | None = Field(
+        None,
+        description="File with what is set for sites (cookies, proxies, cameras); unset: "
+        "sources.toml in the home folder. See docs/sources.md.",
+    )
     device: str = Field("auto", description="Where the networks run: auto, cpu, cuda, cuda:1.")
     detection_size_px: int | None = Field(
         None,
@@ -250,6 +255,11 @@ class Settings(BaseSettings):
         return self.home / "copies"
 
     @property
+    def sources_file(self) -> Path:
+        """Return the file with what is set for sites, whether or not it is there."""
+        return self.sources or self.home / "sources.toml"
+
+    @property
     def clips_dir(self) -> Path:
         """Return the folder of the clips that automations cut."""
         return self.home / "clips"
@@ -270,7 +280,10 @@ def load_settings() -> Settings:
                 for error in e.errors()
             )
         ) from e
-    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+    found = {"home": settings.home.expanduser().resolve()}
+    if settings.sources is not None:
+        found["sources"] = settings.sources.expanduser().resolve()
+    return settings.model_copy(update=found)
 
 
 def running_database(settings: Settings) -> str:

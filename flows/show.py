@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from emotion.weights.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.alerts import MOST as MOST_ALERTS
 from flows.alerts import Alert
+from flows.capture.quality import Quality
 from flows.capture.redaction import clean
 from flows.errors import UsageError
 
@@ -37,6 +38,17 @@ Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-new
 SlugOrNone = Annotated[str, Field(pattern=f"({SLUG_PATTERN})|^$"), titled("Channel's name")]
 Url = Annotated[str, Field(min_length=8, max_length=2048), titled("URL of the show")]
 Alerts = Annotated[tuple[Alert, ...], Field(max_length=MOST_ALERTS), titled("Emotion alerts")]
+QualityName = Literal["720p", "480p", "1080p", "720p, 30 fps", "1080p, 30 fps", "verbatim"]
+"""The most that is recorded; of the shorter side, so portrait counts as landscape does."""
+
+_QUALITIES: Final[dict[str, Quality]] = {
+    "480p": Quality(height_px=480),
+    "720p": Quality(height_px=720),
+    "720p, 30 fps": Quality(height_px=720, fps=30),
+    "1080p": Quality(height_px=1080),
+    "1080p, 30 fps": Quality(height_px=1080, fps=30),
+    "verbatim": Quality(height_px=None),
+}
 AnalysedFps = Annotated[float, Field(gt=0, le=60), titled("Frames a second")]
 DetectorName = Literal["retinaface-mobilenet0.25", "retinaface-resnet50"]
 EmotionModelName = Literal[
@@ -125,6 +137,12 @@ class Show(BaseModel):
     emotion_model: EmotionModelName = DEFAULT_EMOTION_MODEL
     alerts: Alerts = ()
     give_up_after: Patience = "10m"
+    quality: QualityName = "720p"
+
+    @property
+    def limits(self) -> Quality:
+        """Return the most that is recorded."""
+        return _QUALITIES[self.quality]
 
     @property
     def slug(self) -> str:

@@ -34,6 +34,7 @@ from flows.control.heartbeat import (
 )
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_page import Bulletin
+from flows.control.secrets import secret_of
 from flows.errors import EXPECTED, HandedOver, Skipped
 from flows.live.analysis import Analysis, take_for
 from flows.live.broadcast import Watch
@@ -47,6 +48,7 @@ from flows.show import (
     Duration,
     EmotionModelName,
     Patience,
+    QualityName,
     SlugOrNone,
     Url,
     make_show,
@@ -113,6 +115,7 @@ def watch_show(
     emotion_model: Annotated[EmotionModelName, titled("Emotion net")] = DEFAULT_EMOTION_MODEL,
     alerts: Alerts = (),
     give_up_after: Patience = "10m",
+    quality: Annotated[QualityName, titled("Record at most")] = "720p",
 ) -> State:
     """Watch a live show: what its faces show is in the database a second or so behind the air.
 
@@ -129,6 +132,8 @@ def watch_show(
         alerts: Emit an event, which automations act on, when an emotion stays above a threshold.
         give_up_after: How long to wait for a show that has not begun, or is off air for a while:
             0s, 10m, 2h.
+        quality: The largest picture that is recorded; verbatim is the best there is. What is
+            analysed is scaled anyway.
     """
     outlive_worker()
     hear()
@@ -150,6 +155,7 @@ def watch_show(
             emotion_model=emotion_model,
             alerts=alerts,
             give_up_after=give_up_after,
+            quality=quality,
         )
         settings = load_settings()
         make_home(settings.home, embedded=False)
@@ -185,6 +191,7 @@ def watch_show(
             ends_at=scheduled_start() + show.length,
             place=partial(gpu_place, settings, log),
             of_schedule=of_schedule,
+            secret_of=secret_of,
         )
         with beating(run_id, dead_after_s=settings.dead_after_s) as heart:
             counts = watch.run()

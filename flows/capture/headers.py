@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,21 +18,57 @@ _FOR_ALL: Final = frozenset(
 """What every browser tells every server; any other may be what a user is known by."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteHeaders:
+    """Headers that an operator has set for a site: its host, and all hosts below that."""
+
+    site: str
+    pairs: tuple[tuple[str, str], ...] = field(repr=False)
+
+    def goes_to(self, host: str) -> bool:
+        """Tell whether a host is of the site."""
+        return is_of_site(host, self.site)
+
+
+def is_of_site(host: str, site: str) -> bool:
+    """Tell whether a host is a site's, or below it."""
+    host = host.rstrip(".").lower()
+    return host == site or host.endswith(f".{site}")
+
+
 class Headers:
     """Headers that were made for one address, such as yt-dlp gives with it.
 
     All of them go to its origin: that scheme, host and port. To any other, which a playlist or a
     redirect leads to, go those that name a browser, and of a Referer the origin alone: cookies,
-    Authorization and whatever a site has made up do not.
+    Authorization and whatever a site has made up do not. of_sites: of the operator's, which go to
+    the sites that they are set for, whoever leads there.
     """
 
-    def __init__(self, headers: Iterable[tuple[str, str]] = (), *, made_for: str = "") -> None:
+    def __init__(
+        self,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        made_for: str = "",
+        of_sites: Iterable[SiteHeaders] = (),
+    ) -> None:
         """Keep those that can be sent."""
-        self._headers = tuple(each for each in headers if _can_be_sent(*each))
+        self._headers = tuple(each for each in headers if can_be_sent(*each))
         self._origin = _origin_of(made_for)
+        self._of_sites = tuple(of_sites)
 
     def of(self, url: str) -> dict[str, str]:
         """Return what goes with a request for this URL."""
+        sent = self._found_for(url)
+        host = urlsplit(url).hostname or ""
+        for each in self._of_sites:
+            if each.goes_to(host):
+                names = {name.lower() for name, _ in each.pairs}
+                sent = {name: v for name, v in sent.items() if name.lower() not in names}
+                sent |= dict(each.pairs)
+        return sent
+
+    def _found_for(self, url: str) -> dict[str, str]:
         if _origin_of(url) == self._origin:
             return dict(self._headers)
         sent = {name: value for name, value in self._headers if name.lower() in _FOR_ALL}
@@ -46,7 +83,7 @@ class Headers:
         return sent
 
 
-def _can_be_sent(name: str, value: str) -> bool:
+def can_be_sent(name: str, value: str) -> bool:
     """Tell whether HTTP has a way to send a header (RFC 9110, 5.5 and 5.6.2), in so many bytes."""
     return (
         _NAME.fullmatch(name) is not None

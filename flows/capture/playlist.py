@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urljoin
 
+from flows.capture.quality import Offer, Quality, in_order
 from flows.capture.segment import NoStream
 from flows.capture.tags import attributes_of, lines_of, number_of, parse_date, whole_number_of
 
@@ -30,11 +31,18 @@ class Key:
     """What segments are encrypted with.
 
     method: as the playlist names it; AES-128 is CBC with PKCS7. iv: None: the sequence number.
+    form: KEYFORMAT; "identity" is the key itself, any other a licence's.
     """
 
     method: str
     url: str
     iv: bytes | None
+    form: str = "identity"
+
+    @property
+    def opens(self) -> bool:
+        """Whether who has the key's bytes can decrypt."""
+        return self.method == "AES-128" and self.form == "identity"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,13 +99,10 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Variant:
-    """A media playlist that a master playlist offers. height_px: 0 where it is not said."""
+class Variant(Offer):
+    """A media playlist that a master playlist offers."""
 
     url: str
-    bandwidth: int
-    height_px: int
-    codecs: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,16 +132,9 @@ class Playlist:
         return {entry.url for entry in self.entries} | maps | {*self.variants, *self.keys}
 
 
-def choose_variant(offers: tuple[Variant, ...]) -> Variant:
-    """Return the one to record, by the order in which `source.FORMATS` takes them.
-
-    The largest picture of up to 720 lines, H.264 first; else the smallest.
-    """
-    small = [v for v in offers if v.height_px <= 720]
-    h264 = [v for v in small if "avc1" in v.codecs]
-    if small:
-        return max(h264 or small, key=lambda v: (v.height_px, v.bandwidth))
-    return min(offers, key=lambda v: (v.height_px, v.bandwidth))
+def choose_variant(offers: tuple[Variant, ...], quality: Quality | None = None) -> Variant:
+    """Return the one to record; a sound-only one where there is no other."""
+    return next(iter(in_order(offers, quality or Quality())), offers[0])
 
 
 def parse_playlist(text: str, base_url: str) -> Playlist:
@@ -173,6 +171,7 @@ class _Parser:
         self._duration_s, self._discontinuity, self._missing = 0.0, False, False
         self._range: str | None = None
         self._variant: str | None = None
+        self._fresh_key: Key | None = None
 
     def read(self, text: str) -> Playlist:
         for line in lines_of(text):
@@ -226,7 +225,10 @@ class _Parser:
             init = self._part(url, attributes.get("BYTERANGE") or None)
             self._init = replace(init, key=self._key)
         elif tag == "#EXT-X-KEY":
-            self._key = self._read_key(value)
+            key = self._read_key(value)
+            # Several may stand before a segment: one of them opens it.
+            if self._fresh_key is None or not self._fresh_key.opens or key is None or key.opens:
+                self._key = self._fresh_key = key
         elif tag == "#EXT-X-BYTERANGE":
             self._range = value
         elif tag == "#EXT-X-GAP":
@@ -241,6 +243,10 @@ class _Parser:
         method, iv = attributes.get("METHOD", ""), attributes.get("IV", "")
         if method == "NONE":
             return None
+        form = attributes.get("KEYFORMAT") or "identity"
+        if method != "AES-128" or form != "identity":
+            # Its address is nothing that is fetched: skd:, data:.
+            return Key(method=method, url="", iv=None, form=form)
         url = self._locate_once(attributes.get("URI", ""))
         self._keys[url] = None
         found = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,32})", iv)
@@ -266,11 +272,13 @@ class _Parser:
             raise ValueError(f"more than {MAX_ENTRIES} segments")
         if self._variant is not None:
             attributes = attributes_of(self._variant)
-            size = re.fullmatch(r"\d{1,6}x(\d{1,6})", attributes.get("RESOLUTION", ""))
+            size = re.fullmatch(r"(\d{1,6})x(\d{1,6})", attributes.get("RESOLUTION", ""))
             variant = Variant(
                 url=url,
                 bandwidth=whole_number_of(attributes.get("BANDWIDTH", "")),
-                height_px=int(size[1]) if size else 0,
+                width_px=int(size[1]) if size else 0,
+                height_px=int(size[2]) if size else 0,
+                fps=number_of(attributes.get("FRAME-RATE", "")),
                 codecs=attributes.get("CODECS", ""),
             )
             self._offers.append(variant)

@@ -4,9 +4,11 @@ CaptureError
  +-- UnsafeURL            refused before anything was fetched
  +-- SourceUnreachable    the site or the stream did not answer
  +-- NoStream             it answered, and there is no video in it
+ |    +-- NotWatchable    there is one that can't be watched like this, however often it is tried
  +-- NotLive              there is a video, and it is not on air
  |    +-- ShowMissed      it was waited for, and did not begin
  +-- UnreadableMedia      what was recorded or fetched is not the media it should be
+ |    +-- NoPicture       it is media, and there is no video in it
  +-- DiskFull             the recording's disk has no room, or can't be written to for now
  +-- CaptureFailed        the capture or the source gave up for good
 """
@@ -36,14 +38,20 @@ class UnsafeURL(CaptureError):
 class SourceUnreachable(CaptureError):
     """The site or the stream did not answer."""
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
-        """Keep the HTTP status, if it answered with one."""
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        """Keep the HTTP status, if it answered with one, and when it wants to be asked again."""
         super().__init__(message)
-        self.status = status
+        self.status, self.retry_after_s = status, retry_after_s
 
 
 class NoStream(CaptureError):
     """Nothing at this URL can be watched."""
+
+
+class NotWatchable(NoStream):
+    """There is a video that can't be watched like this: encrypted, or for others alone."""
 
 
 class NotLive(CaptureError):
@@ -75,6 +83,10 @@ class ShowMissed(NotLive):
 
 class UnreadableMedia(CaptureError):
     """The bytes are not the media they should be."""
+
+
+class NoPicture(UnreadableMedia):
+    """The bytes are media without video."""
 
 
 class DiskFull(CaptureError):

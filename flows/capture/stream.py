@@ -1,10 +1,10 @@
 """A stream that can be recorded: what is known of it, whoever found it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from flows.capture.headers import Headers
+from flows.capture.headers import Headers, SiteHeaders
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,7 +15,11 @@ class Stream:
     protocol: "http" is one file without end.
     live: None where the source does not say. live_status: yt-dlp's word. source_id: the
     broadcast's id at the source; another id is another broadcast. expires_at, starts_at: aware
-    UTC. headers: to be sent to where `url` is (`flows.capture.headers`).
+    UTC. headers: to be sent to where `url` is (`flows.capture.headers`). site_headers: the
+    operator's. cookies: in Netscape's format, each for the hosts that it names.
+    master_url: the master playlist that lists `url`; empty where none is known.
+    segment_query, key_query: what segments and keys want after their `?`.
+    width_px, height_px, fps, codecs: as the site says; 0 or empty where it does not.
     """
 
     page_url: str
@@ -27,9 +31,18 @@ class Stream:
     title: str
     expires_at: datetime | None = None
     starts_at: datetime | None = None
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    site_headers: tuple[SiteHeaders, ...] = field(default=(), repr=False)
+    cookies: str = field(default="", repr=False)
+    master_url: str = ""
+    segment_query: str = field(default="", repr=False)
+    key_query: str = field(default="", repr=False)
+    width_px: int = 0
+    height_px: int = 0
+    fps: float = 0.0
+    codecs: str = ""
 
     @property
     def sent(self) -> Headers:
         """Which of the headers go where."""
-        return Headers(self.headers, made_for=self.url)
+        return Headers(self.headers, made_for=self.url, of_sites=self.site_headers)

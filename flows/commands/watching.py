@@ -53,6 +53,9 @@ def watch(
         str,
         typer.Option(help="Wait so long for a show that has not begun, or is off air: 0s, 10m."),
     ] = "10m",
+    quality: Annotated[
+        str, typer.Option(help="Record at most 480p, 720p, 1080p; verbatim: the best there is.")
+    ] = "720p",
     fps: Fps = 5.0,
     detector: Detector = None,
     emotion_model: EmotionModel = None,
@@ -70,6 +73,7 @@ def watch(
         duration=duration,
         name=name,
         give_up_after=give_up_after,
+        quality=quality,
         analysed_fps=fps,
         detector=detector,
         emotion_model=emotion_model,

@@ -18,11 +18,11 @@ from db.channel_lock import ChannelLock
 from db.errors import ChannelLockLost
 from db.session import make_engine, require_current
 from db.writing.spool import Spool
-from flows.capture.net.address import AddressPolicy
 from flows.capture.recorded.recovery import recover
 from flows.capture.redaction import shorten
 from flows.capture.segment import NotLive
-from flows.capture.source.resolve import BOX, resolve
+from flows.capture.source.resolve import BOX
+from flows.capture.source.sources_values import SecretOf, no_secrets
 from flows.capture.source.waiting import Waiting, wait_for_show
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
@@ -38,6 +38,7 @@ from flows.live.lock_check import Hold
 from flows.live.observers import Audience
 from flows.live.signals import undisturbed
 from flows.live.store import Store, keys
+from flows.live.way_to_source import WayToSource
 from flows.recordings.finding import WAITING, folder_of
 from flows.recordings.retention import Limits, Recordings, rolling
 from flows.recordings.uploading import uploading, uploads_of
@@ -58,7 +59,8 @@ class Watch:
     find: run what looks for the stream, as long as it takes. minute: take a minute of the capture.
     audience: who is told. ends_at: the end of the planned time, of one that waits where its channel
     is watched. place: held while the networks run. extractors: of yt-dlp, to try before its own.
-    of_schedule: it has its turn before those that no schedule has started.
+    of_schedule: it has its turn before those that no schedule has started. secret_of: reads the
+    secrets that sources.toml names.
     """
 
     show: Show
@@ -73,14 +75,15 @@ class Watch:
     place: Callable[[], AbstractContextManager[None]] = nullcontext
     extractors: Sequence[type] = ()
     of_schedule: bool = False
+    secret_of: SecretOf = no_secrets
 
     def run(self) -> Counts:
         """Watch one broadcast and store it; return what was done.
 
         Raises one of EXPECTED, with a line for people.
         """
-        policy = AddressPolicy.of(self.settings.allow_networks)
-        policy.check(self.show.url)
+        way = WayToSource.of(self.settings, self.show.url, self.secret_of)
+        way.policy.check(self.show.url)
         BOX.start()
         with ExitStack() as stack:
             engine = make_engine(self.database_url)
@@ -110,20 +113,20 @@ class Watch:
             recordings = self.settings.recordings_dir / self.show.slug
             machine = self.settings.machine_name
             when_there(lambda: write_left_behind(engine, recordings, machine))
-            stream = self._wait(engine, policy, until, held.lock)
+            stream = self._wait(engine, way, until, held.lock)
             self.log.info("found %s", stream.title or shorten(self.show.url))
             told = {"run_id": self.run_id, "machine": machine}
             broadcast = when_there(
                 lambda: open_or_continue(engine, self.show, stream, until, log=self.log, **told)
             )
-            return self._watch(engine, broadcast, stream, policy, held.lock)
+            return self._watch(engine, broadcast, stream, way, held.lock)
 
     def _watch(
         self,
         engine: Engine,
         broadcast: Broadcast,
         stream: Stream,
-        policy: AddressPolicy,
+        way: WayToSource,
         lock: ChannelLock,
     ) -> Counts:
         """Record a broadcast, and say in its row and to the audience how that ended."""
@@ -149,7 +152,7 @@ class Watch:
                     left = recover(directory, channel=self.show.slug, broadcast=broadcast.id)
                     deque(left, maxlen=0)
                 capture = capture_of(
-                    self.show, self.settings, broadcast, stream, policy, directory, self.extractors
+                    self.show, self.settings, broadcast, stream, way, directory, self.extractors
                 )
                 counts = self._record(broadcast, capture, directory, store, lock, ending)
                 status = "completed"
@@ -173,7 +176,7 @@ class Watch:
             return counts
 
     def _wait(
-        self, engine: Engine, policy: AddressPolicy, until: datetime | None, lock: ChannelLock
+        self, engine: Engine, way: WayToSource, until: datetime | None, lock: ChannelLock
     ) -> Stream:
         """Return the show's stream when it is on air; raises as `wait_for_show`."""
         url, patience = self.show.url, self.show.patience
@@ -194,7 +197,7 @@ class Watch:
                 raise Skipped(f"{self.show.slug}: the scheduled run {run} has its turn")
             time.sleep(seconds)
 
-        look = partial(resolve, url, policy=policy, extractors=self.extractors)
+        look = partial(way.find, self.show, self.extractors)
         wait = partial(wait_for_show, url, look, give_up_after=patience, tell=tell, pause=pause)
         try:
             return self.find(wait)

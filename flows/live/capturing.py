@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.capture.net.address import AddressPolicy
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.capture.supervisor.quota import Quota
 from flows.live.lifecycle import Broadcast
+from flows.live.way_to_source import WayToSource
 from flows.settings import Settings
 from flows.show import Show
 
@@ -17,7 +17,7 @@ def capture_of(
     settings: Settings,
     broadcast: Broadcast,
     stream: Stream,
-    policy: AddressPolicy,
+    way: WayToSource,
     directory: Path,
     extractors: Sequence[type],
 ) -> Capture:
@@ -27,7 +27,9 @@ def capture_of(
         directory=directory,
         channel=show.slug,
         broadcast=broadcast.id,
-        policy=policy,
+        policy=way.policy,
+        access=way.access,
+        quality=show.limits,
         after=broadcast.last,
         until=broadcast.until,
         duration_s=None if broadcast.until else show.length.total_seconds(),

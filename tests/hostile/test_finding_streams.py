@@ -18,7 +18,7 @@ import pytest
 
 from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.segment import NoStream, NotLive, SourceUnreachable, UnsafeURL
-from flows.capture.source import resolve as source
+from flows.capture.source import asking as source
 from flows.capture.source.box import Box
 from flows.capture.source.resolve import resolve
 from flows.capture.stopping import Stopped
@@ -227,9 +227,9 @@ def test_a_stop_ends_it_and_its_child_at_once(site: Callable[..., Any], small_bo
 WATCHER = """
 import sys
 from flows.capture.net.address import LOOPBACK, AddressPolicy
-from flows.capture.source import resolve as source
+from flows.capture.source.resolve import resolve
 print("begin", flush=True)
-source.resolve(sys.stdin.readline().strip(), policy=AddressPolicy(allow_networks=LOOPBACK))
+resolve(sys.stdin.readline().strip(), policy=AddressPolicy(allow_networks=LOOPBACK))
 """
 
 

@@ -9,6 +9,7 @@ from flows.capture.playlist import Entry
 from flows.capture.proxy.forward import Datagrams, Forward
 from flows.capture.proxy.guard import Guard
 from flows.capture.proxy.relay import Relay
+from flows.capture.quality import Quality
 from flows.capture.stopping import Patience
 from flows.capture.stream import Stream
 
@@ -57,6 +58,7 @@ def open_way(
     *,
     begin: Entry | None = None,
     patience: Patience | None = None,
+    quality: Quality | None = None,
 ) -> Way:
     """Open the way to a stream; raises UnsafeURL, SourceUnreachable, OSError.
 
@@ -65,7 +67,7 @@ def open_way(
     """
     scheme = urlsplit(stream.url).scheme
     if scheme in PAGE_SCHEMES:
-        relay = Relay(stream.url, stream.protocol, stream.sent, policy, begin)
+        relay = Relay(stream, policy, begin, quality=quality)
         guard = Guard(policy, through=relay).open()
         return Way(url=relay.url, door=guard, environment={"http_proxy": guard.url}, relay=relay)
     if scheme == "srt":

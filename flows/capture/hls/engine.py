@@ -8,24 +8,28 @@ a file of fMP4 begins with its initialisation section, so that it can be opened 
 import logging
 import time
 from collections import deque
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from flows.capture.hls.dating import Dates
 from flows.capture.hls.feed import Feed
 from flows.capture.hls.listing import Listing
-from flows.capture.hls.pending import Pending, Room
+from flows.capture.hls.pacing import Pacing
+from flows.capture.hls.pending import Pending, Room, follow, queue_of
 from flows.capture.hls.pieces import Pieces
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlist import Playlist
 from flows.capture.processes import claim
+from flows.capture.quality import Quality
 from flows.capture.recorded.recording import Recording
 from flows.capture.recorded.rolling import Rolling
 from flows.capture.segment import (
     CaptureError,
     Gap,
+    NoPicture,
     NoStream,
     NotLive,
+    NotWatchable,
     Segment,
     UnsafeURL,
 )
@@ -35,6 +39,9 @@ _log = logging.getLogger(__name__)
 
 _AHEAD: Final = 32
 """So many segments are fetched, at most, while one before them can't be."""
+
+_REFUSED: Final = (401, 403)
+_GONE: Final = (404, 410)
 
 _MOST_FORBIDDEN: Final = 3
 _REFUSED_S: Final = 2.0
@@ -49,16 +56,23 @@ class Run:
 
     To be used by one thread, which must poll it. Raises, from `poll`: UnsafeURL; NotLive once the
     source has said for `ended_after_s` that it has ended; NoStream for an address that never gave
-    a playlist; OSError.
+    a playlist; NotWatchable; OSError.
     """
 
     def __init__(
-        self, stream: Stream, recording: Recording, fetcher: Fetcher, *, ended_after_s: float
+        self,
+        stream: Stream,
+        recording: Recording,
+        fetcher: Fetcher,
+        *,
+        ended_after_s: float,
+        quality: Quality | None = None,
+        pacing: Pacing | None = None,
     ) -> None:
         """Go on from where the recording stopped; nothing is fetched yet."""
         self._recording, self._fetcher = recording, fetcher
         self._pieces = Pieces(fetcher)
-        self._feed = Feed(stream.url, fetcher)
+        self._feed = Feed(stream, fetcher, quality)
         self._ended_after_s = ended_after_s
         self._name = recording.new_run(datetime.now(UTC), verbatim=True)
         claim(recording.pid_file)
@@ -69,11 +83,11 @@ class Run:
         self._room = Room()
         self._written = 0
         self._first_load = True
-        self._load_at = 0.0
-        self._target_s, self._last_s = 2.0, 2.0
-        self._changed_at = time.monotonic()
-        self._failures = 0
+        self._has_brought = False
+        self._pacing = pacing or Pacing()
+        self._pacing.begin()
         self._forbidden = 0
+        self._refusals = _REFUSED if stream.page_url == stream.url else (*_REFUSED, *_GONE)
         self._refused_at: float | None = None
         self._ended_at: float | None = None
         self._dropped: list[str] = []
@@ -89,14 +103,14 @@ class Run:
     @property
     def step_s(self) -> float:
         """How long the source says its segments may be."""
-        return max(self._target_s, self._last_s)
+        return max(self._pacing.target_s, self._pacing.last_s, self._pacing.wait_s)
 
     @property
     def outage(self) -> str | None:
         """What keeps it from recording just now; None if nothing does."""
         if self._error is not None:
             return self._error
-        if time.monotonic() - self._changed_at > 3 * self._pace_s + 1:
+        if time.monotonic() - self._pacing.changed_at > 3 * self._pacing.pace_s + 1:
             return "the source listed nothing new"
         return None
 
@@ -106,7 +120,7 @@ class Run:
         why: what to say of a gap before it.
         """
         self._listing.save()  # now: what was recorded has been handed over
-        if time.monotonic() >= self._load_at:
+        if time.monotonic() >= self._pacing.due_at:
             self._load()
         item = self._due()
         if item is not None:
@@ -128,31 +142,28 @@ class Run:
 
     # -- the playlist
 
-    @property
-    def _pace_s(self) -> float:
-        return self._last_s or self._target_s
-
     def _load(self) -> None:
         now = time.monotonic()
         try:
             playlist = self._feed.load()
-            self._queue(playlist)
-        except (UnsafeURL, NotLive):
+            if self._queue(playlist):
+                self._pacing.grew(now)
+            else:
+                self._pacing.stayed(now)
+        except (UnsafeURL, NotLive, NotWatchable):
             raise
         except CaptureError as e:
             if self._first_load and isinstance(e, NoStream):
                 raise
             self._fail(e)
-            self._failures += 1
-            if getattr(e, "status", None) == 403:
+            self._pacing.failed(e)
+            if getattr(e, "status", None) in self._refusals and not self._pacing.wait_s:
                 self._refused_at = self._refused_at or now
                 limit_s = _REFUSED_AT_FIRST_S if self._first_load else _REFUSED_S
                 if now - self._refused_at >= limit_s:
                     self.ended = f"the source refused its playlist for {limit_s:g} s"
-            self._load_at = now + min(0.1 * 2**self._failures, self._target_s, 2.0)
             return
         self._first_load = False
-        self._failures = 0
         self._refused_at = None
         if not self._items:
             self._error = None
@@ -166,54 +177,32 @@ class Run:
                 )
         else:
             self._ended_at = None
-        self._load_at = self._next_load(time.monotonic())
 
-    def _next_load(self, now: float) -> float:
-        """Return when to look again: shortly before the next segment is due, then often."""
-        step_s = min(max(self._pace_s / 8, 0.1), 0.5)
-        idle_s = now - self._changed_at
-        if idle_s > 3 * self._pace_s + 1:
-            step_s = min(max(self._target_s / 2, step_s), 2.0)
-        return max(now + step_s, self._changed_at + self._pace_s - step_s)
-
-    def _queue(self, playlist: Playlist) -> None:
+    def _queue(self, playlist: Playlist) -> bool:
+        """Take what is new; tell whether there was anything."""
         if self._first_load:
             self._fetcher.check(playlist.urls)
         if playlist.ended and self._first_load and self._recording.last is None:
             raise NotLive(f"{self._feed.url}: the stream has ended", over=True)
         entries = playlist.entries
         if not entries:
-            return
-        self._target_s = max(0.5, playlist.target_s or 2.0)
-        self._fetcher.timeout_s = min(max(2 * self._target_s, 1.0), 6.0)
-        listed = {entry.url for entry in entries}
-        for item in self._items:
-            item.listed = item.entry.url in listed
+            return False
+        self._pacing.target_s = max(0.5, playlist.target_s or 2.0)
+        self._fetcher.timeout_s = min(max(2 * self._pacing.target_s, 1.0), 6.0)
+        follow(self._items, entries)
         self._dates.watch_wobble(entries)
         new = self._listing.find_new(entries)
         if not new or not self._room.takes(self._items, new, url=self._feed.url):
-            return
+            return False
         self._fetcher.check(
             {entry.url for entry in new}
             | {entry.map_url for entry in new if entry.map_url}
             | {entry.key.url for entry in new if entry.key}
         )
-        self._changed_at = time.monotonic()
-        published = datetime.now(UTC)
-        ahead = timedelta(0)
-        items: list[Pending] = []
-        before = self._listing.sequence
-        for entry in reversed(new):
-            ahead += timedelta(seconds=entry.duration_s)
-            items.append(
-                Pending(
-                    entry=entry, arrival=published - ahead, follows=True, repeats=before is None
-                )
-            )
-        items[-1].follows = before is not None and new[0].sequence == before + 1
-        self._items += reversed(items)
+        self._items += queue_of(new, after=self._listing.sequence)
         self._listing.advance(entries, new)
-        self._last_s = new[-1].duration_s or self._target_s
+        self._pacing.last_s = new[-1].duration_s or self._pacing.target_s
+        return True
 
     # -- the segments
 
@@ -234,14 +223,23 @@ class Run:
         except UnsafeURL:
             raise
         except CaptureError as e:
-            item.fail(e, target_s=self._target_s)
+            item.fail(e, target_s=self._pacing.target_s)
             self._fail(e)
+            if isinstance(e, NoPicture) and not self._has_brought:
+                self._skip_variant()
             if getattr(e, "status", None) == 403:
                 self._forbidden += 1
                 if self._forbidden >= _MOST_FORBIDDEN:
                     self.ended = f"the source refused {self._forbidden} times"
             return
         self._forbidden = 0
+
+    def _skip_variant(self) -> None:
+        """Go on with another variant where this is only sound; raises NotWatchable."""
+        self._feed.skip()
+        self._items.clear()
+        self._listing = Listing(self._recording)
+        self._pacing.hurry()
 
     def _fail(self, error: CaptureError) -> None:
         if self._error is None:
@@ -250,10 +248,11 @@ class Run:
 
     def _record(self, why: str | None) -> list[Segment | Gap]:
         events: list[Segment | Gap] = []
+        target_s = self._pacing.target_s
         while self._items:
             item = self._items[0]
             others = any(other.path is not None for other in self._items)
-            if item.path is None and not item.is_lost(others=others, target_s=self._target_s):
+            if item.path is None and not item.is_lost(others=others, target_s=target_s):
                 break
             self._items.popleft()
             if item.path is None or item.extent is None:
@@ -287,11 +286,12 @@ class Run:
             self._error = None
             why = None
             self._listing.recorded(entry)
+            self._has_brought = True
             if item.path.exists():
                 self._rolling.add(
                     item.path,
                     duration=end - start,
-                    target_s=self._target_s,
+                    target_s=target_s,
                     discontinuity=entry.discontinuity or not item.follows,
                     head_bytes=item.head_bytes,
                 )

@@ -1,29 +1,123 @@
 """A live playlist's address: followed through a master playlist, refused where it may not lead."""
 
+import logging
+from contextlib import suppress
 from typing import Final
 
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlist import Playlist, choose_variant
-from flows.capture.segment import NoStream
+from flows.capture.playlist import Key, Playlist, Variant
+from flows.capture.quality import Quality, in_order
+from flows.capture.redaction import shorten
+from flows.capture.segment import NoStream, NotWatchable, SourceUnreachable
+from flows.capture.stream import Stream
+
+_log = logging.getLogger(__name__)
 
 _DEEPEST: Final = 2
 """A master playlist leads to a media playlist, and not to another and another."""
 
+_SYSTEMS: Final = {
+    "com.apple.streamingkeydelivery": "FairPlay",
+    "com.microsoft.playready": "PlayReady",
+    "urn:uuid:9a04f079-9840-4286-ab92-e65be0885f95": "PlayReady",
+    "urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed": "Widevine",
+}
+"""By KEYFORMAT."""
+
+_GONE: Final = (401, 403, 404, 410)
+"""What is answered where a session has ended, or an address was signed for a while."""
+
 
 class Feed:
-    """Fetches one media playlist, again and again."""
+    """Fetches one media playlist, again and again; another of its master where that is gone."""
 
-    def __init__(self, url: str, fetcher: Fetcher) -> None:
+    def __init__(self, stream: Stream, fetcher: Fetcher, quality: Quality | None = None) -> None:
         """Remember; nothing is fetched yet."""
-        self.url = url
-        self._fetcher = fetcher
+        self.url = stream.url
+        self._master = stream.master_url
+        self._stream, self._fetcher = stream, fetcher
+        self._quality = quality or Quality()
+        self._is_first = True
+        self._unusable: set[str] = set()
 
     def load(self) -> Playlist:
-        """Return the playlist as it is now; raises as `Fetcher.get_playlist`, and UnsafeURL."""
+        """Return the playlist as it is now; raises as `Fetcher.get_playlist`, and UnsafeURL.
+
+        NotWatchable where all of it is encrypted so that no key of ours opens it, at first.
+        """
+        try:
+            playlist = self._follow(self.url)
+        except SourceUnreachable as e:
+            if not self._master or e.status not in _GONE:
+                raise
+            playlist = self._find_another(e)
+        if self._is_first:
+            _require_open(playlist, self._stream.page_url)
+            self._is_first = False
+        return playlist
+
+    def skip(self) -> None:
+        """Take another variant from now on: this has no picture. Raises NotWatchable."""
+        self._unusable.add(self.url)
+        if self._master:
+            _log.warning("%s: only sound; another variant is taken", shorten(self.url))
+            with suppress(SourceUnreachable):
+                self._find_another(None)
+        if self.url in self._unusable:
+            raise NotWatchable(f"{self._stream.page_url}: no picture in this stream, only sound")
+
+    def _follow(self, url: str) -> Playlist:
         for _ in range(_DEEPEST):
-            playlist = self._fetcher.get_playlist(self.url)
+            playlist = self._fetcher.get_playlist(url)
             if not playlist.offers:
+                self.url = url
                 return playlist
             self._fetcher.check(playlist.urls)
-            self.url = choose_variant(playlist.offers).url
-        raise NoStream(f"{self.url}: a master playlist that leads to another master playlist")
+            self._master = url
+            found = self._choose(playlist.offers)
+            for offer in found[:-1]:
+                try:
+                    return self._take(offer.url)
+                except SourceUnreachable as e:
+                    if e.status not in _GONE:
+                        raise
+                    _log.warning("%s; the next variant is taken", e)
+            url = found[-1].url
+        raise NoStream(f"{url}: a master playlist that leads to another master playlist")
+
+    def _take(self, url: str) -> Playlist:
+        playlist = self._fetcher.get_playlist(url)
+        if playlist.offers:
+            raise NoStream(f"{url}: a master playlist that leads to another master playlist")
+        self.url = url
+        return playlist
+
+    def _find_another(self, error: SourceUnreachable | None) -> Playlist:
+        """Ask the master at once; raises the error where it has nothing else."""
+        before = self.url
+        try:
+            playlist = self._follow(self._master)
+        except SourceUnreachable:
+            if error is None:
+                raise
+            raise error from None
+        if self.url != before:
+            _log.warning("the source's playlist has another address by now; it goes on there")
+        return playlist
+
+    def _choose(self, offers: tuple[Variant, ...]) -> list[Variant]:
+        found = [v for v in in_order(offers, self._quality) if v.url not in self._unusable]
+        if not found:
+            raise NotWatchable(f"{self._stream.page_url}: no picture in this stream, only sound")
+        return found
+
+
+def _require_open(playlist: Playlist, page_url: str) -> None:
+    keys = {entry.key for entry in playlist.entries}
+    closed = sorted({_name_of(key) for key in keys if key is not None and not key.opens})
+    if closed and all(key is not None and not key.opens for key in keys):
+        raise NotWatchable(f"{page_url}: encrypted by {', '.join(closed)}, and cannot be watched")
+
+
+def _name_of(key: Key) -> str:
+    return _SYSTEMS.get(key.form.lower(), key.method[:40])

@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from flows.capture.hls.listing import name_of
 from flows.capture.hls.pieces import Pieces
@@ -78,7 +79,10 @@ class Pending:
         self.tries += 1
         self.failing_since = self.failing_since or now
         self.error = str(error)
-        self.try_at = now + min(0.1 * 2**self.tries, target_s, 2.0)
+        wait_s = getattr(error, "retry_after_s", None)
+        self.try_at = now + (
+            min(0.1 * 2**self.tries, target_s, 2.0) if wait_s is None else min(wait_s, HELD_UP_S)
+        )
         self.unreadable += isinstance(error, (UnreadableMedia, NoStream))
         self.missing += getattr(error, "status", None) in (404, 410)
 
@@ -93,6 +97,41 @@ class Pending:
         if self.missing >= _MOST_MISSING and others and failing_s > 2 * target_s:
             return True
         return others and failing_s > max(HELD_UP_S, 6 * target_s)
+
+
+def queue_of(new: Collection[Entry], *, after: int | None) -> list[Pending]:
+    """Return what waits for these, which were published just now, in order.
+
+    after: the number of the one before them; None where that is not known.
+    """
+    published, ahead = datetime.now(UTC), timedelta(0)
+    items: list[Pending] = []
+    for entry in reversed(list(new)):
+        ahead += timedelta(seconds=entry.duration_s)
+        arrival = published - ahead
+        items.append(Pending(entry=entry, arrival=arrival, follows=True, repeats=after is None))
+    items.reverse()
+    items[0].follows = after is not None and items[0].entry.sequence == after + 1
+    return items
+
+
+def follow(waiting: Iterable[Pending], entries: Collection[Entry]) -> None:
+    """Take note which of these are listed, and at which address now: another session has others."""
+    by_url = {entry.url for entry in entries}
+    by_mark = {_mark_of(entry): entry for entry in entries}
+    for item in waiting:
+        item.listed = item.entry.url in by_url
+        moved = by_mark.get(_mark_of(item.entry))
+        if not item.listed and item.path is None and moved is not None:
+            item.entry, item.listed = moved, True
+            item.failing_since, item.missing, item.try_at = None, 0, 0.0
+
+
+def _mark_of(entry: Entry) -> tuple[object, ...]:
+    """Return what tells a segment at any address: its date, else its number and its file's name."""
+    if entry.date is not None:
+        return entry.date, entry.media.offset
+    return entry.sequence, urlsplit(entry.url).path.rpartition("/")[2], entry.media.offset
 
 
 class Room:

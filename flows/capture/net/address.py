@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from flows.capture.net.public import Address as Address
 from flows.capture.net.public import Network, embedded, is_public
+from flows.capture.net.upstream import Upstream
 from flows.capture.redaction import shorten
 from flows.capture.segment import SourceUnreachable, UnsafeURL
 
@@ -42,10 +43,13 @@ class AddressPolicy:
 
     allow_networks: networks that may be fetched from although they are not public.
     allow_origins: single servers, likewise: their address and port.
+    upstream: the operator's proxy, which carries http and https. It looks names up, so only an
+    address that stands in a URL itself is checked then.
     """
 
     allow_networks: tuple[Network, ...] = ()
     allow_origins: tuple[tuple[Address, int], ...] = ()
+    upstream: Upstream | None = None
 
     @classmethod
     def of(cls, entries: Iterable[str]) -> Self:
@@ -71,14 +75,18 @@ class AddressPolicy:
     def check(self, url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[Address, ...]:
         """Return the addresses of the URL's host, each of which may be fetched from.
 
+        None are known of what the operator's proxy carries.
         Raises UnsafeURL if the URL is none of these schemes, holds credentials or characters that
         programs read in different ways, leads to an address that is not public and not allowed, or
         is neither http nor https and leads to one that the operator has not named;
         SourceUnreachable if the host has no address.
         """
         host, port = read_host(url, schemes=schemes)
-        addresses = self.addresses_of(host, port, shown=shorten(url))
         scheme = urlsplit(url).scheme
+        if scheme in PAGE_SCHEMES and self.upstream_for(host):
+            self.check_unresolved([url])
+            return ()
+        addresses = self.addresses_of(host, port, shown=shorten(url))
         for address in addresses:
             if scheme not in PAGE_SCHEMES and not self.names(address, port or 0):
                 raise UnsafeURL(
@@ -86,6 +94,18 @@ class AddressPolicy:
                     f"{address}:{port or 'PORT'} in the networks that are allowed if it is meant"
                 )
         return addresses
+
+    def upstream_for(self, host: str) -> Upstream | None:
+        """Return the proxy that carries what is asked of a host; None where nothing does.
+
+        Raises UnsafeURL for a name that stands for the proxy's own machine.
+        """
+        if self.upstream is None or not self.upstream.carries(host):
+            return None
+        name = host.rstrip(".").lower()
+        if name == "localhost" or name.endswith(".localhost"):
+            raise UnsafeURL(f"{host}: an internal name, and a proxy is set for this show")
+        return self.upstream
 
     def check_unresolved(self, urls: Iterable[str]) -> None:
         """Refuse URLs for what they say themselves; no name is looked up, of however many.
@@ -98,6 +118,7 @@ class AddressPolicy:
             server = read_host(url)
             if server not in seen:
                 seen.add(server)
+                self.upstream_for(server[0])
                 with contextlib.suppress(OSError, UnicodeError):  # a name
                     self._check(
                         _look_up(*server, flags=socket.AI_NUMERICHOST),

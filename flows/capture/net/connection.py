@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import httpcore
 import httpx
 
-from flows.capture.net.address import Address
+from flows.capture.net.public import Address
 from flows.capture.stopping import Patience
 
 Result = TypeVar("Result")

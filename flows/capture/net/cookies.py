@@ -1,9 +1,9 @@
-"""Cookies of a stream's servers: few and small, as browsers keep them."""
+"""Cookies of a stream's servers, each sent to the hosts that it is for: few and small."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.request import Request
 
 _log = logging.getLogger(__name__)
@@ -14,7 +14,12 @@ MOST: Final = 50
 MAX_CHARS: Final = 16 * 1024
 """Of all cookies together; most servers take no more in a request."""
 
+MAX_FILE_CHARS: Final = 512 * 1024
+"""Of a cookies file: a browser's export of one site takes a hundredth of it."""
+
 _LONGEST: Final = 4096
+_HEADER: Final = "# Netscape HTTP Cookie File\n"
+_HTTP_ONLY: Final = "#HttpOnly_"
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -23,11 +28,13 @@ class _Few(DefaultCookiePolicy):
     def __init__(self) -> None:
         super().__init__()
         self.held: Iterable[Cookie] = ()
+        self.given: frozenset[tuple[Any, ...]] = frozenset()
         self._said = False
 
     def set_ok(self, cookie: Cookie, request: Request) -> bool:
         """Refuse what would be too many, or too much; what is there is replaced."""
-        others = [each for each in self.held if _name(each) != _name(cookie)]
+        name = _name(cookie)
+        others = [each for each in self.held if _name(each) not in self.given | {name}]
         chars = sum(map(_chars, others)) + _chars(cookie)
         if len(others) >= MOST or chars > MAX_CHARS:
             if not self._said:
@@ -43,13 +50,102 @@ class _Few(DefaultCookiePolicy):
 
 
 class FewCookies(CookieJar):
-    """A jar that takes no more once it is full; says so once."""
+    """A jar that takes no more from servers once it is full; says so once.
 
-    def __init__(self) -> None:
-        """Hold nothing yet."""
+    given: what it begins with, which does not count. Several threads may use it.
+    """
+
+    def __init__(self, given: Iterable[Cookie] = ()) -> None:
+        """Hold what is given."""
         policy = _Few()
         super().__init__(policy)
+        for each in given:
+            self.set_cookie(each)
         policy.held = self
+        policy.given = frozenset(map(_name, self))
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Return a jar with what a cookies file says; raises ValueError."""
+        return cls(read_cookies(text))
+
+    def __iter__(self) -> Iterator[Cookie]:
+        """Give those that are held now."""
+        with self._cookies_lock:  # type: ignore[attr-defined]
+            return iter(list(super().__iter__()))
+
+
+def read_cookies(text: str) -> list[Cookie]:
+    """Return the cookies of a file in Netscape's format, as browsers' extensions and yt-dlp write.
+
+    Raises ValueError, which says what is wrong and in which line, and no cookie's value.
+    """
+    if len(text) > MAX_FILE_CHARS:
+        raise ValueError(
+            f"more than {MAX_FILE_CHARS >> 10} KB: export the cookies of this site alone"
+        )
+    if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
+        raise ValueError("JSON; export the cookies in Netscape's format (cookies.txt)")
+    cookies = []
+    for n, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
+        is_http_only = line.startswith(_HTTP_ONLY)
+        line = line.removeprefix(_HTTP_ONLY)
+        if not line.strip() or (line.startswith("#") and not is_http_only):
+            continue
+        fields = line.split("\t")
+        if len(fields) != 7:
+            raise ValueError(
+                f"line {n} has {len(fields)} fields and not 7, with tabs between them: export the "
+                "cookies in Netscape's format (cookies.txt)"
+            )
+        domain, _, path, secure, expires, name, value = fields
+        if not domain.strip(".") or not path.startswith("/"):
+            raise ValueError(f"line {n} names no domain and path")
+        try:
+            until = int(float(expires or 0)) or None
+        except (ValueError, OverflowError):
+            raise ValueError(f"line {n} says no time when its cookie expires") from None
+        cookies.append(
+            Cookie(
+                version=0,
+                name=name,
+                value=value,
+                port=None,
+                port_specified=False,
+                domain=domain.lower(),
+                domain_specified=domain.startswith("."),
+                domain_initial_dot=domain.startswith("."),
+                path=path,
+                path_specified=True,
+                secure=secure.upper() == "TRUE",
+                expires=until,
+                discard=until is None,
+                comment=None,
+                comment_url=None,
+                rest={"HttpOnly": ""} if is_http_only else {},
+            )
+        )
+    return cookies
+
+
+def write_cookies(cookies: Iterable[Cookie]) -> str:
+    """Return a file in Netscape's format; those that it can't hold are left out."""
+    lines = [_HEADER]
+    for each in cookies:
+        name, value = (each.name, each.value) if each.value is not None else ("", each.name)
+        fields = [
+            each.domain,
+            str(each.domain.startswith(".")).upper(),
+            each.path,
+            str(each.secure).upper(),
+            str(each.expires or 0),
+            name,
+            value,
+        ]
+        if not any(c in field for field in fields for c in "\t\r\n"):
+            prefix = _HTTP_ONLY if each.has_nonstandard_attr("HttpOnly") else ""
+            lines.append(prefix + "\t".join(fields) + "\n")
+    return "".join(lines)
 
 
 def without_excess(headers: RawHeaders) -> list[tuple[bytes, bytes]]:

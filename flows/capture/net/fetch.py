@@ -1,8 +1,8 @@
 """Fetches over HTTP what the address policy allows, never more than asked for.
 
 Each connection goes to an address that the policy has just allowed, and not to what the name might
-stand for a moment later: names are looked up here, once a connection. Proxies of the environment
-are not used, since those would look names up themselves.
+stand for a moment later: names are looked up here, once a connection. A proxy looks names up
+itself: only one that the operator has named is used (`AddressPolicy.upstream`).
 """
 
 import contextlib
@@ -12,9 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Final, Protocol, Self
+from urllib.parse import urlsplit
 
 import httpcore
 import httpx
@@ -27,6 +30,7 @@ from flows.capture.net.decoding import ASKED_FOR, decode
 from flows.capture.net.transport import PinnedTransport
 from flows.capture.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
 from flows.capture.segment import NoStream, SourceUnreachable
+from flows.capture.signing import Queries, with_query
 from flows.capture.stopping import Patience
 
 MAX_REDIRECTS: Final = 5
@@ -39,6 +43,8 @@ _MAX_HEAD_BYTES: Final = 256 * 1024
 _OVERHEAD_BYTES: Final = 1024 * 1024
 _MAX_CHUNKS: Final = 100_000
 """So many pieces a body may come in: each costs the same time, be it ever so small."""
+
+_REFUSED: Final = (401, 403)
 
 _FAILURES: Final = (
     httpx.HTTPError,
@@ -70,7 +76,9 @@ class Sink(Protocol):
 class Fetcher:
     """An HTTP client that asks the policy before every connection, redirects too.
 
-    headers: sent with requests, each where it may be known. timeout_s: for so long nothing may
+    headers: sent with requests, each where it may be known. cookies: to begin with, each for the
+    hosts that it names; what servers set is kept there. queries: what playlists' addresses lack.
+    timeout_s: for so long nothing may
     come. request_s: so long may a request take as a whole, whatever comes. stopping: what waits
     raises Stopped once this is set, by any thread. Use as a context manager; the client opens at
     first use.
@@ -81,6 +89,8 @@ class Fetcher:
         policy: AddressPolicy,
         *,
         headers: Headers | None = None,
+        cookies: FewCookies | None = None,
+        queries: Queries | None = None,
         timeout_s: float = 4.0,
         request_s: float = MAX_SECONDS,
         stopping: threading.Event | None = None,
@@ -88,6 +98,10 @@ class Fetcher:
         """Remember; nothing is opened yet."""
         self._patience, self._allowance = Patience(stopping), Allowance()
         self._policy, self._headers = policy, headers or Headers()
+        self._cookies = FewCookies() if cookies is None else cookies
+        self._queries = queries or Queries()
+        self._query_of: dict[str, str] = {}
+        self._lends: set[str] = set()
         self.timeout_s, self._request_s = timeout_s, request_s
         self._client: httpx.Client | None = None
 
@@ -125,7 +139,10 @@ class Fetcher:
     def get_playlist(self, url: str) -> Playlist:
         """Return the playlist at the URL; raises as `get`, and NoStream for what is none."""
         fetched = self.get(url, max_bytes=MAX_PLAYLIST_BYTES)
-        return parse_playlist(fetched.body.decode(errors="replace"), fetched.url)
+        parts = urlsplit(fetched.url)
+        self._query_of[parts.netloc] = parts.query
+        found = parse_playlist(fetched.body.decode(errors="replace"), fetched.url)
+        return self._queries.sign(found)
 
     def get(self, url: str, *, max_bytes: int, head_only: bool = False) -> Fetched:
         """Return what is at the URL.
@@ -147,8 +164,26 @@ class Fetcher:
     def download(self, part: Part, into: Sink, *, max_bytes: int) -> int:
         """Write what is there to a sink, and return how much it is; raises as `get`, and OSError.
 
-        A server that does not know byte ranges sends all: the part is taken out of that.
+        A server that does not know byte ranges sends all: the part is taken out of that. One that
+        refuses an address without a query is asked with that of its playlist.
         """
+        server = urlsplit(part.url).netloc
+        query = "" if "?" in part.url else self._query_of.get(server, "")
+        if query and server in self._lends:
+            part = replace(part, url=with_query(part.url, query))
+            query = ""
+        try:
+            return self._download(part, into, max_bytes=max_bytes)
+        except SourceUnreachable as e:
+            if not query or e.status not in _REFUSED:
+                raise
+        written = self._download(
+            replace(part, url=with_query(part.url, query)), into, max_bytes=max_bytes
+        )
+        self._lends.add(server)
+        return written
+
+    def _download(self, part: Part, into: Sink, *, max_bytes: int) -> int:
         headers = {"accept-encoding": "identity"}
         skip, want = 0, part.length
         if want is not None:
@@ -205,6 +240,7 @@ class Fetcher:
                         raise SourceUnreachable(
                             f"{url}: HTTP status {response.status_code}",
                             status=response.status_code,
+                            retry_after_s=_retry_after_s(response),
                         )
                     # Chunks of few bytes are half of what comes.
                     self._allowance.left_bytes = 2 * max_bytes + _OVERHEAD_BYTES
@@ -226,8 +262,20 @@ class Fetcher:
             transport=PinnedTransport(self._policy, self._patience, self._allowance),
             timeout=self.timeout_s,
             follow_redirects=False,
-            cookies=FewCookies(),
+            cookies=self._cookies,
         )
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    """Return in how many seconds to ask again (RFC 9110, 10.2.3); None where it is not said."""
+    said = response.headers.get("retry-after", "").strip()[:40]
+    if said.isdigit():
+        return float(said)
+    try:
+        at = parsedate_to_datetime(said)
+        return max(0.0, (at - datetime.now(at.tzinfo)).total_seconds())
+    except (TypeError, ValueError):
+        return None
 
 
 def _chunks(response: httpx.Response, url: str) -> Iterator[bytes]:

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import Any, Final
 
 import httpcore
 import httpx
 
 from flows.capture.net.address import Address, AddressPolicy
-from flows.capture.net.connection import Allowance, PinnedBackend, tls_context
+from flows.capture.net.connection import Allowance, Connection, PinnedBackend, tls_context
 from flows.capture.net.cookies import without_excess
+from flows.capture.net.upstream import Upstream
 from flows.capture.stopping import Patience
+
+_LIMITS: Final[dict[str, Any]] = {"max_connections": 4, "keepalive_expiry": 30.0}
+_CONNECT_S: Final = 10.0
 
 
 class _Body(httpx.SyncByteStream):
@@ -25,10 +30,11 @@ class _Body(httpx.SyncByteStream):
 
 
 class PinnedTransport(httpx.BaseTransport):
-    """Carries httpx's requests over connections that the policy allows."""
+    """Carries httpx's requests over connections that the policy allows, or by its proxy."""
 
     def __init__(self, policy: AddressPolicy, patience: Patience, allowance: Allowance) -> None:
         """Remember; nothing is opened yet."""
+        self._policy = policy
 
         def addresses_of(host: str, port: int) -> tuple[Address, ...]:
             look_up = partial(policy.addresses_of, host, port)
@@ -37,27 +43,39 @@ class PinnedTransport(httpx.BaseTransport):
             except TimeoutError as e:
                 raise httpcore.ConnectTimeout(f"{host} is still being looked up") from e
 
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=tls_context(),
-            max_connections=4,
-            keepalive_expiry=30.0,
-            network_backend=PinnedBackend(addresses_of, patience, allowance),
-        )
+        backend = PinnedBackend(addresses_of, patience, allowance)
+        self._direct = _pool(backend)
+        self._by_proxy: httpcore.ConnectionPool | None = None
+        if policy.upstream is not None:
+            self._by_proxy = _pool_by(policy.upstream, patience, allowance)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request without a body; raises what httpcore raises, and as the policy does."""
         url = request.url
-        response = self._pool.handle_request(
-            httpcore.Request(
-                method=request.method,
-                url=httpcore.URL(
-                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                ),
-                headers=request.headers.raw,
-                extensions=request.extensions,
+        pool = self._direct
+        upstream = self._policy.upstream_for(url.host)
+        if upstream is not None and self._by_proxy is not None:
+            self._policy.check_unresolved([str(url)])
+            pool = self._by_proxy
+        try:
+            response = pool.handle_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=httpcore.URL(
+                        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                    ),
+                    headers=request.headers.raw,
+                    extensions=request.extensions,
+                )
             )
-        )
+        except httpcore.ProxyError as e:  # what it says to CONNECT
+            assert upstream is not None
+            status = str(e)[:3]
+            raise upstream.refused(int(status) if status.isdigit() else 0) from e
         assert isinstance(response.stream, Iterable)
+        if upstream is not None and response.status == 407:
+            response.close()
+            raise upstream.refused(407)
         return httpx.Response(
             response.status,
             headers=without_excess(response.headers),
@@ -67,4 +85,51 @@ class PinnedTransport(httpx.BaseTransport):
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.close()
+        self._direct.close()
+        if self._by_proxy is not None:
+            self._by_proxy.close()
+
+
+class _UpstreamBackend(httpcore.NetworkBackend):
+    """Connects to the operator's proxy; a socks5 one is asked for a tunnel at once."""
+
+    def __init__(self, upstream: Upstream, patience: Patience, allowance: Allowance) -> None:
+        self._upstream, self._patience, self._allowance = upstream, patience, allowance
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        patience, wait_s = self._patience, timeout or _CONNECT_S
+        if self._upstream.scheme == "socks5":
+            made = self._upstream.tunnel(host, port, patience=patience, timeout_s=wait_s)
+        else:
+            made = self._upstream.connect(patience=patience, timeout_s=wait_s, tls=False)
+            # httpcore begins TLS itself.
+        made.setblocking(False)
+        return Connection(made, self._patience, self._allowance)
+
+
+def _pool(backend: httpcore.NetworkBackend) -> httpcore.ConnectionPool:
+    return httpcore.ConnectionPool(ssl_context=tls_context(), network_backend=backend, **_LIMITS)
+
+
+def _pool_by(
+    upstream: Upstream, patience: Patience, allowance: Allowance
+) -> httpcore.ConnectionPool:
+    backend = _UpstreamBackend(upstream, patience, allowance)
+    if upstream.scheme == "socks5":
+        return _pool(backend)
+    headers = [("Proxy-Authorization", upstream.authorization)] if upstream.authorization else []
+    return httpcore.HTTPProxy(
+        proxy_url=str(upstream),
+        proxy_headers=headers,
+        ssl_context=tls_context(),
+        proxy_ssl_context=tls_context() if upstream.scheme == "https" else None,
+        network_backend=backend,
+        **_LIMITS,
+    )

@@ -14,6 +14,7 @@ import re
 import secrets
 import selectors
 import socket
+import ssl
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Final
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 
 from flows.capture.net.address import AddressPolicy, read_host
 from flows.capture.net.connection import connect
+from flows.capture.net.upstream import Upstream
 from flows.capture.proxy.forward import Forward
 from flows.capture.proxy.port import IDLE_S, Port
 from flows.capture.proxy.relay import Relay, answer_of
@@ -124,7 +126,11 @@ class Guard(Port):
                     self._through.serve(head, client)
                     return
                 host, port, first = _read_request(head)
-                server = self._connect(host, port, tunnel=not first)
+                upstream = self._policy.upstream_for(host)
+                if upstream is not None:
+                    first, server = self._by(upstream, host, port, first)
+                else:
+                    server = self._connect(host, port, tunnel=not first)
             except CaptureError as e:
                 if isinstance(e, UnsafeURL):
                     self.refused = self.refused or e
@@ -158,6 +164,25 @@ class Guard(Port):
         server = self._connect(host, port)
         with self.keeping(server):
             yield server
+
+    def _by(
+        self, upstream: Upstream, host: str, port: int, first: bytes
+    ) -> tuple[bytes, socket.socket]:
+        """Return what to send first, and the connection to the operator's proxy, or through it."""
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{port}"
+        self._policy.check_unresolved([url])
+        if not first and port not in self._ports:
+            raise UnsafeURL(f"{host}: no tunnel to port {port}, which its URL does not name")
+        patience, wait_s = self._patience, CONNECT_TIMEOUT_S
+        if not first or upstream.scheme == "socks5":
+            return first, upstream.tunnel(host, port, patience=patience, timeout_s=wait_s)
+        method, path, rest = first.split(b" ", 2)
+        line, _, headers = rest.partition(b"\r\n")
+        known = f"Proxy-Authorization: {upstream.authorization}\r\n".encode()
+        known = known if upstream.authorization else b""
+        first = b"%b %b%b %b\r\n%b%b" % (method, url.encode(), path, line, known, headers)
+        return first, upstream.connect(patience=patience, timeout_s=wait_s)
 
     def _connect(self, host: str, port: int, *, tunnel: bool = False) -> socket.socket:
         failure: OSError | None = None
@@ -232,17 +257,21 @@ def _relay(
                         selector.unregister(client)
                         server.shutdown(socket.SHUT_WR)
                     continue
-                data = server.recv(_CHUNK_BYTES)
-                if not may_pass(len(data)):
-                    return
-                if head is not None:
-                    head += data
-                    if data and b"\r\n\r\n" not in head and len(head) <= _MAX_HEAD_BYTES:
-                        continue
-                    data, head = _with_close(head), None
-                client.sendall(data)
-                if not data:
-                    return
+                more = True
+                while more:
+                    data = server.recv(_CHUNK_BYTES)
+                    # What TLS to a proxy has read already wakes no selector.
+                    more = isinstance(server, ssl.SSLSocket) and server.pending() > 0
+                    if not may_pass(len(data)):
+                        return
+                    if head is not None:
+                        head += data
+                        if data and b"\r\n\r\n" not in head and len(head) <= _MAX_HEAD_BYTES:
+                            continue
+                        data, head = _with_close(head), None
+                    client.sendall(data)
+                    if not data:
+                        return
 
 
 def _with_close(answer: bytes) -> bytes:

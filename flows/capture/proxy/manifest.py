@@ -10,6 +10,7 @@ from typing import Final
 
 from flows.capture.net.address import read_host
 from flows.capture.playlist import Entry, Part, Playlist, choose_variant
+from flows.capture.quality import Quality
 
 _MOST: Final = 5_000
 """So many of the newest segments are listed: those of some hours."""
@@ -22,18 +23,20 @@ def rename_playlist(
     init: Callable[[Part], str],
     media: Callable[[Entry], str],
     begin: Entry | None = None,
+    quality: Quality | None = None,
 ) -> bytes:
     """Return what ffmpeg is given for a playlist; of a master playlist, the variant to record.
 
     variant, init, media: name what is listed. begin: nothing before this segment is listed, as long
-    as it is listed itself, at its address or, where that changes, by its number. Raises UnsafeURL
-    for any address that is neither http nor https, whether or not it is passed on.
+    as it is listed itself, at its address or, where that changes, by its number. quality: of the
+    variant. Raises UnsafeURL for any address that is neither http nor https, whether or not it is
+    passed on.
     """
     for url in playlist.urls:
         read_host(url)
     lines = ["#EXTM3U", "#EXT-X-VERSION:7"]
     if playlist.offers:
-        chosen = choose_variant(playlist.offers)
+        chosen = choose_variant(playlist.offers, quality)
         lines += [f"#EXT-X-STREAM-INF:BANDWIDTH={max(1, chosen.bandwidth)}", variant(chosen.url)]
         return "\n".join([*lines, ""]).encode()
     entries = playlist.entries[-_MOST:]

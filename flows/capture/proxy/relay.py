@@ -18,14 +18,17 @@ from pathlib import PurePosixPath
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from flows.capture.headers import Headers
 from flows.capture.hls.pieces import BOXES, Pieces
 from flows.capture.net.address import AddressPolicy
+from flows.capture.net.cookies import FewCookies
 from flows.capture.net.fetch import Fetcher
+from flows.capture.net.for_stream import fetcher_for
 from flows.capture.playlist import MAX_PLAYLIST_BYTES, Entry, Key, Part
 from flows.capture.proxy.manifest import rename_playlist
 from flows.capture.proxy.mpd import fill, rename_mpd
+from flows.capture.quality import Quality
 from flows.capture.segment import CaptureError, SourceUnreachable, UnreadableMedia, UnsafeURL
+from flows.capture.stream import Stream
 
 BAD_GATEWAY: Final = 502
 """What is answered for a server that can't be reached."""
@@ -63,20 +66,22 @@ class _Thing:
 class Relay:
     """Names for the addresses of one stream, and what is there.
 
-    url: the stream's. protocol: that of `source.Stream`. headers: sent where they may be known.
+    Its headers, cookies and queries are sent where they may be known.
     begin: the segment of a live playlist to begin with; else that is the newest.
     """
 
     def __init__(
         self,
-        url: str,
-        protocol: Literal["hls", "http", "other"],
-        headers: Headers,
+        stream: Stream,
         policy: AddressPolicy,
         begin: Entry | None = None,
+        *,
+        quality: Quality | None = None,
     ) -> None:
         """Name the stream; nothing is fetched yet."""
-        self._headers, self._policy, self._begin = headers, policy, begin
+        self._stream, self._policy, self._begin = stream, policy, begin
+        self._quality = quality or Quality()
+        self._cookies = FewCookies.of(stream.cookies)
         self._lock = threading.Lock()
         self._numbers: OrderedDict[_Thing, int] = OrderedDict()
         self._things: dict[int, _Thing] = {}
@@ -86,7 +91,7 @@ class Relay:
         """Ends what is being fetched."""
         self.unreadable: deque[str] = deque(maxlen=8)
         """What was given without content, and why: nothing says so where it is recorded."""
-        self.url = self._name(_Thing(kind=_KINDS[protocol], part=Part(url=url)))
+        self.url = self._name(_Thing(kind=_KINDS[stream.protocol], part=Part(url=stream.url)))
         """What stands for the stream."""
 
     def real(self, address: str) -> str:
@@ -151,7 +156,9 @@ class Relay:
         with self._lock:
             pieces = self._idle.pop() if self._idle else None
         if pieces is None:
-            fetcher = Fetcher(self._policy, headers=self._headers, stopping=self.stopping)
+            fetcher = fetcher_for(
+                self._stream, self._policy, cookies=self._cookies, stopping=self.stopping
+            )
             pieces = Pieces(fetcher)
         try:
             yield pieces
@@ -171,6 +178,7 @@ class Relay:
                 init=lambda part: self._name(_Thing(kind="init", part=part, boxes=True)),
                 media=self._name_entry,
                 begin=self._begin,
+                quality=self._quality,
             )
         if thing.kind == "manifest":
             found = pieces.fetcher.get(url, max_bytes=MAX_PLAYLIST_BYTES)

@@ -12,7 +12,7 @@ from av.container import InputContainer
 
 from emotion.media.limits import SEGMENT, TooMuch, options, require_bounded
 from emotion.media.streams import begins_anew, best_video, moving
-from flows.capture.segment import UnreadableMedia
+from flows.capture.segment import NoPicture, UnreadableMedia
 
 TICKS_PER_S: Final = 90_000
 """The clock of MPEG-TS (ISO/IEC 13818-1, 2.4.3.6)."""
@@ -84,6 +84,8 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
 def _extent(path: Path, container: InputContainer) -> Extent:
     video = best_video(container)
     if video is None:
+        if container.streams.audio:
+            raise NoPicture(f"{path.name}: no picture in this stream, only sound")
         raise UnreadableMedia(f"{path.name} holds no video")
     sounds = container.streams.audio[:1]
     pts: list[int] = []

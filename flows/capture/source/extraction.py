@@ -8,47 +8,75 @@ import importlib
 import importlib.util
 import re
 import sys
+from functools import partial
+from http.cookiejar import CookieJar
 from typing import Any, Final
 
 import deno  # type: ignore[import-untyped]
 import yt_dlp
 from yt_dlp import globals as yt_dlp_globals
+from yt_dlp.networking import Request
 from yt_dlp.networking.exceptions import HTTPError, RequestError
-from yt_dlp.utils import DownloadError, ExtractorError, UnsupportedError, UserNotLive
-
-from flows.capture.net.address import read_host
-from flows.capture.segment import UnsafeURL
-
-# One stream with picture and sound, HLS first, no larger than faces need. The last ones are for
-# sites that give no height, no HLS, or picture and sound apart.
-FORMATS: Final = "/".join(
-    (
-        "best[height<=720][vcodec^=avc1][protocol^=m3u8]",
-        "best[height<=720][protocol^=m3u8]",
-        "worst[protocol^=m3u8]",
-        "bestvideo[height<=720][protocol^=m3u8]",
-        "best[height<=720]",
-        "best",
-        "bestvideo",
-    )
+from yt_dlp.utils import (
+    DownloadError,
+    ExtractorError,
+    GeoRestrictedError,
+    UnsupportedError,
+    UserNotLive,
 )
 
-FIELDS: Final = ("url", "protocol", "live_status", "id", "title", "release_timestamp")
+from flows.capture.headers import SiteHeaders
+from flows.capture.net.address import read_host
+from flows.capture.net.cookies import read_cookies, write_cookies
+from flows.capture.quality import Quality
+from flows.capture.segment import UnsafeURL
+from flows.capture.source.for_site import keep_from_others, load_plugins, options_of
+from flows.capture.source.formats import choose
+from flows.capture.source.refusals import kind_of
+
+FIELDS: Final = (
+    "url",
+    "protocol",
+    "live_status",
+    "id",
+    "title",
+    "release_timestamp",
+    "manifest_url",
+    "extra_param_to_segment_url",
+    "extra_param_to_key_url",
+    "width",
+    "height",
+    "fps",
+    "vcodec",
+    "acodec",
+)
 """What is told of a stream, besides its headers."""
 
 MOST_BODY_BYTES: Final = 32 << 20
 """Of one answer, decoded."""
 
 _LONGEST_TEXT: Final = 500
+_MOST_WARNINGS: Final = 20
+_WAITED_FOR: Final = ("is_upcoming", "was_live", "post_live")
 
 
-class _Silent:
-    """Takes yt-dlp's messages, which would go to stdout and stderr."""
+class _Said:
+    """Takes yt-dlp's messages, which would go to stdout and stderr, and keeps its warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
 
     def debug(self, message: str) -> None:
         """Forget it."""
 
-    info = warning = error = debug
+    info = debug
+
+    def warning(self, message: str) -> None:
+        """Keep it."""
+        if len(self.warnings) < _MOST_WARNINGS:
+            self.warnings.append(_line(message))
+
+    error = warning
 
 
 class _TooLong(ExtractorError):  # type: ignore[misc]
@@ -58,12 +86,18 @@ class _TooLong(ExtractorError):  # type: ignore[misc]
 class _BoundedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
     """yt-dlp that asks for http and https alone, of our proxy, and reads no answer without end."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, options: dict[str, Any], site_headers: tuple[SiteHeaders, ...] = ()) -> None:
         self._responses: list[Any] = []
+        self._site_headers = site_headers
         super().__init__(options)
 
     def urlopen(self, req: Any) -> Any:  # noqa: ANN401
-        read_host(req if isinstance(req, str) else req.url)
+        url = req if isinstance(req, str) else req.url
+        host = read_host(url)[0]
+        for each in self._site_headers:
+            if each.goes_to(host):
+                req = Request(req) if isinstance(req, str) else req
+                req.headers.update(dict(each.pairs))
         try:
             response = super().urlopen(req)
         except HTTPError as e:
@@ -90,28 +124,40 @@ class _BoundedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
 
 def prepare() -> None:
     """Load what each question needs, and have each extractor make ready to tell its URLs."""
+    # Plugins are code from wherever the machine's Python path leads.
+    yt_dlp_globals.plugin_dirs.value = []
     with _BoundedYoutubeDL({"quiet": True, "cachedir": False}) as ydl:
         for extractor in yt_dlp.extractor.gen_extractor_classes():
             extractor.suitable("https://stream.test/")
         ydl.get_info_extractor("Generic")
-        ydl.build_format_selector(FORMATS)
         _ = ydl._request_director
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Return {"info": ...} or {"error": a kind, "text": ..., "status": of HTTP}.
 
+    Both with "warnings", lines for a log, and "cookies", as they are then.
     question: url; proxy; timeout_s, for each request; extractors, to be tried before yt-dlp's own,
-    as [module, file, name].
+    as [module, file, name]; quality, [height_px, fps]; and what an operator has set for the site:
+    cookies, user_agent, headers, netrc, extractor_arguments, plugins, impersonate.
     """
-    # Plugins are code from wherever the machine's Python path leads.
-    yt_dlp_globals.plugin_dirs.value = []
+    said, jar = _Said(), CookieJar()
+    warnings = load_plugins(question.get("plugins") or [])
+    try:
+        answered = _answer(question, said, jar)
+    except (Exception, MemoryError) as e:  # noqa: BLE001 - one that breaks an extractor has no stream
+        answered = _error("no stream", f"its page can't be read ({type(e).__name__})")
+    return answered | {"warnings": warnings, "cookies": write_cookies(jar)}
+
+
+def _answer(question: dict[str, Any], said: _Said, jar: CookieJar) -> dict[str, Any]:
+    quality = Quality(height_px=question["quality"][0], fps=question["quality"][1])
     options = {
-        "format": FORMATS,
+        "format": partial(choose, quality=quality),
         "quiet": True,
         "no_warnings": True,
         "noprogress": True,
-        "logger": _Silent(),
+        "logger": said,
         "skip_download": True,
         "noplaylist": True,
         "playlist_items": "1",
@@ -122,35 +168,57 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         "extractor_retries": 1,
         "js_runtimes": {"deno": {"path": deno.find_deno_bin()}},
         "proxy": question["proxy"],
+        **options_of(question),
     }
     try:
-        info = _extract(question["url"], options, [_load(*each) for each in question["extractors"]])
+        info = _extract(question, options, jar)
     except DownloadError as e:
         return _explain(e)
     except (ExtractorError, RequestError, OSError) as e:
         return _error("unreachable", _line(e))
     except (UnsafeURL, MemoryError) as e:
         return _explain(e)
-    except Exception as e:  # noqa: BLE001 - a site that breaks an extractor has no stream for us
-        return _error("no stream", f"its page can't be read ({type(e).__name__})")
     for _ in range(10):
         if not info or "entries" not in info:
             break
         info = next((entry for entry in info["entries"] if entry), None)
     if not info:
         return _error("no stream", "no video on this page")
+    if not info.get("url") and info.get("live_status") not in _WAITED_FOR:
+        if info.get("_has_drm"):
+            return _error("drm", "")
+        for line in reversed(said.warnings):
+            if kind := kind_of(line):
+                return _error(kind, line)
+        if info.get("formats"):
+            return _error("no stream", "no picture in this stream, only sound")
     headers = {str(k): str(v) for k, v in (info.get("http_headers") or {}).items()}
     return {"info": {name: _plain(info.get(name)) for name in FIELDS} | {"headers": headers}}
 
 
-def _extract(url: str, options: dict[str, Any], extractors: list[type]) -> dict[str, Any] | None:
-    with _BoundedYoutubeDL(options) as ydl:
+def _extract(
+    question: dict[str, Any], options: dict[str, Any], jar: CookieJar
+) -> dict[str, Any] | None:
+    extractors = [_load(*each) for each in question["extractors"]]
+    site_headers = tuple(
+        SiteHeaders(site=site, pairs=tuple((name, value) for name, value in pairs))
+        for site, pairs in question.get("headers") or []
+    )
+    if site_headers:
+        keep_from_others(site_headers)
+    with _BoundedYoutubeDL(options, site_headers) as ydl:
+        for each in read_cookies(question.get("cookies") or ""):
+            ydl.cookiejar.set_cookie(each)
         for extractor in reversed(extractors):
             instance = extractor()
             ydl.add_info_extractor(instance)
             # The newest goes last, and the first that suits is taken: ours go to the front.
             ydl._ies = {instance.ie_key(): instance, **ydl._ies}
-        info: dict[str, Any] | None = ydl.extract_info(url, download=False)
+        try:
+            info: dict[str, Any] | None = ydl.extract_info(question["url"], download=False)
+        finally:
+            for each in ydl.cookiejar:
+                jar.set_cookie(each)
     return info
 
 
@@ -184,6 +252,8 @@ def _explain(error: BaseException) -> dict[str, Any]:
             return _error("too much", "")
         if isinstance(e, UserNotLive):
             return _error("not live", "")
+        if isinstance(e, GeoRestrictedError):
+            return _error("geo block", _line(e))
         if isinstance(e, UnsupportedError):
             said = "no video on this page; give the page or playlist of a live one"
             return _error("no stream", said)
@@ -191,14 +261,15 @@ def _explain(error: BaseException) -> dict[str, Any]:
             return _error("unreachable", f"HTTP status {e.status}", status=e.status)
         if isinstance(e, RequestError):
             return _error("unreachable", _line(e))
-    return _error("no stream", _line(chain[0] if chain else error))
+    said = _line(chain[0] if chain else error)
+    return _error(kind_of(said) or "no stream", said)
 
 
 def _error(kind: str, text: str, *, status: int | None = None) -> dict[str, Any]:
     return {"error": kind, "text": text, "status": status}
 
 
-def _line(error: BaseException) -> str:
+def _line(error: BaseException | str) -> str:
     """Return an error's text as one line, without yt-dlp's advice on its own options."""
     text = str(getattr(error, "orig_msg", None) or error)[: 4 * _LONGEST_TEXT]
     text = re.split(r"[;.]? *(?:please report|Use --|See +https)", " ".join(text.split()))[0]

@@ -3,9 +3,8 @@
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -13,12 +12,14 @@ from typing import Final, Self
 from flows.capture.disk import MIN_FREE_BYTES
 from flows.capture.net.address import AddressPolicy
 from flows.capture.processes import end_stale
+from flows.capture.quality import Quality
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import (
     CaptureError,
     Gap,
     Segment,
 )
+from flows.capture.source.access import Access
 from flows.capture.source.finding import Finding
 from flows.capture.source.resolve import resolve
 from flows.capture.stream import Stream
@@ -44,6 +45,8 @@ class Capture:
     left there is gone on from (its segments come from `recover`): numbers go on, nothing is
     recorded twice, and a gap says what is missing. after: the broadcast's last segment by the
     database, which another machine may have recorded: likewise. policy: what may be fetched.
+    access: what the operator has set for the site, as it is when the stream is found anew.
+    quality: the most that is recorded.
     until: aware; when to stop. duration_s: how much to record, from the first segment on. Without
     both it goes on until the source ends. stream: what `resolve` gave for the URL, if that was
     asked already. stall_s: restart after so long without a segment, or
@@ -70,6 +73,8 @@ class Capture:
         broadcast: int,
         policy: AddressPolicy,
         after: Segment | None = None,
+        access: Callable[[], Access] = Access,
+        quality: Quality | None = None,
         until: datetime | None = None,
         duration_s: float | None = None,
         segment_s: float = 2.0,
@@ -88,10 +93,11 @@ class Capture:
         self._directory, self._channel, self._broadcast = directory, channel, broadcast
         self._plan = Plan(until=until, duration_s=duration_s, grace_s=2 * stall_s)
         self._finding = Finding(
-            partial(
-                resolve,
+            lambda: resolve(
                 url,
                 policy=policy,
+                access=access(),
+                quality=quality,
                 timeout_s=_RESOLVE_TIMEOUT_S,
                 extractors=extractors,
                 stopping=self._plan.stopping,
@@ -101,7 +107,13 @@ class Capture:
             away_s=away_s,
         )
         self._after = after
-        self._engines = Engines(engine, policy=policy, ffmpeg_path=ffmpeg_path, segment_s=segment_s)
+        self._engines = Engines(
+            engine,
+            policy=policy,
+            ffmpeg_path=ffmpeg_path,
+            segment_s=segment_s,
+            quality=quality,
+        )
         self._stall_s = stall_s
         self._min_free_bytes = min_free_bytes
         self._quota = quota or Quota()

@@ -8,10 +8,12 @@ from flows.capture.ffmpeg import engine as ffmpeg
 from flows.capture.ffmpeg.way import open_way
 from flows.capture.hls import engine as hls
 from flows.capture.hls.anchoring import Anchoring
+from flows.capture.hls.pacing import Pacing
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlist import Entry
 from flows.capture.processes import find_ffmpeg
+from flows.capture.quality import Quality
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
 from flows.capture.stopping import Patience
@@ -62,9 +64,11 @@ class Engines:
         policy: AddressPolicy,
         ffmpeg_path: str | os.PathLike[str] | None,
         segment_s: float,
+        quality: Quality | None = None,
     ) -> None:
         """Find ffmpeg, whatever the engine; raises CaptureFailed."""
         self._engine, self._policy, self._segment_s = engine, policy, segment_s
+        self._quality, self._pacing = quality or Quality(), Pacing()
         self._ffmpeg = find_ffmpeg(ffmpeg_path)
         self._stuck_at: Segment | None = None
         self._stuck_since = time.monotonic()
@@ -77,7 +81,14 @@ class Engines:
         ended_after_s: for so long an HLS source must say that it has ended.
         """
         if stream.protocol == "hls" and self._engine != "ffmpeg":
-            return hls.Run(stream, recording, fetcher, ended_after_s=ended_after_s)
+            return hls.Run(
+                stream,
+                recording,
+                fetcher,
+                ended_after_s=ended_after_s,
+                quality=self._quality,
+                pacing=self._pacing,
+            )
         if self._engine == "hls":
             raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
         anchoring = Anchoring(stream, fetcher, recording)

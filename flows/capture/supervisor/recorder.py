@@ -8,7 +8,7 @@ from typing import Final
 
 from flows.capture.disk import may_pass, require_space
 from flows.capture.net.address import AddressPolicy
-from flows.capture.net.fetch import Fetcher
+from flows.capture.net.for_stream import fetcher_for
 from flows.capture.recorded.recording import SHORTEST, Recording
 from flows.capture.segment import (
     CaptureError,
@@ -16,6 +16,7 @@ from flows.capture.segment import (
     DiskFull,
     Gap,
     NotLive,
+    NotWatchable,
     SourceUnreachable,
     UnsafeURL,
 )
@@ -120,6 +121,10 @@ class Recorder:
                 break
             except (UnsafeURL, QuotaExceeded):
                 raise
+            except NotWatchable as e:
+                if self._recording.last is None:
+                    raise
+                self._note(e)
             except NotLive as e:
                 if self._recording.last is None:
                     raise
@@ -165,7 +170,7 @@ class Recorder:
         brought = False
         stopping = self._plan.stopping
         with (
-            Fetcher(self._policy, headers=stream.sent, stopping=stopping) as fetcher,
+            fetcher_for(stream, self._policy, stopping=stopping) as fetcher,
             Ticker() as ticker,
         ):
             # What the disk had no room to note may be left of an earlier run.

@@ -250,7 +250,7 @@ def test_a_master_playlist_leads_to_the_largest_picture_up_to_720_lines(
     numbered.publish(
         "#EXTM3U\n"
         + "".join(
-            f"#EXT-X-STREAM-INF:BANDWIDTH={height},RESOLUTION=1x{height}\n{name}.m3u8\n"
+            f"#EXT-X-STREAM-INF:BANDWIDTH={height},RESOLUTION={2 * height}x{height}\n{name}.m3u8\n"
             for name, height in variants.items()
         )
     )

@@ -155,7 +155,20 @@ def ask(guard: Guard, url: str) -> socket.socket:
 
 
 def relay_for(url: str, policy: AddressPolicy, cookie: str = "SECRET") -> Relay:
-    return Relay(url, "hls", Headers([("Cookie", cookie)], made_for=url), policy)
+    return Relay(stream_at(url, cookie), policy)
+
+
+def stream_at(url: str, cookie: str = "SECRET") -> Stream:
+    return Stream(
+        page_url=url,
+        url=url,
+        protocol="hls",
+        live=True,
+        live_status=None,
+        source_id="",
+        title="",
+        headers=(("Cookie", cookie),),
+    )
 
 
 def test_a_playlist_is_given_with_other_names_for_all_that_it_lists(
@@ -164,7 +177,7 @@ def test_a_playlist_is_given_with_other_names_for_all_that_it_lists(
     headers = Headers([("Cookie", "SECRET")], made_for=secure.url)
     with Fetcher(policy, headers=headers) as fetcher:
         first, *_ = fetcher.get_playlist(secure.url).entries
-    relay = Relay(secure.url, "hls", headers, policy, begin=first)
+    relay = Relay(stream_at(secure.url), policy, begin=first)
     with Guard(policy, through=relay) as guard, ask(guard, relay.url) as connection:
         said = b""
         while more := connection.recv(65536):

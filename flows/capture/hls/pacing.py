@@ -1,0 +1,113 @@
+"""When to ask for a live playlist again: as seldom as RFC 8216 wants, and soon after it has grown.
+
+6.3.4: once it has changed, not before as long as a segment takes; where it has not, half of that.
+A server may ban who asks more often. So the moment at which it grows is found out by asking a
+little earlier each time, until that is too early; from then on it is asked just after that moment.
+"""
+
+import logging
+import time
+from typing import Final
+
+from flows.capture.segment import CaptureError
+
+_log = logging.getLogger(__name__)
+
+_EARLY: Final = 0.075
+"""Of a segment's length: within what a network makes of the same pace."""
+
+_CREEP: Final = 0.001
+"""So much earlier each time, so that a clock that is a little faster is followed."""
+
+_MARGIN: Final = 0.02
+_MORE_MARGIN: Final = 0.04
+_MOST_MARGIN: Final = 0.3
+_LONGEST_WAIT_S: Final = 300.0
+"""A server that wants to be left alone for longer is asked again then."""
+
+_LONGEST_BACKOFF_S: Final = 30.0
+_REFUSED: Final = (401, 403, 429)
+_TOO_MANY: Final = 429
+
+
+class Pacing:
+    """Says when the playlist is due. Times are monotonic; `target_s` and `last_s` are the source's.
+
+    It outlives a run: what a server has asked for holds for the next one, too.
+    """
+
+    def __init__(self) -> None:
+        """Be due at once."""
+        self.target_s, self.last_s = 2.0, 2.0
+        self.changed_at = time.monotonic()
+        self.due_at = 0.0
+        self.wait_s = 0.0
+        """How long the server has asked to be left alone."""
+        self.failures = 0
+        self._grew_by: float | None = None
+        self._grows_at: float | None = None
+        self._margin = _MARGIN
+
+    @property
+    def pace_s(self) -> float:
+        """How long it takes until there is more, as the last segment says."""
+        return max(self.last_s or self.target_s, self.target_s / 3)
+
+    def begin(self) -> None:
+        """Begin a run: nothing is known of when its playlist grows."""
+        self.changed_at = time.monotonic()
+        self._grew_by = self._grows_at = None
+        self.failures = 0
+        self.due_at = self.due_at if self.wait_s else 0.0
+
+    def hurry(self) -> None:
+        """Be due at once: it is another playlist."""
+        self.due_at = 0.0
+        self._grew_by = self._grows_at = None
+
+    def grew(self, asked_at: float) -> None:
+        """Take note that what was asked for then has something new."""
+        self.failures, self.wait_s, self.changed_at = 0, 0.0, time.monotonic()
+        pace_s = self.pace_s
+        earliest = asked_at + (1 - _EARLY) * pace_s
+        self._grew_by = asked_at
+        if self._grows_at is None:
+            self.due_at = earliest
+            return
+        while self._grows_at + self._margin * pace_s < earliest:
+            self._grows_at += (1 - _CREEP) * pace_s
+            if self._grows_at + self._margin * pace_s > earliest + pace_s:
+                break
+        self.due_at = self._grows_at + self._margin * pace_s
+
+    def stayed(self, asked_at: float) -> None:
+        """Take note that what was asked for then has nothing new."""
+        self.failures, self.wait_s = 0, 0.0
+        pace_s = self.pace_s
+        if self._grows_at is not None:
+            self._margin = min(self._margin + _MORE_MARGIN, _MOST_MARGIN)
+        if self._grew_by is not None:
+            # It will have grown by a segment's length after the last time that it had.
+            self._grows_at = max(asked_at, min(self._grew_by + pace_s, asked_at + pace_s / 2))
+        self._grew_by = None
+        self.due_at = asked_at + max(pace_s, self.target_s) / 2
+
+    def failed(self, error: CaptureError) -> None:
+        """Take note that it was not given."""
+        now = time.monotonic()
+        status = getattr(error, "status", None)
+        retry_after_s = getattr(error, "retry_after_s", None)
+        self.failures += 1
+        self._grew_by = self._grows_at = None
+        if retry_after_s is not None:
+            self.wait_s = min(retry_after_s, _LONGEST_WAIT_S)
+            _log.warning("the source wants to be asked again in %.0f s", self.wait_s)
+        elif status == _TOO_MANY:
+            self.wait_s = min(self.target_s * 2**self.failures, _LONGEST_BACKOFF_S)
+        elif status in _REFUSED:
+            self.due_at = now + min(max(self.target_s / 2, 0.1 * 2**self.failures), 5.0)
+            return
+        else:
+            self.due_at = now + min(0.1 * 2**self.failures, self.target_s, 2.0)
+            return
+        self.due_at = now + self.wait_s

@@ -1,0 +1,217 @@
+"""The proxy that an operator has named: http (CONNECT, or whole requests), https or socks5.
+
+It looks names up itself, so what stands behind a name is the operator's word for it.
+"""
+
+import base64
+import ipaddress
+import os
+import socket
+import ssl
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Self
+from urllib.parse import unquote, urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+from flows.capture.net.connection import connect, tls_context
+from flows.capture.segment import SourceUnreachable
+from flows.capture.stopping import Patience
+
+FROM_ENVIRONMENT: Final = "environment"
+"""What an operator writes to have the proxy taken from HTTPS_PROXY."""
+
+_PORTS: Final = {"http": 3128, "https": 443, "socks5": 1080}
+_MAX_HEAD_BYTES: Final = 64 * 1024
+_REFUSALS: Final = {
+    1: "general failure",
+    2: "not allowed by its rules",
+    3: "network unreachable",
+    4: "host unreachable",
+    5: "connection refused",
+    6: "time to live expired",
+    7: "command not supported",
+    8: "address type not supported",
+}
+"""RFC 1928, 6."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upstream:
+    """A proxy. never: hosts that are reached without it, as NO_PROXY lists them."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    never: str = ""
+
+    @classmethod
+    def of(cls, text: str, environment: Mapping[str, str] | None = None) -> Self | None:
+        """Return the proxy of a URL, or of "environment"; None where that names none.
+
+        Raises ValueError, which says nothing of a password.
+        """
+        if text == FROM_ENVIRONMENT:
+            names = {name.lower(): value for name, value in (environment or os.environ).items()}
+            found = names.get("https_proxy") or names.get("http_proxy") or names.get("all_proxy")
+            if not found:
+                return None
+            if "://" not in found:
+                found = f"http://{found}"
+            return cls._of(found, never=names.get("no_proxy", ""))
+        return cls._of(text)
+
+    @classmethod
+    def _of(cls, text: str, *, never: str = "") -> Self:
+        try:
+            parts = urlsplit(text.strip())
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError("no URL; write it as http://name:password@host:port") from None
+        scheme = {"socks5h": "socks5", "socks": "socks5"}.get(parts.scheme, parts.scheme)
+        if scheme not in _PORTS:
+            known = "http://, https:// or socks5://"
+            raise ValueError(f"give a URL that begins with {known}")
+        if not host:
+            raise ValueError("the URL names no host")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError("only a host and a port may follow; encode / ? # in a password")
+        return cls(
+            scheme=scheme,
+            host=host,
+            port=port or _PORTS[scheme],
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            never=never,
+        )
+
+    def __str__(self) -> str:
+        """Return what may be shown of it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    def carries(self, host: str) -> bool:
+        """Tell whether it is to be used for a host."""
+        return not (self.never and proxy_bypass_environment(host, {"no": self.never}))
+
+    @property
+    def authorization(self) -> str:
+        """What `Proxy-Authorization` is to say; empty without a user."""
+        if not self.user and not self.password:
+            return ""
+        coded = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        return f"Basic {coded}"
+
+    # -- blocking connections, for what another program fetches
+
+    def connect(self, *, patience: Patience, timeout_s: float, tls: bool = True) -> socket.socket:
+        """Return a connection to it; raises SourceUnreachable, and what ends the patience.
+
+        tls: speak TLS with one of https.
+        """
+        failure: OSError | None = None
+        try:
+            look_up = partial(socket.getaddrinfo, self.host, self.port, type=socket.SOCK_STREAM)
+            found = patience.run(look_up, name="capture-name")
+        except (OSError, UnicodeError) as e:
+            raise self.unreachable(f"no such host ({e})") from e
+        for address in dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found):
+            try:
+                made = connect(
+                    ipaddress.ip_address(address),
+                    self.port,
+                    patience=patience,
+                    timeout_s=timeout_s,
+                )
+                made.settimeout(timeout_s)
+                if tls and self.scheme == "https":
+                    return tls_context().wrap_socket(made, server_hostname=self.host)
+                return made
+            except (OSError, ssl.SSLError) as e:
+                failure = e
+        raise self.unreachable(str(failure or "it has no address"))
+
+    def tunnel(
+        self, host: str, port: int, *, patience: Patience, timeout_s: float
+    ) -> socket.socket:
+        """Return a connection through it to a host; raises as `connect`."""
+        made = self.connect(patience=patience, timeout_s=timeout_s)
+        try:
+            if self.scheme == "socks5":
+                self.greet(made, host, port)
+            else:
+                self._ask_for_tunnel(made, host, port)
+        except BaseException as e:
+            made.close()
+            if isinstance(e, OSError):
+                raise self.unreachable(str(e)) from e
+            raise
+        return made
+
+    def _ask_for_tunnel(self, made: socket.socket, host: str, port: int) -> None:
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        if self.authorization:
+            lines.append(f"Proxy-Authorization: {self.authorization}")
+        made.sendall("\r\n".join([*lines, "", ""]).encode("latin-1", "replace"))
+        head = b""
+        while b"\r\n\r\n" not in head:
+            more = made.recv(1)  # What follows is the server's.
+            head += more
+            if not more or len(head) > _MAX_HEAD_BYTES:
+                raise self.unreachable("it broke off")
+        status = head.split(b" ", 2)[1:2]
+        if status != [b"200"]:
+            said = status[0].decode("ascii", "replace") if status else "nothing"
+            raise self.refused(int(said) if said.isdigit() else 0)
+
+    def greet(self, made: socket.socket, host: str, port: int) -> None:
+        """Ask for a tunnel as RFC 1928 and 1929 have it; raises SourceUnreachable, OSError."""
+        has_user = bool(self.user or self.password)
+        made.sendall(b"\x05\x02\x00\x02" if has_user else b"\x05\x01\x00")
+        version, method = _exactly(made, 2)
+        if version != 5 or method == 0xFF:
+            raise self.refused(407) if version == 5 else self.unreachable("it speaks no SOCKS5")
+        if method == 2:
+            user, password = self.user.encode()[:255], self.password.encode()[:255]
+            made.sendall(b"\x01" + bytes([len(user)]) + user + bytes([len(password)]) + password)
+            if _exactly(made, 2)[1]:
+                raise self.refused(407)
+        name = host.encode("idna") if not host.isascii() else host.encode()
+        try:
+            number = ipaddress.ip_address(host)
+            where = (b"\x01" if number.version == 4 else b"\x04") + number.packed
+        except ValueError:
+            where = b"\x03" + bytes([len(name)]) + name
+        made.sendall(b"\x05\x01\x00" + where + struct.pack("!H", port))
+        _, reply, _, kind = _exactly(made, 4)
+        if reply:
+            raise self.unreachable(f"{host}: {_REFUSALS.get(reply, f'reply {reply}')}")
+        length = {1: 4, 4: 16}.get(kind) or _exactly(made, 1)[0]
+        _exactly(made, length + 2)
+
+    def unreachable(self, why: str) -> SourceUnreachable:
+        """Return what to raise where it does not carry anything."""
+        return SourceUnreachable(f"the proxy {self} of sources.toml: {why}")
+
+    def refused(self, status: int) -> SourceUnreachable:
+        """Return what to raise where it says no to a request for a tunnel."""
+        if status == 407:
+            return self.unreachable(
+                "it wants another user and password: write them into its URL, before an @"
+            )
+        return self.unreachable(f"it refuses (HTTP status {status})")
+
+
+def _exactly(made: socket.socket, n: int) -> bytes:
+    got = b""
+    while len(got) < n:
+        more = made.recv(n - len(got))
+        if not more:
+            raise ConnectionError("it broke off")
+        got += more
+    return got

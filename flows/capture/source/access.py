@@ -1,0 +1,32 @@
+"""What an operator has set for a site: how its pages and streams are asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows.capture.headers import SiteHeaders
+from flows.capture.net.upstream import Upstream
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Access:
+    """What goes with a show's page, and with the stream behind it; nothing of it by default.
+
+    site: what it was set for, as sources.toml names it. cookies: of a cookies file; cookies_file:
+    where they are written back to. netrc: a file, for sites that yt-dlp logs in to.
+    extractor_arguments: by extractor and name, as yt-dlp takes them. plugins: folders of yt-dlp's
+    plugins. impersonate: a browser, as yt-dlp names it.
+    """
+
+    site: str = ""
+    cookies: str = field(default="", repr=False)
+    cookies_file: Path | None = None
+    upstream: Upstream | None = None
+    user_agent: str = ""
+    headers: tuple[SiteHeaders, ...] = field(default=(), repr=False)
+    netrc: Path | None = None
+    extractor_arguments: Mapping[str, Mapping[str, tuple[str, ...]]] = field(
+        default_factory=dict, repr=False
+    )
+    plugins: tuple[Path, ...] = ()
+    impersonate: str = ""

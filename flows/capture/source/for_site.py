@@ -1,0 +1,69 @@
+"""What an operator has set for a site, as yt-dlp takes it: options, plugins, headers."""
+
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import yt_dlp.plugins
+from yt_dlp import globals as yt_dlp_globals
+from yt_dlp.networking import _requests, _urllib
+from yt_dlp.networking.impersonate import ImpersonateTarget
+
+from flows.capture.headers import SiteHeaders
+
+_MOST_WARNINGS: Final = 20
+_LONGEST_TEXT: Final = 500
+
+
+def options_of(question: dict[str, Any]) -> dict[str, Any]:
+    """Return yt-dlp's options of a question."""
+    options: dict[str, Any] = {}
+    if question.get("user_agent"):
+        options["http_headers"] = {"User-Agent": question["user_agent"]}
+    if question.get("netrc"):
+        options |= {"usenetrc": True, "netrc_location": question["netrc"]}
+    if question.get("extractor_arguments"):
+        options["extractor_args"] = question["extractor_arguments"]
+    if question.get("impersonate"):
+        options["impersonate"] = ImpersonateTarget.from_str(question["impersonate"])
+    return options
+
+
+def load_plugins(folders: list[str]) -> list[str]:
+    """Load yt-dlp's plugins of these folders; return a line for each that can't be loaded."""
+    yt_dlp_globals.plugin_dirs.value = list(folders)
+    if not folders:
+        return []
+    said: list[str] = []
+    yt_dlp.plugins.write_string = said.append
+    try:
+        yt_dlp.plugins.load_all_plugins()
+    except BaseException as e:  # noqa: BLE001 - what a plugin raises, it raises for itself
+        said.append(f"Error while importing plugins\n{type(e).__name__}: {e}")
+    lines = [each.strip().splitlines() for each in said if each.strip()]
+    return [f"{each[0]}: {each[-1]}"[:_LONGEST_TEXT] for each in lines[:_MOST_WARNINGS]]
+
+
+def keep_from_others(site_headers: tuple[SiteHeaders, ...]) -> None:
+    """Have yt-dlp take the operator's headers away from a request that is redirected elsewhere."""
+
+    def strip(headers: Any, url: str) -> None:  # noqa: ANN401
+        host = urlsplit(url).hostname or ""
+        for each in site_headers:
+            names = {name.lower() for name, _ in each.pairs}
+            for name in [n for n in headers if n.lower() in names and not each.goes_to(host)]:
+                del headers[name]
+
+    session, handler = _requests.RequestsSession, _urllib.RedirectHandler
+    rebuild, redirect = session.rebuild_auth, handler.redirect_request
+
+    def rebuild_auth(self: Any, prepared: Any, response: Any) -> Any:  # noqa: ANN401
+        strip(prepared.headers, prepared.url)
+        return rebuild(self, prepared, response)
+
+    def redirect_request(self: Any, *args: Any) -> Any:  # noqa: ANN401
+        made = redirect(self, *args)
+        if made is not None:
+            strip(made.headers, made.full_url)
+        return made
+
+    session.rebuild_auth, handler.redirect_request = rebuild_auth, redirect_request

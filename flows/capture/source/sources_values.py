@@ -1,0 +1,209 @@
+"""What the values of sources.toml mean, each read and checked by its key."""
+
+import os
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from flows.capture.headers import can_be_sent
+from flows.capture.net.address import STREAM_SCHEMES
+from flows.capture.net.cookies import MAX_FILE_CHARS, read_cookies
+from flows.capture.net.upstream import Upstream
+
+SecretOf = Callable[[str], str]
+"""Returns what a secret holds, by its name; raises ValueError."""
+
+MAX_FILE_BYTES: Final = 1 << 20
+_BROWSER: Final = re.compile(r"[a-z0-9]+(-[\w.]+)?(:[a-z0-9]+(-[\w.]+)?)?")
+
+
+def no_secrets(name: str) -> str:
+    """Raise ValueError: there is no server to ask."""
+    raise ValueError(f"the secret {name!r} is read from a Prefect server, and none is known here")
+
+
+def unread_secrets(name: str) -> str:
+    """Return nothing in a secret's place: only what stands in the file is to be checked."""
+    return ""
+
+
+class Values:
+    """Reads values; each method raises ValueError, which says what is wrong, and no secret.
+
+    folder: where the file is, and what relative paths begin at.
+    """
+
+    def __init__(self, folder: Path, secret_of: SecretOf) -> None:
+        """Remember; nothing is read yet."""
+        self._folder, self._secret_of = folder, secret_of
+        self._readers: dict[str, Callable[[object], Any]] = {
+            "cookies": self.cookies,
+            "proxy": self.proxy,
+            "user_agent": self.user_agent,
+            "headers": self.headers,
+            "netrc": self.netrc,
+            "extractor_arguments": self.extractor_arguments,
+            "player_clients": texts,
+            "plugins": self.plugins,
+            "impersonate": browser,
+        }
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What may be set for a site."""
+        return tuple(self._readers)
+
+    def read(self, key: str, value: object) -> Any:  # noqa: ANN401
+        """Return what a value means."""
+        return self._readers[key](value)
+
+    def text(self, value: object) -> str:
+        """Return a text, or what a secret holds."""
+        if isinstance(value, str):
+            return value
+        name = value.get("secret") if isinstance(value, dict) and len(value) == 1 else None
+        if not isinstance(name, str):
+            raise ValueError('write a text, or { secret = "NAME" } for a Secret block of Prefect')
+        return self._secret_of(name)
+
+    def cookies(self, value: object) -> tuple[str, Path | None]:
+        """Return the text of a cookies file, and where that is; None for a secret's."""
+        if isinstance(value, dict):
+            text, path = self.text(value), None
+            if text:
+                read_cookies(text)
+        else:
+            path = self._path(value)
+            text = read_private(path, MAX_FILE_CHARS)
+            try:
+                found = read_cookies(text)
+            except ValueError as e:
+                raise ValueError(f"{path}: {e}") from None
+            if not found:
+                raise ValueError(f"{path} holds no cookie: export them again, when logged in")
+        return text, path
+
+    def proxy(self, value: object) -> Upstream | None:
+        """Return the proxy."""
+        text = self.text(value)
+        if not text and isinstance(value, dict):
+            return None
+        return Upstream.of(text)
+
+    def user_agent(self, value: object) -> str:
+        """Return what a browser calls itself."""
+        text = self.text(value)
+        if not can_be_sent("User-Agent", text) or (not text and isinstance(value, str)):
+            raise ValueError("no text that HTTP can send")
+        return text
+
+    def headers(self, value: object) -> tuple[tuple[str, str], ...]:
+        """Return names and what they say."""
+        if not isinstance(value, dict):
+            raise ValueError('write them as headers = { Referer = "https://example.com/" }')
+        pairs = []
+        for name, said in value.items():
+            if name.lower() == "cookie":
+                raise ValueError("cookies belong into a cookies file, which says whose they are")
+            text = self.text(said)
+            if not can_be_sent(name, text):
+                raise ValueError(f"{name[:40]!r} or what it says can't be sent as a header")
+            pairs.append((name, text))
+        return tuple(pairs)
+
+    def netrc(self, value: object) -> Path | None:
+        """Return the file; None of none."""
+        if value is False:
+            return None
+        path = Path("~/.netrc").expanduser() if value is True else self._path(value)
+        read_private(path, MAX_FILE_BYTES)
+        return path
+
+    def extractor_arguments(self, value: object) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Return what yt-dlp's extractors are told, as it reads its own command line."""
+        wish = 'write them as extractor_arguments.youtube = { player_skip = ["webpage"] }'
+        if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
+            raise ValueError(wish)
+        return {
+            extractor.lower(): {
+                name.lower().replace("-", "_"): (self.text(said),)
+                if isinstance(said, dict)
+                else texts(said)
+                for name, said in named.items()
+            }
+            for extractor, named in value.items()
+        }
+
+    def plugins(self, value: object) -> tuple[Path, ...]:
+        """Return folders of yt-dlp's plugins: code, so nobody else may write there."""
+        folders = tuple(map(self._path, texts(value)))
+        for path in folders:
+            if not path.is_dir():
+                raise ValueError(f"{path} is no folder")
+            _require_own(path, path.stat(), readable=True)
+            if not any(path.glob("*/yt_dlp_plugins")):
+                raise ValueError(f"{path} holds no plugin: it is to hold NAME/yt_dlp_plugins")
+        return folders
+
+    def camera(self, value: object) -> str:
+        """Return a camera's URL."""
+        text = self.text(value)
+        try:
+            parts = urlsplit(text)
+            parts.port  # noqa: B018 - which raises, too
+        except ValueError:
+            raise ValueError("not a URL; encode / ? # @ in a password") from None
+        if text and (parts.scheme not in STREAM_SCHEMES or not parts.hostname):
+            known = ", ".join(f"{scheme}://" for scheme in STREAM_SCHEMES)
+            raise ValueError(f"give one that begins with {known}")
+        return text
+
+    def _path(self, value: object) -> Path:
+        if not isinstance(value, str) or not value:
+            raise ValueError("name a file or a folder")
+        return self._folder / Path(value).expanduser()
+
+
+def read_private(path: Path, most_bytes: int) -> str:
+    """Return the text of a file that is ours alone; raises ValueError."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            said = file.read(most_bytes + 1)
+    except OSError as e:
+        raise ValueError(f"{path} can't be read: {e.strerror}") from None
+    _require_own(path, status, readable=False)
+    if len(said) > most_bytes:
+        raise ValueError(f"{path} is larger than {most_bytes >> 10} KB")
+    try:
+        return said.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text") from None
+
+
+def _require_own(path: Path, status: os.stat_result, *, readable: bool) -> None:
+    if status.st_uid not in (os.geteuid(), 0):
+        raise ValueError(f"{path} belongs to another user (number {status.st_uid})")
+    if status.st_mode & (0o022 if readable else 0o077):
+        what, wish = ("written to", "go-w") if readable else ("read or written to", "600")
+        raise ValueError(f"{path} can be {what} by others: chmod {wish} {path}")
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Return a list of texts, or one."""
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not found or not all(isinstance(t, str) and t for t in found):
+        raise ValueError('write a text, or a list as ["a", "b"]')
+    return tuple(found)
+
+
+def browser(value: object) -> str:
+    """Return the browser to impersonate, as yt-dlp names it."""
+    if not isinstance(value, str) or not _BROWSER.fullmatch(value):
+        raise ValueError('name a browser as yt-dlp does, such as "chrome"')
+    if find_spec("curl_cffi") is None:
+        raise ValueError("it needs curl_cffi: pip install 'showmood[impersonate]'")
+    return value

@@ -1,0 +1,94 @@
+"""What would be recorded of a URL, and with what: found out without recording."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flows.capture.hls.feed import Feed
+from flows.capture.hls.pieces import Pieces
+from flows.capture.net.cookies import read_cookies
+from flows.capture.net.for_stream import fetcher_for
+from flows.capture.recorded.media import measure
+from flows.capture.segment import CaptureError, NotLive
+from flows.capture.source.access import Access
+from flows.capture.source.sources_values import SecretOf, no_secrets
+from flows.capture.stream import Stream
+from flows.live.way_to_source import WayToSource
+from flows.settings import Settings
+from flows.show import Show
+
+Line = tuple[str, str]
+
+
+def check(
+    settings: Settings,
+    show: Show,
+    *,
+    secret_of: SecretOf = no_secrets,
+    extractors: Sequence[type] = (),
+) -> Iterator[Line]:
+    """Give what is found, as names and what is to be said of them; raises CaptureError.
+
+    No secret is among it: cookies and headers by how many there are, proxies by their host.
+    """
+    way = WayToSource.of(settings, show.url, secret_of)
+    way.policy.check(show.url)
+    access = way.access()
+    yield from _said_of(access)
+    stream = way.find(show, extractors)
+    yield "title", stream.title or "(none)"
+    yield "protocol", {"hls": "HLS", "http": "a file without end"}.get(stream.protocol, "other")
+    yield "live", {True: "yes", False: "no", None: "the site does not say"}[stream.live]
+    width, height = stream.width_px, stream.height_px
+    more: tuple[Line, ...] = ()
+    if stream.protocol == "hls":
+        width, height, more = _look_into(stream, way)
+    yield "size", f"{width}x{height}" if width and height else "the site does not say"
+    yield "frame rate", f"{stream.fps:g}" if stream.fps else "the site does not say"
+    yield "codecs", stream.codecs or "the site does not say"
+    yield from more
+    if stream.expires_at is not None:
+        yield "address until", f"{stream.expires_at:%Y-%m-%d %H:%M} UTC"
+
+
+def _said_of(access: Access) -> Iterator[Line]:
+    yield "set for", access.site or "nothing in sources.toml"
+    n_cookies = len(read_cookies(access.cookies)) if access.cookies else 0
+    where = f" of {access.cookies_file}" if access.cookies_file else " of a secret"
+    yield "cookies", f"{n_cookies}{where}" if n_cookies else "none"
+    yield "proxy", str(access.upstream) if access.upstream else "none"
+    for name, said in (
+        ("user agent", access.user_agent),
+        ("headers", ", ".join(name for each in access.headers for name, _ in each.pairs)),
+        ("netrc", str(access.netrc or "")),
+        ("extractors told", ", ".join(access.extractor_arguments)),
+        ("plugins", ", ".join(map(str, access.plugins))),
+        ("impersonates", access.impersonate),
+    ):
+        if said:
+            yield name, said
+
+
+def _look_into(stream: Stream, way: WayToSource) -> tuple[int, int, tuple[Line, ...]]:
+    """Return the size of the newest segment, and what its playlist says."""
+    with fetcher_for(stream, way.policy, timeout_s=8.0) as fetcher:
+        feed = Feed(stream, fetcher)
+        playlist = feed.load()
+        if playlist.ended:
+            raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
+        lines: list[Line] = []
+        if playlist.keys:
+            lines.append(("encrypted", "AES-128, which is decrypted"))
+        if not playlist.entries:
+            return stream.width_px, stream.height_px, (*lines, ("segments", "none yet"))
+        entry = playlist.entries[-1]
+        said = f"{entry.duration_s:g} s, {len(playlist.entries)} listed"
+        lines.append(("segments", f"{said}, {'dated' if entry.date else 'without dates'}"))
+        with tempfile.TemporaryDirectory(prefix="showmood-check-") as folder:
+            path = Path(folder) / "segment"
+            try:
+                head_bytes = Pieces(fetcher).fetch(entry, path)
+                extent = measure(path, fragmented=head_bytes is not None)
+            except CaptureError as e:
+                return stream.width_px, stream.height_px, (*lines, ("newest segment", str(e)))
+    return extent.width_px, extent.height_px, tuple(lines)

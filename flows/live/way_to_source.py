@@ -1,0 +1,49 @@
+"""How a show's source is reached: what may be fetched, and what the operator has set for it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from flows.capture.net.address import AddressPolicy
+from flows.capture.source.access import Access
+from flows.capture.source.resolve import resolve
+from flows.capture.source.sources import Sources
+from flows.capture.source.sources_values import SecretOf, no_secrets
+from flows.capture.stream import Stream
+from flows.settings import Settings
+from flows.show import Show
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WayToSource:
+    """policy: what may be fetched, and by which proxy. access: what goes with it, as set now."""
+
+    policy: AddressPolicy
+    access: Callable[[], Access]
+
+    @classmethod
+    def of(cls, settings: Settings, url: str, secret_of: SecretOf = no_secrets) -> Self:
+        """Return the way to a page's URL; raises BadSources, UnsafeURL, a line each."""
+        policy = AddressPolicy.of(settings.allow_networks)
+        now = read_sources(settings).access(url, secret_of)
+
+        def access() -> Access:
+            # Its cookies are newer by the next time.
+            return read_sources(settings).access(url, secret_of)
+
+        return cls(policy=replace(policy, upstream=now.upstream), access=access)
+
+    def find(self, show: Show, extractors: Sequence[type] = ()) -> Stream:
+        """Return a show's stream; raises as `resolve`."""
+        return resolve(
+            show.url,
+            policy=self.policy,
+            access=self.access(),
+            quality=show.limits,
+            extractors=extractors,
+        )
+
+
+def read_sources(settings: Settings) -> Sources:
+    """Return what sources.toml says; one that a setting names must be there."""
+    return Sources.read(settings.sources_file, required=settings.sources is not None)
