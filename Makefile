@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo up test quick check format faults fuzz heal soak chaos mutants bench train train-report clean
+.PHONY: help demo up test long quick check format faults fuzz heal soak chaos mutants bench train train-report clean
 
 help: ## Every target, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -17,13 +17,13 @@ up: $(RUN) ## The embedded stack, until Ctrl-C
 	$(BIN)/showmood up
 
 test: $(DEV) ## The tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: $(DEV) ## Format, lint, types, and the tests that need no server: under two minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not heal and not e2e' $(QUICK) $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not heal and not long and not e2e' $(QUICK) $(ARGS)
 
 check: $(DEV) ## What CI runs
 	$(BIN)/ruff format --check .
@@ -38,6 +38,9 @@ faults: $(DEV) ## Faults of a live source at full length: our engines, plain ffm
 
 heal: $(DEV) ## What heals by itself, at full length: a server away for a minute, clocks apart, a holder's death
 	$(BIN)/python -m pytest -m heal $(ARGS)
+
+long: $(DEV) ## The long form of what the tests hold shortly: training in its processes, tracks at full rate
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 fuzz: $(DEV) ## Inputs that nobody thought of, for MINUTES=10 in all; the memory of the worst
 	FUZZ_S=$$(($(or $(MINUTES),10) * 60 / $$(cat tests/hostile/test_fuzz*.py | grep -c '^def test_'))) \

@@ -5,17 +5,22 @@ And for the tests of the whole, a stack as `showmood up` keeps it.
 
 import contextlib
 import itertools
+import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psycopg2
 import pytest
+from filelock import FileLock
 from sqlalchemy import Engine
+from xdist.scheduler import LoadFileScheduling
 
 from benchmarks.up import SEGMENT_S, Up, free_port, until
 from db.embedded.server import EmbeddedPostgres
@@ -26,11 +31,50 @@ from flows.demo.programme import make_programme
 _numbers = itertools.count()
 
 
+SCHEMA = """
+SELECT md5(string_agg(line, '|' ORDER BY line)) FROM (
+    SELECT (oid, relname, relkind, relowner, relacl, reloptions, relispartition)::text
+    FROM pg_class WHERE oid >= 16384
+    UNION ALL SELECT (attrelid, attname, atttypid, attnum, attnotnull, atthasdef, attacl)::text
+    FROM pg_attribute WHERE attrelid >= 16384
+    UNION ALL SELECT (oid, conname, convalidated)::text FROM pg_constraint WHERE oid >= 16384
+    UNION ALL SELECT (oid, proname, prosrc, proacl)::text FROM pg_proc WHERE oid >= 16384
+    UNION ALL SELECT (indexrelid, indisvalid, indisready)::text FROM pg_index
+    WHERE indexrelid >= 16384
+    UNION ALL SELECT (oid, tgname, tgenabled)::text FROM pg_trigger WHERE oid >= 16384
+    UNION ALL SELECT (oid, nspname, nspacl)::text FROM pg_namespace
+    WHERE nspname !~ '^pg_(temp|toast_temp)'
+    UNION ALL SELECT (oid, extname)::text FROM pg_extension
+    UNION ALL SELECT (setrole, setconfig)::text FROM pg_db_role_setting s
+    JOIN pg_database d ON d.oid = s.setdatabase WHERE datname = current_database()
+    UNION ALL SELECT (datname = current_database(), datacl, datallowconn, datconnlimit)::text
+    FROM pg_database WHERE datname = current_database()
+    UNION ALL SELECT (oid, defaclacl)::text FROM pg_default_acl
+    UNION ALL SELECT version_num FROM alembic_version
+) lines(line)
+"""
+"""What a test may change in a database beside its rows."""
+
+LATER_PARTITIONS = """
+SELECT inhrelid::regclass FROM pg_inherits
+JOIN pg_class parent ON parent.oid = inhparent AND parent.relkind = 'p'
+JOIN pg_class child ON child.oid = inhrelid AND child.relkind = 'r'
+"""
+
+TABLES = """
+SELECT string_agg(oid::regclass::text, ', ') FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+AND relname <> 'alembic_version'
+"""
+
+
 class Databases:
-    """Makes and drops databases on one server."""
+    """Makes and drops databases on one server; one that a test has used is emptied for the next."""
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         self.server = server
+        self._schema: str | None = None
+        self._spare: str | None = None
 
     def url(self, name: str) -> str:
         return self.server.url.replace("/showmood?", f"/{name}?", 1)
@@ -52,6 +96,52 @@ class Databases:
 
     def drop(self, name: str) -> None:
         self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def lend(self) -> str:
+        """Return the name of a migrated database without rows, which nobody had by that name."""
+        if self._spare is None:
+            name = self.create(template="migrated")
+            if self._schema is None:
+                self._schema = self._emptied(name)
+            return name
+        name, spare = f"test_{next(_numbers)}", self._spare
+        self._spare = None
+        self.run(f"ALTER DATABASE {spare} RENAME TO {name}")
+        return name
+
+    def take_back(self, name: str) -> None:
+        """Empty a database that was lent, or drop it if more than its rows has changed."""
+        try:
+            as_lent = self._emptied(name) == self._schema
+        except psycopg2.Error:
+            as_lent = False
+        if as_lent and self._spare is None:
+            self._spare = name
+        else:
+            self.drop(name)
+
+    def _emptied(self, name: str) -> str:
+        """Delete the rows of a database, and return what says how its schema is.
+
+        That takes a tenth of what a new copy of the template takes.
+        """
+        with contextlib.closing(psycopg2.connect(self.url(name))) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+                cursor.execute("SET lock_timeout = '10s'")
+                cursor.execute(LATER_PARTITIONS)
+                for (partition,) in cursor.fetchall():
+                    cursor.execute(f"DROP TABLE {partition}")
+                cursor.execute(SCHEMA)
+                ((schema,),) = cursor.fetchall()
+                cursor.execute(TABLES)
+                ((tables,),) = cursor.fetchall()
+                cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+                return str(schema)
 
     @contextmanager
     def with_password(self, role: str, secret: str) -> Iterator[str]:
@@ -78,12 +168,68 @@ class Databases:
                 cursor.execute(f"DROP ROLE {role}")
 
 
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def databases() -> Iterator[Databases]:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """`made_once(name, make)`: a file or folder that `make` makes for the first who asks.
+
+    Nobody changes it: it is the same for all test processes of a run.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made-once"
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        shared.mkdir(exist_ok=True)
+        found, part = shared / name, shared / f"part-{name}"
+        with FileLock(shared / f"{name}.lock"):
+            if not found.exists():
+                make(part)
+                part.rename(found)
+        return found
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def put_cluster(made_once: MadeOnce) -> Callable[[Path], None]:
+    """`put_cluster(data_dir)`: what an EmbeddedPostgres there begins with, its databases migrated.
+
+    Made once and copied: that is quicker than initdb.
+    """
+
+    def make(path: Path) -> None:
+        # Not below pytest's own directory: that is closed to others, the server's OS user included.
+        directory = Path(tempfile.mkdtemp(prefix="showmood-test-"))
+        directory.chmod(0o755)
+        with EmbeddedPostgres(
+            directory / "pg", open_dir=directory / "open", die_with_owner=True, durable=False
+        ) as server:
+            upgrade(server.url)
+            url = server.url.replace("/showmood?", "/postgres?", 1)
+            with contextlib.closing(psycopg2.connect(url)) as connection:
+                connection.autocommit = True
+                with connection.cursor() as cursor:
+                    cursor.execute("CREATE DATABASE migrated TEMPLATE showmood")
+        # As it was stopped, without what a running one leaves.
+        subprocess.run(["cp", "-a", directory / "pg" / "cluster", path], check=True)
+        shutil.rmtree(directory)
+
+    def put(data_dir: Path) -> None:
+        data_dir.mkdir()
+        cluster = made_once("cluster", make)
+        subprocess.run(["cp", "-a", cluster, data_dir / "cluster"], check=True)
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def databases(put_cluster: Callable[[Path], None]) -> Iterator[Databases]:
     """A server of this test process's own, which dies with it."""
-    # Not below pytest's own directory: that is closed to others, the server's OS user included.
     directory = Path(tempfile.mkdtemp(prefix="showmood-test-"))
     directory.chmod(0o755)
+    put_cluster(directory / "pg")
     server = EmbeddedPostgres(
         directory / "pg", open_dir=directory / "open", die_with_owner=True, durable=False
     )
@@ -92,14 +238,6 @@ def databases() -> Iterator[Databases]:
             yield Databases(server)
     finally:
         shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="session")
-def migrated_template(databases: Databases) -> str:
-    """The name of a database that was migrated from zero, to copy."""
-    name = databases.create()
-    upgrade(databases.url(name))
-    return name
 
 
 @pytest.fixture
@@ -111,11 +249,11 @@ def empty_database_url(databases: Databases) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(databases: Databases, migrated_template: str) -> Iterator[str]:
+def database_url(databases: Databases) -> Iterator[str]:
     """The URL of a migrated database without rows."""
-    name = databases.create(template=migrated_template)
+    name = databases.lend()
     yield databases.url(name)
-    databases.drop(name)
+    databases.take_back(name)
 
 
 @pytest.fixture
@@ -167,9 +305,38 @@ def heard_of() -> Callable[[Path], dict[str, str]]:
 # -- a stack that `showmood up` keeps, for the tests of the whole
 
 
+LONGEST_FIRST = (
+    "test_healing.py",
+    "test_control_room.py",
+    "test_browser.py",
+    "test_main_job.py",
+    "test_faults.py",
+    "test_capture.py",
+    "test_finding_streams.py",
+)
+"""What waits long for real time begins first, so that what computes runs beside it."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest: else one worker ends with it, and the other idles."""
-    items.sort(key=lambda item: item.path.name != "test_healing.py")
+    """Begin with the files that take longest: else one worker ends with them, and others idle."""
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+ONE_STACK = "tests/whole/"
+"""The tests of this folder share a stack, and so a process."""
+
+
+class _Files(LoadFileScheduling):
+    """`--dist loadfile`, but for files that share a stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return ONE_STACK if nodeid.startswith(ONE_STACK) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Keep the tests of a file, and of what shares a stack, in one process."""
+    return _Files(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -196,13 +363,13 @@ def the_free_port() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="session")
-def start_up() -> Callable[..., AbstractContextManager[Up]]:
+def start_up(made_once: MadeOnce) -> Callable[..., AbstractContextManager[Up]]:
     """What starts `showmood up` in a home folder, with more settings if given; stopped on exit."""
 
     @contextmanager
     def start(home: Path, **env: str) -> Iterator[Up]:
         with ExitStack() as stack:
-            programme = make_programme(home / "programme.mp4", duration_s=24)
+            programme = made_once("programme-24.mp4", partial(make_programme, duration_s=24))
             origin = stack.enter_context(LiveOrigin(programme, segment_s=SEGMENT_S))
             up = Up(home, origin, listening(home) | env)
             stack.callback(up.api.close)

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from flows.capture.processes import find_ffmpeg
 from flows.capture.segment import Gap, Segment
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
+from flows.demo.programme import make_programme
 from flows.demo.server import Reply, Server
+from flows.demo.testcard import VARIANTS, make_testcard
 from flows.recordings.finding import folder_of
 
 FPS = 24
@@ -33,6 +36,29 @@ PIECE_S = 0.5
 AIR_S = 8
 ON_AIR = datetime(2026, 11, 22, 19, 0, tzinfo=UTC)
 DARK, STEP = 16, 22
+
+
+@pytest.fixture(scope="session")
+def programme_pieces(made_once: Callable[..., Path]) -> list[Path]:
+    """Five one-second MPEG-TS segments of the demo programme, not to be changed."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        clip = make_programme(folder / "clip.mp4", duration_s=5)
+        cut = ["-an", "-c:v", "libx264", "-g", "25", "-f", "segment", "-segment_time", "1"]
+        command = [find_ffmpeg(), "-v", "error", "-i", str(clip), *cut, str(folder / "%d.ts")]
+        subprocess.run(command, check=True)
+
+    found = sorted(made_once("programme-pieces", make).glob("*.ts"))
+    assert len(found) == 5
+    return found
+
+
+@pytest.fixture(scope="session")
+def long_card(made_once: Callable[..., Path]) -> dict[str, Path]:
+    """75 seconds of the test card in half-second segments, with its variants."""
+    made = made_once("long-card", partial(make_testcard, duration_s=75.0, segment_s=0.5))
+    return {name: made / (name or "full") for name in ("", *VARIANTS)}
 
 
 @pytest.fixture(scope="session")

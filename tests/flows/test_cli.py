@@ -342,11 +342,8 @@ def test_models_are_listed_with_licence_and_state(
 
 
 def test_own_network_that_is_not_there_is_one_line(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clip = home / "clip.mp4"
-    clip.parent.mkdir(parents=True, exist_ok=True)
-    clip.write_bytes(b"")
     for network, said in (("none.onnx", "cannot read the network"), ("own", "SHOWMOOD_OWN_EMOT")):
         arguments = ("analyze", str(clip), "--json", "--start", "2026-11-22T20:00:00Z")
         arguments = (*arguments, "--emotion-model", network)

@@ -23,7 +23,6 @@ from db.errors import DatabaseUnreachable
 from db.session import make_engine, upgrade
 from flows.capture.segment import Segment
 from flows.demo.channel import LiveOrigin
-from flows.demo.testcard import make_testcard
 from flows.live import database_wait as patience
 from flows.live import store
 from flows.live.broadcast import Watch
@@ -38,10 +37,11 @@ SHOW_S = 9
 
 
 @pytest.fixture
-def server() -> Iterator[EmbeddedPostgres]:
+def server(put_cluster: Callable[[Path], None]) -> Iterator[EmbeddedPostgres]:
     """A server of this test's own, which may be stopped and keeps what was committed."""
     directory = Path(tempfile.mkdtemp(prefix="showmood-test-"))
     directory.chmod(0o755)
+    put_cluster(directory / "pg")
     made = EmbeddedPostgres(directory / "pg", open_dir=directory / "open", die_with_owner=True)
     try:
         yield made.start()
@@ -87,6 +87,7 @@ def test_a_watch_outlives_its_database_and_all_rows_follow(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     away: Callable[[EmbeddedPostgres], AbstractContextManager[None]],
+    long_card: dict[str, Path],
 ) -> None:
     monkeypatch.setattr(store, "RETRY_S", 0.5)
     upgrade(server.url)
@@ -99,9 +100,8 @@ def test_a_watch_outlives_its_database_and_all_rows_follow(
 
     recordings = tmp_path / "home" / "recordings" / "card"
     segment_s = 0.5
-    show = make_testcard(tmp_path / "show", duration_s=60, segment_s=segment_s, variants=())
     began = datetime.now(UTC) - timedelta(seconds=4 * segment_s)
-    with LiveOrigin(show[""], loop=False, started_at=began) as origin:
+    with LiveOrigin(long_card[""], loop=False, started_at=began) as origin:
         port = origin.base_url.rpartition(":")[2]
         watch = Watch(
             show=make_show(url=origin.url, name="card", duration=f"{SHOW_S}s"),
@@ -139,6 +139,7 @@ def test_a_run_that_begins_while_its_database_is_away_waits_for_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    long_card: dict[str, Path],
 ) -> None:
     """As one that is started again when the machine, or Postgres, was killed with it."""
     monkeypatch.setattr(patience, "ASK_AGAIN_S", 0.1)
@@ -146,8 +147,7 @@ def test_a_run_that_begins_while_its_database_is_away_waits_for_it(
     url = server.url
     upgrade(url)
     server.stop()
-    show = make_testcard(tmp_path / "show", duration_s=20, segment_s=0.5, variants=())
-    with LiveOrigin(show[""]) as origin:
+    with LiveOrigin(long_card[""]) as origin:
         port = origin.base_url.rpartition(":")[2]
         watch = Watch(
             show=make_show(url=origin.url, name="card", duration="1s", analysed_fps=2),

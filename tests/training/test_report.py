@@ -1,13 +1,18 @@
 import hashlib
+import importlib
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import training.__main__
 from emotion.align import crops
 from emotion.weights.store import CropRule
 from training import disturb, ship
@@ -85,10 +90,50 @@ def run(module: str, *arguments: str) -> str:
     return done.stderr
 
 
-def test_from_pictures_to_report(data_dir: Path, tmp_path: Path) -> None:
+Run = Callable[..., str]
+
+
+@pytest.fixture(params=["here", pytest.param("in processes", marks=pytest.mark.long)])
+def smoke(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> Iterator[Run]:
+    """Runs a module as a smoke run; returns its log.
+
+    By default what it starts in processes of its own runs here: to import torch takes longer than
+    all the rest.
+    """
+    if request.param == "in processes":
+        yield run
+        return
+    threads = torch.get_num_threads()
+
+    def here(command: list[str], **_: object) -> SimpleNamespace:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", command[2:])
+            importlib.import_module(command[2]).main()
+        return SimpleNamespace(returncode=0, wait=lambda: 0, terminate=lambda: None)
+
+    def run_here(module: str, *arguments: str) -> str:
+        caplog.clear()
+        name = "training.__main__" if module == "training" else module
+        here([sys.executable, "-m", name, *arguments])
+        return caplog.text
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("SMOKE", "1")
+    monkeypatch.setattr(training.__main__, "N_AGAIN", 1)
+    monkeypatch.setattr(training.__main__, "subprocess", SimpleNamespace(Popen=here, run=here))
+    monkeypatch.chdir(ROOT)
+    yield run_here
+    torch.set_num_threads(threads)
+
+
+def test_from_pictures_to_report(smoke: Run, data_dir: Path, tmp_path: Path) -> None:
     shipped = ROOT / "emotion" / "weights" / f"{ship.NAME}.safetensors"
     before = hashlib.sha256(shipped.read_bytes()).hexdigest()
-    log = run("training", "--data", str(data_dir), "--run", str(tmp_path))
+    log = smoke("training", "--data", str(data_dir), "--run", str(tmp_path))
     assert "100 % done, 0 min left" in log
     made = tmp_path / "smoke" / f"{ship.NAME}.safetensors"
     assert 1e6 < made.stat().st_size <= 8e6
@@ -99,6 +144,6 @@ def test_from_pictures_to_report(data_dir: Path, tmp_path: Path) -> None:
     assert hashlib.sha256(shipped.read_bytes()).hexdigest() == before
 
     teachers = str(tmp_path / "smoke" / "teachers")
-    again = run("training.train", "--data", str(data_dir), "--run", teachers, "--tower", "1")
+    again = smoke("training.train", "--data", str(data_dir), "--run", teachers, "--tower", "1")
     assert "going on after epoch 2" in again
     assert "min left" not in again  # nothing is left to train

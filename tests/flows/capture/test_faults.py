@@ -38,8 +38,8 @@ Trials = dict[tuple[str, str], Future[Outcome]]
 
 
 @pytest.fixture(scope="session")
-def show(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_testcard(tmp_path_factory.mktemp("show"), duration_s=75.0, segment_s=SEGMENT_S)
+def show(long_card: dict[str, Path]) -> dict[str, Path]:
+    return long_card
 
 
 @pytest.fixture

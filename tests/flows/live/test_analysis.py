@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-import subprocess
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,9 +22,7 @@ from emotion.ahead import Ahead
 from emotion.pipeline import Analyser, Linker
 from emotion.types import Detections
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
-from flows.capture.processes import find_ffmpeg
 from flows.capture.segment import Gap, Segment
-from flows.demo.programme import make_programme
 from flows.live.analysis import Analysis, Counts, networks, take_for
 from flows.live.observers import Audience
 from flows.live.pace import Pace
@@ -35,18 +33,10 @@ LOG = logging.getLogger("test")
 
 
 @pytest.fixture(scope="module")
-def pieces(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def pieces(programme_pieces: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Five one-second MPEG-TS segments of the demo programme."""
     folder = tmp_path_factory.mktemp("pieces")
-    clip = make_programme(folder / "clip.mp4", duration_s=5)
-    arguments = ["-an", "-c:v", "libx264", "-g", "25", "-f", "segment", "-segment_time", "1"]
-    subprocess.run(
-        [find_ffmpeg(), "-v", "error", "-i", str(clip), *arguments, str(folder / "%d.ts")],
-        check=True,
-    )
-    found = sorted(folder.glob("*.ts"))
-    assert len(found) == 5
-    return found
+    return [Path(shutil.copy(piece, folder)) for piece in programme_pieces]
 
 
 @pytest.fixture

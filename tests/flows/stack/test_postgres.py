@@ -36,7 +36,8 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def server(directory: Path) -> Iterator[EmbeddedPostgres]:
+def server(directory: Path, put_cluster: Callable[[Path], None]) -> Iterator[EmbeddedPostgres]:
+    put_cluster(directory / "pg")
     made = EmbeddedPostgres(
         directory / "pg", open_dir=directory / "open", die_with_owner=True, durable=False
     )

@@ -12,18 +12,14 @@ from flows.capture.segment import Gap, Segment
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
-from flows.demo.testcard import make_testcard
 
 PIECE_S = 0.5
 
 
 @pytest.fixture(scope="session")
-def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def card(long_card: dict[str, Path]) -> Path:
     """A show that does not begin anew, in half-second segments."""
-    made = make_testcard(
-        tmp_path_factory.mktemp("card"), duration_s=30, segment_s=PIECE_S, variants=()
-    )
-    return made[""]
+    return long_card[""]
 
 
 def first_picture(path: Path) -> str:

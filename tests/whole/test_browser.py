@@ -15,7 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "test-output"
 SLOW_MS = 60_000
 RAN = {"flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED"]}}}}
@@ -47,12 +47,6 @@ def page() -> Iterator[Page]:
         browser.close()
         hosts = {urlsplit(url).netloc for url, why in asked.items() if why != "csp"} - {""}
         assert len(hosts) <= 1, f"it asked others than the server: {asked}"
-
-
-@pytest.fixture(scope="module")
-def up(page: Page, start_up: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with start_up(tmp_path_factory.mktemp("home")) as started:
-        yield started
 
 
 def shoot(page: Page, name: str, *, docs: bool = False) -> None:
@@ -112,10 +106,10 @@ def test_show_is_started_watched_and_shown(page: Page, up: Any) -> None:
 
 
 def test_show_is_cancelled(page: Page, up: Any) -> None:
-    run = submit_form(page, up, name="cancelled", duration="10m")
+    run = submit_form(page, up, name="confirmed", duration="10m")
     rows = (
         "SELECT count(*) FROM segments s JOIN channels c ON c.id = s.channel_id"
-        " WHERE c.slug = 'cancelled'"
+        " WHERE c.slug = 'confirmed'"
     )
     up.until(lambda: up.rows(rows)[0][0] > 0, what="a segment")
     page.goto(f"{up.ui_url}/runs/flow-run/{run}")
@@ -128,5 +122,5 @@ def test_show_is_cancelled(page: Page, up: Any) -> None:
     assert up.until(lambda: up.ended(run), what="its end")["type"] == "CANCELLED"
     assert up.rows(
         "SELECT status FROM broadcasts b JOIN channels c ON c.id = b.channel_id"
-        " WHERE c.slug = 'cancelled'"
+        " WHERE c.slug = 'confirmed'"
     ) == [("cancelled",)]
