@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo up test long quick check format faults fuzz heal soak chaos mutants bench train train-report clean
+.PHONY: help demo up test long quick check format faults fuzz heal soak chaos fleet mutants bench train train-report clean
 
 help: ## Every target, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ soak: $(DEV) ## Random faults for MINUTES=30, from SEED=1: what is lost, and whe
 
 chaos: $(DEV) ## A whole stack with four shows, broken for MINUTES=30 from SEED=1: is every second accounted for?
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
+
+fleet: $(DEV) ## Two workers' machines in namespaces, killed, cut off and stopped: what becomes of each second; SHORT=1
+	$(BIN)/python -m benchmarks.fleet $(if $(SHORT),--short) $(if $(STORE),--store $(STORE))
 
 mutants: $(DEV) ## Small faults in the modules that decide most, and which of them no test sees; MOST=60 of each
 	nice $(BIN)/python -m benchmarks.mutants --most $(or $(MOST),60) $(ARGS)

@@ -13,12 +13,14 @@ from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 
 from db.errors import DatabaseError
+from db.machines import machines
 from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
 from db.session import make_engine, require_current
 from flows.control.api import connect
 from flows.control.run_history import forget_runs
 from flows.errors import ShowmoodError
+from flows.handing_on import hand_on
 from flows.live.left_behind import set_aside
 from flows.objects.opening import objects_of
 from flows.recordings.alert_clips import roll_clips
@@ -43,12 +45,17 @@ def retention_of(settings: Settings) -> Retention:
 
 
 def maintain_here(
-    settings: Settings, database_url: str, *, now: datetime, log: Log = _log
+    settings: Settings,
+    database_url: str,
+    *,
+    now: datetime,
+    log: Log = _log,
+    disk_only: bool = False,
 ) -> list[Maintained]:
     """Maintain the database in this process; return what was done, one entry a table.
 
     First, what watchers of channels that nobody watches now left behind is written. Then the
-    recordings and clips on this machine are brought within their limits.
+    recordings and clips on this machine are brought within their limits. disk_only: that is all.
 
     Raises one of DatabaseError; OSError for a recording that can't be deleted.
     """
@@ -68,7 +75,7 @@ def maintain_here(
         )
         if (rolled := recordings.run(now)) is not None:
             log.info("%s", rolled.said())
-        if (objects := objects_of(settings)) is not None:
+        if (objects := objects_of(settings)) is not None and not disk_only:
             n_copies, n_bytes = roll_store(
                 engine,
                 objects,
@@ -80,7 +87,7 @@ def maintain_here(
         n_clips, n_bytes = roll_clips(settings, now)
         if n_clips:
             log.info("%d clips (%.1f MB) deleted", n_clips, n_bytes / 1e6)
-        return maintain_tables(engine, retention_of(settings), now=now)
+        return [] if disk_only else maintain_tables(engine, retention_of(settings), now=now)
     finally:
         engine.dispose()
 
@@ -101,15 +108,24 @@ def table_of(done: list[Maintained]) -> list[dict[str, str | int]]:
 
 
 @flow(name="maintain", persist_result=False)
-def maintain() -> State:
+def maintain(disk_only: bool = False) -> State:
     """Keep the history in shape: make partitions ahead, drop what is older than the settings say.
 
     Safe at any time, twice, and while shows are watched.
+
+    Args:
+        disk_only: Bring this machine's files within their limits, and no more; each other machine
+            is asked for that.
     """
     log = get_run_logger()
     try:
         settings = load_settings()
-        done = maintain_here(settings, running_database(settings), now=datetime.now(UTC), log=log)
+        url, now = running_database(settings), datetime.now(UTC)
+        done = maintain_here(settings, url, now=now, log=log, disk_only=disk_only)
+        if disk_only:
+            return Completed(message=f"the disk of {settings.machine_name} is within its limits")
+        for said in hand_on(_others(settings, url), {"disk_only": True}):
+            log.info("the files there: %s", said)
     except (ShowmoodError, DatabaseError, OSError) as e:
         log.error("%s", e)
         return Failed(message=str(e))
@@ -120,6 +136,20 @@ def maintain() -> State:
         message=f"{dropped} months and {sum(each.deleted for each in done)} rows were dropped, "
         f"{forgotten} runs forgotten"
     )
+
+
+def _others(settings: Settings, database_url: str) -> list[str]:
+    """Return the other machines that are there."""
+    engine = make_engine(database_url)
+    try:
+        with engine.connect() as connection:
+            return [
+                each.name
+                for each in machines(connection)
+                if each.is_there and each.name != settings.machine_name
+            ]
+    finally:
+        engine.dispose()
 
 
 def forget_old_runs(settings: Settings, now: datetime, log: Log) -> int:

@@ -5,7 +5,7 @@ As `prefect.yaml` has it (analyse-recording/by-hand) and as `showmood replay`.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -20,7 +20,9 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 from sqlalchemy import Engine
 
+from db.errors import ChannelBusy
 from db.reading import queries
+from db.reading.parts import parts_between
 from db.session import make_engine, require_current
 from db.writing.tracks import last_number
 from emotion.pipeline import Analyser, Linker
@@ -28,6 +30,7 @@ from emotion.types import EmotionError
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.segment import Segment
 from flows.errors import EXPECTED, UsageError
+from flows.handing_on import hand_on_rest
 from flows.live.analysis import Counts, frames_from, longest_of, networks
 from flows.live.file_analysis import CENTRED, Piece, centred_pieces
 from flows.live.left_behind import write_left_behind
@@ -73,7 +76,8 @@ def analyse_again(
 
     Tracks go on from the segment before, and new ones get numbers that nothing outside has; means
     look both ways, as nothing here is live. What has no file any more keeps its rows. The
-    channel's lock is held: it is watched, or analysed again.
+    lock of each broadcast is held, and the channel's where one is on air: several stretches of a
+    channel may be analysed at once, also while it is watched.
 
     Raises UsageError when nothing of it is left, ChannelBusy, UnknownChannel.
     """
@@ -84,9 +88,12 @@ def analyse_again(
         require_current(engine)
         directory = settings.recordings_dir
         copies = copies_of(settings)
-        with hold_channel(engine, directory, what.channel, holder):
+        with suppress(ChannelBusy), hold_channel(engine, directory, what.channel, holder):
             # Else it would replace what is written here.
             write_left_behind(engine, directory / what.channel, settings.machine_name)
+        with ExitStack() as held:
+            for lock in _locks(engine, what):
+                held.enter_context(hold_channel(engine, directory, lock, holder))
             found = find(
                 engine,
                 what.channel,
@@ -116,6 +123,15 @@ def analyse_again(
             )
     finally:
         engine.dispose()
+
+
+def _locks(engine: Engine, what: Again) -> list[str]:
+    """Return what is locked for a stretch: its broadcasts, or the channel for one on air."""
+    with engine.connect() as connection:
+        parts = parts_between(connection, what.channel, what.begin, what.end)
+    if not parts or any(part.status == "live" for part in parts):
+        return [what.channel]
+    return [f"{what.channel} again {part.broadcast_id}" for part in parts]
 
 
 def _analyse(
@@ -241,12 +257,18 @@ def analyse_recording(
             detector=detector,
             emotion_model=emotion_model,
         )
+        url = running_database(settings)
+        lines, has_some = hand_on_rest(settings, url, what.channel, what.begin, what.end)
+        for line in lines:
+            log.info("files of it are not here: %s", line)
+        if lines and not has_some:
+            return Completed(name="HandedOn", message="; ".join(lines))
         progress = create_progress_artifact(
             0.0, key=f"replay-{channel}", description=f"{channel} again, by {emotion_model}"
         )
         counts = analyse_again(
             settings,
-            running_database(settings),
+            url,
             what,
             log=log,
             tell=lambda share: _update(progress, share, log),

@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import ExitStack
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,6 +10,11 @@ from rich.progress import Progress
 
 from flows.commands import load_settings
 from flows.commands.options import Detector, EmotionModel, Fps
+from flows.errors import StackError, UsageError
+from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.reanalyse import Again
 
 app = typer.Typer()
 
@@ -24,6 +29,13 @@ def replay(
     emotion_model: EmotionModel = None,
     detector: Detector = None,
     fps: Fps = 5.0,
+    wide: Annotated[
+        bool,
+        typer.Option(
+            help="By runs of the Prefect server, a broadcast each, on all machines at once; the "
+            "same command again goes on with them."
+        ),
+    ] = False,
 ) -> None:
     """Analyse a stretch of a channel again, from its recording, and replace its rows.
 
@@ -44,6 +56,9 @@ def replay(
         detector=detector or DEFAULT_DETECTOR,
         emotion_model=emotion_model or DEFAULT_EMOTION_MODEL,
     )
+    if wide:
+        _by_runs(settings, what)
+        return
     with ExitStack() as stack:
         address = existing_database(settings, stack)
         shown = stack.enter_context(Progress(console=Console(stderr=True)))
@@ -57,3 +72,61 @@ def replay(
             holder="showmood replay",
         )
     Console(stderr=True).print(f"{channel}: {counts.said()}", highlight=False)
+
+
+def _by_runs(settings: Settings, what: "Again") -> None:
+    import httpx
+
+    from db.reading.parts import parts_between
+    from db.session import make_engine
+    from flows.control.wide_replay import Piece, replay_wide
+    from flows.shows.applying import credentials, server_environment
+    from flows.stack.existing_database import existing_database
+
+    env = server_environment(settings)
+    with ExitStack() as stack:
+        engine = make_engine(existing_database(settings, stack))
+        stack.callback(engine.dispose)
+        with engine.connect() as connection:
+            parts = parts_between(connection, what.channel, what.begin, what.end)
+        how = {
+            "channel": what.channel,
+            "analysed_fps": what.fps,
+            "detector": what.detector,
+            "emotion_model": what.emotion_model,
+        }
+        pieces = [
+            Piece(
+                parameters=how
+                | {
+                    "start": max(part.started_at, what.begin).isoformat(),
+                    "end": min(part.ended_at, what.end).isoformat(),
+                },
+                machine=None if settings.recordings_store else part.machine,
+                key=f"replay {part.broadcast_id} {max(part.started_at, what.begin).isoformat()} "
+                f"{what.detector} {what.emotion_model} {what.fps:g}",
+            )
+            for part in parts
+            if part.status != "live"
+        ]
+        if not pieces:
+            raise UsageError(f"{what.channel}: there is no recording of a show that is over then")
+        shown = stack.enter_context(Progress(console=Console(stderr=True)))
+        task = shown.add_task(f"{what.channel}, {len(pieces)} broadcasts", total=100)
+        try:
+            outcome = replay_wide(
+                pieces,
+                api_url=env["PREFECT_API_URL"],
+                headers=credentials(env),
+                tell=lambda share: shown.update(task, completed=share),
+            )
+        except httpx.HTTPError as e:
+            raise StackError(
+                f"the Prefect server at {env['PREFECT_API_URL']} does not answer, or says no: {e!r}"
+            ) from e
+    console = Console(stderr=True)
+    for line in outcome.failed:
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"{what.channel}: {outcome.done} of {len(pieces)} broadcasts are done")
+    if outcome.failed:
+        raise typer.Exit(1)

@@ -17,7 +17,7 @@ def queue_of(machine: str) -> str:
 
 
 def run_on(
-    machine: str,
+    machine: str | None,
     *,
     deployment: str,
     parameters: Mapping[str, Any],
@@ -27,12 +27,12 @@ def run_on(
 ) -> dict[str, Any]:
     """Start a run of a deployment, by its id, on a machine; return it as the API has it.
 
-    key: a run that was started with it before is returned in its place. Raises httpx.HTTPError.
+    machine: None for whichever has room. key: a run that was started with it before is returned in
+    its place. Raises httpx.HTTPError.
     """
-    wanted: dict[str, Any] = {
-        "parameters": dict(parameters),
-        "work_queue_name": queue_of(machine),
-    }
+    wanted: dict[str, Any] = {"parameters": dict(parameters)}
+    if machine is not None:
+        wanted["work_queue_name"] = queue_of(machine)
     if key is not None:
         wanted["idempotency_key"] = key
     with connect(api_url, headers) as http:

@@ -11,12 +11,13 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import ChannelBusy, DatabaseError, MachineNameTaken
-from db.machines import register
+from db.machines import behind_ms, register
 from db.session import make_engine
+from flows.errors import UsageError
 from flows.live.left_behind import write_left_behind
 from flows.live.local_lock import hold_channel
 from flows.recordings.uploading import Uploads, uploading, uploads_of
-from flows.settings import Settings
+from flows.settings import Settings, running_database
 from flows.stack.home import disk_of
 
 _log = logging.getLogger(__name__)
@@ -74,3 +75,17 @@ def write_all_left_behind(engine: Engine, settings: Settings) -> None:
             hold_channel(engine, settings.recordings_dir, directory.name, "maintenance"),
         ):
             write_left_behind(engine, directory, settings.machine_name)
+
+
+def is_behind(settings: Settings) -> bool:
+    """Tell whether what this machine watches is analysed too late; no, where nobody can say."""
+    try:
+        engine = make_engine(running_database(settings))
+        try:
+            with engine.connect() as connection:
+                lag_ms = behind_ms(connection, settings.machine_name)
+        finally:
+            engine.dispose()
+    except (DatabaseError, DBAPIError, UsageError):
+        return False
+    return lag_ms is not None and lag_ms > settings.tell_behind_s * 1000

@@ -4,20 +4,20 @@ Where others serve the same pool, runs that come at once are spread: one at a ti
 to do waits longer for the next. A run of another version of Showmood is left to others.
 """
 
+import shlex
+import sys
 import time
 import warnings
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import anyio
-from prefect.workers.process import ProcessWorker
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
-from db.errors import DatabaseError
-from db.machines import behind_ms
-from db.session import make_engine
 from flows.errors import UsageError
-from flows.settings import load_settings, running_database
+from flows.settings import load_settings
 from flows.shows.applying import VERSION, version_of
+from flows.stack.machine import is_behind
 
 if TYPE_CHECKING:
     from prefect.client.schemas.responses import WorkerFlowRunResponse
@@ -32,6 +32,17 @@ BEHIND_S: Final = 30.0
 KNOWN_FOR_S: Final = 10.0
 """Which version deployments are of, and who else serves the pool, is asked so often at most."""
 
+
+class ShowConfiguration(ProcessJobConfiguration):
+    """Starts a run by our command, with this machine's Python, where the pool names none."""
+
+    def prepare_for_flow_run(self, *given: Any, **named: Any) -> None:  # noqa: ANN401 - as it comes
+        """Fill in the command."""
+        if self.command is None:
+            self.command = f"{shlex.quote(sys.executable)} -m flows.begin"
+        super().prepare_for_flow_run(*given, **named)
+
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that the type is there already: it is to be ours
 
@@ -39,6 +50,7 @@ with warnings.catch_warnings():
         """Takes runs as this module says; all else is Prefect's."""
 
         type = "process"
+        job_configuration = ShowConfiguration
 
         _seen_at: dict[UUID, float]
         _versions: dict[UUID, tuple[float, str | None]]
@@ -57,7 +69,7 @@ with warnings.catch_warnings():
             n_running = self._limiter.borrowed_tokens if self._limiter else 0
             if waited_s < min(n_running * PATIENCE_S, MOST_PATIENT_S):
                 return []
-            if n_running and waited_s < BEHIND_S and await anyio.to_thread.run_sync(is_behind):
+            if n_running and waited_s < BEHIND_S and await anyio.to_thread.run_sync(_is_behind):
                 return []
             return new[:1]
 
@@ -94,19 +106,11 @@ with warnings.catch_warnings():
             return others
 
 
-def is_behind() -> bool:
-    """Tell whether what this machine watches is analysed too late; no, where nobody can say."""
+def _is_behind() -> bool:
     try:
-        settings = load_settings()
-        engine = make_engine(running_database(settings))
-        try:
-            with engine.connect() as connection:
-                lag_ms = behind_ms(connection, settings.machine_name)
-        finally:
-            engine.dispose()
-    except (DatabaseError, UsageError):
+        return is_behind(load_settings())
+    except UsageError:
         return False
-    return lag_ms is not None and lag_ms > settings.tell_behind_s * 1000
 
 
 if __name__ == "__main__":

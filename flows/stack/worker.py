@@ -2,12 +2,14 @@
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -20,17 +22,25 @@ from flows.control import healing
 from flows.control.api import Server
 from flows.control.machine_queue import DEFAULT_QUEUE, queue_of
 from flows.errors import StackError, UsageError
+from flows.recordings.uploading import Uploads
 from flows.settings import Settings, running_database
-from flows.shows.applying import credentials
+from flows.shows.applying import VERSION, credentials
 from flows.stack.child import Child
 from flows.stack.environment import database_environment
 from flows.stack.handing_over import hand_over, runs_below
 from flows.stack.home import keep_private, make_home
-from flows.stack.machine import among_machines
+from flows.stack.machine import among_machines, is_behind
 
 TEND_S: Final = 0.5
 REVIVE_S: Final = 30.0
 """Crashed shows are looked for so often."""
+
+CORES_PER_SHOW: Final = 0.35
+BYTES_PER_SHOW: Final = 500 << 20
+"""What a show takes, with room to spare: a fifth of a core for its analysis (docs/analysis.md) and
+370 MB (docs/operations.md) were measured."""
+
+HEALTH_EVERY_S: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +58,16 @@ def revived(api_url: str, headers: Mapping[str, str]) -> list[str]:
     except httpx.HTTPError as e:
         _log.debug("crashed shows are looked for later: %r", e)
         return []
+
+
+def shows_held(cores: int, memory_bytes: int) -> int:
+    """Return how many shows a machine can watch at once, at five frames a second on its CPU."""
+    return max(1, min(round(cores / CORES_PER_SHOW), memory_bytes // BYTES_PER_SHOW))
+
+
+def _held_here() -> int:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return shows_held(os.cpu_count() or 1, pages * size)
 
 
 def worker_command(pool: str, name: str, limit: int | None, machine: str) -> list[str]:
@@ -73,7 +93,8 @@ def run_worker(
     """Watch the shows of these pools until SIGINT or SIGTERM; then hand over those that run.
 
     env: names the server, PREFECT_API_URL, and what it asks for. name: of the worker, which the
-    pool's name is added to; the machine's if left out.
+    pool's name is added to; the machine's if left out. limit: shows at once; what the machine holds
+    if left out.
 
     Raises UsageError where the server or the database is not named, DatabaseError, StackError.
     """
@@ -93,10 +114,15 @@ def run_worker(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     url = env["PREFECT_API_URL"]
+    limit = limit or _held_here()
     with ExitStack() as stack:
-        stack.enter_context(among_machines(settings, running_database(settings), say=say))
+        uploads = stack.enter_context(among_machines(settings, running_database(settings), say=say))
         server = stack.enter_context(Server(url, credentials(env)))
         _make_pools(server, pools, url, settings.machine_name)
+        try:
+            healing.apply(url, dead_after_s=settings.dead_after_s, headers=credentials(env))
+        except httpx.HTTPError as e:
+            say(f"the automations that heal are not put in place, `showmood deploy` does it: {e!r}")
         fetch_weights(settings)
         children = []
         for pool in pools:
@@ -113,12 +139,18 @@ def run_worker(
             child.wait_until(partial(server.has_worker, pool, named), stopping)
             if stopping.is_set():
                 return
-            say(f"worker {named} serves work pool {pool!r} of {url} (log: {log})")
-        look_at = 0.0
+            say(
+                f"worker {named} (Showmood {VERSION}) serves work pool {pool!r} of {url}, "
+                f"{limit} runs at once (log: {log})"
+            )
+        look_at, health_at = 0.0, time.monotonic() + HEALTH_EVERY_S
         while not stopping.wait(TEND_S):
             for child in children:
                 if said := child.tend():
                     say(said)
+            if time.monotonic() >= health_at:
+                health_at = time.monotonic() + HEALTH_EVERY_S
+                say(_health(settings, children, limit, uploads))
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + REVIVE_S
                 for revived_run in revived(url, credentials(env)):
@@ -131,6 +163,17 @@ def run_worker(
         left = hand_over(below, api_url=url, headers=credentials(env), say=say)
     n_left = f"; {len(left)} shows go on here to their end" if left else ""
     say(f"stopped{n_left}")
+
+
+def _health(settings: Settings, children: list[Child], limit: int, uploads: Uploads | None) -> str:
+    """Return a line on how this machine is doing."""
+    pids = [pid for child in children if (pid := child.tool) is not None]
+    n_runs = sum(len(runs_below(pid)) for pid in pids)
+    free_gb = shutil.disk_usage(settings.home).free / 1e9
+    said = f"{n_runs} runs, of {limit} at most in each pool, {free_gb:.1f} GB free"
+    behind = "" if uploads is None else f", {uploads.behind.said()}"
+    late = ", behind the air: no further show is taken" if is_behind(settings) else ""
+    return f"{datetime.now(UTC):%H:%M:%S} UTC: {said}{behind}{late}"
 
 
 def _make_pools(server: Server, pools: tuple[str, ...], url: str, machine: str) -> None:

@@ -45,6 +45,7 @@ from flows.capture.segment import Gap, Segment
 from flows.control import automations, healing
 from flows.control.api import Server, connect
 from flows.control.events import MISSED, RAISED, labels
+from flows.control.machine_queue import queue_of, run_on
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_history import forget_runs
 from flows.control.run_page import Bulletin
@@ -53,7 +54,7 @@ from flows.door.access import Access, basic
 from flows.errors import StackError, UsageError
 from flows.live.analysis import Counts
 from flows.settings import Settings
-from flows.shows.applying import apply_showfile, paused_slots
+from flows.shows.applying import VERSION, apply_showfile, paused_slots, version_of
 from flows.shows.slots import Slot
 from flows.stack.worker import run_worker
 
@@ -790,7 +791,8 @@ def test_a_worker_serves_a_server_elsewhere(
     ) as process:
         assert process.stderr is not None
         said = process.stderr.readline()
-        assert said.startswith("worker studio-2-afar serves work pool 'afar'"), said
+        assert "serves work pool 'afar'" in said, said
+        assert said.startswith(f"worker studio-2-afar (Showmood {VERSION}) "), said
         found = control.api.post("/work_pools/afar/workers/filter", json={}).json()
         assert [(each["name"], each["status"]) for each in found] == [("studio-2-afar", "ONLINE")]
         tree = psutil.Process(process.pid).children(recursive=True)
@@ -822,6 +824,31 @@ def test_worker_without_what_it_needs_is_one_line(
     with pytest.raises((UsageError, StackError), match=said) as caught:
         run_worker(settings, env, pools=("shows",), limit=None, name=None, say=print)
     assert "\n" not in str(caught.value)
+
+
+def test_a_deployment_names_nothing_of_the_machine_that_deployed(control: Control) -> None:
+    deployed = control.deployment("watch-show/news")
+    assert deployed["entrypoint"] == "flows.watch.watch_show"
+    assert (deployed["path"], deployed["pull_steps"]) == (None, [])
+    assert version_of(deployed["version"]) == VERSION
+    assert version_of("a plain deploy's own") is None
+
+
+def test_run_for_a_machine_is_in_its_queue_and_made_once(control: Control) -> None:
+    with Server(control.env["PREFECT_API_URL"], control.access.headers) as server:
+        server.make_queue("shows", queue_of("studio-2"))
+        server.make_queue("shows", queue_of("studio-2"))
+    asked = {
+        "deployment": control.deployment("watch-show/news")["id"],
+        "parameters": {"url": "http://127.0.0.1:9/x", "name": "once"},
+        "api_url": control.env["PREFECT_API_URL"],
+        "headers": control.access.headers,
+        "key": "once",
+    }
+    first, second = run_on("studio-2", **asked), run_on("studio-2", **asked)
+    assert first["id"] == second["id"]
+    assert first["work_queue_name"] == "on-studio-2"
+    control.api.delete(f"/flow_runs/{first['id']}").raise_for_status()
 
 
 def test_demo_deployment_follows_the_channel(control: Control) -> None:

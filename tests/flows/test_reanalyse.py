@@ -209,7 +209,13 @@ def test_what_has_no_file_any_more_keeps_its_rows_and_is_said(
         recorded.again(0, 4)
 
 
-def test_a_watched_channel_is_left_to_its_watcher(recorded: Recorded) -> None:
+def test_a_show_on_air_is_left_to_its_watcher_and_one_that_is_over_is_not(
+    recorded: Recorded,
+) -> None:
+    with channel_lock(recorded.engine, "news", "run 1"):
+        recorded.again(0, 4)
+    with recorded.engine.begin() as connection:
+        connection.execute(text("UPDATE broadcasts SET status = 'live'"))
     with (
         channel_lock(recorded.engine, "news", "run 1"),
         pytest.raises(ChannelBusy, match="already being watched"),

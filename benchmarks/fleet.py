@@ -1,0 +1,368 @@
+"""Machines of one kernel, each with a network, a disk and a host name of its own, that watch shows.
+
+python -m benchmarks.fleet [--short] [--store URL]      as root, with `ip` and Debian's PostgreSQL
+
+A server (Prefect's, its gate, Postgres over TCP with a password), a live source and two workers,
+one of which is killed, cut off, or stopped while shows are on. After each: is every second of the
+show a row, a gap with its reason, or on a disk that is alive? A table stands at the end; exit
+status 1 where a second is lost, or stored twice.
+"""
+
+import argparse
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from sqlalchemy import Engine, text
+
+from benchmarks.up import free_port, until
+from db.session import make_engine, upgrade
+from flows.control.api import connect
+from flows.demo.channel import LiveOrigin
+from flows.demo.programme import make_programme
+from flows.door.access import Access
+
+BRIDGE: Final = "smfleet"
+NET: Final = "10.77.0"
+HOST: Final = f"{NET}.1"
+PYTHON: Final = [sys.executable, "-m"]
+
+COVERED: Final = text(
+    "SELECT count(*) FILTER (WHERE kind = 'row') AS n_rows,"
+    " coalesce(sum(extract(epoch FROM e - s)) FILTER (WHERE kind = 'row'), 0) AS row_s,"
+    " coalesce(sum(extract(epoch FROM e - s)) FILTER (WHERE kind = 'gap'), 0) AS gap_s,"
+    " extract(epoch FROM max(e) - min(s)) AS span_s FROM ("
+    "  SELECT 'row' AS kind, g.started_at AS s, g.ended_at AS e FROM segments g"
+    "   JOIN channels c ON c.id = g.channel_id WHERE c.slug = :slug"
+    "  UNION ALL SELECT 'gap', g.started_at, g.ended_at FROM gaps g"
+    "   JOIN channels c ON c.id = g.channel_id WHERE c.slug = :slug) t"
+)
+MACHINES: Final = text(
+    "SELECT machine, count(*) FROM segments s JOIN channels c ON c.id = s.channel_id"
+    " WHERE c.slug = :slug GROUP BY 1 ORDER BY min(s.started_at)"
+)
+
+
+def ip(*arguments: str) -> None:
+    """Run `ip`."""
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+@dataclass
+class Machine:
+    """A worker's machine."""
+
+    name: str
+    number: int
+    root: Path
+    env: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    others: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> "Machine":
+        """Have its network."""
+        space = f"sm-{self.name}"
+        ip("netns", "add", space)
+        ip("link", "add", f"sm{self.name}", "type", "veth", "peer", "name", "eth0", "netns", space)
+        ip("link", "set", f"sm{self.name}", "master", BRIDGE, "up")
+        ip("-n", space, "addr", "add", f"{NET}.{10 + self.number}/24", "dev", "eth0")
+        for device in ("lo", "eth0"):
+            ip("-n", space, "link", "set", device, "up")
+        (self.root / self.name).mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Have it gone."""
+        self.kill()
+        subprocess.run(["ip", "netns", "del", f"sm-{self.name}"], check=False)
+
+    @property
+    def log(self) -> Path:
+        """What its worker says."""
+        return self.root / f"{self.name}.log"
+
+    def start(self) -> None:
+        """Boot: a worker, which sees no other machine's disk."""
+        hidden = "; ".join(f"mount -t tmpfs none {self.root / other}" for other in self.others)
+        worker = f"exec {sys.executable} -m flows.cli worker --pool shows"
+        script = f"hostname {self.name}; {hidden or 'true'}; {worker}"
+        inside = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        with self.log.open("ab") as sink:
+            self.process = subprocess.Popen(
+                ["ip", "netns", "exec", f"sm-{self.name}", *inside, "sh", "-c", script],
+                env=self.env | {"SHOWMOOD_HOME": str(self.root / self.name)},
+                stdout=sink,
+                stderr=sink,
+            )
+
+    def kill(self) -> None:
+        """Cut its power."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self, within_s: float) -> None:
+        """Ask its worker to end, and wait."""
+        assert self.process is not None
+        # The worker is the first process of its own kernel's list; its parent here is `unshare`.
+        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        os.kill(int(found.split()[0]), signal.SIGTERM)
+        self.process.wait(within_s)
+        self.process = None
+
+    def cut(self) -> None:
+        """Pull its cable."""
+        ip("link", "set", f"sm{self.name}", "down")
+
+    def join(self) -> None:
+        """Plug it in again."""
+        ip("link", "set", f"sm{self.name}", "up")
+
+
+@contextmanager
+def postgres(password: str) -> Iterator[str]:
+    """Run Debian's PostgreSQL on the bridge, for who has the password; yield its URL."""
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+    home = Path(tempfile.mkdtemp(prefix="showmood-fleet-pg-"))
+    user = pwd.getpwnam("postgres")
+    os.chown(home, user.pw_uid, user.pw_gid)
+    as_user: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    secret = home / "secret"
+    secret.write_text(password)
+    os.chown(secret, user.pw_uid, user.pw_gid)
+    made = [programs / "initdb", "--username=showmood", f"--pwfile={secret}", "--no-sync"]
+    made += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--pgdata", home / "data"]
+    subprocess.run(made, check=True, capture_output=True, cwd=home, **as_user)
+    with (home / "data" / "pg_hba.conf").open("a") as rules:
+        rules.write(f"host all all {NET}.0/24 scram-sha-256\n")
+    port = free_port()
+    options = ["-c", f"listen_addresses={HOST}", "-p", str(port), "-k", home]
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [programs / "postgres", "-D", home / "data", *options],
+            stderr=log,
+            cwd=home,
+            **as_user,
+        )
+    try:
+        ready = "ready to accept connections"
+        until(lambda: ready in (home / "log").read_text(), what="Postgres")
+        yield f"postgresql://showmood:{password}@{HOST}:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGQUIT)
+        server.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+class Fleet:
+    """A server and two machines."""
+
+    def __init__(self, root: Path, stack: ExitStack, store: str | None) -> None:
+        """Start them, and wait until both workers are there."""
+        stack.callback(lambda: subprocess.run(["ip", "link", "del", BRIDGE], check=False))
+        ip("link", "add", BRIDGE, "type", "bridge")
+        ip("addr", "add", f"{HOST}/24", "dev", BRIDGE)
+        ip("link", "set", BRIDGE, "up")
+        self.url = stack.enter_context(postgres(secrets.token_urlsafe(16)))
+        upgrade(self.url)
+        self.engine: Engine = make_engine(self.url)
+        stack.callback(self.engine.dispose)
+        programme = make_programme(root / "programme.mp4", duration_s=24)
+        self.origin = stack.enter_context(LiveOrigin(programme, segment_s=1.0, host=HOST))
+        home, port = root / "server", free_port()
+        env = {key: value for key, value in os.environ.items() if not key.startswith("SHOWMOOD_")}
+        env |= {"SHOWMOOD_DATABASE_URL": self.url, "SHOWMOOD_ALLOW_NETWORKS": f"{NET}.0/24"}
+        env |= {
+            "SHOWMOOD_DEAD_AFTER_S": "30",
+            "SHOWMOOD_STALL_S": "5",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+        env |= {"SHOWMOOD_MIN_FREE_DISK_MB": "50"}
+        if store:
+            env["SHOWMOOD_RECORDINGS_STORE"] = store
+        own = {"SHOWMOOD_HOME": str(home), "SHOWMOOD_UI_PORT": str(port)}
+        own |= {"SHOWMOOD_WORK_POOLS": "server", "SHOWMOOD_UI_HOSTS": HOST}
+        own |= {"SHOWMOOD_DEMO_PORT": str(free_port()), "SHOWMOOD_PAGE_PORT": str(free_port())}
+        own |= {"PREFECT_SERVER_API_HOST": "0.0.0.0", "SHOWMOOD_MACHINE": "server"}
+        with (root / "up.log").open("wb") as sink:
+            up = subprocess.Popen(
+                [*PYTHON, "flows.cli", "up"], env=env | own, stdout=sink, stderr=sink
+            )
+        stack.callback(up.wait, 120)
+        stack.callback(up.send_signal, signal.SIGINT)
+        until(
+            lambda: "Prefect UI" in (root / "up.log").read_text(),
+            what=f"the server ({root / 'up.log'})",
+            within_s=360,
+        )
+        access = Access.make(home)
+        self.api = connect(f"http://127.0.0.1:{port}/api", access.headers)
+        stack.callback(self.api.close)
+        env |= {"PREFECT_API_URL": f"http://{HOST}:{port}/api"}
+        env |= {"PREFECT_API_AUTH_STRING": access.auth_string}
+        names = ("a", "b")
+        self.machines = {
+            name: stack.enter_context(Machine(name, number, root, env, others=[
+                other for other in (*names, "server") if other != name
+            ]))
+            for number, name in enumerate(names)
+        }  # fmt: skip
+        for machine in self.machines.values():
+            machine.start()
+        for name in names:
+            self.until_there(name)
+
+    def until_there(self, name: str) -> None:
+        """Wait for a machine's worker."""
+        until(lambda: f"{name}-shows" in self.online(), what=f"worker {name}", within_s=240)
+
+    def online(self) -> set[str]:
+        """Return the workers that are there."""
+        asked = {"workers": {"status": {"any_": ["ONLINE"]}}}
+        answer = self.api.post("/work_pools/shows/workers/filter", json=asked)
+        return {each["name"] for each in answer.json()} if answer.is_success else set()
+
+    def start(self, slug: str, duration: str) -> str:
+        """Start a show."""
+        found = self.api.get("/deployments/name/watch-show/adhoc").raise_for_status().json()
+        parameters = {"url": self.origin.url, "name": slug, "duration": duration}
+        path = f"/deployments/{found['id']}/create_flow_run"
+        answer = self.api.post(path, json={"parameters": parameters}).raise_for_status()
+        return str(answer.json()["id"])
+
+    def machine_of(self, slug: str) -> str | None:
+        """Return the machine that recorded the newest row of a show."""
+        asked = text(
+            "SELECT machine FROM segments s JOIN channels c ON c.id = s.channel_id"
+            " WHERE c.slug = :slug ORDER BY started_at DESC LIMIT 1"
+        )
+        with self.engine.connect() as connection:
+            found: str | None = connection.scalar(asked, {"slug": slug})
+        return found
+
+    def until_on(self, slug: str, name: str | None = None) -> str:
+        """Wait until a show has rows, of a machine; return which."""
+
+        def there() -> str | None:
+            found = self.machine_of(slug)
+            return found if found and name in (None, found) else None
+
+        return str(until(there, what=f"{slug} on {name or 'any machine'}", within_s=240))
+
+    def ended(self, run: str) -> str | None:
+        """Return how a run ended; None if it has not."""
+        with contextlib.suppress(httpx.HTTPError):
+            state = self.api.get(f"/flow_runs/{run}").raise_for_status().json()["state"]
+            if state["type"] in ("COMPLETED", "FAILED", "CANCELLED"):
+                return str(state["name"])
+        return None
+
+
+def machine_dies(fleet: Fleet, slug: str) -> str:
+    """Kill the machine that watches; it is back when the show is over."""
+    run = fleet.start(slug, "75s")
+    first = fleet.until_on(slug)
+    time.sleep(8)
+    fleet.machines[first].kill()
+    second = next(name for name in fleet.machines if name != first)
+    fleet.until_on(slug, second)
+    how = until(lambda: fleet.ended(run), what="its end", within_s=240)
+    fleet.machines[first].start()
+    fleet.until_there(first)
+    return str(how)
+
+
+def worker_is_stopped(fleet: Fleet, slug: str) -> str:
+    """Stop the worker that watches, as an upgrade does: the other goes on at once."""
+    run = fleet.start(slug, "75s")
+    first = fleet.until_on(slug)
+    time.sleep(5)
+    fleet.machines[first].stop(90)
+    second = next(name for name in fleet.machines if name != first)
+    fleet.until_on(slug, second)
+    fleet.machines[first].start()
+    how = until(lambda: fleet.ended(run), what="its end", within_s=240)
+    fleet.until_there(first)
+    return str(how)
+
+
+def network_is_cut(fleet: Fleet, slug: str) -> str:
+    """Pull the cable of the machine that watches for 30 s."""
+    run = fleet.start(slug, "90s")
+    first = fleet.until_on(slug)
+    time.sleep(8)
+    fleet.machines[first].cut()
+    time.sleep(30)
+    fleet.machines[first].join()
+    return str(until(lambda: fleet.ended(run), what="its end", within_s=300))
+
+
+def two_at_once(fleet: Fleet, slug: str) -> str:
+    """Start two shows together: each machine takes one."""
+    runs = [fleet.start(f"{slug}-{n}", "20s") for n in range(2)]
+    where = {fleet.until_on(f"{slug}-{n}") for n in range(2)}
+    for run in runs:
+        until(lambda run=run: fleet.ended(run), what="its end", within_s=240)
+    return "spread" if len(where) == 2 else f"both on {where.pop()}"
+
+
+TRIALS: Final = (two_at_once, worker_is_stopped, machine_dies, network_is_cut)
+
+
+def audit(fleet: Fleet, slug: str) -> tuple[str, bool]:
+    """Return what became of a show's seconds, in words, and whether all are accounted for."""
+    with fleet.engine.connect() as connection:
+        row = connection.execute(COVERED, {"slug": slug}).one()
+        where = [f"{machine} {n}" for machine, n in connection.execute(MACHINES, {"slug": slug})]
+    span_s, row_s, gap_s = (float(each or 0) for each in (row.span_s, row.row_s, row.gap_s))
+    lost_s = span_s - row_s - gap_s
+    said = f"{row_s:6.1f} s rows ({', '.join(where)}), {gap_s:5.1f} s gaps, {lost_s:+.2f} s lost"
+    return said, row.n_rows > 0 and abs(lost_s) < 0.5
+
+
+def main(arguments: list[str]) -> int:
+    """Try each trouble; return 1 where a second is lost or there twice."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet")
+    parser.add_argument("--short", action="store_true", help="spreading and handing over alone")
+    parser.add_argument("--store", help="where recordings are copied to")
+    options = parser.parse_args(arguments)
+    if os.geteuid() != 0 or shutil.which("ip") is None or not Path("/usr/lib/postgresql").is_dir():
+        print("THE FLEET IS NOT TRIED: it takes root, `ip` (iproute2) and Debian's postgresql")
+        return 0
+    root = Path(tempfile.mkdtemp(prefix="showmood-fleet-"))
+    root.chmod(0o755)
+    lines, wrong = [], False
+    with ExitStack() as stack:
+        fleet = Fleet(root, stack, options.store)
+        for trial in TRIALS[: 2 if options.short else None]:
+            slug = trial.__name__.replace("_", "-")
+            how = trial(fleet, slug)
+            for each in [f"{slug}-{n}" for n in range(2)] if trial is two_at_once else [slug]:
+                said, whole = audit(fleet, each)
+                wrong |= not whole
+                lines.append(f"{each:20} {how:10} {said}")
+                print(lines[-1], flush=True)
+    if not wrong:
+        shutil.rmtree(root, ignore_errors=True)
+    print(
+        "\n".join(["", *lines, "", f"all of it is kept in {root}" if wrong else "nothing is lost"])
+    )
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
