@@ -83,6 +83,8 @@ class Watch:
         Raises one of EXPECTED, with a line for people.
         """
         way = WayToSource.of(self.settings, self.show.url, self.secret_of)
+        for mistake in way.mistakes:
+            self.log.warning("%s", mistake)
         way.policy.check(self.show.url)
         BOX.start()
         with ExitStack() as stack:

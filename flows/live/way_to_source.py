@@ -16,22 +16,28 @@ from flows.show import Show
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WayToSource:
-    """policy: what may be fetched, and by which proxy. access: what goes with it, as set now."""
+    """policy: what may be fetched, and by which proxy. access: what goes with it, as set now.
+
+    mistakes: in sources.toml, of whatever site.
+    """
 
     policy: AddressPolicy
     access: Callable[[], Access]
+    mistakes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings, url: str, secret_of: SecretOf = no_secrets) -> Self:
         """Return the way to a page's URL; raises BadSources, UnsafeURL, a line each."""
         policy = AddressPolicy.of(settings.allow_networks)
-        now = read_sources(settings).access(url, secret_of)
+        sources = read_sources(settings)
+        now = sources.access(url, secret_of)
 
         def access() -> Access:
             # Its cookies are newer by the next time.
             return read_sources(settings).access(url, secret_of)
 
-        return cls(policy=replace(policy, upstream=now.upstream), access=access)
+        policy = replace(policy, upstream=now.upstream)
+        return cls(policy=policy, access=access, mistakes=sources.mistakes)
 
     def find(self, show: Show, extractors: Sequence[type] = ()) -> Stream:
         """Return a show's stream; raises as `resolve`."""

@@ -22,6 +22,7 @@ from flows.control.api import FINAL, prefect_file
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 from flows.errors import ShowFailed, UsageError
+from flows.live.way_to_source import read_sources
 from flows.report.text import print_report, save_timeline
 from flows.settings import Settings
 from flows.show import parse_duration
@@ -128,6 +129,8 @@ def run_up(settings: Settings, *, console: Console) -> None:
     make_home(settings.home)
     keep_private()
     say = _Steps(console)
+    for mistake in read_sources(settings).mistakes:
+        console.print(mistake, soft_wrap=True, highlight=False, markup=False)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

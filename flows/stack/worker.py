@@ -22,6 +22,7 @@ from flows.control import healing
 from flows.control.api import Server
 from flows.control.machine_queue import DEFAULT_QUEUE, queue_of
 from flows.errors import StackError, UsageError
+from flows.live.way_to_source import read_sources
 from flows.recordings.uploading import Uploads
 from flows.settings import Settings, running_database
 from flows.shows.applying import VERSION, credentials
@@ -110,6 +111,8 @@ def run_worker(
         engine.dispose()
     make_home(settings.home)
     keep_private()
+    for mistake in read_sources(settings).mistakes:
+        say(mistake)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

@@ -116,6 +116,11 @@ class Run:
         return None if status is None else f"ffmpeg ended with status {status}"
 
     @property
+    def unreadable(self) -> str | None:
+        """Why it can read nothing: ffmpeg does not say."""
+        return None
+
+    @property
     def outage(self) -> str | None:
         """What keeps it from recording just now, as far as it knows: ffmpeg does not say."""
         return None

@@ -15,7 +15,7 @@ from flows.capture.hls.dating import Dates
 from flows.capture.hls.feed import Feed
 from flows.capture.hls.listing import Listing
 from flows.capture.hls.pacing import Pacing
-from flows.capture.hls.pending import Pending, Room, follow, queue_of
+from flows.capture.hls.pending import Losses, Pending, Room, follow, queue_of
 from flows.capture.hls.pieces import Pieces
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlist import Playlist
@@ -83,7 +83,7 @@ class Run:
         self._room = Room()
         self._written = 0
         self._first_load = True
-        self._has_brought = False
+        self._losses = Losses()
         self._pacing = pacing or Pacing()
         self._pacing.begin()
         self._forbidden = 0
@@ -106,13 +106,17 @@ class Run:
         return max(self._pacing.target_s, self._pacing.last_s, self._pacing.wait_s)
 
     @property
+    def unreadable(self) -> str | None:
+        """Why it can read nothing of what comes; None while it can, or nothing comes."""
+        return self._losses.unreadable
+
+    @property
     def outage(self) -> str | None:
         """What keeps it from recording just now; None if nothing does."""
-        if self._error is not None:
-            return self._error
-        if time.monotonic() - self._pacing.changed_at > 3 * self._pacing.pace_s + 1:
+        quiet_s = time.monotonic() - self._pacing.changed_at
+        if self._error is None and quiet_s > 3 * self._pacing.pace_s + 1:
             return "the source listed nothing new"
-        return None
+        return self._error
 
     def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
         """Fetch what is due, one segment at most, and return what was recorded, in order.
@@ -225,21 +229,17 @@ class Run:
         except CaptureError as e:
             item.fail(e, target_s=self._pacing.target_s)
             self._fail(e)
-            if isinstance(e, NoPicture) and not self._has_brought:
-                self._skip_variant()
+            if isinstance(e, NoPicture) and not self._losses.has_recorded:
+                self._feed.skip()
+                self._items.clear()
+                self._listing = Listing(self._recording)
+                self._pacing.hurry()
             if getattr(e, "status", None) == 403:
                 self._forbidden += 1
                 if self._forbidden >= _MOST_FORBIDDEN:
                     self.ended = f"the source refused {self._forbidden} times"
             return
         self._forbidden = 0
-
-    def _skip_variant(self) -> None:
-        """Go on with another variant where this is only sound; raises NotWatchable."""
-        self._feed.skip()
-        self._items.clear()
-        self._listing = Listing(self._recording)
-        self._pacing.hurry()
 
     def _fail(self, error: CaptureError) -> None:
         if self._error is None:
@@ -257,6 +257,7 @@ class Run:
             self._items.popleft()
             if item.path is None or item.extent is None:
                 _log.warning("a segment is lost: %s", item.error)
+                self._losses.lost(item)
                 self._dropped.append(item.error)
                 del self._dropped[:-3]
                 continue
@@ -286,7 +287,7 @@ class Run:
             self._error = None
             why = None
             self._listing.recorded(entry)
-            self._has_brought = True
+            self._losses.recorded()
             if item.path.exists():
                 self._rolling.add(
                     item.path,

@@ -27,6 +27,11 @@ MAX_WAITING_CHARS: Final = MAX_ADDRESS_CHARS
 playlist may list, as one that was not watched for hours does.
 """
 
+_MOST_LOST: Final = 3
+_MOST_LOST_AT_FIRST: Final = 2
+_LOST_S: Final = 3.0
+"""So many segments in a row, over so long, that can't be read are no accident."""
+
 _MOST_UNREADABLE: Final = 3
 _MOST_MISSING: Final = 5
 
@@ -97,6 +102,34 @@ class Pending:
         if self.missing >= _MOST_MISSING and others and failing_s > 2 * target_s:
             return True
         return others and failing_s > max(HELD_UP_S, 6 * target_s)
+
+
+class Losses:
+    """Counts segments that came and could not be read, one after the other."""
+
+    def __init__(self) -> None:
+        """Nothing came yet."""
+        self.has_recorded = False
+        self._n, self._since, self._why = 0, 0.0, ""
+
+    def lost(self, item: Pending) -> None:
+        """Take note of one that is done without."""
+        if item.unreadable:
+            self._since = self._since if self._n else time.monotonic()
+            self._n += 1
+            self._why = item.error
+
+    def recorded(self) -> None:
+        """Take note of one that was recorded."""
+        self.has_recorded, self._n = True, 0
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why nothing can be read, once that is so for some of them; else None."""
+        enough = _MOST_LOST if self.has_recorded else _MOST_LOST_AT_FIRST
+        if self._n < enough or time.monotonic() - self._since < _LOST_S:
+            return None
+        return f"our engine could read nothing of {self._n} segments ({self._why})"
 
 
 def queue_of(new: Collection[Entry], *, after: int | None) -> list[Pending]:

@@ -1,5 +1,6 @@
 """What records a stream: the source's own segments, or ffmpeg."""
 
+import logging
 import os
 import time
 from typing import Final, Literal, Protocol
@@ -18,6 +19,11 @@ from flows.capture.recorded.recording import Recording
 from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
 from flows.capture.stopping import Patience
 from flows.capture.stream import Stream
+
+_log = logging.getLogger(__name__)
+
+_FALLBACK_S: Final = 600.0
+"""For so long what could not read a stream is not tried again; then at the next start."""
 
 _HELD_UP_S: Final = 15.0
 """For so long a segment that fails holds ffmpeg up; then it may go on without it."""
@@ -39,6 +45,10 @@ class Run(Protocol):
     @property
     def outage(self) -> str | None:
         """What keeps it from recording just now, as far as it knows."""
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why it can read nothing of what comes; None while it can, or nothing comes."""
 
     @property
     def step_s(self) -> float:
@@ -70,6 +80,8 @@ class Engines:
         self._engine, self._policy, self._segment_s = engine, policy, segment_s
         self._quality, self._pacing = quality or Quality(), Pacing()
         self._ffmpeg = find_ffmpeg(ffmpeg_path)
+        self._instead: str | None = None
+        self._instead_until = 0.0
         self._stuck_at: Segment | None = None
         self._stuck_since = time.monotonic()
 
@@ -80,7 +92,7 @@ class Engines:
 
         ended_after_s: for so long an HLS source must say that it has ended.
         """
-        if stream.protocol == "hls" and self._engine != "ffmpeg":
+        if stream.protocol == "hls" and self._choose() == "hls":
             return hls.Run(
                 stream,
                 recording,
@@ -111,6 +123,36 @@ class Engines:
         except BaseException:
             way.close()
             raise
+
+    def gives_up(self, run: Run) -> bool:
+        """Tell whether a run is to end, since another engine may read what it can't."""
+        return self._engine == "auto" and run.unreadable is not None
+
+    def judge(self, stream: Stream, run: Run, *, brought: bool) -> None:
+        """Take note of how a run ended: with "auto", what can't read a stream is not taken next."""
+        if self._engine != "auto" or stream.protocol != "hls":
+            return
+        if isinstance(run, hls.Run):
+            if run.unreadable is not None:
+                self._instead = run.unreadable
+                self._instead_until = time.monotonic() + _FALLBACK_S
+                _log.warning("ffmpeg is taken: %s", run.unreadable)
+        elif not brought:
+            self._instead = None
+
+    @property
+    def said(self) -> str:
+        """Why ffmpeg records what our engine would; empty if it does not."""
+        return f"by ffmpeg, since {self._instead}" if self._choose() != self._first else ""
+
+    @property
+    def _first(self) -> Literal["hls", "ffmpeg"]:
+        return "ffmpeg" if self._engine == "ffmpeg" else "hls"
+
+    def _choose(self) -> Literal["hls", "ffmpeg"]:
+        if self._instead is not None and time.monotonic() < self._instead_until:
+            return "ffmpeg"
+        return self._first
 
     def _look_before(
         self, stream: Stream, anchoring: Anchoring, fetcher: Fetcher

@@ -19,6 +19,8 @@ class Progress:
         self.restarts = 0
         self.why: str | None = None
         """What keeps it from recording, or did until it goes on; None if nothing does."""
+        self.by = ""
+        """What records, where that is not what should."""
         self.over = False
         self._newest_at: float | None = None
         self._longest_s = 0.0
@@ -49,7 +51,8 @@ class Progress:
             return f"nothing yet{because}"
         if why is not None or age_s > max(_QUIET_S, 3 * self._longest_s):
             return f"nothing for {age_s:.0f} s{because}; {counts}"
-        return f"live, {counts}, {age_s:.1f} s behind"
+        by = f" {self.by}" if self.by else ""
+        return f"live{by}, {counts}, {age_s:.1f} s behind"
 
 
 def _counted(n: int, what: str) -> str:

@@ -182,6 +182,7 @@ class Recorder:
                 fetcher,
                 ended_after_s=self._finding.ended_after_s,
             )
+            self._progress.by = self._engines.said
             self._progress.restarts += self._has_run
             self._has_run = True
             why: str | None = None
@@ -195,6 +196,8 @@ class Recorder:
                     limit_s = max(self._stall_s, _STEPS * min(run.step_s, _LONGEST_STEP_S))
                     if stalled := self._quiet_s(began) > limit_s:
                         why = f"no segment for {limit_s:g} s"
+                    elif self._engines.gives_up(run):
+                        why = run.unreadable
                     elif expires(stream, since=began):
                         why = "the stream's address expires"
                     elif (why := run.ended) is None:
@@ -207,6 +210,7 @@ class Recorder:
                 finally:
                     brought |= self._report()
                     self._progress.why = self._progress.why or outage
+        self._engines.judge(stream, run, brought=brought)
         if why is not None:
             said = f": {run.complaint}" if run.complaint else ""
             self._note(SourceUnreachable(f"{why}{said}"))

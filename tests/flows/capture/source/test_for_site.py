@@ -4,6 +4,7 @@ import base64
 import select
 import socket
 import socketserver
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from flows.capture.net.address import AddressPolicy
 from flows.capture.net.cookies import read_cookies
 from flows.capture.net.fetch import Fetcher
 from flows.capture.net.upstream import Upstream
+from flows.capture.processes import find_ffmpeg
 from flows.capture.segment import (
     CaptureError,
     NotWatchable,
@@ -408,3 +410,46 @@ def test_what_is_encrypted_for_others_ends_the_show_at_once(
                 stream=found_at(site),
             ).__enter__()
         )
+
+
+def test_sound_alone_is_left_for_a_variant_with_a_picture_and_one_that_is_not_there_too(
+    site, airing, pieces: Path, policy: AddressPolicy, tmp_path: Path
+) -> None:
+    sound = tmp_path / "sound.ts"
+    source = pieces / "piece-00000.ts"
+    command = [find_ffmpeg(), "-v", "error", "-i", str(source), "-vn", "-c", "copy", str(sound)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+    def answer(asked):
+        if "master" in asked.path:
+            names = {"gone": 3_000_000, "sound": 2_000_000, "seen": 1_000_000}
+            return (
+                "#EXTM3U\n"
+                + "".join(
+                    f"#EXT-X-STREAM-INF:BANDWIDTH={rate}\n{name}/live.m3u8\n"
+                    for name, rate in names.items()
+                )
+            ).encode()
+        if asked.path.startswith("/gone/"):
+            return 404
+        if asked.path.startswith("/sound/") and asked.path.endswith(".ts"):
+            return sound.read_bytes()
+        return airing(asked.path)
+
+    site.answer = answer
+    stream = replace(found_at(site), url=f"{site.base}/master.m3u8")
+    record(stream, policy, tmp_path / "rec", engine="hls")
+    (tmp_path / "rec2").mkdir()
+    site.answer = lambda asked: (
+        sound.read_bytes() if asked.path.endswith(".ts") else airing(asked.path)
+    )
+    capture = Capture(
+        "http://x.test/",
+        directory=tmp_path / "rec2",
+        channel="demo",
+        broadcast=1,
+        policy=policy,
+        stream=found_at(site),
+    )
+    with capture, pytest.raises(NotWatchable, match="no picture in this stream, only sound"):
+        list(capture)

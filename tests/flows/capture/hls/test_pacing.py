@@ -1,0 +1,52 @@
+import random
+import time
+from itertools import pairwise
+
+import pytest
+
+from flows.capture.hls.pacing import Pacing
+from flows.capture.segment import SourceUnreachable
+
+
+def ask(pace_s: float, phase_s: float, *, jitter_s: float = 0.0, n: int = 200):
+    """Ask a source that grows at a steady pace; return when, what came of it, and how late."""
+    rng, pacing = random.Random(1), Pacing()
+    pacing.target_s = pacing.last_s = pace_s
+    begins = 1000.0
+    grows = [begins + phase_s + pace_s * k + rng.uniform(0, jitter_s) for k in range(3 * n)]
+    now, known, asked = begins + 5 * pace_s, 0, []
+    for _ in range(n):
+        listed = sum(at <= now for at in grows)
+        late_s = now - grows[listed - 1]
+        asked.append((now, listed > known, late_s))
+        (pacing.grew if listed > known else pacing.stayed)(now)
+        known = listed
+        now = max(pacing.due_at, now) + rng.uniform(0, 0.04)
+    return asked
+
+
+@pytest.mark.parametrize("pace_s", [0.5, 2.0, 6.0])
+@pytest.mark.parametrize("phase_s", [0.05, 0.7, 1.6])
+@pytest.mark.parametrize("jitter_s", [0.0, 0.1])
+def test_a_playlist_is_asked_for_no_sooner_than_it_may_be_and_soon_after_it_has_grown(
+    pace_s: float, phase_s: float, jitter_s: float
+) -> None:
+    asked = ask(pace_s, phase_s % pace_s, jitter_s=jitter_s)
+    for (before, grew, _), (after, _, _) in pairwise(asked):
+        assert after - before >= (0.92 if grew else 0.5) * pace_s
+    late = sorted(late_s for _, grew, late_s in asked[40:] if grew)
+    assert late[len(late) // 2] < 0.12 * pace_s + 0.15
+    assert len([each for each in asked if not each[1]]) < 0.2 * len(asked)
+
+
+def test_a_server_that_wants_to_be_left_alone_is() -> None:
+    pacing = Pacing()
+    begin = time.monotonic()
+    pacing.failed(SourceUnreachable("busy", status=503, retry_after_s=40.0))
+    assert pacing.due_at >= begin + 40
+    pacing.begin()  # another run
+    assert pacing.due_at >= begin + 40
+    pacing.stayed(begin + 41)
+    for _ in range(4):
+        pacing.failed(SourceUnreachable("too many", status=429))
+    assert pacing.due_at >= time.monotonic() + 15
