@@ -12,6 +12,8 @@ from flows.errors import UsageError
 OWN: Final = "own"
 """What shows call the network that the operator set."""
 
+_LISTS: Final = ("allow_networks", "time_shifted", "work_pools", "ui_hosts", "page_hosts")
+
 
 class Settings(BaseSettings):
     """What an operator may set; every field is SHOWMOOD_<NAME> in the environment or in `.env`."""
@@ -23,9 +25,7 @@ class Settings(BaseSettings):
     home: Path = Field(
         Path(".showmood"), description="Folder for the embedded stack's data, recordings and logs."
     )
-    database_url: str | None = Field(
-        None, description="Any PostgreSQL; unset: an embedded one in the home folder."
-    )
+    database_url: str | None = Field(None, description="Any PostgreSQL; unset: an embedded one.")
     database_port: int | None = Field(
         None,
         ge=1024,
@@ -40,9 +40,7 @@ class Settings(BaseSettings):
         None, description="The ffmpeg to record with; unset: the one in the imageio-ffmpeg wheel."
     )
     engine: Literal["auto", "hls", "ffmpeg"] = Field(
-        "auto",
-        description="What records: hls keeps an HLS source's own segments, ffmpeg takes any "
-        "stream; auto: hls where it can.",
+        "auto", description="What records: hls keeps HLS segments, ffmpeg takes any; auto: either."
     )
     allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -53,6 +51,9 @@ class Settings(BaseSettings):
         None,
         description="File with what is set for sites (cookies, proxies, cameras); unset: "
         "sources.toml in the home folder. See docs/sources.md.",
+    )
+    time_shifted: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Channels whose dates, hours from now, are right; comma-separated."
     )
     device: str = Field("auto", description="Where the networks run: auto, cpu, cuda, cuda:1.")
     detection_size_px: int | None = Field(
@@ -211,12 +212,11 @@ class Settings(BaseSettings):
         0, ge=0, description="Days that what was missed, and why, is kept; 0 for ever."
     )
 
-    @field_validator("allow_networks", "work_pools", "ui_hosts", "page_hosts", mode="before")
+    @field_validator(*_LISTS, mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        parts = value.split(",") if isinstance(value, str) else None
+        return value if parts is None else tuple(filter(None, (part.strip() for part in parts)))
 
     def emotion_network(self, name: str) -> str:
         """Return what `Analyser` takes for the emotion network that a show calls so.

@@ -5,14 +5,39 @@ and the amount of what a stranger can make us hold is bounded.
 """
 
 import re
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
+from flows.capture.cues import Break, Cues
+from flows.capture.entries import Entry, Key, Part
 from flows.capture.quality import Offer, Quality, in_order
 from flows.capture.segment import NoStream
-from flows.capture.tags import attributes_of, lines_of, number_of, parse_date, whole_number_of
+from flows.capture.tags import (
+    DIRT,
+    attributes_of,
+    lines_of,
+    number_of,
+    parse_date,
+    whole_number_of,
+)
+from flows.capture.timing import timed
+from flows.capture.variables import Variables
+
+__all__ = [
+    "MAX_ADDRESS_CHARS",
+    "MAX_ENTRIES",
+    "MAX_PLAYLIST_BYTES",
+    "Entry",
+    "Key",
+    "Part",
+    "Playlist",
+    "Variant",
+    "choose_variant",
+    "parse_playlist",
+]
 
 MAX_PLAYLIST_BYTES: Final = 16 * 1024 * 1024
 """Twelve hours of signed addresses of 1,500 characters, one for each 5 s, fill two thirds of it."""
@@ -25,77 +50,10 @@ MAX_ADDRESS_CHARS: Final = 24 * 1024 * 1024
 
 MAX_SEGMENT_S: Final = 600.0
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Key:
-    """What segments are encrypted with.
-
-    method: as the playlist names it; AES-128 is CBC with PKCS7. iv: None: the sequence number.
-    form: KEYFORMAT; "identity" is the key itself, any other a licence's.
-    """
-
-    method: str
-    url: str
-    iv: bytes | None
-    form: str = "identity"
-
-    @property
-    def opens(self) -> bool:
-        """Whether who has the key's bytes can decrypt."""
-        return self.method == "AES-128" and self.form == "identity"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """A file, or the bytes of it from `offset` on, `length` of them; None: all.
-
-    key: of an initialisation section: what it may be encrypted with (RFC 8216, 4.3.2.4).
-    """
-
-    url: str
-    offset: int = 0
-    length: int | None = None
-    key: Key | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """A media segment in a playlist.
-
-    media: where it is, its URL absolute. sequence: its media sequence number. duration_s: of
-    EXTINF. date: aware UTC, of its first sample; None without EXT-X-PROGRAM-DATE-TIME.
-    init: its initialisation section (fMP4). missing: the source says that it has none (EXT-X-GAP).
-    """
-
-    media: Part
-    sequence: int
-    duration_s: float
-    date: datetime | None
-    discontinuity: bool
-    init: Part | None
-    key: Key | None
-    missing: bool = False
-
-    @property
-    def url(self) -> str:
-        """The file that it is in."""
-        return self.media.url
-
-    @property
-    def map_url(self) -> str | None:
-        """The file that its initialisation section is in."""
-        return self.init.url if self.init else None
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is a file of its own, as it comes: neither a byte range nor encrypted."""
-        ranged = self.media.length is not None or (self.init and self.init.length is not None)
-        return not ranged and self.key is None
-
-    @property
-    def end(self) -> datetime | None:
-        """The date of what follows it."""
-        return self.date and self.date + timedelta(seconds=self.duration_s)
+_ODD: Final = re.compile(r"[^!-~]|[\"<>^`{|}\\]")
+_PATH: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_AS_THEY_ARE: Final = "!#$%&'()*+,-./:;=?@[]_~"
+"""In addresses (RFC 3986, 2.2); what else there is in one is encoded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +68,10 @@ class Playlist:
     """A media playlist (`entries`) or a master playlist (`offers`).
 
     sequence: of the first entry. target_s: the longest segment, rounded. ended: nothing will be
-    added (EXT-X-ENDLIST). keys: URLs of the keys that the segments are encrypted with.
+    added (EXT-X-ENDLIST). keys: URLs of the keys that the segments are encrypted with. variables:
+    what a master playlist defines for those it leads to. breaks: advertisements, by date ranges.
+    waits: a request may name the segment that it waits for (CAN-BLOCK-RELOAD). numbered: it has an
+    EXT-X-MEDIA-SEQUENCE.
     """
 
     entries: tuple[Entry, ...]
@@ -119,6 +80,10 @@ class Playlist:
     sequence: int
     target_s: float
     ended: bool
+    variables: Mapping[str, str] = field(default_factory=dict)
+    breaks: tuple[Break, ...] = ()
+    waits: bool = False
+    numbered: bool = True
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -137,31 +102,33 @@ def choose_variant(offers: tuple[Variant, ...], quality: Quality | None = None) 
     return next(iter(in_order(offers, quality or Quality())), offers[0])
 
 
-def parse_playlist(text: str, base_url: str) -> Playlist:
-    """Read a playlist that was found at `base_url`.
+def parse_playlist(
+    text: str, base_url: str, variables: Mapping[str, str] | None = None
+) -> Playlist:
+    """Read a playlist that was found at `base_url`; lengths and dates as `timing.timed` has them.
 
-    A date holds from its tag on, the durations adding up, until the next tag (RFC 8216, 4.3.2.6);
-    a discontinuity without a date ends it. Raises NoStream for what is no playlist, or one that
-    holds what no player could play.
+    variables: of the master playlist that led there. Raises NoStream for what is no playlist, or
+    one that holds what no player could play.
     """
-    if not text.lstrip("\ufeff").startswith("#EXTM3U"):
+    if text.lstrip(DIRT)[:7].upper() != "#EXTM3U":
         raise NoStream(f"{base_url}: not an HLS playlist")
     try:
-        return _Parser(base_url).read(text)
+        return _Parser(base_url, variables).read(text)
     except (ValueError, OverflowError) as e:
         raise NoStream(f"{base_url}: a broken HLS playlist ({e})") from e
 
 
 class _Parser:
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, variables: Mapping[str, str] | None) -> None:
         self._base = base_url
+        self._variables, self._cues = Variables(base_url, variables), Cues()
+        self._waits = self._numbered = False
         self._entries: list[Entry] = []
         self._offers: list[Variant] = []
         self._keys: dict[str, None] = {}
         self._named: dict[str, str] = {}
         self._n_chars = 0
         self._sequence, self._target_s, self._ended = 0, 0.0, False
-        self._date: datetime | None = None
         self._init: Part | None = None
         self._key: Key | None = None
         self._range_end = ("", 0)
@@ -169,30 +136,40 @@ class _Parser:
 
     def _begin_entry(self) -> None:
         self._duration_s, self._discontinuity, self._missing = 0.0, False, False
+        self._date: datetime | None = None
+        self._names_init = False
         self._range: str | None = None
         self._variant: str | None = None
         self._fresh_key: Key | None = None
 
     def read(self, text: str) -> Playlist:
         for line in lines_of(text):
-            if line.startswith("#EXT"):
+            if line[:4].upper() == "#EXT":
                 tag, _, value = line.partition(":")
-                self._read_tag(tag, value)
+                self._read_tag(tag.rstrip().upper(), self._variables.fill(value))
             elif not line.startswith("#"):
                 self._add(self._locate(line))
                 self._begin_entry()
         return Playlist(
-            entries=tuple(self._entries),
+            entries=timed(self._entries, self._target_s),
             offers=tuple(self._offers),
             keys=tuple(self._keys),
             sequence=self._sequence,
             target_s=self._target_s,
             ended=self._ended,
+            variables=self._variables.values,
+            breaks=self._cues.breaks,
+            waits=self._waits,
+            numbered=self._numbered,
         )
 
     def _locate(self, address: str) -> str:
-        """Return an address as an absolute URL."""
-        url = urljoin(self._base, address)
+        """Return an address as an absolute URL, spaces and the like encoded."""
+        url = urljoin(self._base, self._variables.fill(address))
+        if _ODD.search(url):
+            where = _PATH.match(url)
+            at = where.end() if where else 0
+            url = url[:at] + quote(url[at:], safe=_AS_THEY_ARE)
         self._n_chars += len(url)
         if self._n_chars > MAX_ADDRESS_CHARS:
             raise ValueError(f"addresses of more than {MAX_ADDRESS_CHARS} characters in all")
@@ -209,21 +186,23 @@ class _Parser:
     def _read_tag(self, tag: str, value: str) -> None:
         if tag == "#EXTINF":
             self._duration_s = number_of(value.partition(",")[0])
-            if self._duration_s > MAX_SEGMENT_S:
-                raise ValueError(f"a segment longer than {MAX_SEGMENT_S:g} s")
         elif tag == "#EXT-X-PROGRAM-DATE-TIME":
             self._date = parse_date(value)
         elif tag == "#EXT-X-DISCONTINUITY":
             self._discontinuity, self._date = True, None
+        elif tag == "#EXT-X-DEFINE":
+            self._variables.define(value)
+        elif tag == "#EXT-X-SERVER-CONTROL":
+            self._waits = attributes_of(value).get("CAN-BLOCK-RELOAD", "").upper() == "YES"
         elif tag == "#EXT-X-MEDIA-SEQUENCE":
-            self._sequence = whole_number_of(value)
+            self._sequence, self._numbered = whole_number_of(value), True
         elif tag == "#EXT-X-TARGETDURATION":
             self._target_s = min(number_of(value), MAX_SEGMENT_S)
         elif tag == "#EXT-X-MAP":
             attributes = attributes_of(value)
             url = self._locate_once(attributes.get("URI", ""))
             init = self._part(url, attributes.get("BYTERANGE") or None)
-            self._init = replace(init, key=self._key)
+            self._init, self._names_init = replace(init, key=self._key), True
         elif tag == "#EXT-X-KEY":
             key = self._read_key(value)
             # Several may stand before a segment: one of them opens it.
@@ -237,6 +216,8 @@ class _Parser:
             self._ended = True
         elif tag == "#EXT-X-STREAM-INF":
             self._variant = value
+        else:
+            self._cues.read(tag, value)
 
     def _read_key(self, value: str) -> Key | None:
         attributes = attributes_of(value)
@@ -292,6 +273,8 @@ class _Parser:
             init=self._init,
             key=self._key,
             missing=self._missing,
+            names_init=self._names_init,
+            dated=self._date is not None,
+            cue=self._cues.take(),
         )
         self._entries.append(entry)
-        self._date = entry.end

@@ -17,6 +17,9 @@ _MAX_LINE_CHARS: Final = 16 * 1024
 _YEARS: Final = range(1970, 2201)
 """A date in any other is none: what is added to it, or taken away, would be none either."""
 
+DIRT: Final = " \t\r\n\v\f\0\ufeff\u200b\u00a0"
+"""What stands around lines and is no part of them: spaces, marks of byte order, zeros."""
+
 _LINE: Final = re.compile(r"[^\r\n]+")
 _ATTRIBUTE: Final = re.compile(r'\s*([A-Z0-9-]+)\s*=\s*("[^"]*"|[^,]*)')
 _NUMBER: Final = re.compile(r"\s*(\d{1,19}(?:\.\d{0,19})?)")
@@ -29,7 +32,7 @@ def lines_of(text: str) -> Iterator[str]:
         if n >= MAX_LINES:
             raise ValueError(f"more than {MAX_LINES} lines")
         end = min(found.end(), found.start() + _MAX_LINE_CHARS)
-        line = text[found.start() : end].strip()
+        line = text[found.start() : end].strip(DIRT)
         if line:
             yield line
 

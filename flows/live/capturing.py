@@ -37,6 +37,7 @@ def capture_of(
         stream=stream,
         ffmpeg_path=settings.ffmpeg,
         engine=settings.engine,
+        time_shifted=show.slug in settings.time_shifted,
         stall_s=settings.stall_s,
         min_free_bytes=settings.min_free_disk_mb << 20,
         quota=Quota(

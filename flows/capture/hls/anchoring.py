@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
+from flows.capture.hls.dating import CREDIBLE_EDGE
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlist import Entry, Playlist
 from flows.capture.recorded.clock import Section
@@ -37,8 +38,19 @@ _BEHIND: Final = timedelta(seconds=30)
 class Anchoring:
     """Dates segments of a stream by its playlist, and by what is recorded of it."""
 
-    def __init__(self, stream: Stream, fetcher: Fetcher, recording: Recording) -> None:
-        """Keep how the newest run dated its timestamps; to be made before the next begins."""
+    def __init__(
+        self,
+        stream: Stream,
+        fetcher: Fetcher,
+        recording: Recording,
+        *,
+        time_shifted: bool = False,
+    ) -> None:
+        """Keep how the newest run dated its timestamps; to be made before the next begins.
+
+        time_shifted: the source's dates are right, though hours from now.
+        """
+        self._time_shifted = time_shifted
         self._stream, self._fetcher, self._recording = stream, fetcher, recording
         self._before = newest_clock(recording.directory)
 
@@ -123,6 +135,11 @@ class Anchoring:
             return Section(date=published, estimated=True, input=None)
         if first is None and entry.whole and self.is_anchored and not self._is_credible((entry,)):
             return None
+        if not self._time_shifted and abs(opened_at - entry.date) > CREDIBLE_EDGE + _BEHIND:
+            published = opened_at - timedelta(seconds=entry.duration_s)
+            date = self._true_date(published, first)
+            _log.warning("the source's date %s is not believed (time_shifted)", entry.date)
+            return Section(date=date, estimated=True, input=keyframe)
         date = self._true_date(entry.date, first)
         lead = timedelta(seconds=((keyframe or 0) - (first or 0)) / TICKS_PER_S)
         return Section(date=date + lead, estimated=date != entry.date, input=keyframe)

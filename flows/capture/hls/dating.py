@@ -5,12 +5,12 @@ and puts none twice.
 """
 
 import logging
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
 from flows.capture.playlist import Entry
-from flows.capture.recorded.media import TICKS_PER_S, Extent
+from flows.capture.recorded.media import TICKS_PER_S, Extent, ticks_from
 from flows.capture.recorded.recording import SHORTEST, Recording, whole_ms
 
 _log = logging.getLogger(__name__)
@@ -21,19 +21,52 @@ _CREDIBLE_JUMP: Final = timedelta(seconds=60)
 _CREDIBLE_IN_A_ROW: Final = timedelta(seconds=5)
 """Its dates may jump by this where its numbers and its timestamps say that nothing is missing."""
 
-_IN_A_ROW_TICKS: Final = TICKS_PER_S // 2
+CREDIBLE_EDGE: Final = timedelta(minutes=30)
+"""What is on air now may be dated so much earlier, or later; the nearest wrong zone is an hour."""
+
+_LONGEST_BREAK: Final = timedelta(minutes=10)
+"""After advertisements without dates, or with others, the source's own may be so much earlier."""
+
+_IN_A_ROW: Final = timedelta(seconds=0.5)
+_WAVERING: Final = timedelta(seconds=0.3)
+_ADDED_UP: Final = timedelta(seconds=1)
+_ROUNDING: Final = timedelta(milliseconds=2)
+_LATE: Final = timedelta(seconds=30)
+"""A segment is seen so long after it was published, at most, where nobody was away."""
 
 
 class Dates:
-    """Dates segments in the order in which they are recorded."""
+    """Dates segments in the order in which they are recorded.
 
-    def __init__(self, recording: Recording) -> None:
+    time_shifted: what the source shows was on air hours ago, and its dates say so.
+    """
+
+    def __init__(self, recording: Recording, *, time_shifted: bool = False) -> None:
         """Go on after what is recorded."""
-        self._recording = recording
+        self._recording, self._time_shifted = recording, time_shifted
         self._shift = timedelta(0)
         self._wobble = timedelta(0)
         self._interval = TICKS_PER_S
-        self._ticks: int | None = None
+        self._last: Extent | None = None
+        self._video_tells = False
+        self._end: datetime | None = None
+
+    def look_at_edge(self, edge: datetime | None, *, before: timedelta | None) -> None:
+        """Judge the dates by that of the live edge, which is seen for the first time now.
+
+        before: by how much the recording's dates were later than the source's, if that is known.
+        """
+        now = datetime.now(UTC)
+        if edge is None or self._time_shifted or abs(now - edge) < CREDIBLE_EDGE:
+            return
+        self._shift = now - edge
+        if before is not None and abs(before - self._shift) < _CREDIBLE_JUMP:
+            self._shift = before
+        _log.warning(
+            "the source dates what is on air now %s: not believed, dates are estimated from"
+            " arrival (time_shifted, if it is true)",
+            edge.isoformat(timespec="seconds"),
+        )
 
     def watch_wobble(self, entries: tuple[Entry, ...]) -> None:
         """Note by how much dates fall short of the durations before them."""
@@ -44,7 +77,14 @@ class Dates:
                     self._wobble = early
 
     def of(
-        self, entry: Entry, extent: Extent, *, arrival: datetime, follows: bool, repeats: bool
+        self,
+        entry: Entry,
+        extent: Extent,
+        *,
+        arrival: datetime,
+        follows: bool,
+        repeats: bool,
+        is_ad: bool | None = None,
     ) -> tuple[datetime, datetime, bool]:
         """Return the dates of start and end, and whether they are estimated.
 
@@ -54,29 +94,89 @@ class Dates:
         repeats: it may be recorded already, in whole or in part.
         """
         last = self._recording.last
-        media = timedelta(seconds=(extent.end - extent.first) / TICKS_PER_S)
-        usual = timedelta(seconds=entry.duration_s) or media
-        # A few frames that are left of a segment say little of the rate.
-        self._interval = min(self._interval, extent.interval)
-        hole = timedelta(seconds=(max(3 * self._interval, extent.longest) / TICKS_PER_S) + 0.1)
-        length = media if media < usual - hole else usual
+        since = self._since_last(extent)
+        in_a_row = follows and since is not None and abs(since) < _IN_A_ROW
+        length = self._length(entry, extent, in_a_row=in_a_row)
+        self._last = extent
         if entry.date is None:
-            if abs(media - usual) < timedelta(seconds=0.6):
-                length = media
             start = arrival
             if last is not None:
-                start = last.end if follows else max(start, last.end)
-            return whole_ms(start), whole_ms(start + length), True
-        ticks, self._ticks = self._ticks, extent.end
-        in_a_row = follows and ticks is not None and abs(extent.first - ticks) < _IN_A_ROW_TICKS
+                after = max(self._after(arrival, since), last.end)
+                start = (self._end or last.end) if follows else after
+            self._end = start + length
+            return whole_ms(start), whole_ms(self._end), True
         start = entry.date
-        start += self._shift if repeats else self._true_shift(entry.date, in_a_row=in_a_row)
-        if length == usual:
-            interval = timedelta(seconds=extent.interval / TICKS_PER_S)
-            length -= min(self._wobble, interval * 0.9)
-        return whole_ms(start), whole_ms(start + length), self._shift != timedelta(0)
+        after_ad = last is not None and bool(last.is_ad) and not is_ad
+        start += (
+            self._shift
+            if repeats
+            else self._true_shift(entry.date, in_a_row=in_a_row, after_ad=after_ad)
+        )
+        if in_a_row and since is not None and abs(since) < SHORTEST:
+            start = self._steady(start, dated=entry.dated)
+        self._end = start + length
+        return whole_ms(start), whole_ms(self._end), self._shift != timedelta(0)
 
-    def _true_shift(self, date: datetime, *, in_a_row: bool) -> timedelta:
+    def _steady(self, start: datetime, *, dated: bool) -> datetime:
+        """Return when a segment begins whose timestamps go straight on from the one before.
+
+        Where dates are rounded, waver, or add up rounded lengths, it follows that one: a date
+        little later is taken, one earlier would have frames be taken for repeated.
+        """
+        end = self._end
+        if end is None:
+            return start
+        off = start - end
+        if -SHORTEST < off < -_ROUNDING:
+            self._wobble = max(self._wobble, -off)
+            return end
+        if abs(off) <= _ROUNDING or SHORTEST <= abs(off) < (_WAVERING if dated else _ADDED_UP):
+            return end
+        return start
+
+    def _since_last(self, extent: Extent) -> timedelta | None:
+        """Return how long after the end of the last segment this one begins, by timestamps."""
+        if self._last is None:
+            return None
+        return timedelta(seconds=ticks_from(self._last.end, extent.first) / TICKS_PER_S)
+
+    def _after(self, arrival: datetime, since: timedelta | None) -> datetime:
+        """Return when a segment after something missing begins: by timestamps, if they can tell."""
+        last = self._recording.last
+        if last is None or since is None or since < timedelta(0):
+            return arrival
+        told = last.end + since
+        return told if abs(told - arrival) < _LATE else arrival
+
+    def _length(self, entry: Entry, extent: Extent, *, in_a_row: bool) -> timedelta:
+        """Return how long a segment is: as its pictures say, where they go on until its end.
+
+        Where they do not, they are held, or it is cut off: the sound tells, or the playlist.
+        """
+        before = self._last
+        if in_a_row and before is not None:
+            step = ticks_from(before.first, extent.first)
+            self._video_tells = abs(step - (before.end - before.first)) <= 2 * before.interval
+        # A few frames that are left of a segment say little of the rate.
+        self._interval = min(self._interval, extent.interval)
+        frame_s = self._interval / TICKS_PER_S
+        video_s, sound_s = extent.video_s, extent.sound_s
+        usual_s = entry.duration_s or video_s
+        hole_s = max(3 * frame_s, extent.longest / TICKS_PER_S) + 0.1
+        told_s = usual_s if sound_s is None else min(sound_s, usual_s)
+        steady = extent.longest <= 2 * extent.interval
+        if told_s > video_s + 1.5 * frame_s and (
+            (told_s >= video_s + hole_s and (sound_s is not None or extent.is_whole))
+            or (told_s < video_s + hole_s and not (steady or self._video_tells))
+            or (sound_s is not None and told_s > video_s + max(3 * frame_s, 0.15))
+        ):
+            length_s = told_s
+        else:
+            length_s = video_s
+        wobble_s = min(self._wobble.total_seconds(), extent.interval / TICKS_PER_S * 0.9)
+        return timedelta(seconds=length_s - wobble_s)
+
+    def _true_shift(self, date: datetime, *, in_a_row: bool, after_ad: bool) -> timedelta:
         """Return by how much the source's clock is wrong, going by what was recorded."""
         last = self._recording.last
         if last is None:
@@ -86,7 +186,8 @@ class Dates:
         if in_a_row:
             credible = _CREDIBLE_IN_A_ROW
         for shift in (timedelta(0), self._shift):
-            if -SHORTEST < date + shift - last.end <= credible:
+            early = _LONGEST_BREAK if after_ad and not shift else SHORTEST
+            if -early < date + shift - last.end <= credible:
                 self._shift = shift
                 return shift
         self._shift = last.end - date

@@ -13,10 +13,10 @@ from typing import Final
 
 from flows.capture.hls.dating import Dates
 from flows.capture.hls.feed import Feed
-from flows.capture.hls.listing import Listing
 from flows.capture.hls.pacing import Pacing
-from flows.capture.hls.pending import Losses, Pending, Room, follow, queue_of
+from flows.capture.hls.pending import Losses, Pending, Room
 from flows.capture.hls.pieces import Pieces
+from flows.capture.hls.queue import Queue
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlist import Playlist
 from flows.capture.processes import claim
@@ -68,6 +68,7 @@ class Run:
         ended_after_s: float,
         quality: Quality | None = None,
         pacing: Pacing | None = None,
+        time_shifted: bool = False,
     ) -> None:
         """Go on from where the recording stopped; nothing is fetched yet."""
         self._recording, self._fetcher = recording, fetcher
@@ -76,13 +77,12 @@ class Run:
         self._ended_after_s = ended_after_s
         self._name = recording.new_run(datetime.now(UTC), verbatim=True)
         claim(recording.pid_file)
-        self._listing = Listing(recording)
-        self._dates = Dates(recording)
+        self._queue = Queue(recording, fetcher)
+        self._dates = Dates(recording, time_shifted=time_shifted)
         self._rolling = Rolling(recording, self._name)
         self._items: deque[Pending] = deque()
         self._room = Room()
-        self._written = 0
-        self._first_load = True
+        self._written, self._first_load = 0, True
         self._losses = Losses()
         self._pacing = pacing or Pacing()
         self._pacing.begin()
@@ -123,7 +123,7 @@ class Run:
 
         why: what to say of a gap before it.
         """
-        self._listing.save()  # now: what was recorded has been handed over
+        self._queue.listing.save()  # now: what was recorded has been handed over
         if time.monotonic() >= self._pacing.due_at:
             self._load()
         item = self._due()
@@ -135,7 +135,7 @@ class Run:
         """Stop, and return what is left."""
         try:
             events = self._record(why)
-            self._listing.save()
+            self._queue.listing.save()
             return events
         finally:
             for item in self._items:
@@ -150,7 +150,7 @@ class Run:
         now = time.monotonic()
         try:
             playlist = self._feed.load()
-            if self._queue(playlist):
+            if self._take(playlist):
                 self._pacing.grew(now)
             else:
                 self._pacing.stayed(now)
@@ -182,7 +182,7 @@ class Run:
         else:
             self._ended_at = None
 
-    def _queue(self, playlist: Playlist) -> bool:
+    def _take(self, playlist: Playlist) -> bool:
         """Take what is new; tell whether there was anything."""
         if self._first_load:
             self._fetcher.check(playlist.urls)
@@ -193,18 +193,14 @@ class Run:
             return False
         self._pacing.target_s = max(0.5, playlist.target_s or 2.0)
         self._fetcher.timeout_s = min(max(2 * self._pacing.target_s, 1.0), 6.0)
-        follow(self._items, entries)
         self._dates.watch_wobble(entries)
-        new = self._listing.find_new(entries)
+        if self._first_load:
+            self._dates.look_at_edge(entries[-1].end, before=self._queue.listing.shift)
+        new = self._queue.look(playlist, self._items)
         if not new or not self._room.takes(self._items, new, url=self._feed.url):
             return False
-        self._fetcher.check(
-            {entry.url for entry in new}
-            | {entry.map_url for entry in new if entry.map_url}
-            | {entry.key.url for entry in new if entry.key}
-        )
-        self._items += queue_of(new, after=self._listing.sequence)
-        self._listing.advance(entries, new)
+        self._items += self._queue.add(playlist, new)
+        self._queue.listing.advance(entries, new)
         self._pacing.last_s = new[-1].duration_s or self._pacing.target_s
         return True
 
@@ -232,7 +228,7 @@ class Run:
             if isinstance(e, NoPicture) and not self._losses.has_recorded:
                 self._feed.skip()
                 self._items.clear()
-                self._listing = Listing(self._recording)
+                self._queue = Queue(self._recording, self._fetcher)
                 self._pacing.hurry()
             if getattr(e, "status", None) == 403:
                 self._forbidden += 1
@@ -254,6 +250,9 @@ class Run:
             others = any(other.path is not None for other in self._items)
             if item.path is None and not item.is_lost(others=others, target_s=target_s):
                 break
+            if self._recording.last is None and (lead_in := self._queue.lead_in(item)):
+                self._items.appendleft(lead_in)
+                break
             self._items.popleft()
             if item.path is None or item.extent is None:
                 _log.warning("a segment is lost: %s", item.error)
@@ -269,6 +268,7 @@ class Run:
                 arrival=item.arrival,
                 follows=item.follows and not entry.discontinuity and not self._dropped,
                 repeats=item.repeats,
+                is_ad=item.is_ad,
             )
             try:
                 events += self._recording.add(
@@ -279,6 +279,7 @@ class Run:
                     estimated=estimated,
                     why="; ".join(reasons) or None,
                     continuous=item.follows and not entry.discontinuity,
+                    is_ad=item.is_ad,
                 )
             except OSError:
                 item.path.unlink(missing_ok=True)
@@ -286,7 +287,7 @@ class Run:
             self._dropped.clear()
             self._error = None
             why = None
-            self._listing.recorded(entry)
+            self._queue.listing.recorded(entry)
             self._losses.recorded()
             if item.path.exists():
                 self._rolling.add(

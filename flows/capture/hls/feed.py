@@ -1,6 +1,7 @@
 """A live playlist's address: followed through a master playlist, refused where it may not lead."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -37,6 +38,7 @@ class Feed:
         self._master = stream.master_url
         self._stream, self._fetcher = stream, fetcher
         self._quality = quality or Quality()
+        self._variables: Mapping[str, str] = {}
         self._is_first = True
         self._unusable: set[str] = set()
 
@@ -68,12 +70,12 @@ class Feed:
 
     def _follow(self, url: str) -> Playlist:
         for _ in range(_DEEPEST):
-            playlist = self._fetcher.get_playlist(url)
+            playlist = self._fetcher.get_playlist(url, variables=self._variables)
             if not playlist.offers:
                 self.url = url
                 return playlist
             self._fetcher.check(playlist.urls)
-            self._master = url
+            self._master, self._variables = url, playlist.variables
             found = self._choose(playlist.offers)
             for offer in found[:-1]:
                 try:
@@ -86,7 +88,7 @@ class Feed:
         raise NoStream(f"{url}: a master playlist that leads to another master playlist")
 
     def _take(self, url: str) -> Playlist:
-        playlist = self._fetcher.get_playlist(url)
+        playlist = self._fetcher.get_playlist(url, variables=self._variables)
         if playlist.offers:
             raise NoStream(f"{url}: a master playlist that leads to another master playlist")
         self.url = url

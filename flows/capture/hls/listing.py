@@ -1,15 +1,16 @@
 """What of a source's playlist was not listed before, whatever the source numbers it."""
 
 import logging
+import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from typing import Final
-from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
+from flows.capture.hls.aligning import Alignment, Known, known_of, name_of
 from flows.capture.playlist import Entry
 from flows.capture.recorded.recording import SHORTEST, Recording
 from flows.capture.state import read_state, write_whole
@@ -41,6 +42,7 @@ class _Saved:
     end: datetime | None
     recorded: datetime
     seen: tuple[str, ...] = ()
+    numbers_hold: bool | None = None
 
     def __post_init__(self) -> None:
         """Check the dates."""
@@ -54,8 +56,6 @@ _FILE: Final = "position.json"
 _MOST_SAVED: Final = 64
 """So many names of recorded segments the next run is told."""
 
-_LONGEST_NAME: Final = 200
-
 
 class Listing:
     """Follows a source's playlist from where the recording stopped."""
@@ -63,7 +63,17 @@ class Listing:
     def __init__(self, recording: Recording) -> None:
         """Read where the last segment was in the source, if this engine recorded it."""
         self._recording = recording
-        self._position = _load(recording)
+        self._position, saved = _load(recording)
+        window = _window_of(self._position)
+        self._alignment = Alignment(window)
+        self._alignment.numbers_hold = saved.numbers_hold if saved else None
+        self._place, self._next_place = 0, len(window)
+        self._current: dict[int, Entry] = {}
+        self._looked_at = time.monotonic()
+        self.shift = saved.recorded - saved.end if saved and saved.end else None
+        """By how much the recording's dates were later than the source's; None if not known."""
+        self.follows = False
+        """Whether what was new last follows what was listed before, without anything between."""
         self._dated: deque[tuple[str, datetime | None]] = deque(maxlen=1000)
         self._back_newest: int | None = None
         self._looked = False
@@ -74,8 +84,54 @@ class Listing:
         """The source's number of the newest segment; None before the first."""
         return self._position.sequence if self._position else None
 
-    def find_new(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        """Return the entries that were not listed before; `entries` holds at least one."""
+    def places(self) -> Iterable[tuple[int, Entry]]:
+        """Give where the newest playlist's entries are among all that were ever listed."""
+        return self._current.items()
+
+    def at(self, place: int) -> Entry | None:
+        """Return what the newest playlist lists there, under its newest address."""
+        return self._current.get(place)
+
+    def find_new(self, entries: tuple[Entry, ...], *, numbered: bool = True) -> tuple[Entry, ...]:
+        """Return the entries that were not listed before; `entries` holds at least one.
+
+        numbered: the playlist has numbers of its own (EXT-X-MEDIA-SEQUENCE).
+        """
+        known = [known_of(entry) for entry in entries]
+        step_s = entries[-1].duration_s or 1.0
+        since_s = time.monotonic() - self._looked_at
+        shift = self._alignment.shift(known, since_s=since_s, step_s=step_s)
+        first = self._next_place if shift is None else self._place + shift
+        self._current = dict(enumerate(entries, first))
+        if shift is not None and self._position is not None:
+            self._back_newest = None
+            self._looked = True
+            self.follows = True
+            return entries[max(0, len(self._alignment) - shift) :]
+        lies = self._alignment.numbers_hold is False or not numbered
+        new = self._new_ones(entries) if lies else self._by_numbers(entries)
+        before = self.sequence
+        self.follows = bool(new) and before is not None and new[0].sequence == before + 1
+        self.follows &= not lies
+        return new
+
+    def _new_ones(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        """Return what is new of a playlist that has nothing in common with the one before."""
+        position = self._position
+        if position is None:
+            return self._by_numbers(entries)
+        seen = frozenset(position.seen)
+        return tuple(
+            entry
+            for entry in entries
+            if (
+                entry.end > position.end + SHORTEST
+                if entry.end and position.end
+                else name_of(entry) not in seen
+            )
+        )
+
+    def _by_numbers(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
         position, last = self._position, self._recording.last
         if position is None:
             if last is None or last.start_is_estimated:
@@ -147,6 +203,10 @@ class Listing:
         position.seen += [name_of(entry) for entry in new]
         self._dated += [(name_of(entry), entry.date) for entry in new]
         self._position = position
+        self._place = min(self._current, default=0)
+        self._next_place = self._place + len(entries)
+        self._looked_at = time.monotonic()
+        self._alignment.keep([known_of(entry) for entry in entries])
 
     def recorded(self, entry: Entry) -> None:
         """Take note that this entry is recorded."""
@@ -166,27 +226,25 @@ class Listing:
             end=entry.end,
             recorded=last.end,
             seen=tuple(names[-_MOST_SAVED:]),
+            numbers_hold=self._alignment.numbers_hold,
         )
         write_whole(self._recording.directory / _FILE, _SAVED.dump_json(saved).decode())
         self._newest = None
 
 
-def name_of(entry: Entry) -> str:
-    """Return what tells an entry from others, though its address be signed anew.
-
-    A thousand of them are kept, so a long one is shortened, to what still tells it from others.
-    """
-    path = urlsplit(entry.url).path
-    if len(path) > _LONGEST_NAME:
-        digest = sha256(path.encode(errors="surrogatepass")).hexdigest()
-        path = f"{path[:_LONGEST_NAME]}...{digest[:32]}"
-    return f"{path}@{entry.media.offset}"
-
-
-def _load(recording: Recording) -> _Position | None:
+def _load(recording: Recording) -> tuple[_Position | None, _Saved | None]:
     saved, last = read_state(recording.directory / _FILE, _SAVED), recording.last
     if saved is None or last is None or saved.recorded != last.end:
-        return None
+        return None, None
     position = _Position(sequence=saved.sequence, end=saved.end)
     position.seen += [*saved.seen, saved.name]
-    return position
+    return position, saved
+
+
+def _window_of(position: _Position | None) -> list[Known]:
+    """Return what is known of the segments up to a position, as if each had the next number."""
+    if position is None:
+        return []
+    names = list(dict.fromkeys(reversed(position.seen)))[::-1]
+    first = position.sequence - len(names) + 1
+    return [Known(name=name, number=first + n) for n, name in enumerate(names)]

@@ -2,14 +2,13 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-from flows.capture.hls.listing import name_of
+from flows.capture.hls.aligning import name_of
 from flows.capture.hls.pieces import Pieces
 from flows.capture.playlist import MAX_ADDRESS_CHARS, MAX_ENTRIES, Entry
 from flows.capture.recorded.media import TICKS_PER_S, Extent, measure
@@ -42,13 +41,17 @@ class Pending:
 
     arrival: when it was published, as far as is known, less its length: its date where the source
     gives none. follows: nothing is missing between it and the one before. repeats: it may be
-    recorded already, in whole or in part.
+    recorded already, in whole or in part. place: among all that was ever listed (`Listing`).
+    period: counts where its initialisation section may be another. is_ad: as the source says.
     """
 
     entry: Entry
     arrival: datetime
     follows: bool
     repeats: bool
+    place: int = -1
+    period: int = 0
+    is_ad: bool | None = None
     listed: bool = True
     path: Path | None = None
     extent: Extent | None = None
@@ -67,10 +70,14 @@ class Pending:
         UnreadableMedia for one that ends before its time, the first times.
         """
         try:
-            head_bytes = pieces.fetch(self.entry, path)
+            head_bytes = pieces.fetch(self.entry, path, period=self.period)
             extent = measure(path, fragmented=head_bytes is not None)
             if _is_cut_off(extent, self.entry) and self.unreadable < _MOST_UNREADABLE - 1:
                 raise UnreadableMedia(f"{name_of(self.entry)} ends before its time")
+        except UnreadableMedia:
+            path.unlink(missing_ok=True)
+            pieces.forget(self.entry)
+            raise
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -132,41 +139,6 @@ class Losses:
         return f"our engine could read nothing of {self._n} segments ({self._why})"
 
 
-def queue_of(new: Collection[Entry], *, after: int | None) -> list[Pending]:
-    """Return what waits for these, which were published just now, in order.
-
-    after: the number of the one before them; None where that is not known.
-    """
-    published, ahead = datetime.now(UTC), timedelta(0)
-    items: list[Pending] = []
-    for entry in reversed(list(new)):
-        ahead += timedelta(seconds=entry.duration_s)
-        arrival = published - ahead
-        items.append(Pending(entry=entry, arrival=arrival, follows=True, repeats=after is None))
-    items.reverse()
-    items[0].follows = after is not None and items[0].entry.sequence == after + 1
-    return items
-
-
-def follow(waiting: Iterable[Pending], entries: Collection[Entry]) -> None:
-    """Take note which of these are listed, and at which address now: another session has others."""
-    by_url = {entry.url for entry in entries}
-    by_mark = {_mark_of(entry): entry for entry in entries}
-    for item in waiting:
-        item.listed = item.entry.url in by_url
-        moved = by_mark.get(_mark_of(item.entry))
-        if not item.listed and item.path is None and moved is not None:
-            item.entry, item.listed = moved, True
-            item.failing_since, item.missing, item.try_at = None, 0, 0.0
-
-
-def _mark_of(entry: Entry) -> tuple[object, ...]:
-    """Return what tells a segment at any address: its date, else its number and its file's name."""
-    if entry.date is not None:
-        return entry.date, entry.media.offset
-    return entry.sequence, urlsplit(entry.url).path.rpartition("/")[2], entry.media.offset
-
-
 class Room:
     """How much may wait to be fetched; said in one line when there is no more room."""
 
@@ -193,7 +165,13 @@ class Room:
 
 
 def _is_cut_off(extent: Extent, entry: Entry) -> bool:
-    """Tell whether much less came than the playlist says, with room for durations in whole s."""
-    media_s = (extent.end - extent.first) / TICKS_PER_S
+    """Tell whether much less came than the playlist says, with room for durations in whole s.
+
+    Not where the pictures are few and the sound goes on, or where there is no sound and the file
+    is whole: a picture may be held.
+    """
+    if extent.is_whole and extent.sound_end is None:
+        return False
+    media_s = max(extent.video_s, extent.sound_s or 0.0)
     slack_s = 3 * extent.interval / TICKS_PER_S + (0.5 if entry.duration_s % 1 == 0 else 0.0)
     return media_s < 0.75 * entry.duration_s - slack_s

@@ -22,6 +22,13 @@ _INIT_BOXES: Final = (b"ftyp", b"moov")
 BOXES: Final = (b"styp", b"moof", b"sidx", b"ftyp", b"emsg", b"prft")
 """What a segment of fMP4, or its initialisation section, begins with (ISO/IEC 14496-12, 4.2)."""
 
+_PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
+"""What a host of pictures lets pass: some sites put one in front of their segments."""
+
+_PACKET_BYTES: Final = 188
+_PACKETS: Final = 4
+_MOST_BEFORE_BYTES: Final = 1024 * 1024
+
 
 class Pieces:
     """Fetches segments; keeps the newest initialisation sections and keys."""
@@ -29,45 +36,77 @@ class Pieces:
     def __init__(self, fetcher: Fetcher) -> None:
         """Remember; nothing is fetched yet."""
         self.fetcher = fetcher
-        self._kept: OrderedDict[Part, bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[Part, int], bytes] = OrderedDict()
 
-    def fetch(self, entry: Entry, path: Path) -> int | None:
+    def fetch(self, entry: Entry, path: Path, *, period: int = 0) -> int | None:
         """Write a segment, after its initialisation section if it has one.
 
-        Returns how long that section is; None for MPEG-TS, which has none.
+        period: counts where what is at the section's address may be another. Returns how long that
+        section is; None for MPEG-TS, whose tables may be given like one.
         Raises UnsafeURL, SourceUnreachable, NoStream (too much of it, or a cipher that is not
         AES-128), UnreadableMedia (what came is no media), OSError.
         """
+        is_tables = False
         with path.open("wb") as file:
             if entry.init is not None:
-                file.write(self.init(entry.init))
+                head = self._init_of(entry, period)
+                is_tables = head.startswith(_SYNC)
+                file.write(head)
             begin = file.tell()
             if entry.key is None:
                 self.fetcher.download(entry.media, file, max_bytes=MAX_SEGMENT_BYTES)
             else:
                 self._open(entry.media, entry.key, entry.sequence, file)
+        _cut_picture(path, begin)
         with path.open("rb") as file:
             file.seek(begin)
             head = file.read(8)
-        if entry.init is not None or head[4:8] in BOXES:
+        if (entry.init is not None and not is_tables) or head[4:8] in BOXES:
             return begin
         if not head.startswith(_SYNC):
             raise UnreadableMedia(f"{entry.url}: what came is no media")
         return None
 
-    def init(self, part: Part) -> bytes:
-        """Return an initialisation section, decrypted; raises as `fetch`.
+    def forget(self, entry: Entry) -> None:
+        """Fetch a segment's initialisation section and key again: they may be others by now."""
+        key = entry.key and Part(url=entry.key.url)
+        for kept in [kept for kept in self._kept if kept[0] in (entry.init, key)]:
+            del self._kept[kept]
 
-        Many sources name the key before it and leave it as it is.
+    def init(self, part: Part) -> bytes:
+        """Return an initialisation section, decrypted; raises as `fetch`."""
+        return self._opened_init(self._keep(part, MAX_INIT_BYTES, 0), [part.key], bytes(16))
+
+    def _init_of(self, entry: Entry, period: int) -> bytes:
+        assert entry.init is not None
+        found = self._keep(entry.init, MAX_INIT_BYTES, period)
+        number = entry.sequence.to_bytes(16, "big")
+        return self._opened_init(found, [entry.init.key, entry.key], number)
+
+    def _opened_init(self, found: bytes, keys: list[Key | None], number: bytes) -> bytes:
+        """Return what an initialisation section is when it is decrypted.
+
+        Many sources name the key before it and leave it as it is; others name the key after it, or
+        none of its IV, which is then nothing or the segment's number.
         """
-        found = self._keep(part, MAX_INIT_BYTES)
-        if part.key is None or found[4:8] in _INIT_BOXES:
+        if _is_init(found):
             return found
-        into = io.BytesIO()
-        opened = _Opened(into, self._fetch_key(part.key), part.key.iv or bytes(16))
-        opened.write(found)
-        opened.finish()
-        return into.getvalue()
+        error: UnreadableMedia | None = None
+        for key in filter(None, dict.fromkeys(keys)):
+            for iv in dict.fromkeys([key.iv or bytes(16), number]):
+                into = io.BytesIO()
+                opened = _Opened(into, self._fetch_key(key), iv)
+                try:
+                    opened.write(found)
+                    opened.finish()
+                except UnreadableMedia as e:
+                    error = e
+                    continue
+                if _is_init(into.getvalue()):
+                    return into.getvalue()
+        if error is not None:
+            raise error
+        return found
 
     def media(self, part: Part, *, key: Key | None, sequence: int) -> bytes:
         """Return a segment without its initialisation section, decrypted; raises as `fetch`."""
@@ -86,19 +125,53 @@ class Pieces:
     def _fetch_key(self, key: Key) -> bytes:
         if key.method != "AES-128":
             raise NoStream(f"{key.url}: encrypted with {key.method}, which can't be recorded")
-        found = self._keep(Part(url=key.url), _KEY_BYTES)
+        found = self._keep(Part(url=key.url), _KEY_BYTES, 0)
         if len(found) != _KEY_BYTES:
             raise UnreadableMedia(f"{key.url}: not a key of {_KEY_BYTES} bytes")
         return found
 
-    def _keep(self, part: Part, max_bytes: int) -> bytes:
-        if part not in self._kept:
+    def _keep(self, part: Part, max_bytes: int, period: int) -> bytes:
+        place = (part, period)
+        if place not in self._kept:
             into = io.BytesIO()
             self.fetcher.download(part, into, max_bytes=max_bytes)
-            self._kept[part] = into.getvalue()
+            self._kept[place] = into.getvalue()
             if len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
-        return self._kept[part]
+        return self._kept[place]
+
+
+def _is_init(data: bytes) -> bool:
+    return data[4:8] in _INIT_BOXES or data.startswith(_SYNC)
+
+
+def _cut_picture(path: Path, begin: int) -> None:
+    """Take off the picture that a segment calls itself, if there is one before the media."""
+    with path.open("r+b") as file:
+        file.seek(begin)
+        head = file.read(_PACKET_BYTES + 1)
+        is_stream = head.startswith(_SYNC) and head[_PACKET_BYTES:] in (b"", _SYNC)
+        if is_stream or not head.startswith(_PICTURES):
+            return
+        data = head + file.read()
+        at = _media_in(data)
+        if at is not None:
+            file.seek(begin)
+            file.write(memoryview(data)[at:])
+            file.truncate()
+
+
+def _media_in(data: bytes) -> int | None:
+    """Return where packets of MPEG-TS begin, or boxes of fMP4; None if nowhere."""
+    end = min(len(data), _MOST_BEFORE_BYTES)
+    at = data.find(_SYNC, 1, end)
+    while at >= 0:
+        if data[at : at + _PACKETS * _PACKET_BYTES : _PACKET_BYTES] == _SYNC * _PACKETS:
+            return at
+        at = data.find(_SYNC, at + 1, end)
+    places = [data.find(kind, 5, end) for kind in (b"styp", b"moof", b"ftyp")]
+    found = [place - 4 for place in places if place > 0]
+    return min(found, default=None)
 
 
 class _Opened:

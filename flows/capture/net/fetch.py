@@ -11,7 +11,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -136,12 +136,15 @@ class Fetcher:
         """
         self._policy.check_unresolved(urls)
 
-    def get_playlist(self, url: str) -> Playlist:
-        """Return the playlist at the URL; raises as `get`, and NoStream for what is none."""
+    def get_playlist(self, url: str, *, variables: Mapping[str, str] | None = None) -> Playlist:
+        """Return the playlist at the URL; raises as `get`, and NoStream for what is none.
+
+        variables: what its master playlist defines.
+        """
         fetched = self.get(url, max_bytes=MAX_PLAYLIST_BYTES)
         parts = urlsplit(fetched.url)
         self._query_of[parts.netloc] = parts.query
-        found = parse_playlist(fetched.body.decode(errors="replace"), fetched.url)
+        found = parse_playlist(fetched.body.decode(errors="replace"), fetched.url, variables)
         return self._queries.sign(found)
 
     def get(self, url: str, *, max_bytes: int, head_only: bool = False) -> Fetched:

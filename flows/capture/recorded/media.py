@@ -33,6 +33,9 @@ _LONG_PROBE: Final = {"skip_frame": "all"} | options(SEGMENT)
 _REORDERED: Final = 16
 """So many packets may stand before the one that is shown first (H.264 and HEVC, Annex A)."""
 
+_PACKET_BYTES: Final = (188, 192, 204)
+"""Of MPEG-TS, plain, with a time before it, and with parity after it."""
+
 _SHORTEST_TICKS: Final = TICKS_PER_S // 1000
 _LONGEST_TICKS: Final = 600 * TICKS_PER_S
 """No segment is longer."""
@@ -45,9 +48,10 @@ class Extent:
     first: of the frame that is shown first. end: of its last frame, plus that one's own length, or
     a frame. Both in ticks of 90 kHz. interval: the time between frames where none is missing (the
     lower quartile: frames that a cut took away must not lengthen it), and longest: the longest, in
-    ticks. stands_alone: it begins with a picture that no picture before it is needed for, nor for
-    those after it. sound_end: of the last sound, in the same ticks; None where there is none.
-    n_videos: how many streams of moving pictures there are.
+    ticks. begins_with_key: with a keyframe. stands_alone: with a picture before which none is
+    needed, for those after it neither. sound_end: of the last sound, in the same ticks, or `first`;
+    None where no sound is declared. n_videos: how many streams of moving pictures there are.
+    is_whole: the file ends where a packet of MPEG-TS, or a box of fMP4, does.
     """
 
     first: int
@@ -56,9 +60,24 @@ class Extent:
     longest: int
     width_px: int
     height_px: int
+    begins_with_key: bool = True
     stands_alone: bool = True
     sound_end: int | None = None
     n_videos: int = 1
+    is_whole: bool = True
+
+    @property
+    def video_s(self) -> float:
+        """How long the pictures are."""
+        return (self.end - self.first) / TICKS_PER_S
+
+    @property
+    def sound_s(self) -> float | None:
+        """How long the sound goes on from the first picture; None where there is none."""
+        if self.sound_end is None:
+            return None
+        length = self.sound_end - self.first
+        return length / TICKS_PER_S if 0 <= length < _LONGEST_TICKS else None
 
 
 def measure(path: Path, *, fragmented: bool = False) -> Extent:
@@ -73,15 +92,15 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
         with av.open(f"file:{path}", "r", format=kind, options=_ONLY_FILE | _SHORT_PROBE) as found:
             videos = moving(found)
             if len(videos) < 2:
-                return _extent(path, found)
+                return _extent(path, found, fragmented=fragmented)
         # Their sizes, by which one is chosen, take a longer look.
         with av.open(f"file:{path}", "r", format=kind, options=_ONLY_FILE | _LONG_PROBE) as found:
-            return _extent(path, found)
+            return _extent(path, found, fragmented=fragmented)
     except (av.FFmpegError, OSError, IndexError, ValueError, TooMuch) as e:
         raise UnreadableMedia(f"{path.name} can't be read: {e}") from e
 
 
-def _extent(path: Path, container: InputContainer) -> Extent:
+def _extent(path: Path, container: InputContainer, *, fragmented: bool) -> Extent:
     video = best_video(container)
     if video is None:
         if container.streams.audio:
@@ -91,7 +110,7 @@ def _extent(path: Path, container: InputContainer) -> Extent:
     pts: list[int] = []
     lasts: dict[int, int] = {}
     sound_end: int | None = None
-    alone = False
+    keyed = alone = False
     for packet in islice(container.demux(video, *sounds), SEGMENT.samples):
         if packet.pts is None:
             continue
@@ -101,7 +120,8 @@ def _extent(path: Path, container: InputContainer) -> Extent:
             sound_end = max(at + length, sound_end or 0)
             continue
         if not pts:
-            alone = packet.is_keyframe and begins_anew(packet, video)
+            keyed = packet.is_keyframe
+            alone = keyed and begins_anew(packet, video)
         pts.append(at)
         lasts[at] = length
     picture = video.codec_context  # None for a codec that nobody here can decode
@@ -109,6 +129,8 @@ def _extent(path: Path, container: InputContainer) -> Extent:
     if not pts:
         raise UnreadableMedia(f"{path.name} holds no video")
     ordered = sorted(pts)
+    if sounds and sound_end is None:
+        sound_end = ordered[0]  # There should be some.
     if ordered[-1] - ordered[0] > _LONGEST_TICKS:
         length_s = (ordered[-1] - ordered[0]) / TICKS_PER_S
         raise UnreadableMedia(f"{path.name} goes on for {length_s:.0f} s, and no segment does")
@@ -118,7 +140,7 @@ def _extent(path: Path, container: InputContainer) -> Extent:
     # A single frame says nothing of the rate: a 25th of a second.
     interval = steps[len(steps) // 4] if steps else TICKS_PER_S // 25
     # fMP4 says how long its last frame is held; MPEG-TS does not.
-    held = lasts[ordered[-1]] if container.format.name.startswith("mov") else 0
+    held = lasts[ordered[-1]] if fragmented else 0
     return Extent(
         first=min(pts[:_REORDERED]),
         end=ordered[-1] + (held if interval < held < _LONGEST_TICKS else interval),
@@ -126,10 +148,29 @@ def _extent(path: Path, container: InputContainer) -> Extent:
         longest=steps[-1] if steps else interval,
         width_px=width_px or 0,
         height_px=height_px or 0,
+        begins_with_key=keyed,
         stands_alone=alone,
         sound_end=sound_end,
         n_videos=len(moving(container)),
+        is_whole=_is_whole(path, fragmented=fragmented),
     )
+
+
+def _is_whole(path: Path, *, fragmented: bool) -> bool:
+    size = path.stat().st_size
+    if not fragmented:
+        return any(size % length == 0 for length in _PACKET_BYTES)
+    at = 0
+    with path.open("rb") as file:
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            length = int.from_bytes(head[8:16], "big") if length == 1 else length
+            if length < 8:
+                return length == 0  # to the end of the file
+            at += length
+    return at == size
 
 
 def ticks_from(before: int, after: int) -> int:

@@ -54,7 +54,8 @@ class Capture:
     source must say that it has ended. away_s: for so long, once there is a recording, it may be off
     air without its site saying that it is over, and come back. min_free_bytes: of the disk; with
     less, nothing is recorded. quota: beyond it, recording ends. engine: what records: "hls" for
-    HLS sources alone, "ffmpeg" for any; "auto" takes the first that can.
+    HLS sources alone, "ffmpeg" for any; "auto" takes the first that can. time_shifted: the source
+    dates what is on air now hours earlier or later, and is right.
 
     Any end of a run, and any stall, is followed by finding the stream anew and a restart, at
     first at once, then with growing pauses. What was missed is a Gap that says why.
@@ -87,6 +88,7 @@ class Capture:
         quota: Quota | None = None,
         extractors: Sequence[type] = (),
         engine: Engine = "auto",
+        time_shifted: bool = False,
     ) -> None:
         """Remember; nothing is started yet."""
         self.url, self.policy = url, policy
@@ -113,6 +115,7 @@ class Capture:
             ffmpeg_path=ffmpeg_path,
             segment_s=segment_s,
             quality=quality,
+            time_shifted=time_shifted,
         )
         self._stall_s = stall_s
         self._min_free_bytes = min_free_bytes

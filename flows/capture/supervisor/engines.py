@@ -75,9 +75,11 @@ class Engines:
         ffmpeg_path: str | os.PathLike[str] | None,
         segment_s: float,
         quality: Quality | None = None,
+        time_shifted: bool = False,
     ) -> None:
         """Find ffmpeg, whatever the engine; raises CaptureFailed."""
         self._engine, self._policy, self._segment_s = engine, policy, segment_s
+        self._time_shifted = time_shifted
         self._quality, self._pacing = quality or Quality(), Pacing()
         self._ffmpeg = find_ffmpeg(ffmpeg_path)
         self._instead: str | None = None
@@ -100,10 +102,11 @@ class Engines:
                 ended_after_s=ended_after_s,
                 quality=self._quality,
                 pacing=self._pacing,
+                time_shifted=self._time_shifted,
             )
         if self._engine == "hls":
             raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
-        anchoring = Anchoring(stream, fetcher, recording)
+        anchoring = Anchoring(stream, fetcher, recording, time_shifted=self._time_shifted)
         begin, step_s = self._look_before(stream, anchoring, fetcher)
         now = time.monotonic()
         if self._stuck_at is not recording.last:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture.hls.listing import Listing, name_of
+from flows.capture.hls.aligning import name_of
+from flows.capture.hls.listing import Listing
 from flows.capture.playlist import Entry, parse_playlist
 from flows.capture.recorded.media import Extent
 from flows.capture.recorded.recording import Recording

@@ -1,0 +1,65 @@
+"""Which of a source's segments are advertisements, as far as its playlist tells."""
+
+from datetime import timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+from flows.capture.playlist import Entry, Playlist
+
+_LONGEST_S: Final = 600.0
+"""A break whose end nobody tells is over by then; another host for longer is the source's."""
+
+_SLACK_S: Final = 0.5
+
+
+class Ads:
+    """Follows a source's segments in order, and keeps whether a break goes on."""
+
+    def __init__(self) -> None:
+        """Nothing was told."""
+        self._tells = False
+        self._left_s: float | None = None
+        self._host: str | None = None
+        self._away_s = 0.0
+
+    def of(self, entry: Entry, playlist: Playlist) -> bool | None:
+        """Tell whether the next segment is an advertisement; None where nothing ever tells."""
+        self._tells |= bool(playlist.breaks) or any(e.cue for e in playlist.entries)
+        cued = self._by_cue(entry)
+        away = self._by_host(entry)
+        ranged = False
+        if entry.date is not None:
+            middle = entry.date + timedelta(seconds=entry.duration_s / 2)
+            ranged = any(b.start <= middle < b.end for b in playlist.breaks)
+        if cued or away or ranged:
+            self._tells = True
+            return True
+        return False if self._tells else None
+
+    def _by_cue(self, entry: Entry) -> bool:
+        if entry.cue is not None:
+            if entry.cue.kind == "in":
+                self._left_s = None
+            elif entry.cue.left_s is not None or self._left_s is None:
+                self._left_s = entry.cue.left_s or _LONGEST_S
+        if self._left_s is None:
+            return False
+        if self._left_s <= _SLACK_S:
+            self._left_s = None
+            return False
+        self._left_s -= entry.duration_s
+        return True
+
+    def _by_host(self, entry: Entry) -> bool:
+        """Tell by a discontinuity to another host, until one back."""
+        host = urlsplit(entry.url).netloc
+        if self._host is None or host == self._host:
+            self._host, self._away_s = host, 0.0
+            return False
+        if not (entry.discontinuity or self._away_s):
+            self._host = host  # It has moved.
+            return False
+        self._away_s += entry.duration_s
+        if self._away_s > _LONGEST_S:
+            self._host, self._away_s = host, 0.0
+        return self._away_s > 0

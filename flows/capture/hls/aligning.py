@@ -1,0 +1,114 @@
+"""How far a playlist has moved on since it was read last, by names, dates and numbers together.
+
+Each may lie: addresses are signed anew, dates are set, numbers are absent, begin anew or go on in
+steps of their own. So what is the same in both is looked for, and has to be the same throughout.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+from urllib.parse import urlsplit
+
+from flows.capture.playlist import Entry
+
+_LONGEST_NAME: Final = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """What is remembered of a listed segment.
+
+    name: of `name_of`. date: of its beginning, in whole hundredths of a second.
+    """
+
+    name: str
+    number: int
+    date: datetime | None = None
+
+    @property
+    def last_name(self) -> str:
+        """What an address keeps where it is signed in its path: its last part."""
+        return self.name.rpartition("/")[2]
+
+
+def known_of(entry: Entry) -> Known:
+    """Return what is remembered of an entry."""
+    date = entry.date and entry.date.replace(microsecond=entry.date.microsecond // 10_000 * 10_000)
+    return Known(name=name_of(entry), number=entry.sequence, date=date)
+
+
+def name_of(entry: Entry) -> str:
+    """Return what tells an entry from others, though its address be signed anew.
+
+    A thousand of them are kept, so a long one is shortened, to what still tells it from others.
+    """
+    path = urlsplit(entry.url).path
+    if len(path) > _LONGEST_NAME:
+        digest = sha256(path.encode(errors="surrogatepass")).hexdigest()
+        path = f"{path[:_LONGEST_NAME]}...{digest[:32]}"
+    return f"{path}@{entry.media.offset}"
+
+
+class Alignment:
+    """Keeps the newest playlist, and tells by how many segments another is ahead of it."""
+
+    def __init__(self, window: Sequence[Known] = ()) -> None:
+        """Go on after what is known, in order."""
+        self._window = list(window)
+        self.numbers_hold: bool | None = None
+        """Whether the source's numbers move as its segments do; None while that is not known."""
+
+    def keep(self, window: Sequence[Known]) -> None:
+        """Compare with this one from now on."""
+        self._window = list(window)
+
+    def __len__(self) -> int:
+        """Return how many segments the newest playlist lists."""
+        return len(self._window)
+
+    def shift(self, entries: Sequence[Known], *, since_s: float, step_s: float) -> int | None:
+        """Return the place in the newest playlist of the first entry: as many left it since.
+
+        Negative for an older copy; None where nothing tells. since_s: the newest playlist is so
+        old; step_s: and its segments are so long.
+        """
+        old = self._window
+        if not old or not entries:
+            return None
+        by_number = entries[0].number - old[0].number
+        by_name = _same([e.name for e in old], [e.name for e in entries])
+        if by_name is None:
+            by_name = _same([e.last_name for e in old], [e.last_name for e in entries])
+        by_date = _same([e.date for e in old], [e.date for e in entries])
+        found = by_name
+        if by_name is not None and by_name != by_number:
+            # Names are used again, after a while in which nobody looked.
+            moved_on = by_number > by_name and since_s > 0.75 * step_s * by_number
+            if moved_on and (by_date == by_number or self.numbers_hold):
+                return None if by_number >= len(old) else by_number
+            self.numbers_hold = False
+        elif by_name is not None and by_name > 0:
+            self.numbers_hold = True
+        if found is None and self.numbers_hold is not True and by_date is not None:
+            found = by_date if by_date >= 0 or self.numbers_hold is False else None
+        if found is None and self.numbers_hold is not False and 0 <= by_number < len(old):
+            # Under new names: signed anew, or others that have these numbers now.
+            same = by_date == by_number or not any(e.date for e in entries)
+            found = by_number if same else None
+        return found
+
+
+def _same(old: Sequence[Hashable], new: Sequence[Hashable]) -> int | None:
+    """Return the place in `old` of the first of `new`, by what both have; None if they disagree."""
+    places = {key: n for n, key in enumerate(old)}
+    if None in places or len(places) < len(old) or len(set(new)) < len(new):
+        return None
+    shift = next(
+        (places[new[n]] - n for n in range(len(new) - 1, -1, -1) if new[n] in places), None
+    )
+    if shift is None:
+        return None
+    both = range(max(0, -shift), min(len(new), len(old) - shift))
+    return shift if all(new[n] == old[n + shift] for n in both) else None

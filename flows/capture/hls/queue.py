@@ -1,0 +1,121 @@
+"""What a playlist lists that is not recorded yet, on its way to be fetched, in order."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from flows.capture.hls.ads import Ads
+from flows.capture.hls.listing import Listing
+from flows.capture.hls.pending import Pending
+from flows.capture.net.fetch import Fetcher
+from flows.capture.playlist import Entry, Playlist
+from flows.capture.recorded.recording import Recording
+
+_LONGEST_LEAD: Final = timedelta(seconds=30)
+
+
+class Queue:
+    """Makes `Pending` segments of what is new, and keeps what waits up to date."""
+
+    def __init__(self, recording: Recording, fetcher: Fetcher) -> None:
+        """Go on from where the recording is."""
+        self.listing = Listing(recording)
+        self._ads, self._fetcher = Ads(), fetcher
+        self._period = 0
+        self._before: Entry | None = None
+        self._lead = timedelta(0)
+
+    def look(self, playlist: Playlist, waiting: Iterable[Pending]) -> tuple[Entry, ...]:
+        """Return what is new in a playlist, and follow what waits; raises UnsafeURL."""
+        new = self.listing.find_new(playlist.entries, numbered=playlist.numbered)
+        self._follow(waiting, playlist.entries)
+        return new
+
+    def _follow(self, waiting: Iterable[Pending], entries: tuple[Entry, ...]) -> None:
+        """Give what waits its newest address, and note what is listed no more."""
+        urls: set[str] | None = None
+        for item in waiting:
+            now = self.listing.at(item.place)
+            if now is None:
+                urls = urls or {entry.url for entry in entries}
+                item.listed = item.entry.url in urls
+                continue
+            item.listed = True
+            if (now.media, now.init, now.key) == (
+                item.entry.media,
+                item.entry.init,
+                item.entry.key,
+            ):
+                continue
+            self._check([now])
+            item.entry = replace(item.entry, media=now.media, init=now.init, key=now.key)
+            item.missing = 0
+
+    def add(self, playlist: Playlist, new: tuple[Entry, ...]) -> list[Pending]:
+        """Return what is new, to be fetched; to be called before `Listing.advance`."""
+        self._check(new)
+        repeats = self.listing.sequence is None
+        places = {id(entry): place for place, entry in self.listing.places()}
+        arrival = datetime.now(UTC) - sum(
+            (timedelta(seconds=entry.duration_s) for entry in new), timedelta(0)
+        )
+        items: list[Pending] = []
+        for entry in new:
+            self._count_period(entry)
+            items.append(
+                Pending(
+                    entry=entry,
+                    arrival=arrival,
+                    follows=bool(items) or self.listing.follows,
+                    repeats=repeats,
+                    place=places.get(id(entry), -1),
+                    period=self._period,
+                    is_ad=self._ads.of(entry, playlist),
+                )
+            )
+            arrival += timedelta(seconds=entry.duration_s)
+        return items
+
+    def lead_in(self, first: Pending) -> Pending | None:
+        """Return what to record before a first segment that begins amid pictures, if it is listed.
+
+        The newest segment before it, as long as none begins with a keyframe.
+        """
+        if first.extent is None or first.extent.begins_with_key or self._lead >= _LONGEST_LEAD:
+            return None
+        entry = self.listing.at(first.place - 1)
+        if entry is None or first.entry.discontinuity or entry.missing:
+            return None
+        self._check([entry])
+        length = timedelta(seconds=entry.duration_s)
+        self._lead += max(length, timedelta(seconds=1))
+        first.follows = True
+        return replace(
+            first,
+            entry=entry,
+            arrival=first.arrival - length,
+            follows=False,
+            place=first.place - 1,
+            path=None,
+            extent=None,
+            head_bytes=None,
+        )
+
+    def _check(self, entries: Iterable[Entry]) -> None:
+        """Refuse addresses that may not be fetched; raises UnsafeURL."""
+        for entry in entries:
+            more = (entry.map_url, entry.key.url if entry.key else None)
+            self._fetcher.check([entry.url, *(url for url in more if url)])
+
+    def _count_period(self, entry: Entry) -> None:
+        """Count where another initialisation section may be at the same address.
+
+        A source that names it before each segment is asked again only at a discontinuity, or where
+        what came can't be read.
+        """
+        before = self._before
+        named = entry.names_init and before is not None and not before.names_init
+        if before is not None and (entry.discontinuity or named):
+            self._period += 1
+        self._before = entry

@@ -1,0 +1,47 @@
+"""Lengths and dates of what a playlist lists, where single ones of them can't be right."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from statistics import median
+from typing import Final
+
+from flows.capture.entries import Entry
+
+_LONGEST: Final = timedelta(seconds=600)
+
+
+def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:
+    """Return the entries with credible lengths, and with the dates that follow from those there.
+
+    A length of nothing, or of several times the usual, is what the dates around it say, else the
+    usual one. A date holds from its tag on, the lengths adding up, until the next tag (RFC 8216,
+    4.3.2.6), and before it likewise; a discontinuity ends it.
+    """
+    known = [entry.duration_s for entry in entries if entry.duration_s > 0]
+    usual_s = median(known) if known else target_s
+    most_s = max(1.5 * target_s, 3 * usual_s)
+    found: list[Entry] = []
+    for n, entry in enumerate(entries):
+        length_s = entry.duration_s
+        if not 0 < length_s <= most_s:
+            length_s = usual_s
+            after = entries[n + 1] if n + 1 < len(entries) else None
+            if after and after.date and entry.date and not after.discontinuity:
+                step = after.date - entry.date
+                length_s = step.total_seconds() if timedelta(0) < step < _LONGEST else usual_s
+        before = found[-1] if found else None
+        date = entry.date
+        if date is None and before is not None and not entry.discontinuity:
+            date = before.end
+        if date is not entry.date or length_s != entry.duration_s:
+            entry = replace(entry, duration_s=length_s, date=date)
+        found.append(entry)
+    after = None
+    for n in range(len(found) - 1, -1, -1):
+        entry = found[n]
+        if entry.date is None and after is not None and after.date and not after.discontinuity:
+            entry = replace(entry, date=after.date - timedelta(seconds=entry.duration_s))
+            found[n] = entry
+        after = entry
+    return tuple(found)

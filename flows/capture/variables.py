@@ -1,0 +1,46 @@
+"""Variables of an HLS playlist: EXT-X-DEFINE (draft-pantos-hls-rfc8216bis, 4.4.2.3)."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from flows.capture.tags import attributes_of
+
+_REFERENCE: Final = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
+_MOST: Final = 100
+_MOST_CHARS: Final = 8 * 1024
+"""Of a text with its variables filled in: twenty that hold each other would be without end."""
+
+
+class Variables:
+    """What a playlist defines, imports from its master playlist, or takes from its own address."""
+
+    def __init__(self, url: str, imported: Mapping[str, str] | None = None) -> None:
+        """Know what the master playlist defines; nothing is defined yet."""
+        self._url, self._imported = url, imported or {}
+        self.values: dict[str, str] = {}
+
+    def define(self, value: str) -> None:
+        """Read what follows EXT-X-DEFINE; one that can't be had is left out."""
+        said = attributes_of(value)
+        if len(self.values) >= _MOST:
+            return
+        if name := said.get("NAME"):
+            self.values[name] = self.fill(said.get("VALUE", ""))
+        elif name := said.get("IMPORT"):
+            if name in self._imported:
+                self.values[name] = self._imported[name]
+        elif name := said.get("QUERYPARAM"):
+            found = parse_qs(urlsplit(self._url).query, keep_blank_values=True).get(name)
+            if found:
+                self.values[name] = found[0]
+
+    def fill(self, text: str) -> str:
+        """Return the text with its references replaced; unknown ones stay. Raises ValueError."""
+        if not self.values or "{$" not in text:
+            return text
+        filled = _REFERENCE.sub(lambda found: self.values.get(found[1], found[0]), text)
+        if len(filled) > max(_MOST_CHARS, len(text)):
+            raise ValueError(f"an address of {len(filled)} characters")
+        return filled
