@@ -13,11 +13,9 @@ Microseconds = NDArray[np.datetime64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelRow:
-    """One row of `channels`, and when something was last observed there."""
+    """A channel that has shows, and when the newest of them began."""
 
-    id: int
     slug: str
-    url: str
     n_broadcasts: int
     last_started_at: datetime | None
 
@@ -27,7 +25,8 @@ class Summary:
     """A channel's history between two times.
 
     n_frames: analysed. segments: count by status. share: mean of each smoothed emotion over the
-    observations, in the order of `EMOTIONS`; None where the network lacks it or nothing was seen.
+    seconds with a face, in the order of `EMOTIONS`; None where the network lacks it or nothing was
+    seen. time_share: likewise, the share of those seconds in which it was the strongest.
     emotion: the strongest of them. median_lag_ms, p95_lag_ms: from the end of a segment to its
     rows. first_ts, last_ts: of the observations.
     """
@@ -41,6 +40,7 @@ class Summary:
     gap_s: float
     recorded_s: float
     share: dict[str, float | None]
+    time_share: dict[str, float | None]
     emotion: str | None
     median_lag_ms: float | None
     p95_lag_ms: float | None

@@ -2,17 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from db.models import EMOTIONS, NO_AD, TRACKS_PER_BROADCAST
+from db.models import EMOTIONS
 from db.reading.answers import Int64, Microseconds
-from db.reading.queries import channel_id
-
-_RANGE: Final = f"channel_id = :channel AND ts >= :since AND ts < :until AND {NO_AD}"
+from db.reading.queries import MEANS, OBSERVED, require_channel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,11 +39,11 @@ class TrackMoods:
 _STRONGEST = text(
     "SELECT "
     + ", ".join(
-        f"max(ARRAY[smoothed_{name}, extract(epoch FROM ts),"
-        f" track_id % {TRACKS_PER_BROADCAST}]::float8[]) FILTER (WHERE smoothed_{name} IS NOT NULL)"
+        f"max(ARRAY[{name}, extract(epoch FROM ts), track]::float8[])"
+        f" FILTER (WHERE {name} IS NOT NULL)"
         for name in EMOTIONS
     )
-    + f" FROM observations o WHERE {_RANGE}"
+    + f" FROM {OBSERVED}"
 )
 
 
@@ -57,7 +54,8 @@ def strongest_moments(
 
     since, until: aware. Emotions that were never seen there are left out.
     """
-    span = {"channel": channel_id(connection, slug), "since": since, "until": until}
+    require_channel(connection, slug)
+    span = {"slug": slug, "since": since, "until": until}
     row = connection.execute(_STRONGEST, span).one()
     found = [
         Moment(
@@ -75,8 +73,7 @@ def strongest_moments(
 _MOODS = text(
     "SELECT track_id, extract(epoch FROM date_bin(:bucket, ts, TIMESTAMPTZ '1970-01-01 00:00+00'))"
     " * 1000000 AS bucket, "
-    + ", ".join(f"avg(smoothed_{name})" for name in EMOTIONS)
-    + f" FROM observations o WHERE {_RANGE} AND track_id = ANY(:tracks) GROUP BY 1, 2 ORDER BY 1, 2"
+    + f"{MEANS} FROM {OBSERVED} AND track_id = ANY(:tracks) GROUP BY 1, 2 ORDER BY 1, 2"
 )
 
 
@@ -95,10 +92,11 @@ def track_moods(
     """
     if not bucket_s > 0:
         raise ValueError(f"bucket_s must be positive, not {bucket_s}")
+    require_channel(connection, slug)
     rows = connection.execute(
         _MOODS,
         {
-            "channel": channel_id(connection, slug),
+            "slug": slug,
             "since": since,
             "until": until,
             "bucket": timedelta(seconds=bucket_s),

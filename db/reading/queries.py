@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, select, text
 from sqlalchemy.types import DateTime
 
 from db.errors import UnknownChannel
-from db.models import EMOTIONS, NO_AD, TRACKS_PER_BROADCAST, Broadcast, Channel, Segment
+from db.models import EMOTIONS, TRACKS_PER_BROADCAST, Broadcast, Channel, Segment
 from db.reading.answers import (
     ChannelRow,
     Float64,
@@ -30,26 +30,30 @@ END: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def channels(connection: Connection) -> list[ChannelRow]:
-    """Return all channels, by slug."""
+    """Return all channels that have a show, by slug."""
     rows = connection.execute(
         text(
-            "SELECT c.id, c.slug, c.url, count(b.id), max(b.started_at)"
-            " FROM channels c LEFT JOIN broadcasts b ON b.channel_id = c.id"
-            " GROUP BY c.id ORDER BY c.slug"
+            "SELECT channel, count(*), max(started_at) FROM shows GROUP BY channel ORDER BY channel"
         )
     )
-    return [
-        ChannelRow(id=row[0], slug=row[1], url=row[2], n_broadcasts=row[3], last_started_at=row[4])
-        for row in rows
-    ]
+    return [ChannelRow(slug=row[0], n_broadcasts=row[1], last_started_at=row[2]) for row in rows]
 
 
 def channel_id(connection: Connection, slug: str) -> int:
     """Return the channel's id; raise UnknownChannel, which lists those there are."""
     found: int | None = connection.scalar(select(Channel.id).where(Channel.slug == slug))
-    if found is not None:
-        return found
-    known = connection.scalars(select(Channel.slug).order_by(Channel.slug).limit(11)).all()
+    if found is None:
+        require_channel(connection, slug)
+        raise UnknownChannel(f"channel '{slug}' has no show yet")
+    return found
+
+
+def require_channel(connection: Connection, slug: str) -> None:
+    """Raise UnknownChannel, which lists those there are, unless the channel has a show."""
+    if connection.scalar(text("SELECT 1 FROM shows WHERE channel = :slug LIMIT 1"), {"slug": slug}):
+        return
+    statement = text("SELECT DISTINCT channel FROM shows ORDER BY channel LIMIT 11")
+    known = connection.scalars(statement).all()
     there = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
     raise UnknownChannel(
         f"there is no channel '{slug}'"
@@ -98,37 +102,54 @@ def tracker_state_before(
     return found
 
 
-_MEANS: Final = ", ".join(f"avg(smoothed_{emotion})" for emotion in EMOTIONS)
+MEANS: Final = ", ".join(f"avg({emotion})" for emotion in EMOTIONS)
 
-_RANGE: Final = f"channel_id = :channel AND ts >= :since AND ts < :until AND {NO_AD}"
-
-_SUMMARY = text(
-    "SELECT count(*), count(DISTINCT track_id), min(ts), max(ts), "
-    f"{_MEANS} FROM observations o WHERE {_RANGE}"
+_NO_AD: Final = (
+    "NOT EXISTS (SELECT FROM advertisements a WHERE a.channel = :slug"
+    " AND a.started_at <= {at} AND a.ended_at > {at})"
 )
 
+OBSERVED: Final = (
+    "emotion_history o WHERE o.channel = :slug AND o.ts >= :since AND o.ts < :until AND "
+    + _NO_AD.format(at="o.ts")
+)
+"""Faces in [:since, :until) of the channel :slug. Only views are read: an analyst may, too."""
+
+_OBSERVATIONS = text(
+    f"SELECT count(*), count(DISTINCT o.track_id), min(o.ts), max(o.ts) FROM {OBSERVED}"
+)
+
+# A second counts once, however many faces are in it and however often it was looked at.
+_MOOD = text(
+    f"SELECT count(*), {MEANS}, "
+    + ", ".join(f"count(*) FILTER (WHERE o.emotion = '{emotion}')" for emotion in EMOTIONS)
+    + " FROM emotion_seconds o WHERE o.channel = :slug AND o.second < :until"
+    " AND o.second >= date_trunc('second', CAST(:since AS timestamptz)) AND "
+    + _NO_AD.format(at="o.second")
+)
+
+_RECORDED: Final = "channel = :slug AND started_at < :until AND ended_at > :since"
+
 _SEGMENTS = text(
-    "SELECT status, count(*), sum(duration_s),"
-    " sum(frames_analysed) FILTER (WHERE status = 'analysed') FROM segments"
-    " WHERE channel_id = :channel AND started_at < :until AND ended_at > :since GROUP BY status"
+    "SELECT status, count(*), sum(duration_s), sum(frames) FILTER (WHERE status = 'analysed')"
+    f" FROM show_segments WHERE {_RECORDED} GROUP BY status"
 )
 
 _LAGS = text(
     "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY lag_ms),"
-    " percentile_cont(0.95) WITHIN GROUP (ORDER BY lag_ms) FROM segments"
-    " WHERE channel_id = :channel AND started_at < :until AND ended_at > :since"
+    f" percentile_cont(0.95) WITHIN GROUP (ORDER BY lag_ms) FROM show_segments WHERE {_RECORDED}"
 )
 
 _GAP_ROWS = text(
-    "SELECT started_at, ended_at, why FROM gaps"
-    " WHERE channel_id = :channel AND started_at < :until AND ended_at >= :since"
+    "SELECT started_at, ended_at, why FROM show_gaps"
+    " WHERE channel = :slug AND started_at < :until AND ended_at >= :since"
     " ORDER BY started_at"
 )
 
 _GAPS = text(
     "SELECT count(*), coalesce(extract(epoch FROM"
-    " sum(least(ended_at, :until) - greatest(started_at, :since))), 0)::float8 FROM gaps"
-    " WHERE channel_id = :channel AND started_at < :until AND ended_at >= :since"
+    " sum(least(ended_at, :until) - greatest(started_at, :since))), 0)::float8 FROM show_gaps"
+    " WHERE channel = :slug AND started_at < :until AND ended_at >= :since"
 ).bindparams(
     bindparam("since", type_=DateTime(timezone=True)),
     bindparam("until", type_=DateTime(timezone=True)),
@@ -140,11 +161,13 @@ def summary(
 ) -> Summary:
     """Return what happened on a channel in [since, until)."""
     span = _span(connection, slug, since, until)
-    seen = connection.execute(_SUMMARY, span).one()
+    seen = connection.execute(_OBSERVATIONS, span).one()
+    seconds, *values = connection.execute(_MOOD, span).one()
     by_status = {row[0]: row for row in connection.execute(_SEGMENTS, span)}
     median, p95 = connection.execute(_LAGS, span).one()
     n_gaps, gap_s = connection.execute(_GAPS, span).one()
-    share = dict(zip(EMOTIONS, seen[4:], strict=True))
+    share = dict(zip(EMOTIONS, values[: len(EMOTIONS)], strict=True))
+    strongest_s = zip(EMOTIONS, values[len(EMOTIONS) :], strict=True)
     return Summary(
         channel=slug,
         n_observations=seen[0],
@@ -155,6 +178,7 @@ def summary(
         gap_s=gap_s,
         recorded_s=sum(row[2] for row in by_status.values()),
         share=share,
+        time_share={name: None if share[name] is None else n / seconds for name, n in strongest_s},
         emotion=strongest(share),
         median_lag_ms=median,
         p95_lag_ms=p95,
@@ -166,7 +190,7 @@ def summary(
 _TIMELINE = text(
     "SELECT extract(epoch FROM date_bin(:bucket, ts, TIMESTAMPTZ '1970-01-01 00:00:00+00'))"
     " * 1000000 AS bucket, count(*), count(DISTINCT track_id), "
-    f"{_MEANS} FROM observations o WHERE {_RANGE} GROUP BY 1 ORDER BY 1"
+    f"{MEANS} FROM {OBSERVED} GROUP BY 1 ORDER BY 1"
 )
 
 
@@ -196,7 +220,7 @@ def timeline(
 _TRACKS = text(
     f"SELECT track_id / {TRACKS_PER_BROADCAST}, track_id % {TRACKS_PER_BROADCAST}, count(*),"
     " min(ts) AS first_ts, max(ts), "
-    f"{_MEANS} FROM observations o WHERE {_RANGE} GROUP BY track_id ORDER BY first_ts, track_id"
+    f"{MEANS} FROM {OBSERVED} GROUP BY track_id ORDER BY first_ts, track_id"
 )
 
 
@@ -240,7 +264,8 @@ def _span(
     for name, moment in span.items():
         if moment.tzinfo is None:
             raise ValueError(f"{name} must be aware, not {moment!r}")
-    return {"channel": channel_id(connection, slug), **span}
+    require_channel(connection, slug)
+    return {"slug": slug, **span}
 
 
 def _times(moments: Iterable[datetime]) -> Microseconds:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Integer, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from db.reading.queries import channel_id
+from db.reading.queries import require_channel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,14 +31,14 @@ class ShowRow:
 
 
 _SHOWS = text(
-    "SELECT broadcast_id AS id, show AS title, started_at, ended_at, status FROM coverage"
+    "SELECT broadcast_id AS id, show AS title, started_at, ended_at, status FROM shows"
     " WHERE channel = :slug ORDER BY started_at"
 )
 
 
 def shows_of(connection: Connection, slug: str) -> list[ShowRow]:
     """Return the shows of a channel, oldest first. Raises UnknownChannel."""
-    channel_id(connection, slug)
+    require_channel(connection, slug)
     rows = connection.execute(_SHOWS, {"slug": slug})
     return [ShowRow(**row._mapping) for row in rows]
 

@@ -123,11 +123,11 @@ def _list_channels(connection: Connection, console: Console) -> None:
     if not there:
         raise UsageError("there is no channel yet: nothing has been watched or analysed")
     table = Table(box=None, header_style="bold")
-    for column in ("channel", "broadcasts", "newest", "URL"):
+    for column in ("channel", "shows", "newest"):
         table.add_column(column, overflow="fold")
     for each in there:
         newest = each.last_started_at
         said = f"{newest:%Y-%m-%d %H:%M} UTC" if newest else ""
-        table.add_row(each.slug, str(each.n_broadcasts), said, each.url or "")
+        table.add_row(each.slug, str(each.n_broadcasts), said)
     console.print(table)
     console.print("showmood report CHANNEL --since 7d", highlight=False)

@@ -13,8 +13,7 @@ from sqlalchemy import Connection, text
 from db.reading import queries
 from db.reading.answers import Summary, Tracks
 from db.reading.moments import strongest_moments
-from db.reading.newest import newest
-from db.reading.shows import shows_of
+from db.reading.shows import shows_of, with_recorded
 from emotion.types import EMOTIONS
 from flows.errors import UsageError
 
@@ -37,10 +36,16 @@ def facts(found: Summary) -> Rows:
     return rows
 
 
-def shares(found: Summary) -> Rows:
-    """Return the share of each emotion that the networks know, the largest first."""
+def shares(found: Summary) -> list[tuple[str, str, str]]:
+    """Return each emotion that the networks know, the largest first.
+
+    Its mean probability, and the share of the time in which it was the strongest.
+    """
     known = [(name, share) for name, share in found.share.items() if share is not None]
-    return [(name, f"{share:6.1%}") for name, share in sorted(known, key=lambda row: -row[1])]
+    return [
+        (name, f"{share:6.1%}", f"{found.time_share[name] or 0:6.1%}")
+        for name, share in sorted(known, key=lambda row: -row[1])
+    ]
 
 
 def print_report(
@@ -52,9 +57,9 @@ def print_report(
     """
     found = queries.summary(connection, channel, since, until)
     if not found.segments:
-        last = newest(connection, channel)
+        (last,) = with_recorded(connection, shows_of(connection, channel)[-1:])
         hint = "nothing was ever recorded of it"
-        if last is not None and last.recorded_until is not None:
+        if last.last_recorded is not None:
             hint = f"look further back, with --since {last.started_at:%Y-%m-%d}"
         raise UsageError(
             f"nothing was recorded of {channel} between {since:%Y-%m-%d %H:%M} and "
@@ -69,8 +74,9 @@ def print_report(
     table.add_column("", justify="left")
     for row in facts(found):
         table.add_row(*row)
-    for number, (name, share) in enumerate(shares(found)):
-        table.add_row("share of emotions" if number == 0 else "", f"{share} {name}")
+    for number, (name, share, time) in enumerate(shares(found)):
+        said = "mean probability, share of time" if number == 0 else ""
+        table.add_row(said, f"{share} {time} {name}")
     console.print(table)
 
 
@@ -112,7 +118,7 @@ def save_timeline(
 
 
 MENTIONED: Final = 0.05
-"""An emotion with a smaller share than this is not named in the sentence on the mood."""
+"""An emotion with a smaller share of the time is not named in the sentence on the mood."""
 
 STRONG: Final = 0.5
 MAX_HIGHLIGHTS: Final = 3
@@ -145,8 +151,9 @@ def markdown(
         lines += ["", "## Strongest moments", ""]
         lines += [f"- {said.replace(': showmood', ': `showmood')}`" for said in moments]
     if picture is not None:
-        lines += ["", "## Emotions", "", "| | share |", "|---|---:|"]
-        lines += [f"| {name} | {share.strip()} |" for name, share in shares(found)]
+        head = "| | mean probability | share of time in which it was strongest |"
+        lines += ["", "## Emotions", "", head, "|---|---:|---:|"]
+        lines += [f"| {name} | {a.strip()} | {b.strip()} |" for name, a, b in shares(found)]
         lines += ["", "## Tracks", "", *_tracks(picture.tracks)]
     lines += ["", "## Figures", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts(found)]
@@ -155,11 +162,11 @@ def markdown(
 
 def mood(found: Summary) -> str:
     """Return one sentence on what the faces showed."""
-    known = {name: share for name, share in found.share.items() if share is not None}
+    known = {name: share for name, share in found.time_share.items() if share is not None}
     if not known:
         return "no face was seen"
     first, *rest = sorted(known, key=lambda name: -known[name])
-    said = f"mostly {first} ({known[first]:.0%})"
+    said = f"mostly {first} ({known[first]:.0%} of the time)"
     if others := [f"{name} {known[name]:.0%}" for name in rest[:2] if known[name] >= MENTIONED]:
         said += f", then {' and '.join(others)}"
     faces = "1 face" if found.n_tracks == 1 else f"{found.n_tracks} faces"
@@ -208,9 +215,8 @@ def _onwards(connection: Connection, channel: str, since: datetime, until: datet
     begin, end = (f"{moment:%Y-%m-%d %H:%M:%S}+00" for moment in (since, until))
     newest = connection.scalar(
         text(
-            "SELECT path FROM segments JOIN channels ON channels.id = channel_id"
-            " WHERE slug = :channel AND segments.started_at BETWEEN :since AND :until"
-            " ORDER BY segments.started_at DESC LIMIT 1"
+            "SELECT path FROM show_segments WHERE channel = :channel"
+            " AND started_at BETWEEN :since AND :until ORDER BY started_at DESC LIMIT 1"
         ),
         {"channel": channel, "since": since, "until": until},
     )

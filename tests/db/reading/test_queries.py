@@ -46,8 +46,7 @@ def test_channels_are_listed_by_slug(engine, new_show):
     with engine.begin() as connection:
         ensure_channel(connection, "new", "http://new")
         listed = queries.channels(connection)
-    assert [(row.slug, row.n_broadcasts) for row in listed] == [("ant", 1), ("new", 0), ("zoo", 1)]
-    assert listed[1].last_started_at is None
+    assert [(row.slug, row.n_broadcasts) for row in listed] == [("ant", 1), ("zoo", 1)]
 
 
 def test_an_unknown_channel_names_those_there_are(engine, new_show):
@@ -87,7 +86,14 @@ def test_the_summary_of_everything(engine, filled, observe, t0):
             for i in range(10)
         ]
     )
-    share = dict(zip(EMOTIONS, smoothed.mean(axis=0), strict=True))
+    of_seconds = smoothed.reshape(-1, 5, 8)  # 5 frames a second, two faces in each of the first 10
+    seconds = np.concatenate(
+        [of_seconds[:20].reshape(10, 10, 8).mean(axis=1), of_seconds[20:].mean(axis=1)]
+    )
+    share = dict(zip(EMOTIONS, seconds.mean(axis=0), strict=True))
+    first = [EMOTIONS[i] for i in np.nanargmax(seconds, axis=1)]
+    assert summary.time_share.pop("contempt") is None
+    assert summary.time_share == pytest.approx({e: first.count(e) / 20 for e in EMOTIONS[:7]})
     assert summary.share.pop("contempt") is None
     assert summary.share == pytest.approx({e: v for e, v in share.items() if e != "contempt"})
     assert summary.emotion == max(summary.share, key=summary.share.get)

@@ -50,7 +50,11 @@ def test_report_has_the_picture_the_tracks_and_the_way_on(engine: Engine, tmp_pa
     with engine.connect() as connection:
         text = markdown(connection, "news", start, status="completed")
     assert text.startswith(f"# news, {start:%Y-%m-%d %H:%M} UTC: completed")
-    assert text.index("**mostly anger (65%)") < text.index("![timeline]") < text.index("## Figures")
+    assert (
+        text.index("**mostly anger (100% of the time)")
+        < text.index("![timeline]")
+        < text.index("## Figures")
+    )
     (moment,) = [line for line in text.splitlines() if line.startswith("- anger 65% at ")]
     assert f", track 3: `showmood play news --at {start:%Y-%m-%d}T" in moment
     assert "![timeline](data:image/png;base64," in text
@@ -87,9 +91,11 @@ def test_the_mood_is_one_sentence() -> None:
         channel="news", n_observations=9, n_tracks=2, n_frames=9, segments={"analysed": 1},
         n_gaps=0, gap_s=0.0, recorded_s=90.0, emotion="neutral", median_lag_ms=None,
         p95_lag_ms=None, first_ts=None, last_ts=None,
-        share={"neutral": 0.6, "happiness": 0.3, "anger": 0.07, "fear": 0.03, "contempt": None},
+        share={"neutral": 0.4, "happiness": 0.3, "anger": 0.2, "contempt": None},
+        time_share={"neutral": 0.6, "happiness": 0.3, "anger": 0.07, "contempt": None},
     )  # fmt: skip
     assert mood(found) == (
-        "mostly neutral (60%), then happiness 30% and anger 7%; 2 faces followed in 1.5 minutes"
+        "mostly neutral (60% of the time), then happiness 30% and anger 7%; "
+        "2 faces followed in 1.5 minutes"
     )
-    assert mood(replace(found, share={})) == "no face was seen"
+    assert mood(replace(found, time_share={})) == "no face was seen"
