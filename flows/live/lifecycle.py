@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from db.reading import queries
-from db.reading.recordings import gap_starts, last_of, starts
+from db.reading.recordings import RecordedRow, gap_starts, last_of, starts
 from db.writing import writes
 from db.writing.spool import PASSING, commit
 from db.writing.tracks import last_number
@@ -31,8 +31,9 @@ A run that is cancelled is killed after 30 s.
 """
 
 RESERVED: Final = 10_000
-"""So many numbers of tracks are left to another machine, which may have some that it has not
-stored: it may have been cut off, and not dead."""
+RESERVED_SEGMENTS: Final = 1_000
+"""So many numbers of tracks, and of segments, are left to another machine, which may have some that
+it has not stored: it may have been cut off, and not dead."""
 
 END: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -99,9 +100,7 @@ def open_or_continue(
                     until=left.planned_end,
                     stored=starts(connection, left.id, settled=True),
                     gaps=gap_starts(connection, left.id),
-                    last=None
-                    if last is None
-                    else segment_of(last, show.slug, Path(last.path or "")),
+                    last=None if last is None else _segment_of(last, show.slug, left_to=reserved),
                     # The newest there is, whatever the source's clock says.
                     tracker_state=queries.tracker_state_before(connection, left.id, END),
                     last_track=last_number(connection, left.id) + reserved,
@@ -117,6 +116,12 @@ def open_or_continue(
             flow_run_id=run_id,
         )
     return Broadcast(id=new, channel_id=channel_id, started_at=now, until=until)
+
+
+def _segment_of(row: RecordedRow, slug: str, *, left_to: int) -> Segment:
+    """Return a broadcast's last segment, numbers after it being left to another machine."""
+    last = segment_of(row, slug, Path(row.path or ""))
+    return replace(last, sequence=last.sequence + (RESERVED_SEGMENTS if left_to else 0))
 
 
 def close(engine: Engine, broadcast: Broadcast, status: str, log: Log) -> None:

@@ -49,6 +49,7 @@ class Objects:
     def __init__(self, url: str) -> None:
         """Open the URL; nothing is asked yet. Raises UsageError for one that is none."""
         self.url = _without_secrets(url)
+        self._looks_first = False
         kind = urlsplit(url).scheme
         if kind not in KINDS:
             raise UsageError(
@@ -79,15 +80,16 @@ class Objects:
         """Take the store for a history; raises StoreRefused where it is another's."""
         mark = json.dumps({"installation": installation}).encode()
         with self._told(MARK):
-            try:
-                obstore.put(self._store, MARK, mark, mode="create", use_multipart=False)
-            except exceptions.AlreadyExistsError:
-                found = bytes(obstore.get(self._store, MARK).bytes())
-                if found != mark:
-                    raise StoreRefused(
-                        f"{self.url} belongs to another installation's history: give this one a "
-                        "prefix of its own"
-                    ) from None
+            found = self._read(MARK)
+            if found is None:
+                self._create(MARK, mark)
+            elif found != mark:
+                raise StoreRefused(
+                    f"{self.url} belongs to another installation's history: give this one a "
+                    "prefix of its own"
+                )
+            # Some servers overwrite though they are told to create: these are asked before.
+            self._looks_first = self._create(MARK, mark)
 
     def put(self, key: str, file: Path) -> tuple[int, str]:
         """Store a file as a new object; return its size and SHA-256, in hexadecimal digits.
@@ -98,15 +100,14 @@ class Objects:
         data = file.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         with self._told(key):
-            try:
-                obstore.put(self._store, key, data, mode="create", use_multipart=False)
-            except exceptions.AlreadyExistsError:
-                there = bytes(obstore.get(self._store, key).bytes())
-                if hashlib.sha256(there).hexdigest() != digest:
-                    raise StoreRefused(
-                        f"{key} in {self.url} is another recording: does another installation "
-                        "write there? Give each a prefix of its own"
-                    ) from None
+            there = self._read(key) if self._looks_first else None
+            if there is None and not self._create(key, data):
+                there = self._read(key)
+            if there is not None and hashlib.sha256(there).hexdigest() != digest:
+                raise StoreRefused(
+                    f"{key} in {self.url} is another recording: does another installation "
+                    "write there? Give each a prefix of its own"
+                )
         return len(data), digest
 
     def get(self, key: str, to: Path, *, sha256: str | None) -> None:
@@ -144,6 +145,20 @@ class Objects:
         with self._told(folder):
             for found in obstore.list(self._store, f"{folder}/"):
                 obstore.delete(self._store, [each["path"] for each in found])
+
+    def _create(self, key: str, data: bytes) -> bool:
+        """Make an object; tell whether that was done: not where there is one."""
+        try:
+            obstore.put(self._store, key, data, mode="create", use_multipart=False)
+        except exceptions.AlreadyExistsError:
+            return False
+        return True
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            return bytes(obstore.get(self._store, key).bytes())
+        except FileNotFoundError:
+            return None
 
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:

@@ -836,8 +836,8 @@ def test_a_deployment_names_nothing_of_the_machine_that_deployed(control: Contro
 
 def test_run_for_a_machine_is_in_its_queue_and_made_once(control: Control) -> None:
     with Server(control.env["PREFECT_API_URL"], control.access.headers) as server:
-        server.make_queue("shows", queue_of("studio-2"))
-        server.make_queue("shows", queue_of("studio-2"))
+        server.make_queue("studio", queue_of("studio-2"))
+        server.make_queue("studio", queue_of("studio-2"))
     asked = {
         "deployment": control.deployment("watch-show/news")["id"],
         "parameters": {"url": "http://127.0.0.1:9/x", "name": "once"},
