@@ -2,9 +2,9 @@
 
 python -m db.embedded.throwaway python -m benchmarks.analysis [PART ...] [--json FILE] [--rounds N]
 
-PART: detector, file, channels, lag, memory, load, gpu; all of them if none is named. Everything is
-measured on a made clip (`benchmarks.made_clip`); where two ways are compared they take turns, and
-medians are given. Needs `pip install 'showmood[bench]'`.
+PART: detector, ratio, file, channels, lag, memory, load, gpu; all of them if none is named.
+Everything is measured on a made clip (`benchmarks.made_clip`); where two ways are
+compared they take turns, and medians are given. Needs `pip install 'showmood[bench]'`.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -27,7 +29,7 @@ from emotion.media.video import read_frames
 from emotion.pipeline import Analyser
 from emotion.weights import store as weights
 
-PARTS: Final = ("detector", "file", "channels", "lag", "memory", "load", "gpu")
+PARTS: Final = ("detector", "ratio", "file", "channels", "lag", "memory", "load", "gpu")
 
 
 def measure_detector(bench: Bench) -> None:
@@ -35,6 +37,37 @@ def measure_detector(bench: Bench) -> None:
     from benchmarks import compared  # needs OpenCV, as no other part does
 
     compared.measure_detector(bench)
+
+
+def measure_ratio(bench: Bench) -> None:
+    """CPU time of a segment, analysed both ways, over that of its decoding alone."""
+    ways = {"everywhere": Analyser(device="cpu", everywhere=True), "around": Analyser(device="cpu")}
+    for analyser in ways.values():
+        for piece in bench.pieces:
+            analyser.analyse_file(piece)
+
+    def decode() -> None:
+        for piece in bench.pieces:
+            with ways["around"].decode(piece) as parts:
+                for _ in parts:
+                    pass
+
+    def cpu_ms(way: Callable[[], object]) -> float:
+        began = time.process_time()
+        way()
+        return 1000 * (time.process_time() - began) / len(bench.pieces)
+
+    taken: dict[str, list[float]] = {"decoding": [], **{name: [] for name in ways}}
+    for _ in range(bench.rounds):
+        taken["decoding"].append(cpu_ms(decode))
+        for name, one in ways.items():
+            taken[name].append(cpu_ms(lambda one=one: [*map(one.analyse_file, bench.pieces)]))
+    decoding_ms = float(np.median(taken["decoding"]))
+    bench.say("ratio", "CPU time of decoding a segment of 2 s", decoding_ms, "ms")
+    for name in ways:
+        whole_ms = float(np.median(taken[name]))
+        bench.say("ratio", f"CPU time of a segment, faces sought {name}", whole_ms, "ms")
+        bench.say("ratio", f"over decoding alone, {name}", whole_ms / decoding_ms, "times")
 
 
 def measure_file(bench: Bench) -> None:

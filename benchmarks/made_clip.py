@@ -38,12 +38,12 @@ def make_clip(path: Path, *, duration_s: int = 20, faces: int = len(FACE_HEIGHTS
     command += ["-c:v", "libx264", "-preset", "medium", "-b:v", "3M", "-maxrate", "4M"]
     command += ["-bufsize", "6M", "-g", str(FPS * SEGMENT_S), "-keyint_min", str(FPS * SEGMENT_S)]
     command += ["-sc_threshold", "0", "-pix_fmt", "yuv420p", "-threads", "2", str(path)]
-    wall = _wall()
+    background = wall()
     cards = [_card(height / 220) for height in FACE_HEIGHTS_PX][-faces:]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         for index in range(duration_s * FPS):
-            process.stdin.write(_frame(index / FPS, wall, cards).tobytes())
+            process.stdin.write(_frame(index / FPS, background, cards).tobytes())
         process.stdin.close()
     if process.returncode:
         raise RuntimeError(f"ffmpeg could not write {path}")
@@ -59,7 +59,7 @@ def cut(path: Path, directory: Path) -> list[Path]:
     return sorted(directory.glob("*.ts"))
 
 
-def _wall() -> Picture:
+def wall() -> Picture:
     """Return a wall with texture at several scales, wider than the picture."""
     random = np.random.default_rng(7)
     total = np.zeros((HEIGHT_PX, WIDTH_PX + 400, 3))

@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emotion import cuts, detect
+from emotion import alike, cuts, detect
 from emotion.ahead import Ahead
 from emotion.classify import Classifier
 from emotion.detect import Detector
 from emotion.device import bring, choose_device, pool_memory
+from emotion.looks import Search
 from emotion.media import segment
 from emotion.media.decode import Skip
 from emotion.media.streams import cores
-from emotion.types import Detections, Faces, Float32, Frames
+from emotion.types import Detections, Faces, Float32, Float64, Frames, Int64
 from emotion.weights import store as weights
 
 Parts = Ahead[Frames]
@@ -48,13 +49,15 @@ class Analyser:
         longest_side_px: int | None = None,
         fps: float = 5.0,
         min_score: float = detect.MIN_SCORE,
+        everywhere: bool = False,
     ) -> None:
         """Load the networks, fetching their weights if they are not in the cache.
 
         device: "auto", "cpu", "cuda" or "cuda:N". cache_dir: None for the user's cache folder.
         emotion_model: a name, or the path of an ONNX file with its card. longest_side_px, fps: of
         what `analyse_file` looks at; None for the size that the detector was made for.
-        min_score: of a face, 0 to 1.
+        min_score: of a face, 0 to 1. everywhere: search every frame whole, and ask the emotion
+        network about every face, as a GPU always does.
         Raises WeightsError, DeviceError, or ValueError for a number out of range.
         """
         faces, emotions = weights.detector_model(detector), weights.emotion_model(emotion_model)
@@ -75,6 +78,7 @@ class Analyser:
         on_cpu = chosen.type == "cpu"
         if on_cpu:
             pool_memory()
+        self._everywhere = everywhere or not on_cpu
         self._n_workers = min(_MAX_WORKERS, cores()) if on_cpu else 1
         self._workers = ThreadPoolExecutor(
             self._n_workers,
@@ -130,6 +134,8 @@ class Analyser:
 
         Faces are sought in a part as soon as it is there. Raises what comes with the parts.
         """
+        if not self._everywhere:
+            return self._analyse_near(parts)
         found: list[tuple[Frames, Float32, Future[tuple[Faces, Tensor]]]] = []
         try:
             for part in parts:
@@ -150,27 +156,62 @@ class Analyser:
             affect=affect,
         )
 
+    def _analyse_near(self, parts: Iterable[Frames]) -> Detections:
+        """Return the same, frames between looks being searched where faces are expected."""
+        search = Search(self._detector, self._workers)
+        pictures: list[Tensor] = []
+        offsets_s: list[Float64] = []
+        histograms: list[Float32] = []
+        first: Frames | None = None
+        try:
+            for part in parts:
+                first = part if first is None else first
+                offsets_s.append(part.offset_s)
+                histograms.append(cuts.histograms(part.images))
+                brought = bring(part.images, self._detector.device).unbind()
+                for i, picture in enumerate(brought):
+                    search.see(_rows(part, slice(i, i + 1)), picture, histograms[-1][i])
+                pictures += brought
+            faces = search.faces()
+        finally:
+            search.cancel()
+        assert first is not None
+        probs, affect = self._classify(first, faces, pictures, alike.people(faces))
+        return Detections(
+            offset_s=np.concatenate(offsets_s),
+            histograms=np.concatenate(histograms),
+            faces=faces,
+            probs=probs,
+            affect=affect,
+        )
+
     def _detect(self, part: Frames) -> tuple[Faces, Tensor]:
         """Return the faces, and the pictures where they were brought to for both networks."""
         pictures = bring(part.images, self._detector.device)
         return self._detector.detect(part, pictures), pictures
 
     def _classify(
-        self, first: Frames, faces: Faces, pictures: list[Tensor]
+        self, first: Frames, faces: Faces, pictures: list[Tensor], person: Int64 | None = None
     ) -> tuple[Float32, Float32 | None]:
         """Return what `Classifier.answer` says of the faces, each worker's share at once.
 
-        first: frames of the pictures' size, and of their source's.
+        first: frames of the pictures' size, and of their source's. person: of each face, if those
+        that did not change need not be asked about again.
         """
+        order = np.arange(len(faces)) if person is None else np.argsort(person, kind="stable")
         n_parts = max(1, min(self._n_workers, len(faces) // _MIN_FACES))
         bounds = [round(len(faces) * i / n_parts) for i in range(n_parts + 1)]
-        shares = [faces.rows(slice(*ends)) for ends in pairwise(bounds)]
+        shares = [order[slice(*ends)] for ends in pairwise(bounds)]
         answers = self._workers.map(
-            lambda share: self._classifier.answer(first, share, pictures), shares
+            lambda share: self._classifier.answer(
+                first, faces.rows(share), pictures, None if person is None else person[share]
+            ),
+            shares,
         )
         probs, affect = zip(*answers, strict=True)
         given = [values for values in affect if values is not None]
-        return np.concatenate(probs), np.concatenate(given) if given else None
+        back = np.argsort(order)
+        return np.concatenate(probs)[back], np.concatenate(given)[back] if given else None
 
 
 def _rows(frames: Frames, rows: slice) -> Frames:

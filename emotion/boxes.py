@@ -10,6 +10,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from emotion.types import Float32, Float64
+
 STRIDES_PX: Final = (8, 16, 32)
 ANCHOR_SIDES_PX: Final = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
 VARIANCES: Final = (0.1, 0.2)
@@ -52,6 +54,11 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     area_b = (b[..., 2:] - b[..., :2]).clamp(min=0).prod(dim=-1)
     union = area_a[..., :, None] + area_b[..., None, :] - shared
     return shared / union.clamp_(min=torch.finfo(union.dtype).tiny)
+
+
+def iou_of(a: Float32, b: Float32) -> Float64:
+    """Return (A, B), the overlap of boxes (A, 4) with boxes (B, 4), 0 to 1."""
+    return iou(torch.from_numpy(a).double(), torch.from_numpy(b).double()).numpy()
 
 
 def suppress(

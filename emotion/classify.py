@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emotion import alike
 from emotion.align import crops
 from emotion.device import Batches, bring, choose_device, half_type, place
 from emotion.errors import OutputsError
 from emotion.networks.expression import ExpressionNet
 from emotion.networks.mini_xception import MiniXception
 from emotion.networks.onnx_network import OnnxNetwork
-from emotion.types import EMOTIONS, Faces, Float32, Frames, K
+from emotion.types import EMOTIONS, Faces, Float32, Frames, Int64, K
 from emotion.weights import store as stored
 from emotion.weights.records import AFFECT, EmotionModel
 
@@ -90,12 +91,17 @@ class Classifier:
 
     @torch.inference_mode()
     def answer(
-        self, frames: Frames, faces: Faces, pictures: Sequence[Tensor] | None = None
+        self,
+        frames: Frames,
+        faces: Faces,
+        pictures: Sequence[Tensor] | None = None,
+        person: Int64 | None = None,
     ) -> tuple[Float32, Float32 | None]:
         """Return what `classify` does, and float32 (M, 2) valence and arousal, -1 to 1.
 
         NaN stands where the network lacks one of the two, None where it lacks both. pictures: as
-        `align.crops` takes them.
+        `align.crops` takes them. person: (M,), as `alike.people` gives them, faces of one next to
+        each other: a face that did not change is not asked about again; None to ask about all.
         """
         if pictures is None:
             pictures = bring(frames.images, self.device).unbind()
@@ -120,7 +126,12 @@ class Classifier:
             )
             if self.model.colour == "bgr":
                 seen = seen.flip(1)
+            if person is not None:
+                new, which = alike.looked_at(seen, person[rows])
+                seen = seen[new]
             found, values = self._both(seen)
+            if person is not None:
+                found, values = found[which], values[which]
             probs[rows, self._columns] = found.cpu().numpy()
             for column, output in enumerate(self._affect):
                 if output is not None:

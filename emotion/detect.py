@@ -19,7 +19,7 @@ from emotion.weights.store import DEFAULT_DETECTOR, DetectorModel, detector_mode
 MIN_SCORE: Final = 0.7
 MAX_IOU: Final = 0.4  # as biubug6/Pytorch_Retinaface, `detect.py`
 
-_MAX_CANDIDATES: Final = 1000  # of a frame, the best; what suppression costs grows with the square
+MAX_CANDIDATES: Final = 1000  # of a frame, the best; what suppression costs grows with the square
 
 # What runs through the network at once: on a CPU what its caches hold, on a GPU a whole segment.
 _BATCH_PX: Final = {"cpu": 2 * 640 * 360, "cuda": 64 * 640 * 360}
@@ -103,9 +103,9 @@ class Detector:
         All on the device: one transfer in, one out.
         """
         _, height, width, _ = images.shape
-        frame, scores, corners, landmarks = self._candidates(images)
+        frame, scores, corners, landmarks = self.candidates(self.centred(images))
         kept = boxes.suppress(
-            corners, scores, max_iou=self.max_iou, frame=frame, most=_MAX_CANDIDATES
+            corners, scores, max_iou=self.max_iou, frame=frame, most=MAX_CANDIDATES
         )
         columns = (frame[:, None], scores[:, None], corners, landmarks.flatten(1))
         values: Float64 = torch.cat([c.double() for c in columns], dim=1)[kept].cpu().numpy()
@@ -116,12 +116,19 @@ class Detector:
         np.clip(inside, 0, (width, height) * 2, out=inside)
         return values[(inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)]
 
-    def _candidates(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return frame, score, box and landmarks of all that is above the threshold."""
+    def centred(self, images: Tensor) -> Tensor:
+        """Return pictures (N, H, W, 3) as the network takes them, but for the order of the axes."""
         n, height, width, _ = images.shape
         # Whole rows at once: three colours at a time take five times as long.
-        rows = images.view(n, height, -1).to(self._dtype)
-        rgb = rows.sub_(self._mean.repeat(width)).view(n, height, width, 3)
+        rows = images.reshape(n, height, -1).to(self._dtype)
+        return rows.sub_(self._mean.repeat(width)).view(n, height, width, 3)
+
+    def candidates(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return picture, score, box and landmarks of all that is above the threshold.
+
+        rgb: (N, H, W, 3), as `centred` gives them. In their pixels.
+        """
+        _, height, width, _ = rgb.shape
         answers = self._network(rgb.permute(0, 3, 1, 2))  # channels last already
         # Of two classes, softmax is the sigmoid of the difference.
         scores = torch.sigmoid(answers[..., 5].float() - answers[..., 4].float())  # (N, A)

@@ -117,6 +117,7 @@ def analyse_again(
                 settings.device,
                 settings.cache_dir,
                 settings.detection_size_px,
+                settings.search_everywhere,
             )
             return _analyse(
                 engine, settings, what, found.segments, analyser, copies, log=log, tell=tell

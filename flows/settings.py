@@ -63,6 +63,7 @@ class Settings(BaseSettings):
         description="Longest side of the picture that faces are sought in; unset: what the "
         "detector was made for.",
     )
+    search_everywhere: bool = Field(False, description="Search every frame whole for faces.")
     own_emotion_model: Path | None = Field(
         None,
         description="Your own emotion network, an ONNX file with its card beside it: what shows "

@@ -81,6 +81,7 @@ def analyse_here(
         settings.device,
         settings.cache_dir,
         settings.detection_size_px,
+        settings.search_everywhere,
     )
     channel = name or replay.slug_of_file(file)
     with ExitStack() as stack:

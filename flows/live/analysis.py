@@ -43,6 +43,7 @@ def networks(
     device: str,
     cache_dir: Path | None,
     longest_side_px: int | None,
+    everywhere: bool = False,
 ) -> "Analyser":
     """Return the networks, loaded once a process."""
     # Seconds, for which a show's recording need not wait.
@@ -54,6 +55,7 @@ def networks(
         device=device,
         cache_dir=cache_dir,
         longest_side_px=longest_side_px,
+        everywhere=everywhere,
     )
 
 

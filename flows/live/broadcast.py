@@ -280,6 +280,7 @@ class Watch:
             settings.device,
             settings.cache_dir,
             settings.detection_size_px,
+            settings.search_everywhere,
         )
         store.model = analyser.model
         return Analysis(
