@@ -112,6 +112,8 @@ def parse_until(text: str | None) -> datetime:
 
 def slug_of(url: str) -> str:
     """Return a channel name made of a URL: youtube-nasa-live of youtube.com/@nasa/live."""
+    if url.startswith("camera:"):
+        return re.sub(r"[^a-z0-9]+", "-", url.lower()).strip("-")[:63]
     try:
         parts = urlsplit(url)
         host = parts.hostname

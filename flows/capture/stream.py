@@ -19,6 +19,7 @@ class Stream:
     operator's. cookies: in Netscape's format, each for the hosts that it names.
     master_url: the master playlist that lists `url`; empty where none is known.
     segment_query, key_query: what segments and keys want after their `?`.
+    user, password: of a camera's server.
     width_px, height_px, fps, codecs: as the site says; 0 or empty where it does not.
     """
 
@@ -37,6 +38,8 @@ class Stream:
     master_url: str = ""
     segment_query: str = field(default="", repr=False)
     key_query: str = field(default="", repr=False)
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
     width_px: int = 0
     height_px: int = 0
     fps: float = 0.0

@@ -85,7 +85,7 @@ class Watch:
         way = WayToSource.of(self.settings, self.show.url, self.secret_of)
         for mistake in way.mistakes:
             self.log.warning("%s", mistake)
-        way.policy.check(self.show.url)
+        way.check(self.show.url)
         BOX.start()
         with ExitStack() as stack:
             engine = make_engine(self.database_url)

@@ -32,7 +32,7 @@ def check(
     No secret is among it: cookies and headers by how many there are, proxies by their host.
     """
     way = WayToSource.of(settings, show.url, secret_of)
-    way.policy.check(show.url)
+    way.check(show.url)
     access = way.access()
     yield from _said_of(access)
     stream = way.find(show, extractors)

@@ -1,11 +1,15 @@
 """How a show's source is reached: what may be fetched, and what the operator has set for it."""
 
+import ipaddress
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from flows.capture.net.address import AddressPolicy
+from flows.capture.net.address import STREAM_SCHEMES, AddressPolicy, read_host
+from flows.capture.segment import SourceUnreachable
 from flows.capture.source.access import Access
+from flows.capture.source.cameras import is_camera, without_user
 from flows.capture.source.resolve import resolve
 from flows.capture.source.sources import Sources
 from flows.capture.source.sources_values import SecretOf, no_secrets
@@ -37,7 +41,14 @@ class WayToSource:
             return read_sources(settings).access(url, secret_of)
 
         policy = replace(policy, upstream=now.upstream)
+        if now.camera:
+            policy = _naming(policy, without_user(now.camera))
         return cls(policy=policy, access=access, mistakes=sources.mistakes)
+
+    def check(self, url: str) -> None:
+        """Refuse a page's URL that may not be fetched; raises as `AddressPolicy.check`."""
+        if not is_camera(url):
+            self.policy.check(url)
 
     def find(self, show: Show, extractors: Sequence[type] = ()) -> Stream:
         """Return a show's stream; raises as `resolve`."""
@@ -48,6 +59,18 @@ class WayToSource:
             quality=show.limits,
             extractors=extractors,
         )
+
+
+def _naming(policy: AddressPolicy, url: str) -> AddressPolicy:
+    """Return a policy that also allows a camera's server: its operator has named it."""
+    host, port = read_host(url, schemes=STREAM_SCHEMES)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as e:
+        raise SourceUnreachable(f"{host}: no such host ({e})") from e
+    addresses = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+    named = tuple((address, port or 0) for address in addresses)
+    return replace(policy, allow_origins=policy.allow_origins + named)
 
 
 def read_sources(settings: Settings) -> Sources:

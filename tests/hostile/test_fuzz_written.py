@@ -7,9 +7,9 @@ from xml.sax.saxutils import quoteattr
 
 from hypothesis import strategies as st
 
-from flows.capture.proxy.forward import Replies
 from flows.capture.proxy.manifest import rename_playlist
 from flows.capture.proxy.mpd import rename_mpd
+from flows.capture.proxy.rtsp_replies import Replies
 from flows.capture.segment import CaptureError
 from tests.hostile.test_fuzz import DATE, NUMBER, PLAYLIST, URL, read
 

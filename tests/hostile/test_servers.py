@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flows.capture.processes import find_ffmpeg
-from flows.capture.proxy.forward import Replies
+from flows.capture.proxy.rtsp_replies import Replies
 from flows.capture.segment import SourceUnreachable, UnsafeURL
 
 Stand = Callable[..., Any]

@@ -73,6 +73,6 @@ def open_way(
     if scheme == "srt":
         datagrams = Datagrams(stream.url, policy, patience).open()
         return Way(url=datagrams.url, door=datagrams)
-    forward = Forward(stream.url, policy, patience)
+    forward = Forward(stream.url, policy, patience, user=stream.user, password=stream.password)
     guard = Guard(policy, through=forward).open()
     return Way(url=forward.at(guard.port), door=guard)

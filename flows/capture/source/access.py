@@ -16,6 +16,7 @@ class Access:
     where they are written back to. netrc: a file, for sites that yt-dlp logs in to.
     extractor_arguments: by extractor and name, as yt-dlp takes them. plugins: folders of yt-dlp's
     plugins. impersonate: a browser, as yt-dlp names it.
+    camera: where one is, with its password.
     """
 
     site: str = ""
@@ -30,3 +31,4 @@ class Access:
     )
     plugins: tuple[Path, ...] = ()
     impersonate: str = ""
+    camera: str = field(default="", repr=False)

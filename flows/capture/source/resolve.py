@@ -21,6 +21,7 @@ from flows.capture.segment import (
 from flows.capture.source.access import Access
 from flows.capture.source.asking import BOX as BOX
 from flows.capture.source.asking import Question, ask, text_of
+from flows.capture.source.cameras import camera_stream
 from flows.capture.stopping import Patience
 from flows.capture.stream import Stream
 
@@ -57,6 +58,8 @@ def resolve(
     Raises UnsafeURL before anything is fetched, or for the stream's own address; NoStream;
     NotLive, with `starts_at` for a show that is announced; SourceUnreachable.
     """
+    if access is not None and access.camera:
+        return camera_stream(url, access.camera)
     if _SMUGGLED in url:
         raise UnsafeURL(f"{url}: leave out what follows the #: yt-dlp reads orders in it")
     patience = Patience(stopping)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from flows.capture.headers import SiteHeaders, is_of_site
 from flows.capture.segment import CaptureError
 from flows.capture.source.access import Access
+from flows.capture.source.cameras import CAMERA, is_camera
 from flows.capture.source.sources_values import (
     MAX_FILE_BYTES,
     SecretOf,
@@ -25,9 +26,6 @@ from flows.capture.source.sources_values import (
 )
 
 FILE: Final = "sources.toml"
-CAMERA: Final = "camera:"
-"""How a show names a source of the file: camera:studio-2."""
-
 _TABLES: Final = {
     "all": "[all]",
     "site": '[site."example.com"]',
@@ -79,6 +77,8 @@ class Sources:
 
     def access(self, url: str, secret_of: SecretOf = no_secrets) -> Access:
         """Return what goes with a page's URL; raises BadSources where that can't be had."""
+        if is_camera(url):
+            return Access(site=url, camera=self.camera(url.removeprefix(CAMERA), secret_of))
         try:
             host = (urlsplit(url).hostname or "").rstrip(".").lower()
         except ValueError:

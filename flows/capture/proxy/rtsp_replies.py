@@ -1,0 +1,85 @@
+"""What an RTSP server replies (RFC 2326), as far as ffmpeg may learn it."""
+
+import re
+from typing import Final
+
+from flows.capture.proxy.rtsp_requests import Requests
+from flows.capture.segment import SourceUnreachable, UnsafeURL
+
+_MAX_HEAD_BYTES: Final = 16 * 1024
+_MAX_BODY_BYTES: Final = 256 * 1024
+_STATUS: Final = re.compile(rb"RTSP/1\.0 (\d{3})(?: [^\r\n\0]*)?")
+_HEADER: Final = re.compile(rb"([A-Za-z-]{1,40}): *([^\r\n\0]*)")
+_PASSED_ON: Final = frozenset(
+    b"cseq session transport content-type content-length content-base public range rtp-info "
+    b"www-authenticate server date".split()
+)
+
+
+class Replies:
+    """The replies of an RTSP server (RFC 2326), and the packets between them (10.12).
+
+    Those that lead elsewhere are none that ffmpeg gets.
+    """
+
+    def __init__(self, shown: str, requests: Requests | None = None) -> None:
+        """Have read nothing. shown: what to call the server. requests: what is replied to."""
+        self._shown, self._requests, self._buffer = shown, requests, bytearray()
+        self.again = b""
+        """What to ask in place of what was refused."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what may be passed on of what came; raises UnsafeURL, SourceUnreachable."""
+        self._buffer += data
+        passed = bytearray()
+        while part := self._take():
+            passed += part
+        return bytes(passed)
+
+    def _take(self) -> bytes:
+        """Return the next packet or reply as it is passed on; nothing while it is not whole."""
+        buffer = self._buffer
+        while buffer.startswith(b"\r\n"):
+            del buffer[:2]
+        if buffer.startswith(b"$"):
+            size = 4 + int.from_bytes(buffer[2:4], "big")
+            return self._cut(size) if len(buffer) >= max(4, size) else b""
+        head, end, _ = bytes(buffer[:_MAX_HEAD_BYTES]).partition(b"\r\n\r\n")
+        if not end:
+            if len(buffer) >= _MAX_HEAD_BYTES:
+                raise SourceUnreachable(f"{self._shown}: a reply without end")
+            return b""
+        lines = head.split(b"\r\n")
+        status = _STATUS.fullmatch(lines[0])
+        headers = [_HEADER.fullmatch(line) for line in lines[1:]]
+        if status is None or None in headers:
+            raise SourceUnreachable(f"{self._shown}: what came is no reply of RTSP")
+        if status[1].startswith(b"3"):
+            raise UnsafeURL(
+                f"{self._shown}: it redirects, which is not followed; name what it leads to instead"
+            )
+        kept = [each for each in headers if each and each[1].lower() in _PASSED_ON]
+        sizes = [each[2] for each in kept if each[1].lower() == b"content-length"]
+        if len(sizes) > 1 or not all(size.isdigit() and len(size) < 7 for size in sizes):
+            raise SourceUnreachable(f"{self._shown}: a reply without a size")
+        n_bytes = int(sizes[0]) if sizes else 0
+        if n_bytes > _MAX_BODY_BYTES:
+            raise SourceUnreachable(f"{self._shown}: a reply larger than {_MAX_BODY_BYTES} bytes")
+        if len(buffer) < len(head) + 4 + n_bytes:
+            return b""
+        self._cut(len(head) + 4)
+        if status[1] == b"401" and self._requests is not None:
+            asked = [e[2] for e in kept if e[1].lower() == b"www-authenticate"]
+            # Digest before Basic, which tells the password.
+            for each in sorted(asked, key=lambda e: not e.lower().startswith(b"digest")):
+                if again := self._requests.again(each.decode("latin-1")):
+                    self.again = again
+                    self._cut(n_bytes)
+                    return self._take()
+        said = [b"RTSP/1.0 " + status[1] + b" -", *(each[1] + b": " + each[2] for each in kept)]
+        return b"\r\n".join([*said, b"", b""]) + self._cut(n_bytes)
+
+    def _cut(self, n_bytes: int) -> bytes:
+        part = bytes(self._buffer[:n_bytes])
+        del self._buffer[:n_bytes]
+        return part

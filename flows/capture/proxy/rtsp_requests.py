@@ -1,0 +1,111 @@
+"""What ffmpeg asks an RTSP server (RFC 2326), with the address and password that it is not told.
+
+Its command line, which everybody may see, has neither: the real address is written into each
+request, and `Authorization` added where the server wants it (RFC 7616; Basic and Digest).
+"""
+
+import base64
+import hashlib
+import re
+import secrets
+from typing import Final
+
+from flows.capture.segment import SourceUnreachable
+
+_MAX_HEAD_BYTES: Final = 16 * 1024
+_REQUEST: Final = re.compile(rb"([A-Z_]{1,30}) ([^ \r\n]+) RTSP/1\.0")
+_PAIR: Final = re.compile(r'(\w+)=(?:"([^"]*)"|([^,\s]*))')
+
+
+class Requests:
+    """Rewrites requests as they come. inner: what ffmpeg calls the stream; outer: what it is."""
+
+    def __init__(self, *, inner: str, outer: str, user: str, password: str) -> None:
+        """Have read nothing."""
+        self._inner, self._outer = inner.encode(), outer.encode()
+        self._user, self._password = user, password
+        self._buffer = bytearray()
+        self._challenge: dict[str, str] | None = None
+        self._last: tuple[bytes, bytes, bytes] | None = None
+        self._answered = False
+        self._n = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what goes to the server of what came; raises SourceUnreachable."""
+        self._buffer += data
+        passed = bytearray()
+        while part := self._take():
+            passed += part
+        return bytes(passed)
+
+    def again(self, challenge: str) -> bytes | None:
+        """Return the last request with what a server asks for; None where that can't help."""
+        if not self._user or self._last is None or self._answered:
+            return None
+        scheme, _, rest = challenge.strip().partition(" ")
+        found = {name.lower(): a or b for name, a, b in _PAIR.findall(rest)}
+        if scheme.lower() not in ("basic", "digest"):
+            return None
+        self._challenge, self._answered = found | {"scheme": scheme.lower()}, True
+        return self._written(*self._last)
+
+    def _take(self) -> bytes:
+        buffer = self._buffer
+        if buffer.startswith(b"$"):
+            size = 4 + int.from_bytes(buffer[2:4], "big")
+            return self._cut(size) if len(buffer) >= max(4, size) else b""
+        head, end, _ = bytes(buffer[:_MAX_HEAD_BYTES]).partition(b"\r\n\r\n")
+        if not end:
+            if len(buffer) >= _MAX_HEAD_BYTES:
+                raise SourceUnreachable("a request of RTSP without end")
+            return b""
+        self._cut(len(head) + 4)
+        line, _, headers = head.partition(b"\r\n")
+        found = _REQUEST.fullmatch(line)
+        if found is None:
+            raise SourceUnreachable("what ffmpeg asks is no request of RTSP")
+        url = found[2]
+        if url.startswith(self._inner):
+            url = self._outer + url[len(self._inner) :]
+        self._last, self._answered = (found[1], url, headers), False
+        return self._written(*self._last)
+
+    def _written(self, method: bytes, url: bytes, headers: bytes) -> bytes:
+        known = self._authorization(method.decode(), url.decode("latin-1"))
+        lines = [method + b" " + url + b" RTSP/1.0", headers]
+        if known:
+            lines.append(b"Authorization: " + known.encode("latin-1", "replace"))
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _authorization(self, method: str, url: str) -> str:
+        asked = self._challenge
+        if asked is None:
+            return ""
+        if asked["scheme"] == "basic":
+            coded = base64.b64encode(f"{self._user}:{self._password}".encode()).decode()
+            return f"Basic {coded}"
+        realm, nonce = asked.get("realm", ""), asked.get("nonce", "")
+        is_sha = asked.get("algorithm", "").upper().startswith("SHA-256")
+
+        def digest(text: str) -> str:
+            made = hashlib.sha256 if is_sha else hashlib.md5
+            return made(text.encode()).hexdigest()
+
+        ours, theirs = digest(f"{self._user}:{realm}:{self._password}"), digest(f"{method}:{url}")
+        said = {"username": self._user, "realm": realm, "nonce": nonce, "uri": url}
+        if "auth" in asked.get("qop", "").split(","):
+            self._n += 1
+            count, own = f"{self._n:08x}", secrets.token_hex(8)
+            response = digest(f"{ours}:{nonce}:{count}:{own}:auth:{theirs}")
+            more = f', qop=auth, nc={count}, cnonce="{own}"'
+        else:
+            response, more = digest(f"{ours}:{nonce}:{theirs}"), ""
+        said |= {"response": response} | ({"opaque": asked["opaque"]} if "opaque" in asked else {})
+        pairs = ", ".join(f'{name}="{value}"' for name, value in said.items())
+        algorithm = ", algorithm=SHA-256" if is_sha else ""
+        return f"Digest {pairs}{more}{algorithm}"
+
+    def _cut(self, n_bytes: int) -> bytes:
+        part = bytes(self._buffer[:n_bytes])
+        del self._buffer[:n_bytes]
+        return part
