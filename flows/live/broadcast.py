@@ -145,6 +145,7 @@ class Watch:
             machine=self.settings.machine_name,
         )
         status: str | None = "failed"
+        goes_on = False
         planned_end = broadcast.until or broadcast.started_at + self.show.length
         # No signal cuts off what is stored from when the recording stops.
         with ExitStack() as ending:
@@ -158,7 +159,10 @@ class Watch:
                 )
                 counts = self._record(broadcast, capture, directory, store, lock, ending)
                 status = "completed"
-            except (ChannelLockLost, HandedOver):
+            except HandedOver:
+                status, goes_on = None, True
+                raise
+            except ChannelLockLost:
                 status = None  # Whoever has the channel now has its broadcast.
                 raise
             except Exception:
@@ -174,7 +178,8 @@ class Watch:
                         close(engine, broadcast, status, self.log)
                         store.catch_up()  # with a database that was waited for
                 finally:
-                    self.audience.ended(status or "failed")
+                    if not goes_on:
+                        self.audience.ended(status or "failed")
             return counts
 
     def _wait(

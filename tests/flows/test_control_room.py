@@ -56,6 +56,8 @@ from flows.live.analysis import Counts
 from flows.settings import Settings
 from flows.shows.applying import VERSION, apply_showfile, paused_slots, version_of
 from flows.shows.slots import Slot
+from flows.stack.child import Child
+from flows.stack.handing_over import hand_over, runs_below
 from flows.stack.worker import run_worker
 
 pytestmark = pytest.mark.timeout(300)
@@ -849,6 +851,51 @@ def test_run_for_a_machine_is_in_its_queue_and_made_once(control: Control) -> No
     assert first["id"] == second["id"]
     assert first["work_queue_name"] == "on-studio-2"
     control.api.delete(f"/flow_runs/{first['id']}").raise_for_status()
+
+
+def test_worker_that_ends_leaves_its_shows_to_others(
+    control: Control, tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    """Killed, it takes none with it; one ends when it may, another goes on when nobody takes it."""
+    deployment = control.deployment("watch-show/news")["id"]
+    runs = []
+    for name in ("taken", "left"):
+        body = {"parameters": {"url": "http://127.0.0.1:9/x", "name": name}}
+        made = control.api.post(f"/deployments/{deployment}/create_flow_run", json=body)
+        runs.append(made.raise_for_status().json()["id"])
+        for kind in ("PENDING", "RUNNING"):
+            state = {"state": {"type": kind}, "force": True}
+            control.api.post(f"/flow_runs/{runs[-1]}/set_state", json=state).raise_for_status()
+    watch = "import signal, time; signal.signal(signal.SIGUSR1, {0}); print(flush=True)"
+    ends, stays = watch.format("lambda *_: exit(0)"), watch.format("signal.SIG_IGN")
+    starts = "import os, subprocess, sys\n"
+    for run, code in zip(runs, (ends, stays), strict=True):
+        starts += f"subprocess.Popen([sys.executable, '-c', {code + '; time.sleep(99)'!r}],"
+        starts += f" env=os.environ | {{'PREFECT__FLOW_RUN_ID': '{run}'}})\n"
+    command = [sys.executable, "-c", f"{starts}import time; time.sleep(99)"]
+    worker = Child("worker", command, dict(control.env), tmp_path / "worker.log")
+    try:
+        until(lambda: (tmp_path / "worker.log").read_text().count("\n") == 2, what="both shows")
+        assert worker.tool is not None
+        below = runs_below(worker.tool)
+        assert set(below) == set(runs)
+        worker.kill()
+        left = hand_over(
+            below,
+            api_url=control.env["PREFECT_API_URL"],
+            headers=control.access.headers,
+            say=print,
+            within_s=0.5,
+        )
+        assert left == [runs[1]]
+        for run in runs:
+            found = control.api.get(f"/flow_runs/{run}").raise_for_status().json()
+            assert found["state_name"] == "AwaitingRetry"
+            control.api.delete(f"/flow_runs/{run}").raise_for_status()
+    finally:
+        for pid in below.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_demo_deployment_follows_the_channel(control: Control) -> None:
