@@ -133,18 +133,25 @@ def _csv(file: BinaryIO, meta: Meta) -> Iterator[Write]:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.name for column in meta.columns])
-    yield lambda rows: writer.writerows([_cell(value) for value in row] for row in rows)
+    times = [i for i, column in enumerate(meta.columns) if column.kind == "timestamp"]
+    words = [i for i, column in enumerate(meta.columns) if column.kind == "string"]
+
+    def cells(row: Sequence[Any]) -> list[Any]:
+        out = list(row)
+        for i in times:
+            out[i] = out[i] and stamp(out[i])
+        for i in words:
+            out[i] = _no_formula(out[i])
+        return out
+
+    yield lambda rows: writer.writerows(map(cells, rows))
     text.flush()
     text.detach()
 
 
-def _cell(value: object) -> object:
-    """Return a value as a spreadsheet is to read it: no title is a formula."""
-    if isinstance(value, datetime):
-        return stamp(value)
-    if isinstance(value, str) and value.lstrip().startswith(_FORMULA):
-        return f"'{value}"
-    return value
+def _no_formula(value: str | None) -> str | None:
+    """Return a text as a spreadsheet is to read it: no title is a formula."""
+    return f"'{value}" if value and value.lstrip().startswith(_FORMULA) else value
 
 
 @contextmanager
