@@ -26,16 +26,29 @@ def titled(title: str) -> object:
     return Field(json_schema_extra={"title": title})
 
 
-Duration = Annotated[
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN)]
+Patience = Annotated[str, Field(pattern=DURATION_PATTERN)]
+# Prefect's form says what does not fit by printing the pattern: so it begins with words. Who types
+# those is told by the run, which reads the value.
+DurationAsked = Annotated[
     str,
-    Field(pattern=DURATION_PATTERN, examples=["30s", "45m", "1h30m"]),
+    Field(
+        pattern=r"^(30s, 45m, 1h30m or 2d|(\s*\d+(\.\d+)?\s*[dhms])+\s*)$",
+        examples=["30s", "45m", "1h30m"],
+    ),
     titled("How long"),
 ]
-Patience = Annotated[
-    str, Field(pattern=DURATION_PATTERN, examples=["0s", "10m", "2h"]), titled("Wait at most")
+PatienceAsked = Annotated[
+    str,
+    Field(pattern=r"^(0s, 10m or 2h|(\s*\d+(\.\d+)?\s*[dhms])+\s*)$", examples=["0s", "10m", "2h"]),
+    titled("Wait at most"),
+]
+NameAsked = Annotated[
+    str,
+    Field(pattern=r"^(lower-case letters, digits and hyphens|[a-z0-9][a-z0-9-]{0,62}|)$"),
+    titled("Channel's name"),
 ]
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-news"])]
-SlugOrNone = Annotated[str, Field(pattern=f"({SLUG_PATTERN})|^$"), titled("Channel's name")]
 Url = Annotated[str, Field(min_length=8, max_length=2048), titled("URL of the show")]
 Alerts = Annotated[tuple[Alert, ...], Field(max_length=MOST_ALERTS), titled("Emotion alerts")]
 QualityName = Literal["720p", "480p", "1080p", "720p, 30 fps", "1080p, 30 fps", "verbatim"]

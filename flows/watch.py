@@ -45,11 +45,11 @@ from flows.show import (
     Alerts,
     AnalysedFps,
     DetectorName,
-    Duration,
+    DurationAsked,
     EmotionModelName,
-    Patience,
+    NameAsked,
+    PatienceAsked,
     QualityName,
-    SlugOrNone,
     Url,
     make_show,
     slug_of,
@@ -108,13 +108,13 @@ def run_name() -> str:
 @flow(name="watch-show", flow_run_name=run_name, persist_result=False)
 def watch_show(
     url: Url,
-    name: SlugOrNone = "",
-    duration: Duration = "1h",
+    name: NameAsked = "",
+    duration: DurationAsked = "1h",
     analysed_fps: AnalysedFps = 5.0,
     detector: Annotated[DetectorName, titled("Detector")] = DEFAULT_DETECTOR,
     emotion_model: Annotated[EmotionModelName, titled("Emotion net")] = DEFAULT_EMOTION_MODEL,
     alerts: Alerts = (),
-    give_up_after: Patience = "10m",
+    give_up_after: PatienceAsked = "10m",
     quality: Annotated[QualityName, titled("Record at most")] = "720p",
 ) -> State:
     """Watch a live show: what its faces show is in the database a second or so behind the air.

@@ -183,12 +183,17 @@ def test_form_has_titles_drop_downs_and_the_rules(control: Control) -> None:
     alert = form["definitions"]["Alert"]["properties"]
     assert alert["of"]["enum"] == ["track", "screen"]
     assert "anger" in form["definitions"]["Emotion"]["enum"]
-    for wrong in ({"alerts": [{"emotion": "envy"}]}, {"duration": "soon"}, {"name": "A B"}):
+    for wrong, said in (
+        ({"alerts": [{"emotion": "envy"}]}, "anger"),
+        ({"duration": "soon"}, "30s, 45m, 1h30m or 2d"),
+        ({"name": "A B"}, "lower-case letters, digits and hyphens"),
+    ):
         answer = control.api.post(
             f"/deployments/{control.deployment('watch-show/news')['id']}/create_flow_run",
             json={"parameters": wrong},
         )
         assert answer.is_client_error, wrong
+        assert said in answer.text
 
 
 def test_a_run_without_a_slot_has_a_name_that_no_slot_has(control: Control) -> None:
