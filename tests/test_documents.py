@@ -71,7 +71,7 @@ def test_every_command_is_one(file: str) -> None:
         command.make_context(words[0], rest)  # raises for what it does not take
     for words in inline_commands(file):
         command, rest = find(words)
-        if words[0] in ("...", "keep"):
+        if words[0] == "...":
             continue
         assert len(rest) < len(words) or words[0].startswith("-"), words
         if command.name == "psql":
@@ -97,7 +97,7 @@ def place(tmp_path: Path, engine, database_url: str, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHOWMOOD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SHOWMOOD_DATABASE_URL", database_url)
-    for day in ("2026-11-20T12:00:00", None):
+    for day in ("2026-11-19T12:00:00", "2026-11-20T12:00:00", None):
         start = datetime.now(UTC) - timedelta(hours=20)
         start = datetime.fromisoformat(day).astimezone() if day else start
         with engine.begin() as connection:

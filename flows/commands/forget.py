@@ -101,8 +101,7 @@ def _forget(
         with engine.begin() as connection:
             number = queries.channel_id(connection, channel)
             gone = forget_broadcasts(connection, number, [show.id for show in shows])
-            if whole:
-                forget_channel(connection, number)
+            forget_channel(connection, number)
         try:
             delete_files(settings, channel, files)
         except (OSError, Timeout) as e:
