@@ -26,6 +26,10 @@ _STILL: Final = frozenset(("mjpeg", "png", "bmp", "gif", "tiff", "webp"))
 """Codecs of covers and thumbnails, where another stream has pictures that move."""
 
 _MAX_THREADS: Final = 4
+_H264_ANEW: Final = frozenset((5,))
+_H264_SEQUENCE: Final = frozenset((7,))
+_HEVC_ANEW: Final = frozenset(range(16, 21))
+_HEVC_SEQUENCE: Final = frozenset((33,))
 _START_CODE: Final = re.compile(rb"\x00\x00\x01")
 
 
@@ -107,14 +111,32 @@ def begins_anew(packet: "Packet[Stream]", stream: VideoStream) -> bool:
     Of H.264 that is an IDR picture, of HEVC one or a broken link (Rec. ITU-T H.264, table 7-1;
     H.265, table 7-1); keyframes of other codecs are taken for such.
     """
-    context = stream.codec_context
-    name = context.name if context else ""
-    if name not in ("h264", "hevc"):
+    kinds = _kinds(packet, stream)
+    if kinds is None:
         return True
-    kinds = _units(bytes(packet), lengths=bytes(context.extradata or b"")[:1] == b"\x01")
-    if name == "h264":
-        return any(kind & 31 == 5 for kind in kinds)
-    return any(16 <= kind >> 1 & 63 <= 20 for kind in kinds)
+    return bool(kinds & (_H264_ANEW if _name(stream) == "h264" else _HEVC_ANEW))
+
+
+def has_parameters(packet: "Packet[Stream]", stream: VideoStream) -> bool:
+    """Tell whether a decoder can begin with this keyframe: what it needs to know comes with it."""
+    kinds, context = _kinds(packet, stream), stream.codec_context
+    if kinds is None or (context and bytes(context.extradata or b"")[:1] == b"\x01"):
+        return True  # or stands in the file's header
+    return bool(kinds & (_H264_SEQUENCE if _name(stream) == "h264" else _HEVC_SEQUENCE))
+
+
+def _name(stream: VideoStream) -> str:
+    return stream.codec_context.name if stream.codec_context else ""
+
+
+def _kinds(packet: "Packet[Stream]", stream: VideoStream) -> set[int] | None:
+    """Return the kinds of NAL units in a packet; None for other codecs than H.264 and HEVC."""
+    name = _name(stream)
+    if name not in ("h264", "hevc"):
+        return None
+    extradata = bytes(stream.codec_context.extradata or b"")
+    units = _units(bytes(packet), lengths=extradata[:1] == b"\x01")
+    return {unit & 31 if name == "h264" else unit >> 1 & 63 for unit in units}
 
 
 def _units(data: bytes, *, lengths: bool) -> list[int]:

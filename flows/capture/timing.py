@@ -9,6 +9,8 @@ from typing import Final
 from flows.capture.entries import Entry
 
 _LONGEST: Final = timedelta(seconds=600)
+_FEW: Final = 3
+"""Of fewer lengths, none can be told to be usual."""
 
 
 def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:
@@ -20,6 +22,8 @@ def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:
     """
     known = [entry.duration_s for entry in entries if entry.duration_s > 0]
     usual_s = median(known) if known else target_s
+    if len(known) < _FEW and 0 < 3 * target_s < usual_s:
+        usual_s = target_s
     most_s = max(1.5 * target_s, 3 * usual_s)
     found: list[Entry] = []
     for n, entry in enumerate(entries):

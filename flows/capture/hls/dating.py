@@ -105,12 +105,12 @@ class Dates:
                 start = (self._end or last.end) if follows else after
             self._end = start + length
             return whole_ms(start), whole_ms(self._end), True
-        start = entry.date
+        # The source dates the first packet.
+        date = entry.date - timedelta(seconds=extent.early / TICKS_PER_S)
+        start = date
         after_ad = last is not None and bool(last.is_ad) and not is_ad
         start += (
-            self._shift
-            if repeats
-            else self._true_shift(entry.date, in_a_row=in_a_row, after_ad=after_ad)
+            self._shift if repeats else self._true_shift(date, in_a_row=in_a_row, after_ad=after_ad)
         )
         if in_a_row and since is not None and abs(since) < SHORTEST:
             start = self._steady(start, dated=entry.dated)

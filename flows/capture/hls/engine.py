@@ -195,7 +195,7 @@ class Run:
         self._fetcher.timeout_s = min(max(2 * self._pacing.target_s, 1.0), 6.0)
         self._dates.watch_wobble(entries)
         if self._first_load:
-            self._dates.look_at_edge(entries[-1].end, before=self._queue.listing.shift)
+            self._dates.look_at_edge(entries[-1].date, before=self._queue.listing.shift)
         new = self._queue.look(playlist, self._items)
         if not new or not self._room.takes(self._items, new, url=self._feed.url):
             return False

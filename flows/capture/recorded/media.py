@@ -11,7 +11,7 @@ import av
 from av.container import InputContainer
 
 from emotion.media.limits import SEGMENT, TooMuch, options, require_bounded
-from emotion.media.streams import begins_anew, best_video, moving
+from emotion.media.streams import begins_anew, best_video, has_parameters, moving
 from flows.capture.segment import NoPicture, UnreadableMedia
 
 TICKS_PER_S: Final = 90_000
@@ -51,7 +51,8 @@ class Extent:
     ticks. begins_with_key: with a keyframe. stands_alone: with a picture before which none is
     needed, for those after it neither. sound_end: of the last sound, in the same ticks, or `first`;
     None where no sound is declared. n_videos: how many streams of moving pictures there are.
-    is_whole: the file ends where a packet of MPEG-TS, or a box of fMP4, does.
+    is_whole: the file ends where a packet of MPEG-TS, or a box of fMP4, does. early: so many ticks
+    before its first packet's it begins, with pictures that are decoded later.
     """
 
     first: int
@@ -65,6 +66,7 @@ class Extent:
     sound_end: int | None = None
     n_videos: int = 1
     is_whole: bool = True
+    early: int = 0
 
     @property
     def video_s(self) -> float:
@@ -120,7 +122,7 @@ def _extent(path: Path, container: InputContainer, *, fragmented: bool) -> Exten
             sound_end = max(at + length, sound_end or 0)
             continue
         if not pts:
-            keyed = packet.is_keyframe
+            keyed = packet.is_keyframe and has_parameters(packet, video)
             alone = keyed and begins_anew(packet, video)
         pts.append(at)
         lasts[at] = length
@@ -141,13 +143,15 @@ def _extent(path: Path, container: InputContainer, *, fragmented: bool) -> Exten
     interval = steps[len(steps) // 4] if steps else TICKS_PER_S // 25
     # fMP4 says how long its last frame is held; MPEG-TS does not.
     held = lasts[ordered[-1]] if fragmented else 0
+    first = min(pts[:_REORDERED])
     return Extent(
-        first=min(pts[:_REORDERED]),
+        first=first,
         end=ordered[-1] + (held if interval < held < _LONGEST_TICKS else interval),
         interval=interval,
         longest=steps[-1] if steps else interval,
         width_px=width_px or 0,
         height_px=height_px or 0,
+        early=pts[0] - first,
         begins_with_key=keyed,
         stands_alone=alone,
         sound_end=sound_end,

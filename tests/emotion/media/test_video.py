@@ -1,12 +1,14 @@
+import contextlib
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from emotion.media.video import VideoError, probe, read_frames, read_windows
+from emotion.media.video import Truncated, VideoError, probe, read_frames, read_windows
 
 SMALL = {"fps": 5.0, "longest_side_px": 640}
 
@@ -229,3 +231,31 @@ def test_a_name_that_looks_like_a_protocol_is_a_file_name(clips, tmp_path, monke
 def test_numbers_out_of_range(clips, wrong):
     with pytest.raises(ValueError, match="must be positive"):
         read_frames(clips / "clip.ts", **{**SMALL, **wrong})
+
+
+def test_pieces_put_together_give_all_their_frames(clips, tmp_path):
+    """The second piece's timestamps begin anew: earlier than the first's end."""
+    both = tmp_path / "both.ts"
+    piece = (clips / "clip.ts").read_bytes()
+    both.write_bytes(piece + piece)
+    once = read_frames(clips / "clip.ts", fps=25.0, longest_side_px=64)
+    twice = read_frames(both, fps=25.0, longest_side_px=64)
+    assert len(twice) == 2 * len(once)
+    assert (np.diff(twice.offset_s) > 0).all()
+
+
+def test_a_file_cut_in_a_fragment_gives_all_that_can_be_decoded(clips, tmp_path):
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    flags = "frag_keyframe+empty_moov+default_base_moof"
+    _ffmpeg("-i", clips / "clip.ts", "-c", "copy", "-an", "-movflags", flags, whole)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 8 // 10])
+    counts: list[int] = []
+    windows = read_windows(cut, window_s=1.0, fps=25.0, longest_side_px=64)
+    with pytest.raises(Truncated):
+        counts.extend(len(frames) for _, _, frames in windows)
+    with av.open(str(cut)) as container:
+        decoded = 0
+        for packet in container.demux(video=0):
+            with contextlib.suppress(av.FFmpegError):
+                decoded += len(packet.decode())
+    assert 0 < decoded <= sum(counts)

@@ -1,0 +1,467 @@
+"""Streams as packagers and sites make them: each recorded whole, once, with the right dates."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
+
+from emotion.media.segment import read_parts
+from flows.capture.hls.engine import Run
+from flows.capture.net.address import AddressPolicy
+from flows.capture.net.fetch import Fetcher
+from flows.capture.processes import find_ffmpeg
+from flows.capture.recorded.journal import read_events
+from flows.capture.recorded.recording import Recording
+from flows.capture.segment import Gap, Segment
+from flows.capture.stream import Stream
+from flows.demo.server import Reply, Server
+
+PATIENCE_S = 30.0
+SEGMENT = timedelta(seconds=2)
+MS = timedelta(milliseconds=1)
+N = 5
+KEY = bytes(range(16))
+
+HEADERS = ["-flags", "+global_header", "-bsf:v", "dump_extra=freq=keyframe"]
+BY_TIME = ["-hls_flags", "split_by_time"]
+CLIPS = {
+    "plain": ["-g", "50"],
+    "rare keys": ["-g", "250", *BY_TIME],
+    "intra refresh": ["-x264-params", "intra-refresh=1:keyint=50", *HEADERS, *BY_TIME],
+    "open gop": ["-g", "25", "-x264-params", "open-gop=1", "-bf", "2", *HEADERS],
+    "fmp4": ["-g", "50", "-hls_segment_type", "fmp4"],
+    "fmp4, large": ["-g", "50", "-s", "320x180", "-hls_segment_type", "fmp4"],
+    "one picture": ["-r", "0.5", "-g", "1"],
+}
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[bytes]]:
+    """Ten seconds in five segments, in one of the forms above; of fMP4 the header comes first."""
+    made: dict[str, list[bytes]] = {}
+
+    def make(kind: str) -> list[bytes]:
+        if kind not in made:
+            folder = tmp_path_factory.mktemp("clip")
+            command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i"]
+            command += ["testsrc2=size=160x90:rate=25", "-f", "lavfi", "-i", "sine=frequency=300"]
+            command += ["-t", str(2 * N), "-c:v", "libx264", "-preset", "superfast", "-c:a", "aac"]
+            command += ["-sc_threshold", "0", "-f", "hls", "-hls_time", "2", "-hls_list_size", "0"]
+            command += [*CLIPS[kind], str(folder / "a.m3u8")]
+            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+            names = [
+                each for each in (folder / "a.m3u8").read_text().splitlines() if each[0] != "#"
+            ]
+            heads = [path.read_bytes() for path in folder.glob("init.mp4")]
+            made[kind] = heads + [(folder / name).read_bytes() for name in names]
+        return made[kind]
+
+    return make
+
+
+@dataclass
+class Origin:
+    """Answers what a test puts there; `spoil` may answer otherwise."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    spoil: Callable[[str], Reply | None] = lambda _: None
+    base: str = ""
+
+    def reply(self, path: str) -> Reply:
+        return self.spoil(path) or (
+            Reply(body=self.files[path]) if path in self.files else Reply(status=404)
+        )
+
+    def publish(self, *lines: str, text: str = "") -> None:
+        head = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-TARGETDURATION:2"]
+        self.files["/live.m3u8"] = (text or "\n".join([*head, *lines, ""])).encode()
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    made = Origin()
+    server = Server(
+        made.reply, host="127.0.0.1", port=0, log=lambda request: made.asked.append(request.path)
+    )
+    server.start()
+    made.base = f"http://127.0.0.1:{server.port}"
+    yield made
+    server.stop()
+
+
+@dataclass
+class Watch:
+    """A run of the engine, driven as fast as it goes."""
+
+    origin: Origin
+    policy: AddressPolicy
+    recording: Recording
+    events: list[Segment | Gap] = field(default_factory=list)
+    time_shifted: bool = False
+    run: Run | None = None
+    fetcher: Fetcher | None = None
+
+    def take(self, n: int) -> list[Segment]:
+        """Poll until there are so many segments in all, and return them."""
+        if self.run is None:
+            url = f"{self.origin.base}/live.m3u8"
+            stream = Stream(
+                page_url=url,
+                url=url,
+                protocol="hls",
+                live=True,
+                live_status="is_live",
+                source_id="live",
+                title="live",
+            )
+            self.fetcher = Fetcher(self.policy)
+            self.run = Run(
+                stream,
+                self.recording,
+                self.fetcher,
+                ended_after_s=0.0,
+                time_shifted=self.time_shifted,
+            )
+        deadline = time.monotonic() + PATIENCE_S
+        while len(self.segments) < n:
+            assert time.monotonic() < deadline, (self.run.complaint, self.events)
+            self.run._pacing.due_at = 0.0  # the next playlist is there already
+            self.events += self.run.poll()
+        return self.segments
+
+    @property
+    def segments(self) -> list[Segment]:
+        return [event for event in self.events if isinstance(event, Segment)]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        return [event for event in self.events if isinstance(event, Gap)]
+
+    def stop(self) -> None:
+        if self.run is not None and self.fetcher is not None:
+            self.events += self.run.finish()
+            self.fetcher.close()
+            self.run = None
+
+
+@pytest.fixture
+def watch(origin: Origin, policy: AddressPolicy, tmp_path: Path) -> Iterator[Watch]:
+    made = Watch(origin, policy, Recording(tmp_path / "rec", channel="demo", broadcast=1))
+    yield made
+    made.stop()
+
+
+def put(origin: Origin, media: list[bytes], name: str = "/{}.ts") -> None:
+    for n, data in enumerate(media):
+        origin.files[name.format(n)] = data
+
+
+def began() -> datetime:
+    """When the first segment was on air, in whole milliseconds, so that the last is new now."""
+    now = datetime.now(UTC) - N * SEGMENT
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def entry(n: int, at: datetime | None = None, *, length: str = "2", name: str = "{}.ts") -> str:
+    date = f"#EXT-X-PROGRAM-DATE-TIME:{(at + n * SEGMENT).isoformat()}\n" if at else ""
+    return f"{date}#EXTINF:{length},\n{name.format(n)}"
+
+
+def number(n: int) -> str:
+    return f"#EXT-X-MEDIA-SEQUENCE:{n}"
+
+
+def n_frames(segment: Segment, fps: float = 25.0) -> int:
+    parts = read_parts(
+        segment.path, fps=fps, longest_side_px=64, part_px=1 << 30, lead=segment.lead
+    )
+    return sum(len(part) for part in parts)
+
+
+def require_whole(watch: Watch, n: int = N) -> None:
+    """No gap, no hole, nothing twice."""
+    assert not watch.gaps
+    segments = watch.segments
+    assert len(segments) == n
+    assert all(a.end == b.start for a, b in pairwise(segments))
+    assert all(abs(s.duration_s - 2) < 0.05 and s.offset_s == 0 for s in segments)
+
+
+@pytest.mark.parametrize("kind", ["rare keys", "intra refresh", "open gop"])
+def test_segments_that_begin_amid_pictures_are_decoded(
+    kind: str, clips, origin: Origin, watch: Watch
+) -> None:
+    put(origin, clips(kind))
+    at = began()
+    origin.publish(number(0), *(entry(n, at) for n in range(3)))
+    watch.take(1)
+    origin.publish(number(0), *(entry(n, at) for n in range(N)))
+    first = {"rare keys": 0, "intra refresh": 2, "open gop": 2}[kind]
+    segments = watch.take(N - first if kind != "intra refresh" else 3)
+    assert not watch.gaps
+    if kind == "rare keys":
+        # Begun earlier than at the live edge: nothing after it could be decoded otherwise.
+        assert segments[0].start == at
+        assert sum(map(n_frames, segments)) == 50 * N
+        assert [len(s.needs) for s in segments] == [0, 1, 2, 3, 4]
+        assert read_events(watch.recording.directory) == watch.events
+    assert all(abs(b.start - a.end) < timedelta(milliseconds=50) for a, b in pairwise(segments))
+    late = segments[1:] if kind == "intra refresh" else segments
+    once = [n_frames(s, 5.0) for s in late]
+    assert all(n in (10, 11) for n in once)
+    assert once == [n_frames(s, 5.0) for s in late]  # the same bytes, the same frames
+
+
+def test_an_init_section_that_changes_at_its_address_is_fetched_again(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    small, large = clips("fmp4"), clips("fmp4, large")
+    put(origin, small[1:3], "/a{}.m4s")
+    put(origin, large[1:3], "/b{}.m4s")
+    at, init = began(), '#EXT-X-MAP:URI="init.mp4"'
+    origin.files["/init.mp4"] = small[0]
+    first = [init, *(entry(n, at, name="a{}.m4s") for n in range(2))]
+    origin.publish(number(0), *first)
+    watch.take(1)
+    origin.files["/init.mp4"] = large[0]
+    again = [entry(n, at + 2 * SEGMENT, name="b{}.m4s") for n in range(2)]
+    origin.publish(number(0), *first, "#EXT-X-DISCONTINUITY", init, *again)
+    segments = watch.take(3)
+    assert [s.width_px for s in segments] == [160, 320, 320]
+    assert [n_frames(s) for s in segments] == [50, 50, 50]
+    assert origin.asked.count("/init.mp4") == 2
+    assert not watch.gaps
+
+
+@pytest.mark.parametrize("dated", [True, False], ids=["dates", "no dates"])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param(lambda first: None, id="absent"),
+        pytest.param(lambda first: 3 * first, id="steps of three"),
+        pytest.param(lambda first: first // 2, id="steps of a half"),
+        pytest.param(lambda first: 100 - 40 * first, id="reset each time"),
+        pytest.param(lambda first: 1000 * first, id="jumps"),
+    ],
+)
+def test_identity_survives_whatever_the_source_numbers(
+    numbers: Callable[[int], int | None], dated: bool, clips, origin: Origin, watch: Watch
+) -> None:
+    put(origin, clips("plain"))
+    at = began() if dated else None
+    for first in range(N):
+        said = numbers(first)
+        window = range(max(0, first - 1), first + 1)
+        lines = [number(said)] if said is not None else []
+        origin.publish(*lines, *(entry(n, at) for n in window))
+        watch.take(first + 1)
+    require_whole(watch)
+    assert [p for p in origin.asked if p.endswith(".ts")] == [f"/{n}.ts" for n in range(N)]
+
+
+@pytest.mark.parametrize("how", ["/s{stamp}/{n}.ts", "/{n}.ts?sig={stamp}", "/x{stamp}-{n}.ts"])
+def test_addresses_that_are_signed_anew_lose_nothing_that_is_listed(
+    how: str, clips, origin: Origin, watch: Watch
+) -> None:
+    media, at, loads, refused = clips("plain"), began(), [0], set[int]()
+
+    def spoil(path: str) -> Reply | None:
+        if path == "/live.m3u8":
+            loads[0] += 1
+            stamp = loads[0]
+            names = [how.format(stamp=stamp, n=n)[1:] for n in range(min(N, 1 + stamp))]
+            body = "\n".join(
+                ["#EXTM3U\n#EXT-X-TARGETDURATION:2", number(0)]
+                + [entry(n, at, name=name) for n, name in enumerate(names)]
+            )
+            return Reply(body=body.encode())
+        n = int(path.rpartition("-" if "-" in path else "/")[2].partition(".")[0])
+        if n == 2 and loads[0] not in refused and len(refused) < 3:
+            refused.add(loads[0])
+            return Reply(status=503)
+        return Reply(body=media[n])
+
+    origin.spoil = spoil
+    segments = watch.take(4)
+    assert [s.path.read_bytes() for s in segments] == media[1:]
+    require_whole(watch, 4)
+
+
+@pytest.mark.parametrize("length", ["1", "1.8", "2.3", "0", "9999", "-5", "NaN"])
+def test_lengths_go_by_the_media_whatever_the_playlist_says(
+    length: str, clips, origin: Origin, watch: Watch
+) -> None:
+    put(origin, clips("plain"))
+    at = began()
+    origin.publish(number(0), entry(0, at, length=length))
+    watch.take(1)
+    lengths = [
+        length if length not in ("9999", "0", "-5", "NaN") or n == 2 else "2" for n in range(N)
+    ]
+    origin.publish(number(0), *(entry(n, at, length=lengths[n]) for n in range(N)))
+    watch.take(N)
+    require_whole(watch)
+    assert [s.start for s in watch.segments] == [at + n * SEGMENT for n in range(N)]
+
+
+def test_few_pictures_are_fetched_once_and_last_as_long_as_the_sound(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    put(origin, clips("one picture"))
+    at = began()
+    origin.publish(number(0), entry(0, at))
+    watch.take(1)
+    origin.publish(number(0), *(entry(n, at) for n in range(N)))
+    segments = watch.take(N)
+    assert not watch.gaps
+    assert [abs(s.duration_s - 2) < 0.1 for s in segments] == [True] * N
+    assert [p for p in origin.asked if p.endswith(".ts")] == [f"/{n}.ts" for n in range(N)]
+
+
+@pytest.mark.parametrize(
+    "off",
+    [timedelta(days=-500), timedelta(days=-3), timedelta(hours=1), timedelta(hours=-8)],
+    ids=["500 days ago", "3 days ago", "an hour ahead", "local time"],
+)
+def test_dates_far_from_now_are_not_believed(
+    off: timedelta, clips, origin: Origin, watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(origin, clips("plain"))
+    at = began() + off
+    origin.publish(number(0), entry(0, at))
+    watch.take(1)
+    origin.publish(number(0), *(entry(n, at) for n in range(N)))
+    segments = watch.take(N)
+    require_whole(watch)
+    assert all(s.start_is_estimated for s in segments)
+    assert abs(segments[0].start - datetime.now(UTC)) < timedelta(minutes=1)
+    assert caplog.text.count("not believed") == 1
+
+
+def test_a_time_shifted_channel_keeps_its_dates(clips, origin: Origin, watch: Watch) -> None:
+    put(origin, clips("plain"))
+    at = began() - timedelta(hours=6)
+    watch.time_shifted = True
+    origin.publish(number(0), entry(0, at))
+    [segment] = watch.take(1)
+    assert (segment.start, segment.start_is_estimated) == (at, False)
+
+
+def test_of_several_video_streams_the_largest_is_taken(
+    origin: Origin, watch: Watch, tmp_path: Path
+) -> None:
+    made = tmp_path / "two.ts"
+    command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "color=black:s=64x36:r=25"]
+    command += ["-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25", "-t", "2", "-map", "0"]
+    command += ["-map", "1", "-c:v", "libx264", "-preset", "ultrafast", str(made)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    put(origin, [made.read_bytes()])
+    origin.publish(number(0), entry(0, began()))
+    [segment] = watch.take(1)
+    assert (segment.width_px, segment.height_px) == (160, 90)
+    [frames] = read_parts(segment.path, fps=5.0, longest_side_px=160, part_px=1 << 30)
+    assert frames.images.shape == (10, 90, 160, 3)
+    assert frames.images.mean() > 50
+
+
+def test_advertisements_are_marked_and_dates_are_exact_after_them(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    put(origin, clips("plain"))
+    at = began()
+    lines = [number(0), entry(0, at), "#EXT-X-DISCONTINUITY\n#EXT-X-CUE-OUT:4", entry(1), entry(2)]
+    lines += ["#EXT-X-CUE-IN\n#EXT-X-DISCONTINUITY", entry(3, at - timedelta(milliseconds=300))]
+    origin.publish(*lines[:2])
+    watch.take(1)
+    origin.publish(*lines, entry(4))
+    segments = watch.take(N)
+    assert [s.is_ad for s in segments] == [None, True, True, False, False]
+    assert segments[3].start == at + 3 * SEGMENT - timedelta(milliseconds=300)
+    assert [s.start_is_estimated for s in segments[3:]] == [False, False]
+    assert [n_frames(s) for s in segments] == [50] * N
+    assert read_events(watch.recording.directory) == watch.events
+
+
+def seal(data: bytes, iv: bytes) -> bytes:
+    padder = PKCS7(128).padder()
+    cipher = Cipher(algorithms.AES128(KEY), modes.CBC(iv)).encryptor()
+    return cipher.update(padder.update(data) + padder.finalize()) + cipher.finalize()
+
+
+@pytest.mark.parametrize("iv", [bytes(16), b"\1" * 16, None], ids=["zero", "given", "number"])
+@pytest.mark.parametrize("map_first", [True, False], ids=["map, key", "key, map"])
+def test_a_sealed_init_section_is_opened(
+    map_first: bool, iv: bytes | None, clips, origin: Origin, watch: Watch
+) -> None:
+    head, media = clips("fmp4")[:2]
+    sealed = (7).to_bytes(16, "big") if iv is None else iv
+    origin.files |= {"/init.mp4": seal(head, sealed), "/0.m4s": seal(media, sealed), "/key": KEY}
+    said = f",IV=0x{iv.hex()}" if iv is not None else ""
+    tags = ['#EXT-X-MAP:URI="init.mp4"', f'#EXT-X-KEY:METHOD=AES-128,URI="key"{said}']
+    lines = tags if map_first else tags[::-1]
+    origin.publish(number(7), *lines, entry(0, began(), name="{}.m4s"))
+    [segment] = watch.take(1)
+    # Without an IV, it is tried; a wrong one spoils the first 16 bytes alone: a minor version.
+    assert segment.path.read_bytes()[16:] == (head + media)[16:]
+    assert n_frames(segment) == 50
+
+
+def test_tables_given_apart_variables_spaces_pictures_and_dirt_are_read(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    media = clips("plain")
+    first = media[0]
+    tables = first[188 * 1 : 188 * 3] if first[1] & 31 == 0 and first[2] == 17 else first[: 188 * 2]
+    packets = [first[n : n + 188] for n in range(0, len(first), 188)]
+    pids = [(p[1] & 31) << 8 | p[2] for p in packets]
+    tables = b"".join(p for p, pid in zip(packets, pids, strict=True) if pid in (0, 4096))[:376]
+    bare = b"".join(p for p, pid in zip(packets, pids, strict=True) if pid not in (0, 17, 4096))
+    png = b"\x89PNG\r\n\x1a\n" + bytes(range(200)) + b"IEND\xaeB`\x82"
+    origin.files |= {
+        "/tables.ts": tables,
+        "/a b/0.ts": bare,
+        "/a%20b/0.ts": bare,
+        "/pic/1.ts": png + media[1],
+        "/pic/2.ts": b"\xff\xd8\xff\xe0" + bytes(77) + media[2],
+    }
+    at = began()
+    text = "\ufeff \r\n#EXTM3U \r\n#ext-x-version:7\r\n\r\n  #EXT-X-TARGETDURATION : 2\r\n"
+    text += '#EXT-X-DEFINE:NAME="dir",VALUE="pic"\r\n#EXT-X-MEDIA-SEQUENCE: 0\t\r\n'
+    text += f'#EXT-X-MAP:URI="tables.ts"\r\n\0{entry(0, at, name="a b/{}.ts")} \r\n'
+    origin.publish(text=text)
+    watch.take(1)
+    text += (
+        f"{entry(1, at, name='{{$dir}}/{}.ts')}\r\n{entry(2, at, name='{{$dir}}/{}.ts')}\u200b\r\n"
+    )
+    text += '#EXT-X-PART:DURATION=0.5,URI="part.ts"\r\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI="p.ts"\r\n'
+    origin.publish(text=text)
+    segments = watch.take(3)
+    assert not {"/part.ts", "/p.ts"} & set(origin.asked)
+    require_whole(watch, 3)
+    assert [n_frames(s) for s in segments] == [50] * 3
+    assert segments[1].path.read_bytes() == tables + media[1]
+    with av.open(str(segments[0].path)) as opened:
+        assert opened.format.name == "mpegts"
+
+
+def test_a_playlist_of_six_hours_is_followed(clips, origin: Origin, watch: Watch) -> None:
+    media, n = clips("plain"), 10_800
+    at = datetime.now(UTC) - n * SEGMENT
+    name = "x" * 250 + "{}.ts"
+    lines = [entry(k, at, name=name) for k in range(n)]
+    put(origin, media[:1], "/" + name.replace("{}", str(n - 2)))
+    origin.files["/" + name.format(n - 1)] = media[1]
+    origin.publish(number(0), *lines[:-1])
+    watch.take(1)
+    origin.publish(number(0), *lines)
+    watch.take(2)
+    require_whole(watch, 2)
