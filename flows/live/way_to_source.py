@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+from flows.capture.hls.feed import Feed
 from flows.capture.net.address import STREAM_SCHEMES, AddressPolicy, read_host
-from flows.capture.segment import SourceUnreachable
+from flows.capture.net.for_stream import fetcher_for
+from flows.capture.segment import CaptureError, NotLive, NotWatchable, SourceUnreachable
 from flows.capture.source.access import Access
 from flows.capture.source.cameras import is_camera, without_user
 from flows.capture.source.resolve import resolve
@@ -51,14 +53,29 @@ class WayToSource:
             self.policy.check(url)
 
     def find(self, show: Show, extractors: Sequence[type] = ()) -> Stream:
-        """Return a show's stream; raises as `resolve`."""
-        return resolve(
+        """Return a show's stream; raises as `resolve`, and what keeps it from being watched."""
+        stream = resolve(
             show.url,
             policy=self.policy,
             access=self.access(),
             quality=show.limits,
             extractors=extractors,
         )
+        if stream.protocol == "hls":
+            self._require_begun(stream)
+        return stream
+
+    def _require_begun(self, stream: Stream) -> None:
+        """Raise NotLive for a playlist without segments, and NotWatchable."""
+        with fetcher_for(stream, self.policy) as fetcher:
+            try:
+                playlist = Feed(stream, fetcher).load()
+            except NotWatchable:
+                raise
+            except CaptureError:
+                return  # which whoever records meets again
+        if not playlist.entries and not playlist.ended:
+            raise NotLive(f"{stream.page_url}: the show has not begun; its playlist is empty")
 
 
 def _naming(policy: AddressPolicy, url: str) -> AddressPolicy:
