@@ -24,6 +24,7 @@ M3U8: Final = "application/vnd.apple.mpegurl"
 KINDS: Final = {".ts": "video/mp2t", ".mp4": "video/mp4"}
 LONGEST_CLIP: Final = timedelta(hours=1)
 LONGEST_ROWS: Final = timedelta(hours=12)
+_PLAYLIST: Final = re.compile(r"(?:part-(\d{1,4})|live)\.m3u8")
 _FILE: Final = re.compile(r"(\d{1,9})(\.ts|\.mp4)")
 
 
@@ -36,8 +37,8 @@ def router(context: Context) -> APIRouter:
         with context.reader.asking() as connection:
             row = context.show(connection, number)
             recording, _ = context.recording(connection, row)
-        if name in ("all.m3u8", "live.m3u8"):
-            text = playlist(recording, live=name == "live.m3u8")
+        if listed := _PLAYLIST.fullmatch(name):
+            text = playlist(recording, int(listed[1]) if listed[1] else None)
             if text is None:
                 raise NotThere(_no_recording(recording.elsewhere))
             return data(request, text, kind=M3U8)

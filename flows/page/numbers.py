@@ -13,7 +13,7 @@ from db.models import EMOTIONS
 from flows.page import chunks, questions
 from flows.page.context import Context, NotThere, data, ms
 from flows.page.live import TooMany
-from flows.page.playback import spans
+from flows.page.playback import parts, spans
 
 MOST_COMPARED: Final = 5
 
@@ -47,6 +47,7 @@ def router(context: Context) -> APIRouter:
             "estimated": any(each.start_is_estimated for each in segments),
             "size": max(sizes, default=None),
             "media": spans(recording.listed),
+            "parts": [[ms(part[0].start), ms(part[-1].end)] for part in parts(recording)],
             "elsewhere": recording.elsewhere,
             "gaps": [[ms(each.started_at), ms(each.ended_at), each.why] for each in gaps],
             "failed": [

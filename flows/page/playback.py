@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,26 +68,40 @@ class Playback:
         return found
 
 
-def playlist(recording: Recording, *, live: bool) -> str | None:
-    """Return a playlist of what is here; None where nothing is.
+def parts(recording: Recording) -> list[tuple[Segment, ...]]:
+    """Return what is here in parts of one form each, MPEG-TS or fMP4, in order.
 
-    live: of the newest segments, to be asked for again; else of all, with an end.
+    A browser's player cannot go on from one to the other: each part has a playlist of its own.
     """
-    listed = recording.listed[-LIVE_SEGMENTS:] if live else recording.listed
-    if not listed:
+    return [
+        tuple(each)
+        for _, each in groupby(recording.listed, key=lambda segment: segment.path.suffix)
+    ]
+
+
+def playlist(recording: Recording, part: int | None) -> str | None:
+    """Return the playlist of a part, with an end; None where there is no such part.
+
+    part: None: the newest segments of the last one, to be asked for again while it grows.
+    """
+    found = parts(recording)
+    if not found or not -1 < (part or 0) < len(found):
         return None
-    first = recording.listed.index(listed[0]) if live else 0
+    whole = found[-1] if part is None else found[part]
+    first = max(0, len(whole) - LIVE_SEGMENTS) if part is None else 0
     cuts = sum(
         not segment.continuous or before.end != segment.start
-        for before, segment in pairwise(recording.listed[: first + 1])
+        for before, segment in pairwise(whole[: first + 1])
     )
-    text = playlist_head(listed, sequence=listed[0].sequence, discontinuities=cuts, ended=not live)
+    listed = whole[first:]
+    text = playlist_head(
+        listed, sequence=listed[0].sequence, discontinuities=cuts, ended=part is not None
+    )
     before: Segment | None = None
     for segment in listed:
-        name = f"{segment.sequence}{segment.path.suffix}"
-        text += playlist_entry(segment, before, name=name)
+        text += playlist_entry(segment, before, name=f"{segment.sequence}{segment.path.suffix}")
         before = segment
-    return text + ("" if live else "#EXT-X-ENDLIST\n")
+    return text + ("" if part is None else "#EXT-X-ENDLIST\n")
 
 
 def spans(segments: Sequence[Segment]) -> list[list[int]]:

@@ -45,6 +45,7 @@ async function draw() {
       series: [{ label: "minute" }, ...shows.map((show, index) => ({ label: day.format(show.began), stroke: token(COLOURS[index]), width: 2, dash: SHOW_DASHES[index], points: { show: last < 2 }, value: (_, value) => (value === null ? "–" : `${Math.round(value * 100)} %`) }))],
       cursor: { drag: { x: true, y: false } },
     }, [minutes, ...columns], place);
+    chart.ctx.canvas.setAttribute("aria-hidden", "true");
   };
   make();
   new ResizeObserver(() => chart.setSize({ width: place.clientWidth, height: 300 })).observe(place);

@@ -22,7 +22,7 @@ export function listen(app) {
       if (Date.now() - looked > 10000) {
         looked = Date.now();
         const again = await ask(`/data/show/${id}`);
-        Object.assign(meta, { media: again.media, gaps: again.gaps, kept: again.kept, failed: again.failed, until: Math.max(meta.until, again.until) });
+        Object.assign(meta, { media: again.media, parts: again.parts, gaps: again.gaps, kept: again.kept, failed: again.failed, until: Math.max(meta.until, again.until) });
         app.side.setTracks(await ask(`/data/show/${id}/tracks`));
         numbers.forget(said.until - 120000);
         timeline.refresh();

@@ -1,8 +1,12 @@
 // The recording, by dates: hls.js plays it, and says which fragment a moment is in.
 export class Player {
-  constructor(video, id, { onDate, onProblem }) {
-    Object.assign(this, { video, id, onDate, onProblem, hls: null, kind: null, wanted: null, date: null, frame: 0 });
-    video.addEventListener("ended", () => { if (this.live) this.open("live", null, true); });
+  constructor(video, meta, { onDate, onProblem }) {
+    Object.assign(this, { video, meta, id: meta.id, onDate, onProblem, hls: null, kind: null, wanted: null, date: null, frame: 0 });
+    video.addEventListener("ended", () => {
+      const next = /^part-/.test(this.kind) ? Number(this.kind.slice(5)) + 1 : meta.parts.length;
+      if (next < meta.parts.length) this.open(`part-${next}`, meta.parts[next][0], true);
+      else if (this.live) this.open("live", null, true);
+    });
     if ("requestVideoFrameCallback" in video) this.#watch();
     else video.addEventListener("timeupdate", () => this.#shown(video.currentTime));
   }
@@ -59,32 +63,36 @@ export class Player {
     this.wanted = date === null ? null : { date, play };
     const hls = new window.Hls({
       enableWorker: true, workerPath: "/vendor/hls.worker.js", maxBufferLength: 20, backBufferLength: 40,
-      autoStartLoad: kind === "live" && date === null, liveSyncDurationCount: 2, lowLatencyMode: false,
+      startPosition: date === null ? -1 : this.#guess(kind, date), liveSyncDurationCount: 2, lowLatencyMode: false,
     });
     this.hls = hls;
     hls.loadSource(`/media/${this.id}/${kind}.m3u8`);
     hls.attachMedia(this.video);
-    // Without a start nothing is loaded: the playlist alone is asked for first.
-    hls.on(window.Hls.Events.MANIFEST_PARSED, () => { if (date !== null) hls.startLoad(0); });
     hls.on(window.Hls.Events.LEVEL_LOADED, () => {
       if (!this.wanted) { if (play) this.video.play().catch(() => {}); return; }
       const wanted = this.wanted;
       this.wanted = null;
       const time = this.timeOf(wanted.date);
-      if (time !== null) {
-        // It has begun at 0 to get the playlist: from here on, it loads what is wanted.
-        hls.stopLoad();
-        hls.startLoad(time);
-        this.#go(time, wanted.play);
-      }
+      if (time !== null) this.#go(time, wanted.play);
     });
     hls.on(window.Hls.Events.ERROR, (_, problem) => {
+      console.warn("recording:", problem.details, problem.fatal ? "(fatal)" : "", problem.reason ?? problem.error?.message ?? "");
       if (problem.details === "bufferAddCodecError" || problem.details === "manifestIncompatibleCodecsError" || problem.details === "bufferIncompatibleCodecsError") {
         this.onProblem("This browser does not know the recording's form (HEVC, or its sound): mark a stretch and take it as MP4.");
       } else if (problem.fatal && problem.type === "mediaError") hls.recoverMediaError();
       else if (problem.fatal && problem.response?.code === 404) this.onProblem("");
       else if (problem.fatal) setTimeout(() => { if (this.hls === hls) this.open(kind, this.date, !this.video.paused); }, 3000);
     });
+  }
+
+  // Where a moment is in a part, before its playlist is there: what is on disk until then.
+  #guess(kind, date) {
+    const [begin, end] = this.meta.parts[Number(kind.slice(5))] ?? [0, 0];
+    let time = 0;
+    for (const [from, to] of this.meta.media) {
+      if (to > begin && from < end) time += Math.max(0, Math.min(date, to, end) - Math.max(from, begin));
+    }
+    return time / 1000;
   }
 
   #go(time, play) {
@@ -100,7 +108,7 @@ export class Player {
   seek(date, { play = !this.video.paused, live = false } = {}) {
     const time = this.hls ? this.timeOf(date) : null;
     if (time !== null) this.#go(time, play);
-    else this.open("all", date, play);
+    else this.open(`part-${Math.max(0, this.meta.parts.findLastIndex(([from]) => from <= date))}`, date, play);
     this.live = live;
   }
 

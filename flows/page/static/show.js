@@ -28,7 +28,7 @@ async function begin() {
   app.side = new Side(app);
   app.boxes = new Boxes(byId("boxes"), video, numbers, meta.size);
   app.boxes.onDrawn = (date) => { if (date !== null) app.side.moment(date); };
-  app.player = new Player(video, id, {
+  app.player = new Player(video, meta, {
     onDate: (date) => { app.boxes.draw(date); playhead(); writeSoon(); },
     onProblem: (text) => missing(text || whyMissing(app.date ?? meta.begin)),
   });
@@ -67,6 +67,9 @@ async function begin() {
   Object.defineProperty(app, "date", { get: () => app.shown ?? app.player.date, set: (at) => { app.shown = at; } });
   app.go = (at, play) => {
     const there = meta.media.some(([from, to]) => at >= from - 50 && at < to + 50);
+    // A link begins a little before its moment, where nothing may be yet.
+    const next = there ? undefined : meta.media.find(([from]) => from > at && from - at <= 3000);
+    if (next && !meta.gaps.some(([from, to]) => at >= from && at < to)) return app.go(next[0], play);
     const span = app.timeline.to - app.timeline.from;
     if (at < app.timeline.from || at > app.timeline.to) app.timeline.view(at - span / 2, at + span / 2);
     app.atEdge = false;
@@ -83,6 +86,7 @@ async function begin() {
       app.side.moment(at);
       playhead();
     }
+    return undefined;
   };
   app.toLive = () => {
     app.shown = null;

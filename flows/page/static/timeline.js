@@ -33,7 +33,7 @@ export class Timeline {
         draw: [() => this.#drawLanes()],
         setSelect: [(u) => { if (u.select.width > 4) this.onMark(this.#at(u.select.left), this.#at(u.select.left + u.select.width)); }],
         setCursor: [(u) => this.onHover(u.cursor.idx === null || u.cursor.left < 0 ? null : u.cursor.idx)],
-        ready: [(u) => this.#listen(u)],
+        ready: [(u) => { u.ctx.canvas.setAttribute("aria-hidden", "true"); this.#listen(u); }],
       },
     }, [[], ...EMOTIONS.map(() => []), ...EMOTIONS.map(() => [])], this.plot);
   }

@@ -90,10 +90,15 @@ def test_faces_are_those_of_the_rows(page) -> None:
 
 
 def test_recordings_are_played_from_disk(page, tmp_path) -> None:
-    listed = page.client.get(f"/media/{page.made.show}/all.m3u8").text
-    assert listed.count("#EXT-X-DISCONTINUITY\n") == 1
-    assert listed.count("#EXT-X-MAP") == 6
-    assert listed.endswith("#EXT-X-ENDLIST\n")
+    # A player cannot go on from one form to the other: a playlist each.
+    both = [page.client.get(f"/media/{page.made.show}/part-{n}.m3u8").text for n in (0, 1)]
+    listed = "".join(both)
+    assert page.client.get(f"/media/{page.made.show}/part-2.m3u8").status_code == 404
+    assert [each.count("#EXT-X-MAP") for each in both] == [0, 6]
+    assert all(each.endswith("#EXT-X-ENDLIST\n") for each in both)
+    newest = page.client.get(f"/media/{page.made.show}/live.m3u8").text
+    assert newest.count("6.mp4") == 2
+    assert "ENDLIST" not in newest
     dates = re.findall(r"DATE-TIME:(\S+)", listed)
     assert dates[0] == "2026-11-20T19:00:00.000Z"
     assert dates[6] == "2026-11-20T19:00:18.000Z"
