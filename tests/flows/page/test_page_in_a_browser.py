@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from flows.errors import UsageError
 from flows.page import vendor
-from tests.test_browser import browser_path
+from tests.whole.test_browser import browser_path
 
 OUTPUT = Path(__file__).resolve().parents[3] / "test-output"
 READY = "() => document.body.dataset.ready === '1'"
