@@ -41,7 +41,7 @@ from flows.live.store import Store, keys
 from flows.live.way_to_source import WayToSource
 from flows.recordings.finding import WAITING, folder_of
 from flows.recordings.retention import Limits, Recordings, rolling
-from flows.recordings.uploading import uploading, uploads_of
+from flows.recordings.uploading import copying
 from flows.settings import Settings
 from flows.show import Show
 
@@ -230,8 +230,8 @@ class Watch:
         first = deque(store.left(directory))
         analysis: Analysis | None = None
         # Recording begins while a place is waited for and the networks are loaded.
-        copying = uploading(uploads_of(self.settings, store.engine))
-        with capture, rolling(recordings), copying, ExitStack() as stack:
+        copies = copying(self.settings, store.engine)
+        with capture, rolling(recordings), copies, ExitStack() as stack:
             try:
                 hold = stack.enter_context(Hold(lock, self.log, lost=capture.stop))
                 way = giving_way(

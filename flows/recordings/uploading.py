@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from db.errors import DatabaseError
 from db.machines import installation, note_uploads
 from db.objects import copied, record_copy
 from db.reading import recordings as rows
+from flows.errors import UsageError
 from flows.objects.opening import objects_of
 from flows.objects.store import Objects, StoreError
 from flows.recordings.inventory import Folder, Inventory
@@ -200,6 +201,15 @@ def uploads_of(settings: Settings, engine: Engine) -> Uploads | None:
         objects=objects,
         machine=settings.machine_name,
     )
+
+
+def copying(settings: Settings, engine: Engine) -> AbstractContextManager[None]:
+    """Return `uploading` by the settings; a store that is none costs a line, and no show."""
+    try:
+        return uploading(uploads_of(settings, engine))
+    except UsageError as e:
+        _log.error("%s; recording goes on, and nothing is copied", e)
+        return nullcontext()
 
 
 @contextmanager

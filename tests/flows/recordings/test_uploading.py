@@ -20,7 +20,7 @@ from flows.recordings.finding import find
 from flows.recordings.play import playlist_at
 from flows.recordings.retention import Limits, Recordings
 from flows.recordings.store_retention import roll_store
-from flows.recordings.uploading import Uploads, uploading
+from flows.recordings.uploading import Uploads, copying, uploading
 from flows.settings import Settings
 
 
@@ -236,6 +236,11 @@ def test_url_that_is_none_is_one_line(tmp_path: Path, url: str, said: str) -> No
     with pytest.raises(UsageError, match=said) as refused:
         copies_of(Settings(home=tmp_path, recordings_store=url))
     assert "\n" not in str(refused.value)
+
+
+def test_url_that_is_none_costs_no_show(engine: Engine, tmp_path: Path, caplog: Any) -> None:
+    with copying(Settings(home=tmp_path, recordings_store="bucket"), engine):
+        assert "recording goes on, and nothing is copied" in caplog.text
 
 
 def test_bucket_that_is_not_there_and_host_that_is_away_are_one_line(
