@@ -304,6 +304,19 @@ class Fleet:
 
         return str(until(there, what=f"{slug} on {name or 'any machine'}", within_s=240))
 
+    def until_over(self, slug: str) -> None:
+        """Wait until nobody writes a show any more: its run may have ended before."""
+        asked = text(
+            "SELECT count(*) FROM broadcasts b JOIN channels c ON c.id = b.channel_id"
+            " WHERE c.slug = :slug AND b.status = 'live'"
+        )
+
+        def over() -> bool:
+            with self.engine.connect() as connection:
+                return connection.scalar(asked, {"slug": slug}) == 0
+
+        until(over, what=f"the end of {slug}", within_s=240)
+
     def ended(self, run: str) -> str | None:
         """Return how a run ended; None if it has not."""
         with contextlib.suppress(httpx.HTTPError):
@@ -415,6 +428,7 @@ def main(arguments: list[str]) -> int:
             slug = trial.__name__.replace("_", "-")
             how = trial(fleet, slug)
             for each in [f"{slug}-{n}" for n in range(2)] if trial is two_at_once else [slug]:
+                fleet.until_over(each)
                 said, whole = audit(fleet, each)
                 wrong |= not whole
                 lines.append(f"{each:20} {how:10} {said}")
