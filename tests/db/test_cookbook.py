@@ -32,9 +32,9 @@ QUESTION = re.compile(r"```sql\n(?P<statement>.*?)```\n(?:\n```text\n(?P<answer>
 
 
 @pytest.fixture(scope="module")
-def filled(databases, migrated_template) -> Iterator[tuple[str, list[Told]]]:
+def filled(databases) -> Iterator[tuple[str, list[Told]]]:
     """The URL of an analyst of the database that has all shows, and the shows."""
-    name = databases.create(template=migrated_template)
+    name = databases.create(template="migrated")
     url = databases.url(name)
     engine = make_engine(url)
     shows = fill(engine)

@@ -194,8 +194,8 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def made(databases, migrated_template, tmp_path_factory) -> Iterator[Made]:
-    name = databases.create(template=migrated_template)
+def made(databases, tmp_path_factory) -> Iterator[Made]:
+    name = databases.create(template="migrated")
     engine = make_engine(databases.url(name))
     grant_roles(databases.url(name))
     home = tmp_path_factory.mktemp("page")
