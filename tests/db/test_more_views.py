@@ -8,9 +8,21 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from db.models import EMOTIONS
+from db.writing.rows import ObservationRows
 from db.writing.writes import fail_segment, record_gap, record_segment, replace_segment
 
-VIEWS = ("coverage", "emotion_long", "emotion_seconds", "track_summary")
+VIEWS = (
+    "coverage",
+    "emotion_history",
+    "emotion_long",
+    "emotion_seconds",
+    "emotion_timeline",
+    "show_frames",
+    "show_seconds",
+    "show_shots",
+    "show_summary",
+    "track_summary",
+)
 
 
 @pytest.fixture
@@ -74,6 +86,49 @@ def test_seconds_are_told_apart_by_show(engine, ask, filled, new_show, observe, 
         " GROUP BY show ORDER BY show"
     )
     assert [tuple(row) for row in rows] == [("demo", 80, 820), ("extra", 2, 10)]
+
+
+def test_every_second_says_what_is_known_of_it(engine, ask, filled, t0):
+    """Gaps, a failure, a wait; and keyframes alone, of which one in three seconds is looked at."""
+    segment = filled.segment(
+        30, seconds=4.0, frames_analysed=2, analysed_fps=0.5, frames_us=[0, 3_000_000]
+    )
+    replace_segment(engine, segment, observe_nothing())
+    rows = ask("SELECT * FROM show_seconds WHERE channel = 'demo' ORDER BY second")
+    assert len({row.second for row in rows}) == len(rows)
+    states: dict[str, list[int]] = {}
+    for row in rows:
+        states.setdefault(row.state, []).append(round((row.second - t0).total_seconds()))
+    assert states == {
+        "faces": list(range(80)),
+        "failed": [80, 81],
+        "waiting": [82, 83],
+        "gap": [90, 91, 100, 101, 110, 111],
+        "no face": [120, 123],
+        "not looked at": [121, 122],
+    }
+    assert {(row.state, row.why) for row in rows if row.why} == {
+        ("failed", "truncated"),
+        ("gap", "stalled"),
+        ("gap", "no answer"),
+    }
+    frames = ask("SELECT ts, faces, offset_s FROM show_frames WHERE channel = 'demo' AND fps = 0.5")
+    assert [tuple(row) for row in frames] == [
+        (t0 + timedelta(seconds=at), 0, at - 120.0) for at in (120, 123)
+    ]
+
+
+def observe_nothing() -> ObservationRows:
+    """Return no observation."""
+    none = np.zeros((0, 8), dtype=np.float32)
+    return ObservationRows(
+        ts=np.zeros(0, dtype="datetime64[us]"),
+        track=np.zeros(0, dtype=np.int64),
+        boxes=none[:, :4],
+        scores=none[:, 0],
+        probs=none,
+        smoothed=none,
+    )
 
 
 def test_tracks_have_their_times_and_means(ask, t0):

@@ -142,6 +142,30 @@ def test_a_hole_between_two_segments_ends_the_tracks(detections):
     assert tracks == [[1], [1], [2]]
 
 
+def test_shots_begin_with_the_broadcast_a_cut_and_what_follows_a_hole(detections):
+    """However the show is split, and after a restart from the stored state."""
+    hole = timedelta(seconds=5)
+    for first in (8, 15, 17):
+        linker = Linker(None)
+        one = linker.update(_slice(detections, 0, first), START)
+        linker = Linker(json.loads(json.dumps(linker.state)))
+        two = linker.update(_slice(detections, first, 20), START + timedelta(seconds=first / 4))
+        three = linker.update(_slice(detections, 19, 20), START + timedelta(seconds=5) + hole)
+        times = _joined([one, two, three])
+        start = np.datetime64(START.replace(tzinfo=None), "us")
+        # Where the face goes and comes, the picture of this show is another one too.
+        begin_ms = (0, 1250, 3250, 3750, 10_000)
+        at = [start + np.timedelta64(ms, "ms") for ms in begin_ms]
+        assert times["shots"].tolist() == np.array(at).tolist()
+        before = times["seen_before"]
+        assert np.isnat(before[0])
+        assert (times["shots"] - before)[1:].tolist() == [
+            *[timedelta(seconds=0.25)] * 3,
+            timedelta(seconds=5.25),
+        ]
+        assert len(times["frames"]) == 21
+
+
 def test_a_segment_that_overlaps_the_past_never_repeats_a_key(detections):
     linker = Linker()
     parts = [linker.update(detections, START) for _ in range(2)]

@@ -54,10 +54,12 @@ def test_the_command_prints_the_table(database_url, monkeypatch, tmp_path):
     done = CliRunner().invoke(app, ["db", "maintain"])
     assert done.exit_code == 0, done.output
     lines = [line.split() for line in done.output.splitlines() if line.strip()]
-    assert [line[0] for line in lines[-5:]] == [
+    assert [line[0] for line in lines[-7:]] == [
         "observations",
+        "seconds",
         "emotion_minutes",
         "face_tracks",
+        "shots",
         "segments",
         "gaps",
     ]
