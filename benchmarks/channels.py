@@ -29,7 +29,7 @@ from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.segment import Gap, Segment
 from flows.capture.supervisor.handover import Handover
 from flows.live.analysis import Analysis, Counts, networks, take_for
-from flows.live.observers import Audience
+from flows.live.observers import Observer
 from flows.live.pace import LEVELS
 from flows.live.store import Store
 
@@ -52,7 +52,7 @@ class Taken:
     level: int
 
 
-class _Notes(Audience):
+class _Notes(Observer):
     """Writes down what was stored."""
 
     def __init__(self, began: float) -> None:

@@ -25,7 +25,7 @@ from emotion.pipeline import Linker
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.alerts import Alert
 from flows.capture.segment import Segment
-from flows.control.events import Teller
+from flows.control.events import EventObserver
 from flows.demo.pieces import cut
 from flows.demo.programme import make_programme
 from flows.live.analysis import Analysis, networks
@@ -71,7 +71,7 @@ def main(n_segments: int) -> None:
         ),
         fps=1.0,
         log=log,
-        audience=Teller(
+        audience=EventObserver(
             channel="memory",
             url="http://127.0.0.1/live.m3u8",
             alerts=(Alert.model_validate({"emotion": "happiness", "above": 0.5}),),

@@ -11,7 +11,7 @@ from sqlalchemy.types import String
 
 from db.errors import UnknownChannel
 
-LONGEST: Final = timedelta(days=7)
+MAX_KEPT: Final = timedelta(days=7)
 """No stretch is longer: a show is not."""
 
 NOTE_CHARS: Final = 500
@@ -49,13 +49,13 @@ _AMONG = text(
 def keep(connection: Connection, slug: str, since: datetime, until: datetime, note: str) -> int:
     """Keep [since, until) of a channel's recordings, and return its number.
 
-    Raises ValueError for a stretch that is none or longer than LONGEST, or a note of more than
+    Raises ValueError for a stretch that is none or longer than MAX_KEPT, or a note of more than
     NOTE_CHARS; UnknownChannel.
     """
     if not since < until:
         raise ValueError("what is kept ends after it begins")
-    if until - since > LONGEST:
-        raise ValueError(f"what is kept is at most {LONGEST.days} days long")
+    if until - since > MAX_KEPT:
+        raise ValueError(f"what is kept is at most {MAX_KEPT.days} days long")
     if len(note) > NOTE_CHARS or "\0" in note:
         raise ValueError(f"a note is text of at most {NOTE_CHARS} characters")
     values = {"slug": slug, "since": since, "until": until, "note": note}

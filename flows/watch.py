@@ -21,7 +21,7 @@ from flows.capture.redaction import shorten
 from flows.capture.segment import SourceUnreachable
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
-from flows.control.events import Teller
+from flows.control.events import EventObserver
 from flows.control.gpu_place import gpu_place
 from flows.control.healing import was_cancelled
 from flows.control.heartbeat import (
@@ -29,8 +29,8 @@ from flows.control.heartbeat import (
     beating,
     cancelled,
     end_without_a_word,
-    leave_quickly,
     outlive_worker,
+    skip_gc_at_exit,
 )
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_page import Bulletin
@@ -39,7 +39,7 @@ from flows.errors import EXPECTED, HandedOver, Skipped
 from flows.live.analysis import Analysis, take_for
 from flows.live.broadcast import Watch
 from flows.live.leaving import hear
-from flows.live.observers import Several
+from flows.live.observers import Observers
 from flows.settings import load_settings, running_database
 from flows.show import (
     Alerts,
@@ -166,7 +166,7 @@ def watch_show(
             log.warning("%s is a scheduled show's: this run is filed under %s", show.slug, apart)
             show = show.model_copy(update={"name": apart})
         bulletin = Bulletin(channel=show.slug, run_id=run_id, log=log)
-        teller = Teller(
+        teller = EventObserver(
             channel=show.slug,
             url=shorten(show.url),
             alerts=show.alerts,
@@ -187,7 +187,7 @@ def watch_show(
             run_id=str(run_id),
             find=find_stream,
             minute=minute,
-            audience=Several(teller, bulletin),
+            audience=Observers(teller, bulletin),
             ends_at=scheduled_start() + show.length,
             place=partial(gpu_place, settings, log),
             of_schedule=of_schedule,
@@ -213,5 +213,5 @@ def watch_show(
     finally:
         if bulletin is not None:
             bulletin.close()
-        leave_quickly()
+        skip_gc_at_exit()
     return Completed(message=counts.said())

@@ -305,15 +305,7 @@ def heard_of() -> Callable[[Path], dict[str, str]]:
 # -- a stack that `showmood up` keeps, for the tests of the whole
 
 
-LONGEST_FIRST = (
-    "test_healing.py",
-    "test_control_room.py",
-    "test_browser.py",
-    "test_main_job.py",
-    "test_faults.py",
-    "test_capture.py",
-    "test_finding_streams.py",
-)
+LONGEST_FIRST = ("test_healing.py", "test_browser.py", "test_main_job.py")
 """What waits long for real time begins first, so that what computes runs beside it."""
 
 

@@ -16,8 +16,8 @@ from sqlalchemy.types import Integer, String
 from db.models import Gap, Segment
 from db.reading.queries import channel_id
 
-LONGEST: Final = timedelta(minutes=10)
-"""No segment is longer: so the key finds those that reach into a range of time."""
+MAX_SEGMENT: Final = timedelta(minutes=10)
+"""No segment is longer: the search for those that reach into a range begins so long before it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +131,7 @@ def recorded(
         "channel": channel_id(connection, slug),
         "since": since,
         "until": until,
-        "earliest": since - LONGEST,
+        "earliest": since - MAX_SEGMENT,
     }
     return [RecordedRow(**row._mapping) for row in connection.execute(_RECORDED, span)]
 

@@ -15,8 +15,8 @@ from db.writing.rows import SegmentRow
 SHORTEST: Final = timedelta(milliseconds=100)
 """What is missing for less long is no gap, and what is left for less long no segment."""
 
-LONGEST: Final = timedelta(minutes=10)
-"""No segment is longer: so the key finds those that reach into a range of time."""
+MAX_SEGMENT: Final = timedelta(minutes=10)
+"""No segment is longer: the search for those that reach into a range begins so long before it."""
 
 Span = tuple[datetime, datetime]
 
@@ -55,7 +55,7 @@ def uncovered(
             "channel": channel_id,
             "start": start,
             "end": end,
-            "earliest": start - LONGEST,
+            "earliest": start - MAX_SEGMENT,
             "own": start if own else datetime.min.replace(tzinfo=start.tzinfo),
         },
     )

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 
 from emotion.types import EMOTIONS, Observations
 from flows.capture.segment import Gap, Segment
-from flows.live.observers import Audience
+from flows.live.observers import Observer
 
 if TYPE_CHECKING:
     from flows.live.analysis import Counts
@@ -75,7 +75,7 @@ class _Lines:
         self._log.info("%s: %s %s%s", self._what, _clock(done_s), self._done, left)
 
 
-class WatchLine(Audience):
+class WatchLine(Observer):
     """Shows one watch: segments, faces, newest emotion, seconds behind the air, gaps."""
 
     def __init__(self, *, quiet: bool = False) -> None:

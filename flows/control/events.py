@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from emotion.types import Observations
 from flows.alerts import Alert, AlertWatch, Raised
 from flows.capture.segment import Gap, Segment
-from flows.live.observers import Audience
+from flows.live.observers import Observer
 
 if TYPE_CHECKING:
     from flows.live.analysis import Counts
@@ -59,7 +59,7 @@ def labels(channel: str, **more: str) -> dict[str, str]:
 
 
 @dataclass(kw_only=True, slots=True)
-class Teller(Audience):
+class EventObserver(Observer):
     """Turns what happens to one show into events.
 
     gap_s, behind_s: longer gaps, and more seconds behind the air, are told. clock: seconds.

@@ -60,7 +60,7 @@ def beating(run_id: UUID, *, dead_after_s: float) -> Iterator["Heart"]:
         thread.join(LAST_BEAT_S)
 
 
-def leave_quickly() -> None:
+def skip_gc_at_exit() -> None:
     """Have this process end without a look at all its objects: seconds, for which its worker waits.
 
     A worker kills what has not ended 30 s after it was cancelled.

@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 
 from emotion.types import Observations
 from flows.capture.segment import Gap, Segment
-from flows.live.observers import Audience
+from flows.live.observers import Observer
 
 if TYPE_CHECKING:
     from flows.live.analysis import Counts
@@ -45,7 +45,7 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 @dataclass(kw_only=True)
-class Bulletin(Audience):
+class Bulletin(Observer):
     """Keeps a run's page in the UI up to date, from the first word to the last report.
 
     channel: its slug. run_id: of the flow run.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from emotion.types import EmotionError, Frames, Observations
 from flows.capture.segment import Gap, Segment
-from flows.live.observers import Audience
+from flows.live.observers import Observer
 from flows.live.pace import Level, Pace
 from flows.live.store import Store
 
@@ -117,7 +117,7 @@ class Analysis:
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
     counts: Counts = field(default_factory=Counts)
     pace: Pace = field(default_factory=Pace)
-    audience: Audience = field(default_factory=Audience)
+    audience: Observer = field(default_factory=Observer)
     _begun: deque[_Begun] = field(default_factory=deque, init=False)
     _tried: tuple[_Begun, dict[str, Any]] | None = field(default=None, init=False)
     """What was last begun to be finished, and the tracks' state before it."""

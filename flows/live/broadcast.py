@@ -35,7 +35,7 @@ from flows.live.leaving import MAY_LEAVE
 from flows.live.left_behind import write_left_behind
 from flows.live.lifecycle import Broadcast, close, open_or_continue
 from flows.live.lock_check import Hold
-from flows.live.observers import Audience
+from flows.live.observers import Observer
 from flows.live.signals import undisturbed
 from flows.live.store import Store, keys
 from flows.live.way_to_source import WayToSource
@@ -48,8 +48,8 @@ from flows.show import Show
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
-LAST_S: Final = 10.0
-"""What was recorded when a watch is cancelled is analysed for so long; at 30 s it is killed."""
+CANCEL_DRAIN_S: Final = 10.0
+"""Seconds to analyse the backlog after a cancel; the worker kills the run after 30."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,7 @@ class Watch:
     run_id: str | None = None
     find: Callable[[Callable[[], Stream]], Stream] = lambda look: look()
     minute: Callable[[Analysis, Capture], None] = take_for
-    audience: Audience = field(default_factory=Audience)
+    audience: Observer = field(default_factory=Observer)
     ends_at: datetime | None = None
     place: Callable[[], AbstractContextManager[None]] = nullcontext
     extractors: Sequence[type] = ()
@@ -256,7 +256,7 @@ class Watch:
                 capture.stop()
                 # An error would come again, and a lost channel is written by somebody else.
                 if analysis is not None and not first and is_signal:
-                    take_for(analysis, capture, LAST_S)
+                    take_for(analysis, capture, CANCEL_DRAIN_S)
                 raise
             finally:
                 ending.enter_context(undisturbed(heard=False))

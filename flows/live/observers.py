@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flows.live.analysis import Counts
 
 
-class Audience:
+class Observer:
     """Is told everything, and does nothing with it.
 
     Nothing here may raise or wait: a show is worth more than its report.
@@ -36,10 +36,10 @@ class Audience:
         """Hear how the broadcast ended: completed, failed or cancelled."""
 
 
-class Several(Audience):
+class Observers(Observer):
     """Passes on to each of several."""
 
-    def __init__(self, *audiences: Audience) -> None:
+    def __init__(self, *audiences: Observer) -> None:
         """Keep them, in the order in which they hear."""
         self._audiences = audiences
 

@@ -23,7 +23,7 @@ from flows.recordings.remux import (
 BEFORE: Final = timedelta(seconds=30)
 """A keyframe is looked for so far before the moment that was asked for."""
 
-LONGEST: Final = timedelta(hours=12)
+MAX_CLIP: Final = timedelta(hours=12)
 
 
 def clip(
@@ -49,8 +49,8 @@ def clip(
     """
     if end <= begin:
         raise UsageError(f"a clip ends after it begins: not {said(begin)} to {said(end)}")
-    if end - begin > LONGEST:
-        raise UsageError(f"a clip of more than {LONGEST.total_seconds() / 3600:.0f} hours")
+    if end - begin > MAX_CLIP:
+        raise UsageError(f"a clip of more than {MAX_CLIP.total_seconds() / 3600:.0f} hours")
     if out.suffix.lower() != ".mp4":
         raise UsageError(f"{out}: name it .mp4, which is what is written")
     require_absent(out, force)

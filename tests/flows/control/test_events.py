@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 from emotion.types import EMOTIONS, Observations
 from flows.alerts import Alert
 from flows.capture.segment import Gap, Segment
-from flows.control.events import Teller
+from flows.control.events import EventObserver
 from flows.live.analysis import Counts
 
 T0 = datetime(2026, 11, 22, 20, tzinfo=UTC)
@@ -69,8 +69,8 @@ def heard() -> Heard:
     return Heard()
 
 
-def teller(heard: Heard, *alerts: Alert) -> Teller:
-    return Teller(
+def teller(heard: Heard, *alerts: Alert) -> EventObserver:
+    return EventObserver(
         channel="news",
         url="https://example.com/live",
         alerts=alerts,
@@ -149,7 +149,7 @@ def test_a_show_goes_on_when_events_cannot_be_sent(caplog: pytest.LogCaptureFixt
     def broken(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
         raise OSError("no server")
 
-    told = Teller(channel="news", url="", gap_s=1, behind_s=1, log=LOG, emit=broken)
+    told = EventObserver(channel="news", url="", gap_s=1, behind_s=1, log=LOG, emit=broken)
     told.began(ENGINE, T0, T0)
     assert "showmood.show.started was not sent" in caplog.text
 

@@ -24,7 +24,7 @@ from emotion.types import Detections
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.segment import Gap, Segment
 from flows.live.analysis import Analysis, Counts, networks, take_for
-from flows.live.observers import Audience
+from flows.live.observers import Observer
 from flows.live.pace import Pace
 from flows.live.store import Store
 
@@ -184,7 +184,7 @@ def test_the_next_segment_is_begun_before_this_one_is_finished(
 ) -> None:
     begun = []
 
-    class Watched(Audience):
+    class Watched(Observer):
         def took(self, item: object, observations: object, counts: object) -> None:
             begun.append(analysis.n_begun)
 

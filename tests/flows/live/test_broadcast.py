@@ -30,7 +30,7 @@ from flows.live import broadcast, leaving
 from flows.live import lifecycle as opening
 from flows.live.analysis import Analysis, take_for
 from flows.live.broadcast import Watch
-from flows.live.observers import Audience
+from flows.live.observers import Observer
 from flows.live.store import Store
 from flows.maintain import maintain_here
 from flows.settings import Settings
@@ -40,7 +40,7 @@ MakeWatch = Callable[..., Watch]
 
 
 @dataclass
-class Listener(Audience):
+class Listener(Observer):
     """Keeps what it hears."""
 
     heard: list[object] = field(default_factory=list)
@@ -264,7 +264,7 @@ def test_what_was_recorded_has_rows_and_the_status_says_what_happened(
     error: type[BaseException],
     status: str,
 ) -> None:
-    monkeypatch.setattr(broadcast, "LAST_S", 0.0)
+    monkeypatch.setattr(broadcast, "CANCEL_DRAIN_S", 0.0)
 
     def minute(analysis: Analysis, capture: Capture) -> None:
         analysis.begin(next(iter(capture)))
@@ -285,7 +285,7 @@ def test_what_a_signal_took_from_the_source_and_lost_has_a_row_too(
     origin: LiveOrigin, make_watch: MakeWatch, rows_are_there, after_two, monkeypatch
 ) -> None:
     """Between the moment when a segment is handed over and the moment when it is begun."""
-    monkeypatch.setattr(broadcast, "LAST_S", 0.0)
+    monkeypatch.setattr(broadcast, "CANCEL_DRAIN_S", 0.0)
 
     def minute(analysis: Analysis, capture: Capture) -> None:
         assert capture.get(10.0) is not None
@@ -322,7 +322,7 @@ def test_no_signal_cuts_off_what_is_stored_at_the_end(
     status: str,
 ) -> None:
     """Neither while segments get their rows, nor while the broadcast is closed."""
-    monkeypatch.setattr(broadcast, "LAST_S", 0.0)
+    monkeypatch.setattr(broadcast, "CANCEL_DRAIN_S", 0.0)
 
     def amid(whole: Callable[..., object], *given: object) -> object:
         signal.raise_signal(number)

@@ -33,7 +33,7 @@ def test_a_clock_that_jumps_before_a_restart_makes_no_gap_and_loses_nothing(
     card: Path, stream_of, policy: AddressPolicy, tmp_path: Path, by_s: float
 ) -> None:
     events: list[Segment | Gap] = []
-    with LiveOrigin(card, window=30, loop=False) as origin:
+    with LiveOrigin(card, window=100, loop=False) as origin:
         capture = Capture(
             origin.url,
             directory=tmp_path,
