@@ -17,7 +17,7 @@ up: $(RUN) ## The embedded stack, until Ctrl-C
 	$(BIN)/showmood up
 
 test: $(DEV) ## The tests
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: $(DEV) ## Format, lint, types, and the tests that need no server: under two minutes
 	$(BIN)/ruff format --check .
