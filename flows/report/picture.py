@@ -225,7 +225,7 @@ def _draw_mood(axes: Axes, picture: Picture) -> None:
         for area, name in zip(areas, EMOTIONS, strict=True):
             area.set_label(name if part[0] == 0 else f"_{name}")
     axes.set_ylim(0, 1)
-    axes.set_ylabel("share of emotions")
+    axes.set_ylabel("mean probability")
     axes.spines[["top", "right"]].set_visible(False)
 
 

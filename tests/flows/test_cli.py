@@ -392,6 +392,7 @@ def test_report_without_a_channel_lists_them(
     assert run("report", monkeypatch=monkeypatch) == 2
     assert "there is no channel yet" in capsys.readouterr().err
     with engine.begin() as connection:
-        connection.execute(text("INSERT INTO channels (slug, url) VALUES ('news', 'https://a.b')"))
+        channel = ensure_channel(connection, "news", "https://a.b")
+        open_broadcast(connection, channel_id=channel, started_at=datetime.fromisoformat(START))
     assert run("report", monkeypatch=monkeypatch) == 0
     assert "news" in capsys.readouterr().out
