@@ -44,7 +44,14 @@ def watch_here(
     with ExitStack() as stack:
         url = database(settings, stack)
         shown = WatchLine(quiet=quiet)
-        watch = Watch(show=show, settings=settings, database_url=url, log=logger, audience=shown)
+        watch = Watch(
+            show=show,
+            settings=settings,
+            database_url=url,
+            log=logger,
+            audience=shown,
+            secret_of=_secret_of,
+        )
         try:
             with shown.shown():
                 counts = watch.run()
@@ -53,6 +60,12 @@ def watch_here(
             sys.exit(130)
     logger.info("done: %s", counts.said())
     logger.info("look at it: showmood report %s", show.slug)
+
+
+def _secret_of(name: str) -> str:
+    from flows.control.secrets import secret_of  # Prefect takes seconds to load
+
+    return secret_of(name)
 
 
 def analyse_here(

@@ -3,12 +3,18 @@
 from typing import Any, Final
 
 from prefect.blocks.system import Secret
+from prefect.settings import PREFECT_API_URL
 
 _LONGEST_CHARS: Final = 512 * 1024
 
 
 def secret_of(name: str) -> str:
     """Return what a Secret block holds; raises ValueError, which says nothing of it."""
+    if not PREFECT_API_URL.value():  # Prefect would start a server of its own, and find nothing
+        raise ValueError(
+            f"the secret {name!r} is read from a Prefect server, and none is named here: "
+            'eval "$(showmood env)"'
+        )
     try:
         load: Any = Secret.load  # mypy does not see how it dispatches
         held = load(name, _sync=True).get()
