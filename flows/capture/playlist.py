@@ -70,8 +70,7 @@ class Playlist:
     sequence: of the first entry. target_s: the longest segment, rounded. ended: nothing will be
     added (EXT-X-ENDLIST). keys: URLs of the keys that the segments are encrypted with. variables:
     what a master playlist defines for those it leads to. breaks: advertisements, by date ranges.
-    waits: a request may name the segment that it waits for (CAN-BLOCK-RELOAD). numbered: it has an
-    EXT-X-MEDIA-SEQUENCE.
+    numbered: it has an EXT-X-MEDIA-SEQUENCE.
     """
 
     entries: tuple[Entry, ...]
@@ -82,7 +81,6 @@ class Playlist:
     ended: bool
     variables: Mapping[str, str] = field(default_factory=dict)
     breaks: tuple[Break, ...] = ()
-    waits: bool = False
     numbered: bool = True
 
     @property
@@ -122,7 +120,7 @@ class _Parser:
     def __init__(self, base_url: str, variables: Mapping[str, str] | None) -> None:
         self._base = base_url
         self._variables, self._cues = Variables(base_url, variables), Cues()
-        self._waits = self._numbered = False
+        self._numbered = False
         self._entries: list[Entry] = []
         self._offers: list[Variant] = []
         self._keys: dict[str, None] = {}
@@ -159,7 +157,6 @@ class _Parser:
             ended=self._ended,
             variables=self._variables.values,
             breaks=self._cues.breaks,
-            waits=self._waits,
             numbered=self._numbered,
         )
 
@@ -192,8 +189,6 @@ class _Parser:
             self._discontinuity, self._date = True, None
         elif tag == "#EXT-X-DEFINE":
             self._variables.define(value)
-        elif tag == "#EXT-X-SERVER-CONTROL":
-            self._waits = attributes_of(value).get("CAN-BLOCK-RELOAD", "").upper() == "YES"
         elif tag == "#EXT-X-MEDIA-SEQUENCE":
             self._sequence, self._numbered = whole_number_of(value), True
         elif tag == "#EXT-X-TARGETDURATION":
