@@ -239,6 +239,7 @@ def capture_of() -> Callable[[Recorded, Channel], Capture]:
             policy=AddressPolicy(allow_networks=LOOPBACK),
             stream=stream,
             engine="hls",
+            time_shifted=True,  # ON_AIR is long ago
         )
 
     return make

@@ -66,6 +66,7 @@ def elsewhere(engine: Engine, tmp_path: Path) -> Callable[..., list[Segment | Ga
             after=broadcast.last,
             stream=stream,
             engine="hls",
+            time_shifted=True,
         ) as capture:
             while sum(isinstance(event, Segment) for event in events) < end - first:
                 event = capture.get(30.0)
