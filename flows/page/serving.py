@@ -56,6 +56,7 @@ def listen_on(host: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
+        made.listen(128)  # who comes before the server does waits for it
     except OSError as e:
         made.close()
         raise UsageError(
