@@ -20,7 +20,7 @@ def going(first_s: float, last_s: float, *places: Place, gently: bool = False) -
     return path
 
 
-def _sits(place: Place, look: int, *away: tuple[float, float]) -> Face:
+def sits(place: Place, look: int, *away: tuple[float, float]) -> Face:
     """Return a person who sits and talks: the head sways by a sixth of its width."""
     x, y, width = place
 
@@ -34,7 +34,8 @@ def _sits(place: Place, look: int, *away: tuple[float, float]) -> Face:
     return Face(path=path, look=look, away=away)
 
 
-def _walks(look: int, first_s: float, last_s: float, *places: Place) -> Face:
+def walks(look: int, first_s: float, last_s: float, *places: Place) -> Face:
+    """Return a person who walks, as `going` has it."""
     return Face(path=going(first_s, last_s, *places), look=look)
 
 
@@ -53,11 +54,12 @@ def _turned(t_s: float) -> float:
     return turns[0] - turns[1]
 
 
-def _panned(place: Place, look: int) -> Face:
-    sits = _sits(place, look).path
+def panned(place: Place, look: int) -> Face:
+    """Return a person who sits while the camera turns away and back."""
+    seated = sits(place, look).path
 
     def path(t_s: float) -> Place:
-        x, y, width = sits(t_s)
+        x, y, width = seated(t_s)
         return x - _turned(t_s), y, width
 
     return Face(path=path, look=look)
@@ -83,7 +85,7 @@ def _cut(name: str, *, one_set: bool) -> Programme:
             length_s=length_s,
             set=0 if one_set else number,
             camera=number,
-            faces=tuple(_sits(at, (number + i) % 4) for i, at in enumerate(places)),
+            faces=tuple(sits(at, (number + i) % 4) for i, at in enumerate(places)),
         )
         for number, (length_s, places) in enumerate(_CUTS)
     )
@@ -94,27 +96,27 @@ PROGRAMMES: Final = (
     _one(
         "three people talk",
         12,
-        _sits((250, 330, 170), 0),
-        _sits((640, 300, 160), 1),
-        _sits((1000, 340, 180), 2),
+        sits((250, 330, 170), 0),
+        sits((640, 300, 160), 1),
+        sits((1000, 340, 180), 2),
     ),
     _one(
         "two pass each other",
         8,
-        _walks(0, 1, 6, (150, 340, 150), (1130, 360, 150)),
-        _walks(1, 1.5, 6.5, (1130, 330, 130), (150, 320, 130)),
+        walks(0, 1, 6, (150, 340, 150), (1130, 360, 150)),
+        walks(1, 1.5, 6.5, (1130, 330, 130), (150, 320, 130)),
     ),
     _one(
         "two pass a third, closely",
         9,
-        _walks(0, 1, 7, (140, 380, 190), (1140, 380, 190)),
-        _sits((640, 300, 130), 1),
-        _walks(2, 2, 7, (1180, 300, 140), (100, 300, 140)),
+        walks(0, 1, 7, (140, 380, 190), (1140, 380, 190)),
+        sits((640, 300, 130), 1),
+        walks(2, 2, 7, (1180, 300, 140), (100, 300, 140)),
     ),
     _one(
         "hidden for a second",
         12,
-        _sits((350, 330, 160), 0, (2.0, 3.0), (7.3, 8.3)),
+        sits((350, 330, 160), 0, (2.0, 3.0), (7.3, 8.3)),
         Face(
             path=going(1, 10, (600, 350, 140), (1100, 340, 140)),
             look=1,
@@ -126,7 +128,7 @@ PROGRAMMES: Final = (
     _one(
         "leaves and comes back",
         16,
-        _sits((900, 320, 180), 1),
+        sits((900, 320, 180), 1),
         Face(
             path=_there_and_back(
                 going(2, 4, (450, 340, 160), (-200, 340, 160)),
@@ -139,8 +141,8 @@ PROGRAMMES: Final = (
     _one(
         "turns to profile",
         12,
-        _sits((350, 330, 170), 0, (1, 1.5), (2.2, 3), (5, 5.3), (6.1, 7), (9, 10.2)),
-        _sits((850, 300, 180), 3, (0.7, 1.1), (3.3, 4.2), (5.1, 6.5), (8, 8.4)),
+        sits((350, 330, 170), 0, (1, 1.5), (2.2, 3), (5, 5.3), (6.1, 7), (9, 10.2)),
+        sits((850, 300, 180), 3, (0.7, 1.1), (3.3, 4.2), (5.1, 6.5), (8, 8.4)),
     ),
     _one(
         "zooms",
@@ -161,7 +163,7 @@ PROGRAMMES: Final = (
                 length_s=10,
                 turned_px=_turned,
                 faces=tuple(
-                    _panned((x, 330, 150), look) for look, x in enumerate((250, 560, 870, 1250))
+                    panned((x, 330, 150), look) for look, x in enumerate((250, 560, 870, 1250))
                 ),
             ),
         ),
@@ -170,14 +172,14 @@ PROGRAMMES: Final = (
         "twelve in rows",
         8,
         *(
-            _sits((130 + 200 * (i % 6), 220 + 250 * (i // 6), 90), i, (2 + i / 4, 2.6 + i / 4))
+            sits((130 + 200 * (i % 6), 220 + 250 * (i // 6), 90), i, (2 + i / 4, 2.6 + i / 4))
             for i in range(12)
         ),
     ),
     _one(
         "one walks fast",
         6,
-        _walks(0, 1, 3.5, (120, 340, 120), (1160, 360, 130)),
-        _sits((620, 560, 130), 2),
+        walks(0, 1, 3.5, (120, 340, 120), (1160, 360, 130)),
+        sits((620, 560, 130), 2),
     ),
 )

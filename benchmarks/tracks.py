@@ -1,6 +1,6 @@
 """How well faces are followed, on programmes with known truth.
 
-python -m benchmarks.tracks [--seeds N] [--json FILE]
+python -m benchmarks.tracks [--moving] [--seeds N] [--json FILE]
 
 First the linking alone: the true boxes with the jitter, the misses and the false faces of a
 detector, the truth being who was found. Then end to end: the programmes as pictures, cuts and
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.drawn import Cast, compared, drawn
 from benchmarks.mot import Frame, Scores, score
+from benchmarks.moving import MOVING
 from benchmarks.programmes import PROGRAMMES
 from benchmarks.scenes import HEIGHT_PX, WIDTH_PX, Programme, View
 from emotion import cuts
@@ -177,7 +178,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20, help="runs of each programme")
     parser.add_argument("--json", type=Path, help="also write the counts here")
+    parser.add_argument("--moving", action="store_true", help="`benchmarks.moving` instead")
     arguments = parser.parse_args()
+    programmes = MOVING if arguments.moving else PROGRAMMES
     n_runs: int = arguments.seeds
     linking = {
         p.name: [
@@ -186,14 +189,14 @@ def main() -> None:
             )
             for fps in RATES_FPS
         ]
-        for p in PROGRAMMES
+        for p in programmes
     }
     _table(f"linking alone, mean of {n_runs} runs", linking, n_runs)
     weights.pull(weights.DEFAULT_DETECTOR)
     detector = Detector(weights.load(weights.DEFAULT_DETECTOR), device="cpu")
     cast = Cast(detector)
     pictures = {
-        p.name: [end_to_end(p, fps, cast, detector) for fps in RATES_FPS] for p in PROGRAMMES
+        p.name: [end_to_end(p, fps, cast, detector) for fps in RATES_FPS] for p in programmes
     }
     _table("end to end", pictures, 1)
     print("\nsw: switches; fr: fragmentations; X: tracks that go on across a cut")

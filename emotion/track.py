@@ -30,6 +30,11 @@ _SIZE_WEIGHT: Final = 2.0  # a face of twice the width fits as well as a quarter
 _VELOCITY_TIME_S: Final = 0.3  # over which a velocity is averaged: a box's jitter is not trusted
 _US: Final = 1_000_000
 
+_SOON_US: Final = 300_000  # between two frames in which somebody may run by widths of a face
+_RUN: Final = 3.3  # widths to the side
+_RUN_UP: Final = 0.6  # widths up or down
+_GROWN: Final = 0.25  # logarithm of the sizes' ratio
+
 
 @dataclass(kw_only=True, slots=True)
 class _Track:
@@ -43,10 +48,11 @@ class _Track:
     def predicted(self, ts_us: int) -> Float64:
         return self.box + np.tile(self.velocity * ((ts_us - self.seen_us) / _US), 2)
 
-    def move(self, ts_us: int, box: Float64) -> None:
+    def move(self, ts_us: int, box: Float64, *, runs: bool = False) -> None:
+        """Go there. runs: so fast that the whole way is believed at once."""
         moved = ((box - self.box)[:2] + (box - self.box)[2:]) / 2
         elapsed_s = (ts_us - self.seen_us) / _US
-        gain = 1 - exp(-elapsed_s / _VELOCITY_TIME_S)
+        gain = 1.0 if runs else 1 - exp(-elapsed_s / _VELOCITY_TIME_S)
         self.velocity = self.velocity + gain * (moved / elapsed_s - self.velocity)
         self.box, self.seen_us = box, ts_us
 
@@ -131,10 +137,24 @@ class Tracker:
         predicted = np.array([t.predicted(ts_us) for t in self._tracks]).reshape(-1, 4)
         unseen_s = np.array([(ts_us - t.seen_us) / _US for t in self._tracks])
         fit = _fit(predicted, new_boxes, unseen_s)
-        for track, box in best_pairs(fit):
-            self._tracks[track].move(ts_us, new_boxes[box])
-            numbers[box] = self._tracks[track].number
-        for j in np.flatnonzero(numbers == 0):
+        left = set(range(len(self._tracks)))
+        for i, j in best_pairs(fit):
+            self._tracks[i].move(ts_us, new_boxes[j])
+            numbers[j] = self._tracks[i].number
+            left.discard(i)
+        newest_us = max((t.seen_us for t in self._tracks if t.seen_us < ts_us), default=0)
+        # Seen once, it has no velocity. Who was followed is looked for where the track leads alone.
+        before = [
+            i
+            for i in sorted(left)
+            if self._tracks[i].seen_us == newest_us and not self._tracks[i].velocity.any()
+        ]
+        new = np.flatnonzero(numbers == 0).tolist()
+        if before and new and ts_us - newest_us <= _SOON_US:
+            for i, j in _ran(predicted[before], new_boxes[new]):
+                self._tracks[before[i]].move(ts_us, new_boxes[new[j]], runs=True)
+                numbers[new[j]] = self._tracks[before[i]].number
+        for j in np.flatnonzero(numbers == 0).tolist():
             numbers[j] = self._next
             self._tracks.append(
                 _Track(number=self._next, seen_us=ts_us, box=new_boxes[j], velocity=np.zeros(2))
@@ -152,6 +172,20 @@ def _fit(predicted: Float64, boxes: Float64, unseen_s: Float64) -> Float64:
     widths = [np.log(np.maximum(b[:, 2] - b[:, 0], tiny)) for b in (predicted, boxes)]
     fit: Float64 = overlap * np.exp(-_SIZE_WEIGHT * np.abs(widths[0][:, None] - widths[1]))
     return fit
+
+
+def _ran(predicted: Float64, boxes: Float64) -> list[tuple[int, int]]:
+    """Return the pairs of a track and a face, far apart, that are each other's only candidate.
+
+    Who runs, runs to the side and keeps a size.
+    """
+    width = [b[:, 2] - b[:, 0] for b in (predicted, boxes)]
+    apart = (boxes[None, :, :2] + boxes[None, :, 2:] - predicted[:, None, :2]) / 2
+    apart = np.abs(apart - predicted[:, None, 2:] / 2) / np.maximum(width[0], 1e-9)[:, None, None]
+    grown = np.abs(np.log(np.maximum(width[1], 1e-9) / np.maximum(width[0], 1e-9)[:, None]))
+    may = (apart[..., 0] <= _RUN) & (apart[..., 1] <= _RUN_UP) & (grown <= _GROWN)
+    only = may & (may.sum(axis=0) == 1) & (may.sum(axis=1) == 1)[:, None]
+    return [(int(i), int(j)) for i, j in np.argwhere(only)]
 
 
 def buffered_iou(a: Float64, b: Float64, margin: Float64) -> Float64:

@@ -44,6 +44,29 @@ def test_boxes_that_no_longer_touch_are_still_the_same_face():
     assert _see(tracker, 0.2, (110, 0)) == [1]
 
 
+@pytest.mark.parametrize("widths_a_look", [1, 2, 3])
+def test_who_runs_past_others_keeps_the_track(widths_a_look):
+    tracker = Tracker()
+    rows = [
+        _see(tracker, i / 5, (300, 500), (700, 500), (100 * widths_a_look * i, 320))
+        for i in range(6)
+    ]
+    assert rows == [[1, 2, 3]] * 6
+
+
+def test_a_newcomer_does_not_take_over_the_track_of_one_who_was_followed():
+    tracker = Tracker()
+    for i in range(5):
+        assert _see(tracker, i / 5, (5 * i, 0)) == [1]
+    assert _see(tracker, 1.0, (250, 0)) == [2]
+
+
+def test_who_may_have_run_from_two_places_is_a_new_track():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0), (500, 0))
+    assert _see(tracker, 0.2, (250, 0)) == [3]
+
+
 def test_a_face_somewhere_else_is_a_new_track():
     tracker = Tracker()
     _see(tracker, 0.0, (0, 0))
