@@ -129,8 +129,9 @@ class Search:
             if b - a < 2:
                 continue
             before, after = self._whole(a).boxes, self._whole(b).boxes
-            row = same_faces(before, after)
-            if row is not None and self._pays(before):
+            # Not asked of crowds: to pair a thousand faces takes seconds.
+            row = same_faces(before, after) if self._pays(before) else None
+            if row is not None:
                 one = _Stretch(a=a, b=b, before=before, after=after[row], between=range(a + 1, b))
                 if len(one.between) < _LONG or not self._somebody_else(one):
                     stretches.append(one)

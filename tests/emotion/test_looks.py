@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from emotion import alike, boxes, near
+from emotion import alike, boxes, cuts, looks, near
 from emotion.looks import same_faces
 from emotion.pipeline import Analyser
 from emotion.types import Faces, Frames
@@ -128,6 +129,30 @@ def test_a_thousand_faces_are_not_counted_one_by_one():
     assert not near.pays(frames, np.zeros((1_000_000, 4), dtype=np.float32))
 
 
+def test_a_thousand_faces_are_not_paired(around, monkeypatch):
+    low = np.random.default_rng(3).uniform(0, 300, (1000, 2)).astype(np.float32)
+    crowd = Faces(
+        frame=np.zeros(1000, dtype=np.int64),
+        boxes=np.concatenate((low, low + 20), axis=1),
+        scores=np.ones(1000, dtype=np.float32),
+        landmarks=np.zeros((1000, 5, 2), dtype=np.float32),
+    )
+    monkeypatch.setattr(around._detector, "detect", lambda *a: crowd)
+    monkeypatch.setattr(looks, "same_faces", lambda *a: pytest.fail("paired"))
+    search = looks.Search(around._detector, around._workers)
+    frames = _segment(np.zeros((600, 512, 3), dtype=np.uint8), *[[]] * N)
+    histograms = cuts.histograms(frames.images)
+    for i in range(N):
+        one = Frames(
+            images=frames.images[i : i + 1],
+            offset_s=frames.offset_s[i : i + 1],
+            source_width_px=SIZE_PX[1],
+            source_height_px=SIZE_PX[0],
+        )
+        search.see(one, torch.from_numpy(frames.images[i]), histograms[i])
+    assert len(search.faces()) == 1000 * N
+
+
 def test_faces_are_the_same_by_place_and_size():
     a = np.array([[0, 0, 100, 100], [300, 0, 400, 100]], dtype=np.float32)
     assert same_faces(a, a[::-1] + 20).tolist() == [1, 0]
@@ -137,8 +162,6 @@ def test_faces_are_the_same_by_place_and_size():
 
 
 def test_a_face_that_changes_slowly_is_judged_again():
-    import torch
-
     crops = torch.linspace(100, 120, 11)[:, None, None, None].expand(11, 1, 48, 48)
     new, which = alike.looked_at(crops, np.zeros(11, dtype=np.int64))
     assert which[0] == 0
