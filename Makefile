@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo up test long quick check format faults fuzz heal soak chaos fleet mutants bench train train-report clean
+.PHONY: help demo up test long quick check format faults fuzz heal soak chaos fleet mutants bench train train-report clean wheel
 
 help: ## Every target, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -78,6 +78,10 @@ QUICK := tests/test_architecture.py tests/test_readme.py tests/emotion/test_trac
 	tests/flows/report/test_picture.py tests/flows/live/test_pace.py tests/flows/test_alerts.py tests/flows/test_show.py
 
 DATA ?= data
+wheel: $(DEV) ## A wheel in dist/, with the page's browser libraries and their licences in it
+	$(BIN)/python -c 'from flows.page import vendor; vendor.fetch(vendor.PACKAGED)'
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
 train: $(DEV) ## Train the expression net on DATA/ferplus.npz; SMOKE=1 for a quick pass
 	$(BIN)/python -m training --data $(DATA)
 
