@@ -5,6 +5,7 @@ up a show.
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -207,7 +208,14 @@ class Bulletin(Observer):
 
         with self._engine.connect() as connection:
             until = max(now, self._newest or now)
-            text = markdown(connection, self.channel, begin, until, status=self._status)
+            text = markdown(
+                connection,
+                self.channel,
+                begin,
+                until,
+                status=self._status,
+                page_url=os.environ.get("SHOWMOOD_PAGE_URL"),
+            )
         description = f"{self.channel}: mood, tracks, and where to go on"
         self._put(client, "markdown", "show", description, text)
 

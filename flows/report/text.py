@@ -136,8 +136,12 @@ def markdown(
     until: datetime | None = None,
     *,
     status: str = "live",
+    page_url: str | None = None,
 ) -> str:
-    """Return a broadcast's report, with the picture in it, as Markdown; until now if not said."""
+    """Return a broadcast's report, with the picture in it, as Markdown; until now if not said.
+
+    page_url: of the page of the shows, which it leads to.
+    """
     from flows.report.picture import read_picture, small_png
 
     until = until or datetime.now(UTC)
@@ -157,7 +161,9 @@ def markdown(
         lines += ["", "## Tracks", "", *_tracks(picture.tracks)]
     lines += ["", "## Figures", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts(found)]
-    return "\n".join([*lines, "", "## Go on", "", *_onwards(connection, channel, since, until)])
+    return "\n".join(
+        [*lines, "", "## Go on", "", *_onwards(connection, channel, since, until, page_url)]
+    )
 
 
 def mood(found: Summary) -> str:
@@ -211,16 +217,23 @@ def _tracks(tracks: Tracks) -> list[str]:
     return [*lines, "", f"{dropped} shorter ones are not shown."] if dropped else lines
 
 
-def _onwards(connection: Connection, channel: str, since: datetime, until: datetime) -> list[str]:
+def _onwards(
+    connection: Connection, channel: str, since: datetime, until: datetime, page_url: str | None
+) -> list[str]:
     begin, end = (f"{moment:%Y-%m-%d %H:%M:%S}+00" for moment in (since, until))
-    newest = connection.scalar(
+    newest = connection.execute(
         text(
-            "SELECT path FROM show_segments WHERE channel = :channel"
+            "SELECT path, broadcast_id FROM show_segments WHERE channel = :channel"
             " AND started_at BETWEEN :since AND :until ORDER BY started_at DESC LIMIT 1"
         ),
         {"channel": channel, "since": since, "until": until},
+    ).one_or_none()
+    lines = (
+        [f"The recording is in `{Path(newest.path).parent}`.", ""] if newest and newest.path else []
     )
-    lines = [f"The recording is in `{Path(newest).parent}`.", ""] if newest else []
+    if newest is not None and page_url is not None:
+        show = f"{page_url}/show/{newest.broadcast_id}"
+        lines = [f"[See it on the page]({show}): recording, boxes and curves.", "", *lines]
     return [
         *lines,
         "```sql",

@@ -85,7 +85,7 @@ class Stack(AbstractContextManager["Stack"]):
         self.allow = allow
         self.database_url = ""
         self.ui_url = ""
-        self.page_link = ""
+        self.page_link = self.page_url = ""
         self.stopping = threading.Event()
         self.children: list[Child] = []
         self._postgres: Postgres | None = None
@@ -117,7 +117,7 @@ class Stack(AbstractContextManager["Stack"]):
 
     def environment(self, *, server: bool = False) -> dict[str, str]:
         """Return the environment of the server, or of the worker and its flows."""
-        return environment(
+        made = environment(
             self.settings,
             database_url=self.database_url,
             api_url=self.api_url,
@@ -125,6 +125,7 @@ class Stack(AbstractContextManager["Stack"]):
             allow=self.allow,
             server=server,
         )
+        return made | {"SHOWMOOD_PAGE_URL": self.page_url}
 
     def _start(self) -> None:
         settings = self.settings
@@ -198,7 +199,8 @@ class Stack(AbstractContextManager["Stack"]):
         if settings.page_password is not None:
             env["SHOWMOOD_PAGE_PASSWORD"] = settings.page_password
         self._child("page", command, env)
-        self.page_link = page_access(settings).link(page_url(settings, port))
+        self.page_url = page_url(settings, port)
+        self.page_link = page_access(settings).link(self.page_url)
 
     def _make_tmp(self) -> None:
         """Make the folder of temporary files, without what killed workers left in it.

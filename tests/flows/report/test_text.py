@@ -48,7 +48,9 @@ def test_report_has_the_picture_the_tracks_and_the_way_on(engine: Engine, tmp_pa
         ),
     )
     with engine.connect() as connection:
-        text = markdown(connection, "news", start, status="completed")
+        text = markdown(
+            connection, "news", start, status="completed", page_url="http://127.0.0.1:4300"
+        )
     assert text.startswith(f"# news, {start:%Y-%m-%d %H:%M} UTC: completed")
     assert (
         text.index("**mostly anger (100% of the time)")
@@ -60,6 +62,7 @@ def test_report_has_the_picture_the_tracks_and_the_way_on(engine: Engine, tmp_pa
     assert "![timeline](data:image/png;base64," in text
     assert f"| 3 | {start:%H:%M:%S} | 3.8 | 20 | anger | 65% |" in text
     assert f"The recording is in `{tmp_path}/20261122T200000Z-1`." in text
+    assert f"[See it on the page](http://127.0.0.1:4300/show/{broadcast})" in text
     assert "SELECT * FROM emotion_history WHERE channel = 'news'" in text
 
 
