@@ -62,7 +62,11 @@ with warnings.catch_warnings():
             now = time.monotonic()
             self._seen_at = {each.flow_run.id: before.get(each.flow_run.id, now) for each in found}
             fitting = [each for each in found if await self._is_ours(each.flow_run.deployment_id)]
-            new = [e for e in fitting if e.flow_run.id not in self._submitting_flow_run_ids]
+            # A run that comes back while its last process is being reported holds its place still,
+            # and asking for another ends Prefect's worker, with all that it runs (3.8.8).
+            held = set(self._limiter.statistics().borrowers) if self._limiter else set()
+            held |= self._submitting_flow_run_ids
+            new = [each for each in fitting if each.flow_run.id not in held]
             if not new or not await self._has_others():
                 return new
             waited_s = now - self._seen_at[new[0].flow_run.id]
