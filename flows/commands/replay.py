@@ -10,11 +10,10 @@ from rich.progress import Progress
 
 from flows.commands import load_settings
 from flows.commands.options import Detector, EmotionModel, Fps
-from flows.errors import StackError, UsageError
-from flows.settings import Settings
 
 if TYPE_CHECKING:
     from flows.reanalyse import Again
+    from flows.settings import Settings
 
 app = typer.Typer()
 
@@ -74,12 +73,13 @@ def replay(
     Console(stderr=True).print(f"{channel}: {counts.said()}", highlight=False)
 
 
-def _by_runs(settings: Settings, what: "Again") -> None:
+def _by_runs(settings: "Settings", what: "Again") -> None:
     import httpx
 
     from db.reading.parts import parts_between
     from db.session import make_engine
     from flows.control.wide_replay import Piece, replay_wide
+    from flows.errors import StackError, UsageError
     from flows.shows.applying import credentials, server_environment
     from flows.stack.existing_database import existing_database
 
