@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from db.session import upgrade
 from db.writing.rows import SegmentRow
@@ -54,11 +54,14 @@ def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def dump(engine: Engine) -> dict[str, list[Any]]:
+    """Return the rows of each table, without the time at which they were written."""
+
+    def rows(connection: Connection, table: str) -> list[str]:
+        found = connection.execute(text(f"SELECT * FROM {table}")).mappings()
+        return sorted(repr({k: v for k, v in row.items() if k != "stored_at"}) for row in found)
+
     with engine.connect() as connection:
-        return {
-            table: sorted(map(repr, connection.execute(text(f"SELECT * FROM {table}"))))
-            for table in (*TABLES, "emotion_minutes")
-        }
+        return {table: rows(connection, table) for table in (*TABLES, "emotion_minutes")}
 
 
 def test_file_analysed_twice_gives_identical_tables(
