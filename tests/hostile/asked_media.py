@@ -6,7 +6,8 @@ from pathlib import Path
 
 import bombs
 
-from emotion.media.video import VideoError, read_parts, read_windows
+from emotion.media.segment import read_parts
+from emotion.media.video import VideoError, read_windows
 from flows.capture.recorded.media import measure, read_head
 from flows.capture.segment import UnreadableMedia
 

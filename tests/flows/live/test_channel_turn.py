@@ -199,7 +199,7 @@ def test_a_run_of_no_schedule_gives_way_to_one_that_is_scheduled(
     thread = threading.Thread(target=scheduled)
     with channel_lock(engine, "news", "adhoc"):
         assert asked_by(engine, "news") is None
-        with giving_way(engine, "news", ended.set, LOG):
+        with giving_way(engine, "news", ended.set, LOG, own="adhoc", of_schedule=False):
             thread.start()
             assert ended.wait(30)
             assert asked_by(engine, "news") == "slot"
