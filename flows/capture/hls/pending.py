@@ -90,13 +90,15 @@ class Pending:
         now = time.monotonic()
         self.tries += 1
         self.failing_since = self.failing_since or now
-        self.error = str(error)
+        is_gone = getattr(error, "status", None) in (404, 410)
+        if not (is_gone and self.error):  # what failed first is why it was still wanted by then
+            self.error = str(error)
         wait_s = getattr(error, "retry_after_s", None)
         self.try_at = now + (
             min(0.1 * 2**self.tries, target_s, 2.0) if wait_s is None else min(wait_s, HELD_UP_S)
         )
         self.unreadable += isinstance(error, (UnreadableMedia, NoStream))
-        self.missing += getattr(error, "status", None) in (404, 410)
+        self.missing += is_gone
 
     def is_lost(self, *, others: bool, target_s: float) -> bool:
         """Tell whether to do without it; others: there are some after it."""
