@@ -145,7 +145,7 @@ def giving_way(
         yield handed
     finally:
         over.set()
-        thread.join()
+        thread.join(1.0)  # a database that hangs holds up no end
 
 
 def _turn_of(slug: str) -> str:
