@@ -1,11 +1,11 @@
 """Machines of one kernel, each with a network, a disk and a host name of its own, that watch shows.
 
-python -m benchmarks.fleet [--short]      as root, with `ip` and Debian's PostgreSQL
+python -m benchmarks.fleet [--short] [--only TRIAL]   as root, with `ip` and Debian's PostgreSQL
 
 A server (Prefect's, its gate, Postgres over TCP with a password), a live source and two workers,
 one of which is killed, cut off, or stopped while shows are on. After each: is every second of the
 show a row, a gap with its reason, or on a disk that is alive? A table stands at the end; exit
-status 1 where a second is lost, or stored twice.
+status 1 where a second is lost, or stored twice, or a trial does not come to its end.
 """
 
 import argparse
@@ -42,14 +42,21 @@ HOST: Final = f"{NET}.1"
 PYTHON: Final = [sys.executable, "-m"]
 
 COVERED: Final = text(
-    "SELECT count(*) FILTER (WHERE kind = 'row') AS n_rows, count(copy) AS n_copied,"
+    "SELECT coalesce(sum(n_rows), 0) AS n_rows, coalesce(sum(n_copied), 0) AS n_copied,"
+    " sum(row_s) AS row_s, sum(gap_s) AS gap_s, sum(span_s) AS span_s FROM ("
+    " SELECT count(*) FILTER (WHERE kind = 'row') AS n_rows, count(copy) AS n_copied,"
     " coalesce(sum(extract(epoch FROM e - s)) FILTER (WHERE kind = 'row'), 0) AS row_s,"
     " coalesce(sum(extract(epoch FROM e - s)) FILTER (WHERE kind = 'gap'), 0) AS gap_s,"
     " extract(epoch FROM max(e) - min(s)) AS span_s FROM ("
-    "  SELECT 'row' AS kind, object_key AS copy, g.started_at AS s, g.ended_at AS e FROM segments g"
+    "  SELECT 'row' AS kind, object_key AS copy, g.broadcast_id AS show,"
+    "   g.started_at AS s, g.ended_at AS e FROM segments g"
     "   JOIN channels c ON c.id = g.channel_id WHERE c.slug = :slug"
-    "  UNION ALL SELECT 'gap', NULL, g.started_at, g.ended_at FROM gaps g"
-    "   JOIN channels c ON c.id = g.channel_id WHERE c.slug = :slug) t"
+    "  UNION ALL SELECT 'gap', NULL, g.broadcast_id, g.started_at, g.ended_at FROM gaps g"
+    "   JOIN channels c ON c.id = g.channel_id WHERE c.slug = :slug) t GROUP BY show) shows"
+)
+ANALYSED_AGAIN: Final = text(
+    "SELECT count(*) FILTER (WHERE model LIKE '%+centred') AS again, count(*) AS n_rows"
+    " FROM segments s JOIN channels c ON c.id = s.channel_id WHERE c.slug = :slug"
 )
 MACHINES: Final = text(
     "SELECT machine, count(*) FROM segments s JOIN channels c ON c.id = s.channel_id"
@@ -255,6 +262,7 @@ class Fleet:
         stack.callback(self.api.close)
         env |= {"PREFECT_API_URL": f"http://{HOST}:{port}/api"}
         env |= {"PREFECT_API_AUTH_STRING": access.auth_string}
+        self.env = env | {"SHOWMOOD_HOME": str(root / "operator"), "SHOWMOOD_MACHINE": "operator"}
         names = ("a", "b")
         self.machines = {
             name: stack.enter_context(Machine(name, number, root, env, others=[
@@ -284,6 +292,21 @@ class Fleet:
         path = f"/deployments/{found['id']}/create_flow_run"
         answer = self.api.post(path, json={"parameters": parameters}).raise_for_status()
         return str(answer.json()["id"])
+
+    def command(self, *arguments: str) -> None:
+        """Run a command of ours on a machine that watches nothing."""
+        command = [*PYTHON, "flows.cli", *arguments]
+        done = subprocess.run(
+            command, env=self.env, capture_output=True, text=True, check=False, timeout=400
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stderr[-500:]}"
+
+    def hosts_of(self, deployment: str) -> list[str]:
+        """Return the machine of each run of a deployment."""
+        found = self.api.get(f"/deployments/name/{deployment}").raise_for_status().json()
+        asked = {"flow_runs": {"deployment_id": {"any_": [found["id"]]}}}
+        runs = self.api.post("/flow_runs/filter", json=asked).raise_for_status().json()
+        return [str(run["infrastructure_pid"]).partition(":")[0] for run in runs]
 
     def machine_of(self, slug: str) -> str | None:
         """Return the machine that recorded the newest row of a show."""
@@ -374,7 +397,29 @@ def two_at_once(fleet: Fleet, slug: str) -> str:
     return "spread" if len(where) == 2 else f"both on {where.pop()}"
 
 
-TRIALS: Final = (two_at_once, worker_is_stopped, machine_dies, network_is_cut)
+def replayed_wide(fleet: Fleet, slug: str) -> str:
+    """Record a channel twice, and have both shows analysed again at once, wherever there is room.
+
+    The same command again starts nothing.
+    """
+    for _ in range(2):
+        run = fleet.start(slug, "15s")
+        until(lambda run=run: fleet.ended(run), what="its end", within_s=240)
+        fleet.until_over(slug)
+    before = fleet.hosts_of("analyse-recording/by-hand")
+    for _ in range(2):
+        fleet.command("replay", slug, "--from", "1h", "--wide")
+    hosts = sorted(fleet.hosts_of("analyse-recording/by-hand"))
+    with fleet.engine.connect() as connection:
+        row = connection.execute(ANALYSED_AGAIN, {"slug": slug}).one()
+    assert not before, before
+    assert row.again == row.n_rows, f"{row.again} of {row.n_rows} segments were analysed again"
+    assert len(hosts) == 2, hosts
+    return f"on {' and '.join(hosts)}"
+
+
+TRIALS: Final = (two_at_once, worker_is_stopped, replayed_wide, machine_dies, network_is_cut)
+SHORT: Final = 3
 
 
 def audit(fleet: Fleet, slug: str) -> tuple[str, bool]:
@@ -397,7 +442,9 @@ def history_is_restored(fleet: Fleet) -> str:
     ).stdout
     with fleet.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"CREATE DATABASE {back.rpartition('/')[2]}"))
-    subprocess.run([programs / "pg_restore", "-d", back], input=dump, check=True)
+    subprocess.run(
+        [programs / "pg_restore", "-d", back], input=dump, check=True, capture_output=True
+    )
     asked = text(
         "SELECT (SELECT count(*) FROM segments), (SELECT count(*) FROM observations),"
         " (SELECT id FROM installation)"
@@ -414,7 +461,9 @@ def history_is_restored(fleet: Fleet) -> str:
 def main(arguments: list[str]) -> int:
     """Try each trouble; return 1 where a second is lost or there twice."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet")
-    parser.add_argument("--short", action="store_true", help="spreading and handing over alone")
+    parser.add_argument("--short", action="store_true", help="the first three trials")
+    names = [trial.__name__ for trial in TRIALS]
+    parser.add_argument("--only", action="append", choices=names, help="this trial; repeatable")
     options = parser.parse_args(arguments)
     if os.geteuid() != 0 or shutil.which("ip") is None or not Path("/usr/lib/postgresql").is_dir():
         print("THE FLEET IS NOT TRIED: it takes root, `ip` (iproute2) and Debian's postgresql")
@@ -424,16 +473,25 @@ def main(arguments: list[str]) -> int:
     lines, wrong = [], False
     with ExitStack() as stack:
         fleet = Fleet(root, stack)
-        for trial in TRIALS[: 2 if options.short else None]:
+        for trial in TRIALS[: SHORT if options.short else None]:
+            if options.only and trial.__name__ not in options.only:
+                continue
             slug = trial.__name__.replace("_", "-")
-            how = trial(fleet, slug)
+            try:
+                how = trial(fleet, slug)
+            except (AssertionError, subprocess.SubprocessError) as e:
+                how, wrong = f"FAILED: {e}", True
             for each in [f"{slug}-{n}" for n in range(2)] if trial is two_at_once else [slug]:
-                fleet.until_over(each)
+                with contextlib.suppress(AssertionError):
+                    fleet.until_over(each)
                 said, whole = audit(fleet, each)
                 wrong |= not whole
                 lines.append(f"{each:20} {how:10} {said}")
                 print(lines[-1], flush=True)
-        how = history_is_restored(fleet)
+        try:
+            how = history_is_restored(fleet)
+        except subprocess.CalledProcessError as e:
+            how = f"FAILED: {e}: {(e.stderr or b'').decode()[-500:]}"
         wrong |= how != "the same"
         lines.append(f"history is restored  {how}")
     if not wrong:

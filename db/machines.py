@@ -27,9 +27,28 @@ class Machine:
     upload_error: str | None = None
 
     @property
+    def copying(self) -> str | None:
+        """Say how far behind copying to the object store is; None where there is none."""
+        if self.uploads is None:
+            return None
+        return said_of_copies(
+            self.uploads, self.upload_bytes or 0, self.upload_since, self.upload_error
+        )
+
+    @property
     def is_there(self) -> bool:
         """Tell whether it was seen lately."""
         return datetime.now(UTC) - self.seen_at < SEEN_WITHIN
+
+
+def said_of_copies(files: int, n_bytes: int, since: datetime | None, error: str | None) -> str:
+    """Return a few words on what waits to be copied to the object store."""
+    if not files:
+        return "all recordings are copied"
+    age_s = (datetime.now(UTC) - since).total_seconds() if since else 0.0
+    said = f"{files} recorded files ({n_bytes / 1e6:.0f} MB) wait to be copied"
+    said += f", the oldest for {age_s:.0f} s"
+    return f"{said}: {error}" if error else said
 
 
 _SEEN = text(

@@ -10,8 +10,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.settings import get_current_settings
 from sqlalchemy import Engine
 
-from db.session import make_engine
-from flows.control.machine_queue import run_on
+from flows.control.machine_queue import HANDED_ON, handed_on_by, run_on
 from flows.errors import StackError
 from flows.objects.opening import copies_of
 from flows.recordings.finding import find
@@ -35,20 +34,12 @@ def machines_with(
     return found.on, bool(found.segments)
 
 
-def hand_on_rest(
-    settings: Settings, database_url: str, channel: str, begin: datetime, end: datetime
-) -> tuple[list[str], bool]:
-    """Start runs for what of a stretch is on other machines.
+def was_handed_on() -> bool:
+    """Tell whether this run was started by another for the files that are here.
 
-    Return a line on each, and whether there is some of it here. Raises StackError.
+    It hands on nothing itself: two machines with a part each would start runs for ever.
     """
-    engine = make_engine(database_url)
-    try:
-        others, has_some = machines_with(engine, settings, channel, begin, end)
-    finally:
-        engine.dispose()
-    stretch = {"start": begin.isoformat(), "end": end.isoformat()}
-    return (hand_on(others, stretch) if others else []), has_some
+    return any(tag.startswith(HANDED_ON) for tag in flow_run.tags or ())
 
 
 def hand_on(machines: Iterable[str], changed: Mapping[str, Any], *, key: str = "") -> list[str]:
@@ -70,6 +61,7 @@ def hand_on(machines: Iterable[str], changed: Mapping[str, Any], *, key: str = "
                 api_url=url,
                 headers=credentials(os.environ),
                 key=f"{key or flow_run.id} on {machine}",
+                tags=[handed_on_by(flow_run.id)],
             )
         except httpx.HTTPError as e:
             raise StackError(f"a run for {machine} could not be started: {e!r}") from e

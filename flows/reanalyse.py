@@ -30,7 +30,7 @@ from emotion.types import EmotionError
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.segment import Segment
 from flows.errors import EXPECTED, UsageError
-from flows.handing_on import hand_on_rest
+from flows.handing_on import hand_on, machines_with, was_handed_on
 from flows.live.analysis import Counts, frames_from, longest_of, networks
 from flows.live.file_analysis import CENTRED, Piece, centred_pieces
 from flows.live.left_behind import write_left_behind
@@ -259,11 +259,10 @@ def analyse_recording(
             emotion_model=emotion_model,
         )
         url = running_database(settings)
-        lines, has_some = hand_on_rest(settings, url, what.channel, what.begin, what.end)
-        for line in lines:
-            log.info("files of it are not here: %s", line)
-        if lines and not has_some:
-            return Completed(name="HandedOn", message="; ".join(lines))
+        others, has_some = _where(settings, url, what)
+        stretch = {"start": what.begin.isoformat(), "end": what.end.isoformat()}
+        if others and not has_some:
+            return Completed(name="HandedOn", message="; ".join(hand_on(others, stretch)))
         progress = create_progress_artifact(
             0.0, key=f"replay-{channel}", description=f"{channel} again, by {emotion_model}"
         )
@@ -275,10 +274,23 @@ def analyse_recording(
             tell=lambda share: _update(progress, share, log),
             holder=str(flow_run.id),
         )
+        # Now and not before: a broadcast is analysed again by one run at a time.
+        lines = hand_on(others, stretch) if others else []
     except EXPECTED as e:
         log.error("%s", e)
         return Failed(message=str(e))
-    return Completed(message=counts.said())
+    return Completed(message="; ".join([counts.said(), *lines]))
+
+
+def _where(settings: Settings, database_url: str, what: Again) -> tuple[tuple[str, ...], bool]:
+    """Return the other machines that are to be asked for their files, and whether some are here."""
+    if was_handed_on():
+        return (), True
+    engine = make_engine(database_url)
+    try:
+        return machines_with(engine, settings, what.channel, what.begin, what.end)
+    finally:
+        engine.dispose()
 
 
 def _update(progress: object, share: float, log: Log) -> None:

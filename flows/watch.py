@@ -165,7 +165,9 @@ def watch_show(
         if apart != show.slug and settings.adhoc_names == "apart":
             log.warning("%s is a scheduled show's: this run is filed under %s", show.slug, apart)
             show = show.model_copy(update={"name": apart})
-        bulletin = Bulletin(channel=show.slug, run_id=run_id, log=log)
+        bulletin = Bulletin(
+            channel=show.slug, run_id=run_id, log=log, machine=settings.machine_name
+        )
         teller = EventObserver(
             channel=show.slug,
             url=shorten(show.url),

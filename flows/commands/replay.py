@@ -104,6 +104,7 @@ def _by_runs(settings: "Settings", what: "Again") -> None:
                 },
                 machine=None if settings.recordings_store else part.machine,
                 key=f"replay {part.broadcast_id} {max(part.started_at, what.begin).isoformat()} "
+                f"{min(part.ended_at, what.end).isoformat()} "
                 f"{what.detector} {what.emotion_model} {what.fps:g}",
             )
             for part in parts
@@ -127,6 +128,7 @@ def _by_runs(settings: "Settings", what: "Again") -> None:
     console = Console(stderr=True)
     for line in outcome.failed:
         console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"{what.channel}: {outcome.done} of {len(pieces)} broadcasts are done")
+    n_runs = outcome.done + len(outcome.failed)
+    console.print(f"{what.channel}: {outcome.done} of {n_runs} runs are done", highlight=False)
     if outcome.failed:
         raise typer.Exit(1)

@@ -49,12 +49,13 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 class Bulletin(Observer):
     """Keeps a run's page in the UI up to date, from the first word to the last report.
 
-    channel: its slug. run_id: of the flow run.
+    channel: its slug. run_id: of the flow run. machine: this one's name in the database.
     """
 
     channel: str
     run_id: UUID
     log: Log
+    machine: str | None = None
     every_s: float = EVERY_S
     last_words_s: float = LAST_WORDS_S
     first_words_s: float = FIRST_WORDS_S
@@ -215,6 +216,7 @@ class Bulletin(Observer):
                 until,
                 status=self._status,
                 page_url=os.environ.get("SHOWMOOD_PAGE_URL"),
+                machine=self.machine,
             )
         description = f"{self.channel}: mood, tracks, and where to go on"
         self._put(client, "markdown", "show", description, text)

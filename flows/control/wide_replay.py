@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import httpx
+
 from flows.control.api import FINAL, Server, connect
-from flows.control.machine_queue import run_on
+from flows.control.machine_queue import handed_on_by, run_on
 
 DEPLOYMENT: Final = "analyse-recording/by-hand"
 ASK_EVERY_S: Final = 2.0
@@ -42,7 +44,8 @@ def replay_wide(
 ) -> Outcome:
     """Have each piece analysed by a run, and wait for all of them.
 
-    A run of before that failed is put on schedule again. tell: told how much is done, in percent.
+    A run of before that failed is put on schedule again. What a run hands on to another machine is
+    waited for, too. tell: told how much is done, in percent.
     Who stops waiting stops nothing. Raises httpx.HTTPError.
     """
     with connect(api_url, headers) as http, Server(api_url, headers) as server:
@@ -65,6 +68,7 @@ def replay_wide(
         while True:
             states = [server.read_run(run) for run in runs]
             over = [state for state in states if state.state in FINAL]
+            runs += [run for run in _handed_on(http, [each.id for each in over]) if run not in runs]
             tell(100.0 * len(over) / max(1, len(runs)))
             if len(over) == len(runs):
                 break
@@ -72,3 +76,12 @@ def replay_wide(
     bad = [state for state in states if state.state != "COMPLETED"]
     said = tuple(f"{each.name}: {each.state_name}, {each.message}" for each in bad)
     return Outcome(done=len(states) - len(bad), failed=said)
+
+
+def _handed_on(http: httpx.Client, runs: Sequence[str]) -> list[str]:
+    """Return the runs that these have started on other machines."""
+    if not runs:
+        return []
+    asked = {"flow_runs": {"tags": {"any_": [handed_on_by(run) for run in runs]}}}
+    answer = http.post("/flow_runs/filter", json=asked)
+    return [str(run["id"]) for run in answer.raise_for_status().json()]

@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from db.reading import recordings as rows
+from db.reading.recordings import RecordedRow
 from flows.capture.recorded.following import write_playlist
 from flows.capture.recorded.journal import read_events
 from flows.capture.segment import Segment
@@ -22,6 +23,9 @@ from flows.show import parse_since
 
 _FROM_LIVE: Final = 3
 """So many segments before the newest a player begins, that is not told where."""
+
+NEWEST: Final = timedelta(minutes=1)
+"""So much before the newest copy playing begins of a show that is on air elsewhere."""
 
 FROM_STORE: Final = timedelta(hours=1)
 """So much is fetched from the object store to be played."""
@@ -52,8 +56,15 @@ def playlist_at(
     UnknownChannel; OSError.
     """
     if at is None:
-        folder, on_air, on = _newest(engine, channel, recordings_dir)
+        folder, on_air, began, last = _newest(engine, channel, recordings_dir)
         there = _on_disk(folder)
+        if not there and last is not None and copies is not None:
+            since = last.ended_at - NEWEST if on_air else began - NEWEST
+            at = _first_copied(engine, channel, since, last, copies, recordings_dir)
+            if at is not None:
+                number = last.broadcast_id
+                return _from_store(engine, channel, at, copies, number, recordings_dir), at
+        on = last.machine if last is not None else None
         if not there and on not in (None, machine):
             raise UsageError(f"{channel}: the newest recording is on {on}: play it there")
         if not there:
@@ -81,6 +92,28 @@ def playlist_at(
             broadcast = rows.broadcasts(connection, [first.broadcast]).get(first.broadcast)
             on_air = broadcast is not None and is_on_air(connection, broadcast)
     return write_playlist(folder, segments, at=at, ended=not on_air), at
+
+
+def _first_copied(
+    engine: Engine,
+    channel: str,
+    since: datetime,
+    last: RecordedRow,
+    copies: Copies,
+    recordings_dir: Path,
+) -> datetime | None:
+    """Return where the copies of a broadcast that ends with `last` begin, from a time on."""
+    found = find(
+        engine, channel, since, last.ended_at, recordings_dir=recordings_dir, copies=copies
+    )
+    return next(
+        (
+            each.start
+            for each in found.segments
+            if each.broadcast == last.broadcast_id and each.path.is_relative_to(copies.directory)
+        ),
+        None,
+    )
 
 
 def _from_store(
@@ -117,7 +150,10 @@ def open_player(playlist: Path, player: str | None) -> None:
         sys.exit(1)
 
 
-def _newest(engine: Engine, channel: str, recordings_dir: Path) -> tuple[Path, bool, str | None]:
+def _newest(
+    engine: Engine, channel: str, recordings_dir: Path
+) -> tuple[Path, bool, datetime, RecordedRow | None]:
+    """Return a channel's newest broadcast: its folder, whether it is on air, its begin, its end."""
     with engine.connect() as connection:
         broadcast = rows.newest_broadcast(connection, channel)
         if broadcast is None:
@@ -126,7 +162,7 @@ def _newest(engine: Engine, channel: str, recordings_dir: Path) -> tuple[Path, b
         last = rows.last_of(connection, broadcast.id)
     directory = recordings_dir.resolve()
     folder = folder_of(directory, channel, broadcast.started_at, broadcast.id)
-    return folder, on_air, last.machine if last else None
+    return folder, on_air, broadcast.started_at, last
 
 
 def _on_disk(folder: Path) -> list[Segment]:

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import DatabaseError
-from db.machines import installation, note_uploads
+from db.machines import installation, note_uploads, said_of_copies
 from db.objects import copied, record_copy
 from db.reading import recordings as rows
 from flows.errors import UsageError
@@ -53,12 +53,7 @@ class Behind:
 
     def said(self) -> str:
         """Say it in a few words."""
-        if not self.files:
-            return "all recordings are copied"
-        age_s = (datetime.now(UTC) - self.since).total_seconds() if self.since else 0.0
-        text = f"{self.files} recorded files ({self.n_bytes / 1e6:.0f} MB) wait to be copied"
-        text += f", the oldest for {age_s:.0f} s"
-        return f"{text}: {self.error}" if self.error else text
+        return said_of_copies(self.files, self.n_bytes, self.since, self.error)
 
 
 @dataclass(kw_only=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection, text
 
+from db.machines import machines
 from db.reading import queries
 from db.reading.answers import Summary, Tracks
 from db.reading.moments import strongest_moments
@@ -137,10 +138,12 @@ def markdown(
     *,
     status: str = "live",
     page_url: str | None = None,
+    machine: str | None = None,
 ) -> str:
     """Return a broadcast's report, with the picture in it, as Markdown; until now if not said.
 
-    page_url: of the page of the shows, which it leads to.
+    page_url: of the page of the shows, which it leads to. machine: whose copying to the object
+    store it tells of.
     """
     from flows.report.picture import read_picture, small_png
 
@@ -161,6 +164,8 @@ def markdown(
         lines += ["", "## Tracks", "", *_tracks(picture.tracks)]
     lines += ["", "## Figures", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts(found)]
+    if said := next((each.copying for each in machines(connection) if each.name == machine), None):
+        lines += [f"| object store, from {machine} | {said.replace('|', ' ')} |"]
     return "\n".join(
         [*lines, "", "## Go on", "", *_onwards(connection, channel, since, until, page_url)]
     )

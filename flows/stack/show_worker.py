@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import anyio
+from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from flows.errors import UsageError
@@ -84,7 +85,10 @@ with warnings.catch_warnings():
             known = self.__dict__.setdefault("_versions", {})
             at, version = known.get(deployment, (0.0, None))
             if time.monotonic() - at > KNOWN_FOR_S:
-                there = await self.client.read_deployment(deployment)
+                try:
+                    there = await self.client.read_deployment(deployment)
+                except ObjectNotFound:  # deleted meanwhile, and its runs with it
+                    return False
                 version = version_of(there.version)
                 if version not in (None, VERSION) and (
                     at == 0.0 or known[deployment][1] != version

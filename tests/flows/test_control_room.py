@@ -36,26 +36,32 @@ from prefect.logging.clients import get_logs_subscriber
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessJobConfiguration
 from sqlalchemy import Engine
+from typer.testing import CliRunner
 from websockets import ConnectionClosed, InvalidStatus, Subprotocol
 from websockets.sync.client import connect as socket_to
 
+from db.machines import note_uploads, register
 from db.session import make_engine
 from db.writing import writes
+from db.writing.rows import SegmentRow
 from flows.capture.segment import Gap, Segment
-from flows.control import automations, healing
+from flows.cli import app
+from flows.control import automations, healing, wide_replay
 from flows.control.api import Server, connect
 from flows.control.events import MISSED, RAISED, labels
-from flows.control.machine_queue import queue_of, run_on
+from flows.control.machine_queue import handed_on_by, queue_of, run_on
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_history import forget_runs
 from flows.control.run_page import Bulletin
 from flows.control.work_pool import put_pools, template
 from flows.door.access import Access, basic
 from flows.errors import StackError, UsageError
+from flows.handing_on import hand_on, was_handed_on
 from flows.live.analysis import Counts
 from flows.settings import Settings
 from flows.shows.applying import VERSION, apply_showfile, paused_slots, version_of
 from flows.shows.slots import Slot
+from flows.stack import show_worker
 from flows.stack.child import Child
 from flows.stack.handing_over import hand_over, runs_below
 from flows.stack.worker import run_worker
@@ -417,6 +423,10 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
     with engine.begin() as connection:
         channel = writes.ensure_channel(connection, "news", URL)
         writes.open_broadcast(connection, channel_id=channel, started_at=start)
+        register(connection, name="studio", disk="1", version=VERSION)
+        note_uploads(
+            connection, "studio", files=3, n_bytes=12_000_000, since=start, error="it is full"
+        )
     segment = Segment(
         channel="news",
         broadcast=1,
@@ -434,6 +444,7 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
             channel="news",
             run_id=uuid.UUID(run),
             log=logging.getLogger("test"),
+            machine="studio",
             every_s=0.1,
             last_words_s=60,
         )
@@ -453,6 +464,8 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
     state = control.api.get(f"/flow_runs/{run}").json()["state"]
     assert state["type"] == "CANCELLING"
     assert ": cancelled" in artifacts()["show-news"]
+    assert "| object store, from studio | 3 recorded files (12 MB) wait" in artifacts()["show-news"]
+    assert "s: it is full |" in artifacts()["show-news"]
     assert not caplog.records
 
 
@@ -856,6 +869,151 @@ def test_run_for_a_machine_is_in_its_queue_and_made_once(control: Control) -> No
     assert first["id"] == second["id"]
     assert first["work_queue_name"] == "on-studio-2"
     control.api.delete(f"/flow_runs/{first['id']}").raise_for_status()
+
+
+def made_deployment(control: Control, flow: str, name: str, **more: Any) -> str:
+    """Make a deployment that no file has."""
+    of = control.api.post("/flows/", json={"name": flow}).raise_for_status().json()["id"]
+    made = {"name": name, "flow_id": of, "work_pool_name": "studio"} | more
+    return str(control.api.post("/deployments/", json=made).raise_for_status().json()["id"])
+
+
+def test_run_that_another_machine_handed_on_hands_on_nothing(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines with a part of a show each would start runs on each other for ever."""
+    with Server(control.env["PREFECT_API_URL"], control.access.headers) as server:
+        server.make_queue("studio", queue_of("studio-2"))
+    deployment = made_deployment(control, "any", "files")
+    path = f"/deployments/{deployment}/create_flow_run"
+    first = control.api.post(path, json={}).raise_for_status().json()["id"]
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", control.env["PREFECT_API_AUTH_STRING"])
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", first)
+    with temporary_settings(control.settings):
+        assert not was_handed_on()
+        for _ in range(2):
+            (said,) = hand_on(["studio-2"], {"name": "rest"})
+            assert said.startswith("studio-2 does it, as run ")
+        asked = {"flow_runs": {"tags": {"any_": [handed_on_by(first)]}}}
+        (there,) = control.api.post("/flow_runs/filter", json=asked).raise_for_status().json()
+        assert there["work_queue_name"] == "on-studio-2"
+        assert there["parameters"] == {"name": "rest"}
+        monkeypatch.setenv("PREFECT__FLOW_RUN_ID", there["id"])
+        assert was_handed_on()
+    control.api.delete(f"/deployments/{deployment}").raise_for_status()
+
+
+def test_run_of_another_version_is_left_to_its_workers(
+    control: Control, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Server(control.env["PREFECT_API_URL"], control.access.headers) as server:
+        server.make_pool("rolling")
+    runs: dict[str, str] = {}
+    for number in (VERSION, "0.0.1"):
+        more = {"work_pool_name": "rolling", "version": f"showmood {number}"}
+        deployment = made_deployment(control, "any", f"of {number}", **more)
+        path = f"/deployments/{deployment}/create_flow_run"
+        runs[number] = control.api.post(path, json={}).raise_for_status().json()["id"]
+
+    async def offered() -> list[str]:
+        async with show_worker.ShowWorker(work_pool_name="rolling") as worker:
+            found = [await worker._get_scheduled_flow_runs() for _ in range(2)]
+            return [str(each.flow_run.id) for each in found[-1]]
+
+    logger = logging.getLogger("prefect")
+    logger.addHandler(caplog.handler)
+    try:
+        with temporary_settings(control.settings):
+            for number, run in runs.items():
+                monkeypatch.setattr(show_worker, "VERSION", number)
+                assert asyncio.run(offered()) == [run]
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert caplog.text.count(f"and this worker has {VERSION}: its runs are left to others") == 1
+    assert caplog.text.count("and this worker has 0.0.1: its runs are left to others") == 1
+
+
+def test_channel_is_replayed_by_a_run_a_broadcast_on_the_machines_that_have_it(
+    control: Control,
+    engine: Engine,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """One fails, and is all that the same command has done again; one hands a part on."""
+    url, headers = control.env["PREFECT_API_URL"], control.access.headers
+    deployment = made_deployment(control, "analyse-recording", "by-hand")
+    with Server(url, headers) as server:
+        for name in ("a", "b"):
+            server.make_queue("studio", queue_of(name))
+    start = datetime(2026, 11, 1, 20, tzinfo=UTC)
+    with engine.begin() as connection:
+        channel = writes.ensure_channel(connection, "news", URL)
+        for number, (machine, status) in enumerate(
+            [("a", "completed"), ("b", "interrupted"), ("b", "live")]
+        ):
+            began = start + timedelta(days=number)
+            broadcast = writes.open_broadcast(
+                connection, channel_id=channel, started_at=began, status=status
+            )
+            row = SegmentRow(
+                channel_id=channel,
+                broadcast_id=broadcast,
+                sequence=0,
+                started_at=began,
+                duration_s=60.0,
+                path="/recordings/0.ts",
+                machine=machine,
+            )
+            writes.record_segment(connection, row)
+
+    def runs() -> list[dict[str, Any]]:
+        asked = {"flow_runs": {"deployment_id": {"any_": [deployment]}}}
+        return control.api.post("/flow_runs/filter", json=asked).raise_for_status().json()
+
+    over, failed, began = threading.Event(), set[str](), list[str]()
+
+    def work() -> None:
+        while not over.wait(0.05):
+            for run in (each for each in runs() if each["state"]["type"] == "SCHEDULED"):
+                began.append(run["work_queue_name"])
+                state = {"type": "COMPLETED"}
+                if run["work_queue_name"] == "on-b" and not failed:
+                    failed.add(run["id"])
+                    state = {"type": "FAILED", "message": "its network is not there"}
+                if run["work_queue_name"] == "on-a":
+                    tags = [handed_on_by(run["id"])]
+                    more = {"deployment": deployment, "parameters": {}, "tags": tags}
+                    run_on(None, api_url=url, headers=headers, **more)
+                body = {"state": state, "force": True}
+                control.api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
+
+    monkeypatch.setattr(wide_replay, "ASK_EVERY_S", 0.05)
+    env = {key: control.env[key] for key in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
+    env |= {"SHOWMOOD_DATABASE_URL": database_url, "SHOWMOOD_HOME": str(tmp_path)}
+    env |= {"COLUMNS": "200"}
+    command = ["replay", "news", "--from", "2026-11-01T00:00:00Z", "--fps", "4", "--wide"]
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        first, again = (
+            CliRunner().invoke(app, command, env=env, catch_exceptions=False) for _ in range(2)
+        )
+    finally:
+        over.set()
+        worker.join()
+    assert first.exit_code == 1, first.output
+    assert "Failed, its network is not there" in first.output
+    assert "news: 2 of 3 runs are done" in first.output
+    assert again.exit_code == 0, again.output
+    assert "news: 3 of 3 runs are done" in again.output
+    assert sorted(began) == ["default", "on-a", "on-b", "on-b"]
+    found = {each["work_queue_name"]: each["parameters"] for each in runs()}
+    assert len(runs()) == 3
+    assert (found["on-a"]["channel"], found["on-a"]["analysed_fps"]) == ("news", 4.0)
+    assert datetime.fromisoformat(found["on-b"]["start"]) == start + timedelta(days=1)
+    assert datetime.fromisoformat(found["on-b"]["end"]) == start + timedelta(days=1, minutes=1)
+    control.api.delete(f"/deployments/{deployment}").raise_for_status()
 
 
 def test_worker_that_ends_leaves_its_shows_to_others(

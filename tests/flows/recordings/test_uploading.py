@@ -1,8 +1,10 @@
 """Recorded files in an object store: copied once their rows can say so, and read on any machine."""
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,9 @@ def test_copied_recording_is_cut_and_played_where_it_was_not_recorded(
     playlist, start = playlist_at(engine, "flash", show.segments[1].start, **elsewhere)
     assert start == show.segments[1].start
     assert playlist.read_text().count("#EXTINF") == 5
+    newest, start = playlist_at(engine, "flash", None, **elsewhere)
+    assert start == begin
+    assert newest.read_text().count("#EXTINF") == 6
 
 
 def test_store_that_refuses_loses_nothing_and_is_caught_up_with(
@@ -196,6 +201,11 @@ def test_changed_object_is_not_believed(
         each.path.unlink()
     with pytest.raises(ObjectGone, match="is not what was stored"):
         clip(engine, "flash", begin, end, tmp_path / "clip.mp4", **elsewhere)
+    for at in (None, begin):
+        with pytest.raises(ObjectGone, match="is not what was stored") as refused:
+            playlist_at(engine, "flash", at, **elsewhere)
+        assert "\n" not in str(refused.value)
+    assert [p.name for p in elsewhere["copies"].directory.rglob("*.ts")] == []
     first.unlink()
     with pytest.raises(ObjectGone, match="is not in"):
         clip(engine, "flash", begin, end, tmp_path / "clip.mp4", **elsewhere)
@@ -255,6 +265,64 @@ def test_bucket_that_is_not_there_and_host_that_is_away_are_one_line(
         Objects("s3://bucket/prefix").put("x.ts", file)
     assert "\n" not in str(failed.value)
     assert "SECRET" not in str(failed.value)
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tuple[int, str]]]:
+    """A server that answers each method as it is told: its status, and the code that S3 gives."""
+    answers: dict[str, tuple[int, str]] = {}
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, code = answers[self.command]
+            body = f"<Error><Code>{code}</Code><Message>so it is</Message></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PUT = do_GET
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
+        yield answers
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("get", "put", "said"),
+    [
+        ((404, "NoSuchBucket"), (404, "NoSuchBucket"), "or there is no such bucket"),
+        ((404, "NoSuchKey"), (403, "AccessDenied"), "or they may not write"),
+        ((403, "InvalidAccessKeyId"), (403, "InvalidAccessKeyId"), "wrong credentials, or"),
+    ],
+    ids=["no such bucket", "read-only", "wrong credentials"],
+)
+def test_store_that_takes_nothing_is_one_line(
+    engine: Engine,
+    open_show,
+    uploads: Uploads,
+    s3: dict[str, tuple[int, str]],
+    get: tuple[int, str],
+    put: tuple[int, str],
+    said: str,
+) -> None:
+    s3 |= {"GET": get, "PUT": put}
+    (open_show().folder / "0001-20261122T190000Z-000000.ts").write_bytes(b"1")
+    uploads.objects = Objects("s3://recordings/prefix")
+    assert uploads.step() == 0
+    error = str(uploads.behind.error)
+    assert said in error
+    assert "s3://recordings/prefix" in error
+    assert "\n" not in error
+    assert "SECRET" not in error
+    assert uploads.behind.files == 1
 
 
 def test_copying_is_one_process_at_a_time_and_goes_on_beside_a_show(
