@@ -946,7 +946,7 @@ def test_channel_is_replayed_by_a_run_a_broadcast_on_the_machines_that_have_it(
     with Server(url, headers) as server:
         for name in ("a", "b"):
             server.make_queue("studio", queue_of(name))
-    start = datetime(2026, 11, 1, 20, tzinfo=UTC)
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=10)
     with engine.begin() as connection:
         channel = writes.ensure_channel(connection, "news", URL)
         for number, (machine, status) in enumerate(
@@ -992,7 +992,7 @@ def test_channel_is_replayed_by_a_run_a_broadcast_on_the_machines_that_have_it(
     env = {key: control.env[key] for key in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
     env |= {"SHOWMOOD_DATABASE_URL": database_url, "SHOWMOOD_HOME": str(tmp_path)}
     env |= {"COLUMNS": "200"}
-    command = ["replay", "news", "--from", "2026-11-01T00:00:00Z", "--fps", "4", "--wide"]
+    command = ["replay", "news", "--from", "30d", "--fps", "4", "--wide"]
     worker = threading.Thread(target=work)
     worker.start()
     try:
