@@ -1,6 +1,8 @@
 """`showmood demo` and `showmood up`: the embedded stack at work, in a terminal."""
 
+import shutil
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +36,19 @@ from flows.stack.worker import fetch_weights
 DEMO: Final = "demo"
 REFRESH_S: Final = 0.5
 LOG_EVERY_S: Final = 5.0
+
+
+def own_command() -> str:
+    """Return what to type for `showmood`: its name where PATH leads to it, else its path."""
+    called = Path(sys.argv[0])
+    if called.name != "showmood":  # `python -m`
+        return "showmood"
+    known = shutil.which("showmood")
+    if known is not None and Path(known).resolve() == called.resolve():
+        return "showmood"
+    here = Path.cwd()
+    absolute = here / called
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
 def demo_video(settings: Settings, video: Path | None) -> Path:
@@ -118,9 +133,12 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
                 engine.dispose()
     console.print(f"\ntimeline: {png}", soft_wrap=True)
     console.print("the rows stay. Look again, and on:")
-    console.print("  .venv/bin/showmood page      the page: the moment behind each number")
-    console.print("  .venv/bin/showmood up        the Prefect UI, to start and schedule shows")
-    console.print("  .venv/bin/showmood db psql   SQL: SELECT * FROM emotion_newest('demo');")
+    for command, what in (
+        ("page", "the page: the moment behind each number"),
+        ("up", "the Prefect UI, to start and schedule shows"),
+        ("db psql", "SQL: SELECT * FROM emotion_newest('demo');"),
+    ):
+        console.print(f"  {own_command()} {command:<9} {what}", soft_wrap=True)
 
 
 def run_up(settings: Settings, *, console: Console) -> None:

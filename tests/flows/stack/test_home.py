@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from flows.errors import UsageError
 from flows.settings import Settings
 from flows.stack import home as home_module
-from flows.stack.demo_and_up import run_demo, run_up
+from flows.stack.demo_and_up import own_command, run_demo, run_up
 from flows.stack.home import keep_private, make_home, network_disk
 from flows.stack.stack import Stack
 
@@ -117,3 +118,22 @@ def test_stack_leaves_no_password_of_a_killed_run(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)  # type: ignore[call-arg]
     Stack(settings, say=lambda line: None)._make_tmp()
     assert not left.exists()
+
+
+def test_what_to_type_next_is_what_works_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / ".venv" / "bin" / "showmood"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "argv", [".venv/bin/showmood"])
+    assert own_command() == ".venv/bin/showmood"
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    assert own_command() == ".venv/bin/showmood"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert own_command() == str(program)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert own_command() == "showmood"
