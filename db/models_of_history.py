@@ -101,6 +101,15 @@ emotion_minutes = Table(
     Column("models", String, nullable=True, comment="The segments' models, each once"),
     Column("low_fps", REAL, nullable=True, comment="Looks a second, of the slowest segment"),
     Column("high_fps", REAL, nullable=True, comment="Looks a second, of the quickest segment"),
+    *(
+        Column(
+            f"{name}_known_s",
+            SmallInteger,
+            nullable=True,
+            comment="Seconds with a face: it is known",
+        )
+        for name in (*EMOTIONS, "affect")
+    ),
     Index(None, "broadcast_id", "minute"),
     comment="Mean of each smoothed emotion in each minute, over its seconds with a face",
 )

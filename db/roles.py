@@ -202,7 +202,10 @@ def _limit_analysts(connection: Connection) -> None:
                         )
                     )
         except ProgrammingError as error:
-            if getattr(error.orig, "pgcode", None) != "42501":
+            code = getattr(error.orig, "pgcode", None)
+            if code == "42704":  # dropped meanwhile
+                continue
+            if code != "42501":
                 raise
             _log.warning("this user may not limit the sessions of %s", member)
 

@@ -103,7 +103,7 @@ def parse_time(text: str) -> datetime:
     """
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError as e:
+    except (ValueError, OverflowError) as e:
         raise UsageError(f"{text!r} is no time: write it as 2026-11-22T20:00:00+01:00") from e
 
 

@@ -50,16 +50,15 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeline:
-    """Means over buckets of time that hold something; empty buckets are left out.
+    """Means over buckets of time that have a face; other buckets are left out.
 
-    start: datetime64[us] (B,), UTC, on a grid of whole buckets since 1970. n, tracks: int64 (B,),
-    observations and distinct tracks. emotions: float64 (B, 8), mean of each smoothed emotion,
-    columns as `EMOTIONS`, NaN where there is none.
+    start: datetime64[us] (B,), UTC, on a grid of whole buckets since 1970. seconds: int64 (B,),
+    those with a face. emotions: float64 (B, 8), mean of each smoothed emotion over these, columns
+    as `EMOTIONS`, NaN where there is none.
     """
 
     start: Microseconds
-    n: Int64
-    tracks: Int64
+    seconds: Int64
     emotions: Float64
 
 
@@ -68,8 +67,9 @@ class Tracks:
     """Tracks, by their first observation in the range.
 
     broadcast_id, track, n: int64 (T,), with n the observations in the range. first_ts, last_ts:
-    datetime64[us] (T,), UTC, of those. emotions: float64 (T, 8), means of the smoothed, NaN where
-    there is none. emotion: the strongest, (T,) of str, "" where there is none.
+    datetime64[us] (T,), UTC, of those. emotions: float64 (T, 8), means of the smoothed over the
+    track's seconds, NaN where there is none. emotion: the strongest, (T,) of str, "" where there
+    is none.
     """
 
     broadcast_id: Int64

@@ -1,7 +1,8 @@
-"""The moments that a report names, and how a track's emotion changes over time."""
+"""What a report names and draws: moments, cuts, and how a track's emotion changes over time."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from db.models import EMOTIONS
 from db.reading.answers import Int64, Microseconds
-from db.reading.queries import MEANS, OBSERVED, require_channel
+from db.reading.queries import MEANS, OBSERVED, TRACK_SECONDS, require_channel, whole_seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,10 +71,35 @@ def strongest_moments(
     return sorted(found, key=lambda moment: -moment.value)
 
 
+# Not the beginning of a show, nor what follows a hole: there nobody saw a cut.
+_CUTS = text(
+    "SELECT started_at FROM (SELECT started_at, is_ad,"
+    "  lag(ended_at) OVER (PARTITION BY broadcast_id ORDER BY shot) AS last_ended_at"
+    "  FROM show_shots WHERE channel = :slug AND broadcast_id = ANY(:shows)) s"
+    " WHERE last_ended_at = started_at AND NOT is_ad"
+    " AND started_at >= :since AND started_at < :until ORDER BY 1"
+)
+
+
+def cuts(
+    connection: Connection,
+    slug: str,
+    since: datetime,
+    until: datetime,
+    *,
+    show_ids: Collection[int],
+) -> list[datetime]:
+    """Return when the picture of these shows was cut in [since, until), without advertisements."""
+    span = {"slug": slug, "since": since, "until": until, "shows": sorted(show_ids)}
+    return list(connection.scalars(_CUTS, span))
+
+
 _MOODS = text(
-    "SELECT track_id, extract(epoch FROM date_bin(:bucket, ts, TIMESTAMPTZ '1970-01-01 00:00+00'))"
-    " * 1000000 AS bucket, "
-    + f"{MEANS} FROM {OBSERVED} AND track_id = ANY(:tracks) GROUP BY 1, 2 ORDER BY 1, 2"
+    "SELECT track_id,"
+    " extract(epoch FROM date_bin(:bucket, second, TIMESTAMPTZ '1970-01-01 00:00+00'))"
+    f" * 1000000 AS bucket, {MEANS} FROM"
+    f" ({TRACK_SECONDS} AND o.track_id = ANY(:tracks) GROUP BY 1, 2) s"
+    " GROUP BY 1, 2 ORDER BY 1, 2"
 )
 
 
@@ -86,12 +112,11 @@ def track_moods(
     track_ids: Int64,
     bucket_s: float,
 ) -> TrackMoods:
-    """Return the strongest emotion of these tracks in each bucket of [since, until).
+    """Return the strongest mean over time of these tracks in each bucket of [since, until).
 
-    Raise ValueError unless `bucket_s` is positive.
+    Raise ValueError unless `bucket_s` is whole seconds.
     """
-    if not bucket_s > 0:
-        raise ValueError(f"bucket_s must be positive, not {bucket_s}")
+    bucket = whole_seconds(bucket_s)
     require_channel(connection, slug)
     rows = connection.execute(
         _MOODS,
@@ -99,7 +124,7 @@ def track_moods(
             "slug": slug,
             "since": since,
             "until": until,
-            "bucket": timedelta(seconds=bucket_s),
+            "bucket": bucket,
             "tracks": track_ids.tolist(),
         },
     ).all()

@@ -104,14 +104,10 @@ def tracker_state_before(
 
 MEANS: Final = ", ".join(f"avg({emotion})" for emotion in EMOTIONS)
 
-_NO_AD: Final = (
-    "NOT EXISTS (SELECT FROM advertisements a WHERE a.channel = :slug"
-    " AND a.started_at <= {at} AND a.ended_at > {at})"
-)
-
 OBSERVED: Final = (
-    "emotion_history o WHERE o.channel = :slug AND o.ts >= :since AND o.ts < :until AND "
-    + _NO_AD.format(at="o.ts")
+    "emotion_history o WHERE o.channel = :slug AND o.ts >= :since AND o.ts < :until"
+    " AND NOT EXISTS (SELECT FROM advertisements a WHERE a.channel = :slug"
+    " AND a.started_at <= o.ts AND a.ended_at > o.ts)"
 )
 """Faces in [:since, :until) of the channel :slug. Only views are read: an analyst may, too."""
 
@@ -120,12 +116,15 @@ _OBSERVATIONS = text(
 )
 
 # A second counts once, however many faces are in it and however often it was looked at.
+_SECONDS: Final = (
+    "emotion_seconds o WHERE o.channel = :slug AND o.second < :until"
+    " AND o.second >= date_trunc('second', CAST(:since AS timestamptz))"
+)
+
 _MOOD = text(
     f"SELECT count(*), {MEANS}, "
     + ", ".join(f"count(*) FILTER (WHERE o.emotion = '{emotion}')" for emotion in EMOTIONS)
-    + " FROM emotion_seconds o WHERE o.channel = :slug AND o.second < :until"
-    " AND o.second >= date_trunc('second', CAST(:since AS timestamptz)) AND "
-    + _NO_AD.format(at="o.second")
+    + f" FROM {_SECONDS}"
 )
 
 _RECORDED: Final = "channel = :slug AND started_at < :until AND ended_at > :since"
@@ -188,10 +187,16 @@ def summary(
 
 
 _TIMELINE = text(
-    "SELECT extract(epoch FROM date_bin(:bucket, ts, TIMESTAMPTZ '1970-01-01 00:00:00+00'))"
-    " * 1000000 AS bucket, count(*), count(DISTINCT track_id), "
-    f"{MEANS} FROM {OBSERVED} GROUP BY 1 ORDER BY 1"
+    "SELECT extract(epoch FROM date_bin(:bucket, second, TIMESTAMPTZ '1970-01-01 00:00:00+00'))"
+    f" * 1000000 AS bucket, count(*), {MEANS} FROM {_SECONDS} GROUP BY 1 ORDER BY 1"
 )
+
+
+def whole_seconds(bucket_s: float) -> timedelta:
+    """Return a bucket's length; raise ValueError unless that is one whole second or more."""
+    if not (bucket_s >= 1 and float(bucket_s).is_integer()):
+        raise ValueError(f"bucket_s must be whole seconds, at least 1, not {bucket_s}")
+    return timedelta(seconds=bucket_s)
 
 
 def timeline(
@@ -201,26 +206,32 @@ def timeline(
     until: datetime | None = None,
     bucket_s: float = 60.0,
 ) -> Timeline:
-    """Return the emotions of a channel in [since, until), by buckets of time.
+    """Return the emotions of a channel in [since, until), by buckets of whole seconds.
 
-    Raise ValueError unless `bucket_s` is positive.
+    Raise ValueError unless `bucket_s` is that.
     """
-    if not bucket_s > 0:
-        raise ValueError(f"bucket_s must be positive, not {bucket_s}")
+    bucket = whole_seconds(bucket_s)
     span = _span(connection, slug, since, until)
-    rows = connection.execute(_TIMELINE, span | {"bucket": timedelta(seconds=bucket_s)}).all()
+    rows = connection.execute(_TIMELINE, span | {"bucket": bucket}).all()
     return Timeline(
         start=np.array([int(row[0]) for row in rows], dtype="datetime64[us]"),
-        n=np.array([row[1] for row in rows], dtype=np.int64),
-        tracks=np.array([row[2] for row in rows], dtype=np.int64),
-        emotions=_matrix(rows, 3),
+        seconds=np.array([row[1] for row in rows], dtype=np.int64),
+        emotions=_matrix(rows, 2),
     )
 
 
+TRACK_SECONDS: Final = (
+    "SELECT o.track_id, date_trunc('second', o.ts, 'UTC') AS second, count(*) AS n,"
+    " min(o.ts) AS first_ts, max(o.ts) AS last_ts, "
+    + ", ".join(f"avg(o.{emotion}) AS {emotion}" for emotion in EMOTIONS)
+    + f" FROM {OBSERVED}"
+)
+"""Seconds of tracks, to be grouped by 1, 2: means over these are over time."""
+
 _TRACKS = text(
-    f"SELECT track_id / {TRACKS_PER_BROADCAST}, track_id % {TRACKS_PER_BROADCAST}, count(*),"
-    " min(ts) AS first_ts, max(ts), "
-    f"{MEANS} FROM {OBSERVED} GROUP BY track_id ORDER BY first_ts, track_id"
+    f"SELECT track_id / {TRACKS_PER_BROADCAST}, track_id % {TRACKS_PER_BROADCAST},"
+    " sum(n)::bigint, min(first_ts) AS first_ts, max(last_ts), "
+    f"{MEANS} FROM ({TRACK_SECONDS} GROUP BY 1, 2) s GROUP BY track_id ORDER BY first_ts, track_id"
 )
 
 

@@ -98,6 +98,8 @@ RECOMPUTE_SECONDS = text(
     " AND (second, broadcast_id) NOT IN (SELECT second, broadcast_id FROM fresh)"
 ).bindparams(bindparam("kept", type_=ARRAY(DateTime(timezone=True))))
 
+_KNOWN: Final = (*(f"{emotion}_known_s" for emotion in EMOTIONS), "affect_known_s")
+
 FRESH_MINUTES: Final = (
     "SELECT s.channel_id, s.minute, s.broadcast_id, o.n, o.tracks, "
     + ", ".join(f"s.{name}" for name in EMOTIONS)
@@ -105,13 +107,20 @@ FRESH_MINUTES: Final = (
     + ", ".join(f"s.{name}_s" for name in EMOTIONS)
     + ", "
     + ", ".join(f"s.{name}" for name in COLUMNS_OF_MEANS[len(EMOTIONS) :])
-    + ", g.models, g.low_fps, g.high_fps FROM (SELECT channel_id, broadcast_id,"
+    + ", g.models, g.low_fps, g.high_fps, "
+    + ", ".join(f"s.{name}" for name in _KNOWN)
+    + " FROM (SELECT channel_id, broadcast_id,"
     "  date_trunc('minute', second, 'UTC') AS minute, count(*)::integer AS seconds, "
     + ", ".join(f"avg({name} ORDER BY second)::real AS {name}" for name in COLUMNS_OF_MEANS)
     + ", "
     + ", ".join(
         f"(count(*) FILTER (WHERE ({STRONGEST}) = '{name}'))::smallint AS {name}_s"
         for name in EMOTIONS
+    )
+    + ", "
+    + ", ".join(
+        f"count({name})::smallint AS {known}"
+        for name, known in zip((*EMOTIONS, "valence"), _KNOWN, strict=True)
     )
     + "  FROM seconds WHERE channel_id = :channel AND n > 0"
     "  AND second >= :first_minute AND second < :end_minute GROUP BY 1, 2, 3) s"
@@ -138,6 +147,7 @@ _MINUTE_COLUMNS: Final = (
     "models",
     "low_fps",
     "high_fps",
+    *_KNOWN,
 )
 
 RECOMPUTE_MINUTES = text(

@@ -47,7 +47,7 @@ def forget(
         stack.callback(engine.dispose)
         with engine.connect() as connection:
             shows = chosen_shows(connection, channel, show)
-            console.print(_said(connection, settings, channel, shows), soft_wrap=True)
+            console.print(_said(connection, settings, channel, shows), soft_wrap=True, markup=False)
         if not yes:
             if not sys.stdin.isatty():
                 raise UsageError("nothing was deleted: say --yes where nobody can be asked")

@@ -90,7 +90,7 @@ def clip(
             copies=copies_of(settings),
             force=force,
         )
-    console = Console()
+    console = Console(markup=False)
     for each in done:
         size = f"{each.width_px}x{each.height_px}"
         console.print(

@@ -90,12 +90,12 @@ def report_channel(
         begin, end = wanted.span(shows)
         print_report(connection, channel, begin, end, console)
         if not shows and (said := left_out(connection, channel, begin, end)):
-            console.print(said, soft_wrap=True, highlight=False)
+            console.print(said, soft_wrap=True, highlight=False, markup=False)
         for picture, path in pictures.items():
             if path is not None:
                 drawn = save_timeline(connection, channel, begin, end, path, kind=picture)
                 said = f"timeline: {path}" if drawn else "no face was seen: no timeline to draw"
-                console.print(said, soft_wrap=True)
+                console.print(said, soft_wrap=True, markup=False)
         for form, path in files.items():
             ids = [show.id for show in shows] or None
             with progress_of(
@@ -115,7 +115,8 @@ def report_channel(
                 )
             beside = f" (its columns: {written.sidecar.name})" if written.sidecar else ""
             what = kind if words == "showmood" else "rows"
-            console.print(f"{written.n_rows} {what}: {path}{beside}", soft_wrap=True)
+            said = f"{written.n_rows} {what}: {path}{beside}"
+            console.print(said, soft_wrap=True, markup=False)
 
 
 def _list_channels(connection: Connection, console: Console) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows.commands import load_settings
@@ -74,6 +75,6 @@ def _print(found: "StackStatus", now: datetime) -> None:
         console.print(channels)
     console.print()
     for problem in found.problems:
-        console.print(f"[bold]look:[/bold] {problem}", soft_wrap=True)
+        console.print(f"[bold]look:[/bold] {escape(problem)}", soft_wrap=True)
     if not found.problems:
         console.print("all is well")

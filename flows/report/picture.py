@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from db.models import TRACKS_PER_BROADCAST
 from db.reading import queries
 from db.reading.answers import Timeline, Tracks
-from db.reading.moments import TrackMoods, track_moods
+from db.reading.moments import TrackMoods, cuts, track_moods
 from emotion.types import EMOTIONS
 
 COLOURS: Final = {
@@ -47,11 +47,11 @@ HATCHES: Final = {
 }
 """Where colours are of like lightness, a pattern tells them apart: in print, and in greyscale."""
 
-CUT_GAP: Final = np.timedelta64(600, "ms")
-"""All faces gone, and others here within this time: the picture was cut."""
-
 BUCKETS: Final = 150
 """A picture shows about so many steps of time at most."""
+
+MAX_CUTS: Final = 60
+"""More cuts than this would cover the picture: the title says how many there were."""
 
 MAX_LANES: Final = 30
 """More tracks than this are not drawn one by one: the longest are."""
@@ -80,6 +80,7 @@ class Picture:
     bucket_s: float
     tracks: Tracks
     gaps: tuple[Span, ...]
+    cuts: tuple[datetime, ...] = ()
     moods: TrackMoods | None = None
     """How the tracks that are shown change; without it, each is drawn as its mean."""
 
@@ -96,9 +97,13 @@ def read_picture(
     end = found.last_ts + timedelta(microseconds=1)
     tracks = queries.tracks(connection, channel, found.first_ts, end)
     ids = (tracks.broadcast_id * TRACKS_PER_BROADCAST + tracks.track)[_longest(tracks)]
+    seen_cuts = cuts(
+        connection, channel, found.first_ts, end, show_ids=np.unique(tracks.broadcast_id).tolist()
+    )
     day = f"{found.first_ts:%Y-%m-%d}"
     return Picture(
-        title=f"{channel}, {day}, {found.n_tracks} tracks, {found.n_observations} faces (UTC)",
+        title=f"{channel}, {day}, {found.n_tracks} tracks, {found.n_observations} faces, "
+        f"{len(seen_cuts)} cuts (UTC)",
         timeline=queries.timeline(connection, channel, found.first_ts, end, bucket_s),
         bucket_s=bucket_s,
         tracks=tracks,
@@ -108,6 +113,7 @@ def read_picture(
         gaps=tuple(
             (start, end) for start, end, _ in queries.gaps(connection, channel, found.first_ts, end)
         ),
+        cuts=tuple(seen_cuts),
     )
 
 
@@ -128,7 +134,8 @@ def draw(picture: Picture, size_in: tuple[float, float] = LARGE_IN) -> Figure:
                 linewidth=0,
                 zorder=3,
             )
-    for moment in cuts(picture.tracks):
+    drawn_cuts = picture.cuts if len(picture.cuts) <= MAX_CUTS else ()
+    for moment in drawn_cuts:
         for axes in (mood, lanes):
             axes.axvline(mdates.date2num(moment), color="black", linestyle=(0, (1, 2)), zorder=4)
     mood.set_title(picture.title, loc="left", fontsize=12)
@@ -139,7 +146,7 @@ def draw(picture: Picture, size_in: tuple[float, float] = LARGE_IN) -> Figure:
     ]
     if picture.gaps:
         shown.append((Patch(facecolor="white", edgecolor="#333333", hatch="xxx"), "not recorded"))
-    if len(cuts(picture.tracks)):
+    if drawn_cuts:
         shown.append((Line2D([], [], color="black", linestyle=(0, (1, 2))), "cut"))
     figure.legend(
         *zip(*shown, strict=True),
@@ -183,21 +190,6 @@ def _nearest(image: NDArray[np.uint8], palette: NDArray[np.float64]) -> NDArray[
     nearest = np.square(colours[:, np.newaxis] - palette).sum(axis=2).argmin(axis=1)
     numbers: NDArray[np.uint8] = nearest.astype(np.uint8)[which].reshape(packed.shape)
     return numbers
-
-
-def cuts(tracks: Tracks) -> NDArray[np.datetime64]:
-    """Return when the picture was cut, as far as faces tell: all of them went, and others came.
-
-    datetime64[us] (C,): the first moment of the new faces.
-    """
-    order = np.argsort(tracks.first_ts, kind="stable")
-    first, last = tracks.first_ts[order], tracks.last_ts[order]
-    gone = np.maximum.accumulate(last.astype(np.int64)).astype(last.dtype)[:-1]
-    after = first[1:] - gone
-    found: NDArray[np.datetime64] = first[1:][
-        (after > np.timedelta64(0, "us")) & (after <= CUT_GAP)
-    ]
-    return found
 
 
 def _draw_mood(axes: Axes, picture: Picture) -> None:

@@ -185,6 +185,52 @@ def test_long_is_the_timeline_turned(ask):
     }
 
 
+def test_a_mixtures_means_are_over_the_seconds_that_know_them(engine, show, observe, t0):
+    """Two networks share the first minute: that of its last third knows contempt."""
+    for index in range(5):
+        segment = show.segment(index, seconds=20.0, model="plain" if index < 2 else "rich")
+        rows = observe(segment, (1,), lacking=(7,) if index < 2 else ())
+        replace_segment(engine, segment, rows)
+    with engine.connect() as connection:
+
+        def ask(sql: str):
+            return connection.execute(text(sql)).all()
+
+        [(contempt, raw, happiness, n)] = ask(
+            "SELECT avg(contempt), avg(raw_contempt), avg(happiness), count(contempt)"
+            " FROM emotion_seconds"
+        )
+        of_shows = ask("SELECT contempt, raw_contempt, happiness FROM show_summary")
+        of_days = ask(
+            "SELECT contempt, raw_contempt, happiness FROM"
+            " emotion_between('demo', '2026-11-22', '2026-11-23', '1 day')"
+        )
+        long = ask(
+            "SELECT sum(probability * seconds) / sum(seconds),"
+            " sum(raw_probability * seconds) / sum(seconds), sum(seconds) FROM emotion_long"
+            " WHERE emotion = 'contempt'"
+        )
+    assert n == 60
+    for found in (of_shows, of_days):
+        assert found[0] == pytest.approx((contempt, raw, happiness), rel=1e-6)
+    assert long[0] == pytest.approx((contempt, raw, 60), rel=1e-6)
+
+
+def test_buckets_have_raw_means_whatever_they_are_made_of(ask, t0):
+    """Of minutes, of seconds, and of raw rows."""
+    names = [f"raw_{emotion}" for emotion in EMOTIONS[:6]]
+    [wanted] = ask(
+        f"SELECT {', '.join(f'avg({name})' for name in names)} FROM emotion_seconds"
+        " WHERE channel = 'demo'"
+    )
+    for shift_s in (0, 1, 0.0001):
+        since = t0 - timedelta(seconds=shift_s)
+        [row] = ask(BETWEEN, since=since, until=since + timedelta(minutes=2), bucket="2 min")
+        found = [getattr(row, name) for name in names]
+        assert found == pytest.approx(list(wanted), rel=1e-5)
+        assert (row.raw_contempt, row.valence, row.arousal) == (None, None, None)
+
+
 def test_every_column_says_what_it_is(ask):
     for view in VIEWS:
         said = ask(
@@ -273,10 +319,13 @@ REFUSED = (
     (f"'demo', {HOUR}, 'infinity'", "positive interval", "5 min"),
     (f"'nobody', {HOUR}", "no channel 'nobody'", "DISTINCT channel"),
     (f"NULL, {HOUR}", "no channel 'null'", "DISTINCT channel"),
+    (f"'O''Clock \"x\"', {HOUR}", "no channel 'O'Clock \"x\"'", "DISTINCT channel"),
     ("'demo', now(), now() - interval '1 h'", "must be before until", "Both are needed"),
     ("'demo', now(), now()", "must be before until", "Both are needed"),
     ("'demo', NULL, now()", "must be before until", "Both are needed"),
+    ("'demo', now(), NULL", "must be before until", "Both are needed"),
     ("'demo', '-infinity', now()", "must be before until", "Both are needed"),
+    ("'demo', now(), 'infinity'", "must be before until", "Both are needed"),
     (f"'demo', {HOUR}, '0 s'", "positive interval", "5 min"),
     (f"'demo', {HOUR}, '-1 s'", "positive interval", "5 min"),
     (f"'demo', {HOUR}, '1 month'", "without months", "1 day"),
@@ -305,6 +354,18 @@ def test_newest(ask):
     assert ask("SELECT count(*) FROM emotion_newest('demo')")[0][0] == 20
     with pytest.raises(DBAPIError, match="no channel 'nobody'"):
         ask("SELECT * FROM emotion_newest('nobody')")
+
+
+def test_around_a_moment_of_an_unknown_channel_is_nothing(ask, t0):
+    """It stands beside a table of moments, of which one may name another channel."""
+    rows = ask(
+        "SELECT e.channel, count(h.ts) FROM (VALUES ('demo'), ('nobody'), (NULL)) e (channel)"
+        " LEFT JOIN LATERAL emotion_around(e.channel, :at, '1 s', '1 s') h ON true"
+        " GROUP BY 1 ORDER BY 1",
+        at=t0 + timedelta(seconds=10),
+    )
+    assert [tuple(row) for row in rows] == [("demo", 20), ("nobody", 0), (None, 0)]
+    assert "unknown channel" in ask("SELECT obj_description('emotion_around'::regproc)")[0][0]
 
 
 def test_newest_of_a_channel_without_a_face_is_empty(ask, new_show):

@@ -121,6 +121,33 @@ def test_an_analysts_sessions_have_limits_from_the_first_login(analyst, writer_t
         assert connection.scalar(text("SELECT current_setting('statement_timeout')")) == "0"
 
 
+def test_an_owner_who_is_no_superuser_limits_those_whose_roles_are_his(
+    databases, database_url, caplog
+):
+    """Without the right to make a login trigger; it is said of whom he can't limit."""
+    names = [f"{who}_{make_engine(database_url).url.database}" for who in ("boss", "ann", "bob")]
+    boss, ann, bob = names
+    databases.run(f"CREATE ROLE {boss} LOGIN CREATEROLE IN ROLE showmood")
+    url = database_url.replace("://showmood@", f"://{boss}@", 1)
+    grant_roles(url)
+    for name in (ann, bob):
+        databases.run(f"CREATE ROLE {name} LOGIN IN ROLE {ANALYST}")
+    databases.run(f"GRANT {ann} TO {boss} WITH ADMIN TRUE, INHERIT FALSE")
+    caplog.clear()
+    grant_roles(url)
+    shown = "SELECT " + ", ".join(f"current_setting('{name}')" for name in LIMITS)
+    found = []
+    for name in (ann, bob):
+        user = make_engine(database_url.replace("://showmood@", f"://{name}@", 1))
+        with user.connect() as connection:
+            found.append(tuple(connection.execute(text(shown)).one()))
+        user.dispose()
+    databases.run(f"DROP ROLE {', '.join(names)}")
+    assert found == [tuple(LIMITS.values()), ("0", "0", "0")]
+    assert f"may not limit the sessions of {bob}" in caplog.text
+    assert f"sessions of {ann}" not in caplog.text
+
+
 def test_no_analyst_stops_a_channel_or_a_migration(analyst, engine, database_url, caplog):
     """They hold each key that there was, from before and while others come, exclusive or shared."""
     for how in ("pg_advisory_lock", "pg_advisory_lock_shared"):

@@ -41,9 +41,14 @@ def test_time_becomes_utc(text: str, time: datetime) -> None:
     assert parse_time(text) == time
 
 
-def test_time_that_is_none_says_how_to_write_one() -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["yesterday", "", "2026-11-22T20:00 Europe/Nowhere", "2026-11-22T20:00+25:00", "2026-02-30",
+     "9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"],
+)  # fmt: skip
+def test_time_that_is_none_says_how_to_write_one(text: str) -> None:
     with pytest.raises(UsageError, match="write it as"):
-        parse_time("yesterday")
+        parse_time(text)
 
 
 @pytest.mark.parametrize(

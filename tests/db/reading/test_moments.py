@@ -1,12 +1,13 @@
 """The strongest moments and the moods of tracks, against a computation in Python."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from db.models import EMOTIONS, TRACKS_PER_BROADCAST
-from db.reading.moments import strongest_moments, track_moods
+from db.reading.moments import cuts, strongest_moments, track_moods
 from db.writing import writes
 from db.writing.replacing import replace_segment
 from db.writing.rows import ObservationRows, SegmentRow
@@ -88,5 +89,42 @@ def test_moods_are_the_strongest_mean_of_each_bucket(engine, rows):
     assert offsets.tolist() == [0, 2, 4, 6]
     seconds = (made.ts - made.ts[0]) / np.timedelta64(1, "s")
     for offset, emotion in zip(offsets, moods.emotion, strict=True):
-        part = (made.track == 2) & (seconds >= offset) & (seconds < offset + 2)
-        assert emotion == EMOTIONS[int(made.smoothed[part, :7].mean(axis=0).argmax())]
+        means = [
+            made.smoothed[(made.track == 2) & (seconds // 1 == second), :7].mean(axis=0)
+            for second in (offset, offset + 1)
+        ]
+        assert emotion == EMOTIONS[int(np.mean(means, axis=0).argmax())]
+
+
+def test_cuts_are_where_shots_meet(engine, rows):
+    """A show's first frame is none, nor what follows a hole, nor one in an advertisement."""
+    broadcast, made = rows
+    with engine.begin() as connection:
+        channel = writes.ensure_channel(connection, "news", "https://example.com/live")
+    at = np.array([0, 3200, 4800], dtype="timedelta64[ms]")
+    for number, (is_ad, last) in enumerate(((False, 400), (False, 4400), (True, 400))):
+        start = START + timedelta(seconds=8 * number)
+        shots = np.datetime64(start.replace(tzinfo=None), "us") + at
+        before = shots - np.array([last, 400, 400], dtype="timedelta64[ms]")
+        if number == 0:
+            before[0] = np.datetime64("NaT")
+        segment = SegmentRow(
+            channel_id=channel,
+            broadcast_id=broadcast,
+            sequence=number,
+            started_at=start,
+            duration_s=8.0,
+            frames_analysed=M // 2,
+            analysed_fps=2.5,
+            is_ad=is_ad,
+        )
+        nobody = made.take(np.arange(0))
+        replace_segment(engine, segment, replace(nobody, shots=shots, seen_before=before))
+    end = START + timedelta(seconds=24)
+    with engine.connect() as connection:
+        found = cuts(connection, "news", START, end, show_ids=[broadcast])
+        part = cuts(connection, "news", found[1], found[2], show_ids=[broadcast])
+        none = cuts(connection, "news", START, end, show_ids=[])
+    seconds_of = [(moment - START).total_seconds() for moment in found]
+    assert seconds_of == [3.2, 4.8, 11.2, 12.8]
+    assert (part, none) == (found[1:2], [])

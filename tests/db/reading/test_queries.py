@@ -126,8 +126,7 @@ def test_the_timeline_has_a_row_a_bucket_that_holds_something(engine, filled, ob
     assert line.start.tolist() == [
         t0.replace(tzinfo=None) + timedelta(seconds=second) for second in (0, 5, 10, 15, 200)
     ]
-    assert line.n.tolist() == [50, 50, 25, 25, 10]
-    assert line.tracks.tolist() == [2, 2, 1, 1, 1]
+    assert line.seconds.tolist() == [5, 5, 5, 5, 2]
     np.testing.assert_allclose(
         line.emotions[-1], observe(segment, (3,)).smoothed.mean(axis=0), rtol=1e-6
     )
@@ -135,10 +134,28 @@ def test_the_timeline_has_a_row_a_bucket_that_holds_something(engine, filled, ob
     assert (len(nothing.start), nothing.emotions.shape) == (0, (0, 8))
 
 
-@pytest.mark.parametrize("bucket_s", [0, -1, float("nan")])
-def test_a_bucket_must_be_positive(engine, filled, bucket_s):
+@pytest.mark.parametrize("bucket_s", [0, -1, 0.5, 1.5, float("nan"), float("inf")])
+def test_a_bucket_must_be_whole_seconds(engine, filled, bucket_s):
     with engine.connect() as connection, pytest.raises(ValueError, match="bucket_s"):
         queries.timeline(connection, "demo", bucket_s=bucket_s)
+
+
+def test_means_are_over_time_however_often_a_second_was_looked_at(engine, show, observe, t0):
+    """Two seconds with two faces at 5 frames a second, then two with one at one a second."""
+    often, seldom = show.segment(0), show.segment(1)
+    replace_segment(engine, often, crowd := observe(often, (1, 2)))
+    replace_segment(engine, seldom, alone := observe(seldom, (1,), fps=1.0))
+    seconds = np.concatenate(
+        [crowd.smoothed.astype(float).reshape(2, 10, 8).mean(axis=1), alone.smoothed]
+    )
+    mine = crowd.smoothed[crowd.track == 1].astype(float).reshape(2, 5, 8).mean(axis=1)
+    of_track = np.concatenate([mine, alone.smoothed]).mean(axis=0)
+    with engine.connect() as connection:
+        line = queries.timeline(connection, "demo", bucket_s=60)
+        found = queries.tracks(connection, "demo")
+    np.testing.assert_allclose(line.emotions[0], seconds.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.emotions[0], of_track, rtol=1e-6)
+    assert (found.n.tolist(), line.seconds.tolist()) == ([12, 10], [4])
 
 
 def test_tracks_by_their_first_observation(engine, filled, t0):

@@ -91,13 +91,14 @@ def test_a_show_goes_with_all_of_its_own_and_nothing_else(engine, fill, home):
     fill("talk", 0)
     fill("news", 0)
     before, there = dump(engine), files(home)
-    show = fill("talk", 1, title='The "other" one')
+    title = """The "other" [/one's]"""
+    show = fill("talk", 1, title=title)
     assert all(len(dump(engine)[name]) > len(before[name]) for name in TABLES)
     assert "nothing was deleted: say --yes" in refused("talk", "--show", "2026-11-21")
     assert "has no show 'nothing'; the newest are" in refused("talk", "--show", "nothing", "--yes")
-    asked = run("talk", "--show", 'The "other" one', "--yes")
+    asked = run("talk", "--show", title, "--yes")
     assert asked.exit_code == 0, asked.output
-    assert f"{show.broadcast} (2026-11-21 22:00 UTC" in asked.output
+    assert f"{show.broadcast} (2026-11-21 22:00 UTC, {title})" in asked.output
     assert (dump(engine), files(home)) == (before, there)
     assert not show.folder.exists()
 

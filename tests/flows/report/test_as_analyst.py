@@ -18,6 +18,8 @@ from flows.cli import app
 from flows.commands.database_errors import explained
 
 START = datetime(2026, 11, 20, 22, tzinfo=UTC)
+TITLE = """The "Ten" [/O'Clock]"""
+"""With quotes, and what a terminal's markup would take for its own."""
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def ask(
     """Run a command as an analyst of a show of a minute."""
     with engine.begin() as connection:
         channel = ensure_channel(connection, "talk", "http://talk")
-        show = open_broadcast(connection, channel_id=channel, started_at=START)
+        show = open_broadcast(connection, channel_id=channel, started_at=START, title=TITLE)
         end = START + timedelta(seconds=70)
         record_gap(
             connection,
@@ -65,6 +67,7 @@ def test_an_analyst_has_reports_and_exports(ask: Callable[..., Result], tmp_path
         ("report", "talk", *span, "--png", "a.png"),
         *(("report", "talk", "--show", "last", "--rows", kind, "--csv", "a.csv") for kind in KINDS),
         ("report", "talk", *span, "--json", "a.json", "--format", "openface"),
+        ("report", "talk", "--show", TITLE, "--csv", "a[bold][.csv", "--svg", "a[dim][.svg"),
     ):
         done = ask(*arguments)
         assert done.exit_code == 0, (arguments, done.output, done.exception)
@@ -73,6 +76,10 @@ def test_an_analyst_has_reports_and_exports(ask: Callable[..., Result], tmp_path
     assert "gaps 1 (10.0 s)" in said
     assert (tmp_path / "a.png").stat().st_size > 1000
     assert len((tmp_path / "a.json").read_text().splitlines()) >= 300
+    assert (tmp_path / "a[bold][.csv").read_text().count('"The ""Ten"" [/O\'Clock]"') >= 300
+    assert f"parts of 1 (2026-11-20 22:00 UTC, {TITLE})" in " ".join(
+        ask("report", "talk", "--since", "2026-11-20T22:00:30Z").output.split()
+    )
     assert isinstance(ask("report", "nobody").exception, UnknownChannel)
 
 
