@@ -70,9 +70,9 @@ bench: $(DEV) ## What README and docs quote: how fast faces are found, how soon 
 	$(BIN)/python -m db.embedded.throwaway $(BIN)/python -m benchmarks.memory
 
 # Pure functions, files and frames: no Postgres, no Prefect server, no live source.
-QUICK := tests/test_architecture.py tests/test_readme.py tests/emotion/test_track.py tests/emotion/test_smooth.py \
-	tests/emotion/test_boxes.py tests/emotion/test_cuts.py tests/emotion/test_align.py tests/emotion/test_classify.py \
-	tests/emotion/test_detect.py tests/emotion/weights tests/emotion/evaluate tests/flows/capture/test_playlist.py \
+QUICK := tests/test_architecture.py tests/test_readme.py tests/emotion/linking \
+	tests/emotion/test_boxes.py tests/emotion/test_align.py tests/emotion/test_classify.py \
+	tests/emotion/test_detect.py tests/emotion/weights tests/emotion/evaluate tests/flows/capture/playlists \
 	tests/flows/capture/test_headers.py tests/flows/capture/test_redaction.py tests/flows/capture/recorded \
 	tests/flows/capture/hls/test_listing.py tests/flows/capture/net/test_address.py tests/flows/shows \
 	tests/flows/report/test_picture.py tests/flows/live/test_pace.py tests/flows/test_alerts.py tests/flows/test_show.py

@@ -105,7 +105,7 @@ def watch(
         store=store,
         fps=5.0,
         log=logging.getLogger("benchmark"),
-        audience=notes,
+        observer=notes,
     )
     source = Handover()
 

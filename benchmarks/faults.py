@@ -114,7 +114,7 @@ def try_one(
             subprocess.run(["umount", str(directory)], check=False)
 
 
-def said(outcome: Outcome | None, scenario: Scenario) -> str:
+def summary(outcome: Outcome | None, scenario: Scenario) -> str:
     """Return a cell: seconds lost (of which silently) and seconds to recover."""
     if outcome is None:
         return "not measured"
@@ -160,7 +160,7 @@ def main(arguments: list[str]) -> int:
     print(f"| fault | {' | '.join(names)} |\n|---{'|---' * len(names)}|")
     for scenario in scenarios:
         length = "" if scenario.final else f", {scenario.lasts_s * scale:g} s"
-        cells = [said(outcomes[scenario.name, name], scenario) for name in names]
+        cells = [summary(outcomes[scenario.name, name], scenario) for name in names]
         print(f"| {scenario.name}{length} | {' | '.join(cells)} |")
     if options.json:
         lines = [

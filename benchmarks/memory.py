@@ -35,7 +35,7 @@ from flows.report.text import markdown
 SEGMENTS: Final = 5000
 SEGMENT_S: Final = 1.0
 REPORT_EVERY: Final = 500
-LONGEST_SIDE_PX: Final = 192
+MAX_SIDE_PX: Final = 192
 """Small: memory is asked for, not accuracy."""
 
 
@@ -58,7 +58,7 @@ def main(n_segments: int) -> None:
             title="memory",
             flow_run_id=None,
         )
-    analyser = networks(DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, "cpu", None, LONGEST_SIDE_PX)
+    analyser = networks(DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, "cpu", None, MAX_SIDE_PX)
     analysis = Analysis(
         analyser=analyser,
         linker=Linker(),
@@ -71,7 +71,7 @@ def main(n_segments: int) -> None:
         ),
         fps=1.0,
         log=log,
-        audience=EventObserver(
+        observer=EventObserver(
             channel="memory",
             url="http://127.0.0.1/live.m3u8",
             alerts=(Alert.model_validate({"emotion": "happiness", "above": 0.5}),),

@@ -31,7 +31,7 @@ from typing import Any, Final
 
 MODULES: Final = {
     "db/writing/replacement.py": ("tests/db/writing/test_replacement.py",),
-    "emotion/track.py": ("tests/emotion/test_track.py",),
+    "emotion/linking/track.py": ("tests/emotion/linking/test_track.py",),
     "flows/capture/hls/listing.py": ("tests/flows/capture/hls/test_listing.py",),
     "flows/capture/hls/anchoring.py": ("tests/flows/capture/hls/test_anchoring.py",),
     "flows/alerts.py": ("tests/flows/test_alerts.py",),
@@ -39,7 +39,7 @@ MODULES: Final = {
 }
 """Each with the tests that mirror it."""
 
-MOST: Final = 60
+MAX_MUTANTS: Final = 60
 TIMEOUT_S: Final = 120.0
 """A mutant that loops is one that was noticed."""
 
@@ -225,7 +225,7 @@ def main() -> None:
     """Command line: the score of each module, and who survived."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("modules", nargs="*", default=list(MODULES))
-    parser.add_argument("--most", type=int, default=MOST, help="mutants of a module, drawn")
+    parser.add_argument("--most", type=int, default=MAX_MUTANTS, help="mutants of a module, drawn")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     for module in arguments.modules:

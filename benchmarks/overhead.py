@@ -127,8 +127,7 @@ def say_a_show() -> None:
     from prefect.runtime import flow_run
     from prefect.states import Completed, Running
 
-    from flows.control import heartbeat as heart
-    from flows.control import run_page as bulletin
+    from flows.control import heartbeat, run_page
     from flows.control.healing import ALIVE, BEATS
 
     took_ms: list[float] = []
@@ -151,8 +150,8 @@ def say_a_show() -> None:
                 ).id
                 for kind, data in (("markdown", reports[0]), ("progress", 0.0))
             ]
-            beat = heart.Heart(run_id, 1.0, Event())
-            n_states = round(60 / bulletin.STATE_EVERY_S)
+            beat = heartbeat.Heartbeat(run_id, 1.0, Event())
+            n_states = round(60 / run_page.STATE_EVERY_S)
             n_beats = round(60 / (120 / BEATS))
             for number in range(HOURS * 60):
                 before = time.perf_counter()

@@ -102,7 +102,7 @@ def _option(model: EmotionModel, turn: float | None, *, flip: bool) -> EmotionMo
     return replace(model, crop=replace(model.crop, derotate_above_deg=turn), flip=flip)
 
 
-def _said(turn: float | None) -> str:
+def _turn_text(turn: float | None) -> str:
     return "never" if turn is None else "always" if turn == 0 else f"beyond {turn:g}°"
 
 
@@ -127,7 +127,7 @@ def turning(model: EmotionModel, images: Gray) -> str:
                 both.append(kept(upright, probs_of(classifier, shown, sign * roll)))
             shares.append(f"{100 * np.mean(both):.1f}")
         cost = f"{cost_ms(classifier, as_found(images)):.2f}"
-        rows.append([_said(turn), *shares, cost])
+        rows.append([_turn_text(turn), *shares, cost])
     head = [f"{model.name}: turned upright", *(f"{roll}°" for roll in _ROLLS), "ms a face"]
     return _table(head, rows)
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion.track import MAX_AGE_S
+from emotion.linking.track import MAX_AGE_S
 
 WIDTH_PX: Final = 1280
 HEIGHT_PX: Final = 720

@@ -33,8 +33,8 @@ from flows.demo.testcard import make_testcard
 SEGMENT_S: Final = 2.0
 WINDOW: Final = 30
 FPS: Final = 12
-_SHORTEST: Final = 0.2
-_LONGEST: Final = 1.5
+_MIN_FACTOR: Final = 0.2
+_MAX_FACTOR: Final = 1.5
 """A fault lasts from this to that share of its length in the table of faults."""
 
 _QUIET: Final = (1.0, 8.0)
@@ -64,7 +64,7 @@ def make_plan(seed: int, duration_s: float, *, scale: float = 1.0) -> list[Step]
     at_s = 4 * SEGMENT_S * scale
     while True:
         scenario = chance.choice(choices)
-        lasts_s = scenario.lasts_s * scale * chance.uniform(_SHORTEST, _LONGEST)
+        lasts_s = scenario.lasts_s * scale * chance.uniform(_MIN_FACTOR, _MAX_FACTOR)
         if at_s + lasts_s > 0.9 * duration_s:
             return steps
         steps.append(Step(at_s=at_s, lasts_s=lasts_s, scenario=scenario))
@@ -167,7 +167,7 @@ def soak(
     return found
 
 
-def said(name: str, soaked: Soaked) -> str:
+def summary(name: str, soaked: Soaked) -> str:
     """Return a few lines on an engine."""
     account = soaked.account
     own = [sample["own"] / 2**20 for sample in soaked.memory if sample["own"]]
@@ -228,7 +228,7 @@ def main(arguments: list[str]) -> int:
         if not options.keep:
             shutil.rmtree(work)
     for name, soaked in found.items():
-        print(said(name, soaked))
+        print(summary(name, soaked))
     if options.json:
         saved = {name: asdict(soaked) for name, soaked in found.items()}
         options.json.write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion.smooth import Smoother, centred
+from emotion.linking.smooth import Smoother, centred
 from emotion.types import K, Observations
 
 FPS: Final = 5

@@ -25,8 +25,8 @@ from benchmarks.mot import Frame, Scores, score
 from benchmarks.moving import MOVING
 from benchmarks.programmes import PROGRAMMES
 from benchmarks.scenes import HEIGHT_PX, WIDTH_PX, Programme, View
-from emotion import cuts
 from emotion.detect import Detector
+from emotion.linking import cuts
 from emotion.pipeline import Linker
 from emotion.types import Detections, Faces, K
 from emotion.weights import store as weights

@@ -1,4 +1,4 @@
-"""A database's URL as other programs want it."""
+"""A database's URL in the forms that other programs take."""
 
 from typing import Final, Literal, get_args
 from urllib.parse import quote, urlencode

@@ -1,4 +1,4 @@
-"""Which shows are old enough for their rows to go: by how long they have been here."""
+"""Which shows' rows are old enough to be deleted: by the time since they were written."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from sqlalchemy import DateTime, bindparam, text
 from db.models import TRACKS_PER_BROADCAST
 
 MAY_GO: Final = "NOT b.imported AND b.stored_at < :before"
-"""Of broadcasts `b`: it was written long enough ago, and nobody imported it."""
+"""Of broadcasts `b`: old enough to be deleted, and not imported by hand."""
 
 _OWN: Final = (
     f"o.channel_id = b.channel_id AND o.track_id >= b.id * {TRACKS_PER_BROADCAST}::bigint"
@@ -33,7 +33,7 @@ DELETE_HOUR = text(
 ).bindparams(*(bindparam(name, type_=DateTime(timezone=True)) for name in ("hour", "end")))
 
 # Of what is written now the writer keeps the bounds. Where rows were dropped, or an older version
-# wrote some without saying so, they are found anew.
+# wrote some without saying so, they are found again.
 BOUND = text(
     "UPDATE broadcasts b SET observed_from = date_bin('1 hour', f.ts, '2000-01-01+00'),"
     " observed_until = date_bin('1 hour', l.ts, '2000-01-01+00') + interval '1 hour'"

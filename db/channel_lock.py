@@ -26,7 +26,7 @@ class ChannelLock:
     """A channel's lock, held as long as its connection lives."""
 
     def __init__(self, engine: Engine, slug: str, holder: str) -> None:
-        """Remember; nothing is taken yet."""
+        """Keep the arguments; nothing is taken yet."""
         self._slug, self._holder, self._url = slug, holder, engine.url
         self._engine = create_engine(engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         self._connection: Connection | None = None
@@ -141,7 +141,7 @@ def channel_lock(engine: Engine, slug: str, holder: str) -> Iterator[ChannelLock
 
 
 def is_watched(connection: Connection, slug: str) -> bool:
-    """Tell whether somebody holds the lock of a channel; also to who may not see by what name."""
+    """Tell whether a channel's lock is held; also for users who may not see by which session."""
     return any(may_write for _, may_write in _holders(connection, _key_of(connection, slug)))
 
 

@@ -1,4 +1,4 @@
-"""What this package raises: each message is one line that says what to do.
+"""The errors of this package: each message is one line that says what to do.
 
 DatabaseError
  +-- BadDatabaseURL        not a Postgres URL
@@ -17,7 +17,7 @@ DatabaseError
 
 
 class DatabaseError(Exception):
-    """Root of what this package raises."""
+    """Root of this package's errors."""
 
 
 class BadDatabaseURL(DatabaseError):
@@ -45,16 +45,16 @@ class DatabaseRefused(DatabaseError):
 
 
 class ChannelBusy(DatabaseError):
-    """Somebody else is watching this channel."""
+    """Another process is watching this channel."""
 
     def __init__(self, message: str, *, holder: str | None) -> None:
-        """Keep who holds the channel, where Postgres could tell."""
+        """Keep the holder of the channel, where Postgres knows it."""
         super().__init__(message)
         self.holder = holder
 
 
 class ChannelLockLost(DatabaseError):
-    """The connection that held a channel's lock is gone, and somebody else has it."""
+    """The connection that held a channel's lock is gone, and another process has the lock."""
 
 
 class UnknownChannel(DatabaseError):

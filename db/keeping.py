@@ -1,4 +1,4 @@
-"""Stretches of recording that somebody keeps: retention leaves their files alone."""
+"""Stretches of recording that a user keeps: retention does not delete their files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sqlalchemy.types import String
 from db.errors import UnknownChannel
 
 MAX_KEPT: Final = timedelta(days=7)
-"""No stretch is longer: a show is not."""
+"""The longest stretch that can be kept: a show is not longer."""
 
 NOTE_CHARS: Final = 500
 
@@ -49,7 +49,7 @@ _AMONG = text(
 def keep(connection: Connection, slug: str, since: datetime, until: datetime, note: str) -> int:
     """Keep [since, until) of a channel's recordings, and return its number.
 
-    Raises ValueError for a stretch that is none or longer than MAX_KEPT, or a note of more than
+    Raises ValueError for a stretch that is empty or longer than MAX_KEPT, or a note of more than
     NOTE_CHARS; UnknownChannel.
     """
     if not since < until:

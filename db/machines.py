@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from db.errors import MachineNameTaken
 
 SEEN_WITHIN: Final = timedelta(minutes=2)
-"""A machine that was seen so lately is there."""
+"""A machine that was seen so recently counts as online."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,17 +31,17 @@ class Machine:
         """Say how far behind copying to the object store is; None where there is none."""
         if self.uploads is None:
             return None
-        return said_of_copies(
+        return summary_of_copies(
             self.uploads, self.upload_bytes or 0, self.upload_since, self.upload_error
         )
 
     @property
     def is_there(self) -> bool:
-        """Tell whether it was seen lately."""
+        """Tell whether it was seen recently."""
         return datetime.now(UTC) - self.seen_at < SEEN_WITHIN
 
 
-def said_of_copies(files: int, n_bytes: int, since: datetime | None, error: str | None) -> str:
+def summary_of_copies(files: int, n_bytes: int, since: datetime | None, error: str | None) -> str:
     """Return a few words on what waits to be copied to the object store."""
     if not files:
         return "all recordings are copied"
@@ -73,7 +73,7 @@ _BEHIND = text(
 
 
 def register(connection: Connection, *, name: str, disk: str, version: str) -> str | None:
-    """Say that a machine is here; return a line for people if it had another name, or disk.
+    """Record that a machine is here; return a line for people if it had another name, or disk.
 
     disk: what tells its home folder from others. Raises MachineNameTaken where another machine of
     this name was seen lately.
@@ -106,7 +106,7 @@ def note_uploads(
     since: datetime | None,
     error: str | None,
 ) -> None:
-    """Say what a machine has yet to copy to the object store, and why that waits."""
+    """Record what a machine has yet to copy to the object store, and why that waits."""
     values = {"uploads": files, "bytes": n_bytes, "since": since, "error": error}
     connection.execute(_UPLOADS, values | {"name": name})
 

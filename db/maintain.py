@@ -1,4 +1,4 @@
-"""Keeping the history in shape: partitions made ahead, and each table's rows dropped at their age.
+"""Maintenance of the history: partitions made ahead, and old rows of each table dropped.
 
 What counts is how long they have been here, not of when they are: of a show, when something of it
 was last written. What was imported by hand stays until it is forgotten.
@@ -54,7 +54,7 @@ class Retention:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Maintained:
-    """What was done to one table.
+    """The result for one table.
 
     before: rows older than this were due; None where they are kept for ever. made, dropped:
     partitions by name. deleted: rows, without those of dropped partitions; of a partition that
@@ -170,7 +170,7 @@ def _drop_months(engine: Engine, before: datetime) -> tuple[tuple[str, ...], tup
 
 
 def _delete_from_month(engine: Engine, span: dict[str, datetime]) -> int:
-    """Delete what of a month is due, an hour of a show at a time."""
+    """Delete the due rows of a month, an hour of a show at a time."""
     with engine.connect() as connection:
         hours = connection.execute(ages.DUE_HOURS, span).all()
     deleted = 0
@@ -242,7 +242,7 @@ _DELETE: Final = {
 
 
 def _delete(engine: Engine, statement: TextClause, before: datetime | None) -> int:
-    """Delete batch by batch, each its own transaction: nobody waits long, no lock grows large."""
+    """Delete in batches, each its own transaction: locks stay short and few."""
     if before is None:
         return 0
     with engine.connect() as connection:

@@ -41,7 +41,7 @@ AFFECT: Final = {
     "valence": "How pleasant, -1 to 1; null where the network can't tell",
     "arousal": "How aroused, -1 to 1; null where the network can't tell",
 }
-"""What some networks give besides, by column, with its meaning."""
+"""Further outputs of some networks, by column, with their meaning."""
 
 POSE: Final = {
     "roll_deg": "Tilt of the line through the eyes, degrees, clockwise in the picture",
@@ -68,7 +68,7 @@ NO_AD: Final = (
     "NOT EXISTS (SELECT FROM segments a WHERE a.channel_id = o.channel_id AND a.is_ad"
     " AND a.started_at <= o.ts AND a.ended_at > o.ts)"
 )
-"""Of observations `o`: advertisements are no part of a show's mood."""
+"""Of observations `o`: rows outside advertisements."""
 
 
 class Base(DeclarativeBase):
@@ -86,7 +86,7 @@ class Base(DeclarativeBase):
 
 
 class Channel(Base):
-    """What is watched, again and again."""
+    """A channel: the recurring shows of one name."""
 
     __tablename__ = "channels"
     __table_args__ = (
@@ -224,7 +224,7 @@ class Gap(Base):
 
 
 class Kept(Base):
-    """A stretch of recording that stays on disk until it is let go."""
+    """A stretch of recording that stays on disk until it is released."""
 
     __tablename__ = "kept"
     __table_args__ = (

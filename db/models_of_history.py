@@ -1,4 +1,4 @@
-"""The tables of what was seen, and of what is computed from it.
+"""The tables of observations, and of what is computed from them.
 
 One column an emotion, null where the network lacks one: a fifth of the size and time of a row an
 emotion.
@@ -46,7 +46,7 @@ class Shot(Base):
 
 
 class ChannelLockKey(Base):
-    """The key of a channel's lock, which only who may write can read."""
+    """The key of a channel's lock, which only writers can read."""
 
     __tablename__ = "channel_locks"
     __table_args__ = ({"comment": "The advisory lock that is a channel's, now"},)

@@ -1,4 +1,4 @@
-"""The tables of machines, and of the one row that tells this history from others."""
+"""The tables of machines, and of this history's own identifier."""
 
 from uuid import UUID
 
@@ -30,7 +30,7 @@ class Machine(Base):
 
 
 class Installation(Base):
-    """What tells this history from others that may share an object store."""
+    """The identifier of this history among others that share an object store."""
 
     __tablename__ = "installation"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Rows of segments and their copies in an object store: what is copied, what is due to go."""
+"""Rows of segments and their copies in an object store: what is copied, what is to be deleted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def copied(connection: Connection, broadcast_id: int) -> set[str]:
 def record_copy(
     connection: Connection, broadcast_id: int, name: str, *, key: str, size: int, sha256: str
 ) -> bool:
-    """Say where a file's copy is; tell whether a row speaks of the file."""
+    """Record where a file's copy is; tell whether a row speaks of the file."""
     values = {"broadcast": broadcast_id, "name": name, "key": key, "size": size, "sha256": sha256}
     return connection.execute(_RECORD, values).rowcount > 0
 
@@ -72,5 +72,5 @@ def total_bytes(connection: Connection) -> int:
 
 
 def forget_copies(connection: Connection, keys: Sequence[str]) -> int:
-    """Say that copies are gone; return how many rows spoke of one."""
+    """Record that copies are gone; return how many rows spoke of one."""
     return connection.execute(_FORGET, {"keys": list(keys)}).rowcount

@@ -29,7 +29,7 @@ def without_password(url: str) -> tuple[str, str | None]:
 
 
 def write_passfile(file: Path, secret: str) -> dict[str, str]:
-    """Write a password into a file that is its owner's alone; return what tells libpq of it."""
+    """Write a password into a file of mode 0600; return the environment that names it to libpq."""
     escaped = secret.replace("\\", "\\\\").replace(":", "\\:")
     part = file.with_name(f".{file.name}-{os.getpid()}")
     part.unlink(missing_ok=True)

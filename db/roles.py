@@ -50,7 +50,7 @@ QUESTIONS: Final = (
 )
 
 PARTITIONS: Final = ("observations_partition(timestamptz)", "observations_drop(timestamptz)")
-"""They act with their owner's rights: who may write need not own the tables."""
+"""Functions with their owner's rights: writers need not own the tables."""
 
 LOGIN_TRIGGERS: Final = 17_00_00
 _VERSION = text("SELECT current_setting('server_version_num')::integer")
@@ -110,7 +110,7 @@ _MAY_NOT: Final = (
 
 
 def grant_roles(url: str) -> None:
-    """Make the roles that are missing, and give both their rights here; again is harmless.
+    """Make the roles that are missing, and give both their rights here; idempotent.
 
     Raise DatabaseUnreachable, DatabaseNotMigrated, DatabaseTooNew, or DatabaseRefused if this user
     may not make roles.
@@ -165,7 +165,7 @@ def _grant(connection: Connection) -> None:
 
 
 def _close_the_rest(connection: Connection, schema: str) -> None:
-    """Take from everybody what nobody but the owner needs, as far as this user may."""
+    """Revoke from PUBLIC what only the owner needs, as far as this user may."""
     database = connection.dialect.identifier_preparer.quote(
         str(connection.scalar(text("SELECT current_database()")))
     )

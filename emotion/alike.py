@@ -1,4 +1,4 @@
-"""Faces that did not change from one frame to the next: what was said of one holds for the other.
+"""Faces that did not change from one frame to the next share one classification.
 
 As much as a still face's own noise and the resampling of its crop may differ is called no change,
 measured on crops that are averaged down to a few pixels.
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from emotion import boxes
-from emotion.assign import best_pairs
+from emotion.linking.assign import best_pairs
 from emotion.types import Faces, Int64
 
 CHANGED: Final = 6.0

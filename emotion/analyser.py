@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emotion import alike, cuts, detect
+from emotion import alike, detect
 from emotion.ahead import Ahead
 from emotion.classify import Classifier
 from emotion.detect import Detector
 from emotion.device import bring, choose_device, pool_memory
+from emotion.linking import cuts
 from emotion.looks import Search
 from emotion.media import segment
 from emotion.media.decode import Skip

@@ -1,4 +1,4 @@
-"""What can be wrong with a network or with where it runs; the root is `types.EmotionError`.
+"""Errors of networks and devices; the root is `types.EmotionError`.
 
 EmotionError
  +-- WeightsError

@@ -1,4 +1,4 @@
-"""Which frames of a segment are searched whole, and around what the others are.
+"""Which frames of a segment are searched whole, and in which windows the others are.
 
 The second frame is searched whole, then one every `LOOK_S`, the last but one, and both sides of a
 jump of the colours. Where two of these looks see the same faces, the frames between are searched
@@ -19,17 +19,18 @@ from typing import Final
 import numpy as np
 from torch import Tensor
 
-from emotion import boxes, cuts
-from emotion.assign import best_pairs
+from emotion import boxes
 from emotion.detect import Detector, no_faces
+from emotion.linking import cuts
+from emotion.linking.assign import best_pairs
 from emotion.near import detect_near, pays
 from emotion.types import Faces, Float32, Frames, Int64
 
 LOOK_S: Final = 1.4
-"""The whole picture is searched at least so often."""
+"""The longest time between two searches of the whole picture."""
 
 NEWCOMER_S: Final = 0.4
-"""Somebody who stays is found within this. Frames that are further apart are all searched whole."""
+"""A face that stays is found within this time. Frames further apart are all searched whole."""
 
 SUSPECT: Final = 0.08
 """Two frames that differ by more (`cuts.difference`) are both searched whole."""
@@ -86,7 +87,7 @@ class Search:
             self._begin(at)
 
     def cancel(self) -> None:
-        """Begin nothing more."""
+        """Start no further search."""
         for future in self._begun.values():
             future.cancel()
 

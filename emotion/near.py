@@ -17,10 +17,10 @@ from emotion.detect import MAX_CANDIDATES, Detector, no_faces
 from emotion.types import Faces, Float32, Float64, Frames, Int64
 
 WINDOW_PX: Final = 128
-"""Side of what the network sees."""
+"""Side of a window, as the network gets it."""
 
 LARGE_WINDOW_PX: Final = 192
-"""The same where there are few faces: boxes are closer to the whole picture's then."""
+"""The same with few faces: boxes are closer to those of the whole picture then."""
 
 _FEW: Final = 12  # boxes expected in a segment
 _MANY: Final = 60  # boxes expected in a frame: it is searched whole without counting
@@ -28,7 +28,7 @@ _AROUND: Final = 1.4  # of the expected face's longer side: what a window holds 
 _WITHIN: Final = 0.2  # of a face's side: what another face's window must show around it
 _EDGE_PX: Final = 3  # of the network's pixels: a box that ends at a window's edge is cut by it
 _BATCH: Final = 32
-_MOST: Final = 0.6  # of a frame's pixels in its windows: with more it is searched whole
+_MAX_WINDOW_SHARE: Final = 0.6  # of a frame's pixels in its windows: with more it is searched whole
 _STRIDE_PX: Final = boxes.STRIDES_PX[1]  # of the anchors for faces that a window holds unreduced
 
 
@@ -78,7 +78,7 @@ def pays(frames: Frames, expected: Float32) -> bool:
     _, height, width, _ = frames.images.shape
     where = (expected * np.tile(_scale(frames), 2)).astype(np.float64)
     at = windows_around(np.zeros(len(expected), dtype=np.int64), where, WINDOW_PX)
-    return bool(len(at.frame) * WINDOW_PX**2 < _MOST * height * width)
+    return bool(len(at.frame) * WINDOW_PX**2 < _MAX_WINDOW_SHARE * height * width)
 
 
 @torch.inference_mode()

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from emotion import cuts
 from emotion.analyser import Analyser
-from emotion.pose import pose
-from emotion.smooth import Smoother
-from emotion.track import MAX_AGE_S, Tracker
+from emotion.linking import cuts
+from emotion.linking.pose import pose
+from emotion.linking.smooth import Smoother
+from emotion.linking.track import MAX_AGE_S, Tracker
 from emotion.types import Detections, Int64, K, Observations, StateError
 
 __all__ = ["Analyser", "Linker"]

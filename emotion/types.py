@@ -1,4 +1,4 @@
-"""What flows through the rooms of `emotion`: columnar, frozen, shapes checked."""
+"""The data that the rooms of `emotion` exchange: columnar, frozen, shapes checked."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -32,7 +32,7 @@ def _no_times() -> Microseconds:
 
 
 class EmotionError(Exception):
-    """Root of what this package raises; each message is one line that says what to do."""
+    """Root of this package's errors; each message is one line that says what to do."""
 
 
 class StateError(EmotionError):
@@ -114,7 +114,7 @@ class Faces:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Detections:
-    """All that analysis says of one segment: a pure function of its bytes and the model's name.
+    """The analysis of one segment: a pure function of its bytes and the model's name.
 
     offset_s: float64 (N,), the analysed frames, seconds from the segment's first video frame.
     histograms: float32 (N, B), colour histogram of each frame (rows sum to 1), for shot cuts.
@@ -150,7 +150,7 @@ class Observations:
     scores: float32 (M,).
     probs, smoothed: float32 (M, 8), columns as EMOTIONS; NaN where the network lacks a class.
     affect: float32 (M, 2), valence and arousal, as in `Detections`; not smoothed.
-    pose: float32 (M, 2), roll in degrees and the yaw proxy, as `emotion.pose` has them.
+    pose: float32 (M, 2), roll in degrees and the yaw proxy, as `emotion.linking.pose` has them.
     frames: datetime64[us] (N,), every analysed frame, also those without a face.
     shots: datetime64[us] (S,), first frames of shots that begin here. seen_before: (S,), the last
         frame before each, NaT before a broadcast's first.

@@ -12,6 +12,6 @@ QUIET: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DENO_NO_UPDATE_CHECK": "1",
 }
-"""What keeps Prefect, and the Deno that yt-dlp runs, from telling anybody anything."""
+"""Settings that turn off telemetry of Prefect, and of the Deno that yt-dlp runs."""
 
 os.environ.update(QUIET)

@@ -1,4 +1,4 @@
-"""Emotion alerts: an emotion above a threshold for a time, told once when it begins and ends.
+"""Emotion alerts: an emotion above a threshold for a time, reported once when it begins and ends.
 
 Judged by the smoothed probabilities, in the order of their timestamps, so that the same rows raise
 the same alerts whoever computes them and however late.
@@ -21,7 +21,7 @@ CLEARS_AT: Final = 0.8
 FORGETS_AFTER: Final = timedelta(seconds=2)
 """Without a value for longer than this, what was counted is forgotten, and an alert is over."""
 
-MOST: Final = 20
+MAX_ALERTS: Final = 20
 """Alerts of one show: each face is held against each of them."""
 
 DURATION_PATTERN: Final = r"^\s*\d+(\.\d+)?\s*(s|m)\s*$"
@@ -90,8 +90,8 @@ class Raised:
     at: datetime
     value: float
 
-    def said(self) -> str:
-        """Say it in a line."""
+    def summary(self) -> str:
+        """Return it as a line of text."""
         whose = "the screen" if self.track is None else f"track {self.track}"
         if not self.began:
             return f"{self.alert.emotion.value} of {whose} is over, since {self.at:%H:%M:%S} UTC"

@@ -6,7 +6,7 @@ import signal
 from typing import Final
 
 OBJECTS: Final = 50_000
-"""Until so many were made, nobody looks for garbage: what is imported stays, and half a second of
+"""Objects allocated before the garbage collector runs: what is imported stays, and half a second of
 a start went into finding that out."""
 
 if __name__ == "__main__":

@@ -7,23 +7,10 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import (
-    access,
-    database,
-    evaluate,
-    files,
-    forget,
-    models,
-    page,
-    recordings,
-    shows,
-    sources,
-    status,
-    watching,
-    worker,
-)
-from flows.commands import init as starting
+from flows.commands import evaluate, files, forget, page, recordings, shows, watching
 from flows.commands import replay as again
+from flows.commands.operator import access, database, models, sources, status, worker
+from flows.commands.operator import init as starting
 
 app = typer.Typer(
     name="showmood",
@@ -83,7 +70,7 @@ def main() -> None:
         app()
     except Exception as e:
         # Not at the top: `--help` and shell completion need not wait for what these stand on.
-        from flows.commands.database_errors import explained
+        from flows.commands.work.database_errors import explained
         from flows.demo.errors import DemoError
         from flows.errors import EXPECTED
 

@@ -74,7 +74,7 @@ def maintain_here(
             engine=engine, directory=settings.recordings_dir, limits=Limits.of(settings), log=log
         )
         if (rolled := recordings.run(now)) is not None:
-            log.info("%s", rolled.said())
+            log.info("%s", rolled.summary())
         if (objects := objects_of(settings)) is not None and not disk_only:
             n_copies, n_bytes = roll_store(
                 engine,

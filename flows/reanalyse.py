@@ -54,11 +54,11 @@ from flows.stack.home import keep_private, make_home
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 Tell = Callable[[float], None]
-"""Is told how much is done, in percent."""
+"""Called with the percentage that is done."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Again:
+class Reanalysis:
     """What to analyse again, and how: a channel in [begin, end)."""
 
     channel: str
@@ -70,7 +70,7 @@ class Again:
 
 
 def analyse_again(
-    settings: Settings, database_url: str, what: Again, *, log: Log, tell: Tell, holder: str
+    settings: Settings, database_url: str, what: Reanalysis, *, log: Log, tell: Tell, holder: str
 ) -> Counts:
     """Analyse what is recorded of a stretch of time, and replace its rows, segment by segment.
 
@@ -126,7 +126,7 @@ def analyse_again(
         engine.dispose()
 
 
-def _locks(engine: Engine, what: Again) -> list[str]:
+def _locks(engine: Engine, what: Reanalysis) -> list[str]:
     """Return what is locked for a stretch: its broadcasts, or the channel for one on air."""
     with engine.connect() as connection:
         parts = parts_between(connection, what.channel, what.begin, what.end)
@@ -138,7 +138,7 @@ def _locks(engine: Engine, what: Again) -> list[str]:
 def _analyse(
     engine: Engine,
     settings: Settings,
-    what: Again,
+    what: Reanalysis,
     segments: Sequence[Segment],
     analyser: Analyser,
     copies: Copies | None,
@@ -250,7 +250,7 @@ def analyse_recording(
         settings = load_settings()
         make_home(settings.home, embedded=False)
         keep_private()
-        what = Again(
+        what = Reanalysis(
             channel=channel,
             begin=parse_since(start),
             end=parse_until(end),
@@ -279,10 +279,10 @@ def analyse_recording(
     except EXPECTED as e:
         log.error("%s", e)
         return Failed(message=str(e))
-    return Completed(message="; ".join([counts.said(), *lines]))
+    return Completed(message="; ".join([counts.summary(), *lines]))
 
 
-def _where(settings: Settings, database_url: str, what: Again) -> tuple[tuple[str, ...], bool]:
+def _where(settings: Settings, database_url: str, what: Reanalysis) -> tuple[tuple[str, ...], bool]:
     """Return the other machines that are to be asked for their files, and whether some are here."""
     if was_handed_on():
         return (), True

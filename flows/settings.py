@@ -10,13 +10,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from flows.errors import UsageError
 
 OWN: Final = "own"
-"""What shows call the network that the operator set."""
+"""The name in shows of the network that the operator set."""
 
 _LISTS: Final = ("allow_networks", "time_shifted", "work_pools", "ui_hosts", "page_hosts")
 
 
 class Settings(BaseSettings):
-    """What an operator may set; every field is SHOWMOOD_<NAME> in the environment or in `.env`."""
+    """The operator's settings; every field is SHOWMOOD_<NAME> in the environment or in `.env`."""
 
     model_config = SettingsConfigDict(
         env_prefix="SHOWMOOD_", env_file=".env", extra="ignore", frozen=True

@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emotion.weights.catalogue import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
-from flows.alerts import MOST as MOST_ALERTS
-from flows.alerts import Alert
+from flows.alerts import MAX_ALERTS, Alert
 from flows.capture.quality import Quality
 from flows.capture.redaction import clean
 from flows.errors import UsageError
@@ -28,8 +27,8 @@ def titled(title: str) -> object:
 
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN)]
 Patience = Annotated[str, Field(pattern=DURATION_PATTERN)]
-# Prefect's form says what does not fit by printing the pattern: so it begins with words. Who types
-# those is told by the run, which reads the value.
+# Prefect's form explains a wrong value by printing the pattern: so it begins with words. If those
+# words are typed in, the run reports it, which reads the value.
 DurationAsked = Annotated[
     str,
     Field(
@@ -50,7 +49,7 @@ NameAsked = Annotated[
 ]
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-news"])]
 Url = Annotated[str, Field(min_length=8, max_length=2048), titled("URL of the show")]
-Alerts = Annotated[tuple[Alert, ...], Field(max_length=MOST_ALERTS), titled("Emotion alerts")]
+Alerts = Annotated[tuple[Alert, ...], Field(max_length=MAX_ALERTS), titled("Emotion alerts")]
 QualityName = Literal["720p", "480p", "1080p", "720p, 30 fps", "1080p, 30 fps", "verbatim"]
 """The most that is recorded; of the shorter side, so portrait counts as landscape does."""
 

@@ -25,15 +25,15 @@ from flows.control.events import EventObserver
 from flows.control.gpu_place import gpu_place
 from flows.control.healing import was_cancelled
 from flows.control.heartbeat import (
-    Heart,
-    beating,
+    Heartbeat,
     cancelled,
-    end_without_a_word,
+    exit_at_once,
+    heartbeats,
     outlive_worker,
     skip_gc_at_exit,
 )
 from flows.control.ownership import deployed, name_of_run
-from flows.control.run_page import Bulletin
+from flows.control.run_page import RunPage
 from flows.control.secrets import secret_of
 from flows.errors import EXPECTED, HandedOver, Skipped
 from flows.live.analysis import Analysis, take_for
@@ -89,7 +89,7 @@ def analyse_segments(analysis: Analysis, capture: Capture) -> State:
     """
     before = replace(analysis.counts)
     take_for(analysis, capture)
-    return Completed(message=analysis.counts.said(before))
+    return Completed(message=analysis.counts.summary(before))
 
 
 def scheduled_start() -> datetime:
@@ -139,8 +139,8 @@ def watch_show(
     hear()
     log = get_run_logger()
     run_id = UUID(flow_run.id)
-    bulletin: Bulletin | None = None
-    heart: Heart | None = None
+    run_page: RunPage | None = None
+    heartbeat: Heartbeat | None = None
     with get_client(sync_client=True) as client:
         if was_cancelled(client.read_flow_run_states(run_id)):
             return cancelled()
@@ -165,10 +165,8 @@ def watch_show(
         if apart != show.slug and settings.adhoc_names == "apart":
             log.warning("%s is a scheduled show's: this run is filed under %s", show.slug, apart)
             show = show.model_copy(update={"name": apart})
-        bulletin = Bulletin(
-            channel=show.slug, run_id=run_id, log=log, machine=settings.machine_name
-        )
-        teller = EventObserver(
+        run_page = RunPage(channel=show.slug, run_id=run_id, log=log, machine=settings.machine_name)
+        events = EventObserver(
             channel=show.slug,
             url=shorten(show.url),
             alerts=show.alerts,
@@ -189,23 +187,23 @@ def watch_show(
             run_id=str(run_id),
             find=find_stream,
             minute=minute,
-            audience=Observers(teller, bulletin),
+            observer=Observers(events, run_page),
             ends_at=scheduled_start() + show.length,
             place=partial(gpu_place, settings, log),
             of_schedule=of_schedule,
             secret_of=secret_of,
         )
-        with beating(run_id, dead_after_s=settings.dead_after_s) as heart:
+        with heartbeats(run_id, dead_after_s=settings.dead_after_s) as heartbeat:
             counts = watch.run()
     except TerminationSignal:
-        if heart is None or not heart.was_obeyed:
+        if heartbeat is None or not heartbeat.was_obeyed:
             raise
         return cancelled()  # Prefect would call it crashed: it knows of no cancel but its worker's
     except HandedOver as e:
         log.warning("%s", e)
-        if bulletin is not None:
-            bulletin.close()
-        end_without_a_word()
+        if run_page is not None:
+            run_page.close()
+        exit_at_once()
     except Skipped as e:
         log.warning("%s", e)
         return Completed(name="Skipped", message=str(e))
@@ -213,7 +211,7 @@ def watch_show(
         log.error("%s", e)
         return Failed(message=str(e))
     finally:
-        if bulletin is not None:
-            bulletin.close()
+        if run_page is not None:
+            run_page.close()
         skip_gc_at_exit()
-    return Completed(message=counts.said())
+    return Completed(message=counts.summary())

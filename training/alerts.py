@@ -30,7 +30,7 @@ log = logging.getLogger("training")
 THRESHOLDS: Final = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 OF_PRESS: Final = ("happiness", "surprise", "sadness", "anger")
 OF_FERPLUS: Final = ("disgust", "fear", "contempt")
-MOST_FALSE: Final = 0.01
+MAX_FALSE_SHARE: Final = 0.01
 """Share of calm faces that may raise an alert at the threshold to begin with."""
 
 
@@ -49,8 +49,8 @@ def shares(
 
 
 def begin_with(calm: NDArray[np.float64]) -> float:
-    """The lowest threshold that at most `MOST_FALSE` of calm faces reach, or the highest."""
-    quiet = np.flatnonzero(calm <= MOST_FALSE)
+    """The lowest threshold that at most `MAX_FALSE_SHARE` of calm faces reach, or the highest."""
+    quiet = np.flatnonzero(calm <= MAX_FALSE_SHARE)
     return THRESHOLDS[int(quiet[0]) if len(quiet) else -1]
 
 

@@ -19,8 +19,8 @@ from emotion.classify import Classifier
 from emotion.detect import Detector
 from emotion.evaluate.measure import look
 from emotion.evaluate.score import Score, answers, score
+from emotion.linking.smooth import Smoother
 from emotion.networks.expression import SIZE_PX
-from emotion.smooth import Smoother
 from training.augment import blur, jpeg, stream, uniform, warp
 from training.disturb import as_found, pictures, small, tensor
 from training.measure import classify

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     plan = [step for step in plan if step.name not in left_out]
     if options.plan:
         for step in plan:
-            print(f"{step.at_s:7.1f} s  {step.said()}")
+            print(f"{step.at_s:7.1f} s  {step.summary()}")
         return 0
     home = options.keep or Path(tempfile.mkdtemp(prefix="showmood-chaos-"))
     home.mkdir(parents=True, exist_ok=True)

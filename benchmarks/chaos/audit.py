@@ -17,18 +17,18 @@ from benchmarks.chaos.carrying import Done
 from benchmarks.chaos.disk import Archive
 from benchmarks.chaos.plan import Cause
 from benchmarks.up import Up
-from emotion.track import MAX_AGE_S
+from emotion.linking.track import MAX_AGE_S
 from flows.capture.recorded.journal import read_events
 from flows.capture.segment import Gap, Segment
 from flows.demo.audit import Account, Audit
 from flows.recordings.finding import WAITING
 
 SEGMENT_S: Final = 2.0
-SHORTEST: Final = timedelta(milliseconds=100)
+MIN_GAP: Final = timedelta(milliseconds=100)
 _ROUNDED: Final = timedelta(milliseconds=2)
 """Of dates, which are whole milliseconds."""
 
-_MOST_MISDATED_S: Final = 0.1
+_MAX_DATE_ERROR_S: Final = 0.1
 
 _LATE: Final = timedelta(seconds=75)
 """What a fault does may be seen so long after it: a start takes time, and a window passes."""
@@ -85,16 +85,16 @@ def audit(
         found.wrong.append(f"{account.silent_s:.2f} s are missing, and no gap says so")
     if account.repeated_s > 0:
         found.wrong.append(f"{account.repeated_s:.2f} s are there twice")
-    if account.date_error_s > _MOST_MISDATED_S:
+    if account.date_error_s > _MAX_DATE_ERROR_S:
         found.wrong.append(f"dates are off by {account.date_error_s:.3f} s")
     for a, b in pairwise(events):
         if b.start < a.end - _ROUNDED:
-            found.wrong.append(f"{_said(a)} overlaps {_said(b)}")
-        elif b.start - a.end >= SHORTEST:
-            found.wrong.append(f"no row between {_said(a)} and {_said(b)}")
+            found.wrong.append(f"{_summary(a)} overlaps {_summary(b)}")
+        elif b.start - a.end >= MIN_GAP:
+            found.wrong.append(f"no row between {_summary(a)} and {_summary(b)}")
     for gap in (*found.gaps, *found.failed):
         if not is_true(gap, show.slug, done):
-            found.wrong.append(f"{_said(gap)}: there was no such fault")
+            found.wrong.append(f"{_summary(gap)}: there was no such fault")
     found.wrong += _wrong_in_journals(up, show)
     found.wrong += _wrong_in_tracks(up, show, found)
     return found
@@ -177,13 +177,13 @@ def _wrong_in_journals(up: Up, show: Show) -> list[str]:
         for event in read_events(folder):
             if isinstance(event, Gap):
                 if event.start not in gaps.get(number, ()):
-                    wrong.append(f"{_said(event)} is in {folder.name} and is no row")
+                    wrong.append(f"{_summary(event)} is in {folder.name} and is no row")
                 continue
             if event.sequence in seen:
-                wrong.append(f"{_said(event)}: its number is there twice in {folder.name}")
+                wrong.append(f"{_summary(event)}: its number is there twice in {folder.name}")
             seen.add(event.sequence)
             if event.sequence not in segments.get(number, ()):
-                wrong.append(f"{_said(event)} is in {folder.name} and is no row")
+                wrong.append(f"{_summary(event)} is in {folder.name} and is no row")
         if number in segments and segments[number] != seen:
             wrong.append(f"{folder.name}: rows {sorted(segments[number] - seen)} are of no file")
     return wrong
@@ -242,7 +242,7 @@ def _wrong_in_tracks(up: Up, show: Show, found: Found) -> list[str]:
     return wrong
 
 
-def _said(event: Segment | Gap) -> str:
+def _summary(event: Segment | Gap) -> str:
     length_s = (event.end - event.start).total_seconds()
     if isinstance(event, Gap):
         return f"the gap at {event.start:%H:%M:%S.%f} of {length_s:.2f} s ({event.why})"

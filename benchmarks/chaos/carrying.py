@@ -57,10 +57,10 @@ class Carrying:
             try:
                 undo = self._breaker.begin(step)
             except NotPossible as e:
-                self.say(f"NOT {step.said()}: {e}")
+                self.say(f"NOT {step.summary()}: {e}")
                 done = Done(step=step, begin=begin, end=begin, why_not=str(e))
             else:
-                self.say(step.said())
+                self.say(step.summary())
                 time.sleep(step.lasts_s)
                 undo()
                 if step.lasts_s:

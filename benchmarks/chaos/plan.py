@@ -73,8 +73,8 @@ NETWORK: Final = ("network cut", "network slow")
 
 _QUIET_S: Final = (6.0, 18.0)
 _SOURCE_QUIET_S: Final = (6.0, 40.0)
-_SHORTEST: Final = 0.2
-_LONGEST: Final = 1.5
+_MIN_FACTOR: Final = 0.2
+_MAX_FACTOR: Final = 1.5
 """A source's fault lasts from this to that share of its length in the table of faults."""
 
 
@@ -93,7 +93,7 @@ class Step:
         """Return when it is over."""
         return self.at_s + self.lasts_s
 
-    def said(self) -> str:
+    def summary(self) -> str:
         """Return a line for the log."""
         whose = "" if self.show is None else f" of show {self.show}"
         length = f", for {self.lasts_s:.1f} s" if self.lasts_s else ""
@@ -159,7 +159,7 @@ def _of_source(chance: random.Random, end_s: float, show: int) -> Iterator[Step]
     at_s = chance.uniform(*_SOURCE_QUIET_S)
     while True:
         scenario = chance.choice(choices)
-        lasts_s = scenario.lasts_s * chance.uniform(_SHORTEST, _LONGEST)
+        lasts_s = scenario.lasts_s * chance.uniform(_MIN_FACTOR, _MAX_FACTOR)
         if at_s + lasts_s > end_s:
             return
         yield Step(at_s=at_s, lasts_s=lasts_s, name=scenario.name, cause="source", show=show)

@@ -33,7 +33,7 @@ START_S: Final = 400.0
 RECOVERY_S: Final = 300.0
 """What was broken last has to be well again within this."""
 
-LONGEST_S: Final = 900.0
+MAX_OVERRUN_S: Final = 900.0
 """So much longer than the faults the sources have something to show."""
 
 MARGIN: Final = 3
@@ -145,7 +145,7 @@ class Trial:
         }
 
     def _put_on_air(self, stack: ExitStack, plan: Sequence[Step]) -> list[Show]:
-        duration_s = max((step.end_s for step in plan), default=0.0) + LONGEST_S
+        duration_s = max((step.end_s for step in plan), default=0.0) + MAX_OVERRUN_S
         clip = make_programme(self._base / "programme.mp4", duration_s=24)
         pieces = make_testcard(
             self._base / "show",

@@ -1,4 +1,4 @@
-"""The data directory of a Postgres of our own: made whole or not at all, and of one version."""
+"""The data directory of the embedded Postgres: made whole or not at all, and of one version."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Where an embedded server may live, and as whom: no mode of a directory we did not make changes.
+"""Where an embedded server runs, and as which user; modes of existing directories stay unchanged.
 
 Postgres refuses to run as root, so root runs it as an OS user of its own. That user must be able
 to reach the data and the binaries; where a parent is closed to it (a home with mode 0700), the

@@ -1,4 +1,4 @@
-"""Postgres's own tools, run as whom we say, and what they leave to read about a server."""
+"""Postgres's own tools, run as a given user, and the files that describe a running server."""
 
 import contextlib
 import os
@@ -83,7 +83,7 @@ def _serves(pid: int, cluster: Path) -> bool:
 
 
 def disown(cluster: Path) -> None:
-    """Let a dead server's file not keep the next one from starting.
+    """Remove a dead server's file, which would keep the next one from starting.
 
     The process number in it may belong to anybody after a crash or a reboot, and Postgres would
     refuse to start beside a living one of ours. It does not mind the number of pg_ctl's parent,
@@ -102,7 +102,7 @@ def disown(cluster: Path) -> None:
 
 
 class Identity(TypedDict, total=False):
-    """As whom, where and with which environment a tool runs: arguments of `subprocess`."""
+    """User, directory and environment that a tool runs with: arguments of `subprocess`."""
 
     cwd: str
     env: dict[str, str]

@@ -1,4 +1,4 @@
-"""Who may come to the embedded Postgres by its port: a user that reads what analysts read."""
+"""The user that may connect to the embedded Postgres by TCP: it reads what analysts read."""
 
 from typing import Final
 

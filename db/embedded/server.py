@@ -1,4 +1,4 @@
-"""A Postgres of our own on this machine, from the binaries of a wheel: a socket, no TCP by default.
+"""The embedded Postgres on this machine, from a wheel's binaries: a socket, no TCP by default.
 
 Several processes may ask for the same server; the last one to stop it does. A process that dies
 without stopping it leaves it running, and the next one finds it: nothing is lost, nothing doubled.
@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import psycopg2
@@ -202,12 +201,7 @@ class EmbeddedPostgres:
         """Start."""
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
 
@@ -259,7 +253,7 @@ class EmbeddedPostgres:
             raise
 
     def _settle(self) -> bool:
-        """Wait until the server is up (True) or down (False), whatever it was in the middle of."""
+        """Wait until the server is up (True) or down (False), also while it starts or stops."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while (status := read_status(self._cluster)) is not None:
             if status.ready:

@@ -1,4 +1,4 @@
-"""Where the socket of a Postgres of our own lies: nobody else may serve out of it, or enter."""
+"""The directory of the embedded Postgres's socket: no other user may write there, or enter."""
 
 import hashlib
 import os
@@ -43,6 +43,6 @@ def make_socket_dir(home: Path, account: Account | None) -> Path:
 
 
 def give_away(directory: Path, account: Account | None) -> None:
-    """Let a directory be the account's, if there is one."""
+    """Give a directory to the account, if there is one."""
     if account is not None:
         os.chown(directory, account.uid, account.gid)

@@ -8,7 +8,7 @@ from db.errors import EmbeddedError
 
 ADDRESS: Final = "127.0.0.1"
 READER: Final = "showmood_reader"
-"""The one user who may come by the port."""
+"""The one user who may connect by TCP."""
 
 _RULES: Final = f"""\
 local all all trust
@@ -18,7 +18,7 @@ host all all all reject
 
 
 def listening(cluster: Path, port: int) -> list[str]:
-    """Return what a server is told to listen on a port of this machine, and write who may come in.
+    """Return options that make a server listen on a port, and write which user may connect.
 
     The socket, whose folder is closed to others, is open as without. Raises EmbeddedError where the
     port is in use.

@@ -1,4 +1,4 @@
-"""What the questions of `db.reading.queries` are answered with."""
+"""The results of `db.reading.queries`."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,7 +83,7 @@ class Tracks:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Newest:
-    """How the channel's newest broadcast goes.
+    """The state of the channel's newest broadcast.
 
     n_observations, n_tracks, segments: of that broadcast. ts, n_faces, emotion: of the newest
     moment with a face, the strongest mean of smoothed emotions there. lag_ms: of the segment that

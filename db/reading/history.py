@@ -22,15 +22,15 @@ KINDS: Final = get_args(Kind)
 BATCH_ROWS: Final = 5000
 
 SLICE: Final = timedelta(days=1)
-"""So that the server never has more than a day to sort."""
+"""Rows are read in such parts, so that the server never sorts more than a day."""
 
 _SKEW: Final = timedelta(days=1)
-"""A show's own times are by our clock, its rows' by the source's."""
+"""The difference allowed between a show's times, by our clock, and its rows', by the source's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """What is read of one kind. at: the column that says when. order: within a show."""
+    """How rows of one kind are read. at: the column with their time. order: within a show."""
 
     name: str
     at: str

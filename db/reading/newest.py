@@ -1,4 +1,4 @@
-"""How a channel's newest broadcast goes, asked every second while it is on air."""
+"""The state of a channel's newest broadcast, queried every second while it is on air."""
 
 from typing import Final
 

@@ -10,7 +10,7 @@ from db.reading.queries import channel_id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """What a stretch has of a broadcast; machine: that has most of its files, None of none."""
+    """A broadcast within a stretch; machine: that with most of its files, None if none has any."""
 
     broadcast_id: int
     status: str

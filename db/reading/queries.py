@@ -1,4 +1,4 @@
-"""The questions that the program itself asks; analysts have the views.
+"""Queries of the application; analysts have the views.
 
 Ranges of time are half-open and aware; where one end is None it is open. An empty range gives
 empty arrays and None for what can't be known. An unknown channel raises UnknownChannel.

@@ -1,4 +1,4 @@
-"""Which recorded files the rows speak of: to find a moment again, and to let old files go.
+"""The recorded files that rows name: to find a moment again, and to delete old files.
 
 A segment's row stays when its file is deleted; its `path` is null from then on, and its
 `object_key` when the copy in the object store is.
@@ -17,7 +17,7 @@ from db.models import Gap, Segment
 from db.reading.queries import channel_id
 
 MAX_SEGMENT: Final = timedelta(minutes=10)
-"""No segment is longer: the search for those that reach into a range begins so long before it."""
+"""The longest segment: the search for those that reach into a range begins so long before it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,6 +198,6 @@ def statuses(connection: Connection, broadcast_id: int, names: Sequence[str]) ->
 
 
 def forget(connection: Connection, broadcast_id: int, names: Sequence[str]) -> int:
-    """Say that the files of these names are gone; return how many rows spoke of one of them."""
+    """Record that the files of these names are gone; return how many rows spoke of one of them."""
     where = {"broadcast": broadcast_id, "names": list(names)}
     return connection.execute(_FORGET, where).rowcount

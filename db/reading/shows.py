@@ -25,8 +25,8 @@ class ShowRow:
     first_recorded: datetime | None = None
     last_recorded: datetime | None = None
 
-    def said(self) -> str:
-        """Say which one it is."""
+    def summary(self) -> str:
+        """Return it as a line of text."""
         return f"{self.id} ({self.started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, {self.title})"
 
 

@@ -12,11 +12,11 @@ from sqlalchemy import Connection, text
 
 from db.writing.rows import SegmentRow
 
-SHORTEST: Final = timedelta(milliseconds=100)
-"""What is missing for less long is no gap, and what is left for less long no segment."""
+MIN_LENGTH: Final = timedelta(milliseconds=100)
+"""Shorter holes are no gaps, and shorter remains of a segment are no segments."""
 
 MAX_SEGMENT: Final = timedelta(minutes=10)
-"""No segment is longer: the search for those that reach into a range begins so long before it."""
+"""The longest segment: the search for those that reach into a range begins so long before it."""
 
 Span = tuple[datetime, datetime]
 
@@ -62,10 +62,10 @@ def uncovered(
     free: list[Span] = []
     at = start
     for began, stopped in found:
-        if began - at >= SHORTEST:
+        if began - at >= MIN_LENGTH:
             free.append((at, began))
         at = max(at, stopped)
-    if end - at >= SHORTEST or (at == start and not free):
+    if end - at >= MIN_LENGTH or (at == start and not free):
         free.append((at, end))
     return free
 
@@ -76,8 +76,8 @@ def parts_of(connection: Connection, segment: SegmentRow) -> list[SegmentRow]:
     parts: list[SegmentRow] = []
     for began, stopped in uncovered(connection, segment.channel_id, start, end, own=True):
         # Durations are rounded: neighbours may overlap a little, and keep their keys.
-        first = start if began - start < SHORTEST else began
-        last = end if end - stopped < SHORTEST else stopped
+        first = start if began - start < MIN_LENGTH else began
+        last = end if end - stopped < MIN_LENGTH else stopped
         parts.append(
             segment
             if (first, last) == (start, end)
@@ -108,7 +108,7 @@ def fill_gaps(
     taken = connection.execute(_TAKE_GAPS, key | {"start": start, "end": end}).all()
     for began, stopped, why in taken:
         for rest in ((began, start), (end, stopped)):
-            if rest[1] - rest[0] >= SHORTEST:
+            if rest[1] - rest[0] >= MIN_LENGTH:
                 put_gap(connection, span=rest, why=why, **key)
 
 

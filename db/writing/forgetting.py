@@ -1,4 +1,4 @@
-"""What takes rows away by broadcast: all of one at once, in the transaction of the caller."""
+"""Deletes rows by broadcast: all of one at once, in the caller's transaction."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Means over seconds, and over the seconds of a minute: how a segment's are computed anew.
+"""Means over seconds, and over the seconds of a minute: how a segment's are computed again.
 
 A second with a face counts once, however many faces are in it and however often it was looked at:
 so a mean over a minute or a show is one over time. Within a second each face counts at each look.

@@ -58,7 +58,7 @@ _SEGMENT: Final = tuple(
     if name not in ("object_key", "size_bytes", "sha256")  # its uploader's
 )
 _STAYS: Final = ("lag_ms", "path", "machine")
-"""Where it is not said, it stays: a recording is analysed again, or from its copy elsewhere."""
+"""Where it is not given, it stays: a recording is analysed again, or from its copy elsewhere."""
 _UPSERT_SEGMENT = text(
     f"INSERT INTO segments ({', '.join(_SEGMENT)}) VALUES (:{', :'.join(_SEGMENT)})"
     " ON CONFLICT (channel_id, started_at) DO UPDATE SET "

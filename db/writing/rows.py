@@ -1,4 +1,4 @@
-"""What is stored: a segment's row, and its observations as columns."""
+"""A segment's row, and its observations as columns."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What can't be written yet waits on disk, in order, and is written later: also after a restart.
+"""Writes that fail for now wait on disk, in order, and are retried: also after a restart.
 
 A folder of numbered files, each a write of one broadcast: a segment with its observations, a
 segment that failed, a gap. Every one of them may be done twice, so a file is deleted only after
@@ -32,7 +32,7 @@ from db.writing.writes import fail_segment, record_gap, record_segment
 _log = logging.getLogger(__name__)
 
 PASSING: Final = (DatabaseUnreachable, DatabaseBusy, DatabaseRefused)
-"""What keeps a write waiting: it is the database's state, not the write's."""
+"""Errors that make a write wait: the database's state causes them, not the write."""
 
 _TIMES: Final = ("ts", "shots", "seen_before")
 _COLUMNS: Final = (*_TIMES, "track", "boxes", "scores", "probs", "smoothed", "affect", "pose")
@@ -63,7 +63,7 @@ class Spool:
         except FileNotFoundError:
             return []
         except OSError as e:
-            _log.warning("what waits in %s can't be looked at: %s", self.directory, e)
+            _log.warning("the writes that wait in %s can't be listed: %s", self.directory, e)
             return []
         return sorted(path for path in found if path.suffix == suffix)
 
@@ -121,12 +121,12 @@ class Spool:
                 self._done.discard(path.name)
             except _Damaged as e:
                 aside = path.with_suffix(_ASIDE)
-                _log.error("%s holds no write, and is set aside as %s: %s", path, aside.name, e)
+                _log.error("%s is no valid write, and is renamed to %s: %s", path, aside.name, e)
                 self._done.add(path.name)
                 with suppress(OSError):
                     path.rename(aside)
             except OSError as e:
-                _log.error("%s goes on waiting: %s", path, e)
+                _log.error("%s could not be written yet, and waits: %s", path, e)
         return n_written
 
     def _put(self, said: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:

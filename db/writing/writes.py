@@ -181,7 +181,7 @@ def reopen_broadcast(
 def close_broadcast(
     connection: Connection, broadcast_id: int, *, ended_at: datetime, status: str
 ) -> None:
-    """Say how a broadcast ended: completed, cancelled, failed or interrupted."""
+    """Record how a broadcast ended: completed, cancelled, failed or interrupted."""
     _require_status(status)
     connection.execute(
         update(Broadcast)
@@ -191,7 +191,7 @@ def close_broadcast(
 
 
 def interrupt_broadcast(connection: Connection, broadcast_id: int) -> None:
-    """Say that a broadcast's watcher died: it ended with what was recorded last."""
+    """Record that a broadcast's watcher died: it ended with what was recorded last."""
     newest = (
         select(func.max(Segment.ended_at))
         .where(Segment.broadcast_id == broadcast_id)
@@ -205,7 +205,7 @@ def interrupt_broadcast(connection: Connection, broadcast_id: int) -> None:
 
 
 def record_segment(connection: Connection, segment: SegmentRow) -> None:
-    """Say that a segment is on disk; one that was analysed stays so.
+    """Record that a segment is on disk; one that was analysed stays so.
 
     Of what another segment covers, as another machine recorded it, no second is stored twice; what
     is stored fills gaps.
@@ -231,7 +231,7 @@ def record_segment(connection: Connection, segment: SegmentRow) -> None:
 
 
 def fail_segment(connection: Connection, segment: SegmentRow, error: str) -> None:
-    """Say why a segment could not be analysed; what an earlier analysis found stays."""
+    """Record why a segment could not be analysed; what an earlier analysis found stays."""
     values = segment_values(replace(segment, status="failed", error=error))
     statement = insert(Segment).values(**values)
     stands = (Segment.status == "analysed") & (
@@ -252,7 +252,7 @@ def fail_segment(connection: Connection, segment: SegmentRow, error: str) -> Non
 
 
 def record_lag(connection: Connection, segment: SegmentRow, *, lag_ms: int) -> None:
-    """Say how long it took from the end of a segment's file to its rows being committed."""
+    """Record how long it took from the end of a segment's file to its rows being committed."""
     connection.execute(
         update(Segment)
         .where(Segment.channel_id == segment.channel_id, Segment.started_at == segment.started_at)
@@ -269,7 +269,7 @@ def record_gap(
     ended_at: datetime,
     why: str,
 ) -> None:
-    """Say that nothing was recorded from then to then, but where a segment was; again is harmless.
+    """Record a gap from then to then, except where there is a segment; idempotent.
 
     One that starts then is replaced.
     """

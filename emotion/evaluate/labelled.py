@@ -15,7 +15,7 @@ SUFFIXES: Final = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
-_SAID: Final[Mapping[str, str]] = {
+_WORDS_OF: Final[Mapping[str, str]] = {
     "neutral": "neutral neutrality calm",
     "happiness": "happiness happy joy joyful smile smiling",
     "surprise": "surprise surprised surprising",
@@ -25,14 +25,16 @@ _SAID: Final[Mapping[str, str]] = {
     "fear": "fear fearful afraid scared",
     "contempt": "contempt contemptuous scorn",
 }
-_EMOTION_OF: Final = {word: emotion for emotion, words in _SAID.items() for word in words.split()}
+_EMOTION_OF: Final = {
+    word: emotion for emotion, words in _WORDS_OF.items() for word in words.split()
+}
 
 NUMBERED: Final[Mapping[str, tuple[int, str]]] = {
     "fer2013": (0, "anger disgust fear happiness sadness surprise neutral"),
     "raf-db": (1, "surprise fear disgust happiness sadness anger neutral"),
     "affectnet": (0, "neutral happiness sadness surprise fear disgust anger contempt"),
 }
-"""What the numbers of well-known data sets stand for: the first number, and the classes."""
+"""The classes that numbers stand for in well-known data sets: the first number, and the classes."""
 
 
 class LabelError(EmotionError):

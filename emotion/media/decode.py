@@ -27,13 +27,13 @@ _DECLARE_DURATION: Final = ("mov", "matroska", "flv")  # others let ffmpeg estim
 LATE_US: Final = 2_000  # containers that round to 1 ms put a frame up to this much early
 _MISSING_S: Final = 0.5  # less of the declared duration missing at the end is rounding
 _JUMP_S: Final = 0.1
-"""Times of decoding that go back by more have begun anew: files were put together."""
+"""Times of decoding that go back by more have started over: files were put together."""
 
 _REORDERED: Final = 16
 """So many packets may stand before the one that is shown first (H.264 and HEVC, Annex A)."""
 
 _LONG_AGO: Final = 1 << 40
-"""Ticks that what is decoded before a file's beginning is put back by: it is shown by nobody."""
+"""Ticks that frames decoded before a file's beginning are moved back by: they are not shown."""
 
 
 def cell_of(offset_us: int, fps: float) -> int:

@@ -1,4 +1,4 @@
-"""Counts what an ISO BMFF file (MP4, fMP4, MOV) says that it holds, before memory is taken for it.
+"""Counts the declared content of an ISO BMFF file (MP4, fMP4, MOV) before memory is allocated.
 
 A table's entries stand in the file one by one, but for some a single number stands for all. A
 demuxer takes 24 bytes and more for each. Containers are entered, and sizes read, as libavformat
@@ -16,7 +16,7 @@ _CONTAINERS: Final = frozenset(
     b"dinf edts mdia minf moov mvex stbl traf trak tref udta wave moof mfra sinf schi ipro".split()
 )
 _DEEPEST: Final = 10
-_MOST_EDITS: Final = 1000
+_MAX_EDITS: Final = 1000
 _PACKED: Final = {b"cmov": "a header that is packed", b"iloc": "a picture", b"iinf": "a picture"}
 _PER_SAMPLE: Final = (0x100, 0x200, 0x400, 0x800)
 """Flags of a run's columns, 4 bytes for each sample (ISO/IEC 14496-12, 8.8.8)."""
@@ -30,7 +30,7 @@ _SMALL_BYTES: Final = 1 << 14
 
 
 class TooMuch(Exception):
-    """A file says that it holds more than it can, or than it may."""
+    """A file declares more content than it can hold, or may."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -49,7 +49,7 @@ class _Track:
 
     @property
     def n_samples(self) -> int:
-        """As many as are said to be, in one table or the other."""
+        """The number of samples, by one table or the other."""
         lengths = np.diff(self.chunks[:, 0], append=self.n_chunks + 1)
         return max(self.n_sizes, int(np.maximum(lengths, 0) @ self.chunks[:, 1]))
 
@@ -61,7 +61,7 @@ class _Track:
 
 
 def require_counts(file: BinaryIO, n_bytes: int, *, most_samples: int, most_boxes: int) -> None:
-    """Raise TooMuch for a file of so many bytes that says what no reader should believe.
+    """Raise TooMuch for a file of so many bytes that declares an impossible content.
 
     most_samples: of all tracks together. What is not ISO BMFF passes.
     """
@@ -153,8 +153,8 @@ def _read_times(data: bytes, size: int, track: _Track) -> int:
 
 
 def _read_edits(data: bytes, size: int, track: _Track) -> int:
-    if (n := _u32(data, 4)) > _MOST_EDITS:
-        raise TooMuch(f"{n} edits, and {_MOST_EDITS} are the most")
+    if (n := _u32(data, 4)) > _MAX_EDITS:
+        raise TooMuch(f"{n} edits, and {_MAX_EDITS} are the most")
     return 0
 
 

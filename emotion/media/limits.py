@@ -1,4 +1,4 @@
-"""How much a media file may ask of who reads it, and walls that hold it to that."""
+"""Limits of what reading a media file may cost, and how they are enforced."""
 
 import ctypes
 import io
@@ -15,7 +15,7 @@ from emotion.media.isobmff import TooMuch, require_counts
 
 __all__ = ["FILE", "SEGMENT", "Limits", "TooMuch", "options", "require_bounded"]
 
-MOST_AT_ONCE_BYTES: Final = 256 << 20
+MAX_AT_ONCE_BYTES: Final = 256 << 20
 """That libav may take in one piece: an index, a picture of 33 million pixels with 16 bits each."""
 
 _BOXES: Final = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx")
@@ -23,7 +23,7 @@ _BOXES: Final = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What one file may hold.
+    """Limits of one file's content.
 
     pixels: of a picture. samples: packets of all tracks, where the container counts them. boxes: of
     an MP4 file. frames_per_s: of pictures, on average over the file. decoding_s: for which the
@@ -41,7 +41,7 @@ SEGMENT: Final = Limits(pixels=4096 * 2304, samples=200_000, boxes=20_000, decod
 """Of a live stream: 4K, for as long as a segment is."""
 
 FILE: Final = Limits(pixels=8192 * 4320, samples=10_000_000, boxes=5_000_000)
-"""Of a file of whoever runs this: 8K, ten hours of 240 pictures a second."""
+"""For the operator's own files: 8K, ten hours of 240 pictures a second."""
 
 
 def options(limits: Limits) -> dict[str, str]:
@@ -69,5 +69,5 @@ def _bound_libav() -> bool:
     root = Path(av.__file__).parent.parent
     found = [path for place, name in places.items() for path in (root / place).glob(name)]
     for path in found:
-        ctypes.CDLL(str(path)).av_max_alloc(ctypes.c_size_t(MOST_AT_ONCE_BYTES))
+        ctypes.CDLL(str(path)).av_max_alloc(ctypes.c_size_t(MAX_AT_ONCE_BYTES))
     return bool(found)

@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
-    """What a video file says of itself.
+    """Properties of a video file, as it declares them.
 
     width_px, height_px: in the file's pixels, which need not be square, after rotation. fps:
     average, 0 where unknown. creation_time: aware UTC, None where the container does not say.

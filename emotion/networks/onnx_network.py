@@ -88,7 +88,7 @@ class OnnxNetwork:
             if found[0].type != _FLOAT or not _fits(found[0].shape, wanted):
                 raise WrongNetwork(
                     f"{model.name}: its {what} {found[0].name} is {found[0].type} "
-                    f"{_said(found[0].shape)} where {_FLOAT} {_said(wanted)} is expected"
+                    f"{_shape(found[0].shape)} where {_FLOAT} {_shape(wanted)} is expected"
                 )
         return str(inputs[0].name)
 
@@ -104,7 +104,7 @@ def _fits(shape: list[Any], wanted: tuple[int | None, ...]) -> bool:
     return all(not isinstance(have, int) or have == want for have, want in pairs)
 
 
-def _said(shape: Sequence[object]) -> str:
+def _shape(shape: Sequence[object]) -> str:
     return f"({', '.join('any' if not isinstance(n, int) else str(n) for n in shape)})"
 
 

@@ -38,7 +38,7 @@ SYNONYMS: Final[Mapping[str, str]] = {
     "contemptuous": "contempt",
     **{name: name for name in (*EMOTIONS, *AFFECT)},
 }
-"""What others call the emotions, in lower case."""
+"""Other names of the emotions, in lower case."""
 
 LEFT_OUT: Final = "-"
 

@@ -200,4 +200,4 @@ CONVERTERS: Final[Mapping[str, Callable[[bytes], Tensors]]] = {
     "retinaface-resnet50": retinaface_resnet50,
     "mini-xception-keras": mini_xception_keras,
 }
-"""What a model's record may name as its converter."""
+"""The converters that a model's record may name."""

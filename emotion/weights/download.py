@@ -83,7 +83,7 @@ def download(asset: Asset, *, progress: Progress | None = None) -> bytes:
             data = _body(asset, client, progress)
     except httpx.HTTPError as e:
         host = urlsplit(asset.url).hostname
-        raise FetchFailed(f"cannot fetch {asset.url}: {_said(e)} (is {host} reachable?)") from e
+        raise FetchFailed(f"cannot fetch {asset.url}: {_reason(e)} (is {host} reachable?)") from e
     if not asset.describes(data):
         raise FetchFailed(
             f"{asset.url} is not the file that was recorded: {len(data)} bytes, "
@@ -124,6 +124,6 @@ def _read(asset: Asset, response: httpx.Response, progress: Progress | None) -> 
     return bytes(data)
 
 
-def _said(error: httpx.HTTPError) -> str:
+def _reason(error: httpx.HTTPError) -> str:
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__

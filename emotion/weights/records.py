@@ -1,4 +1,4 @@
-"""What a network's record says: where its weights are, and what goes in and comes out."""
+"""A network's record: where its weights are, its inputs and its outputs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from emotion.weights.download import Asset
 from emotion.weights.fetch import Wheel
 
 AFFECT: Final = ("valence", "arousal")
-"""What an emotion network may give besides emotions: how pleasant, how aroused, -1 to 1."""
+"""Further outputs of an emotion network: how pleasant, how aroused, -1 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Room on the recording's disk, and what else may pass that keeps this machine from recording."""
+"""Free space on the recording's disk, and other passing faults of this machine."""
 
 import errno
 import shutil

@@ -10,12 +10,12 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
-_LONGEST: Final = 16 * 1024
+_MAX_VALUE_CHARS: Final = 16 * 1024
 
 _FOR_ALL: Final = frozenset(
     {"accept", "accept-language", "origin", "sec-fetch-dest", "sec-fetch-mode", "user-agent"}
 )
-"""What every browser tells every server; any other may be what a user is known by."""
+"""Headers that every browser sends to every server; any other may identify a user."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +88,7 @@ def can_be_sent(name: str, value: str) -> bool:
     return (
         _NAME.fullmatch(name) is not None
         and _VALUE.fullmatch(value) is not None
-        and len(value) <= _LONGEST
+        and len(value) <= _MAX_VALUE_CHARS
     )
 
 

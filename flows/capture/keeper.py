@@ -1,4 +1,4 @@
-"""Runs one tool and ends it when its watcher asks (SIGUSR1) or is gone, however it went.
+"""Runs one tool and ends it when its watcher asks (SIGUSR1) or has ended in any way.
 
 SIGUSR2 ends it at once.
 

@@ -8,7 +8,7 @@ _JOINERS: Final = "\u200c\u200d"
 _UNKNOWN: Final = "\ufffd"
 
 _ALIKE: Final = str.maketrans({"<": "‹", ">": "›", "`": "'"})
-"""What begins HTML, a mention in a chat, or code in Markdown, by what looks like it."""
+"""Characters that begin HTML, a mention in a chat, or code in Markdown, and their look-alikes."""
 
 
 def plain(text: str) -> str:

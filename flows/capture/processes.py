@@ -1,4 +1,4 @@
-"""Child processes that never outlive their watcher, however it dies."""
+"""Child processes that end with the process that started them, however it dies."""
 
 import contextlib
 import json
@@ -41,11 +41,11 @@ encloses = sys.platform == "linux"
 
 
 class Door(Protocol):
-    """What a tool may reach: a port of ours on loopback."""
+    """The only address that a tool may reach: our own port on loopback."""
 
     @property
     def kind(self) -> Literal["tcp", "udp"]:
-        """What is spoken there."""
+        """The protocol of that port."""
 
     @property
     def port(self) -> int:
@@ -205,7 +205,7 @@ def is_claimed(pid_file: Path) -> bool:
 
 
 def end_stale(pid_file: Path) -> bool:
-    """End what a watcher that is gone left running in this place; True if there was any.
+    """End a tool that a dead watcher left running here; True if there was one.
 
     Waits until the tool has finished its file, so that what it wrote can be read. Raises
     CaptureFailed if the watcher is alive: two may not write to the same place.

@@ -67,7 +67,7 @@ def _key(offer: Offer, quality: Quality, sized: bool) -> tuple[float, ...]:
     counts = _H264_COUNTS if _H264.search(offer.codecs.lower()) else 1.0
     size = _pixels(offer) * counts
     if sized and not shorter:
-        return (-1.0, 0.0, 0.0, offer.bandwidth)  # what it is nobody knows; others do say it
+        return (-1.0, 0.0, 0.0, offer.bandwidth)  # nothing is known of it: others go first
     sign = 1 if fits else -1
     return (float(fits), float(fits_fps), sign * size, sign * offer.bandwidth)
 

@@ -1,7 +1,7 @@
-"""URLs as people are told of them: in errors, logs, rows and the pages of a run.
+"""URLs without secrets, for errors, logs, rows and the pages of a run.
 
-What signs a request stands in its query, before the host, or in its path behind a name that says
-so, or is long. None of that is for whoever reads a log.
+A request's secrets are in its query, before its host, or in its path: after a name that says so,
+or as a long word. None of them may be written to a log.
 """
 
 import re
@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 
 from flows.capture.plain import plain
 
-_LONGEST_RAW: Final = 64 * 1024
-_LONGEST_TEXT: Final = 4000
+_MAX_RAW_CHARS: Final = 64 * 1024
+_MAX_TEXT_CHARS: Final = 4000
 """A text of others is cut to so many characters: before its URLs are looked for, and after."""
 
-_LONGEST_URL: Final = 8192
-_LONGEST_HOST: Final = 255
-_LONGEST: Final = 120
-_LONGEST_NAME: Final = 40
+_MAX_URL_CHARS: Final = 8192
+_MAX_HOST_CHARS: Final = 255
+_MAX_CHARS: Final = 120
+_MAX_NAME_CHARS: Final = 40
 """A name in a path that is longer is a signature, or might as well be one."""
 
-_MOST_NAMES: Final = 8
+_MAX_NAMES: Final = 8
 _SIGNS: Final = re.compile(
     r"l?sig(nature)?|token|auth\w*|key|secret|hmac|hd(nea|nts|ntl)|policy", re.IGNORECASE
 )
@@ -39,7 +39,7 @@ _HIDDEN: Final = re.compile(r"\.\.\.(\.[^.]{1,5})?")
 
 _PARAMETER: Final = re.compile(r"[\w.-]+=")
 _ENDS: Final = "'.,:;)]!"
-"""What ends a sentence or a quotation after a URL."""
+"""Characters that end a sentence or a quotation after a URL."""
 
 _PIECE: Final = re.compile(r"[^\s/'\"]+")
 _BREAKS: Final = (":", "[", "(")
@@ -48,15 +48,17 @@ _BREAKS: Final = (":", "[", "(")
 def shorten(url: str) -> str:
     """Return a URL fit for one line: scheme, host and path, without what may sign a request.
 
-    Once more changes nothing. What is no URL is shown as little of.
+    Idempotent. Text that is no URL is redacted as strictly.
     """
-    url = "".join(c if c.isprintable() else "?" for c in url[:_LONGEST_URL])
+    url = "".join(c if c.isprintable() else "?" for c in url[:_MAX_URL_CHARS])
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - which raises, too
     except ValueError:  # such as a password with a # in it
         return f"{url.partition(':')[0][:20].lower()}://..."
-    if len(parts.netloc) > _LONGEST_HOST:  # which no name of a host is: the @ may have been cut off
+    if (
+        len(parts.netloc) > _MAX_HOST_CHARS
+    ):  # which no name of a host is: the @ may have been cut off
         return f"{parts.scheme[:20]}://..."
     if not parts.netloc:
         text = re.sub("^//+", "/", parts.path.rpartition("@")[2])
@@ -73,8 +75,8 @@ def clean(text: str) -> str:
 
     Cut where it is long. It takes time in proportion to the text, whatever stands there.
     """
-    text = _URL.sub(_shorten_found, _cut_text(text, _LONGEST_RAW))
-    text = _cut_text(text, _LONGEST_TEXT)
+    text = _URL.sub(_shorten_found, _cut_text(text, _MAX_RAW_CHARS))
+    text = _cut_text(text, _MAX_TEXT_CHARS)
     text = _WORD.sub(_hide_query, text)
     return plain(_PIECE.sub(_hide_user, text))
 
@@ -127,7 +129,7 @@ def _without_user(part: str) -> str:
 def _shorten_path(path: str) -> str:
     names = [name.partition(";")[0] for name in path.split("/")]
     shown = [_shorten_name(name, before) for before, name in zip(["", *names], names, strict=False)]
-    if len(shown) > _MOST_NAMES:
+    if len(shown) > _MAX_NAMES:
         shown = [*shown[:4], "...", shown[-1]]
     return "/".join(shown)
 
@@ -136,7 +138,7 @@ def _shorten_name(name: str, before: str) -> str:
     begin, equals, _ = name.partition("=")
     if equals:
         return f"{begin}=..."
-    if len(name) <= _LONGEST_NAME and (not _SIGNS.fullmatch(before) or _HIDDEN.fullmatch(name)):
+    if len(name) <= _MAX_NAME_CHARS and (not _SIGNS.fullmatch(before) or _HIDDEN.fullmatch(name)):
         return name
     stem, dot, suffix = name.rpartition(".")
     return f"...{dot}{suffix}" if stem and len(suffix) <= 5 else "..."
@@ -157,4 +159,4 @@ def _cut_text(text: str, longest: int) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS - 3]}..."

@@ -1,4 +1,4 @@
-"""What every capture yields, in order, and what it raises.
+"""The items that every capture yields, in order, and the errors that it raises.
 
 CaptureError
  +-- UnsafeURL            refused before anything was fetched
@@ -21,7 +21,7 @@ from flows.capture.redaction import clean
 
 
 class CaptureError(Exception):
-    """Root of what capture raises; each message is one line that says what to do.
+    """Root of capture's errors; each message is one line that says what to do.
 
     It goes to logs, rows and pages: the URLs in it are shortened, whoever wrote it.
     """

@@ -1,4 +1,4 @@
-"""Small files that say where something stands: written whole or not at all, read with doubt."""
+"""Small state files: written atomically, and checked when they are read."""
 
 import errno
 import logging
@@ -14,7 +14,7 @@ State = TypeVar("State")
 
 
 def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write a file so that it is as it was or as it is to be, whatever happens meanwhile.
+    """Write a file atomically: a crash leaves the old or the new content.
 
     durable: also where the machine loses its power; waits for the disk. Raises OSError, and leaves
     nothing behind then.
@@ -42,7 +42,7 @@ def read_state(path: Path, kind: TypeAdapter[State]) -> State | None:
         return None
     except (OSError, ValidationError) as e:
         why = e.strerror if isinstance(e, OSError) else e.errors(include_url=False)[0]["msg"]
-        _log.warning("%s can't be used (%s): what it said is found out anew", path.name, why)
+        _log.warning("%s can't be used (%s): its content is found out again", path.name, why)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Waits that another thread can end, and that end by themselves."""
+"""Waits with a bound, which another thread can end."""
 
 import math
 import queue
@@ -17,24 +17,24 @@ class Stopped(Exception):
     """A wait was ended because the capture stops: nothing is wrong with the source."""
 
     def __init__(self) -> None:
-        """Say it."""
+        """Set the message."""
         super().__init__("the capture stops")
 
 
 class Patience:
-    """How long a thread may wait for a source: until it is told to stop, or its time is up.
+    """How long a thread may wait for a source: until it is stopped, or its time is up.
 
-    stopping: set by any thread, for good. ends_at: by the monotonic clock; set anew by the thread
+    stopping: set by any thread, for good. ends_at: by the monotonic clock; set again by the thread
     that waits, for each thing that has a deadline as a whole.
     """
 
     def __init__(self, stopping: threading.Event | None = None) -> None:
-        """Wait without end, unless it is told to stop."""
+        """Wait without end, unless it is stopped."""
         self.stopping = stopping or threading.Event()
         self.ends_at = math.inf
 
     def require(self) -> None:
-        """Raise Stopped once it was told to stop."""
+        """Raise Stopped once it was stopped."""
         if self.stopping.is_set():
             raise Stopped
 

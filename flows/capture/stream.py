@@ -1,4 +1,4 @@
-"""A stream that can be recorded: what is known of it, whoever found it."""
+"""A stream that can be recorded, and what is known of it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,7 +9,7 @@ from flows.capture.headers import Headers, SiteHeaders
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stream:
-    """What can be recorded, and what is known about it.
+    """A stream that can be recorded, and what is known about it.
 
     page_url: as the user gave it. url: the media playlist, or another address ffmpeg reads.
     protocol: "http" is one file without end.

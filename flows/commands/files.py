@@ -37,7 +37,7 @@ def analyze(
     quiet: Quiet = False,
 ) -> None:
     """Analyse a recorded file into the database, or with --json to stdout."""
-    from flows.commands.in_process import analyse_here
+    from flows.commands.work.in_process import analyse_here
 
     analyse_here(
         load_settings(),
@@ -96,7 +96,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Report on a channel: tracks, share of each emotion, lag, gaps."""
-    from flows.commands.report_channel import Wanted, report_channel
+    from flows.commands.work.report_channel import Wanted, report_channel
 
     report_channel(
         load_settings(),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_SAID = 5
+_MAX_NAMED = 5
 """So many shows are named before the question; the rest is counted."""
 
 
@@ -36,7 +36,7 @@ def forget(
 ) -> None:
     """Delete shows for good: rows, recordings and clips. It asks first."""
     from db.session import make_engine
-    from flows.commands.chosen_shows import chosen_shows
+    from flows.commands.work.chosen_shows import chosen_shows
     from flows.errors import UsageError
     from flows.stack.existing_database import existing_database
 
@@ -47,33 +47,35 @@ def forget(
         stack.callback(engine.dispose)
         with engine.connect() as connection:
             shows = chosen_shows(connection, channel, show)
-            console.print(_said(connection, settings, channel, shows), soft_wrap=True, markup=False)
+            console.print(
+                _summary(connection, settings, channel, shows), soft_wrap=True, markup=False
+            )
         if not yes:
             if not sys.stdin.isatty():
-                raise UsageError("nothing was deleted: say --yes where nobody can be asked")
+                raise UsageError("nothing was deleted: give --yes where there is no terminal")
             if not typer.confirm("Delete all of that for good?", err=True):
                 raise UsageError("nothing was deleted")
         n_faces = _forget(engine, settings, channel, shows, whole=show is None)
     console.print(f"{channel}: {len(shows)} deleted, with {n_faces} faces", soft_wrap=True)
 
 
-def _said(
+def _summary(
     connection: "Connection", settings: "Settings", channel: str, shows: "list[ShowRow]"
 ) -> str:
     from db.reading.shows import n_faces_of
     from flows.recordings.forgetting import files_of
 
-    named = "; ".join(show.said() for show in shows[:_SAID])
-    more = f" and {len(shows) - _SAID} more" if len(shows) > _SAID else ""
+    named = "; ".join(show.summary() for show in shows[:_MAX_NAMED])
+    more = f" and {len(shows) - _MAX_NAMED} more" if len(shows) > _MAX_NAMED else ""
     faces = n_faces_of(connection, channel, [show.id for show in shows])
     files = files_of(settings, channel, [_span(show) for show in shows])
-    return f"{channel}, {len(shows)} shows: {named}{more}; {faces} faces, {files.said()}"
+    return f"{channel}, {len(shows)} shows: {named}{more}; {faces} faces, {files.summary()}"
 
 
 def _forget(
     engine: "Engine", settings: "Settings", channel: str, shows: "list[ShowRow]", *, whole: bool
 ) -> int:
-    """Delete shows, their rows first; return how many faces went.
+    """Delete shows, their rows first; return how many faces were deleted.
 
     Raises UsageError for a show on air, or files that can't be deleted; DatabaseError.
     """
@@ -106,7 +108,7 @@ def _forget(
             delete_files(settings, channel, files)
         except (OSError, Timeout) as e:
             raise UsageError(
-                f"the rows are gone, and not all files: {e}; delete the rest of {files.said()} "
+                f"the rows are gone, and not all files: {e}; delete the rest of {files.summary()} "
                 f"yourself: {', '.join(map(str, (*files.folders, *files.clips)))}"
             ) from e
     return gone.observations

@@ -77,7 +77,7 @@ def keep(
     from db import keeping
     from db.session import make_engine
     from flows.errors import UsageError
-    from flows.recordings.finding import said
+    from flows.recordings.finding import local_time
     from flows.recordings.play import parse_moment
     from flows.show import DURATION_PATTERN, parse_duration
     from flows.stack.existing_database import existing_database
@@ -98,7 +98,7 @@ def keep(
                 found = keeping.kept(connection, channel)
             table = Table("number", "channel", "from", "to", "note")
             for each in found:
-                span = said(each.started_at), said(each.ended_at)
+                span = local_time(each.started_at), local_time(each.ended_at)
                 table.add_row(str(each.id), each.channel, *span, escape(each.note))
             console.print(table if found else "nothing is kept")
             return
@@ -114,4 +114,6 @@ def keep(
                 number = keeping.keep(connection, channel, start, stop, note)
             except ValueError as e:
                 raise UsageError(str(e)) from e
-    console.print(f"kept as {number}: {channel}, {said(start)} to {said(stop)}", soft_wrap=True)
+    console.print(
+        f"kept as {number}: {channel}, {local_time(start)} to {local_time(stop)}", soft_wrap=True
+    )

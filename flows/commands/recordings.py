@@ -33,7 +33,7 @@ def play(
     """Play a recording from a moment on, also while it is made."""
     from db.session import make_engine
     from flows.objects.opening import copies_of
-    from flows.recordings.play import open_player, parse_moment, playlist_at, said_from
+    from flows.recordings.play import open_player, parse_moment, playlist_at, start_text
     from flows.stack.existing_database import existing_database
 
     settings = load_settings()
@@ -51,7 +51,7 @@ def play(
     if only_print:
         typer.echo(playlist)
         return
-    Console(stderr=True).print(f"{channel} {said_from(start)}: {playlist}", soft_wrap=True)
+    Console(stderr=True).print(f"{channel} {start_text(start)}: {playlist}", soft_wrap=True)
     open_player(playlist, player)
 
 
@@ -68,7 +68,7 @@ def clip(
     from db.session import make_engine
     from flows.objects.opening import copies_of
     from flows.recordings.clip import clip as cut
-    from flows.recordings.finding import said
+    from flows.recordings.finding import local_time
     from flows.recordings.play import parse_moment
     from flows.show import DURATION_PATTERN, parse_duration
     from flows.stack.existing_database import existing_database
@@ -94,10 +94,14 @@ def clip(
     for each in done:
         size = f"{each.width_px}x{each.height_px}"
         console.print(
-            f"{each.path}: {said(each.begin)} to {said(each.end)}, {each.duration_s:.1f} s, {size}",
+            f"{each.path}: {local_time(each.begin)} to {local_time(each.end)}, "
+            f"{each.duration_s:.1f} s, {size}",
             soft_wrap=True,
         )
         for gap_begin, gap_end, why in each.gaps:
-            console.print(f"  left out {said(gap_begin)} to {said(gap_end)}: {why}", soft_wrap=True)
+            console.print(
+                f"  left out {local_time(gap_begin)} to {local_time(gap_end)}: {why}",
+                soft_wrap=True,
+            )
     if done[-1].end < stop and (stop - done[-1].end).total_seconds() >= 0.1:
-        console.print(f"  recorded until {said(done[-1].end)} only", soft_wrap=True)
+        console.print(f"  recorded until {local_time(done[-1].end)} only", soft_wrap=True)

@@ -12,7 +12,7 @@ from flows.commands import load_settings
 from flows.commands.options import Detector, EmotionModel, Fps
 
 if TYPE_CHECKING:
-    from flows.reanalyse import Again
+    from flows.reanalyse import Reanalysis
     from flows.settings import Settings
 
 app = typer.Typer()
@@ -42,12 +42,12 @@ def replay(
     rows that it has.
     """
     from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
-    from flows.reanalyse import Again, analyse_again
+    from flows.reanalyse import Reanalysis, analyse_again
     from flows.show import parse_since, parse_until
     from flows.stack.existing_database import existing_database
 
     settings = load_settings()
-    what = Again(
+    what = Reanalysis(
         channel=channel,
         begin=parse_since(begin),
         end=parse_until(end),
@@ -70,10 +70,10 @@ def replay(
             tell=lambda share: shown.update(task, completed=share),
             holder="showmood replay",
         )
-    Console(stderr=True).print(f"{channel}: {counts.said()}", highlight=False)
+    Console(stderr=True).print(f"{channel}: {counts.summary()}", highlight=False)
 
 
-def _by_runs(settings: "Settings", what: "Again") -> None:
+def _by_runs(settings: "Settings", what: "Reanalysis") -> None:
     import httpx
 
     from db.reading.parts import parts_between

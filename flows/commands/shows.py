@@ -93,7 +93,7 @@ def shows(context: typer.Context, file: File = None) -> None:
             else:
                 said = f"{start:%a %Y-%m-%d %H:%M %Z}" if start else "never again"
             length = of.show.duration if of.show else ""
-            table.add_row(each.name, of.slot.said, length, said, of.show.url if of.show else "")
+            table.add_row(each.name, of.slot.summary, length, said, of.show.url if of.show else "")
     Console().print(table)
     if paused is None:
         console.print(f"(read from the file alone: {why})", soft_wrap=True, highlight=False)

@@ -65,7 +65,7 @@ def watch(
 
     Ctrl-C ends it early; what was recorded until then is analysed and stored.
     """
-    from flows.commands.in_process import watch_here
+    from flows.commands.work.in_process import watch_here
 
     watch_here(
         load_settings(),

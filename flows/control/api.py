@@ -1,4 +1,4 @@
-"""What the stack asks of its Prefect server, over the API that the UI uses: deployments and runs.
+"""Client of the stack's Prefect server, over the API that the UI uses: deployments and runs.
 
 Over HTTP and not with Prefect's client: importing that takes seconds, and it binds to whatever
 server was configured when it was imported.
@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx
@@ -45,7 +44,7 @@ def own_prefect_file() -> Path:
 
 
 def deploy(file: Path, env: Mapping[str, str]) -> None:
-    """Have Prefect deploy a prefect.yaml to the server that `env` names, without a question.
+    """Have Prefect deploy a prefect.yaml to the server that `env` names, without prompts.
 
     Entrypoints are found beside the file, or else beside this package.
 
@@ -126,12 +125,7 @@ class Server:
         """Begin."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connections."""
         self._http.close()
 
@@ -185,7 +179,7 @@ class Server:
         return Run.of(self._http.get(f"/flow_runs/{run_id}").raise_for_status().json())
 
     def cancel_runs(self, stopping: threading.Event, *, timeout_s: float) -> None:
-        """Cancel what runs or is about to, and wait until it has ended, at most `timeout_s`.
+        """Cancel running and pending runs, and wait until they have ended, at most `timeout_s`.
 
         A worker that is stopped cuts its flows off; cancelled, they store what they have.
         """

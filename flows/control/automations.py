@@ -1,4 +1,4 @@
-"""The automations that ship, switched off: what an event of a show may set off.
+"""The automations that ship, switched off: reactions to a show's events.
 
 They are found again by name. What a user made of one, switched it on included, stays.
 """
@@ -12,9 +12,9 @@ from flows.control.events import BEHIND, GAP, MISSED, RAISED
 from flows.errors import UsageError
 
 CLIP_AFTER_S: Final = 20
-"""What comes after the moment has to be recorded before it can be cut out."""
+"""Seconds to wait until what follows the moment is recorded too."""
 
-AT_MOST_EVERY_S: Final = 60
+MIN_INTERVAL_S: Final = 60
 """A channel sets off each automation at most once in this time: faces come and go by the second."""
 
 CLIP: Final = ("clip-moment", "moment")
@@ -89,7 +89,7 @@ def _automation(
             "expect": events,
             "for_each": ["prefect.resource.id"],
             "threshold": 1,
-            "within": AT_MOST_EVERY_S,
+            "within": MIN_INTERVAL_S,
         },
         "actions": [action],
     }

@@ -33,8 +33,8 @@ CLEARED: Final = "showmood.alert.cleared"
 
 MUTED: Final = "showmood.show.muted"
 
-MOST_A_MINUTE: Final = 30
-"""Gaps, alerts and lags of one show that are told in a minute; then it is said once that there are
+MAX_A_MINUTE: Final = 30
+"""Events of gaps, alerts and lags of one show in a minute; then one event says that there are
 more. Each event is a row of Prefect's, and may start a run."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -60,9 +60,9 @@ def labels(channel: str, **more: str) -> dict[str, str]:
 
 @dataclass(kw_only=True, slots=True)
 class EventObserver(Observer):
-    """Turns what happens to one show into events.
+    """Emits Prefect events for one show.
 
-    gap_s, behind_s: longer gaps, and more seconds behind the air, are told. clock: seconds.
+    gap_s, behind_s: longer gaps, and longer lags behind the air, are events. clock: seconds.
     """
 
     channel: str
@@ -90,7 +90,7 @@ class EventObserver(Observer):
         self._began = True
         self._tell(
             STARTED,
-            {"url": self.url, "started_at": _said(started_at), "planned_end": _said(planned_end)},
+            {"url": self.url, "started_at": _iso(started_at), "planned_end": _iso(planned_end)},
         )
 
     def took(
@@ -104,8 +104,8 @@ class EventObserver(Observer):
                 self._tell(
                     GAP,
                     {
-                        "start": _said(item.start),
-                        "end": _said(item.end),
+                        "start": _iso(item.start),
+                        "end": _iso(item.end),
                         "length_s": round(length_s, 1),
                         "why": item.why,
                     },
@@ -124,7 +124,7 @@ class EventObserver(Observer):
         for raised in self._watch.close():
             self._tell_alert(raised)
         if self._began:
-            said = self._counts.said() if self._counts else "nothing was recorded"
+            said = self._counts.summary() if self._counts else "nothing was recorded"
             self._tell(ENDED, {"status": status, "said": said}, status=status)
 
     def _tell_lag(self, lag_s: float | None) -> None:
@@ -146,19 +146,19 @@ class EventObserver(Observer):
             self._unsaid.discard((alert, raised.track))
             return
         if raised.began:
-            self.log.warning("alert: %s", raised.said())
+            self.log.warning("alert: %s", raised.summary())
         else:
-            self.log.info("alert: %s", raised.said())
+            self.log.info("alert: %s", raised.summary())
         payload: dict[str, Any] = {
-            "said": raised.said(),
+            "said": raised.summary(),
             "track": raised.track,
-            "since": _said(raised.since),
-            "at": _said(raised.at),
+            "since": _iso(raised.since),
+            "at": _iso(raised.at),
             "value": round(raised.value, 4),
             "above": alert.above,
             # For an automation that cuts out the moment: some seconds of context.
-            "clip_from": _said(raised.since - CONTEXT),
-            "clip_to": _said(raised.at + CONTEXT),
+            "clip_from": _iso(raised.since - CONTEXT),
+            "clip_to": _iso(raised.at + CONTEXT),
         }
         self._tell(
             RAISED if raised.began else CLEARED,
@@ -172,13 +172,13 @@ class EventObserver(Observer):
         now = self.clock()
         while self._told_at and now - self._told_at[0] > 60:
             self._told_at.popleft()
-        if len(self._told_at) < MOST_A_MINUTE:
+        if len(self._told_at) < MAX_A_MINUTE:
             self._told_at.append(now)
             self._is_muted = False
             return True
         if not self._is_muted:
             self._is_muted = True
-            said = f"more than {MOST_A_MINUTE} events in a minute: no more are sent for a while"
+            said = f"more than {MAX_A_MINUTE} events in a minute: no more are sent for a while"
             self.log.warning("%s: %s", self.channel, said)
             self._tell(MUTED, {"said": said})
         return False
@@ -186,7 +186,7 @@ class EventObserver(Observer):
     def _tell(self, event: str, payload: Mapping[str, Any], **more: str) -> None:
         try:
             self.emit(event, labels(self.channel, **more), dict(payload))
-        except Exception as e:  # noqa: BLE001 - being told is not worth a show
+        except Exception as e:  # noqa: BLE001 - a lost event must not end the show
             self.log.warning("the event %s was not sent: %r", event, e)
 
 
@@ -194,5 +194,5 @@ CONTEXT: Final = timedelta(seconds=10)
 """How much before and after an alert belongs to the moment."""
 
 
-def _said(moment: datetime) -> str:
+def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")

@@ -13,7 +13,7 @@ from flows.settings import Settings
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 LEASE_S: Final = 120
-"""A place whose holder is gone is free again after at most so long."""
+"""Seconds after which the place of a dead holder is free again, at most."""
 
 
 @contextmanager

@@ -41,7 +41,7 @@ GPU_SHOWS: Final = 4
 """How many shows share the GPUs to begin with; to be changed in the UI."""
 
 LAST_WORD: Final = "prefect.worker.executed-flow-run"
-"""What a worker says of a process when it has reported its end, with the exit code."""
+"""A worker's log line when it has reported a process's end, with the exit code."""
 
 _WATCH: Final = {"prefect.resource.role": "flow", "prefect.resource.name": FLOW}
 _ENDED_BADLY: Final = {
@@ -121,7 +121,7 @@ def apply(
     headers: Mapping[str, str] | None = None,
     switch_on: bool = False,
 ) -> None:
-    """Put the automations and the GPU limit on a server; again is harmless.
+    """Put the automations and the GPU limit on a server; idempotent.
 
     A limit that was changed stays changed. switch_on: an automation that was switched off does not
     stay off. Raises httpx.HTTPError when the server does not answer or says no.
@@ -166,7 +166,7 @@ def was_cancelled(states: Sequence[State]) -> bool:
     """Tell whether a run that an automation started again had been cancelled before.
 
     A busy server may lose the event of a run's end, and take its silence for a process that is
-    gone. states: all of the run, in any order. Who retries a cancelled run by hand gets it.
+    gone. states: all of the run, in any order. A cancelled run that is retried by hand runs.
     """
     for state in sorted(states, key=lambda state: state.timestamp, reverse=True):
         if state.type in (StateType.CANCELLING, StateType.CANCELLED):
@@ -220,7 +220,7 @@ def revive_crashed(
 
 
 def _is_over(run: Mapping[str, Any], now: datetime) -> bool:
-    """Tell whether a run's planned time has passed, or cannot be told."""
+    """Tell whether a run's planned time has passed, or is unknown."""
     try:
         length = parse_duration(str(run["parameters"].get("duration", DEFAULT_DURATION)))
     except UsageError:
@@ -229,7 +229,7 @@ def _is_over(run: Mapping[str, Any], now: datetime) -> bool:
 
 
 def reschedule_lost(api_url: str, headers: Mapping[str, str] | None = None) -> None:
-    """Put back on schedule what a worker had taken and not begun when it was killed.
+    """Put runs back on schedule that a worker had taken and not begun when it was killed.
 
     For a server whose only worker is about to start. Raises httpx.HTTPError.
     """

@@ -1,4 +1,4 @@
-"""The signs of life that a watched show's process gives, and what it hears while it gives them.
+"""Heartbeats of a watched show's process, and the cancels that it looks for between them.
 
 Not Prefect's own heartbeats: those carry the clock of the machine that sends them, and a machine
 whose clock is wrong by more than the silence allowed would seem dead while it lives.
@@ -36,32 +36,32 @@ AWAY_S: Final = 5.0
 """A server that has not answered for so long was away."""
 
 LOOK_EVERY_S: Final = 4.0
-"""How often a process looks whether it was cancelled, whose worker may not hear of that."""
+"""Seconds between two looks whether this run was cancelled: its worker may miss that event."""
 
 
 @contextmanager
-def beating(run_id: UUID, *, dead_after_s: float) -> Iterator["Heart"]:
-    """Give signs of life for as long as this lasts, on a thread of its own.
+def heartbeats(run_id: UUID, *, dead_after_s: float) -> Iterator["Heartbeat"]:
+    """Send heartbeats while the context lasts, from a thread of its own.
 
     run_id: the flow run that this process is. dead_after_s: what the automation that looks for
     them allows; BEATS of them are given in that time. A run that was cancelled while no worker
     could hear it is ended by SIGTERM to this process, as its worker would.
     """
     over = threading.Event()
-    heart = Heart(run_id, dead_after_s / BEATS, over)
+    heartbeat = Heartbeat(run_id, dead_after_s / BEATS, over)
     # In our context, which says which server it is.
-    beat = partial(copy_context().run, heart.beat)
-    thread = threading.Thread(target=beat, name=f"heart-{run_id}", daemon=True)
+    beat = partial(copy_context().run, heartbeat.beat)
+    thread = threading.Thread(target=beat, name=f"heartbeat-{run_id}", daemon=True)
     thread.start()
     try:
-        yield heart
+        yield heartbeat
     finally:
         over.set()
         thread.join(LAST_BEAT_S)
 
 
 def skip_gc_at_exit() -> None:
-    """Have this process end without a look at all its objects: seconds, for which its worker waits.
+    """End this process without a last garbage collection, which takes seconds of its worker's time.
 
     A worker kills what has not ended 30 s after it was cancelled.
     """
@@ -69,7 +69,7 @@ def skip_gc_at_exit() -> None:
     gc.freeze()
 
 
-def end_without_a_word() -> NoReturn:
+def exit_at_once() -> NoReturn:
     """End this process at once: its run is another process's by now, and says how that ends."""
     with suppress(Exception):
         logging.shutdown()  # what was logged reaches the server
@@ -77,7 +77,7 @@ def end_without_a_word() -> NoReturn:
 
 
 def outlive_worker() -> None:
-    """Have this process go on when the worker that reads its output is gone.
+    """Let this process go on when the worker that reads its output is gone.
 
     Without this, the console that Prefect logs to ends the process at its next line.
     """
@@ -96,10 +96,10 @@ def _write_nowhere() -> None:
     os.close(nowhere)
 
 
-class Heart:
-    """Beats on a thread.
+class Heartbeat:
+    """Sends the heartbeats, on a thread.
 
-    was_obeyed: that this heart told its process of a cancel.
+    was_obeyed: that this heartbeat passed a cancel on to its process.
     """
 
     def __init__(self, run_id: UUID, every_s: float, over: threading.Event) -> None:
@@ -129,9 +129,9 @@ class Heart:
                 self._wait(client)
 
     def _wait(self, client: SyncPrefectClient) -> None:
-        """Wait for the next beat, with an ear for what the worker may not hear.
+        """Wait for the next beat, and look for a cancel that the worker may have missed.
 
-        What hears it for the worker gives up for good when the server is away for half a minute.
+        A worker's subscription to cancels ends for good when the server is away for half a minute.
         """
         end = time.monotonic() + self._every_s
         while (left_s := end - time.monotonic()) > 0:

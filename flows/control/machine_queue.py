@@ -1,4 +1,4 @@
-"""A queue of the work pool for each machine: what needs its disk is run there.
+"""A queue of the work pool for each machine: runs that need its disk go there.
 
 A worker that asks for a queue that is not there gets nothing from any, so it is made first.
 """

@@ -1,4 +1,4 @@
-"""Whose a channel's name is: a show's that has a schedule, unless the operator says otherwise.
+"""Which show owns a channel's name: one with a schedule, unless the operator says otherwise.
 
 Whoever may start runs gives them a name. By that of a show with a schedule a run would hold its
 channel when it is on, and write into its history.
@@ -18,7 +18,7 @@ APART: Final = "adhoc-"
 """The name of a run begins so that would have a scheduled show's."""
 
 _PAGE: Final = 200
-_LONGEST_NAME: Final = 63
+_MAX_NAME_CHARS: Final = 63
 
 
 class Slotted(Protocol):
@@ -74,7 +74,7 @@ def name_of_run(
     if (deployment, url) in owners.get(slug, set()):
         return slug, True
     if slug in owners:
-        slug = f"{APART}{slug}"[:_LONGEST_NAME].rstrip("-")
+        slug = f"{APART}{slug}"[:_MAX_NAME_CHARS].rstrip("-")
     if slug in owners:
         slug = f"{APART}{sha256(slug.encode()).hexdigest()[:16]}"
     return slug, False

@@ -1,4 +1,4 @@
-"""Prefect's own history kept in bounds: runs of ours that are over, with all that hangs on them.
+"""Deletes old runs of ours from Prefect's history, with their logs and artifacts.
 
 The embedded server does so by itself; this is for any other, and for what its vacuum left.
 """
@@ -16,7 +16,7 @@ PAGE: Final = 100
 def forget_runs(http: httpx.Client, *, before: datetime) -> int:
     """Delete our runs that ended before an aware time, with their artifacts; return how many.
 
-    http: on a server's API. What cannot be deleted is left for next time.
+    http: on a server's API. Runs that cannot be deleted are left for next time.
 
     Raises httpx.HTTPError when the server does not answer.
     """

@@ -1,4 +1,4 @@
-"""What the Prefect UI says while a show is watched: the run's state, its progress, its report.
+"""A watched show in the Prefect UI: the run's state, its progress, its report.
 
 On a thread of its own: a server that does not answer, or a picture that takes long, must not hold
 up a show.
@@ -46,8 +46,8 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 @dataclass(kw_only=True)
-class Bulletin(Observer):
-    """Keeps a run's page in the UI up to date, from the first word to the last report.
+class RunPage(Observer):
+    """Keeps a run's page in the UI up to date, from the first state to the last report.
 
     channel: its slug. run_id: of the flow run. machine: this one's name in the database.
     """
@@ -78,12 +78,12 @@ class Bulletin(Observer):
     # -- what the show says; none of it waits
 
     def waiting(self, until: datetime | None) -> None:
-        """Say so."""
+        """Show that in the run's state."""
         when = f" until {until:%H:%M} UTC" if until else ""
         self._say(f"waiting for the show{when}")
 
     def began(self, engine: Engine, started_at: datetime, planned_end: datetime) -> None:
-        """Say so, and begin to report."""
+        """Show that in the run's state, and begin to report."""
         self._engine, self._started_at, self._planned_end = engine, started_at, planned_end
         self._say("recording; the networks are being loaded")
 
@@ -103,7 +103,7 @@ class Bulletin(Observer):
         self.close()
 
     def close(self) -> None:
-        """Say nothing more; safe at any time, twice, and waits for the last words but once."""
+        """Stop reporting; idempotent. The first call waits for the last report."""
         if not self._over:
             self._ends_at = time.monotonic() + self.last_words_s
         self._over = True
@@ -112,7 +112,7 @@ class Bulletin(Observer):
             self._thread.join(max(0.0, self._ends_at - time.monotonic()))
         self._silent = True
 
-    def said(self) -> str | None:
+    def summary(self) -> str | None:
         """Return what the run's state should say now."""
         counts = self._counts
         if counts is None:
@@ -145,7 +145,7 @@ class Bulletin(Observer):
         if self._thread is None:
             # In our context, which says which server it is.
             run = partial(copy_context().run, self._run)
-            self._thread = threading.Thread(target=run, name=f"bulletin-{self.channel}")
+            self._thread = threading.Thread(target=run, name=f"run_page-{self.channel}")
             self._thread.daemon = True
             self._thread.start()
         self._changed.set()
@@ -161,7 +161,7 @@ class Bulletin(Observer):
                 self._changed.clear()
                 if self._over:
                     break
-                message = self.said()
+                message = self.summary()
                 if message != said and self._try("the state", self._setting(client, message)):
                     said = message
                 self._try("the progress", lambda: self._set_progress(client))
@@ -186,7 +186,7 @@ class Bulletin(Observer):
         return lambda: self._set_state(client, message)
 
     def _set_state(self, client: SyncPrefectClient, message: str | None) -> None:
-        """Say something without changing anything: only a run that runs, and never by force.
+        """Set the state's message alone: only of a running run, and never by force.
 
         The server itself refuses it for one that is being cancelled.
         """

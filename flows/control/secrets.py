@@ -5,7 +5,7 @@ from typing import Any, Final
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL
 
-_LONGEST_CHARS: Final = 512 * 1024
+_MAX_CHARS: Final = 512 * 1024
 
 
 def secret_of(name: str) -> str:
@@ -23,6 +23,6 @@ def secret_of(name: str) -> str:
         raise ValueError(
             f"the Secret block {name!r} can't be read ({why}): make it in the UI, under Blocks"
         ) from None
-    if not isinstance(held, str) or not held or len(held) > _LONGEST_CHARS:
+    if not isinstance(held, str) or not held or len(held) > _MAX_CHARS:
         raise ValueError(f"the Secret block {name!r} holds no text")
     return held

@@ -20,7 +20,7 @@ ASK_EVERY_S: Final = 2.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """What one run analyses. machine: that it has to run on; None for any. key: tells it."""
+    """The part of one run. machine: where it must run; None for any. key: for idempotency."""
 
     parameters: Mapping[str, Any]
     machine: str | None
@@ -44,9 +44,9 @@ def replay_wide(
 ) -> Outcome:
     """Have each piece analysed by a run, and wait for all of them.
 
-    A run of before that failed is put on schedule again. What a run hands on to another machine is
-    waited for, too. tell: told how much is done, in percent.
-    Who stops waiting stops nothing. Raises httpx.HTTPError.
+    A failed run of before is put on schedule again. Runs that a run hands on to other machines are
+    waited for, too. tell: called with the percentage that is done.
+    The runs go on if the caller stops waiting. Raises httpx.HTTPError.
     """
     with connect(api_url, headers) as http, Server(api_url, headers) as server:
         found = http.get(f"/deployments/name/{DEPLOYMENT}").raise_for_status().json()

@@ -1,4 +1,4 @@
-"""Work pools whose runs start as we say: by our command, and with nothing that a run brings.
+"""Work pools whose runs start by our command, and with nothing that a run brings.
 
 Prefect's own template lets whoever starts a run choose its command, environment and folder. Ours
 has no variables. It has no `env` either: where a template has one that is a mapping, Prefect adds a
@@ -20,10 +20,10 @@ PROCESS: Final = "process"
 
 
 def put_pools(http: httpx.Client, ours: Iterable[str]) -> None:
-    """Have process pools whose runs start by our command, and put right all that there are.
+    """Make process pools whose runs start by our command, and correct those that exist.
 
     For a server that this machine's workers alone can reach: the command names our own Python.
-    Again is harmless. Other process pools get a template that takes nothing from a run, too; their
+    Idempotent. Other process pools get a template that takes nothing from a run, too; their
     workers, on other machines, know which Python is theirs.
 
     Raises httpx.HTTPError when the server does not answer or says no.

@@ -1,4 +1,4 @@
-"""What of a show is on air when, and how its playlist lists it."""
+"""When the parts of a show are on air, and how its playlist lists them."""
 
 import math
 import threading

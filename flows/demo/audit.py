@@ -17,8 +17,8 @@ import av
 from flows.capture.segment import Gap, Segment
 from flows.demo.airing import Airing
 
-_SHORTEST: Final = timedelta(milliseconds=100)
-"""What is missing for less than this is no gap (flows.capture.recorded.recording.SHORTEST)."""
+_MIN_GAP: Final = timedelta(milliseconds=100)
+"""What is missing for less than this is no gap (flows.capture.recorded.recording.MIN_GAP)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +168,7 @@ class Audit:
                     continue
                 lost_s += frame_s
                 date = self._date_of((index, n))
-                if not any(gap.start - _SHORTEST <= date < gap.end + _SHORTEST for gap in gaps):
+                if not any(gap.start - _MIN_GAP <= date < gap.end + _MIN_GAP for gap in gaps):
                     untold.append((date, frame_s))
         return Account(
             first=first,
@@ -188,7 +188,7 @@ def _sum_of_holes(missing: list[tuple[datetime, float]]) -> float:
     end = None
     for date, frame_s in [*sorted(missing), (datetime.max.replace(tzinfo=UTC), 0.0)]:
         if end is None or date - end > timedelta(milliseconds=5):
-            total_s += hole_s if hole_s >= _SHORTEST.total_seconds() - 0.001 else 0.0
+            total_s += hole_s if hole_s >= _MIN_GAP.total_seconds() - 0.001 else 0.0
             hole_s = 0.0
         hole_s += frame_s
         end = date + timedelta(seconds=frame_s) if frame_s else date

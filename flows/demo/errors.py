@@ -1,4 +1,4 @@
-"""What the demo raises."""
+"""Errors of the demo."""
 
 
 class DemoError(Exception):

@@ -1,4 +1,4 @@
-"""What the origin does wrong with the requests that it answers."""
+"""Faults of the origin in its answers to requests."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ RESET: Final = Reply(reset=True)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """What the origin does wrong with the requests it concerns.
+    """A fault of the origin in its answers to some requests.
 
     on: which requests. times: how many of them; None for all until `heal`. one_segment: only those
     for the segment that is asked for first, as where one file of the source is damaged.

@@ -1,4 +1,4 @@
-"""A small HTTP server whose threads and sockets end when it is told to stop."""
+"""A small HTTP server whose threads and sockets end when it is stopped."""
 
 import contextlib
 import socket
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """What to answer.
+    """An answer.
 
     keep_bytes: send only so many of the body's bytes, though its whole length was announced, and
     close. stall: called after what is sent, and expected to block. over_s: send it over so many
@@ -160,7 +160,7 @@ class Server:
         port: int,
         log: Callable[[Request], object],
     ) -> None:
-        """Remember; nothing is opened yet."""
+        """Keep the arguments; nothing is opened yet."""
         self.host, self.port = host, port
         self._reply, self._log = reply, log
         self._listener: _Listener | None = None

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from yt_dlp.extractor.common import InfoExtractor
@@ -21,7 +20,7 @@ Status = Literal["offline", "is_upcoming", "is_live", "post_live", "was_live"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Announced:
-    """What the page of a show says.
+    """The page of a show.
 
     playlist: of the live stream, at any address. starts_at: aware; of a show to come.
     http_status: of the page.
@@ -44,7 +43,7 @@ class ShowSite:
     def __init__(
         self, *pages: Announced, on_look: Callable[[int], object] = lambda number: None
     ) -> None:
-        """Remember; nothing is served yet."""
+        """Keep the arguments; nothing is served yet."""
         self._lock = threading.Lock()
         self._pages, self._on_look = list(pages or (Announced(),)), on_look
         self.looks = 0
@@ -55,12 +54,7 @@ class ShowSite:
         self._server.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop."""
         self._server.stop()
 

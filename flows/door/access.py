@@ -19,7 +19,7 @@ from flows.errors import UsageError
 
 FILE: Final = "secret"
 USER: Final = "showmood"
-"""What stands before the secret: HTTP Basic wants a name."""
+"""The user name of HTTP Basic, before the secret."""
 
 LOGIN: Final = "/login/"
 """Path of the link, before its key."""
@@ -32,7 +32,7 @@ SECRET_BYTES: Final = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Access:
-    """What opens a server. also: credentials, "name:word", that the operator has set for it."""
+    """The credentials of a server. also: further ones, "name:word", that the operator has set."""
 
     secret: str = field(repr=False)
     also: str | None = field(default=None, repr=False)

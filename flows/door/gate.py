@@ -83,7 +83,7 @@ class Gate:
 
     origins: of other pages that the operator lets in (PREFECT_SERVER_CORS_ALLOWED_ORIGINS); they
     need the secret, and no cookie is taken from them. home: where the link leads to. content: the
-    Content-Security-Policy of every answer. closed: what a browser without a cookie is told.
+    Content-Security-Policy of every answer. closed: the answer to a browser without a cookie.
     asks: whether browsers ask people for a name and a password.
     """
 

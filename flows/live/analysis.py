@@ -26,7 +26,7 @@ _BEGUN: Final = 2  # segments that are being decoded or analysed at once
 
 
 class Source(Protocol):
-    """What segments are taken from: a live capture."""
+    """The source of segments: a live capture."""
 
     @property
     def finished(self) -> bool:
@@ -61,7 +61,7 @@ def networks(
 
 @dataclass(kw_only=True, slots=True)
 class Counts:
-    """What was done so far."""
+    """Counts of what was done so far."""
 
     segments: int = 0
     failed: int = 0
@@ -77,8 +77,8 @@ class Counts:
         self.frames += frames
         self.observations += observations
 
-    def said(self, before: "Counts | None" = None) -> str:
-        """Say in a line what was done, in all or after `before` was copied."""
+    def summary(self, before: "Counts | None" = None) -> str:
+        """Return a line on what was done, in all or after `before` was copied."""
         before = before or Counts()
         said = (
             f"{self.segments - before.segments} segments, {self.frames - before.frames} frames, "
@@ -95,7 +95,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Begun:
-    """What was taken and is not stored yet. parts: the segment's frames, as they are decoded."""
+    """A segment that was taken and is not stored yet. parts: its frames, as they are decoded."""
 
     item: Segment | Gap
     level: Level
@@ -105,7 +105,7 @@ class _Begun:
 
 @dataclass(kw_only=True, slots=True)
 class Analysis:
-    """Takes a broadcast's segments in order, and carries what passes from one to the next.
+    """Takes a broadcast's segments in order, and carries the tracks' state from one to the next.
 
     While a segment is analysed, the next is decoded.
     """
@@ -117,7 +117,7 @@ class Analysis:
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
     counts: Counts = field(default_factory=Counts)
     pace: Pace = field(default_factory=Pace)
-    audience: Observer = field(default_factory=Observer)
+    observer: Observer = field(default_factory=Observer)
     _begun: deque[_Begun] = field(default_factory=deque, init=False)
     _tried: tuple[_Begun, dict[str, Any]] | None = field(default=None, init=False)
     """What was last begun to be finished, and the tracks' state before it."""
@@ -179,14 +179,14 @@ class Analysis:
             self._begun.popleft()
             self.counts.gaps += 1
             self.log.warning("nothing recorded from %s to %s: %s", gap.start, gap.end, gap.why)
-            self.audience.took(gap, None, self.counts)
+            self.observer.took(gap, None, self.counts)
             return
         assert begun.parts is not None
         try:
             observations = self._finish_segment(begun.item, begun, begun.parts)
         finally:
             begun.parts.close()
-        self.audience.took(begun.item, observations, self.counts)
+        self.observer.took(begun.item, observations, self.counts)
 
     def _finish_segment(
         self, segment: Segment, begun: _Begun, parts: "Parts"

@@ -54,10 +54,10 @@ CANCEL_DRAIN_S: Final = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watch:
-    """One watch of a show: how its parts are run, here or as tasks of a flow.
+    """One watch of a show: how its steps are run, here or as tasks of a flow.
 
     find: run what looks for the stream, as long as it takes. minute: take a minute of the capture.
-    audience: who is told. ends_at: the end of the planned time, of one that waits where its channel
+    observer: gets its events. ends_at: the end of the planned time, if it waits where its channel
     is watched. place: held while the networks run. extractors: of yt-dlp, to try before its own.
     of_schedule: it has its turn before those that no schedule has started. secret_of: reads the
     secrets that sources.toml names.
@@ -70,7 +70,7 @@ class Watch:
     run_id: str | None = None
     find: Callable[[Callable[[], Stream]], Stream] = lambda look: look()
     minute: Callable[[Analysis, Capture], None] = take_for
-    audience: Observer = field(default_factory=Observer)
+    observer: Observer = field(default_factory=Observer)
     ends_at: datetime | None = None
     place: Callable[[], AbstractContextManager[None]] = nullcontext
     extractors: Sequence[type] = ()
@@ -131,7 +131,7 @@ class Watch:
         way: WayToSource,
         lock: ChannelLock,
     ) -> Counts:
-        """Record a broadcast, and say in its row and to the audience how that ended."""
+        """Record a broadcast, and say in its row and to the observer how that ended."""
         directory = folder_of(
             self.settings.recordings_dir, self.show.slug, broadcast.started_at, broadcast.id
         )
@@ -150,7 +150,7 @@ class Watch:
         # No signal cuts off what is stored from when the recording stops.
         with ExitStack() as ending:
             try:
-                self.audience.began(engine, broadcast.started_at, planned_end)
+                self.observer.began(engine, broadcast.started_at, planned_end)
                 if broadcast.until:
                     left = recover(directory, channel=self.show.slug, broadcast=broadcast.id)
                     deque(left, maxlen=0)
@@ -163,7 +163,7 @@ class Watch:
                 status, goes_on = None, True
                 raise
             except ChannelLockLost:
-                status = None  # Whoever has the channel now has its broadcast.
+                status = None  # The process that has the channel now closes its broadcast.
                 raise
             except Exception:
                 raise
@@ -179,7 +179,7 @@ class Watch:
                         store.catch_up()  # with a database that was waited for
                 finally:
                     if not goes_on:
-                        self.audience.ended(status or "failed")
+                        self.observer.ended(status or "failed")
             return counts
 
     def _wait(
@@ -193,7 +193,7 @@ class Watch:
 
         def tell(waiting: Waiting) -> None:
             self.log.info("%s; waiting until %s UTC", waiting.why, f"{waiting.give_up_at:%H:%M:%S}")
-            self.audience.waiting(waiting.starts_at)
+            self.observer.waiting(waiting.starts_at)
 
         def pause(seconds: float) -> None:
             hold.check()
@@ -209,7 +209,7 @@ class Watch:
         try:
             return self.find(wait)
         except NotLive as e:
-            self.audience.missed(str(e))
+            self.observer.missed(str(e))
             raise
 
     def _record(
@@ -294,5 +294,5 @@ class Watch:
             store=store,
             fps=show.analysed_fps,
             log=self.log,
-            audience=self.audience,
+            observer=self.observer,
         )

@@ -1,4 +1,4 @@
-"""What records one broadcast of a show, as the settings say."""
+"""Starts the capture of one broadcast of a show, as the settings say."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whose turn it is on a channel: one watch at a time, and what the others do meanwhile.
+"""Turns on a channel: one watch at a time, and what the others do meanwhile.
 
 One rule for all: a run that finds its channel watched waits until the other has ended, and then
 watches what is left of its own planned time; when nothing is left, it is skipped. A scheduled run
@@ -40,7 +40,7 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """A channel that is ours. until: when to watch until, if that is known by now."""
+    """A channel whose lock this process holds. until: the end of the watch, if known by now."""
 
     lock: ChannelLock
     until: datetime | None

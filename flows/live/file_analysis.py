@@ -14,9 +14,9 @@ from sqlalchemy import Engine
 
 from db.writing import imports, writes
 from emotion.ahead import Ahead
+from emotion.linking.smooth import LOOK_S, centred
 from emotion.media.video import Truncated, probe, read_windows
 from emotion.pipeline import Analyser, Linker
-from emotion.smooth import LOOK_S, centred
 from emotion.types import Observations
 from flows.capture.plain import plain
 from flows.capture.segment import Segment
@@ -30,7 +30,7 @@ WINDOW_S: Final = 2.0
 
 Smoothing = Literal["causal", "centred"]
 CENTRED: Final = "+centred"
-"""What a segment's model ends in where its smoothed columns also look ahead."""
+"""The suffix of a segment's model where its smoothed columns also look ahead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """When a file's first frame was on air, aware UTC; estimated where nobody said so."""
+    """When a file's first frame was on air, aware UTC; estimated where it was not given."""
 
     at: datetime
     is_estimated: bool
@@ -88,7 +88,7 @@ def observe(
 ) -> Iterator[Piece]:
     """Analyse a file window by window, from its beginning, in bounded memory.
 
-    smoothing: "causal" as live, of the past alone; "centred" of the past and the future. tell: told
+    smoothing: "causal" as live, of the past alone; "centred" of the past and the future. tell: gets
     how many seconds of the file are analysed. Raises UsageError when there is no such file,
     emotion.types.EmotionError when it is no video.
     """

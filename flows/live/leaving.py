@@ -1,4 +1,4 @@
-"""A worker that is stopped hands its shows over: SIGUSR1 tells a watch that another may take it.
+"""Handing over when a worker stops: SIGUSR1 tells a watch that another worker may take it.
 
 It goes on until that other process, of the same run, waits for the channel; then it stores what it
 has and leaves the broadcast open. Nobody waits: it goes on to its end.

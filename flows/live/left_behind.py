@@ -1,4 +1,4 @@
-"""What a channel's watchers left behind when they died or could not write: it becomes rows."""
+"""Writes what a channel's watchers left behind when they died or could not write."""
 
 import logging
 from collections.abc import Callable
@@ -27,7 +27,7 @@ LOOKED_FOR: Final = timedelta(days=2)
 
 
 def write_left_behind(engine: Engine, directory: Path, machine: str | None = None) -> int:
-    """Write what watchers of this channel could not, oldest broadcast first; return how much.
+    """Write what dead watchers of this channel left, oldest broadcast first; return the counts.
 
     directory: of the channel's recordings, on the disk of `machine`. To be called with the
     channel's lock held: whoever wrote a broadcast that is still called live is gone. What has a
@@ -83,7 +83,7 @@ def _store_rest(
     except PASSING:
         raise
     except (CaptureError, OSError, ValueError, KeyError, TypeError) as e:
-        _log.error("what %s holds stays without rows: %s", folder, e)
+        _log.error("the recordings in %s get no rows: %s", folder, e)
         return 0
     if n_segments:
         _log.warning("%d segments in %s are recorded, not analysed", n_segments, folder)

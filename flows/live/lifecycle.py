@@ -1,4 +1,4 @@
-"""The broadcast that a watch writes: opened anew or gone on with, and closed whatever happens."""
+"""The broadcast that a watch writes: a new one or one that is continued; closed in any case."""
 
 import logging
 import time

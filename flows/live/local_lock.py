@@ -1,4 +1,4 @@
-"""One watcher of a channel on this machine, whatever becomes of the database and its locks.
+"""A lock file: one watcher of a channel on this machine, also while the database is away.
 
 The database's lock of a channel ends with its session: when Postgres is killed, all are free before
 their holders have come back. Until then another process, as the second of a run that was taken for
@@ -20,14 +20,14 @@ from db.errors import ChannelBusy
 
 _log = logging.getLogger(__name__)
 
-_LONGEST_NAME: Final = 200
+_MAX_NAME_BYTES: Final = 200
 
 
 @contextmanager
 def alone_here(recordings_dir: Path, slug: str, holder: str) -> Iterator[None]:
     """Hold a channel on this machine for as long as this lasts; the kernel frees it with us.
 
-    holder: told to whoever asks meanwhile. Raises db.errors.ChannelBusy, which says who has it.
+    holder: shown to processes that ask meanwhile. Raises db.errors.ChannelBusy, which names it.
     A disk that does not let it be held is a warning: the database's lock is asked for all the same.
     """
     place = recordings_dir / f".{slug}.watched"
@@ -39,7 +39,7 @@ def alone_here(recordings_dir: Path, slug: str, holder: str) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            name = os.pread(fd, _LONGEST_NAME, 0).decode(errors="replace").strip()
+            name = os.pread(fd, _MAX_NAME_BYTES, 0).decode(errors="replace").strip()
             raise ChannelBusy(
                 f"channel '{slug}' is already being watched on this machine by "
                 f"{name or 'somebody'}: wait for it to end, or cancel it",
@@ -66,7 +66,7 @@ def _opened(place: Path) -> int | None:
 def hold_channel(
     engine: Engine, recordings_dir: Path, slug: str, holder: str
 ) -> Iterator[ChannelLock]:
-    """Hold a channel on this machine and in the database: nobody else writes it.
+    """Hold a channel on this machine and in the database, as its only writer.
 
     Raises db.errors.ChannelBusy, which says who has it; DatabaseUnreachable.
     """

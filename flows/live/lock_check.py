@@ -1,9 +1,8 @@
-"""Holds on to a channel's lock while its database may go away and come back."""
+"""Keeps a channel's lock while its database may go away and come back."""
 
 import logging
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self
 
 from db.channel_lock import ChannelLock
@@ -11,22 +10,22 @@ from db.errors import ChannelLockLost
 from db.writing.spool import PASSING
 
 CHECK_S: Final = 2.0
-"""So often it is asked for: nobody else shall have it between a database's return and ours."""
+"""Seconds between two checks: short, so that no other process gets it after an outage."""
 
 _LAST_S: Final = 5.0
-"""The end waits so long for an answer that is on its way."""
+"""Seconds to wait at the end for a check that is under way."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 class Hold:
-    """Asks for a channel's lock on a thread of its own, for as long as its context lasts.
+    """Checks a channel's lock on a thread of its own, for as long as its context lasts.
 
-    lost: called when somebody else has it.
+    lost: called when another process has it.
     """
 
     def __init__(self, lock: ChannelLock, log: Log, *, lost: Callable[[], object]) -> None:
-        """Nothing is asked yet."""
+        """Keep the arguments; nothing is checked yet."""
         self._lock, self._log, self._when_lost = lock, log, lost
         self._over = threading.Event()
         self._asking = threading.Lock()
@@ -39,18 +38,13 @@ class Hold:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End."""
         self._over.set()
         self._thread.join(_LAST_S)
 
     def check(self) -> None:
-        """Ask now; raises ChannelLockLost if somebody else has it."""
+        """Check now; raises ChannelLockLost if another process has it."""
         self._ask()
         if self._lost is not None:
             raise self._lost
@@ -69,7 +63,7 @@ class Hold:
                 # The show goes on: what is seen waits on disk, and so does the question whose it
                 # is.
                 if not self._away:
-                    self._log.warning("whether the channel is still ours is asked later: %s", e)
+                    self._log.warning("could not verify the channel lock; will retry: %s", e)
                 self._away = True
             except ChannelLockLost as e:
                 self._lost = e

@@ -1,4 +1,4 @@
-"""Who is told what happens to a watched show; the show does not care who listens."""
+"""Observers of a watched show; the show does not depend on them."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Is told everything, and does nothing with it.
+    """Receives every event, and does nothing with it.
 
     Nothing here may raise or wait: a show is worth more than its report.
     """
@@ -39,33 +39,33 @@ class Observer:
 class Observers(Observer):
     """Passes on to each of several."""
 
-    def __init__(self, *audiences: Observer) -> None:
+    def __init__(self, *observers: Observer) -> None:
         """Keep them, in the order in which they hear."""
-        self._audiences = audiences
+        self._observers = observers
 
     def waiting(self, until: datetime | None) -> None:
         """Pass on."""
-        for each in self._audiences:
+        for each in self._observers:
             each.waiting(until)
 
     def began(self, engine: Engine, started_at: datetime, planned_end: datetime) -> None:
         """Pass on."""
-        for each in self._audiences:
+        for each in self._observers:
             each.began(engine, started_at, planned_end)
 
     def took(
         self, item: Segment | Gap, observations: Observations | None, counts: "Counts"
     ) -> None:
         """Pass on."""
-        for each in self._audiences:
+        for each in self._observers:
             each.took(item, observations, counts)
 
     def missed(self, why: str) -> None:
         """Pass on."""
-        for each in self._audiences:
+        for each in self._observers:
             each.missed(why)
 
     def ended(self, status: str) -> None:
         """Pass on."""
-        for each in self._audiences:
+        for each in self._observers:
             each.ended(status)

@@ -1,4 +1,4 @@
-"""How many frames a watch looks at, when the machine has more to do than it can.
+"""How many frames a watch analyses when the machine is overloaded.
 
 Fewer in two steps: half as many, of those alone that other frames refer to; then keyframes alone.
 Down at once, up again only after a while without delay, and after a while that doubles each time
@@ -19,14 +19,14 @@ CAUGHT_UP: Final = 0.75
 CALM: Final = 5
 """So many segments in a row without delay, and it goes a step up."""
 
-MOST_CALM: Final = 80
+MAX_CALM: Final = 80
 SOON: Final = 30
 """Going up was too early if it has to go down again within so many segments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """What is looked at. divisor: of the frames a second asked for; skip: what is not decoded."""
+    """Which frames are analysed. divisor: of the frames a second asked for; skip: not decoded."""
 
     name: str
     divisor: int
@@ -69,7 +69,7 @@ class Pace:
             self._calm = 0
             if self._step < len(LEVELS) - 1:
                 too_early = self._since_up <= SOON
-                self._needed = min(MOST_CALM, 2 * self._needed) if too_early else self._needed
+                self._needed = min(MAX_CALM, 2 * self._needed) if too_early else self._needed
                 self._step += 1
                 self._since_up = SOON
         elif waited < CAUGHT_UP:
@@ -77,7 +77,7 @@ class Pace:
             if self._step > 0 and self._calm >= self._needed:
                 self._step -= 1
                 self._calm = self._since_up = 0
-            elif self._step == 0 and self._calm >= MOST_CALM:
+            elif self._step == 0 and self._calm >= MAX_CALM:
                 self._needed = CALM
         else:
             self._calm = 0

@@ -15,7 +15,7 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def undisturbed(*, heard: bool) -> Iterator[None]:
-    """Have SIGINT and SIGTERM wait until this is over.
+    """Defer SIGINT and SIGTERM until this is over.
 
     heard: that one of them is why the run ends; then another says nothing new, and is dropped. A
     terminal, a supervisor and a worker may each send their own. For the main thread; in any other
@@ -28,7 +28,7 @@ def undisturbed(*, heard: bool) -> Iterator[None]:
 
     def wait(number: int, frame: FrameType | None) -> None:
         waiting.append(number)
-        _log.warning("what was recorded is being stored: %s waits", signal.Signals(number).name)
+        _log.warning("storing what was recorded before obeying %s", signal.Signals(number).name)
 
     before = {number: signal.getsignal(number) for number in _ENDING}
     before = {number: handler for number, handler in before.items() if handler is not None}

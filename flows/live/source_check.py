@@ -1,4 +1,4 @@
-"""What would be recorded of a URL, and with what: found out without recording."""
+"""Finds out what would be recorded of a URL, and with which settings, without recording."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ def check(
     secret_of: SecretOf = no_secrets,
     extractors: Sequence[type] = (),
 ) -> Iterator[Line]:
-    """Give what is found, as names and what is to be said of them; raises CaptureError.
+    """Yield the findings as pairs of a name and a text; raises CaptureError.
 
     No secret is among it: cookies and headers by how many there are, proxies by their host.
     """
@@ -61,7 +61,7 @@ def _said_of(access: Access) -> Iterator[Line]:
         ("user agent", access.user_agent),
         ("headers", ", ".join(name for each in access.headers for name, _ in each.pairs)),
         ("netrc", str(access.netrc or "")),
-        ("extractors told", ", ".join(access.extractor_arguments)),
+        ("extractor arguments", ", ".join(access.extractor_arguments)),
         ("plugins", ", ".join(map(str, access.plugins))),
         ("impersonates", access.impersonate),
     ):

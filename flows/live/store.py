@@ -135,7 +135,7 @@ class Store:
         return [item for item in read_events(directory) if _key(item) not in self.settled]
 
     def leave(self, items: Iterable[Segment | Gap]) -> int:
-        """Store as recorded what nobody analyses now, for a replay; return how many segments.
+        """Store what is not analysed now as recorded, for a replay; return how many segments.
 
         One whose file is gone has failed.
         """

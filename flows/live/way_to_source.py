@@ -73,7 +73,7 @@ class WayToSource:
             except NotWatchable:
                 raise
             except CaptureError:
-                return  # which whoever records meets again
+                return  # the capture meets the same error again
         if not playlist.entries and not playlist.ended:
             raise NotLive(f"{stream.page_url}: the show has not begun; its playlist is empty")
 

@@ -10,7 +10,7 @@ from typing import Final
 from flows.objects.store import ObjectGone, Objects
 
 IN_USE_S: Final = 600.0
-"""What was asked for so lately stays, whatever it takes: somebody reads it."""
+"""Files that were used so recently stay, whatever their size: they may be being read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ from flows.settings import Settings
 
 
 def objects_of(settings: Settings) -> Objects | None:
-    """Return the store; None where none is set. Raises UsageError for a URL that is none."""
+    """Return the store; None where none is set. Raises UsageError for an invalid URL."""
     return Objects(settings.recordings_store) if settings.recordings_store else None
 
 

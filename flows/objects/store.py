@@ -47,7 +47,7 @@ class Objects:
     """The objects below a URL. Its methods block; they raise StoreError, one line each."""
 
     def __init__(self, url: str) -> None:
-        """Open the URL; nothing is asked yet. Raises UsageError for one that is none."""
+        """Open the URL; nothing is requested yet. Raises UsageError for an invalid one."""
         self.url = _without_secrets(url)
         self._looks_first = False
         kind = urlsplit(url).scheme
@@ -73,7 +73,7 @@ class Objects:
                 self._store = from_url(url, client_options=client, retry_config=once)
         except (exceptions.BaseError, ValueError, OSError) as e:
             raise UsageError(
-                f"SHOWMOOD_RECORDINGS_STORE={self.url} cannot be opened: {_said(e)}"
+                f"SHOWMOOD_RECORDINGS_STORE={self.url} cannot be opened: {_reason(e)}"
             ) from e
 
     def claim(self, installation: str) -> None:
@@ -88,7 +88,7 @@ class Objects:
                     f"{self.url} belongs to another installation's history: give this one a "
                     "prefix of its own"
                 )
-            # Some servers overwrite though they are told to create: these are asked before.
+            # Some servers overwrite despite a conditional put: these are asked first.
             self._looks_first = self._create(MARK, mark)
 
     def put(self, key: str, file: Path) -> tuple[int, str]:
@@ -171,13 +171,13 @@ class Objects:
             raise ObjectGone(f"{key} is not in {self.url}, or there is no such bucket") from e
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as e:
             raise StoreRefused(
-                f"{self.url} refuses {key}: wrong credentials, or they may not write ({_said(e)})"
+                f"{self.url} refuses {key}: wrong credentials, or they may not write ({_reason(e)})"
             ) from e
         except exceptions.BaseError as e:
-            raise StoreError(f"{self.url} does not take {key}: {_said(e)}") from e
+            raise StoreError(f"{self.url} does not take {key}: {_reason(e)}") from e
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """Return the first line of what went wrong, of a bounded length."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 

@@ -18,7 +18,7 @@ from flows.page.questions import rows
 
 _log = logging.getLogger(__name__)
 
-MOST_STREAMS: Final = 200
+MAX_STREAMS: Final = 200
 POLL_S: Final = 1.0
 HEARTBEAT_S: Final = 15.0
 BACK_S: Final = 20
@@ -51,7 +51,7 @@ class Hub:
     """Streams of events; a listener that is slow is told the newest alone."""
 
     def __init__(
-        self, reader: Callable[[], Reader], *, most: int = MOST_STREAMS, poll_s: float = POLL_S
+        self, reader: Callable[[], Reader], *, most: int = MAX_STREAMS, poll_s: float = POLL_S
     ) -> None:
         """Poll nothing yet."""
         self._reader, self._most, self._poll_s = reader, most, poll_s

@@ -22,8 +22,8 @@ from flows.report.export import export_rows
 
 M3U8: Final = "application/vnd.apple.mpegurl"
 KINDS: Final = {".ts": "video/mp2t", ".mp4": "video/mp4"}
-LONGEST_CLIP: Final = timedelta(hours=1)
-LONGEST_ROWS: Final = timedelta(hours=12)
+MAX_CLIP: Final = timedelta(hours=1)
+MAX_ROWS: Final = timedelta(hours=12)
 _PLAYLIST: Final = re.compile(r"(?:part-(\d{1,4})|live)\.m3u8")
 _FILE: Final = re.compile(r"(\d{1,9})(\.ts|\.mp4)")
 
@@ -78,7 +78,7 @@ def router(context: Context) -> APIRouter:
         stem, _, form = name.rpartition(".")
         if stem != "stretch" or form not in ("mp4", "csv", "parquet", "svg", "vtt", "ass"):
             raise NotThere("a stretch is taken as mp4, csv, parquet, svg, vtt or ass")
-        longest = LONGEST_CLIP if form == "mp4" else LONGEST_ROWS
+        longest = MAX_CLIP if form == "mp4" else MAX_ROWS
         if end - begin > longest:
             raise NotThere(f"at most {longest.total_seconds() / 3600:.0f} h at once as {form}")
         shown = f"{row.channel}-{begin:%Y%m%dT%H%M%SZ}.{form}"

@@ -15,7 +15,7 @@ from flows.page.context import Context, NotThere, data, ms
 from flows.page.live import TooMany
 from flows.page.playback import parts, spans
 
-MOST_COMPARED: Final = 5
+MAX_COMPARED: Final = 5
 
 
 def router(context: Context) -> APIRouter:

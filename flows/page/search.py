@@ -13,7 +13,7 @@ from sqlalchemy.types import Float, Integer, String
 from db.models import EMOTIONS
 from flows.errors import UsageError
 
-MOST: Final = 50
+MAX_MOMENTS: Final = 50
 """So many stretches are shown."""
 
 DAYS: Final = {"all": "1,2,3,4,5,6,7", "weekdays": "1,2,3,4,5", "weekend": "6,7"}
@@ -119,7 +119,7 @@ FROM hits
 GROUP BY broadcast_id, show, run
 HAVING count(*) >= :for_s
 ORDER BY {order}
-LIMIT {MOST}"""
+LIMIT {MAX_MOMENTS}"""
     )
     values: dict[str, tuple[Any, Any]] = {
         "channel": (search.channel, String()),
@@ -148,7 +148,7 @@ def as_sql(search: Search) -> str:
 
 
 def find(connection: Connection, search: Search) -> list[Stretch]:
-    """Return the stretches, at most MOST."""
+    """Return the stretches, at most MAX_MOMENTS."""
     return [Stretch(**row._mapping) for row in connection.execute(statement(search))]
 
 

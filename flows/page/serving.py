@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 NAME: Final = "page"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
-MOST_CONNECTIONS: Final = 500
+MAX_CONNECTIONS: Final = 500
 
 
 def page_access(settings: Settings) -> Access:
@@ -105,7 +105,7 @@ def serve(
         app,
         log_level="warning",
         access_log=False,  # the link is a path
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=2,
         lifespan="on",
         ws="none",

@@ -13,7 +13,7 @@ from flows.errors import UsageError
 WIDTH_PX: Final = 320
 TIMEOUT_S: Final = 10.0
 WAIT_S: Final = 8.0
-MOST_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 20
 
 _places = threading.BoundedSemaphore(2)
 """So many at once: a page of results asks for fifty."""
@@ -52,6 +52,6 @@ def still(segment: Segment, at: datetime, *, ffmpeg: Path | None = None) -> byte
         raise UsageError(f"no still within {TIMEOUT_S:.0f} s") from e
     finally:
         _places.release()
-    if not done.stdout.startswith(b"\xff\xd8") or len(done.stdout) > MOST_BYTES:
+    if not done.stdout.startswith(b"\xff\xd8") or len(done.stdout) > MAX_BYTES:
         raise UsageError("there is no picture at this moment of the recording")
     return done.stdout

@@ -11,7 +11,7 @@ from db.models import EMOTIONS
 from flows.errors import UsageError
 from flows.page import questions, search
 from flows.page.context import Context, NotThere, data, moment, ms, page, zone_of
-from flows.page.numbers import MOST_COMPARED
+from flows.page.numbers import MAX_COMPARED
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 HEAT_STEPS: Final = 6
@@ -86,7 +86,7 @@ def router(context: Context) -> APIRouter:
             wrong=wrong,
             found=found if stretches is not None else None,
             sql=sql,
-            most=search.MOST,
+            most=search.MAX_MOMENTS,
             status=400 if wrong else 200,
         )
 
@@ -116,7 +116,7 @@ def router(context: Context) -> APIRouter:
                 since=now - timedelta(weeks=WEEKS),
                 until=now,
             )
-        chosen = [int(each) for each in query.getlist("show") if each.isdecimal()][:MOST_COMPARED]
+        chosen = [int(each) for each in query.getlist("show") if each.isdecimal()][:MAX_COMPARED]
         return page(
             "compare.html",
             here="compare",
@@ -137,8 +137,8 @@ def router(context: Context) -> APIRouter:
         query = request.query_params
         numbers = [int(each) for each in query.getlist("show") if each.isdecimal()]
         emotion = query.get("emotion", "")
-        if emotion not in EMOTIONS or not 1 <= len(numbers) <= MOST_COMPARED:
-            raise NotThere(f"name an emotion and one to {MOST_COMPARED} shows")
+        if emotion not in EMOTIONS or not 1 <= len(numbers) <= MAX_COMPARED:
+            raise NotThere(f"name an emotion and one to {MAX_COMPARED} shows")
         body = []
         with context.reader.asking() as connection:
             for number in numbers:

@@ -1,4 +1,4 @@
-"""Clips that automations cut: where they lie, and how the oldest go.
+"""Clips that automations cut: where they are, and how the oldest are deleted.
 
 Nothing but them: what a person has put beside them, or named otherwise, stays.
 """
@@ -46,7 +46,7 @@ def clips_between(
 
 
 def roll_clips(settings: Settings, now: datetime) -> tuple[int, int]:
-    """Delete the oldest clips until the settings hold; return how many went, and their bytes.
+    """Delete the oldest clips until they are within the settings; return how many, and their bytes.
 
     now: aware. The newest stays until it is too old, whatever its size. Raises OSError.
     """

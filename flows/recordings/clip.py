@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from flows.capture.segment import Segment
 from flows.errors import UsageError
 from flows.objects.cache import Copies
-from flows.recordings.finding import Found, find, said, say_nothing_there, spans_between
+from flows.recordings.finding import Found, find, local_time, say_nothing_there, spans_between
 from flows.recordings.remux import (
     Cut,
     file_start,
@@ -48,7 +48,9 @@ def clip(
     not given; UnknownChannel; OSError.
     """
     if end <= begin:
-        raise UsageError(f"a clip ends after it begins: not {said(begin)} to {said(end)}")
+        raise UsageError(
+            f"a clip ends after it begins: not {local_time(begin)} to {local_time(end)}"
+        )
     if end - begin > MAX_CLIP:
         raise UsageError(f"a clip of more than {MAX_CLIP.total_seconds() / 3600:.0f} hours")
     if out.suffix.lower() != ".mp4":

@@ -1,4 +1,4 @@
-"""Which recorded files nobody waits for: those may go.
+"""Which recordings are safe to delete.
 
 Files whose analysis the database has on record, and files of a broadcast that is over which
 nothing refers to.
@@ -28,7 +28,7 @@ speaks of is waited for that long."""
 
 @dataclass(kw_only=True, slots=True)
 class Claims:
-    """Who still needs what of an inventory, as of `now` (aware); asked anew with each pass.
+    """The files of an inventory that are still needed at `now` (aware); made for each pass.
 
     copied_only: what a row speaks of goes only when it has a copy in the object store.
     """
@@ -40,7 +40,7 @@ class Claims:
     _known: dict[Path, "Standing"] = field(default_factory=dict, init=False)
 
     def unclaimed(self, files: Sequence[tuple[Path, str]]) -> dict[Path, set[str]]:
-        """Return which of these files (folder and name) nobody waits for, by folder."""
+        """Return which of these files (folder and name) are safe to delete, by folder."""
         names: dict[Path, list[str]] = defaultdict(list)
         for path, name in files:
             names[path].append(name)
@@ -88,7 +88,7 @@ class Claims:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """What is known of a folder.
+    """A folder's state.
 
     known: the database knows its broadcast. over: nobody records or analyses it any more.
 

@@ -29,7 +29,7 @@ WAITING: Final = "waiting"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """What there is of a stretch of time.
+    """The recordings of a stretch of time.
 
     segments: whose files are here, in order. gone: how many others there were, whose files were
     deleted. on: other machines that have files of it. elsewhere: files that are no recordings of
@@ -49,7 +49,7 @@ def folder_of(recordings_dir: Path, slug: str, started_at: datetime, broadcast_i
 
 
 def broadcast_of(folder: Path) -> int | None:
-    """Return the number of the broadcast that a folder is of; None if it is none of ours."""
+    """Return the number of the broadcast that a folder is of; None for other folders."""
     found = _FOLDER.fullmatch(folder.name)
     return int(found["broadcast"]) if found else None
 
@@ -120,11 +120,11 @@ def say_nothing_there(
     engine: Engine, slug: str, begin: datetime, end: datetime, found: Found
 ) -> UsageError:
     """Return the error that says why there is no recording of a stretch of time."""
-    when = said(begin) if begin >= end else f"{said(begin)} to {said(end)}"
+    when = local_time(begin) if begin >= end else f"{local_time(begin)} to {local_time(end)}"
     with engine.connect() as connection:
         before, after = rows.nearest(connection, slug, begin)
-    near = [f"the last before it ends {said(before)}"] if before else []
-    near += [f"the next begins {said(after)}"] if after else []
+    near = [f"the last before it ends {local_time(before)}"] if before else []
+    near += [f"the next begins {local_time(after)}"] if after else []
     hint = f"; {' and '.join(near)}" if near else "; no recording of this channel is left"
     if found.elsewhere:
         return UsageError(f"{slug}, {when}: that was a file, not a recording: {found.elsewhere[0]}")
@@ -143,7 +143,7 @@ def say_nothing_there(
     return UsageError(f"{slug}, {when}: nothing was recorded then{hint}")
 
 
-def said(moment: datetime) -> str:
+def local_time(moment: datetime) -> str:
     """Return a time as people here read it, with its zone."""
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")
 

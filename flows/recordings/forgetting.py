@@ -20,7 +20,7 @@ _RETENTION_S: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """What lies on this machine of some shows: folders of recordings, and clips.
+    """The files of some shows on this machine: folders of recordings, and clips.
 
     copies: where their copies in the object store are, if there is one.
     """
@@ -30,8 +30,8 @@ class Files:
     n_bytes: int
     copies: tuple[str, ...] = ()
 
-    def said(self) -> str:
-        """Say it in a few words."""
+    def summary(self) -> str:
+        """Return it as a line of text."""
         recordings = "1 recording" if len(self.folders) == 1 else f"{len(self.folders)} recordings"
         clips = "1 clip" if len(self.clips) == 1 else f"{len(self.clips)} clips"
         return f"{recordings}, {clips} ({self.n_bytes / 1e6:.1f} MB)"

@@ -1,4 +1,4 @@
-"""What recordings there are on this machine's disk: names, sizes and ages, read once."""
+"""The recordings on this machine's disk: names, sizes and ages, read once."""
 
 import heapq
 import os
@@ -21,7 +21,7 @@ _OURS: Final = re.compile(
     r"\d{4,}-\d{8}T\d{6}Z\.(m3u8|json|log)(\.tmp)?|events\.jsonl|position\.json(\.tmp)?|ffmpeg\.pid"
     r"|\d{4,}-\d{8}T\d{6}Z-\d{6,}\.tmp"
 )
-"""What else a broadcast's folder holds."""
+"""Other files of a broadcast's folder."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class Folder:
     modified_ns: int = -1
 
     def look(self) -> None:
-        """Read what has changed. Links are none of ours."""
+        """Read what has changed. Links are ignored."""
         modified_ns = self.path.stat().st_mtime_ns
         if modified_ns == self.modified_ns:
             return
@@ -140,7 +140,7 @@ class Inventory:
 
 
 def by_show(folders: Sequence[Folder], *, within: int | None) -> Iterator[tuple[float, Path, str]]:
-    """Yield the oldest file of the show that has most, again and again.
+    """Yield the oldest file of the show with the most, repeatedly.
 
     within: bytes of all shows together; what a show has within its even share of them, it keeps, so
     that no show pushes out another's recordings.

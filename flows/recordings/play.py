@@ -18,11 +18,11 @@ from flows.capture.recorded.journal import read_events
 from flows.capture.segment import Segment
 from flows.errors import UsageError
 from flows.objects.cache import Copies
-from flows.recordings.finding import find, folder_of, is_on_air, said, say_nothing_there
+from flows.recordings.finding import find, folder_of, is_on_air, local_time, say_nothing_there
 from flows.show import parse_since
 
 _FROM_LIVE: Final = 3
-"""So many segments before the newest a player begins, that is not told where."""
+"""Segments before the newest one where a player begins by default."""
 
 NEWEST: Final = timedelta(minutes=1)
 """So much before the newest copy playing begins of a show that is on air elsewhere."""
@@ -35,7 +35,7 @@ _FROM_FIRST: Final = {
     "mpv": ["--demuxer-lavf-o=live_start_index=0"],
     "ffplay": ["-live_start_index", "0"],
 }
-"""Players that begin at the live edge whatever a playlist says, and how they are told not to."""
+"""Players that begin at the live edge whatever a playlist says, and the options against that."""
 
 
 def playlist_at(
@@ -188,6 +188,6 @@ def parse_moment(text: str) -> datetime:
     return parse_since(text)
 
 
-def said_from(at: datetime) -> str:
-    """Return what a person is told of where it starts."""
-    return f"from {said(at)}"
+def start_text(at: datetime) -> str:
+    """Return the words that say where playback starts."""
+    return f"from {local_time(at)}"

@@ -1,7 +1,7 @@
 """Packets of recorded segments copied into MP4 files, without encoding them anew.
 
 Their times go on from segment to segment. Within a run the source's own timestamps say how; where
-they begin anew (another run, a gap, every file of fMP4) the picture goes on where it ended, and the
+they start over (another run, a gap, every file of fMP4) the picture goes on where it ended, and the
 sound moves with it. Only the named files can be opened, as what capture recorded them.
 """
 
@@ -88,7 +88,7 @@ def write_cuts(
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What must not change within a file; sound: None where there is none."""
+    """Properties that must not change within a file; sound: None where there is none."""
 
     picture: tuple[Any, ...]
     sound: tuple[Any, ...] | None

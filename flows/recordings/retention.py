@@ -1,10 +1,10 @@
-"""Recordings roll: the oldest files go when they are too old, too many or the disk is nearly full.
+"""Retention: the oldest files are deleted when too old, too many, or the disk is nearly full.
 
 Where they are too many, the show that has most loses its oldest first.
 
-Only what nobody keeps or waits for goes: files whose analysis the database has on record, and files
-of a broadcast that is over which nothing refers to. What has not been analysed stays, whatever its
-age, and what somebody keeps (`showmood keep`) until it is let go.
+Only what is neither kept nor needed is deleted: files whose analysis is in the database, and files
+of a broadcast that is over which nothing refers to. Files that were not analysed stay at any age,
+and files that a user keeps (`showmood keep`) until they are released.
 
 Each folder is read once and again when it has changed, so a pass costs little however much there
 is. A file is first renamed, then forgotten by its row, then deleted; whatever a crash leaves of
@@ -48,7 +48,7 @@ _STOP_S: Final = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What recordings may take; None is without limit. copied_only: what has no copy stays.
+    """Limits of recordings; None is without limit. copied_only: files without a copy stay.
 
     free_bytes: below this much free disk recording pauses; room is made a quarter before that.
     """
@@ -79,7 +79,7 @@ class Limits:
 
 @dataclass(kw_only=True, slots=True)
 class Rolled:
-    """What a pass did. kept: what was due, and waits for its analysis or is kept."""
+    """The result of a pass. kept: files that were due, and wait for analysis or are kept."""
 
     files: int = 0
     n_bytes: int = 0
@@ -93,8 +93,8 @@ class Rolled:
         """How many were kept."""
         return len(self.kept)
 
-    def said(self) -> str:
-        """Say it in a line."""
+    def summary(self) -> str:
+        """Return it as a line of text."""
         text = f"{self.files} recorded files ({self.n_bytes / 1e6:.1f} MB) deleted"
         text += f", {self.left_files} ({self.left_bytes / 1e9:.2f} GB) are left"
         waiting = f", {self.kept_files} due ones wait for their analysis, or are kept"
@@ -193,7 +193,7 @@ class Recordings:
         *,
         n_bytes: int | None = None,
     ) -> int:
-        """Delete those files that nobody waits for, until so many bytes are; return how many."""
+        """Delete files that are safe to delete, until so many bytes are; return how many."""
         done = 0
         while not self.stopping.is_set() and (batch := list(islice(files, _BATCH))):
             may_go = claims.unclaimed([(each[1], each[2]) for each in batch])
@@ -280,7 +280,7 @@ def rolling(retention: Recordings) -> Iterator[None]:
                     due_s = PASS_S
                     rolled = retention.run(datetime.now().astimezone())
                     if rolled is not None and rolled.files:
-                        retention.log.info("%s", rolled.said())
+                        retention.log.info("%s", rolled.summary())
             except (DatabaseError, DBAPIError, OSError) as e:
                 retention.log.warning("recordings are not rolled now: %s", e)
             stop.wait(LOOK_S)

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import DatabaseError
-from db.machines import installation, note_uploads, said_of_copies
+from db.machines import installation, note_uploads, summary_of_copies
 from db.objects import copied, record_copy
 from db.reading import recordings as rows
 from flows.errors import UsageError
@@ -38,22 +38,22 @@ AT_ONCE: Final = 4
 
 BATCH: Final = 64
 FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 60.0
+MAX_PAUSE_S: Final = 60.0
 NOTE_EVERY_S: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Behind:
-    """What waits to be copied: files, their bytes, when the oldest was finished, and why."""
+    """The backlog of copies: files, their bytes, when the oldest was finished, and why."""
 
     files: int = 0
     n_bytes: int = 0
     since: datetime | None = None
     error: str | None = None
 
-    def said(self) -> str:
-        """Say it in a few words."""
-        return said_of_copies(self.files, self.n_bytes, self.since, self.error)
+    def summary(self) -> str:
+        """Return it as a line of text."""
+        return summary_of_copies(self.files, self.n_bytes, self.since, self.error)
 
 
 @dataclass(kw_only=True)
@@ -77,9 +77,9 @@ class Uploads:
         self._inventory = Inventory(self.directory)
 
     def step(self) -> int:
-        """Copy some of what waits, oldest first; return how many files that were.
+        """Copy some of the waiting files, oldest first; return how many.
 
-        What goes wrong is in `behind`, logged once, and never raised.
+        Errors are in `behind`, logged once, and never raised.
         """
         error: str | None = None
         n_done = 0
@@ -165,9 +165,9 @@ class Uploads:
         )
         if error != self._told:
             if error is not None:
-                _log.warning("%s; recording goes on", self.behind.said())
+                _log.warning("%s; recording goes on", self.behind.summary())
             elif self._told is not None:
-                _log.info("recordings are copied again: %s", self.behind.said())
+                _log.info("recordings are copied again: %s", self.behind.summary())
             self._told = error
         if time.monotonic() - self._noted_at > NOTE_EVERY_S or not self._noted_at:
             self._noted_at = time.monotonic()
@@ -185,7 +185,7 @@ class Uploads:
 def uploads_of(settings: Settings, engine: Engine) -> Uploads | None:
     """Return what copies this machine's recordings; None where no store is set.
 
-    Raises UsageError for a URL that is none.
+    Raises UsageError for an invalid URL.
     """
     objects = objects_of(settings)
     if objects is None:
@@ -199,7 +199,7 @@ def uploads_of(settings: Settings, engine: Engine) -> Uploads | None:
 
 
 def copying(settings: Settings, engine: Engine) -> AbstractContextManager[None]:
-    """Return `uploading` by the settings; a store that is none costs a line, and no show."""
+    """Return `uploading` by the settings; an invalid store is logged, and shows go on."""
     try:
         return uploading(uploads_of(settings, engine))
     except UsageError as e:
@@ -226,15 +226,15 @@ def uploading(uploads: Uploads | None) -> Iterator[None]:
                         uploads.step()
                         if uploads.behind.error is not None:
                             stop.wait(pause_s)
-                            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                            pause_s = min(2 * pause_s, MAX_PAUSE_S)
                         else:
                             pause_s = FIRST_PAUSE_S
                             stop.wait(LOOK_S)
             except Timeout:
                 stop.wait(FIRST_PAUSE_S)
-            except Exception:  # noqa: BLE001 - a fault of ours: the show is worth more than its copy
+            except Exception:  # noqa: BLE001 - a bug in copying must not end the show
                 _log.exception("recordings are not copied for now")
-                stop.wait(LONGEST_PAUSE_S)
+                stop.wait(MAX_PAUSE_S)
 
     thread = threading.Thread(target=run, name="uploads", daemon=True)
     thread.start()

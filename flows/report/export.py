@@ -25,7 +25,7 @@ Words = Literal["showmood", "openface"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """What an export wrote. sidecar: the file that describes it, where its form can't."""
+    """The result of an export. sidecar: the file that describes it, where its format can't."""
 
     n_rows: int
     sidecar: Path | None
@@ -90,7 +90,7 @@ def export_rows(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """What is read, and how it is written. at: which value of a row that was read is its time."""
+    """How rows are read and written. at: which value of a row is its time."""
 
     kind: str
     columns: tuple[Column, ...]
@@ -132,7 +132,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         try:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
-        except BrokenPipeError:  # whoever reads has enough, as head has
+        except BrokenPipeError:  # the reader has closed the pipe, as head does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     part = path.with_name(f".{path.name}.part")

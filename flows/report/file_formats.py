@@ -20,7 +20,7 @@ Format = Literal["csv", "json", "parquet"]
 FORMATS: Final = get_args(Format)
 
 _FORMULA: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-"""What a spreadsheet takes for the beginning of a formula, in both widths."""
+"""Characters that begin a formula in a spreadsheet, in both widths."""
 
 _TYPES: Final = {
     "smallint": "int16",
@@ -83,7 +83,7 @@ def _unit(name: str, kind: str) -> str:
 
 @dataclass(kw_only=True, slots=True)
 class Meta:
-    """What describes an export; the last three grow while it is written."""
+    """The description of an export; the last three grow while it is written."""
 
     version: str
     channel: str

@@ -66,14 +66,14 @@ LARGE_IN: Final = (12.0, 6.0)
 SMALL_IN: Final = (10.0, 5.0)
 SMALL_DPI: Final = 80
 SHADES: Final = (("#222222", 1 / 3), ("#222222", 2 / 3), ("#FFFFFF", 1 / 2), ("#FFFFFF", 3 / 4))
-"""What a small picture has of each emotion's colour besides itself: where lines and letters are."""
+"""Mixtures with each emotion's colour in a small picture, for edges of lines and letters."""
 
 Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """What is drawn of one channel."""
+    """The data of one channel's picture."""
 
     title: str
     timeline: Timeline

@@ -1,4 +1,4 @@
-"""What people look at: the report in the terminal, and the run's artifact in the Prefect UI."""
+"""The report as text: in the terminal, and as the run's artifact in the Prefect UI."""
 
 import base64
 from datetime import UTC, datetime
@@ -89,7 +89,7 @@ def left_out(connection: Connection, channel: str, since: datetime, until: datet
         n_before += ended_at <= since
         n_after += show.started_at >= until
         if show.started_at < since < ended_at or show.started_at < until < ended_at:
-            cut.append(show.said())
+            cut.append(show.summary())
     parts = [f"{n_before} shows before {since:%Y-%m-%d %H:%M}"] if n_before else []
     parts += [f"{n_after} after {until:%Y-%m-%d %H:%M}"] if n_after else []
     parts += [f"parts of {', '.join(cut)}"] if cut else []

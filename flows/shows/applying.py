@@ -22,7 +22,7 @@ from flows.settings import Settings
 from flows.shows.showfile import Deployment, by_module, read_showfile
 
 TAG: Final = "showmood"
-"""What our deployments are tagged with: those that the file no longer has are found by it."""
+"""The tag of our deployments: those that the file no longer has are found by it."""
 
 BY_HAND: Final = "ui-"
 """How the slugs of slots begin that were made in the UI; they are the UI's to remove."""

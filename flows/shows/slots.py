@@ -61,7 +61,7 @@ class Slot:
         return cls(slug=slug, zone=zone, cron=cron, rrule=rrule, active=active)
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """Return what it says, on a line."""
         return f"{self.cron or (self.rrule or '').splitlines()[-1]} {self.zone}"
 
@@ -75,7 +75,7 @@ class Slot:
                 named = re.sub(r"[0-7]", lambda day: DAYS[int(day[0])], fields[4])
                 time = f"{int(fields[1]):02}:{int(fields[0]):02}"
                 return f"{'daily' if named == '*' else named} {time} {self.zone}"
-        return self.said
+        return self.summary
 
     def starts(self, after: datetime) -> Iterator[datetime]:
         """Yield the starts after an aware time, in order, in the slot's zone."""
@@ -90,7 +90,7 @@ class Slot:
                 yield moment.replace(tzinfo=zone)
 
     def next_start(self, after: datetime | None = None) -> datetime | None:
-        """Return the next start; None when there is none any more."""
+        """Return the next start; None after the last."""
         return next(islice(self.starts(after or datetime.now(UTC)), 1), None)
 
 
@@ -102,11 +102,11 @@ def _check_cron(text: str) -> None:
         next(CronSim(text, datetime.now(UTC)))
     except CronSimError as e:
         raise UsageError(
-            f"cron: {text!r} is none ({e}); write it as '0 20 * * 1-5': minute, hour, day, "
+            f"cron: {text!r} is invalid ({e}); write it as '0 20 * * 1-5': minute, hour, day, "
             "month, day of week"
         ) from e
     except StopIteration as e:
-        raise UsageError(f"cron: {text!r} is never") from e
+        raise UsageError(f"cron: {text!r} never comes") from e
 
 
 def _check_rrule(text: str) -> None:
@@ -114,6 +114,6 @@ def _check_rrule(text: str) -> None:
         rrulestr(text, dtstart=ANCHOR)
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UsageError(
-            f"rrule: {text!r} is none ({e}); write it as 'RRULE:FREQ=WEEKLY;BYDAY=SA;BYHOUR=21;"
+            f"rrule: {text!r} is invalid ({e}); write it as 'RRULE:FREQ=WEEKLY;BYDAY=SA;BYHOUR=21;"
             "BYMINUTE=30', after a line DTSTART:20260103T213000 if it matters when it began"
         ) from e

@@ -20,7 +20,7 @@ STOP_TIMEOUT_S: Final = 15.0
 _KILLED_S: Final = 1.0
 TRIES: Final = 5
 TRIES_WITHIN_S: Final = 600.0
-"""What ends so often in so short a time is not started again."""
+"""A process that ends so often in so short a time is not started again."""
 
 
 class Tries:
@@ -68,7 +68,7 @@ class Child:
             raise StackError(self.how_it_ended())
 
     def wait_until(self, ready: Callable[[], bool], stopping: threading.Event) -> None:
-        """Wait until it is ready, or until somebody stops that.
+        """Wait until it is ready, or until `stopping` is set.
 
         Raises StackError when it ends before, or is not ready within START_TIMEOUT_S.
         """
@@ -84,7 +84,7 @@ class Child:
                 return
 
     def tend(self) -> str | None:
-        """Start it again if it has ended; return what to say about that.
+        """Start it again if it has ended; return a message on that.
 
         Raises StackError with the log's last line when it has ended TRIES times too soon.
         """

@@ -107,11 +107,11 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
             making.result()
         with Stack(settings, say=say, any_port=True, allow=allow) as stack:
             origin = channel.enter_context(demo_channel(settings, making.result(), port))
-            say(f"networks are here and verified; demo channel is on air: {origin.url}")
+            say(f"the networks are verified; the demo channel is on air: {origin.url}")
             parameters = {"url": origin.url, "duration": duration}
             run = stack.server.start_run(f"watch-show/{DEMO}", parameters)
-            say(f"run {run.name} is with the worker: {stack.ui_url}/runs/flow-run/{run.id}")
-            say(f"its page opens once this was opened: {stack.link}")
+            say(f"the worker has run {run.name}: {stack.ui_url}/runs/flow-run/{run.id}")
+            say(f"to log in, open this first: {stack.link}")
             say(f"watch it meanwhile: {stack.page_link}")
             engine = make_engine(stack.database_url)
             try:

@@ -1,4 +1,4 @@
-"""What the processes of the embedded stack are told: the environment of server, worker and runs."""
+"""The environment of the stack's processes: server, workers and runs."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from flows import QUIET
 from flows.control import healing
 from flows.door.access import Access
 from flows.errors import StackError
-from flows.settings import Settings
+from flows.settings import Settings, running_database
 
 DAY_S: Final = 86400
 REPORTS_S: Final = 2 * 3600
@@ -33,13 +33,19 @@ ELSEWHERE: Final = frozenset(
 """Settings of Prefect's that name another server, or another place of this one."""
 
 
+_DEFAULTS: Final = {
+    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows.capture",
+}
+"""Settings of Prefect's for workers and runs, unless the operator set them."""
+
 SERVERS_ALONE: Final = (
     "PREFECT_SERVER_",
     "PREFECT_API_DATABASE_",
     "SHOWMOOD_PREFECT_DATABASE_URL",
     "SHOWMOOD_PAGE_PASSWORD",
 )
-"""How settings begin that may have passwords in them and are no business of a run."""
+"""Prefixes of settings that may hold passwords and that runs do not need."""
 
 
 def environment(
@@ -67,21 +73,16 @@ def environment(
         and (server or not name.startswith(SERVERS_ALONE))
     }
     defaults = {
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        **_DEFAULTS,
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
         **(_retention(settings) if server else {}),
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows.capture",
         "PREFECT_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
     ours = {
         "OMP_WAIT_POLICY": "PASSIVE",  # as in cli.main
-        # Prefect keeps its runs' files in a folder of a fixed name there: another user's, once two
-        # of them share a machine.
-        "TMPDIR": str(home / "tmp"),
-        "SHOWMOOD_HOME": str(home),
-        **database_environment(database_url, home),
+        **_places(home, database_url),
         "SHOWMOOD_ALLOW_NETWORKS": ",".join((*settings.allow_networks, *allow)),
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": api_url,
@@ -92,8 +93,29 @@ def environment(
     return defaults | given | ours | QUIET
 
 
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """Return our environment with what a worker of a server elsewhere needs for its runs.
+
+    What the operator set is passed on, also OMP_WAIT_POLICY.
+    """
+    (settings.home / "tmp").mkdir(exist_ok=True)
+    ours = _places(settings.home, running_database(settings))
+    return _DEFAULTS | {"OMP_WAIT_POLICY": "PASSIVE"} | dict(os.environ) | ours | QUIET
+
+
+def _places(home: Path, database_url: str) -> dict[str, str]:
+    """Return where a run has its files and its database."""
+    return {
+        # Prefect keeps its runs' files in a folder of a fixed name there: another user's, once two
+        # of them share a machine.
+        "TMPDIR": str(home / "tmp"),
+        "SHOWMOOD_HOME": str(home),
+        **database_environment(database_url, home),
+    }
+
+
 def database_environment(url: str, home: Path) -> dict[str, str]:
-    """Return what tells a run of the database, its password in a file of the home folder's.
+    """Return the variables that name the database for a run, its password in a file of the home.
 
     An environment is written down: where Prefect starts a run without a command of ours, say.
     """

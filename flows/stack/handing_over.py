@@ -1,4 +1,4 @@
-"""A worker that ends hands its shows to others: each goes on here until somebody waits for it.
+"""A worker that ends hands its shows to others: each goes on here until another waits for it.
 
 Prefect's worker would take its runs with it; so it is killed, which they outlive.
 """
@@ -45,7 +45,7 @@ def hand_over(
     say: Callable[[str], None],
     within_s: float = DRAIN_S,
 ) -> list[str]:
-    """Have other workers go on with these runs; return those that nobody took within the time.
+    """Have other workers go on with these runs; return those that none took within the time.
 
     They go on in their processes, to their end.
     """

@@ -14,7 +14,7 @@ PRIVATE: Final = 0o077
 """The umask of what writes into a home."""
 
 NEEDED_MB: Final = 150
-"""What an empty Postgres and a Prefect server's database take."""
+"""Bytes that an empty Postgres and a Prefect server's database take."""
 
 NETWORK: Final = frozenset(("nfs", "nfs4", "cifs", "smb3", "afs", "ceph", "lustre", "fuse.sshfs"))
 """Kinds of file system, as in /proc/self/mounts."""
@@ -87,7 +87,7 @@ def network_disk(path: Path, mounts: str | None = None) -> str | None:
 
 
 def _close(home: Path) -> None:
-    """Close it, and what earlier versions have made in it.
+    """Close it to other users, and what earlier versions have made in it.
 
     Where root runs the database as another user, that user must get to data that is in here.
     """

@@ -29,7 +29,7 @@ SEEN_EVERY_S: Final = 30.0
 def among_machines(
     settings: Settings, database_url: str, *, say: Callable[[str], None]
 ) -> Iterator[Uploads | None]:
-    """Be known as a machine for as long as this lasts, with its recordings copied to the store.
+    """Register this machine while the context lasts, and copy its recordings to the store.
 
     First, what its watchers left behind when it was last cut off becomes rows. Yields what copies;
     None where no store is set. Raises MachineNameTaken, DatabaseError, UsageError.
@@ -68,7 +68,7 @@ def _register(engine: Engine, settings: Settings, disk: str) -> str | None:
 
 
 def write_all_left_behind(engine: Engine, settings: Settings) -> None:
-    """Write what watchers of channels that nobody watches now left behind on this machine."""
+    """Write what dead watchers left behind on this machine."""
     for directory in sorted(settings.recordings_dir.glob("*/")):
         with (
             suppress(ChannelBusy),  # its watcher does it
@@ -78,7 +78,7 @@ def write_all_left_behind(engine: Engine, settings: Settings) -> None:
 
 
 def is_behind(settings: Settings) -> bool:
-    """Tell whether what this machine watches is analysed too late; no, where nobody can say."""
+    """Tell whether this machine analyses its shows too late; False where that is unknown."""
     try:
         engine = make_engine(running_database(settings))
         try:

@@ -1,4 +1,4 @@
-"""The embedded Postgres, started again when it ends by itself, for whoever holds it."""
+"""The embedded Postgres, restarted when it ends by itself, as long as a process holds it."""
 
 import logging
 import threading
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 LOOK_EVERY_S: Final = 1.0
 _STOP_S: Final = 1.0
 FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 30.0
+MAX_PAUSE_S: Final = 30.0
 """Before a start that failed is tried again; each pause is twice as long as the one before."""
 
 
@@ -43,7 +43,7 @@ class Postgres:
         return self._server.url
 
     def tend(self) -> str | None:
-        """Start it again if it has ended; return what to say about that.
+        """Start it again if it has ended; return a message on that.
 
         Raises StackError when it has been started and has ended again too often. One that does not
         start, on a full disk say, is tried again and again: shows are recorded meanwhile, and what
@@ -55,7 +55,7 @@ class Postgres:
             if not self._server.revive():
                 return None
         except EmbeddedError as e:
-            self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s or FIRST_PAUSE_S)
+            self._pause_s = min(MAX_PAUSE_S, 2 * self._pause_s or FIRST_PAUSE_S)
             self._not_before = time.monotonic() + self._pause_s
             before, self._said = self._said, f"Postgres has ended, and does not start: {e}"
             return self._said if self._said != before else None

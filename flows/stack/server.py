@@ -1,6 +1,6 @@
 """Prefect's server behind our gate: `python -m flows.stack.server`, as the stack starts it.
 
-In place of `prefect server start`, which serves the same application to whoever asks.
+In place of `prefect server start`, which serves the same application without authentication.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from flows.door.gate import Gate, known_hosts
 from flows.settings import load_settings
 
 OBJECTS: Final = 50_000
-"""As in flows.begin: until so many were made, nobody looks for garbage."""
+"""As in flows.begin: objects allocated before the garbage collector runs."""
 
 
 def serve(host: str, port: int) -> None:

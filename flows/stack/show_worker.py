@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 1.0
 """For each run that a worker has, it leaves a new one to others for so long."""
 
-MOST_PATIENT_S: Final = 4.0
+MAX_PATIENCE_S: Final = 4.0
 BEHIND_S: Final = 30.0
-"""So long a machine that is behind leaves a run to others; what nobody takes is late by more."""
+"""Seconds that a machine that is behind leaves a run to others, at most."""
 
 KNOWN_FOR_S: Final = 10.0
 """Which version deployments are of, and who else serves the pool, is asked so often at most."""
@@ -45,7 +45,7 @@ class ShowConfiguration(ProcessJobConfiguration):
 
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # that the type is there already: it is to be ours
+    warnings.simplefilter("ignore")  # that the type exists already: ours replaces it
 
     class ShowWorker(ProcessWorker):
         """Takes runs as this module says; all else is Prefect's."""
@@ -72,7 +72,7 @@ with warnings.catch_warnings():
                 return new
             waited_s = now - self._seen_at[new[0].flow_run.id]
             n_running = self._limiter.borrowed_tokens if self._limiter else 0
-            if waited_s < min(n_running * PATIENCE_S, MOST_PATIENT_S):
+            if waited_s < min(n_running * PATIENCE_S, MAX_PATIENCE_S):
                 return []
             if n_running and waited_s < BEHIND_S and await anyio.to_thread.run_sync(_is_behind):
                 return []

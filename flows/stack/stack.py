@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 import httpx
@@ -64,7 +63,7 @@ def server_command(env: Mapping[str, str], port: int) -> list[str]:
 
 
 class Stack(AbstractContextManager["Stack"]):
-    """Starts on enter, stops in reverse order on exit; `say` is told of each step."""
+    """Starts on enter, stops in reverse order on exit; `say` is called with each step."""
 
     def __init__(
         self,
@@ -106,12 +105,7 @@ class Stack(AbstractContextManager["Stack"]):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Cancel what runs, then stop everything."""
         self._exit.close()
 
@@ -132,7 +126,7 @@ class Stack(AbstractContextManager["Stack"]):
         make_home(settings.home)
         keep_private()
         if os.geteuid() == 0:
-            self.say("this is root: whoever can change what runs is root, too (docs/safety.md)")
+            self.say("this is root: all who can change what runs are root, too (docs/safety.md)")
         port = free_port(
             settings.ui_port,
             name="the Prefect UI",
@@ -213,7 +207,7 @@ class Stack(AbstractContextManager["Stack"]):
             shutil.rmtree(left, ignore_errors=True)
 
     def tend(self) -> None:
-        """Start again what has ended by itself, and say so.
+        """Restart processes that have ended by themselves, and report it.
 
         Raises StackError when it keeps ending.
         """

@@ -52,7 +52,7 @@ class ChannelStatus:
 
 @dataclass(kw_only=True, slots=True)
 class StackStatus:
-    """What was found; problems: a line on each thing that needs somebody."""
+    """The stack's status; problems: a line on each thing that needs attention."""
 
     home: str
     versions: dict[str, str | None]
@@ -88,7 +88,7 @@ def read_status(settings: Settings, env: Mapping[str, str], now: datetime) -> St
 
 
 def yt_dlp_age_days(today: date) -> int | None:
-    """Return the age of the installed yt-dlp, whose version is its date; None if that is none."""
+    """Return the age of the installed yt-dlp, whose version is its date; None if it is no date."""
     try:
         year, month, day = map(int, version("yt-dlp").split(".")[:3])
         return (today - date(year, month, day)).days

@@ -17,7 +17,6 @@ import httpx
 
 from db.session import make_engine, require_current
 from emotion.weights import store as weights
-from flows import QUIET
 from flows.control import healing
 from flows.control.api import Server
 from flows.control.machine_queue import DEFAULT_QUEUE, queue_of
@@ -27,19 +26,19 @@ from flows.recordings.uploading import Uploads
 from flows.settings import Settings, running_database
 from flows.shows.applying import VERSION, credentials
 from flows.stack.child import Child
-from flows.stack.environment import database_environment
+from flows.stack.environment import worker_environment
 from flows.stack.handing_over import hand_over, runs_below
 from flows.stack.home import keep_private, make_home
 from flows.stack.machine import among_machines, is_behind
 
 TEND_S: Final = 0.5
 REVIVE_S: Final = 30.0
-"""Crashed shows are looked for so often."""
+"""Seconds between two searches for crashed shows."""
 
 CORES_PER_SHOW: Final = 0.35
 BYTES_PER_SHOW: Final = 500 << 20
-"""What a show takes, with room to spare: a fifth of a core for its analysis (docs/analysis.md) and
-370 MB (docs/operations.md) were measured."""
+"""Cores and memory of a show, with room to spare: a fifth of a core for its analysis
+(docs/analysis.md) and 370 MB (docs/operations.md) were measured."""
 
 HEALTH_EVERY_S: Final = 60.0
 
@@ -125,7 +124,7 @@ def run_worker(
         try:
             healing.apply(url, dead_after_s=settings.dead_after_s, headers=credentials(env))
         except httpx.HTTPError as e:
-            say(f"the automations that heal are not put in place, `showmood deploy` does it: {e!r}")
+            say(f"the healing automations could not be set up, `showmood deploy` does it: {e!r}")
         fetch_weights(settings)
         children = []
         for pool in pools:
@@ -134,7 +133,7 @@ def run_worker(
             child = Child(
                 f"{pool} worker",
                 worker_command(pool, named, limit, settings.machine_name),
-                _environment(settings),
+                worker_environment(settings),
                 log,
             )
             stack.callback(child.stop)
@@ -174,7 +173,7 @@ def _health(settings: Settings, children: list[Child], limit: int, uploads: Uplo
     n_runs = sum(len(runs_below(pid)) for pid in pids)
     free_gb = shutil.disk_usage(settings.home).free / 1e9
     said = f"{n_runs} runs, of {limit} at most in each pool, {free_gb:.1f} GB free"
-    behind = "" if uploads is None else f", {uploads.behind.said()}"
+    behind = "" if uploads is None else f", {uploads.behind.summary()}"
     late = ", behind the air: no further show is taken" if is_behind(settings) else ""
     return f"{datetime.now(UTC):%H:%M:%S} UTC: {said}{behind}{late}"
 
@@ -191,20 +190,3 @@ def _make_pools(server: Server, pools: tuple[str, ...], url: str, machine: str) 
         raise StackError(f"{url} says {e.response.status_code}{hint}") from e
     except httpx.HTTPError as e:
         raise StackError(f"the Prefect server at {url} does not answer ({e!r})") from e
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """Return ours with what a worker of `showmood up` has, where the operator set nothing."""
-    tmp = settings.home / "tmp"
-    tmp.mkdir(exist_ok=True)
-    defaults = {
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows.capture",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    ours = {
-        "SHOWMOOD_HOME": str(settings.home),
-        **database_environment(running_database(settings), settings.home),
-        "TMPDIR": str(tmp),
-    }
-    return defaults | dict(os.environ) | ours | QUIET

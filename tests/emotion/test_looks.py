@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from emotion import alike, boxes, cuts, looks, near
+from emotion import alike, boxes, looks, near
+from emotion.linking import cuts
 from emotion.looks import same_faces
 from emotion.pipeline import Analyser
 from emotion.types import Faces, Frames

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion.cuts import N_BINS
 from emotion.device import DeviceError
+from emotion.linking.cuts import N_BINS
 from emotion.pipeline import Analyser, Linker
 from emotion.types import Detections, EmotionError, Faces, Frames, Observations, StateError
 from emotion.weights.store import WeightsError

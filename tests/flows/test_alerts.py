@@ -130,7 +130,7 @@ def test_network_without_the_emotion_raises_nothing() -> None:
 
 def test_it_is_said_in_a_line() -> None:
     (raised,) = AlertWatch(alerts=[angry()]).update(series(0.9, 0.9, 0.9), at(1))
-    assert raised.said() == "anger of track 1 is above 0.6 since 20:00:00 UTC (0.90 now)"
+    assert raised.summary() == "anger of track 1 is above 0.6 since 20:00:00 UTC (0.90 now)"
 
 
 def test_the_threshold_itself_counts() -> None:
@@ -176,7 +176,7 @@ def test_the_end_is_said_in_a_line_too() -> None:
     watch = AlertWatch(alerts=[angry(of="screen")])
     watch.update(series(0.9, 0.9, 0.9), at(1))
     (over,) = watch.close()
-    assert over.said() == "anger of the screen is over, since 20:00:01 UTC"
+    assert over.summary() == "anger of the screen is over, since 20:00:01 UTC"
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ from flows.control.events import MISSED, RAISED, labels
 from flows.control.machine_queue import handed_on_by, queue_of, run_on
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_history import forget_runs
-from flows.control.run_page import Bulletin
+from flows.control.run_page import RunPage
 from flows.control.work_pool import put_pools, template
 from flows.door.access import Access, basic
 from flows.errors import StackError, UsageError
@@ -440,7 +440,7 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
     )
     said = partial(until, what="what the run says")
     with temporary_settings(control.settings):
-        bulletin = Bulletin(
+        run_page = RunPage(
             channel="news",
             run_id=uuid.UUID(run),
             log=logging.getLogger("test"),
@@ -448,19 +448,19 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
             every_s=0.1,
             last_words_s=60,
         )
-        bulletin.waiting(datetime(2026, 11, 22, 20, 5, tzinfo=UTC))
+        run_page.waiting(datetime(2026, 11, 22, 20, 5, tzinfo=UTC))
         said(lambda: message() == "waiting for the show until 20:05 UTC")
-        bulletin.began(engine, start, start + timedelta(minutes=60))
+        run_page.began(engine, start, start + timedelta(minutes=60))
         said(lambda: message() == "recording; the networks are being loaded")
-        bulletin.took(segment, None, Counts(segments=412, lag_s=0.7))
+        run_page.took(segment, None, Counts(segments=412, lag_s=0.7))
         said(lambda: message() == "live, 412 segments, 0.7 s behind")
         said(lambda: artifacts().get("progress-news") == 25.0)
         said(lambda: ": live" in artifacts().get("show-news", ""))
         control.api.post(
             f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}}
         ).raise_for_status()
-        bulletin.took(segment, None, Counts(segments=413, lag_s=0.7, gaps=1))
-        bulletin.ended("cancelled")
+        run_page.took(segment, None, Counts(segments=413, lag_s=0.7, gaps=1))
+        run_page.ended("cancelled")
     state = control.api.get(f"/flow_runs/{run}").json()["state"]
     assert state["type"] == "CANCELLING"
     assert ": cancelled" in artifacts()["show-news"]
@@ -475,12 +475,12 @@ def test_a_show_goes_on_while_the_server_and_the_database_are_away(
     run = run_of(control, "watch-show", "RUNNING")
     nowhere = make_engine(f"postgresql://me@/shows?host={tmp_path}")
     with temporary_settings(control.settings):
-        bulletin = Bulletin(channel="away", run_id=uuid.UUID(run), log=logging.getLogger("test"))
-        bulletin.began(nowhere, datetime.now(UTC), datetime.now(UTC) + timedelta(hours=1))
-        bulletin.took(
+        run_page = RunPage(channel="away", run_id=uuid.UUID(run), log=logging.getLogger("test"))
+        run_page.began(nowhere, datetime.now(UTC), datetime.now(UTC) + timedelta(hours=1))
+        run_page.took(
             Gap(start=datetime.now(UTC), end=datetime.now(UTC), why="HTTP 503"), None, Counts()
         )
-        bulletin.ended("failed")
+        run_page.ended("failed")
     nowhere.dispose()
     assert "the report could not be shown in the UI" in caplog.text
 

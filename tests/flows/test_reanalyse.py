@@ -20,7 +20,7 @@ from flows.errors import UsageError
 from flows.live.analysis import Analysis, networks
 from flows.live.pace import Pace
 from flows.live.store import Store
-from flows.reanalyse import Again, analyse_again
+from flows.reanalyse import Reanalysis, analyse_again
 from flows.recordings.finding import folder_of
 from flows.settings import Settings
 
@@ -65,8 +65,8 @@ class Recorded:
             return [row[0].split("+")[-1] for row in connection.execute(statement)]
 
 
-def again(begin_s: float, end_s: float, model: str, channel: str = "news") -> Again:
-    return Again(
+def again(begin_s: float, end_s: float, model: str, channel: str = "news") -> Reanalysis:
+    return Reanalysis(
         channel=channel,
         begin=START + timedelta(seconds=begin_s),
         end=START + timedelta(seconds=end_s),

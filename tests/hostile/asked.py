@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from flows.capture.hls.pieces import MAX_INIT_BYTES, MAX_SEGMENT_BYTES, Pieces
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlist import Part, parse_playlist
+from flows.capture.playlists.playlist import Part, parse_playlist
 
 
 def policy_for(url: str) -> AddressPolicy:

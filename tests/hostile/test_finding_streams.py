@@ -118,7 +118,7 @@ def test_a_bomb_in_a_page_ends_its_child_alone(
 def test_a_page_may_have_so_many_bytes_in_all(
     site: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "MOST_BYTES", 4 * MB)
+    monkeypatch.setattr(source, "MAX_BYTES", 4 * MB)
     with pytest.raises(NoStream, match="more than 4 MB of it"):
         find(site({"": endless}).url)
 

@@ -24,12 +24,12 @@ from flows.capture.hls.listing import Listing
 from flows.capture.net.address import STREAM_SCHEMES, AddressPolicy, read_host
 from flows.capture.net.decoding import decode
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlist import MAX_ENTRIES, Playlist, parse_playlist
+from flows.capture.playlists.playlist import MAX_ENTRIES, Playlist, parse_playlist
+from flows.capture.playlists.tags import attributes_of
 from flows.capture.recorded.recording import Recording
 from flows.capture.redaction import clean, shorten
 from flows.capture.segment import CaptureError, NoStream, UnsafeURL
 from flows.capture.stream import Stream
-from flows.capture.tags import attributes_of
 
 
 def segment() -> bytes:

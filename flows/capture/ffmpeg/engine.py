@@ -122,7 +122,7 @@ class Run:
 
     @property
     def outage(self) -> str | None:
-        """What keeps it from recording just now, as far as it knows: ffmpeg does not say."""
+        """Why it does not record just now, as far as it knows: ffmpeg does not say."""
         return None
 
     def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
@@ -147,7 +147,7 @@ class Run:
 
     @property
     def complaint(self) -> str:
-        """What could not be read or fetched last, or what ffmpeg said; empty if nothing."""
+        """The last error of reading or fetching, or ffmpeg's last words; empty if none."""
         return self._unread[-1] if self._unread else self._way.complaint or self._log.complaint
 
     def _take(self, why: str | None) -> list[Segment | Gap]:

@@ -1,4 +1,4 @@
-"""What ffmpeg says while it records, as far as it matters to the recording."""
+"""Reads ffmpeg's log while it records, as far as it matters to the recording."""
 
 import os
 import re
@@ -16,7 +16,7 @@ MAX_LOG_BYTES: Final = 4 * 1024 * 1024
 """A log that is longer is emptied: it has been read by then."""
 
 _SAYS = r"\[[^\]]{1,60}\] (?:\[[^\]]{1,60}\] )?"
-"""Which part of ffmpeg says it. What it repeats of a stream (a title, a server's name) is indented
+"""The part of ffmpeg that logs a line. Metadata of a stream (a title, a server's name) is indented
 by more than the streams' own lines, and comes after no such word.
 """
 
@@ -26,7 +26,7 @@ _JUMPED = re.compile(
     _SAYS + r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)"
 )
 _TOLD = re.compile(r"\s|(?:Input|Output) #\d")
-"""What begins so is said of a stream, partly in its own words, and complains of nothing."""
+"""Lines that begin so describe a stream, partly in its own words, and are no errors."""
 
 _COMPLAINT = re.compile(
     r"error|fail|invalid|no such|no space|quota|read-only|too large|refused|timed out|forbidden"

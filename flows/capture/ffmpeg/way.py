@@ -1,11 +1,11 @@
-"""How ffmpeg reaches a stream: by a port of ours, which is all that it may reach."""
+"""How ffmpeg reaches a stream: by our own port, the only one it may connect to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from flows.capture.net.address import PAGE_SCHEMES, AddressPolicy
-from flows.capture.playlist import Entry
+from flows.capture.playlists.playlist import Entry
 from flows.capture.proxy.forward import Datagrams, Forward
 from flows.capture.proxy.guard import Guard
 from flows.capture.proxy.relay import Relay
@@ -18,7 +18,7 @@ from flows.capture.stream import Stream
 class Way:
     """An open one, to be closed.
 
-    url: what ffmpeg is to open. environment: what it is told beside its command line. relay: what
+    url: what ffmpeg is to open. environment: variables beside its command line. relay: what
     names the stream's addresses, where it is one of HTTP.
     """
 
@@ -33,7 +33,7 @@ class Way:
 
     @property
     def complaint(self) -> str:
-        """What could not be fetched last, and why; empty if nothing."""
+        """The last fetch that failed, and why; empty if none."""
         return str(self.door.unreachable or "") if isinstance(self.door, Guard) else ""
 
     def close(self) -> None:

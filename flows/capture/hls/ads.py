@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from flows.capture.playlist import Entry, Playlist
+from flows.capture.playlists.playlist import Entry, Playlist
 
-_LONGEST_S: Final = 600.0
-"""A break whose end nobody tells is over by then; another host for longer is the source's."""
+_MAX_BREAK_S: Final = 600.0
+"""A break whose end is not announced is over by then; another host for longer is the source's."""
 
 _SLACK_S: Final = 0.5
 
@@ -16,7 +16,7 @@ class Ads:
     """Follows a source's segments in order, and keeps whether a break goes on."""
 
     def __init__(self) -> None:
-        """Nothing was told."""
+        """No break was announced yet."""
         self._tells = False
         self._left_s: float | None = None
         self._host: str | None = None
@@ -41,7 +41,7 @@ class Ads:
             if entry.cue.kind == "in":
                 self._left_s = None
             elif entry.cue.left_s is not None or self._left_s is None:
-                self._left_s = entry.cue.left_s or _LONGEST_S
+                self._left_s = entry.cue.left_s or _MAX_BREAK_S
         if self._left_s is None:
             return False
         if self._left_s <= _SLACK_S:
@@ -60,6 +60,6 @@ class Ads:
             self._host = host  # It has moved.
             return False
         self._away_s += entry.duration_s
-        if self._away_s > _LONGEST_S:
+        if self._away_s > _MAX_BREAK_S:
             self._host, self._away_s = host, 0.0
         return self._away_s > 0

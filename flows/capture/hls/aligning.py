@@ -1,6 +1,6 @@
-"""How far a playlist has moved on since it was read last, by names, dates and numbers together.
+"""How far a playlist has advanced since it was last read, by names, dates and numbers together.
 
-Each may lie: addresses are signed anew, dates are set, numbers are absent, begin anew or go on in
+Each may lie: addresses are signed again, dates are set, numbers are absent, start over or go on in
 steps of their own. So what is the same in both is looked for, and has to be the same throughout.
 """
 
@@ -11,14 +11,14 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
 
-from flows.capture.playlist import Entry
+from flows.capture.playlists.playlist import Entry
 
-_LONGEST_NAME: Final = 200
+_MAX_NAME_CHARS: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
-    """What is remembered of a listed segment.
+    """A listed segment, as it is remembered.
 
     name: of `name_of`. date: of its beginning, in whole hundredths of a second.
     """
@@ -40,14 +40,14 @@ def known_of(entry: Entry) -> Known:
 
 
 def name_of(entry: Entry) -> str:
-    """Return what tells an entry from others, though its address be signed anew.
+    """Return what tells an entry from others, though its address be signed again.
 
     A thousand of them are kept, so a long one is shortened, to what still tells it from others.
     """
     path = urlsplit(entry.url).path
-    if len(path) > _LONGEST_NAME:
+    if len(path) > _MAX_NAME_CHARS:
         digest = sha256(path.encode(errors="surrogatepass")).hexdigest()
-        path = f"{path[:_LONGEST_NAME]}...{digest[:32]}"
+        path = f"{path[:_MAX_NAME_CHARS]}...{digest[:32]}"
     return f"{path}@{entry.media.offset}"
 
 
@@ -84,7 +84,7 @@ class Alignment:
         by_date = _same([e.date for e in old], [e.date for e in entries])
         found = by_name
         if by_name is not None and by_name != by_number:
-            # Names are used again, after a while in which nobody looked.
+            # The source has begun to use its names again while the playlist was not read.
             moved_on = by_number > by_name and since_s > 0.75 * step_s * by_number
             if moved_on and (by_date == by_number or self.numbers_hold):
                 return None if by_number >= len(old) else by_number
@@ -94,7 +94,7 @@ class Alignment:
         if found is None and self.numbers_hold is not True and by_date is not None:
             found = by_date if by_date >= 0 or self.numbers_hold is False else None
         if found is None and self.numbers_hold is not False and 0 <= by_number < len(old):
-            # Under new names: signed anew, or others that have these numbers now.
+            # Under new names: signed again, or others that have these numbers now.
             same = by_date == by_number or not any(e.date for e in entries)
             found = by_number if same else None
         return found

@@ -1,6 +1,6 @@
-"""What a source's playlist says of when its segments were on air, and whether that can be right.
+"""When a source's segments were on air by its playlist, and whether that can be right.
 
-For ffmpeg, which is told nothing of dates. A source that sets its clock moves the dates of what it
+For ffmpeg, which knows nothing of dates. A source that sets its clock moves the dates of what it
 plays from then on, and not its timestamps: where these go on from what is recorded, they count.
 """
 
@@ -12,10 +12,10 @@ from typing import Final
 
 from flows.capture.hls.dating import CREDIBLE_EDGE
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlist import Entry, Playlist
+from flows.capture.playlists.playlist import Entry, Playlist
 from flows.capture.recorded.clock import Section
 from flows.capture.recorded.media import TICKS_PER_S, read_head, ticks_from
-from flows.capture.recorded.recording import SHORTEST, Recording
+from flows.capture.recorded.recording import MIN_GAP, Recording
 from flows.capture.recorded.runs import newest_clock
 from flows.capture.segment import CaptureError
 from flows.capture.stopping import Stopped
@@ -32,7 +32,7 @@ _ROUNDED: Final = timedelta(seconds=1)
 """Durations in a playlist may be off by so much."""
 
 _BEHIND: Final = timedelta(seconds=30)
-"""What is recorded may be so far behind what the source has listed by then."""
+"""The recording may be so far behind what the source has listed by then."""
 
 
 class Anchoring:
@@ -46,7 +46,7 @@ class Anchoring:
         *,
         time_shifted: bool = False,
     ) -> None:
-        """Keep how the newest run dated its timestamps; to be made before the next begins.
+        """Keep how the newest run dated its timestamps; called before the next run begins.
 
         time_shifted: the source's dates are right, though hours from now.
         """
@@ -150,12 +150,12 @@ class Anchoring:
         if last is None or idle is None or ticks is None or self._before is None:
             return date
         if -_ROUNDED < date - last.end < idle + _CREDIBLE:
-            return date  # Nothing is odd; timestamps that began anew are not to make it so.
+            return date  # Nothing is odd; timestamps that started over are not to make it so.
         expected = self._before.date_of_input(ticks)
-        if expected is None or -_CREDIBLE < expected - date < SHORTEST:
+        if expected is None or -_CREDIBLE < expected - date < MIN_GAP:
             return date
         if not -_BEHIND < expected - last.end < idle + _BEHIND:
-            return date  # Its timestamps began anew.
+            return date  # Its timestamps started over.
         by_s = (date - expected).total_seconds()
         _log.warning("the source's clock jumped by %.1f s", by_s)
         return expected

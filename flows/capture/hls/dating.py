@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from flows.capture.playlist import Entry
+from flows.capture.playlists.playlist import Entry
 from flows.capture.recorded.media import TICKS_PER_S, Extent, ticks_from
-from flows.capture.recorded.recording import SHORTEST, Recording, whole_ms
+from flows.capture.recorded.recording import MIN_GAP, Recording, whole_ms
 
 _log = logging.getLogger(__name__)
 
@@ -22,9 +22,9 @@ _CREDIBLE_IN_A_ROW: Final = timedelta(seconds=5)
 """Its dates may jump by this where its numbers and its timestamps say that nothing is missing."""
 
 CREDIBLE_EDGE: Final = timedelta(minutes=30)
-"""What is on air now may be dated so much earlier, or later; the nearest wrong zone is an hour."""
+"""The newest segment's date may be off by so much; the nearest wrong zone is off by an hour."""
 
-_LONGEST_BREAK: Final = timedelta(minutes=10)
+_MAX_BREAK: Final = timedelta(minutes=10)
 """After advertisements without dates, or with others, the source's own may be so much earlier."""
 
 _IN_A_ROW: Final = timedelta(seconds=0.5)
@@ -32,7 +32,7 @@ _WAVERING: Final = timedelta(seconds=0.3)
 _ADDED_UP: Final = timedelta(seconds=1)
 _ROUNDING: Final = timedelta(milliseconds=2)
 _LATE: Final = timedelta(seconds=30)
-"""A segment is seen so long after it was published, at most, where nobody was away."""
+"""A segment is seen at most so long after it was published, if polling was not interrupted."""
 
 
 class Dates:
@@ -52,7 +52,7 @@ class Dates:
         self._end: datetime | None = None
 
     def look_at_edge(self, edge: datetime | None, *, before: timedelta | None) -> None:
-        """Judge the dates by that of the live edge, which is seen for the first time now.
+        """Check the dates by that of the live edge, when it is first seen.
 
         before: by how much the recording's dates were later than the source's, if that is known.
         """
@@ -73,7 +73,7 @@ class Dates:
         for before, after in pairwise(entries):
             if before.end and after.date and not after.discontinuity:
                 early = before.end - after.date
-                if self._wobble < early < SHORTEST:
+                if self._wobble < early < MIN_GAP:
                     self._wobble = early
 
     def of(
@@ -112,7 +112,7 @@ class Dates:
         start += (
             self._shift if repeats else self._true_shift(date, in_a_row=in_a_row, after_ad=after_ad)
         )
-        if in_a_row and since is not None and abs(since) < SHORTEST:
+        if in_a_row and since is not None and abs(since) < MIN_GAP:
             start = self._steady(start, dated=entry.dated)
         self._end = start + length
         return whole_ms(start), whole_ms(self._end), self._shift != timedelta(0)
@@ -127,10 +127,10 @@ class Dates:
         if end is None:
             return start
         off = start - end
-        if -SHORTEST < off < -_ROUNDING:
+        if -MIN_GAP < off < -_ROUNDING:
             self._wobble = max(self._wobble, -off)
             return end
-        if abs(off) <= _ROUNDING or SHORTEST <= abs(off) < (_WAVERING if dated else _ADDED_UP):
+        if abs(off) <= _ROUNDING or MIN_GAP <= abs(off) < (_WAVERING if dated else _ADDED_UP):
             return end
         return start
 
@@ -186,7 +186,7 @@ class Dates:
         if in_a_row:
             credible = _CREDIBLE_IN_A_ROW
         for shift in (timedelta(0), self._shift):
-            early = _LONGEST_BREAK if after_ad and not shift else SHORTEST
+            early = _MAX_BREAK if after_ad and not shift else MIN_GAP
             if -early < date + shift - last.end <= credible:
                 self._shift = shift
                 return shift

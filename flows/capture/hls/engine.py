@@ -18,7 +18,7 @@ from flows.capture.hls.pending import Losses, Pending, Room
 from flows.capture.hls.pieces import Pieces
 from flows.capture.hls.queue import Queue
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlist import Playlist
+from flows.capture.playlists.playlist import Playlist
 from flows.capture.processes import claim
 from flows.capture.quality import Quality
 from flows.capture.recorded.recording import Recording
@@ -43,7 +43,7 @@ _AHEAD: Final = 32
 _REFUSED: Final = (401, 403)
 _GONE: Final = (404, 410)
 
-_MOST_FORBIDDEN: Final = 3
+_MAX_FORBIDDEN: Final = 3
 _REFUSED_S: Final = 2.0
 _REFUSED_AT_FIRST_S: Final = 6.0
 """A playlist that is refused for so long may have another address by now; the second, for one that
@@ -97,7 +97,7 @@ class Run:
 
     @property
     def complaint(self) -> str:
-        """What went wrong last, since the last segment; empty if nothing."""
+        """The last error since the last segment; empty if none."""
         return self._error or ""
 
     @property
@@ -112,7 +112,7 @@ class Run:
 
     @property
     def outage(self) -> str | None:
-        """What keeps it from recording just now; None if nothing does."""
+        """Why it does not record just now; None while it records."""
         quiet_s = time.monotonic() - self._pacing.changed_at
         if self._error is None and quiet_s > 3 * self._pacing.pace_s + 1:
             return "the source listed nothing new"
@@ -232,7 +232,7 @@ class Run:
                 self._pacing.hurry()
             if getattr(e, "status", None) == 403:
                 self._forbidden += 1
-                if self._forbidden >= _MOST_FORBIDDEN:
+                if self._forbidden >= _MAX_FORBIDDEN:
                     self.ended = f"the source refused {self._forbidden} times"
             return
         self._forbidden = 0

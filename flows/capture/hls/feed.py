@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlist import Key, Playlist, Variant
+from flows.capture.playlists.playlist import Key, Playlist, Variant
 from flows.capture.quality import Quality, in_order
 from flows.capture.redaction import shorten
 from flows.capture.segment import NoStream, NotWatchable, SourceUnreachable
@@ -26,14 +26,14 @@ _SYSTEMS: Final = {
 """By KEYFORMAT."""
 
 _GONE: Final = (401, 403, 404, 410)
-"""What is answered where a session has ended, or an address was signed for a while."""
+"""Status codes of servers where a session has ended, or a signed address has expired."""
 
 
 class Feed:
     """Fetches one media playlist, again and again; another of its master where that is gone."""
 
     def __init__(self, stream: Stream, fetcher: Fetcher, quality: Quality | None = None) -> None:
-        """Remember; nothing is fetched yet."""
+        """Keep the arguments; nothing is fetched yet."""
         self.url = stream.url
         self._master = stream.master_url
         self._stream, self._fetcher = stream, fetcher

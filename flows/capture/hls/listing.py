@@ -1,4 +1,4 @@
-"""What of a source's playlist was not listed before, whatever the source numbers it."""
+"""Finds the segments of a playlist that were not listed before, however they are numbered."""
 
 import logging
 import time
@@ -11,8 +11,8 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from flows.capture.hls.aligning import Alignment, Known, known_of, name_of
-from flows.capture.playlist import Entry
-from flows.capture.recorded.recording import SHORTEST, Recording
+from flows.capture.playlists.playlist import Entry
+from flows.capture.recorded.recording import MIN_GAP, Recording
 from flows.capture.state import read_state, write_whole
 
 _log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ class _Saved:
 _SAVED: Final = TypeAdapter(_Saved)
 _FILE: Final = "position.json"
 
-_MOST_SAVED: Final = 64
-"""So many names of recorded segments the next run is told."""
+_MAX_SAVED: Final = 64
+"""Names of recorded segments that are passed on to the next run."""
 
 
 class Listing:
@@ -125,7 +125,7 @@ class Listing:
             entry
             for entry in entries
             if (
-                entry.end > position.end + SHORTEST
+                entry.end > position.end + MIN_GAP
                 if entry.end and position.end
                 else name_of(entry) not in seen
             )
@@ -136,7 +136,7 @@ class Listing:
         if position is None:
             if last is None or last.start_is_estimated:
                 return entries[-1:]
-            missed = tuple(e for e in entries if e.end and e.end > last.end + SHORTEST)
+            missed = tuple(e for e in entries if e.end and e.end > last.end + MIN_GAP)
             return missed or (() if entries[-1].date else entries[-1:])
         if not self._looked:
             self._looked = True
@@ -149,7 +149,7 @@ class Listing:
                 if e.sequence <= position.sequence
                 and e.date
                 and position.end
-                and (same or e.date < position.end - SHORTEST)
+                and (same or e.date < position.end - MIN_GAP)
             ]
             position.seen += map(name_of, left)
             self._dated += [(name_of(e), e.date) for e in left]
@@ -158,18 +158,18 @@ class Listing:
         if newest >= position.sequence:
             self._back_newest = None
             new = tuple(e for e in entries if e.sequence > position.sequence)
-            # Numbers that began anew may have overtaken ours while nobody looked.
+            # Numbers that started over may have passed ours while the playlist was not read.
             early = tuple(
                 e
                 for e in entries
                 if e.sequence <= position.sequence
                 and position.end
                 and e.date
-                and e.date >= position.end - SHORTEST
+                and e.date >= position.end - MIN_GAP
                 and name_of(e) not in seen
             )
             return early + new
-        # An old copy of the playlist, or numbers that began anew.
+        # An old copy of the playlist, or numbers that started over.
         if self._back_newest is not None and newest > self._back_newest:
             # An old copy may grow, too: what is in it was listed before, with the same date.
             new = tuple(
@@ -183,14 +183,14 @@ class Listing:
                 e
                 for e in entries
                 if (
-                    e.end > position.end + SHORTEST
+                    e.end > position.end + MIN_GAP
                     if e.end and position.end
                     else name_of(e) not in seen
                 )
             )
         self._back_newest = None if new else newest
         if new:
-            _log.warning("the source numbers its segments anew, from %d", new[0].sequence)
+            _log.warning("the source's segment numbers started over, from %d", new[0].sequence)
         return new
 
     def advance(self, entries: tuple[Entry, ...], new: tuple[Entry, ...]) -> None:
@@ -225,7 +225,7 @@ class Listing:
             sequence=entry.sequence,
             end=entry.end,
             recorded=last.end,
-            seen=tuple(names[-_MOST_SAVED:]),
+            seen=tuple(names[-_MAX_SAVED:]),
             numbers_hold=self._alignment.numbers_hold,
         )
         write_whole(self._recording.directory / _FILE, _SAVED.dump_json(saved).decode())

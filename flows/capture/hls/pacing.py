@@ -1,4 +1,4 @@
-"""When to ask for a live playlist again: as seldom as RFC 8216 wants, and soon after it has grown.
+"""When to poll a live playlist: as rarely as RFC 8216 asks for, and soon after it has grown.
 
 6.3.4: once it has changed, not before as long as a segment takes; where it has not, half of that.
 A server may ban who asks more often. So the moment at which it grows is found out by asking a
@@ -21,17 +21,17 @@ _CREEP: Final = 0.001
 
 _MARGIN: Final = 0.02
 _MORE_MARGIN: Final = 0.04
-_MOST_MARGIN: Final = 0.3
-_LONGEST_WAIT_S: Final = 300.0
+_MAX_MARGIN: Final = 0.3
+_MAX_WAIT_S: Final = 300.0
 """A server that wants to be left alone for longer is asked again then."""
 
-_LONGEST_BACKOFF_S: Final = 30.0
+_MAX_BACKOFF_S: Final = 30.0
 _REFUSED: Final = (401, 403, 429)
 _TOO_MANY: Final = 429
 
 
 class Pacing:
-    """Says when the playlist is due. Times are monotonic; `target_s` and `last_s` are the source's.
+    """Schedules the polls. Times are monotonic; `target_s` and `last_s` are the source's.
 
     It outlives a run: what a server has asked for holds for the next one, too.
     """
@@ -85,7 +85,7 @@ class Pacing:
         self.failures, self.wait_s = 0, 0.0
         pace_s = self.pace_s
         if self._grows_at is not None:
-            self._margin = min(self._margin + _MORE_MARGIN, _MOST_MARGIN)
+            self._margin = min(self._margin + _MORE_MARGIN, _MAX_MARGIN)
         if self._grew_by is not None:
             # It will have grown by a segment's length after the last time that it had.
             self._grows_at = max(asked_at, min(self._grew_by + pace_s, asked_at + pace_s / 2))
@@ -100,10 +100,10 @@ class Pacing:
         self.failures += 1
         self._grew_by = self._grows_at = None
         if retry_after_s is not None:
-            self.wait_s = min(retry_after_s, _LONGEST_WAIT_S)
+            self.wait_s = min(retry_after_s, _MAX_WAIT_S)
             _log.warning("the source wants to be asked again in %.0f s", self.wait_s)
         elif status == _TOO_MANY:
-            self.wait_s = min(self.target_s * 2**self.failures, _LONGEST_BACKOFF_S)
+            self.wait_s = min(self.target_s * 2**self.failures, _MAX_BACKOFF_S)
         elif status in _REFUSED:
             self.due_at = now + min(max(self.target_s / 2, 0.1 * 2**self.failures), 5.0)
             return

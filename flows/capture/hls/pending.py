@@ -10,7 +10,7 @@ from typing import Final
 
 from flows.capture.hls.aligning import name_of
 from flows.capture.hls.pieces import Pieces
-from flows.capture.playlist import MAX_ADDRESS_CHARS, MAX_ENTRIES, Entry
+from flows.capture.playlists.playlist import MAX_ADDRESS_CHARS, MAX_ENTRIES, Entry
 from flows.capture.recorded.media import TICKS_PER_S, Extent, measure
 from flows.capture.redaction import shorten
 from flows.capture.segment import CaptureError, NoStream, UnreadableMedia
@@ -26,13 +26,13 @@ MAX_WAITING_CHARS: Final = MAX_ADDRESS_CHARS
 playlist may list, as one that was not watched for hours does.
 """
 
-_MOST_LOST: Final = 3
-_MOST_LOST_AT_FIRST: Final = 2
+_MAX_LOST: Final = 3
+_MAX_LOST_AT_FIRST: Final = 2
 _LOST_S: Final = 3.0
 """So many segments in a row, over so long, that can't be read are no accident."""
 
-_MOST_UNREADABLE: Final = 3
-_MOST_MISSING: Final = 5
+_MAX_UNREADABLE: Final = 3
+_MAX_MISSING: Final = 5
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,7 +64,7 @@ class Pending:
     error: str = ""
 
     def fetch(self, pieces: Pieces, path: Path) -> None:
-        """Write it to this file, whose suffix is then what came.
+        """Write it to this file, and set the suffix by its format.
 
         Nothing is left of it where it raises: what `Pieces.fetch` and `measure` do, and
         UnreadableMedia for one that ends before its time, the first times.
@@ -72,7 +72,7 @@ class Pending:
         try:
             head_bytes = pieces.fetch(self.entry, path, period=self.period)
             extent = measure(path, fragmented=head_bytes is not None)
-            if _is_cut_off(extent, self.entry) and self.unreadable < _MOST_UNREADABLE - 1:
+            if _is_cut_off(extent, self.entry) and self.unreadable < _MAX_UNREADABLE - 1:
                 raise UnreadableMedia(f"{name_of(self.entry)} ends before its time")
         except UnreadableMedia:
             path.unlink(missing_ok=True)
@@ -105,10 +105,10 @@ class Pending:
         if self.entry.missing:
             self.error = "the source says that it is missing"
             return True
-        if self.unreadable >= _MOST_UNREADABLE or (self.tries and not self.listed):
+        if self.unreadable >= _MAX_UNREADABLE or (self.tries and not self.listed):
             return True
         failing_s = time.monotonic() - (self.failing_since or time.monotonic())
-        if self.missing >= _MOST_MISSING and others and failing_s > 2 * target_s:
+        if self.missing >= _MAX_MISSING and others and failing_s > 2 * target_s:
             return True
         return others and failing_s > max(HELD_UP_S, 6 * target_s)
 
@@ -135,7 +135,7 @@ class Losses:
     @property
     def unreadable(self) -> str | None:
         """Why nothing can be read, once that is so for some of them; else None."""
-        enough = _MOST_LOST if self.has_recorded else _MOST_LOST_AT_FIRST
+        enough = _MAX_LOST if self.has_recorded else _MAX_LOST_AT_FIRST
         if self._n < enough or time.monotonic() - self._since < _LOST_S:
             return None
         return f"our engine could read nothing of {self._n} segments ({self._why})"
@@ -149,7 +149,7 @@ class Room:
         self._is_full = False
 
     def takes(self, waiting: Collection[Pending], new: Collection[Entry], *, url: str) -> bool:
-        """Tell whether these may wait behind those; else they are new again when they may.
+        """Tell whether these may wait behind those; else they count as new at the next poll.
 
         url: of the playlist that lists them.
         """
@@ -167,7 +167,7 @@ class Room:
 
 
 def _is_cut_off(extent: Extent, entry: Entry) -> bool:
-    """Tell whether much less came than the playlist says, with room for durations in whole s.
+    """Tell whether a segment is much shorter than listed; durations may be in whole seconds.
 
     Not where the pictures are few and the sound goes on, or where there is no sound and the file
     is whole: a picture may be held.

@@ -9,32 +9,32 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlist import Entry, Key, Part
+from flows.capture.playlists.playlist import Entry, Key, Part
 from flows.capture.segment import NoStream, UnreadableMedia
 
 MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 MAX_INIT_BYTES: Final = 1024 * 1024
-_MOST_KEPT: Final = 8
+_MAX_KEPT: Final = 8
 _KEY_BYTES: Final = 16  # RFC 8216, 4.3.2.4
 
 _SYNC: Final = b"\x47"  # ISO/IEC 13818-1, 2.4.3.2
 _INIT_BOXES: Final = (b"ftyp", b"moov")
 BOXES: Final = (b"styp", b"moof", b"sidx", b"ftyp", b"emsg", b"prft")
-"""What a segment of fMP4, or its initialisation section, begins with (ISO/IEC 14496-12, 4.2)."""
+"""The boxes that fMP4 segments and initialisation sections begin with (ISO/IEC 14496-12, 4.2)."""
 
 _PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
-"""What a host of pictures lets pass: some sites put one in front of their segments."""
+"""Signatures of pictures: some sites put a small picture in front of their segments."""
 
 _PACKET_BYTES: Final = 188
 _PACKETS: Final = 4
-_MOST_BEFORE_BYTES: Final = 1024 * 1024
+_MAX_BEFORE_BYTES: Final = 1024 * 1024
 
 
 class Pieces:
     """Fetches segments; keeps the newest initialisation sections and keys."""
 
     def __init__(self, fetcher: Fetcher) -> None:
-        """Remember; nothing is fetched yet."""
+        """Keep the arguments; nothing is fetched yet."""
         self.fetcher = fetcher
         self._kept: OrderedDict[tuple[Part, int], bytes] = OrderedDict()
 
@@ -136,7 +136,7 @@ class Pieces:
             into = io.BytesIO()
             self.fetcher.download(part, into, max_bytes=max_bytes)
             self._kept[place] = into.getvalue()
-            if len(self._kept) > _MOST_KEPT:
+            if len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)
         return self._kept[place]
 
@@ -163,7 +163,7 @@ def _cut_picture(path: Path, begin: int) -> None:
 
 def _media_in(data: bytes) -> int | None:
     """Return where packets of MPEG-TS begin, or boxes of fMP4; None if nowhere."""
-    end = min(len(data), _MOST_BEFORE_BYTES)
+    end = min(len(data), _MAX_BEFORE_BYTES)
     at = data.find(_SYNC, 1, end)
     while at >= 0:
         if data[at : at + _PACKETS * _PACKET_BYTES : _PACKET_BYTES] == _SYNC * _PACKETS:

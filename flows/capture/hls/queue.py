@@ -1,4 +1,4 @@
-"""What a playlist lists that is not recorded yet, on its way to be fetched, in order."""
+"""The segments that are listed and not recorded yet: fetched ahead, handed on in order."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,10 +9,10 @@ from flows.capture.hls.ads import Ads
 from flows.capture.hls.listing import Listing
 from flows.capture.hls.pending import Pending
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlist import Entry, Playlist
+from flows.capture.playlists.playlist import Entry, Playlist
 from flows.capture.recorded.recording import Recording
 
-_LONGEST_LEAD: Final = timedelta(seconds=30)
+_MAX_LEAD: Final = timedelta(seconds=30)
 
 
 class Queue:
@@ -82,7 +82,7 @@ class Queue:
 
         The newest segment before it, as long as none begins with a keyframe.
         """
-        if first.extent is None or first.extent.begins_with_key or self._lead >= _LONGEST_LEAD:
+        if first.extent is None or first.extent.begins_with_key or self._lead >= _MAX_LEAD:
             return None
         entry = self.listing.at(first.place - 1)
         if entry is None or first.entry.discontinuity or entry.missing:

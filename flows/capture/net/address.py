@@ -16,10 +16,10 @@ from flows.capture.redaction import shorten
 from flows.capture.segment import SourceUnreachable, UnsafeURL
 
 PAGE_SCHEMES: Final = ("http", "https")
-"""What a user may give."""
+"""URL schemes that a user may give."""
 
 STREAM_SCHEMES: Final = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt")
-"""What a page may lead to: all but http and https only where the operator names the server."""
+"""Schemes a page may lead to: all but http and https only where the operator names the server."""
 
 LOOPBACK: Final[tuple[Network, ...]] = (
     ipaddress.ip_network("127.0.0.0/8"),
@@ -28,18 +28,18 @@ LOOPBACK: Final[tuple[Network, ...]] = (
 """This machine, for the demo channel."""
 
 _MAX_URL_CHARS: Final = 8192
-_MOST_ADDRESSES: Final = 8
+_MAX_ADDRESSES: Final = 8
 """So many of a host's addresses are connected to, one after the other, until one answers."""
 
 _FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f\ud800-\udfff\\"<>^`{|}]')
-"""What programs read in different ways, or can't send."""
+"""Characters that programs read in different ways, or can't send."""
 
 _PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddressPolicy:
-    """Says whether a URL may be fetched.
+    """Decides whether a URL may be fetched.
 
     allow_networks: networks that may be fetched from although they are not public.
     allow_origins: single servers, likewise: their address and port.
@@ -108,7 +108,7 @@ class AddressPolicy:
         return self.upstream
 
     def check_unresolved(self, urls: Iterable[str]) -> None:
-        """Refuse URLs for what they say themselves; no name is looked up, of however many.
+        """Refuse URLs by their text alone, without looking up a name.
 
         Raises UnsafeURL as `check`: for an address that is not public, in any notation, not for a
         name that leads to one.
@@ -135,7 +135,7 @@ class AddressPolicy:
         """
         addresses = _addresses_of(host, port)
         self._check(addresses, port, shown=shown or host)
-        return addresses[:_MOST_ADDRESSES]
+        return addresses[:_MAX_ADDRESSES]
 
     def _check(self, addresses: Iterable[Address], port: int | None, *, shown: str) -> None:
         for address in addresses:

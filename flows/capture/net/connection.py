@@ -48,7 +48,7 @@ def connect(
 
 @dataclass(slots=True)
 class Allowance:
-    """How much may still come in answer to a request; set anew by who asks."""
+    """How much may still come in answer to a request; set again by who asks."""
 
     left_bytes: float = math.inf
 
@@ -69,7 +69,7 @@ class Connection(httpcore.NetworkStream):
             data = self._do(lambda: self._socket.recv(max_bytes), _READ, timeout)
         self._allowance.left_bytes -= len(data)
         if self._allowance.left_bytes < 0:
-            raise httpcore.ReadError("more comes than such an answer may have")
+            raise httpcore.ReadError("the answer is larger than it may be")
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -165,7 +165,7 @@ class PinnedBackend(httpcore.NetworkBackend):
         patience: Patience,
         allowance: Allowance | None = None,
     ) -> None:
-        """Remember; nothing is connected to yet."""
+        """Keep the arguments; nothing is connected to yet."""
         self._addresses_of, self._patience = addresses_of, patience
         self._allowance = allowance
 

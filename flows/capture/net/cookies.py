@@ -8,7 +8,7 @@ from urllib.request import Request
 
 _log = logging.getLogger(__name__)
 
-MOST: Final = 50
+MAX_COOKIES: Final = 50
 """Of one answer, and in all: what every browser keeps of a site (RFC 6265, 6.1)."""
 
 MAX_CHARS: Final = 16 * 1024
@@ -17,7 +17,7 @@ MAX_CHARS: Final = 16 * 1024
 MAX_FILE_CHARS: Final = 512 * 1024
 """Of a cookies file: a browser's export of one site takes a hundredth of it."""
 
-_LONGEST: Final = 4096
+_MAX_COOKIE_CHARS: Final = 4096
 _HEADER: Final = "# Netscape HTTP Cookie File\n"
 _HTTP_ONLY: Final = "#HttpOnly_"
 
@@ -36,12 +36,12 @@ class _Few(DefaultCookiePolicy):
         name = _name(cookie)
         others = [each for each in self.held if _name(each) not in self.given | {name}]
         chars = sum(map(_chars, others)) + _chars(cookie)
-        if len(others) >= MOST or chars > MAX_CHARS:
+        if len(others) >= MAX_COOKIES or chars > MAX_CHARS:
             if not self._said:
                 _log.warning(
                     "%s sets more than %d cookies, or %d characters of them: no more are kept",
                     cookie.domain,
-                    MOST,
+                    MAX_COOKIES,
                     MAX_CHARS,
                 )
             self._said = True
@@ -50,7 +50,7 @@ class _Few(DefaultCookiePolicy):
 
 
 class FewCookies(CookieJar):
-    """A jar that takes no more from servers once it is full; says so once.
+    """A jar that takes no more from servers once it is full, and logs that once.
 
     given: what it begins with, which does not count. Several threads may use it.
     """
@@ -159,7 +159,9 @@ def without_excess(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
         lower = name.lower()
         if lower == b"set-cookie":
             n_set += 1
-        too_much = lower == b"set-cookie" and (n_set > MOST or len(value) > _LONGEST)
+        too_much = lower == b"set-cookie" and (
+            n_set > MAX_COOKIES or len(value) > _MAX_COOKIE_CHARS
+        )
         if lower != b"set-cookie2" and not too_much:
             kept.append((name, value))
     return kept

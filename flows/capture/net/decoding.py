@@ -7,7 +7,7 @@ from typing import Final
 from flows.capture.segment import SourceUnreachable
 
 ASKED_FOR: Final = "gzip"
-"""What answers may be encoded with; segments are asked for as they are, and taken either way."""
+"""Content encodings of answers; segments are asked for without, and accepted with one."""
 
 _GZIP: Final = ("gzip", "x-gzip")
 _CODINGS: Final = (*_GZIP, "br", "compress", "x-compress", "dcb", "dcz", "deflate", "zstd")

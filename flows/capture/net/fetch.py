@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import Final, Protocol, Self
 from urllib.parse import urlsplit
 
@@ -28,9 +27,9 @@ from flows.capture.net.connection import Allowance
 from flows.capture.net.cookies import FewCookies
 from flows.capture.net.decoding import ASKED_FOR, decode
 from flows.capture.net.transport import PinnedTransport
-from flows.capture.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
+from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
+from flows.capture.playlists.signing import Queries, with_query
 from flows.capture.segment import NoStream, SourceUnreachable
-from flows.capture.signing import Queries, with_query
 from flows.capture.stopping import Patience
 
 MAX_REDIRECTS: Final = 5
@@ -60,14 +59,14 @@ _FAILURES: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fetched:
-    """What came: the URL it came from, after redirects, and the body."""
+    """A response: the URL it came from, after redirects, and the body."""
 
     url: str
     body: bytes
 
 
 class Sink(Protocol):
-    """What is downloaded into: a file, or what takes bytes as one does."""
+    """The target of a download: a file, or an object with its `write`."""
 
     def write(self, data: bytes, /) -> object:
         """Take the next bytes; raises OSError."""
@@ -95,7 +94,7 @@ class Fetcher:
         request_s: float = MAX_SECONDS,
         stopping: threading.Event | None = None,
     ) -> None:
-        """Remember; nothing is opened yet."""
+        """Keep the arguments; nothing is opened yet."""
         self._patience, self._allowance = Patience(stopping), Allowance()
         self._policy, self._headers = policy, headers or Headers()
         self._cookies = FewCookies() if cookies is None else cookies
@@ -109,18 +108,13 @@ class Fetcher:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 
     @property
     def stopping(self) -> threading.Event:
-        """What ends its waits once it is set."""
+        """The event that ends its waits once it is set."""
         return self._patience.stopping
 
     def close(self) -> None:
@@ -130,7 +124,7 @@ class Fetcher:
             self._client = None
 
     def check(self, urls: Iterable[str]) -> None:
-        """Refuse what may not be fetched, as far as its URL says; names are not looked up yet.
+        """Refuse a URL that may not be fetched, by its text; names are not looked up yet.
 
         Each is looked up and checked when it is connected to. Raises UnsafeURL.
         """
@@ -165,7 +159,7 @@ class Fetcher:
             return Fetched(url=found_at, body=bytes(memoryview(body)[:max_bytes]))
 
     def download(self, part: Part, into: Sink, *, max_bytes: int) -> int:
-        """Write what is there to a sink, and return how much it is; raises as `get`, and OSError.
+        """Write the answer to a sink, and return its size in bytes; raises as `get`, and OSError.
 
         A server that does not know byte ranges sends all: the part is taken out of that. One that
         refuses an address without a query is asked with that of its playlist.
@@ -215,7 +209,7 @@ class Fetcher:
 
     @contextlib.contextmanager
     def streaming(self, url: str) -> Iterator[Iterator[bytes]]:
-        """Give what comes from a URL as it comes, however long that goes on; raises as `get`.
+        """Yield the answer of a URL as it arrives, without a limit of time; raises as `get`.
 
         Not decoded: what is compressed against our wish is no media.
         """

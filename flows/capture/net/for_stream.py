@@ -5,7 +5,7 @@ import threading
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.cookies import FewCookies
 from flows.capture.net.fetch import Fetcher
-from flows.capture.signing import Queries
+from flows.capture.playlists.signing import Queries
 from flows.capture.stream import Stream
 
 

@@ -33,7 +33,7 @@ class PinnedTransport(httpx.BaseTransport):
     """Carries httpx's requests over connections that the policy allows, or by its proxy."""
 
     def __init__(self, policy: AddressPolicy, patience: Patience, allowance: Allowance) -> None:
-        """Remember; nothing is opened yet."""
+        """Keep the arguments; nothing is opened yet."""
         self._policy = policy
 
         def addresses_of(host: str, port: int) -> tuple[Address, ...]:

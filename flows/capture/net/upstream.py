@@ -21,7 +21,7 @@ from flows.capture.segment import SourceUnreachable
 from flows.capture.stopping import Patience
 
 FROM_ENVIRONMENT: Final = "environment"
-"""What an operator writes to have the proxy taken from HTTPS_PROXY."""
+"""The value of `proxy` that takes the proxy from HTTPS_PROXY."""
 
 _PORTS: Final = {"http": 3128, "https": 443, "socks5": 1080}
 _MAX_HEAD_BYTES: Final = 64 * 1024

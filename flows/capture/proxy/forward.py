@@ -1,7 +1,7 @@
-"""What ffmpeg speaks other protocols with than HTTP: one server that the operator has named.
+"""Forwards ffmpeg's protocols other than HTTP to the one server that the operator has named.
 
 ffmpeg is given a port of ours on loopback in the server's place, so it looks no name up, and what
-it is told to go to (a redirect of RTSP, another source of RTP) it does not learn.
+it is redirected to (a redirect of RTSP, another source of RTP) it does not learn.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _PLAIN: Final = {"rtmps": "rtmp", "rtsps": "rtsp"}
 _SRT_OPTIONS: Final = frozenset(
     {"streamid", "passphrase", "pbkeylen", "latency", "rcvlatency", "peerlatency", "transtype"}
 )
-"""What an address of SRT may say: nothing of who listens where."""
+"""Parameters that an SRT address may have: none that choose who listens where."""
 
 
 Connect = Callable[[str, int], AbstractContextManager[socket.socket]]
@@ -65,7 +65,7 @@ class Forward:
         user: str = "",
         password: str = "",
     ) -> None:
-        """Look the server up, once; nothing is connected to yet. Raises what ends the patience.
+        """Look the server up, once; nothing is connected to yet. Raises Stopped.
 
         user, password: for one of rtsp that asks.
         """
@@ -145,7 +145,7 @@ class Datagrams:
     kind: Literal["udp"] = "udp"
 
     def __init__(self, url: str, policy: AddressPolicy, patience: Patience | None = None) -> None:
-        """Look the server up, once; raises UnsafeURL, SourceUnreachable, what ends the patience."""
+        """Look the server up, once; raises UnsafeURL, SourceUnreachable, and as `Patience` does."""
         parts = urlsplit(url)
         for name, _ in parse_qsl(parts.query, keep_blank_values=True):
             if name not in _SRT_OPTIONS:
@@ -161,7 +161,7 @@ class Datagrams:
 
     @property
     def url(self) -> str:
-        """What ffmpeg is to open."""
+        """The address that ffmpeg is to open."""
         return self._parts._replace(netloc=f"127.0.0.1:{self.port}").geturl()
 
     def open(self) -> Self:
@@ -188,7 +188,7 @@ class Datagrams:
         if self._thread is not None:
             self._thread.join(_CLOSE_S)
             if self._thread.is_alive():
-                _log.error("what carries the datagrams of ffmpeg does not end")
+                _log.error("the thread that forwards ffmpeg's datagrams does not end")
             self._thread = None
 
     def _begin(self) -> None:
@@ -211,7 +211,7 @@ class Datagrams:
                 outer.connect(self._server)
             while not self._stopping.is_set():
                 for key, _ in selector.select(_LOOK_S):
-                    # A server that is not there is told by an error, again and again.
+                    # A server that is not there answers each packet with an ICMP error.
                     with contextlib.suppress(OSError):
                         if key.fileobj is outer:
                             data = outer.recv(_DATAGRAM_BYTES)

@@ -60,7 +60,7 @@ _OURS: Final = (
 
 
 class Guard(Port):
-    """What a child of ours fetches through; `url` is what to give it as HTTP proxy.
+    """A proxy for one of our child processes; `url` is the proxy's URL.
 
     That holds a secret, and who does not know it is asked for it (407) and served nothing: it
     belongs into the child's environment, and never on its command line.
@@ -80,7 +80,7 @@ class Guard(Port):
         through: Relay | Forward | None = None,
         most_bytes: int | None = None,
     ) -> None:
-        """Remember; nothing is opened yet."""
+        """Keep the arguments; nothing is opened yet."""
         super().__init__()
         self._policy, self._ports, self._through = policy, {*ports, _TUNNEL_PORT}, through
         self._left_bytes = math.inf if most_bytes is None else most_bytes
@@ -93,7 +93,7 @@ class Guard(Port):
 
     @property
     def url(self) -> str:
-        """What to give as HTTP proxy, once it is open."""
+        """The URL to set as HTTP proxy, once it is open."""
         return f"http://{_USER}:{self._secret}@127.0.0.1:{self.port}"
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
     while b"\r\n\r\n" not in head:
         more = client.recv(_CHUNK_BYTES)
         if not more or len(head) > _MAX_HEAD_BYTES:
-            raise SourceUnreachable("a request that is none")
+            raise SourceUnreachable("a malformed request")
         head += more
     head, _, rest = head.partition(b"\r\n\r\n")
     return head, rest
@@ -230,7 +230,7 @@ def _read_request(head: bytes) -> tuple[str, int, bytes]:
         line = f"{found[1]} {path} HTTP/1.1".encode()
         lines = [line, *_without_ours(headers), b"Connection: close", b"", b""]
         return host, port or 80, b"\r\n".join(lines)
-    raise SourceUnreachable("a request that is none")
+    raise SourceUnreachable("a malformed request")
 
 
 def _relay(
@@ -240,7 +240,7 @@ def _relay(
     tunnel: bool,
     may_pass: Callable[[int], bool],
 ) -> None:
-    """Pass on what comes, in both directions, until the server has said all, or more than it may.
+    """Pass data on in both directions, until the server has ended, or sent more than it may.
 
     Not in a tunnel, the answer is made to say that nothing more is answered here.
     """

@@ -1,4 +1,4 @@
-"""An HLS playlist written anew for ffmpeg: with our names for what it lists.
+"""An HLS playlist rewritten for ffmpeg: with our names for what it lists.
 
 Nothing of the source's text is passed on but numbers: where an address could stand in a playlist
 that is not known here, a program that reads it can't find it.
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from flows.capture.net.address import read_host
-from flows.capture.playlist import Entry, Part, Playlist, choose_variant
+from flows.capture.playlists.playlist import Entry, Part, Playlist, choose_variant
 from flows.capture.quality import Quality
 
-_MOST: Final = 5_000
+_MAX_ENTRIES: Final = 5_000
 """So many of the newest segments are listed: those of some hours."""
 
 
@@ -39,7 +39,7 @@ def rename_playlist(
         chosen = choose_variant(playlist.offers, quality)
         lines += [f"#EXT-X-STREAM-INF:BANDWIDTH={max(1, chosen.bandwidth)}", variant(chosen.url)]
         return "\n".join([*lines, ""]).encode()
-    entries = playlist.entries[-_MOST:]
+    entries = playlist.entries[-_MAX_ENTRIES:]
     if begin is not None:
         media_of, numbers = [e.media for e in entries], [e.sequence for e in entries]
         if begin.media in media_of:

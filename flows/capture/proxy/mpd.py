@@ -1,4 +1,4 @@
-"""DASH manifests (ISO/IEC 23009-1), written anew for ffmpeg: with our names for what they list.
+"""DASH manifests (ISO/IEC 23009-1), rewritten for ffmpeg: with our names for what they list.
 
 Nothing of the source's text is passed on but numbers, dates and durations: what is not known here,
 a program that reads it can't find there. One video and one sound are listed.
@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 from xml.parsers import expat
 
 from flows.capture.net.address import read_host
-from flows.capture.playlist import Part
+from flows.capture.playlists.playlist import Part
 from flows.capture.segment import NoStream, UnsafeURL
 
 MAX_ELEMENTS: Final = 50_000
@@ -66,7 +66,7 @@ class _Choice:
 
 
 def rename_mpd(body: bytes, at: str, *, name: Name, name_of_many: NameOfMany) -> bytes:
-    """Return a manifest found at this URL, written anew.
+    """Return a manifest found at this URL, rewritten.
 
     name: for a file, or a part of one. name_of_many: for a template's URL, in which stand
     `$Number$` and `$Time$`, and which of these do. Raises NoStream, and UnsafeURL for an address
@@ -243,7 +243,7 @@ def _address(base: str, url: str) -> str:
     try:
         address = urljoin(base, url)
     except ValueError:
-        raise UnsafeURL(f"{base}: leads to what is no URL") from None
+        raise UnsafeURL(f"{base}: leads to an invalid URL") from None
     read_host(address)
     return address
 

@@ -1,6 +1,6 @@
-"""A port on loopback that serves one child of ours, as long as that runs.
+"""A port on loopback that serves one of our child processes, as long as it runs.
 
-Whoever is on this machine can connect to it: so there are bounds on how many do, and for how long.
+Every user of this machine can connect to it: the number and duration of connections are bounded.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Final, Literal, Self
 
 from flows.capture.stopping import Patience, Stopped
@@ -26,7 +25,7 @@ MAX_CONNECTIONS: Final = 64
 """So many at once; one more is closed as it comes."""
 
 _CLOSE_S: Final = 2.0
-"""Connections that were cut end in no time: none of them is waited for any longer."""
+"""Seconds to wait for the threads of connections that were cut."""
 
 _LOOK_S: Final = 0.5
 """How often it is looked for connections whose time is up."""
@@ -43,7 +42,7 @@ class Port:
     kind: Literal["tcp"] = "tcp"
 
     def __init__(self) -> None:
-        """Remember; nothing is opened yet."""
+        """Keep the arguments; nothing is opened yet."""
         self._patience = Patience()
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
@@ -57,12 +56,7 @@ class Port:
         """Listen."""
         return self.open()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 
@@ -144,7 +138,7 @@ class Port:
         thread.start()
 
     def _serve(self, client: socket.socket) -> None:
-        # Either side may leave at any moment: that is its business.
+        # Either side may close at any moment, which is no error.
         with client, contextlib.suppress(OSError, Stopped):
             self.answer(client)
 
@@ -152,7 +146,7 @@ class Port:
     def keeping(
         self, each: socket.socket, *, most_s: float = math.inf
     ) -> Iterator[Callable[[float], None]]:
-        """Have a connection ended by `close`, and after so long; and closed.
+        """Have `close`, or the end of its time, shut a connection down; it is closed at the end.
 
         Gives what allows it so long from then on.
         """

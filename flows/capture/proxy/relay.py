@@ -1,9 +1,9 @@
-"""A stream under another name: all that ffmpeg reads of a stream that is served over HTTP.
+"""Serves a stream to ffmpeg under our own names, fetched over HTTP.
 
 It is given names of a server that is nowhere, and asks our proxy for them (`capture.proxy.guard`),
 which fetches what they stand for: with the headers that belong there, from the very address that
 was checked. So its command line and its log, which others can read, hold no secret. A playlist and
-a manifest are written anew, with names alone for what they list. A segment is given whole,
+a manifest are rewritten, with names alone for what they list. A segment is given whole,
 decrypted and looked at: what is no media might be another playlist.
 """
 
@@ -23,7 +23,7 @@ from flows.capture.net.address import AddressPolicy
 from flows.capture.net.cookies import FewCookies
 from flows.capture.net.fetch import Fetcher
 from flows.capture.net.for_stream import fetcher_for
-from flows.capture.playlist import MAX_PLAYLIST_BYTES, Entry, Key, Part
+from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Entry, Key, Part
 from flows.capture.proxy.manifest import rename_playlist
 from flows.capture.proxy.mpd import fill, rename_mpd
 from flows.capture.quality import Quality
@@ -31,12 +31,12 @@ from flows.capture.segment import CaptureError, SourceUnreachable, UnreadableMed
 from flows.capture.stream import Stream
 
 BAD_GATEWAY: Final = 502
-"""What is answered for a server that can't be reached."""
+"""The answer for a server that can't be reached."""
 
 _Kind = Literal["playlist", "manifest", "init", "segment", "of_many", "endless"]
 _KINDS: Final[dict[str, _Kind]] = {"hls": "playlist", "other": "manifest", "http": "endless"}
-_HOST: Final = "stream.test"  # RFC 6761, 6.2: nobody has it
-_MOST_NAMES: Final = 20_000
+_HOST: Final = "stream.test"  # RFC 6761, 6.2: reserved, resolves nowhere
+_MAX_NAMES: Final = 20_000
 _NUMBERS: Final = re.compile(r"/(\d{1,12})(?:-(-?\d{1,19})-(-?\d{1,19}))?(?:\.\w{1,5})?")
 _REQUEST: Final = re.compile(
     rb"GET http://" + _HOST.encode() + rb"(?::80)?(/[^ ]*) HTTP/1\.[01](?:\r\n|$)"
@@ -51,7 +51,7 @@ _NOTHING: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Thing:
-    """What a name stands for.
+    """The address that a name stands for.
 
     boxes: a segment of fMP4 or WebM. "of_many": a template; the number and the time are asked for.
     """
@@ -64,7 +64,7 @@ class _Thing:
 
 
 class Relay:
-    """Names for the addresses of one stream, and what is there.
+    """Names for the addresses of one stream, and their content.
 
     Its headers, cookies and queries are sent where they may be known.
     begin: the segment of a live playlist to begin with; else that is the newest.
@@ -90,9 +90,9 @@ class Relay:
         self.stopping = threading.Event()
         """Ends what is being fetched."""
         self.unreadable: deque[str] = deque(maxlen=8)
-        """What was given without content, and why: nothing says so where it is recorded."""
+        """Segments that were answered without content, and why: ffmpeg does not report it."""
         self.url = self._name(_Thing(kind=_KINDS[stream.protocol], part=Part(url=stream.url)))
-        """What stands for the stream."""
+        """The address that stands for the stream."""
 
     def real(self, address: str) -> str:
         """Return what an address stands for: itself, if we did not make it."""
@@ -107,7 +107,7 @@ class Relay:
         found = _NUMBERS.fullmatch(asked[1].decode("ascii", "replace")) if asked else None
         thing = self._things.get(int(found[1])) if found else None
         if found is None or thing is None:
-            raise SourceUnreachable("an address that stands for nothing", status=404)
+            raise SourceUnreachable("an unknown address", status=404)
         with self._fetching() as pieces:
             if thing.kind == "endless":
                 self._pass_on(thing.part.url, pieces.fetcher, client)
@@ -129,7 +129,7 @@ class Relay:
                 self._numbers[thing] = self._n_named
                 self._things[self._n_named] = thing
                 self._n_named += 1
-                if len(self._numbers) > _MOST_NAMES:
+                if len(self._numbers) > _MAX_NAMES:
                     del self._things[self._numbers.popitem(last=False)[1]]
             self._numbers.move_to_end(thing)
             return f"http://{_HOST}/{self._numbers[thing]}{_suffix(thing.part.url)}"

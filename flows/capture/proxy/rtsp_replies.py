@@ -1,4 +1,4 @@
-"""What an RTSP server replies (RFC 2326), as far as ffmpeg may learn it."""
+"""The replies of an RTSP server (RFC 2326), reduced to what ffmpeg may see."""
 
 import re
 from typing import Final
@@ -26,7 +26,7 @@ class Replies:
         """Have read nothing. shown: what to call the server. requests: what is replied to."""
         self._shown, self._requests, self._buffer = shown, requests, bytearray()
         self.again = b""
-        """What to ask in place of what was refused."""
+        """The request to send in place of the refused one."""
 
     def feed(self, data: bytes) -> bytes:
         """Return what may be passed on of what came; raises UnsafeURL, SourceUnreachable."""

@@ -1,4 +1,4 @@
-"""What ffmpeg asks an RTSP server (RFC 2326), with the address and password that it is not told.
+"""ffmpeg's requests to an RTSP server (RFC 2326), with the address and password filled in.
 
 Its command line, which everybody may see, has neither: the real address is written into each
 request, and `Authorization` added where the server wants it (RFC 7616; Basic and Digest).

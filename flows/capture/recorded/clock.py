@@ -70,7 +70,7 @@ class Clock:
         self._sections = [section]
 
     def jump(self, section: Section, *, now: int) -> None:
-        """Add a section for a jump that ffmpeg has just met, having recorded up to `now` (ticks).
+        """Add a section for a jump that ffmpeg reported after it had recorded up to `now` (ticks).
 
         If it can't be placed, the dates go on as before, and are estimated from `now`.
         """
@@ -123,7 +123,7 @@ class Clock:
     def date_of_input(self, ticks: int) -> datetime | None:
         """Return when a frame with this timestamp in the source would be on air, if all goes on.
 
-        None where that can't be told.
+        None where that is unknown.
         """
         origin = self._sections[0].input if self._sections else None
         if origin is None or self.first is None:

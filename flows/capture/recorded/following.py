@@ -21,7 +21,7 @@ from flows.capture.state import write_whole
 
 FOLDER: Final = "play"
 
-_MOST: Final = 16
+_MAX_FOLLOWED: Final = 16
 """So many playlists a broadcast has; the oldest makes room for the next."""
 
 _LOCK_S: Final = 2.0
@@ -59,7 +59,7 @@ def write_playlist(
     with _locked(folder):
         write_whole(path, text, durable=False)
         there = sorted(folder.glob("*.m3u8"), key=lambda each: each.stat().st_mtime)
-        for old in there[:-_MOST]:
+        for old in there[:-_MAX_FOLLOWED]:
             old.unlink(missing_ok=True)
     return path
 

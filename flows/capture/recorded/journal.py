@@ -72,7 +72,7 @@ def read_lines(directory: Path) -> tuple[list[Segment | Gap], int]:
 
 
 def mend(journal: Path) -> None:
-    """Take off the last line if a crash cut it; what it told is found again in the files."""
+    """Remove the last line if a crash cut it off; its segment is found again from the files."""
     if journal.exists():
         data = journal.read_bytes()
         if not data.endswith(b"\n"):

@@ -18,7 +18,7 @@ TICKS_PER_S: Final = 90_000
 """The clock of MPEG-TS (ISO/IEC 13818-1, 2.4.3.6)."""
 
 WRAP: Final = 1 << 33
-"""Where its counter of 33 bits begins anew."""
+"""Where its counter of 33 bits starts over."""
 
 # The header of the first packet says all; the default would read up to five seconds.
 _SHORT_PROBE: Final = {
@@ -36,8 +36,8 @@ _REORDERED: Final = 16
 _PACKET_BYTES: Final = (188, 192, 204)
 """Of MPEG-TS, plain, with a time before it, and with parity after it."""
 
-_SHORTEST_TICKS: Final = TICKS_PER_S // 1000
-_LONGEST_TICKS: Final = 600 * TICKS_PER_S
+_MIN_TICKS: Final = TICKS_PER_S // 1000
+_MAX_TICKS: Final = 600 * TICKS_PER_S
 """No segment is longer."""
 
 
@@ -79,7 +79,7 @@ class Extent:
         if self.sound_end is None:
             return None
         length = self.sound_end - self.first
-        return length / TICKS_PER_S if 0 <= length < _LONGEST_TICKS else None
+        return length / TICKS_PER_S if 0 <= length < _MAX_TICKS else None
 
 
 def measure(path: Path, *, fragmented: bool = False) -> Extent:
@@ -126,17 +126,17 @@ def _extent(path: Path, container: InputContainer, *, fragmented: bool) -> Exten
             alone = keyed and begins_anew(packet, video)
         pts.append(at)
         lasts[at] = length
-    picture = video.codec_context  # None for a codec that nobody here can decode
+    picture = video.codec_context  # None for a codec that PyAV cannot decode
     width_px, height_px = (picture.width, picture.height) if picture else (0, 0)
     if not pts:
         raise UnreadableMedia(f"{path.name} holds no video")
     ordered = sorted(pts)
     if sounds and sound_end is None:
         sound_end = ordered[0]  # There should be some.
-    if ordered[-1] - ordered[0] > _LONGEST_TICKS:
+    if ordered[-1] - ordered[0] > _MAX_TICKS:
         length_s = (ordered[-1] - ordered[0]) / TICKS_PER_S
         raise UnreadableMedia(f"{path.name} goes on for {length_s:.0f} s, and no segment does")
-    if ordered[-1] - ordered[0] < _SHORTEST_TICKS and len(pts) > 1:
+    if ordered[-1] - ordered[0] < _MIN_TICKS and len(pts) > 1:
         raise UnreadableMedia(f"{path.name}: all its frames are at one moment")
     steps = sorted(b - a for a, b in pairwise(ordered))
     # A single frame says nothing of the rate: a 25th of a second.
@@ -146,7 +146,7 @@ def _extent(path: Path, container: InputContainer, *, fragmented: bool) -> Exten
     first = min(pts[:_REORDERED])
     return Extent(
         first=first,
-        end=ordered[-1] + (held if interval < held < _LONGEST_TICKS else interval),
+        end=ordered[-1] + (held if interval < held < _MAX_TICKS else interval),
         interval=interval,
         longest=steps[-1] if steps else interval,
         width_px=width_px or 0,

@@ -25,14 +25,14 @@ from flows.capture.segment import Gap, Segment, UnreadableMedia
 
 _log = logging.getLogger(__name__)
 
-SHORTEST: Final = timedelta(milliseconds=100)
-"""What is missing is a gap from this on, and what is left of a repeated segment is a segment."""
+MIN_GAP: Final = timedelta(milliseconds=100)
+"""Shorter holes are no gaps, and shorter remains of a repeated segment are no segments."""
 
-_MOST_BEFORE: Final = 64
-_MOST_BEFORE_S: Final = 60.0
+_MAX_BEFORE: Final = 64
+_MAX_BEFORE_S: Final = 60.0
 """So much is decoded, at most, before a segment that begins amid pictures."""
 
-MOST_REPEATED: Final = timedelta(seconds=30)
+MAX_REPEATED: Final = timedelta(seconds=30)
 """A source that goes back by more has set its clock, and does not repeat itself."""
 
 
@@ -47,7 +47,7 @@ class Recording:
     def __init__(self, directory: Path, *, channel: str, broadcast: int) -> None:
         """Read the journal of the directory, which is made if need be."""
         self.stop_at: datetime | None = None
-        """What starts here or later is not wanted, and deleted."""
+        """Segments that start here or later are deleted."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.channel, self.broadcast = directory, channel, broadcast
         mend(self._journal)
@@ -80,7 +80,7 @@ class Recording:
 
     @property
     def pid_file(self) -> Path:
-        """What tells which process records here."""
+        """The file that says which process records here."""
         return self.directory / "ffmpeg.pid"
 
     def new_run(self, now: datetime, *, verbatim: bool = False) -> str:
@@ -99,7 +99,7 @@ class Recording:
     def take(
         self, path: Path, clock: Clock, *, ticks: int | None = None, why: str | None = None
     ) -> list[Segment | Gap]:
-        """Add a finished file; return what it makes: nothing, a segment, or a gap and a segment.
+        """Add a finished file; return the events: none, a segment, or a gap and a segment.
 
         ticks: how long ffmpeg says it is, to the first frame of the next; without it the end is
         read from its frames. why: what to say of a gap before it. Raises UnreadableMedia.
@@ -162,11 +162,11 @@ class Recording:
             if not (self.last.is_ad and not is_ad and not estimated):
                 offset = max(timedelta(0), self.last.end - start)
             start += offset
-            if offset and end - start < SHORTEST:
+            if offset and end - start < MIN_GAP:
                 _log.info("%s repeats what is recorded: deleted", path.name)
                 path.unlink()
                 return []
-            if start - self.last.end >= SHORTEST:
+            if start - self.last.end >= MIN_GAP:
                 reason = why or "the source skipped it"
                 events.append(Gap(start=self.last.end, end=start, why=reason))
         continuous = continuous and self.last is not None and not events
@@ -201,7 +201,7 @@ class Recording:
                 break
             names.append(event.path.name)
             length_s += event.duration_s
-            if not event.needs or len(names) >= _MOST_BEFORE or length_s >= _MOST_BEFORE_S:
+            if not event.needs or len(names) >= _MAX_BEFORE or length_s >= _MAX_BEFORE_S:
                 break
         return tuple(reversed(names))
 
@@ -223,10 +223,10 @@ class Recording:
         first, end = extent.first, extent.end
         start, estimated = clock.date(first)
         if self.last is not None and self.last.end - start > timedelta(hours=13):
-            # The counter of 33 bits begins anew after 26.5 hours.
+            # The counter of 33 bits starts over after 26.5 hours.
             first, end = first + WRAP, end + WRAP
             start, estimated = clock.date(first)
-        if self.last is not None and self.last.end - start > MOST_REPEATED:
+        if self.last is not None and self.last.end - start > MAX_REPEATED:
             _log.warning("the source's clock went back by %s", self.last.end - start)
             clock.shift(self.last.end - start, now=first)
             start, estimated = clock.date(first)
@@ -240,7 +240,7 @@ class Recording:
         stop, _ = clock.date(end)
         jumped = not clock.same_section(first, end)
         usual = start + timedelta(seconds=(end - first) / TICKS_PER_S)
-        if stop <= start or (jumped and abs(stop - usual) > SHORTEST):
+        if stop <= start or (jumped and abs(stop - usual) > MIN_GAP):
             # The date jumps with the timestamps: this segment ends as if it did not.
             stop = whole_ms(usual)
         return start, stop, estimated
@@ -262,7 +262,7 @@ class Recording:
             _log.warning("the playlists in %s wait for the next segment: %s", self.directory, e)
 
     def recover(self) -> list[Segment | Gap]:
-        """Take what earlier runs finished and nobody reported; return it."""
+        """Take segments that earlier runs finished and did not report; return them."""
         found: list[Segment | Gap] = []
         for run in runs.runs_in(self.directory):
             clock, verbatim = runs.load_clock(self.directory, run)

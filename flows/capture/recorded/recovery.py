@@ -1,4 +1,4 @@
-"""What captures that are gone have left in a broadcast's directory."""
+"""Recovers what dead captures left in a broadcast's directory."""
 
 from collections.abc import Iterator
 from pathlib import Path

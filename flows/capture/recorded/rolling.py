@@ -15,10 +15,10 @@ _LISTED: Final = 30
 
 
 class Rolling:
-    """A run's playlist: the newest segments, written anew with each."""
+    """A run's playlist: the newest segments, rewritten with each."""
 
     def __init__(self, recording: Recording, run: str) -> None:
-        """Remember; nothing is written yet."""
+        """Keep the arguments; nothing is written yet."""
         self._recording, self._name = recording, f"{run}.m3u8"
         self._listed: deque[str] = deque(maxlen=_LISTED)
         self._added = 0

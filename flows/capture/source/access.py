@@ -1,4 +1,4 @@
-"""What an operator has set for a site: how its pages and streams are asked for."""
+"""The operator's settings for a site: how its pages and streams are requested."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from flows.capture.net.upstream import Upstream
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Access:
-    """What goes with a show's page, and with the stream behind it; nothing of it by default.
+    """Settings for requests of a show's page, and of the stream behind it; empty by default.
 
     site: what it was set for, as sources.toml names it. cookies: of a cookies file; cookies_file:
     where they are written back to. netrc: a file, for sites that yt-dlp logs in to.

@@ -28,7 +28,7 @@ from flows.capture.stopping import Patience
 
 _log = logging.getLogger(__name__)
 
-MOST_BYTES: Final = 64 << 20
+MAX_BYTES: Final = 64 << 20
 """That finding a stream may fetch, in all."""
 
 BOX: Final = Box("flows.capture.source.extraction")
@@ -36,13 +36,13 @@ BOX: Final = Box("flows.capture.source.extraction")
 _TIMES: Final = 4
 """Finding a stream may take so many times as long as one request."""
 
-_LONGEST_TEXT: Final = 500
+_MAX_TEXT_CHARS: Final = 500
 _PROXY_WANTS_USER: Final = 407
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """What is asked of the box."""
+    """A question to the box."""
 
     url: str
     policy: AddressPolicy
@@ -77,7 +77,7 @@ def ask(asked: Question, patience: Patience) -> tuple[dict[str, Any], str]:
     """Return what the box has found, and the cookies as they are then."""
     url, policy = asked.url, asked.policy
     port = read_host(url)[1]
-    with Guard(policy, ports=[port] if port else [], most_bytes=MOST_BYTES) as guard:
+    with Guard(policy, ports=[port] if port else [], most_bytes=MAX_BYTES) as guard:
         within_s = _TIMES * asked.timeout_s
         try:
             answer = BOX.ask(asked.as_sent(guard.url), patience, within_s=within_s)
@@ -119,7 +119,7 @@ def _check(guard: Guard, url: str) -> None:
     """Raise what the proxy has seen: UnsafeURL, or NoStream for too much."""
     guard.check()
     if guard.is_spent:
-        raise NoStream(f"{url}: its page can't be read: more than {MOST_BYTES >> 20} MB of it")
+        raise NoStream(f"{url}: its page can't be read: more than {MAX_BYTES >> 20} MB of it")
 
 
 def _error(url: str, kind: str, said: str, status: object) -> CaptureError:
@@ -139,4 +139,4 @@ def _error(url: str, kind: str, said: str, status: object) -> CaptureError:
 
 def text_of(value: object) -> str:
     """Return what a site says, if it is a text, as one that may be shown."""
-    return clean(str(value)[:_LONGEST_TEXT]) if isinstance(value, str | int | float) else ""
+    return clean(str(value)[:_MAX_TEXT_CHARS]) if isinstance(value, str | int | float) else ""

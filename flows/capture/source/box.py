@@ -23,7 +23,7 @@ MEMORY_BYTES: Final = 1 << 30
 """Of each process, a JavaScript runtime's too: V8 takes 512 MB for its own use before it starts."""
 
 CPU_S: Final = 20
-LONGEST_ANSWER_BYTES: Final = 1 << 20
+MAX_ANSWER_BYTES: Final = 1 << 20
 _END_S: Final = 1.0
 _START = (
     "import json, socket, sys; sys.path[:] = json.loads(sys.argv[1]);"
@@ -40,11 +40,11 @@ _PASSED_ON: Final = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 )
-"""What of the environment is no secret of ours."""
+"""Environment variables without secrets, which are passed on."""
 
 
 class OutOfBounds(CaptureError):
-    """What was asked took more than it may: memory, processor time, or room for its answer."""
+    """A question took more than it may: memory, processor time, or room for its answer."""
 
 
 class Box:
@@ -57,7 +57,7 @@ class Box:
     def __init__(
         self, module: str, *, memory_bytes: int = MEMORY_BYTES, cpu_s: int = CPU_S
     ) -> None:
-        """Remember; nothing is started yet."""
+        """Keep the arguments; nothing is started yet."""
         self._module, self._memory_bytes, self._cpu_s = module, memory_bytes, cpu_s
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -153,5 +153,5 @@ def _read(ours: socket.socket, ends_at: float, patience: Patience) -> bytes:
             continue
         more = ours.recv(1 << 16)
         said += more
-        if not more or len(said) > LONGEST_ANSWER_BYTES:
+        if not more or len(said) > MAX_ANSWER_BYTES:
             return b"" if more else said

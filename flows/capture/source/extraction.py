@@ -50,13 +50,13 @@ FIELDS: Final = (
     "vcodec",
     "acodec",
 )
-"""What is told of a stream, besides its headers."""
+"""The fields of a stream that are passed on, besides its headers."""
 
-MOST_BODY_BYTES: Final = 32 << 20
+MAX_BODY_BYTES: Final = 32 << 20
 """Of one answer, decoded."""
 
-_LONGEST_TEXT: Final = 500
-_MOST_WARNINGS: Final = 20
+_MAX_TEXT_CHARS: Final = 500
+_MAX_WARNINGS: Final = 20
 _WAITED_FOR: Final = ("is_upcoming", "was_live", "post_live")
 
 
@@ -73,7 +73,7 @@ class _Said:
 
     def warning(self, message: str) -> None:
         """Keep it."""
-        if len(self.warnings) < _MOST_WARNINGS:
+        if len(self.warnings) < _MAX_WARNINGS:
             self.warnings.append(_line(message))
 
     error = warning
@@ -107,9 +107,9 @@ class _BoundedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
         read = response.read
 
         def read_bounded(amt: int | None = None) -> bytes:
-            data: bytes = read(MOST_BODY_BYTES + 1 if amt is None else amt)
-            if len(data) > MOST_BODY_BYTES:
-                raise _TooLong(f"an answer of more than {MOST_BODY_BYTES >> 20} MB", expected=True)
+            data: bytes = read(MAX_BODY_BYTES + 1 if amt is None else amt)
+            if len(data) > MAX_BODY_BYTES:
+                raise _TooLong(f"an answer of more than {MAX_BODY_BYTES >> 20} MB", expected=True)
             return data
 
         response.read = read_bounded
@@ -271,9 +271,9 @@ def _error(kind: str, text: str, *, status: int | None = None) -> dict[str, Any]
 
 def _line(error: BaseException | str) -> str:
     """Return an error's text as one line, without yt-dlp's advice on its own options."""
-    text = str(getattr(error, "orig_msg", None) or error)[: 4 * _LONGEST_TEXT]
+    text = str(getattr(error, "orig_msg", None) or error)[: 4 * _MAX_TEXT_CHARS]
     text = re.split(r"[;.]? *(?:please report|Use --|See +https)", " ".join(text.split()))[0]
-    return text[:_LONGEST_TEXT]
+    return text[:_MAX_TEXT_CHARS]
 
 
 def _plain(value: object) -> str | int | float | None:

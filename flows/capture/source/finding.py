@@ -12,7 +12,7 @@ from flows.capture.stream import Stream
 _log = logging.getLogger(__name__)
 
 _RENEW_BEFORE: Final = timedelta(minutes=15)
-"""A stream's address is found anew so long before it expires."""
+"""A stream's address is found again so long before it expires."""
 
 _RENEW_AGE_S: Final = 60.0
 """An address that was as near its end when it was new is used at least so long."""
@@ -34,7 +34,7 @@ class Finding:
         ended_after_s: float,
         away_s: float,
     ) -> None:
-        """Remember; nothing is asked yet."""
+        """Keep the arguments; nothing is asked yet."""
         self._resolve, self._ended_after_s = resolve, ended_after_s
         self._away_s = max(away_s, ended_after_s)
         self._stream = stream
@@ -46,7 +46,7 @@ class Finding:
         """Return the stream; raises as `resolve`.
 
         recorded: there is a recording already. Then the one that is known does while the page does
-        not answer; `note` is told why.
+        not answer; `note` is called with the reason.
         """
         if self._stream is None:
             try:

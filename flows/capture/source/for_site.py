@@ -1,4 +1,4 @@
-"""What an operator has set for a site, as yt-dlp takes it: options, plugins, headers."""
+"""The operator's settings for a site, as yt-dlp takes them: options, plugins, headers."""
 
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -10,8 +10,8 @@ from yt_dlp.networking.impersonate import ImpersonateTarget
 
 from flows.capture.headers import SiteHeaders
 
-_MOST_WARNINGS: Final = 20
-_LONGEST_TEXT: Final = 500
+_MAX_WARNINGS: Final = 20
+_MAX_TEXT_CHARS: Final = 500
 
 
 def options_of(question: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def load_plugins(folders: list[str]) -> list[str]:
     except BaseException as e:  # noqa: BLE001 - what a plugin raises, it raises for itself
         said.append(f"Error while importing plugins\n{type(e).__name__}: {e}")
     lines = [each.strip().splitlines() for each in said if each.strip()]
-    return [f"{each[0]}: {each[-1]}"[:_LONGEST_TEXT] for each in lines[:_MOST_WARNINGS]]
+    return [f"{each[0]}: {each[-1]}"[:_MAX_TEXT_CHARS] for each in lines[:_MAX_WARNINGS]]
 
 
 def keep_from_others(site_headers: tuple[SiteHeaders, ...]) -> None:

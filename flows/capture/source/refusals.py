@@ -44,7 +44,7 @@ REFUSALS: Final = tuple(name for name, *_ in _KINDS)
 
 
 def kind_of(said: str) -> str | None:
-    """Return what kind of refusal a text of yt-dlp's means; None of none that is known."""
+    """Return the kind of refusal that a text of yt-dlp's means; None if unknown."""
     for kind, pattern, _, _ in _KINDS:
         if re.search(pattern, said, re.IGNORECASE if kind != "geo block" else 0):
             return kind

@@ -25,8 +25,8 @@ from flows.capture.source.cameras import camera_stream
 from flows.capture.stopping import Patience
 from flows.capture.stream import Stream
 
-_MOST_HEADERS: Final = 50
-_LONGEST_HEADER: Final = 8192
+_MAX_HEADERS: Final = 50
+_MAX_HEADER_CHARS: Final = 8192
 _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 """No show is announced for later, and no address lasts longer, whatever a site says."""
 
@@ -128,9 +128,9 @@ def _headers(found: object) -> tuple[tuple[str, str], ...]:
     pairs = found.items() if isinstance(found, dict) else ()
     return tuple(
         (str(name), str(value))
-        for name, value in list(pairs)[:_MOST_HEADERS]
+        for name, value in list(pairs)[:_MAX_HEADERS]
         if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", str(name))
-        and len(str(value)) <= _LONGEST_HEADER
+        and len(str(value)) <= _MAX_HEADER_CHARS
         and re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", str(value))
     )
 

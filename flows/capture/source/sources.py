@@ -167,7 +167,7 @@ class Sources:
         if not _HOST.fullmatch(site):
             yield f"{where}: name the host alone, in lower case, as {_TABLES['site']}"
         if site == "all" and "headers" in entry:
-            yield f"{where}: headers belong to a site: every server would be told them"
+            yield f"{where}: headers belong to a site: under [all], every server would get them"
         if "impersonate" in entry and "headers" in entry:
             yield f"{where}: headers can't be kept from other sites while impersonate is set"
         for key, value in entry.items():

@@ -1,4 +1,4 @@
-"""What the values of sources.toml mean, each read and checked by its key."""
+"""The values of sources.toml, each read and checked by its key."""
 
 import os
 import re
@@ -37,7 +37,7 @@ class Values:
     """
 
     def __init__(self, folder: Path, secret_of: SecretOf) -> None:
-        """Remember; nothing is read yet."""
+        """Keep the arguments; nothing is read yet."""
         self._folder, self._secret_of = folder, secret_of
         self._readers: dict[str, Callable[[object], Any]] = {
             "cookies": self.cookies,
@@ -53,7 +53,7 @@ class Values:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """What may be set for a site."""
+        """The keys that may be set for a site."""
         return tuple(self._readers)
 
     def read(self, key: str, value: object) -> Any:  # noqa: ANN401
@@ -123,7 +123,7 @@ class Values:
         return path
 
     def extractor_arguments(self, value: object) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Return what yt-dlp's extractors are told, as it reads its own command line."""
+        """Return arguments for yt-dlp's extractors, as it reads its own command line."""
         wish = 'write them as extractor_arguments.youtube = { player_skip = ["webpage"] }'
         if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
             raise ValueError(wish)

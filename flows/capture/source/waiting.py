@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from flows.capture.segment import CaptureError, NotLive, ShowMissed, SourceUnreachable
 from flows.capture.stream import Stream
 
-SHORTEST_PAUSE_S: Final = 5.0
-_LONGEST_BEFORE_S: Final = 300.0
-_LONGEST_AFTER_S: Final = 60.0
+MIN_PAUSE_S: Final = 5.0
+_MAX_BEFORE_S: Final = 300.0
+_MAX_AFTER_S: Final = 60.0
 _PLAYLISTS: Final = (".m3u8", ".m3u", ".mpd")
 _NOT_THERE: Final = (404, 410)
 
@@ -76,11 +76,9 @@ def wait_for_show(
 def pause_s(now: datetime, *, expected: datetime, give_up_at: datetime) -> float:
     """Return how long not to look: less the nearer the expected start, before it and after it."""
     left_s = (expected - now).total_seconds()
-    wait_s = (
-        min(left_s / 2, _LONGEST_BEFORE_S) if left_s > 0 else min(-left_s / 8, _LONGEST_AFTER_S)
-    )
+    wait_s = min(left_s / 2, _MAX_BEFORE_S) if left_s > 0 else min(-left_s / 8, _MAX_AFTER_S)
     end_s = max(0.0, (give_up_at - now).total_seconds())
-    return min(max(wait_s, SHORTEST_PAUSE_S), end_s)
+    return min(max(wait_s, MIN_PAUSE_S), end_s)
 
 
 def _may_begin(error: CaptureError, url: str, *, waited: bool) -> bool:

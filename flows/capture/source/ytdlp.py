@@ -32,7 +32,7 @@ class YtDlp:
 
     @property
     def warning(self) -> str | None:
-        """What to say of one that is old."""
+        """The advice to add for one that is old."""
         if self.age_days is None or self.age_days <= OLD_DAYS:
             return None
         return f"yt-dlp is {self.age_days} days old, and sites change: {RENEW}"

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from flows.capture.disk import MIN_FREE_BYTES
@@ -33,7 +32,7 @@ from flows.capture.supervisor.recorder import Recorder
 _log = logging.getLogger(__name__)
 
 _STOP_S: Final = 10.0
-"""Whoever stops a capture waits no longer for its thread. ffmpeg is killed before that."""
+"""Seconds that `stop` waits for the capture's thread. ffmpeg is killed before that."""
 
 _RESOLVE_TIMEOUT_S: Final = 8.0
 
@@ -45,7 +44,7 @@ class Capture:
     left there is gone on from (its segments come from `recover`): numbers go on, nothing is
     recorded twice, and a gap says what is missing. after: the broadcast's last segment by the
     database, which another machine may have recorded: likewise. policy: what may be fetched.
-    access: what the operator has set for the site, as it is when the stream is found anew.
+    access: what the operator has set for the site, as it is when the stream is found again.
     quality: the most that is recorded.
     until: aware; when to stop. duration_s: how much to record, from the first segment on. Without
     both it goes on until the source ends. stream: what `resolve` gave for the URL, if that was
@@ -90,7 +89,7 @@ class Capture:
         engine: Engine = "auto",
         time_shifted: bool = False,
     ) -> None:
-        """Remember; nothing is started yet."""
+        """Keep the arguments; nothing is started yet."""
         self.url, self.policy = url, policy
         self._directory, self._channel, self._broadcast = directory, channel, broadcast
         self._plan = Plan(until=until, duration_s=duration_s, grace_s=2 * stall_s)
@@ -154,12 +153,7 @@ class Capture:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
 
@@ -175,12 +169,12 @@ class Capture:
 
     @property
     def last_error(self) -> CaptureError | None:
-        """What went wrong last, whether or not the capture went on."""
+        """The last error, whether or not the capture went on."""
         return self._recorder.last_error if self._recorder else None
 
     @property
     def failure(self) -> CaptureError | None:
-        """What ended the capture, if that was an error."""
+        """The error that ended the capture, if one did."""
         return self._recorder.failure if self._recorder else None
 
     @property
@@ -200,7 +194,7 @@ class Capture:
 
     @property
     def state(self) -> str:
-        """What it does, in a few words: "live, 412 segments, 0.7 s behind"."""
+        """Its state in a few words: "live, 412 segments, 0.7 s behind"."""
         return self._progress.state
 
     def get(self, timeout_s: float) -> Segment | Gap | None:

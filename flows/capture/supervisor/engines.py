@@ -1,4 +1,4 @@
-"""What records a stream: the source's own segments, or ffmpeg."""
+"""Which engine records a stream: the source's own segments, or ffmpeg."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from flows.capture.hls.anchoring import Anchoring
 from flows.capture.hls.pacing import Pacing
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlist import Entry
+from flows.capture.playlists.playlist import Entry
 from flows.capture.processes import find_ffmpeg
 from flows.capture.quality import Quality
 from flows.capture.recorded.recording import Recording
@@ -32,7 +32,7 @@ Engine = Literal["auto", "hls", "ffmpeg"]
 
 
 class Run(Protocol):
-    """What records, until something ends it: the engine of `capture.hls` or of `capture.ffmpeg`."""
+    """An engine that records until something ends it: of `capture.hls` or of `capture.ffmpeg`."""
 
     @property
     def ended(self) -> str | None:
@@ -40,11 +40,11 @@ class Run(Protocol):
 
     @property
     def complaint(self) -> str:
-        """What went wrong last; empty if nothing."""
+        """The last error; empty if none."""
 
     @property
     def outage(self) -> str | None:
-        """What keeps it from recording just now, as far as it knows."""
+        """Why it does not record just now, as far as it knows."""
 
     @property
     def unreadable(self) -> str | None:
@@ -144,7 +144,7 @@ class Engines:
             self._instead = None
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """Why ffmpeg records what our engine would; empty if it does not."""
         return f"by ffmpeg, since {self._instead}" if self._choose() != self._first else ""
 

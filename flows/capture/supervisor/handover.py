@@ -1,4 +1,4 @@
-"""What passes from the thread that captures to whoever consumes, in order."""
+"""The queue from the capturing thread to the consumer, in order."""
 
 import threading
 from collections import deque
@@ -23,7 +23,7 @@ class Handover:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Say that nothing more will come."""
+        """Mark the end: nothing more will come."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -15,7 +15,7 @@ class Plan:
     """
 
     def __init__(self, *, until: datetime | None, duration_s: float | None, grace_s: float) -> None:
-        """Remember; the time counts from `begin` on."""
+        """Keep the arguments; the time counts from `begin` on."""
         self._until, self._duration_s, self._grace_s = until, duration_s, grace_s
         self._began_at = time.monotonic()
         self.stopping = threading.Event()

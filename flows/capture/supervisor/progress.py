@@ -1,4 +1,4 @@
-"""How a capture goes: what people want to know of it at a glance."""
+"""The progress of a capture, at a glance."""
 
 import time
 from collections.abc import Iterable
@@ -18,9 +18,9 @@ class Progress:
         self.n_segments = 0
         self.restarts = 0
         self.why: str | None = None
-        """What keeps it from recording, or did until it goes on; None if nothing does."""
+        """Why it does not record, or did not until it goes on; None while it records."""
         self.by = ""
-        """What records, where that is not what should."""
+        """The engine that records, where it is not the one that should."""
         self.over = False
         self._newest_at: float | None = None
         self._longest_s = 0.0
@@ -40,7 +40,7 @@ class Progress:
 
     @property
     def state(self) -> str:
-        """What the capture does: "live, 412 segments, 0.7 s behind"."""
+        """The capture's state: "live, 412 segments, 0.7 s behind"."""
         restarts = f", {_counted(self.restarts, 'restart')}" if self.restarts else ""
         counts = f"{_counted(self.n_segments, 'segment')}{restarts}"
         age_s, why = self.newest_age_s, self.why

@@ -12,11 +12,11 @@ from flows.capture.segment import CaptureFailed, Gap, Segment
 WINDOW_S: Final = 60.0
 """The rate is a mean over so much of the show."""
 
-MOST_SEGMENTS: Final = 1200
+MAX_SEGMENTS: Final = 1200
 """In a window: 20 a second. Each is a file, a row and a look."""
 
-SHORTEST_S: Final = 20.0
-"""What is less of the show counts as so much: a burst is no rate."""
+MIN_WINDOW_S: Final = 20.0
+"""Shorter stretches of the show count as so long: a burst is no rate."""
 
 
 class QuotaExceeded(CaptureFailed):
@@ -25,7 +25,7 @@ class QuotaExceeded(CaptureFailed):
 
 @dataclass(kw_only=True, slots=True)
 class Quota:
-    """Counts what a broadcast takes.
+    """Counts the segments and bytes of a broadcast.
 
     total_bytes: in all; mbits_per_s: on average; None without limit.
     """
@@ -50,13 +50,13 @@ class Quota:
         length_s = sum(each for each, _ in self._newest)
         while self._newest and length_s - self._newest[0][0] >= WINDOW_S:
             length_s -= self._newest.popleft()[0]
-        if len(self._newest) > MOST_SEGMENTS:
+        if len(self._newest) > MAX_SEGMENTS:
             raise QuotaExceeded(
-                f"the source cuts its show into more than {MOST_SEGMENTS} pieces a minute: "
+                f"the source cuts its show into more than {MAX_SEGMENTS} pieces a minute: "
                 "recording has ended"
             )
         n_bits = 8 * sum(size for _, size in self._newest)
-        rate = n_bits / max(length_s, SHORTEST_S) / 1e6
+        rate = n_bits / max(length_s, MIN_WINDOW_S) / 1e6
         if self.mbits_per_s is not None and rate > self.mbits_per_s:
             raise QuotaExceeded(
                 f"the source sends {rate:.0f} Mbit/s, and a show may have {self.mbits_per_s:g} "

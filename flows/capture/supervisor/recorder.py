@@ -9,7 +9,7 @@ from typing import Final
 from flows.capture.disk import may_pass, require_space
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.for_stream import fetcher_for
-from flows.capture.recorded.recording import SHORTEST, Recording
+from flows.capture.recorded.recording import MIN_GAP, Recording
 from flows.capture.segment import (
     CaptureError,
     CaptureFailed,
@@ -45,12 +45,12 @@ _STEPS: Final = 2.0
 """A source whose segments are long is given the time of so many before it has stalled."""
 
 
-_LONGEST_STEP_S: Final = 60.0
+_MAX_STEP_S: Final = 60.0
 """A source that says its segments may be longer is not believed: it would never stall."""
 
 
 class Recorder:
-    """Finds the stream, runs what records it, and begins again whatever ended that.
+    """Finds the stream, runs an engine, and starts over whenever a run ends.
 
     To be run by one thread, which writes `last_error` and `failure`; any may read them. For the
     arguments see `Capture`.
@@ -80,9 +80,9 @@ class Recorder:
         self._resumed_at = 0.0
         self._n_reported = len(recording.events)
         self.last_error: CaptureError | None = None
-        """What went wrong last, whether or not the capture went on."""
+        """The last error, whether or not the capture went on."""
         self.failure: CaptureError | None = None
-        """What ended the capture, if that was an error."""
+        """The error that ended the capture, if one did."""
 
     def run(self) -> None:
         """Record until it is over; what ends it is in `failure` if it is an error."""
@@ -142,8 +142,8 @@ class Recorder:
                     raise
                 self._note(DiskFull(f"{self._recording.directory}: {e.strerror}; see to the disk"))
                 stays = True
-            except Exception as e:  # noqa: BLE001 - a fault of ours ends a run, and not the watch
-                _log.exception("%s: a fault of ours ended a run", self._recording.channel)
+            except Exception as e:  # noqa: BLE001 - a bug ends a run, and not the watch
+                _log.exception("%s: an internal error ended a run", self._recording.channel)
                 name = type(e).__name__
                 self._note(CaptureFailed(f"{self._url}: what came broke a run ({name}); see log"))
             if not stays:
@@ -182,7 +182,7 @@ class Recorder:
                 fetcher,
                 ended_after_s=self._finding.ended_after_s,
             )
-            self._progress.by = self._engines.said
+            self._progress.by = self._engines.summary
             self._progress.restarts += self._has_run
             self._has_run = True
             why: str | None = None
@@ -193,7 +193,7 @@ class Recorder:
                     run.poll(why=self._progress.why)
                     brought |= self._report()
                     self._note_missed(ticker)
-                    limit_s = max(self._stall_s, _STEPS * min(run.step_s, _LONGEST_STEP_S))
+                    limit_s = max(self._stall_s, _STEPS * min(run.step_s, _MAX_STEP_S))
                     if stalled := self._quiet_s(began) > limit_s:
                         why = f"no segment for {limit_s:g} s"
                     elif self._engines.gives_up(run):
@@ -225,7 +225,7 @@ class Recorder:
             self._resumed_at = ticker.resumed_at
 
     def _report(self) -> bool:
-        """Pass on what was recorded; tell whether there was anything.
+        """Pass recorded events on; tell whether there were any.
 
         Also where an error followed at once: what is in the journal is never told otherwise.
         """
@@ -263,7 +263,7 @@ class Recorder:
         end = self._plan.content_end(self._recording)
         if end is not None:
             missing = min(missing, end - last.end)
-        if missing < SHORTEST:
+        if missing < MIN_GAP:
             return
         gap = Gap(start=last.end, end=last.end + missing, why=why)
         try:

@@ -1,8 +1,7 @@
-"""Notices that this process did not run for a while: the machine slept, or it was stopped."""
+"""Detects that this process did not run for a while: the machine slept, or it was stopped."""
 
 import threading
 import time
-from types import TracebackType
 from typing import Final, Self
 
 SUSPENDED_S: Final = 3.0
@@ -30,12 +29,7 @@ class Ticker:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End."""
         self._over.set()
         self._thread.join()

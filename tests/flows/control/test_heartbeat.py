@@ -14,9 +14,9 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.control import heartbeat as heart
+from flows.control import heartbeat
 from flows.control.healing import ALIVE, OVER
-from flows.control.heartbeat import beating
+from flows.control.heartbeat import heartbeats
 
 NOW = "Sun, 22 Nov 2026 19:00:00 GMT"
 """The server's clock, which no machine of ours shows."""
@@ -24,7 +24,7 @@ NOW = "Sun, 22 Nov 2026 19:00:00 GMT"
 
 @dataclass
 class Api:
-    """What of Prefect's API a heart asks. state: of the run, as it is from now on."""
+    """What of Prefect's API a heartbeat asks. state: of the run, as it is from now on."""
 
     run_id: UUID = field(default_factory=uuid4)
     state: str = "RUNNING"
@@ -111,8 +111,8 @@ def terms() -> Iterator[list[int]]:
 
 
 @contextmanager
-def alive(api: Api, *, every_s: float) -> Iterator[heart.Heart]:
-    with beating(api.run_id, dead_after_s=every_s * heart.BEATS) as one:
+def alive(api: Api, *, every_s: float) -> Iterator[heartbeat.Heartbeat]:
+    with heartbeats(api.run_id, dead_after_s=every_s * heartbeat.BEATS) as one:
         yield one
 
 
@@ -159,7 +159,7 @@ def test_a_run_that_has_stored_all_says_itself_that_it_was_cancelled(api: Api, t
 def test_one_that_has_seen_the_server_away_looks_more_often_for_a_cancel(
     api: Api, terms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heart, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(heartbeat, "LOOK_EVERY_S", 0.01)
     api.is_away = True
     with alive(api, every_s=2):
         api.until(lambda: api.refused > 0)
@@ -172,7 +172,7 @@ def test_one_that_has_seen_the_server_away_looks_more_often_for_a_cancel(
 def test_one_whose_worker_is_gone_looks_more_often_too(
     api: Api, terms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heart, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(heartbeat, "LOOK_EVERY_S", 0.01)
     parents = iter([os.getppid()])
     monkeypatch.setattr(os, "getppid", lambda: next(parents, 1))
     with alive(api, every_s=3600):

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from flows.control.run_page import Bulletin
+from flows.control.run_page import RunPage
 
 
 class Stuck(threading.Thread):
@@ -24,11 +24,11 @@ class Stuck(threading.Thread):
 
 @pytest.mark.parametrize("ends", [("ended", "close"), ("close", "close")], ids=" and ".join)
 def test_the_last_words_are_waited_for_once(ends: tuple[str, str]) -> None:
-    bulletin = Bulletin(
+    run_page = RunPage(
         channel="news", run_id=uuid.uuid4(), log=logging.getLogger("test"), last_words_s=0.2
     )
-    bulletin._thread = thread = Stuck()
+    run_page._thread = thread = Stuck()
     for end in ends:
-        getattr(bulletin, end)(*(["completed"] if end == "ended" else []))
+        getattr(run_page, end)(*(["completed"] if end == "ended" else []))
     assert 0 < sum(thread.waited_for_s) <= 0.2 + 1e-6
-    assert bulletin._silent
+    assert run_page._silent

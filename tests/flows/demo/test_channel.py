@@ -10,7 +10,7 @@ import av
 import httpx
 import pytest
 
-from flows.capture.playlist import Playlist, parse_playlist
+from flows.capture.playlists.playlist import Playlist, parse_playlist
 from flows.capture.processes import find_ffmpeg
 from flows.demo.__main__ import main
 from flows.demo.channel import LiveOrigin

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.commands.access import app
+from flows.commands.operator.access import app
 from flows.door.access import COOKIE_S, FILE, Access, basic
 from flows.errors import UsageError
 from flows.settings import load_settings

@@ -188,7 +188,7 @@ def test_the_next_segment_is_begun_before_this_one_is_finished(
         def took(self, item: object, observations: object, counts: object) -> None:
             begun.append(analysis.n_begun)
 
-    analysis.audience = Watched()
+    analysis.observer = Watched()
     take_for(analysis, Listed(list(segments)))
     assert begun == [1, 1, 1, 1, 0]
 

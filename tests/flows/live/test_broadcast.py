@@ -82,7 +82,7 @@ def make_watch(
 ) -> Iterator[MakeWatch]:
     """Watch a page whose address is signed, which nobody may be told."""
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(waiting, "SHORTEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(waiting, "MIN_PAUSE_S", 0.01)
 
     def make(site: ShowSite, *, give_up_after: str, **options: object) -> Watch:
         return Watch(
@@ -96,7 +96,7 @@ def make_watch(
             settings=Settings(home=tmp_path, allow_networks="127.0.0.0/8", device="cpu"),
             database_url=database_url,
             log=logging.getLogger("test"),
-            audience=listener,
+            observer=listener,
             extractors=[ShowSiteIE],
             **options,
         )

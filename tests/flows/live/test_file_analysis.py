@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion.smooth import LOOK_S, centred
+from emotion.linking.smooth import LOOK_S, centred
 from emotion.types import Observations
 from flows.capture.segment import Segment
 from flows.live.file_analysis import Piece, centred_pieces

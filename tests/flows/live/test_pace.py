@@ -1,6 +1,6 @@
 import pytest
 
-from flows.live.pace import CALM, LEVELS, MOST_CALM, SOON, Pace
+from flows.live.pace import CALM, LEVELS, MAX_CALM, SOON, Pace
 
 LATE, SO_SO, IN_TIME = 5.0, 2.0, 0.4  # seconds, of segments of 2 s
 
@@ -50,7 +50,7 @@ def test_going_up_too_early_makes_it_wait_twice_as_long_up_to_a_limit():
             n += 1
         waits.append(n)
     assert waits[:3] == [CALM, 2 * CALM, 4 * CALM]
-    assert waits[-1] == MOST_CALM
+    assert waits[-1] == MAX_CALM
 
 
 def test_going_down_long_after_going_up_is_not_too_early():
@@ -62,7 +62,7 @@ def test_going_down_long_after_going_up_is_not_too_early():
 def test_a_long_quiet_time_forgets_that_it_was_once_too_early():
     pace = Pace()
     _steps(pace, [LATE] + [IN_TIME] * CALM + [LATE] + [IN_TIME] * 2 * CALM)
-    _steps(pace, [IN_TIME] * (MOST_CALM + 1) + [LATE])
+    _steps(pace, [IN_TIME] * (MAX_CALM + 1) + [LATE])
     assert _steps(pace, [IN_TIME] * CALM) == [1] * (CALM - 1) + [0]
 
 
@@ -95,7 +95,7 @@ def test_going_down_is_too_early_up_to_thirty_segments_after_going_up(between, c
     assert _steps(pace, [IN_TIME] * calm) == [1] * (calm - 1) + [0]
 
 
-@pytest.mark.parametrize(("quiet", "calm"), [(MOST_CALM - 1, 4 * CALM), (MOST_CALM, 2 * CALM)])
+@pytest.mark.parametrize(("quiet", "calm"), [(MAX_CALM - 1, 4 * CALM), (MAX_CALM, 2 * CALM)])
 def test_what_was_too_early_is_forgotten_after_a_quiet_time_and_not_before(quiet, calm):
     pace = Pace()
     _steps(pace, [LATE] + [IN_TIME] * CALM + [LATE] + [IN_TIME] * 2 * CALM)

@@ -87,14 +87,14 @@ def test_store_that_refuses_loses_nothing_and_is_caught_up_with(
         assert uploads.step() == 0
     assert uploads.behind.files == 3
     assert uploads.behind.since is not None
-    assert "3 recorded files" in uploads.behind.said()
+    assert "3 recorded files" in uploads.behind.summary()
     assert caplog.text.count("recording goes on") == 1
     with engine.connect() as connection:
         [machine] = machines(connection)
     assert (machine.uploads, machine.upload_error) == (3, uploads.behind.error)
     store.unlink()
     assert uploads.step() == 3
-    assert uploads.behind.said() == "all recordings are copied"
+    assert uploads.behind.summary() == "all recordings are copied"
     assert all(key for key, _, _ in keys(engine))
 
 

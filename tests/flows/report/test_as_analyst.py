@@ -15,7 +15,7 @@ from db.roles import ANALYST, grant_roles
 from db.writing.rows import SegmentRow
 from db.writing.writes import ensure_channel, open_broadcast, record_gap, replace_segment
 from flows.cli import app
-from flows.commands.database_errors import explained
+from flows.commands.work.database_errors import explained
 
 START = datetime(2026, 11, 20, 22, tzinfo=UTC)
 TITLE = """The "Ten" [/O'Clock]"""

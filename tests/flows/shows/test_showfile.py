@@ -60,8 +60,8 @@ def test_a_slot_has_the_parameters_of_its_show_and_its_own(file: Path) -> None:
 @pytest.mark.parametrize(
     ("was", "wrong", "said"),
     [
-        ("0 12 * * *", "0 25 * * *", "news: slot noon: cron: '0 25 [*] [*] [*]' is none"),
-        ("0 12 * * *", "noon", "news: slot noon: cron: 'noon' is none"),
+        ("0 12 * * *", "0 25 * * *", "news: slot noon: cron: '0 25 [*] [*] [*]' is invalid"),
+        ("0 12 * * *", "noon", "news: slot noon: cron: 'noon' is invalid"),
         ("Europe/Vienna", "Europe/Wien", "news: slot noon: timezone: there is no 'Europe/Wien'"),
         ('cron: "0 12 * * *"', 'rrule: "FREQ=OFTEN"', "news: slot noon: rrule: 'FREQ=OFTEN'"),
         ('cron: "0 12 * * *", ', "", "news: slot noon: a slot has either a cron or an rrule"),
@@ -243,5 +243,5 @@ def test_commands_add_list_and_remove_a_show(file: Path, monkeypatch: pytest.Mon
     assert sum(line.startswith(" news") for line in table) == 2
     shows("remove", "late-show", *where)
     assert file.read_text(encoding="utf-8") == SHOWS
-    with pytest.raises(UsageError, match="cron: 'often' is none"):
+    with pytest.raises(UsageError, match="cron: 'often' is invalid"):
         shows("add", "https://example.com/late", "--name", "late", "--cron", "often", *where)

@@ -144,7 +144,7 @@ def test_what_help_and_a_report_need_is_little() -> None:
     code = f"""
 import sys, flows.cli
 print([name for name in {heavy + cheap} if name in sys.modules])
-import flows.commands.report_channel
+import flows.commands.work.report_channel
 print([name for name in {heavy} if name in sys.modules])
 """
     env = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -89,7 +89,7 @@ def test_one_that_cannot_be_started_is_tried_again_and_that_is_said_once(
     server, kill, directory, monkeypatch
 ) -> None:
     monkeypatch.setattr(postgres, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(postgres, "LONGEST_PAUSE_S", 0.001)
+    monkeypatch.setattr(postgres, "MAX_PAUSE_S", 0.001)
     one = Postgres(server)
     version = directory / "pg" / "cluster" / "PG_VERSION"
     whole = version.read_text()

@@ -8,7 +8,7 @@ import pytest
 
 from flows.capture.hls.aligning import name_of
 from flows.capture.hls.listing import Listing
-from flows.capture.playlist import Entry, parse_playlist
+from flows.capture.playlists.playlist import Entry, parse_playlist
 from flows.capture.recorded.media import Extent
 from flows.capture.recorded.recording import Recording
 

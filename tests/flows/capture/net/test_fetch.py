@@ -7,7 +7,7 @@ import pytest
 
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlist import Part
+from flows.capture.playlists.playlist import Part
 from flows.capture.segment import CaptureError, NoStream, SourceUnreachable, UnsafeURL
 from flows.demo.server import Reply, Server
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.capture.net.address import AddressPolicy
-from flows.capture.recorded.recording import SHORTEST
+from flows.capture.recorded.recording import MIN_GAP
 from flows.capture.segment import Gap, NotLive, Segment
 from flows.capture.source import finding
 from flows.capture.supervisor import recorder
@@ -74,7 +74,7 @@ def take(capture: Capture, n: int) -> list[Segment | Gap]:
 def check_nothing_is_lost(events: list[Segment | Gap]) -> None:
     for before, after in pairwise(events):
         assert isinstance(after, Segment), after
-        assert abs(after.start - before.end) < SHORTEST
+        assert abs(after.start - before.end) < MIN_GAP
     assert [event.sequence for event in events] == list(range(len(events)))
 
 

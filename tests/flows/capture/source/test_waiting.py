@@ -21,7 +21,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "SHORTEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(waiting, "MIN_PAUSE_S", 0.01)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_what_can_not_begin_in_time_is_not_waited_for(wait, minutes: int) -> Non
 def test_looks_are_the_more_frequent_the_nearer_the_start(
     monkeypatch: pytest.MonkeyPatch, expected_min: float, give_up_min: float, pause: float
 ) -> None:
-    monkeypatch.setattr(waiting, "SHORTEST_PAUSE_S", 5.0)
+    monkeypatch.setattr(waiting, "MIN_PAUSE_S", 5.0)
     found = pause_s(
         NOON, expected=NOON + expected_min * MINUTE, give_up_at=NOON + give_up_min * MINUTE
     )

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emotion.assign import best_pairs
+from emotion.linking.assign import best_pairs
 from emotion.types import Float32, Float64, Int64, StateError
 
 MAX_AGE_S: Final = 2.0
@@ -143,7 +143,7 @@ class Tracker:
             numbers[j] = self._tracks[i].number
             left.discard(i)
         newest_us = max((t.seen_us for t in self._tracks if t.seen_us < ts_us), default=0)
-        # Seen once, it has no velocity. Who was followed is looked for where the track leads alone.
+        # Seen once, it has no velocity. A longer track is searched only where its motion leads.
         before = [
             i
             for i in sorted(left)
@@ -177,7 +177,7 @@ def _fit(predicted: Float64, boxes: Float64, unseen_s: Float64) -> Float64:
 def _ran(predicted: Float64, boxes: Float64) -> list[tuple[int, int]]:
     """Return the pairs of a track and a face, far apart, that are each other's only candidate.
 
-    Who runs, runs to the side and keeps a size.
+    People run to the side; their faces keep their size.
     """
     width = [b[:, 2] - b[:, 0] for b in (predicted, boxes)]
     apart = (boxes[None, :, :2] + boxes[None, :, 2:] - predicted[:, None, :2]) / 2

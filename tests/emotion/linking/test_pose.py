@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emotion.pose import pose
+from emotion.linking.pose import pose
 
 AHEAD = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]], dtype=np.float32)
 

@@ -15,8 +15,8 @@ from db.reading import queries
 from db.reading.history import Kind
 from db.reading.shows import ShowRow, with_recorded
 from db.session import make_engine
-from flows.commands.chosen_shows import chosen_shows
-from flows.commands.progress import progress_of
+from flows.commands.work.chosen_shows import chosen_shows
+from flows.commands.work.progress import progress_of
 from flows.errors import UsageError
 from flows.report.export import STDOUT, Words, export_rows
 from flows.report.file_formats import Format
@@ -30,7 +30,7 @@ DEFAULT_SINCE: Final = "24h"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What to report on: a range of time, or shows (see `chosen_shows.HELP`)."""
+    """The scope of a report: a range of time, or shows (see `chosen_shows.HELP`)."""
 
     since: str | None
     until: str | None

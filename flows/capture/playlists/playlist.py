@@ -11,11 +11,9 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urljoin
 
-from flows.capture.cues import Break, Cues
-from flows.capture.entries import Entry, Key, Part
-from flows.capture.quality import Offer, Quality, in_order
-from flows.capture.segment import NoStream
-from flows.capture.tags import (
+from flows.capture.playlists.cues import Break, Cues
+from flows.capture.playlists.entries import Entry, Key, Part
+from flows.capture.playlists.tags import (
     DIRT,
     attributes_of,
     lines_of,
@@ -23,8 +21,10 @@ from flows.capture.tags import (
     parse_date,
     whole_number_of,
 )
-from flows.capture.timing import timed
-from flows.capture.variables import Variables
+from flows.capture.playlists.timing import timed
+from flows.capture.playlists.variables import Variables
+from flows.capture.quality import Offer, Quality, in_order
+from flows.capture.segment import NoStream
 
 __all__ = [
     "MAX_ADDRESS_CHARS",
@@ -235,7 +235,7 @@ class _Parser:
             return Part(url=url)
         found = re.match(r"\s*(\d{1,15})(?:@(\d{1,15}))?\s*$", byte_range)
         if not found:
-            raise ValueError("a byte range that is none")
+            raise ValueError("a malformed byte range")
         length = int(found[1])
         if found[2] is None and self._range_end[0] != url:
             raise ValueError("a byte range that continues nothing")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from emotion.assign import best_pairs
+from emotion.linking.assign import best_pairs
 
 
 def of_scipy(fit: np.ndarray) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from math import exp
 import numpy as np
 import pytest
 
-from emotion.smooth import LOOK_S, Smoother, centred
+from emotion.linking.smooth import LOOK_S, Smoother, centred
 from emotion.types import Observations, StateError
 
 HAPPY = np.eye(8, dtype=np.float32)[1]

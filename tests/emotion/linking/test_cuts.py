@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emotion.cuts import CUT, N_BINS, Shots, difference, histograms
+from emotion.linking.cuts import CUT, N_BINS, Shots, difference, histograms
 
 
 def _noisy(image, seed):

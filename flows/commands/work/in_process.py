@@ -1,4 +1,4 @@
-"""What the command line does in its own process: watch, analyse."""
+"""Watching and analysing in the process of the command line."""
 
 import logging
 import signal
@@ -11,8 +11,8 @@ from db.session import make_engine
 from emotion.media.video import probe
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.plain import plain
-from flows.commands.json_lines import lines_of
-from flows.commands.progress import WatchLine, progress_of
+from flows.commands.work.json_lines import lines_of
+from flows.commands.work.progress import WatchLine, progress_of
 from flows.errors import UsageError
 from flows.live import file_analysis as replay
 from flows.live.analysis import networks
@@ -49,7 +49,7 @@ def watch_here(
             settings=settings,
             database_url=url,
             log=logger,
-            audience=shown,
+            observer=shown,
             secret_of=_secret_of,
         )
         try:
@@ -58,7 +58,7 @@ def watch_here(
         except KeyboardInterrupt:
             logger.info("stopped early; what was recorded until then is stored: %s", shown.line())
             sys.exit(130)
-    logger.info("done: %s", counts.said())
+    logger.info("done: %s", counts.summary())
     logger.info("look at it: showmood report %s", show.slug)
 
 
@@ -132,7 +132,7 @@ def analyse_here(
             smoothing=smoothing,
             tell=tell,
         )
-    logging.getLogger("showmood").info("%s: %s", channel, stored.said())
+    logging.getLogger("showmood").info("%s: %s", channel, stored.summary())
 
 
 def _start_of(file: Path, said: str | None) -> replay.Start:

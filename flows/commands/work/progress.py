@@ -1,4 +1,4 @@
-"""What long work shows: in a terminal a bar or a line kept up to date, else a line at times.
+"""Progress of long work: in a terminal a bar or a line kept up to date, else a line at times.
 
 Everything goes to stderr: stdout may be a file of rows.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flows.live.analysis import Counts
 
 LOG_EVERY_S: Final = 10.0
-"""Without a terminal, a line so often."""
+"""Seconds between two lines where there is no terminal."""
 
 Tell = Callable[[float], None]
 
@@ -35,7 +35,7 @@ Tell = Callable[[float], None]
 def progress_of(
     what: str, total_s: float, *, quiet: bool = False, done: str = "analysed"
 ) -> Iterator[Tell]:
-    """Give what is told how many seconds are done.
+    """Give a function to call with the number of seconds that are done.
 
     total_s: of how many, 0 if unknown. done: what is done with them.
     """

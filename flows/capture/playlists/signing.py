@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 
-from flows.capture.playlist import Playlist
+from flows.capture.playlists.playlist import Playlist
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Queries:
-    """What segments and keys want after their `?`, as a page named it; keys as segments do."""
+    """The queries of segments and keys, as a page gave them; keys by default as segments."""
 
     segments: str = field(default="", repr=False)
     keys: str = field(default="", repr=False)

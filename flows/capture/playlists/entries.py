@@ -1,14 +1,14 @@
-"""What an HLS playlist lists: segments, where their bytes are, and what they are encrypted with."""
+"""Entries of an HLS playlist: segments, where their bytes are, and their encryption."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from flows.capture.cues import Cue
+from flows.capture.playlists.cues import Cue
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """What segments are encrypted with.
+    """The key that segments are encrypted with.
 
     method: as the playlist names it; AES-128 is CBC with PKCS7. iv: None: the sequence number.
     form: KEYFORMAT; "identity" is the key itself, any other a licence's.

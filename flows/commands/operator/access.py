@@ -13,7 +13,7 @@ app = typer.Typer()
 def link() -> None:
     """Print the link that opens the UI of showmood up in a browser. It is as good as a password.
 
-    That of the page is told beside it, on stderr: scripts read one line. One more for each name in
+    The link of the page goes to stderr: scripts read one line. One more for each name in
     SHOWMOOD_UI_HOSTS, by which a proxy publishes it.
     """
     from flows.door.access import Access

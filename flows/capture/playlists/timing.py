@@ -6,11 +6,11 @@ from datetime import timedelta
 from statistics import median
 from typing import Final
 
-from flows.capture.entries import Entry
+from flows.capture.playlists.entries import Entry
 
-_LONGEST: Final = timedelta(seconds=600)
+_MAX_SEGMENT: Final = timedelta(seconds=600)
 _FEW: Final = 3
-"""Of fewer lengths, none can be told to be usual."""
+"""With fewer lengths there is no usual one."""
 
 
 def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:
@@ -33,7 +33,7 @@ def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:
             after = entries[n + 1] if n + 1 < len(entries) else None
             if after and after.date and entry.date and not after.discontinuity:
                 step = after.date - entry.date
-                length_s = step.total_seconds() if timedelta(0) < step < _LONGEST else usual_s
+                length_s = step.total_seconds() if timedelta(0) < step < _MAX_SEGMENT else usual_s
         before = found[-1] if found else None
         date = entry.date
         if date is None and before is not None and not entry.discontinuity:

@@ -1,4 +1,4 @@
-"""Which shows of a channel a command means: by number, day, time or title."""
+"""The shows of a channel that a command is about: by number, day, time or title."""
 
 import re
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def chosen_shows(connection: Connection, channel: str, said: str | None) -> list
         return there
     if found := _matching(there, said):
         return found
-    newest = "; ".join(show.said() for show in there[-3:]) or "it has none"
+    newest = "; ".join(show.summary() for show in there[-3:]) or "it has none"
     raise UsageError(f"{channel} has no show {said!r}; the newest are {newest}")
 
 

@@ -1,4 +1,4 @@
-"""Who goes with whom, so that all together fit best: the Hungarian method."""
+"""Assignment of faces to tracks with the best total fit: the Hungarian method."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What `showmood analyze --json` prints: the rows that the database would have, without one."""
+"""The output of `showmood analyze --json`: the rows that a database would get, without one."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -29,7 +29,7 @@ _SAMPLES: Final = 64  # along the longer side
 
 
 class Shots:
-    """What the frames of a shot usually differ by, so that a jump stands out."""
+    """How much the frames of a shot usually differ, so that a jump stands out."""
 
     def __init__(self) -> None:
         """Start before the first frame."""

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from emotion.track import Tracker, buffered_iou
+from emotion.linking.track import Tracker, buffered_iou
 from emotion.types import StateError
 
 

@@ -1,4 +1,4 @@
-"""What a playlist says of advertisements: cue tags as packagers write them, and date ranges.
+"""Advertisements in a playlist: cue tags as packagers write them, and date ranges.
 
 EXT-X-CUE-OUT, -CONT and -IN, EXT-X-SCTE35 and EXT-OATCLS-SCTE35 are nowhere specified and
 everywhere used; EXT-X-DATERANGE is RFC 8216, 4.3.2.7, with SCTE-35 in 4.3.2.7.1.
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from flows.capture.tags import attributes_of, number_of, parse_date
+from flows.capture.playlists.tags import attributes_of, number_of, parse_date
 
-_MOST_BREAKS: Final = 1000
-_LONGEST: Final = timedelta(minutes=10)
-"""A break whose end nobody tells is over by then."""
+_MAX_BREAKS: Final = 1000
+_MAX_BREAK: Final = timedelta(minutes=10)
+"""A break whose end is not announced is taken to be over by then."""
 
 _AD_CLASS: Final = re.compile(r"(^|[^a-z])(ads?|advert\w*|commercial|scte-?35)([^a-z]|$)", re.I)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cue:
-    """What stands before a segment: advertisements begin, go on or are over.
+    """A cue before a segment: advertisements begin, go on or are over.
 
     left_s: for how long they go on from there; None where it is not said.
     """
@@ -83,12 +83,12 @@ class Cues:
             self._breaks[name] = Break(start=known.start, end=end)
             return
         is_ad = "SCTE35-OUT" in said or _AD_CLASS.search(said.get("CLASS", ""))
-        if not is_ad or start is None or len(self._breaks) >= _MOST_BREAKS:
+        if not is_ad or start is None or len(self._breaks) >= _MAX_BREAKS:
             return
         length = said.get("DURATION") or said.get("PLANNED-DURATION")
         if length is not None:
-            ends = ends or start + min(timedelta(seconds=number_of(length)), 6 * _LONGEST)
-        self._breaks[name] = Break(start=start, end=ends or start + _LONGEST)
+            ends = ends or start + min(timedelta(seconds=number_of(length)), 6 * _MAX_BREAK)
+        self._breaks[name] = Break(start=start, end=ends or start + _MAX_BREAK)
 
 
 def _left(value: str) -> float | None:

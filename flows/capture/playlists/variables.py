@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from flows.capture.tags import attributes_of
+from flows.capture.playlists.tags import attributes_of
 
 _REFERENCE: Final = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
-_MOST: Final = 100
-_MOST_CHARS: Final = 8 * 1024
+_MAX_VARIABLES: Final = 100
+_MAX_CHARS: Final = 8 * 1024
 """Of a text with its variables filled in: twenty that hold each other would be without end."""
 
 
 class Variables:
-    """What a playlist defines, imports from its master playlist, or takes from its own address."""
+    """Variables that a playlist defines, imports from its master, or takes from its own address."""
 
     def __init__(self, url: str, imported: Mapping[str, str] | None = None) -> None:
         """Know what the master playlist defines; nothing is defined yet."""
@@ -24,7 +24,7 @@ class Variables:
     def define(self, value: str) -> None:
         """Read what follows EXT-X-DEFINE; one that can't be had is left out."""
         said = attributes_of(value)
-        if len(self.values) >= _MOST:
+        if len(self.values) >= _MAX_VARIABLES:
             return
         if name := said.get("NAME"):
             self.values[name] = self.fill(said.get("VALUE", ""))
@@ -41,6 +41,6 @@ class Variables:
         if not self.values or "{$" not in text:
             return text
         filled = _REFERENCE.sub(lambda found: self.values.get(found[1], found[0]), text)
-        if len(filled) > max(_MOST_CHARS, len(text)):
+        if len(filled) > max(_MAX_CHARS, len(text)):
             raise ValueError(f"an address of {len(filled)} characters")
         return filled

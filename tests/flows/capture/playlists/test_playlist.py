@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.capture.playlist import MAX_PLAYLIST_BYTES, parse_playlist
+from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, parse_playlist
+from flows.capture.playlists.tags import attributes_of, parse_date
 from flows.capture.segment import NoStream
-from flows.capture.tags import attributes_of, parse_date
 
 BASE = "https://cdn.example/live/index.m3u8?token=1"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -9,8 +9,8 @@ import pytest
 
 from emotion.types import EMOTIONS, K, Observations
 from flows.capture.segment import Gap, Segment
-from flows.commands import progress as terminal
-from flows.commands.progress import WatchLine, progress_of
+from flows.commands.work import progress as terminal
+from flows.commands.work.progress import WatchLine, progress_of
 from flows.live.analysis import Counts
 
 NOW = datetime(2026, 11, 22, 20, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Lines of an HLS playlist, and what stands in its tags (RFC 8216, 4.1 and 4.2).
+"""Lines and tags of an HLS playlist (RFC 8216, 4.1 and 4.2).
 
 Each is read in time proportional to its length, whatever stands there.
 """
@@ -12,13 +12,13 @@ MAX_LINES: Final = 500_000
 """Ten for each segment that a playlist may list."""
 
 _MAX_LINE_CHARS: Final = 16 * 1024
-"""What follows in a line is not read: an address may have half as many characters."""
+"""Longer lines are cut here: an address may have half as many characters."""
 
 _YEARS: Final = range(1970, 2201)
-"""A date in any other is none: what is added to it, or taken away, would be none either."""
+"""Other years are refused: sums and differences with such dates may overflow."""
 
 DIRT: Final = " \t\r\n\v\f\0\ufeff\u200b\u00a0"
-"""What stands around lines and is no part of them: spaces, marks of byte order, zeros."""
+"""Stripped from both ends of a line: spaces, byte order marks, zeros."""
 
 _LINE: Final = re.compile(r"[^\r\n]+")
 _ATTRIBUTE: Final = re.compile(r'\s*([A-Z0-9-]+)\s*=\s*("[^"]*"|[^,]*)')
