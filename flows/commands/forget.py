@@ -52,7 +52,7 @@ def forget(
             )
         if not yes:
             if not sys.stdin.isatty():
-                raise UsageError("nothing was deleted: give --yes where there is no terminal")
+                raise UsageError("nothing was deleted: say --yes where there is no terminal")
             if not typer.confirm("Delete all of that for good?", err=True):
                 raise UsageError("nothing was deleted")
         n_faces = _forget(engine, settings, channel, shows, whole=show is None)
