@@ -121,7 +121,7 @@ class Spool:
                 self._done.discard(path.name)
             except _Damaged as e:
                 aside = path.with_suffix(_ASIDE)
-                _log.error("%s is no valid write, and is renamed to %s: %s", path, aside.name, e)
+                _log.error("%s is no valid write, and is set aside as %s: %s", path, aside.name, e)
                 self._done.add(path.name)
                 with suppress(OSError):
                     path.rename(aside)
