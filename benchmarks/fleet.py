@@ -102,6 +102,11 @@ class Machine:
         """What its worker says."""
         return self.root / f"{self.name}.log"
 
+    @property
+    def worker_log(self) -> Path:
+        """What Prefect's worker says."""
+        return self.root / self.name / "logs" / "shows-worker.log"
+
     def start(self) -> None:
         """Boot: a worker, which sees no other machine's disk."""
         hidden = "; ".join(f"mount -t tmpfs none {self.root / other}" for other in self.others)
@@ -302,11 +307,12 @@ class Fleet:
         assert done.returncode == 0, f"{arguments}: {done.stderr[-500:]}"
 
     def hosts_of(self, deployment: str) -> list[str]:
-        """Return the machine of each run of a deployment."""
+        """Return the machine of each run of a deployment, by the logs of the workers."""
         found = self.api.get(f"/deployments/name/{deployment}").raise_for_status().json()
         asked = {"flow_runs": {"deployment_id": {"any_": [found["id"]]}}}
         runs = self.api.post("/flow_runs/filter", json=asked).raise_for_status().json()
-        return [str(run["infrastructure_pid"]).partition(":")[0] for run in runs]
+        logs = {name: each.worker_log.read_text() for name, each in self.machines.items()}
+        return [next((n for n, log in logs.items() if run["id"] in log), "?") for run in runs]
 
     def machine_of(self, slug: str) -> str | None:
         """Return the machine that recorded the newest row of a show."""

@@ -7,6 +7,7 @@ are the environment's (AWS_..., GOOGLE_..., AZURE_...), as those stores' own too
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 KINDS: Final = ("s3", "gs", "az", "file")
 MARK: Final = "showmood.json"
 """The object that tells whose history a store belongs to."""
+
+_CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
+"""What a server says is wrong, in the XML of its answer."""
 
 TIMEOUT_S: Final = 30
 CONNECT_TIMEOUT_S: Final = 5
@@ -178,8 +182,11 @@ class Objects:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of what went wrong, of a bounded length."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    """Return the first line of what went wrong, of a bounded length, and the code that S3 gives."""
+    text = str(error)
+    line = (text.splitlines() or [type(error).__name__])[0]
+    code = _CODE.search(text)
+    return line.partition(": <")[0][:300] + (f": {code[1]}" if code else "")
 
 
 def _without_secrets(url: str) -> str:

@@ -320,6 +320,8 @@ def test_store_that_takes_nothing_is_one_line(
     error = str(uploads.behind.error)
     assert said in error
     assert "s3://recordings/prefix" in error
+    assert put[0] == 404 or f": {put[1]}" in error
+    assert "<" not in error
     assert "\n" not in error
     assert "SECRET" not in error
     assert uploads.behind.files == 1
