@@ -30,8 +30,13 @@ COLUMNS: Final = (
 _SLICE: Final = timedelta(minutes=30)
 
 _FRAMES = text(
-    "SELECT ts, fps, frame_width_px, frame_height_px, faces FROM show_frames"
+    "SELECT ts, fps, frame_width_px, frame_height_px FROM show_frames"
     " WHERE channel = :slug AND broadcast_id = :show AND ts >= :since AND ts < :until ORDER BY ts"
+)
+
+_BEFORE = text(
+    "SELECT count(*) FROM show_frames"
+    " WHERE channel = :slug AND broadcast_id = :show AND ts < :since"
 )
 
 _FACES = text(
@@ -64,8 +69,11 @@ def read_frames(
         first, last = connection.execute(_ENDS, span).one()
         if first is None:
             continue
+        low, high = max(first, begin), min(end, last)
+        # Frames are counted from the show's first on: each keeps its number.
         number = 0
-        low, high = first, min(end, last)  # from the first on, so that frames keep their numbers
+        if first < low < high:
+            number = connection.execute(_BEFORE, span | {"since": low}).scalar_one()
         while low < high:
             stop = min(low + _SLICE, high)
             part = span | {"since": low, "until": stop}
@@ -74,11 +82,10 @@ def read_frames(
                 for ts, rows in groupby(connection.execute(_FACES, part), lambda row: row[0])
             }
             rows: list[tuple[Any, ...]] = []
-            for ts, *facts, _ in connection.execute(_FRAMES, part):
+            for ts, *facts in connection.execute(_FRAMES, part):
                 number += 1
-                if ts >= begin:
-                    nobody = [(None,) * (len(COLUMNS) - 5)]
-                    rows += [(number, ts, *facts, *face) for face in faces.get(ts, nobody)]
+                nobody = [(None,) * (len(COLUMNS) - 5)]
+                rows += [(number, ts, *facts, *face) for face in faces.get(ts, nobody)]
             if rows:
                 yield Batch(show=show, rows=rows, until=stop)
             low = stop
