@@ -15,7 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.errors import (
@@ -189,6 +189,22 @@ def require_current(engine: Engine) -> None:
     raise DatabaseNotMigrated(
         f"the database {redact(engine.url)} {state}: run `showmood db upgrade`"
     )
+
+
+def require_readable(url: str) -> None:
+    """Return if this version can read what is there, as far as the URL's user may know.
+
+    An analyst's role reads the views, and not the table with the version. Raise as
+    `require_current`.
+    """
+    engine = make_engine(url)
+    try:
+        require_current(engine)
+    except ProgrammingError as error:
+        if getattr(error.orig, "pgcode", None) != "42501":
+            raise
+    finally:
+        engine.dispose()
 
 
 def _too_new(url: URL) -> DatabaseTooNew:

@@ -2,10 +2,8 @@
 
 from contextlib import ExitStack
 
-from sqlalchemy.exc import ProgrammingError
-
 from db.embedded.server import EmbeddedPostgres
-from db.session import make_engine, require_current
+from db.session import require_readable
 from flows.errors import UsageError
 from flows.settings import Settings
 from flows.stack.postgres import database
@@ -18,15 +16,7 @@ def existing_database(settings: Settings, stack: ExitStack) -> str:
     it does not answer, or its tables are of another version.
     """
     if settings.database_url is not None:
-        engine = make_engine(settings.database_url)
-        try:
-            require_current(engine)
-        except ProgrammingError as e:
-            # An analyst's role reads the views, and not the table with the version.
-            if getattr(e.orig, "pgcode", None) != "42501":
-                raise
-        finally:
-            engine.dispose()
+        require_readable(settings.database_url)
         return settings.database_url
     if not EmbeddedPostgres(settings.home / "postgres").exists:
         raise UsageError(
