@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -43,12 +44,19 @@ def fetch(into: Path | None = None, *, cache_dir: Path | None = None) -> Path:
 
     Raises UsageError, with deno's last words, when that fails.
     """
-    target = into or _cached(cache_dir)
+    return install(HERE, FILES, into or _cached(cache_dir))
+
+
+def install(locked: Path, files: Mapping[str, str], target: Path) -> Path:
+    """Fetch what a folder's deno.json and deno.lock name, and return `target` with files of it.
+
+    files: in packages, by the names that they get. Raises UsageError, with deno's last words.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".vendor-") as made:
         work = Path(made)
         for name in ("deno.json", "deno.lock"):
-            shutil.copy(HERE / name, work / name)
+            shutil.copy(locked / name, work / name)
         try:
             deno = str(import_module("deno").find_deno_bin())
             done = subprocess.run(
@@ -71,7 +79,7 @@ def fetch(into: Path | None = None, *, cache_dir: Path | None = None) -> Path:
             )
         fresh = work / "fresh"
         fresh.mkdir()
-        for name, source in FILES.items():
+        for name, source in files.items():
             shutil.copy(work / "node_modules" / source, fresh / name)
         shutil.rmtree(target, ignore_errors=True)
         fresh.replace(target)
