@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 
@@ -27,7 +27,13 @@ from db.embedded.server import EmbeddedPostgres
 from db.roles import grant_roles
 from db.session import make_engine, upgrade
 from db.writing.rows import SegmentRow
-from db.writing.writes import ensure_channel, ensure_partition, open_broadcast, replace_segment
+from db.writing.writes import (
+    close_broadcast,
+    ensure_channel,
+    ensure_partition,
+    open_broadcast,
+    replace_segment,
+)
 from flows.page.serving import page_access
 from flows.settings import Settings
 
@@ -89,6 +95,9 @@ def measure(url: str, home: Path, n_rows: int) -> dict[str, float]:
             duration_s=60.0,
         )
         replace_segment(engine, segment, part)
+    with engine.begin() as connection:
+        end = start + timedelta(seconds=EVENING_S)
+        close_broadcast(connection, evening, ended_at=end, status="completed")
     home.mkdir(mode=0o700)
     port = free_port()
     settings = Settings(home=home, page_port=port)
@@ -126,6 +135,15 @@ def ask(
 
         cold = timed(evening, 1)
         warm = timed(evening)
+        urls = [f"/data/show/{show}", *(f"/data/show/{show}/10/{hour}" for hour in hours)]
+        tags = {url: client.get(url).headers["etag"] for url in urls}
+
+        def known() -> None:
+            client.get(f"/show/{show}")
+            for url, tag in tags.items():
+                client.get(url, headers={"If-None-Match": tag})
+
+        revisited = timed(known)
         year = {
             "channel": "channel-1",
             "emotion": "happiness",
@@ -177,6 +195,7 @@ def ask(
     return {
         "evening_cold_ms": cold,
         "evening_warm_ms": warm,
+        "evening_known_ms": revisited,
         "tracks_ms": tracks,
         "faces_ms": clicked,
         "search_year_ms": search,

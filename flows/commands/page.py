@@ -26,7 +26,6 @@ def page(
     from flows.page import vendor
     from flows.page.serving import (
         check,
-        fetch_libraries,
         make_analyst,
         page_access,
         page_url,
@@ -42,7 +41,6 @@ def page(
         return
     check(settings)
     make_home(settings.home)
-    fetch_libraries(settings)
     with ExitStack() as stack:
         url = existing_database(settings, stack)
         if settings.database_url is None:

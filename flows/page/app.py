@@ -2,7 +2,7 @@
 
 import gzip
 import mimetypes
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -124,14 +124,20 @@ def _read(path: Path, modified_ns: int) -> tuple[bytes, bytes]:
     return content, gzip.compress(content, 9, mtime=0)
 
 
-def _answer(request: Request, status: int, title: str, why: str) -> Response:
+def _answer(
+    request: Request, status: int, title: str, why: str, links: Sequence[tuple[str, str]] = ()
+) -> Response:
     if "text/html" in request.headers.get("accept", "") and request.method == "GET":
-        return said(status, title, why)
-    return JSONResponse({"why": why}, status_code=status, headers={"cache-control": "no-store"})
+        return said(status, title, why, links)
+    body: dict[str, object] = {"why": why}
+    if links:
+        body["links"] = [address for _, address in links]
+    return JSONResponse(body, status_code=status, headers={"cache-control": "no-store"})
 
 
 def _not_there(request: Request, error: Exception) -> Response:
-    return _answer(request, 404, "Not here", str(error))
+    assert isinstance(error, NotThere)
+    return _answer(request, 404, "Not here", str(error), error.links)
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -5,7 +5,6 @@ short, and compress well.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -21,32 +20,19 @@ FACES_S: Final = 30
 """Seconds of faces in one chunk."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chunk:
-    """A chunk of a show. closed: nothing will be added to it."""
-
-    body: dict[str, Any]
-    closed: bool
-
-
-def _moment(seconds: float) -> datetime | None:
+def span(length_s: int, index: int) -> tuple[datetime, datetime] | None:
+    """Return a chunk's stretch of time, counted from 1970; None where there is no such time."""
     try:
-        return datetime.fromtimestamp(seconds, UTC)
+        begin = datetime.fromtimestamp(index * length_s, UTC)
+        return begin, begin + timedelta(seconds=length_s)
     except (ValueError, OverflowError, OSError):
         return None
 
 
 def means(
-    connection: Connection, show: ShowRow, step_s: int, index: int, until: datetime
-) -> Chunk | None:
-    """Return means over buckets of `step_s`; None where no such chunk can be.
-
-    index: of the chunk, counted from 1970. until: what was recorded of the show ends there.
-    """
-    span_s = SPANS_S[step_s]
-    begin, end = _moment(index * span_s), _moment((index + 1) * span_s)
-    if begin is None or end is None:
-        return None
+    connection: Connection, show: ShowRow, step_s: int, begin: datetime, end: datetime
+) -> dict[str, Any]:
+    """Return means over buckets of `step_s`, as columns."""
     values: dict[str, Any] = {"id": show.broadcast_id, "since": begin, "until": end}
     if step_s != 60:
         values["channel"] = show.channel
@@ -54,14 +40,11 @@ def means(
         found = rows(connection, "buckets", bucket=timedelta(seconds=step_s), **values)
     else:
         found = rows(connection, "minutes" if step_s == 60 else "seconds", **values)
-    return Chunk(body=columns(found, begin), closed=_closed(show, end, until))
+    return columns(found, begin)
 
 
-def faces(connection: Connection, show: ShowRow, index: int, until: datetime) -> Chunk | None:
-    """Return every face of FACES_S; None where no such chunk can be."""
-    begin, end = _moment(index * FACES_S), _moment((index + 1) * FACES_S)
-    if begin is None or end is None:
-        return None
+def faces(connection: Connection, show: ShowRow, begin: datetime, end: datetime) -> dict[str, Any]:
+    """Return every face, as columns."""
     found = rows(
         connection, "faces", id=show.broadcast_id, channel=show.channel, since=begin, until=end
     )
@@ -75,7 +58,7 @@ def faces(connection: Connection, show: ShowRow, index: int, until: datetime) ->
         ],
     }
     body["share"] = {name: [_share(getattr(row, name)) for row in found] for name in EMOTIONS}
-    return Chunk(body=body, closed=_closed(show, end, until))
+    return body
 
 
 def columns(found: Sequence[Any], begin: datetime) -> dict[str, Any]:
@@ -89,7 +72,8 @@ def columns(found: Sequence[Any], begin: datetime) -> dict[str, Any]:
     }
 
 
-def _closed(show: ShowRow, end: datetime, until: datetime) -> bool:
+def closed(show: ShowRow, end: datetime, until: datetime) -> bool:
+    """Tell whether nothing will be added to a chunk. until: the end of what was recorded."""
     return show.status != "live" or end + timedelta(minutes=2) < until
 
 

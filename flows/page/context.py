@@ -3,10 +3,13 @@
 import gzip
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from fastapi import Request
@@ -16,6 +19,7 @@ from sqlalchemy import Connection
 
 from db.models import EMOTIONS
 from flows.page import questions
+from flows.page.answers import Answers
 from flows.page.database import Reader
 from flows.page.live import Hub
 from flows.page.playback import Playback, Recording
@@ -24,10 +28,16 @@ from flows.page.vendor import vendored
 
 HERE: Final = Path(__file__).resolve().parent
 GZIP_FROM_BYTES: Final = 500
+VERSION: Final = version("showmood")
 
 
 class NotThere(Exception):
-    """What was asked for is not there; the message says what to do."""
+    """What was asked for is not there; the message says what to do.
+
+    links: to what is there instead: what each is called, and its address.
+    """
+
+    links: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +51,7 @@ class Context:
     reader: Reader
     playback: Playback
     hub: Hub
+    answers: Answers = field(default_factory=Answers)
     cache_dir: Path | None = None
     ffmpeg: Path | None = None
     prefect_url: str | None = None
@@ -58,10 +69,19 @@ class Context:
             raise NotThere(f"there is no show {number} in this history")
         return found
 
-    def recording(self, connection: Connection, show: ShowRow) -> tuple[Recording, list[Any]]:
-        """Return a show's recording, and the rows of its segments."""
-        rows = list(questions.rows(connection, "segments", id=show.broadcast_id))
-        return self.playback.of(show, rows), rows
+    def require_channel(self, channel: str, names: Sequence[str]) -> None:
+        """Raise NotThere, with those there are, for a channel that has had no show."""
+        if channel not in names:
+            raise NotThere(
+                f"there is no channel {channel[:80]!r} in this history; there are: "
+                + (", ".join(names) or "none yet")
+            )
+
+    def recording(self, connection: Connection, show: ShowRow) -> Recording:
+        """Return a show's recording; its rows are asked for where they have changed."""
+        state = questions.state(connection, show.broadcast_id)
+        segments = partial(questions.rows, connection, "segments", id=show.broadcast_id)
+        return self.playback.of(show, state, segments)
 
 
 _templates = Environment(
@@ -76,9 +96,9 @@ def page(name: str, *, status: int = 200, **values: object) -> HTMLResponse:
     return HTMLResponse(text, status_code=status, headers={"cache-control": "no-cache"})
 
 
-def said(status: int, title: str, why: str) -> HTMLResponse:
+def said(status: int, title: str, why: str, links: Sequence[tuple[str, str]] = ()) -> HTMLResponse:
     """Return a plain page that says what is wrong, and what to do."""
-    return page("said.html", status=status, title=title, why=why)
+    return page("said.html", status=status, title=title, why=why, links=links)
 
 
 def data(
@@ -88,20 +108,58 @@ def data(
 
     closed: it does not change any more, unless the show is analysed again.
     """
-    text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
-    content = text.encode()
-    tag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-    headers = {
-        "etag": tag,
-        "cache-control": f"private, {'max-age=300' if closed else 'no-cache'}",
-        "vary": "accept-encoding",
-    }
-    if request.headers.get("if-none-match") == tag:
+    content = (body if isinstance(body, str) else as_json(body)).encode()
+    headers = _headers(content, closed)
+    if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
-    if len(content) > GZIP_FROM_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
+    if len(content) > GZIP_FROM_BYTES and _takes_gzip(request):
         content = gzip.compress(content, 5, mtime=0)
         headers["content-encoding"] = "gzip"
     return Response(content, media_type=kind, headers=headers)
+
+
+def remembered(
+    request: Request,
+    answers: Answers,
+    mark: object,
+    make: Callable[[], object],
+    *,
+    closed: bool = False,
+) -> Response:
+    """Return data as `data` does, made only where its mark is new to the server.
+
+    mark: what the data is made of: where that is the same, so is the data. The ETag is of the mark,
+    so that a browser which has the data costs no more than the mark.
+    """
+    known = repr((VERSION, request.url.path, mark)).encode()
+    headers = _headers(known, closed)
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    content = answers.of(
+        headers["etag"], lambda: gzip.compress(as_json(make()).encode(), 5, mtime=0)
+    )
+    if _takes_gzip(request):
+        headers["content-encoding"] = "gzip"
+    else:
+        content = gzip.decompress(content)
+    return Response(content, media_type="application/json", headers=headers)
+
+
+def as_json(body: object) -> str:
+    """Return JSON without a space."""
+    return json.dumps(body, separators=(",", ":"))
+
+
+def _headers(known: bytes, closed: bool) -> dict[str, str]:
+    return {
+        "etag": f'"{hashlib.blake2b(known, digest_size=12).hexdigest()}"',
+        "cache-control": f"private, {'max-age=300' if closed else 'no-cache'}",
+        "vary": "accept-encoding",
+    }
+
+
+def _takes_gzip(request: Request) -> bool:
+    return "gzip" in request.headers.get("accept-encoding", "")
 
 
 def moment(text: str | None, name: str) -> datetime | None:

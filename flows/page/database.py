@@ -9,15 +9,18 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from db.errors import DatabaseBusy, DatabaseError
+from db.errors import DatabaseBusy, DatabaseError, DatabaseNotMigrated
 from db.roles import ANALYST
-from db.session import explain, make_engine
+from db.session import explain, make_engine, redact
 
 STATEMENT_TIMEOUT_S: Final = 8.0
 LOCK_TIMEOUT_S: Final = 1.0
 
 _TOO_SLOW: Final = "57014"
 """SQLSTATE of a statement that was cancelled, for its timeout."""
+
+_OTHER_SCHEMA: Final = ("42P01", "42703", "42883")
+"""SQLSTATE of a table, a column or a function that is not there."""
 
 
 class Reader:
@@ -62,6 +65,11 @@ class Reader:
                 raise DatabaseBusy(
                     f"the database took more than {self._timeout_ms / 1000:.0f} s for this: "
                     "ask for a shorter time, or try again"
+                ) from error
+            if code in _OTHER_SCHEMA:
+                raise DatabaseNotMigrated(
+                    f"the database {redact(self.engine.url)} is not of this version: "
+                    "run `showmood db upgrade`"
                 ) from error
             known = explain(self.engine.url, error)
             raise known or DatabaseError(f"the database said: {error.orig}".strip()) from error

@@ -13,7 +13,7 @@ from db.channel_lock import is_watched
 from db.models import EMOTIONS
 from flows.errors import UsageError
 from flows.page import questions
-from flows.page.context import Context, NotThere, page
+from flows.page.context import Context, page
 from flows.page.questions import ShowRow
 from flows.shows.showfile import read_showfile
 
@@ -49,11 +49,8 @@ def router(context: Context) -> APIRouter:
     def shows(request: Request, channel: str | None = None, skip: int = 0) -> Response:
         with context.reader.asking() as connection:
             names = questions.channels(connection)
-            if channel is not None and channel not in names:
-                raise NotThere(
-                    f"there is no channel {channel[:80]!r} in this history; there are: "
-                    + (", ".join(names) or "none yet")
-                )
+            if channel is not None:
+                context.require_channel(channel, names)
             skip = min(max(0, skip), 1_000_000)
             most = SHOWN if channel else questions.LISTED
             found = questions.shows(connection, channel, most=most + 1, skip=skip)

@@ -3,16 +3,16 @@
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
 from flows.capture.segment import Gap
-from flows.errors import UsageError
 from flows.page import captions, curve, questions
 from flows.page.context import Context, NotThere, data, moment, ms
 from flows.page.playback import holding, playlist
@@ -22,10 +22,43 @@ from flows.report.export import export_rows
 
 M3U8: Final = "application/vnd.apple.mpegurl"
 KINDS: Final = {".ts": "video/mp2t", ".mp4": "video/mp4"}
+OPENFACE: Final = "openface.csv"
+"""A frame a row, in the words of OpenFace and py-feat."""
+
+KINDS_OF_FILES: Final = {
+    "mp4": "video/mp4",
+    "csv": "text/csv",
+    OPENFACE: "text/csv",
+    "parquet": "application/octet-stream",
+}
+FORMS: Final = (*KINDS_OF_FILES, "svg", "vtt", "ass")
 MAX_CLIP: Final = timedelta(hours=1)
 MAX_ROWS: Final = timedelta(hours=12)
 _PLAYLIST: Final = re.compile(r"(?:part-(\d{1,4})|live)\.m3u8")
 _FILE: Final = re.compile(r"(\d{1,9})(\.ts|\.mp4)")
+
+
+class InParts(NotThere):
+    """A stretch is no one clip; the message says why, `links` what to take instead."""
+
+    def __init__(self, number: int, spans: Sequence[tuple[datetime, datetime]]) -> None:
+        """Name the parts of a show's stretch, one form each."""
+        super().__init__(
+            "picture or sound change their form within this stretch, and an MP4 has one form: "
+            f"take its {len(spans)} parts"
+        )
+        self.links = [
+            (
+                f"{begin:%H:%M:%S} to {end:%H:%M:%S} UTC",
+                f"/take/{number}/stretch.mp4?from={_ms_within(begin)}&to={ms(end)}",
+            )
+            for begin, end in spans
+        ]
+
+
+def _ms_within(at: datetime) -> int:
+    """Return the first whole ms since 1970 that is not before: not in the part before."""
+    return -int(-at.timestamp() * 1000 // 1)
 
 
 def router(context: Context) -> APIRouter:
@@ -36,7 +69,7 @@ def router(context: Context) -> APIRouter:
     def file(request: Request, number: int, name: str) -> Response:
         with context.reader.asking() as connection:
             row = context.show(connection, number)
-            recording, _ = context.recording(connection, row)
+            recording = context.recording(connection, row)
         if listed := _PLAYLIST.fullmatch(name):
             text = playlist(recording, int(listed[1]) if listed[1] else None)
             if text is None:
@@ -57,7 +90,7 @@ def router(context: Context) -> APIRouter:
         when = moment(at, "at")
         with context.reader.asking() as connection:
             row = context.show(connection, number)
-            recording, _ = context.recording(connection, row)
+            recording = context.recording(connection, row)
         segment = holding(recording, when) if when else None
         if when is None or segment is None:
             raise NotThere(_no_recording(recording.elsewhere))
@@ -75,15 +108,15 @@ def router(context: Context) -> APIRouter:
             row = context.show(connection, number)
         if begin is None or end is None or not begin < end:
             raise NotThere("from and to: mark a stretch first, its end after its beginning")
-        stem, _, form = name.rpartition(".")
-        if stem != "stretch" or form not in ("mp4", "csv", "parquet", "svg", "vtt", "ass"):
-            raise NotThere("a stretch is taken as mp4, csv, parquet, svg, vtt or ass")
+        stem, _, form = name.partition(".")
+        if stem != "stretch" or form not in FORMS:
+            raise NotThere(f"a stretch is taken as {', '.join(FORMS)}")
         longest = MAX_CLIP if form == "mp4" else MAX_ROWS
         if end - begin > longest:
             raise NotThere(f"at most {longest.total_seconds() / 3600:.0f} h at once as {form}")
         shown = f"{row.channel}-{begin:%Y%m%dT%H%M%SZ}.{form}"
-        if form in ("mp4", "csv", "parquet"):
-            return _as_file(context, row, begin, end, form, shown)  # type: ignore[arg-type]
+        if form in KINDS_OF_FILES:
+            return _as_file(context, row, begin, end, form, shown)
         return _as_text(context, row, begin, end, form, shown)
 
     return routes
@@ -94,7 +127,7 @@ def _as_file(
     row: ShowRow,
     begin: datetime,
     end: datetime,
-    form: Literal["mp4", "csv", "parquet"],
+    form: str,
     shown: str,
 ) -> Response:
     handle, name = tempfile.mkstemp(prefix="showmood-", suffix=f".{form}")
@@ -111,7 +144,8 @@ def _as_file(
                     begin,
                     end,
                     path,
-                    form=form,
+                    form="parquet" if form == "parquet" else "csv",
+                    words="openface" if form == OPENFACE else "showmood",
                     show_ids=[row.broadcast_id],
                 )
             if done.sidecar is not None:
@@ -119,10 +153,9 @@ def _as_file(
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    kinds = {"mp4": "video/mp4", "csv": "text/csv"}
     return FileResponse(
         path,
-        media_type=kinds.get(form, "application/octet-stream"),
+        media_type=KINDS_OF_FILES[form],
         filename=shown,
         background=BackgroundTask(path.unlink, missing_ok=True),
     )
@@ -134,7 +167,7 @@ def _cut(context: Context, row: ShowRow, begin: datetime, end: datetime, path: P
     from flows.recordings.finding import Found
 
     with context.reader.asking() as connection:
-        recording, _ = context.recording(connection, row)
+        recording = context.recording(connection, row)
         gaps = questions.rows(connection, "gaps", id=row.broadcast_id)
     found = Found(
         segments=tuple(
@@ -158,7 +191,7 @@ def _cut(context: Context, row: ShowRow, begin: datetime, end: datetime, path: P
     for more in cuts[1:]:
         more.path.unlink(missing_ok=True)
     if len(cuts) > 1:
-        raise UsageError("picture or sound change their form in this stretch: mark a shorter one")
+        raise InParts(row.broadcast_id, [(max(begin, cut.begin), cut.end) for cut in cuts])
 
 
 def _as_text(

@@ -6,7 +6,7 @@ A file's address never changes: it is the number of its segment, which is used o
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby, pairwise
@@ -48,24 +48,35 @@ class Playback:
     def __init__(self, recordings_dir: Path) -> None:
         """Look at nothing yet."""
         self.directory = recordings_dir.resolve()
-        self._known: OrderedDict[int, tuple[tuple[int, int], Recording]] = OrderedDict()
+        self._known: OrderedDict[int, tuple[object, Recording]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, show: ShowRow, segments: Sequence[Any]) -> Recording:
-        """Return a show's recording. segments: its rows of `show_segments`."""
-        folder = folder_of(self.directory, show.channel, show.started_at, show.broadcast_id)
-        mark = (_modified_ns(folder), _modified_ns(folder / JOURNAL) ^ len(segments))
+    def mark(self, show: ShowRow) -> tuple[int, int]:
+        """Return what changes whenever a file of the show comes or goes."""
+        folder = self._folder(show)
+        return _modified_ns(folder), _modified_ns(folder / JOURNAL)
+
+    def of(self, show: ShowRow, state: object, segments: Callable[[], Sequence[Any]]) -> Recording:
+        """Return a show's recording.
+
+        state: of the show's rows. segments: asks for its rows of `show_segments`, where they have
+        changed since.
+        """
+        mark = (*self.mark(show), state)
         with self._lock:
             known = self._known.get(show.broadcast_id)
             if known is not None and known[0] == mark:
                 self._known.move_to_end(show.broadcast_id)
                 return known[1]
-        found = _read(folder, show, segments)
+        found = _read(self._folder(show), show, segments())
         with self._lock:
             self._known[show.broadcast_id] = (mark, found)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         return found
+
+    def _folder(self, show: ShowRow) -> Path:
+        return folder_of(self.directory, show.channel, show.started_at, show.broadcast_id)
 
 
 def parts(recording: Recording) -> list[tuple[Segment, ...]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, Row, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Integer
 
@@ -64,6 +64,16 @@ _FIGURES = text(
     "  FROM show_segments WHERE broadcast_id = s.broadcast_id) r"
     " WHERE s.broadcast_id = ANY(:ids)"
 ).bindparams(bindparam("ids", type_=ARRAY(Integer)))
+_STATE = text(
+    "SELECT count(*) AS segments, min(started_at) AS begin, max(ended_at) AS until,"
+    " count(*) FILTER (WHERE status = 'analysed') AS analysed,"
+    " count(*) FILTER (WHERE status = 'failed') AS failed, count(path) AS on_disk,"
+    " min(machine) AS machine, min(model) AS a_model, max(model) AS b_model, min(fps) AS low_fps,"
+    " max(fps) AS high_fps, sum(frames) AS frames, sum(lag_ms) AS lag_ms,"
+    " (SELECT count(*) FROM show_gaps WHERE broadcast_id = :id) AS gaps,"
+    " (SELECT stored_at FROM coverage WHERE broadcast_id = :id) AS stored_at"
+    " FROM show_segments WHERE broadcast_id = :id"
+)
 _SEGMENTS = text(
     "SELECT sequence, started_at, duration_s, offset_s, status, path, machine, width_px, height_px,"
     " start_is_estimated, is_ad FROM show_segments WHERE broadcast_id = :id ORDER BY started_at"
@@ -124,6 +134,14 @@ def show(connection: Connection, broadcast_id: int) -> ShowRow | None:
     """Return a show; None where there is none of that number."""
     row = connection.execute(_SHOW, {"id": broadcast_id}).one_or_none()
     return ShowRow(**row._mapping) if row else None
+
+
+def state(connection: Connection, broadcast_id: int) -> Row[Any]:
+    """Return what a show's rows are made of: it changes whenever they do.
+
+    begin, until: of what was recorded; None where nothing was. The rest is only compared.
+    """
+    return connection.execute(_STATE, {"id": broadcast_id}).one()
 
 
 def shows(

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Final
 
 from db.errors import DatabaseError
 from db.roles import grant_roles
+from db.session import require_readable
 from flows.door.access import Access
 from flows.door.gate import known_hosts
-from flows.errors import UsageError
+from flows.errors import ShowmoodError, UsageError
 from flows.page import vendor
 from flows.page.app import gated
 from flows.page.context import Context
@@ -99,6 +101,7 @@ def serve(
         asks=settings.page_password is not None,
     )
     listening = listen_on(settings.page_listen, port)
+    fetch_libraries(settings)
     if ready is not None:
         ready()
     config = uvicorn.Config(
@@ -136,9 +139,19 @@ def fetch_libraries(settings: Settings) -> None:
     threading.Thread(target=fetch, name="fetch", daemon=True).start()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve the database that is set, as a part of the stack; end with a line that says why not."""
     asked = argparse.ArgumentParser()
     asked.add_argument("--port", type=int, required=True)
-    now = load_settings()
-    fetch_libraries(now)
-    serve(now, running_database(now), asked.parse_args().port)
+    port = asked.parse_args().port
+    try:
+        settings = load_settings()
+        url = running_database(settings)
+        require_readable(url)
+        serve(settings, url, port)
+    except (ShowmoodError, DatabaseError) as e:
+        sys.exit(f"{type(e).__name__}: {e}")
+
+
+if __name__ == "__main__":
+    main()

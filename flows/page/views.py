@@ -102,10 +102,8 @@ def router(context: Context) -> APIRouter:
         with context.reader.asking() as connection:
             names = questions.channels(connection)
             channel = query.get("channel") or (names[0] if names else "")
-            if names and channel not in names:
-                raise NotThere(
-                    f"there is no channel {channel[:80]!r}; there are: {', '.join(names)}"
-                )
+            if names:
+                context.require_channel(channel, names)
             shows = questions.shows(connection, channel, most=30)
             now = datetime.now(UTC)
             heat = questions.rows(

@@ -1,7 +1,7 @@
 // A marked stretch: kept from deletion, or taken away in one of many forms.
 import { ask, clockOf, tell } from "./frame.js";
 
-const FORMS = [["mp4", "MP4"], ["csv", "CSV"], ["parquet", "Parquet"], ["png", "PNG"], ["svg", "SVG"], ["vtt", "WebVTT"], ["ass", "ASS"]];
+const FORMS = [["mp4", "MP4"], ["csv", "CSV"], ["parquet", "Parquet"], ["openface.csv", "OpenFace"], ["png", "PNG"], ["svg", "SVG"], ["vtt", "WebVTT"], ["ass", "ASS"]];
 const byId = (id) => document.getElementById(id);
 
 export class Marks {

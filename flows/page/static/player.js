@@ -1,4 +1,6 @@
 // The recording, by dates: hls.js plays it, and says which fragment a moment is in.
+const HEVC = 'video/mp4; codecs="hvc1.1.6.L93.B0"';
+
 export class Player {
   constructor(video, meta, { onDate, onProblem }) {
     Object.assign(this, { video, meta, id: meta.id, onDate, onProblem, hls: null, kind: null, wanted: null, date: null, frame: 0 });
@@ -55,10 +57,21 @@ export class Player {
 
   open(kind, date, play) {
     if (!window.Hls?.isSupported()) {
-      this.onProblem("This browser plays no recordings here: mark a stretch and take it as MP4.");
+      this.onProblem("This browser plays no recordings here.", date);
       return;
     }
     this.hls?.destroy();
+    this.hls = null;
+    const [, , form, hevc] = this.meta.parts.at(kind === "live" ? -1 : Number(kind.slice(5))) ?? [];
+    // hls.js takes HEVC out of fMP4 alone, where the browser has a decoder.
+    if (hevc && (form === ".ts" || !MediaSource.isTypeSupported(HEVC))) {
+      this.video.pause();
+      this.video.removeAttribute("src");
+      this.video.load();
+      this.date = null;
+      this.onProblem("The picture is HEVC, which this browser does not play.", date);
+      return;
+    }
     this.kind = kind;
     this.wanted = date === null ? null : { date, play };
     const hls = new window.Hls({
@@ -78,9 +91,9 @@ export class Player {
     hls.on(window.Hls.Events.ERROR, (_, problem) => {
       console.warn("recording:", problem.details, problem.fatal ? "(fatal)" : "", problem.reason ?? problem.error?.message ?? "");
       if (problem.details === "bufferAddCodecError" || problem.details === "manifestIncompatibleCodecsError" || problem.details === "bufferIncompatibleCodecsError") {
-        this.onProblem("This browser does not know the recording's form (HEVC, or its sound): mark a stretch and take it as MP4.");
+        this.onProblem("This browser does not play the recording's picture or sound.", this.date ?? date);
       } else if (problem.fatal && problem.type === "mediaError") hls.recoverMediaError();
-      else if (problem.fatal && problem.response?.code === 404) this.onProblem("");
+      else if (problem.fatal && problem.response?.code === 404) this.onProblem("", null);
       else if (problem.fatal) setTimeout(() => { if (this.hls === hls) this.open(kind, this.date, !this.video.paused); }, 3000);
     });
   }

@@ -16,6 +16,12 @@ const byId = (id) => document.getElementById(id);
 const id = Number(byId("stage").dataset.show);
 const video = byId("video");
 
+// media-chrome's name for it lacks what is written on it.
+const rate = document.querySelector("media-playback-rate-button");
+const nameRate = () => rate.setAttribute("aria-label", `Playback rate ${rate.getAttribute("mediaplaybackrate") ?? 1}x`);
+new MutationObserver(nameRate).observe(rate, { attributeFilter: ["mediaplaybackrate"] });
+nameRate();
+
 async function begin() {
   const state = readState();
   const meta = await ask(`/data/show/${id}`);
@@ -30,7 +36,14 @@ async function begin() {
   app.boxes.onDrawn = (date) => { if (date !== null) app.side.moment(date); };
   app.player = new Player(video, meta, {
     onDate: (date) => { app.boxes.draw(date); playhead(); writeSoon(); },
-    onProblem: (text) => missing(text || whyMissing(app.date ?? meta.begin)),
+    onProblem: (text, at) => {
+      if (!text) { missing(whyMissing(app.date ?? meta.begin)); return; }
+      app.shown = at ?? meta.media.at(-1)?.[0] ?? meta.begin;
+      missing(text, app.shown);
+      app.boxes.draw(null);
+      app.side.moment(app.shown);
+      playhead();
+    },
   });
   app.timeline = new Timeline({
     plot: byId("plot"), meta, numbers, lanes,
@@ -53,9 +66,14 @@ async function begin() {
     app.writing = setTimeout(() => writeState(app), 300);
   }
   app.writeSoon = writeSoon;
-  function missing(text) {
-    byId("missing").hidden = !text;
-    byId("missing").textContent = text;
+  // clipAt: a moment whose minute is offered as a file.
+  function missing(text, clipAt = null) {
+    const place = byId("missing");
+    place.hidden = !text;
+    place.replaceChildren(text);
+    if (clipAt === null) return;
+    const [from, to] = [clipAt, Math.min(clipAt + 60000, meta.until)].map(Math.round);
+    place.append(Object.assign(document.createElement("a"), { className: "button main", href: `/take/${id}/stretch.mp4?from=${from}&to=${to}`, textContent: `Take ${Math.round((to - from) / 1000)} s as MP4` }));
   }
   function whyMissing(at) {
     const gap = meta.gaps.find(([from, to]) => at >= from && at < to);
@@ -67,6 +85,8 @@ async function begin() {
   Object.defineProperty(app, "date", { get: () => app.shown ?? app.player.date, set: (at) => { app.shown = at; } });
   app.go = (at, play) => {
     const there = meta.media.some(([from, to]) => at >= from - 50 && at < to + 50);
+    // What has come since the disk was looked at is at the edge.
+    if (!there && meta.onAir && at > (meta.media.at(-1)?.[1] ?? Infinity)) return app.toLive();
     // A link begins a little before its moment, where nothing may be yet.
     const next = there ? undefined : meta.media.find(([from]) => from > at && from - at <= 3000);
     if (next && !meta.gaps.some(([from, to]) => at >= from && at < to)) return app.go(next[0], play);
@@ -94,6 +114,7 @@ async function begin() {
     app.atEdge = true;
     byId("to-live").hidden = true;
     app.player.toLive();
+    return undefined;
   };
   app.setTrack = (track, zoom) => {
     const known = lanes.tracks?.find((each) => each.track === track);

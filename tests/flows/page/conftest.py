@@ -2,10 +2,11 @@
 
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -175,6 +176,8 @@ def _rows(
             path=str(segment.path) if segment else None,
             width_px=128,
             height_px=72,
+            frames_analysed=round(piece_s * 5),
+            analysed_fps=5.0,
         )
         with engine.begin() as connection:
             record_segment(connection, row)
@@ -230,6 +233,22 @@ def page(made: Made) -> Iterator[Served]:
         yield Served(root, access.link(root), client, made, context, reader)
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture
+def growing(made: Made) -> Iterator[Callable[..., Any]]:
+    """Makes shows that are on air (`Growing`); after the test they are forgotten."""
+    from tests.flows.page.growing import Growing
+
+    shows: list[Growing] = []
+
+    def make(slug: str, files: list[Path]) -> Growing:
+        shows.append(Growing(made, slug, files))
+        return shows[-1]
+
+    yield make
+    for show in shows:
+        show.forget()
 
 
 @pytest.fixture

@@ -11,11 +11,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from db.errors import DatabaseError
 from flows.errors import UsageError
 from flows.page.app import CONTENT
-from flows.page.database import Reader
-from flows.page.serving import check, listen_on
+from flows.page.serving import check
 from flows.settings import Settings
 from tests.flows.page.conftest import QUOTES, SCRIPT
 
@@ -225,14 +223,3 @@ def test_it_listens_to_others_with_a_password_alone(tmp_path) -> None:
     with pytest.raises(UsageError, match="SHOWMOOD_PAGE_PASSWORD"):
         check(Settings(home=tmp_path, page_listen="0.0.0.0"))
     check(Settings(home=tmp_path, page_listen="0.0.0.0", page_password="long enough to be one"))
-
-
-def test_a_port_in_use_is_said(page) -> None:
-    with pytest.raises(UsageError, match="SHOWMOOD_PAGE_PORT"):
-        listen_on("127.0.0.1", int(page.root.rpartition(":")[2]))
-
-
-def test_no_database_is_said() -> None:
-    gone = Reader("postgresql://nobody@127.0.0.1:1/none")
-    with pytest.raises(DatabaseError, match="is it running"), gone.asking():
-        pass

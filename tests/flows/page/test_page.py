@@ -1,15 +1,20 @@
 """What the page serves: lists, numbers, recordings, exports; as an analyst, and read-only."""
 
+import csv
+import io
 import json
 import re
 from datetime import timedelta
+from functools import partial
 
 import av
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from db.errors import DatabaseRefused
 from db.models import EMOTIONS
+from flows.page.forms import is_hevc
+from tests.flows.page.growing import make_hevc
 
 
 def ms(moment) -> int:
@@ -68,6 +73,45 @@ def test_a_chunk_is_sent_once(page) -> None:
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize("path", ["", "/tracks", "/10/{hour}", "/faces/{half_minute}"])
+def test_what_a_browser_or_the_server_has_is_not_asked_of_the_rows_again(page, path) -> None:
+    at = int(page.made.begin.timestamp())
+    url = f"/data/show/{page.made.show}" + path.format(hour=at // 3600, half_minute=at // 30)
+    first = page.client.get(url)
+    asked: list[str] = []
+    note = partial(lambda *said: asked.append(said[2]))
+    event.listen(page.reader.engine, "before_cursor_execute", note)
+    try:
+        again = page.client.get(url)
+        plain = page.client.get(url, headers={"Accept-Encoding": "identity"})
+        known = page.client.get(url, headers={"If-None-Match": first.headers["etag"]})
+    finally:
+        event.remove(page.reader.engine, "before_cursor_execute", note)
+    assert again.json() == plain.json() == first.json()
+    assert (known.status_code, known.content) == (304, b"")
+    of_rows = r"emotion_(history|seconds|timeline)|track_summary|show_shots|SELECT sequence"
+    assert [said for said in asked if re.search(of_rows, said)] == []
+
+
+def test_what_has_grown_or_was_analysed_again_is_made_anew(page, growing) -> None:
+    show = growing("growing", [each.path for each in page.made.segments[:2]])
+    url = f"/data/show/{show.show}"
+    chunk = f"{url}/1/{int(show.begin.timestamp()) // 300}"
+    show.grow()
+    before, media = page.client.get(chunk), page.client.get(url).json()["media"]
+    show.grow()
+    after = page.client.get(chunk, headers={"If-None-Match": before.headers["etag"]})
+    assert len(after.json()["at"]) == len(before.json()["at"]) + 2
+    assert page.client.get(url).json()["media"] == [[media[0][0], media[0][1] + 2000]]
+    with page.made.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE segments SET model = 'another' WHERE broadcast_id = :show"),
+            {"show": show.show},
+        )
+    again = page.client.get(chunk, headers={"If-None-Match": after.headers["etag"]})
+    assert again.status_code == 200
+
+
 def test_faces_are_those_of_the_rows(page) -> None:
     index = int(page.made.begin.timestamp()) // 30
     said = page.client.get(f"/data/show/{page.made.show}/faces/{index}").json()
@@ -120,13 +164,11 @@ def test_a_still_is_of_the_moment(page) -> None:
 
 
 def gray_of(jpeg: bytes) -> float:
-    import io
-
     with av.open(io.BytesIO(jpeg)) as media:
         return float(next(media.decode(video=0)).to_ndarray(format="gray").mean())
 
 
-@pytest.mark.parametrize("form", ["mp4", "csv", "parquet", "svg", "vtt", "ass"])
+@pytest.mark.parametrize("form", ["mp4", "csv", "parquet", "openface.csv", "svg", "vtt", "ass"])
 def test_a_stretch_is_taken_away(page, form, tmp_path) -> None:
     begin = ms(page.made.begin)
     answer = page.client.get(
@@ -147,8 +189,42 @@ def test_a_stretch_is_taken_away(page, form, tmp_path) -> None:
     elif form == "svg":
         assert answer.text.startswith("<svg")
         assert answer.text.count("stroke-linejoin") == 7
+    elif form == "openface.csv":
+        rows = list(csv.DictReader(io.StringIO(answer.text)))
+        # Frames keep their numbers of the whole show: five a second.
+        assert sorted({int(row["frame"]) for row in rows}) == list(range(11, 31))
+        assert {row["FaceRectX"] == "" for row in rows if row["success"] == "0"} <= {True}
+        assert float(rows[0]["timestamp"]) == 2.0
     elif form == "csv":
         assert len(answer.text.splitlines()) > 10
+
+
+def test_a_clip_of_two_forms_is_offered_in_parts(page, tmp_path) -> None:
+    begin = ms(page.made.begin)
+    url = f"/take/{page.made.show}/stretch.mp4?from={begin + 8000}&to={begin + 22000}"
+    answer = page.client.get(url)
+    assert answer.status_code == 404
+    assert "take its 2 parts" in answer.json()["why"]
+    pictures = []
+    for number, link in enumerate(answer.json()["links"]):
+        part = page.client.get(link)
+        assert part.headers["content-type"] == "video/mp4", part.text
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(part.content)
+        with av.open(str(path)) as media:
+            pictures.append(sum(1 for _ in media.decode(video=0)))
+    assert pictures == [40, 40]
+    said = page.client.get(url, headers={"Accept": "text/html"}).text
+    assert said.count('href="/take/') == 2
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mp4"])
+def test_a_head_tells_hevc(page, tmp_path, suffix) -> None:
+    path = tmp_path / f"piece{suffix}"
+    make_hevc(path)
+    other = next(each.path for each in page.made.segments if each.path.suffix == suffix)
+    assert (is_hevc(path), is_hevc(other)) == (True, False)
+    assert not is_hevc(tmp_path / f"gone{suffix}")
 
 
 def test_a_search_finds_what_the_rows_say_and_shows_its_sql(page) -> None:
