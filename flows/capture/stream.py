@@ -8,6 +8,16 @@ from flows.capture.headers import Headers, SiteHeaders
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """A playlist as it came. url: what was asked for. found_at: where that led. at: monotonic."""
+
+    url: str
+    found_at: str
+    text: str
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stream:
     """A stream that can be recorded, and what is known about it.
 
@@ -21,6 +31,7 @@ class Stream:
     segment_query, key_query: what segments and keys want after their `?`.
     user, password: of a camera's server.
     width_px, height_px, fps, codecs: as the site says; 0 or empty where it does not.
+    loaded: its playlist, where it was fetched already: a server may ban who asks again at once.
     """
 
     page_url: str
@@ -44,6 +55,7 @@ class Stream:
     height_px: int = 0
     fps: float = 0.0
     codecs: str = ""
+    loaded: Loaded | None = field(default=None, repr=False, compare=False)
 
     @property
     def sent(self) -> Headers:

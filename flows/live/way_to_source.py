@@ -61,21 +61,21 @@ class WayToSource:
             quality=show.limits,
             extractors=extractors,
         )
-        if stream.protocol == "hls":
-            self._require_begun(stream)
-        return stream
+        return self._require_begun(stream, show) if stream.protocol == "hls" else stream
 
-    def _require_begun(self, stream: Stream) -> None:
-        """Raise NotLive for a playlist without segments, and NotWatchable."""
+    def _require_begun(self, stream: Stream, show: Show) -> Stream:
+        """Return it with its playlist; NotLive for one without segments, NotWatchable."""
         with fetcher_for(stream, self.policy) as fetcher:
+            feed = Feed(stream, fetcher, show.limits)
             try:
-                playlist = Feed(stream, fetcher).load()
+                playlist = feed.load()
             except NotWatchable:
                 raise
             except CaptureError:
-                return  # the capture meets the same error again
+                return stream  # the capture meets the same error again
         if not playlist.entries and not playlist.ended:
             raise NotLive(f"{stream.page_url}: the show has not begun; its playlist is empty")
+        return replace(stream, loaded=feed.loaded)
 
 
 def _naming(policy: AddressPolicy, url: str) -> AddressPolicy:

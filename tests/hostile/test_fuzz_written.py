@@ -99,7 +99,7 @@ MANIFEST = element(
 def test_a_manifest_that_is_written_anew_holds_nothing_else(fuzz: Fuzz) -> None:
     def check(text: str) -> None:
         with contextlib.suppress(CaptureError):
-            written = rename_mpd(
+            written, _ = rename_mpd(
                 text.encode(errors="replace"),
                 "https://cdn.example/live.mpd",
                 name=lambda _: "NAME",

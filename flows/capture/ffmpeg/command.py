@@ -101,13 +101,16 @@ def build_arguments(
         "format_whitelist": kind.formats,
         **dict(kind.options),
     }
+    # With no stream named, ffmpeg takes the picture and the sound that a player would: the default,
+    # then the largest, and no cover.
     source = ffmpeg.input(url, **options)
     pattern = str(directory).replace("%", "%%") + f"/{run}-%06d.ts"
     output = ffmpeg.output(
-        source["v:0"],
-        source["a:0?"],
+        source,
         str(directory / f"{run}.m3u8"),
         codec="copy",
+        sn=None,
+        dn=None,
         # Titles and names are the source's own words, and none that we keep.
         map_metadata=-1,
         # Sound that fails must not hold the picture back (microseconds).

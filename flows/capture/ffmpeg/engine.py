@@ -202,7 +202,7 @@ class Run:
         Where the source gives no date, it is the time when the segment was opened, less its length.
         """
         if self._stream.protocol != "hls":
-            return True  # Recording.take estimates.
+            return self._set_clock_by_manifest(last=last)
         if last and not self._log.opened:
             return True
         # ffmpeg says when its first frame is before it has finished a piece, if it ever does.
@@ -222,6 +222,20 @@ class Run:
             self._clock.begin(section)
             self._save_clock()
         return section is not None or last or self._tries >= _ANCHOR_TRIES
+
+    def _set_clock_by_manifest(self, *, last: bool) -> bool:
+        """Date the run's first frame by a DASH manifest, where there is one that can tell.
+
+        Else `Recording.take` estimates.
+        """
+        origins = self._way.origins
+        if origins and self._log.start is None and not last and not self._playlist.exists():
+            return False
+        section = self._anchoring.section_by_origin(origins, start=self._log.start)
+        if section is not None:
+            self._clock.begin(section)
+            self._save_clock()
+        return True
 
     def _first_section(self) -> Section | None:
         entries = self._anchoring.entries()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from flows.capture.net.address import PAGE_SCHEMES, AddressPolicy
@@ -30,6 +31,11 @@ class Way:
     def check(self) -> None:
         """Raise UnsafeURL if it was led where nothing may be fetched."""
         self.door.check()
+
+    @property
+    def origins(self) -> tuple[datetime, ...]:
+        """When timestamp 0 was on air, as a DASH manifest says: one for each of its periods."""
+        return self.relay.origins if self.relay else ()
 
     @property
     def complaint(self) -> str:

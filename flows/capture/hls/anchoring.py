@@ -6,7 +6,7 @@ plays from then on, and not its timestamps: where these go on from what is recor
 
 import logging
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
@@ -61,10 +61,13 @@ class Anchoring:
 
     def playlist(self) -> Playlist:
         """Return the playlist as it is now; raises CaptureError."""
-        return self._fetcher.get_playlist(self._stream.url)
+        stream, fetcher = self._stream, self._fetcher
+        return fetcher.read_again(stream.loaded, stream.url) or fetcher.get_playlist(stream.url)
 
     def entries(self) -> dict[str, Entry]:
         """Return what the playlist lists now, by URL; raises CaptureError."""
+        if self._stream.protocol != "hls":
+            return {}
         return {entry.url: entry for entry in self.playlist().entries}
 
     def n_missed(self, entries: tuple[Entry, ...]) -> int:
@@ -125,6 +128,29 @@ class Anchoring:
                 return self._section_of(entry, opened_at, *times)
             unsure.append((entry, opened_at, *times))
         return self._section_of(*unsure[0]) if unsure else None
+
+    def section_by_origin(
+        self, origins: Iterable[datetime], *, start: int | None
+    ) -> Section | None:
+        """Return what dates a run whose first frame has this timestamp; None if nothing can.
+
+        origins: when timestamp 0 was on air, by each period of a manifest; the one that makes it a
+        date near now is that of the period on air.
+        """
+        if start is None:
+            return None
+        now = datetime.now(UTC)
+        try:
+            since = timedelta(seconds=start / TICKS_PER_S)
+            dates = sorted((origin + since for origin in origins), key=lambda date: abs(now - date))
+        except OverflowError:
+            return None
+        if not dates:
+            return None
+        if not self._time_shifted and abs(now - dates[0]) > CREDIBLE_EDGE + _BEHIND:
+            _log.warning("the source's date %s is not believed (time_shifted)", dates[0])
+            return None
+        return Section(date=dates[0], estimated=False, input=start)
 
     def _section_of(
         self, entry: Entry, opened_at: datetime, first: int | None, keyframe: int | None

@@ -151,9 +151,9 @@ class Run:
         try:
             playlist = self._feed.load()
             if self._take(playlist):
-                self._pacing.grew(now)
+                self._pacing.grew(self._feed.asked_at)
             else:
-                self._pacing.stayed(now)
+                self._pacing.stayed(self._feed.asked_at)
         except (UnsafeURL, NotLive, NotWatchable):
             raise
         except CaptureError as e:

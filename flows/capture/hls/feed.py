@@ -1,6 +1,7 @@
 """A live playlist's address: followed through a master playlist, refused where it may not lead."""
 
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -41,12 +42,19 @@ class Feed:
         self._variables: Mapping[str, str] = {}
         self._is_first = True
         self._unusable: set[str] = set()
+        self.loaded = stream.loaded
+        """The first playlist as it came, until the second is asked for."""
+        self.asked_at = time.monotonic()
+        """When the newest one was asked for."""
 
     def load(self) -> Playlist:
         """Return the playlist as it is now; raises as `Fetcher.get_playlist`, and UnsafeURL.
 
-        NotWatchable where all of it is encrypted so that no key of ours opens it, at first.
+        At first that is what was fetched to find the stream, unless it may be asked for again by
+        now. NotWatchable where all of it is encrypted so that no key of ours opens it, at first.
         """
+        if not self._is_first:
+            self.loaded = None
         try:
             playlist = self._follow(self.url)
         except SourceUnreachable as e:
@@ -70,7 +78,7 @@ class Feed:
 
     def _follow(self, url: str) -> Playlist:
         for _ in range(_DEEPEST):
-            playlist = self._fetcher.get_playlist(url, variables=self._variables)
+            playlist = self._get(url)
             if not playlist.offers:
                 self.url = url
                 return playlist
@@ -88,10 +96,23 @@ class Feed:
         raise NoStream(f"{url}: a master playlist that leads to another master playlist")
 
     def _take(self, url: str) -> Playlist:
-        playlist = self._fetcher.get_playlist(url, variables=self._variables)
+        playlist = self._get(url)
         if playlist.offers:
             raise NoStream(f"{url}: a master playlist that leads to another master playlist")
         self.url = url
+        return playlist
+
+    def _get(self, url: str) -> Playlist:
+        if self._is_first and self.loaded is not None:
+            found = self._fetcher.read_again(self.loaded, url, variables=self._variables)
+            if found is not None:
+                self.asked_at = self.loaded.at
+                return found
+        loaded = self._fetcher.load(url)
+        self.asked_at = loaded.at
+        playlist = self._fetcher.read_playlist(loaded, variables=self._variables)
+        if self._is_first and not playlist.offers:
+            self.loaded = loaded
         return playlist
 
     def _find_another(self, error: SourceUnreachable | None) -> Playlist:

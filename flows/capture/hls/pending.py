@@ -11,7 +11,7 @@ from typing import Final
 from flows.capture.hls.aligning import name_of
 from flows.capture.hls.pieces import Pieces
 from flows.capture.playlists.playlist import MAX_ADDRESS_CHARS, MAX_ENTRIES, Entry
-from flows.capture.recorded.media import TICKS_PER_S, Extent, measure
+from flows.capture.recorded.media import TICKS_PER_S, Extent, can_decode, measure
 from flows.capture.redaction import shorten
 from flows.capture.segment import CaptureError, NoStream, UnreadableMedia
 
@@ -72,6 +72,10 @@ class Pending:
         try:
             head_bytes = pieces.fetch(self.entry, path, period=self.period)
             extent = measure(path, fragmented=head_bytes is not None)
+            opens = head_bytes is None or not extent.begins_with_key or can_decode(path)
+            if not opens and pieces.renew(self.entry, period=self.period):
+                head_bytes = pieces.fetch(self.entry, path, period=self.period)
+                extent = measure(path, fragmented=head_bytes is not None)
             if _is_cut_off(extent, self.entry) and self.unreadable < _MAX_UNREADABLE - 1:
                 raise UnreadableMedia(f"{name_of(self.entry)} ends before its time")
         except UnreadableMedia:

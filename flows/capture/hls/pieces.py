@@ -1,6 +1,7 @@
 """One HLS segment fetched, decrypted and written as a file that can be opened on its own."""
 
 import io
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -15,6 +16,9 @@ from flows.capture.segment import NoStream, UnreadableMedia
 MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 MAX_INIT_BYTES: Final = 1024 * 1024
 _MAX_KEPT: Final = 8
+_RENEW_S: Final = 10.0
+"""An initialisation section that was fetched again, and was the same, is not for so long."""
+
 _KEY_BYTES: Final = 16  # RFC 8216, 4.3.2.4
 
 _SYNC: Final = b"\x47"  # ISO/IEC 13818-1, 2.4.3.2
@@ -37,6 +41,7 @@ class Pieces:
         """Keep the arguments; nothing is fetched yet."""
         self.fetcher = fetcher
         self._kept: OrderedDict[tuple[Part, int], bytes] = OrderedDict()
+        self._renewed_at = -_RENEW_S
 
     def fetch(self, entry: Entry, path: Path, *, period: int = 0) -> int | None:
         """Write a segment, after its initialisation section if it has one.
@@ -72,6 +77,21 @@ class Pieces:
         key = entry.key and Part(url=entry.key.url)
         for kept in [kept for kept in self._kept if kept[0] in (entry.init, key)]:
             del self._kept[kept]
+
+    def renew(self, entry: Entry, *, period: int) -> bool:
+        """Fetch a segment's initialisation section again; tell whether it is another by now.
+
+        Raises as `fetch`. Not again for a while where it is the same: a source may be damaged.
+        """
+        now = time.monotonic()
+        if entry.init is None or now - self._renewed_at < _RENEW_S:
+            return False
+        self._renewed_at = now
+        before = self._kept.pop((entry.init, period), None)
+        is_other = self._keep(entry.init, MAX_INIT_BYTES, period) != before
+        if is_other:
+            self._renewed_at = -_RENEW_S
+        return is_other
 
     def init(self, part: Part) -> bytes:
         """Return an initialisation section, decrypted; raises as `fetch`."""

@@ -4,6 +4,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+import httpx
+
 from flows.capture.segment import SourceUnreachable
 
 ASKED_FOR: Final = "gzip"
@@ -15,6 +17,21 @@ _CODINGS: Final = (*_GZIP, "br", "compress", "x-compress", "dcb", "dcz", "deflat
 
 _STEP_BYTES: Final = 64 * 1024
 _WITH_HEADER: Final = 16 + zlib.MAX_WBITS
+
+_MAX_CHUNKS: Final = 100_000
+"""So many pieces a body may come in: each costs the same time, be it ever so small."""
+
+
+def chunks_of(response: httpx.Response, url: str) -> Iterator[bytes]:
+    """Give the content of a response, in pieces of bounded size; raises as `decode`."""
+    return decode(_raw_chunks(response, url), response.headers.get("content-encoding", ""), url=url)
+
+
+def _raw_chunks(response: httpx.Response, url: str) -> Iterator[bytes]:
+    for n, chunk in enumerate(response.iter_raw()):
+        if n >= _MAX_CHUNKS:
+            raise SourceUnreachable(f"{url}: comes in more than {_MAX_CHUNKS} pieces")
+        yield chunk
 
 
 def decode(parts: Iterable[bytes], encoding: str, *, url: str) -> Iterator[bytes]:

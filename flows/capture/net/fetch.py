@@ -13,8 +13,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Final, Protocol, Self
 from urllib.parse import urlsplit
 
@@ -25,12 +23,14 @@ from flows.capture.headers import Headers
 from flows.capture.net.address import AddressPolicy, read_host
 from flows.capture.net.connection import Allowance
 from flows.capture.net.cookies import FewCookies
-from flows.capture.net.decoding import ASKED_FOR, decode
+from flows.capture.net.decoding import ASKED_FOR, chunks_of
+from flows.capture.net.retry_after import retry_after_s
 from flows.capture.net.transport import PinnedTransport
 from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
 from flows.capture.playlists.signing import Queries, with_query
 from flows.capture.segment import NoStream, SourceUnreachable
 from flows.capture.stopping import Patience
+from flows.capture.stream import Loaded
 
 MAX_REDIRECTS: Final = 5
 MAX_SECONDS: Final = 30.0
@@ -40,10 +40,8 @@ _MAX_HEAD_BYTES: Final = 256 * 1024
 """So much may come before an answer's body: informational answers, too (RFC 9110, 15.2)."""
 
 _OVERHEAD_BYTES: Final = 1024 * 1024
-_MAX_CHUNKS: Final = 100_000
-"""So many pieces a body may come in: each costs the same time, be it ever so small."""
-
 _REFUSED: Final = (401, 403)
+_USUAL_TARGET_S: Final = 2.0
 
 _FAILURES: Final = (
     httpx.HTTPError,
@@ -77,10 +75,9 @@ class Fetcher:
 
     headers: sent with requests, each where it may be known. cookies: to begin with, each for the
     hosts that it names; what servers set is kept there. queries: what playlists' addresses lack.
-    timeout_s: for so long nothing may
-    come. request_s: so long may a request take as a whole, whatever comes. stopping: what waits
-    raises Stopped once this is set, by any thread. Use as a context manager; the client opens at
-    first use.
+    timeout_s: for so long nothing may come. request_s: so long may a request take as a whole,
+    whatever comes. stopping: what waits raises Stopped once this is set, by any thread. Use as a
+    context manager; the client opens at first use.
     """
 
     def __init__(
@@ -135,11 +132,32 @@ class Fetcher:
 
         variables: what its master playlist defines.
         """
+        return self.read_playlist(self.load(url), variables=variables)
+
+    def load(self, url: str) -> Loaded:
+        """Return the playlist at the URL unread, to be handed on; raises as `get`."""
+        asked_at = time.monotonic()
         fetched = self.get(url, max_bytes=MAX_PLAYLIST_BYTES)
-        parts = urlsplit(fetched.url)
+        text = fetched.body.decode(errors="replace")
+        return Loaded(url=url, found_at=fetched.url, text=text, at=asked_at)
+
+    def read_playlist(
+        self, loaded: Loaded, *, variables: Mapping[str, str] | None = None
+    ) -> Playlist:
+        """Return a playlist that came; raises NoStream for what is none."""
+        parts = urlsplit(loaded.found_at)
         self._query_of[parts.netloc] = parts.query
-        found = parse_playlist(fetched.body.decode(errors="replace"), fetched.url, variables)
-        return self._queries.sign(found)
+        return self._queries.sign(parse_playlist(loaded.text, loaded.found_at, variables))
+
+    def read_again(
+        self, loaded: Loaded | None, url: str, *, variables: Mapping[str, str] | None = None
+    ) -> Playlist | None:
+        """Return what came from there; None where it may be asked for again (RFC 8216, 6.3.4)."""
+        if loaded is None or loaded.url != url:
+            return None
+        found = self.read_playlist(loaded, variables=variables)
+        is_fresh = time.monotonic() - loaded.at < (found.target_s or _USUAL_TARGET_S)
+        return found if is_fresh else None
 
     def get(self, url: str, *, max_bytes: int, head_only: bool = False) -> Fetched:
         """Return what is at the URL.
@@ -150,7 +168,7 @@ class Fetcher:
         headers = {"accept-encoding": ASKED_FOR}
         with self._open(url, headers, max_bytes=max_bytes) as (found_at, response):
             body = bytearray()
-            for chunk in _chunks(response, found_at):
+            for chunk in chunks_of(response, found_at):
                 body += chunk
                 if len(body) >= max_bytes and head_only:
                     break
@@ -191,7 +209,7 @@ class Fetcher:
         with self._open(part.url, headers, max_bytes=most) as (url, response):
             if want is not None and response.status_code != 206:
                 skip = part.offset
-            for chunk in _chunks(response, url):
+            for chunk in chunks_of(response, url):
                 skipped = min(skip, len(chunk))
                 skip -= skipped
                 piece = chunk[skipped:]
@@ -237,7 +255,7 @@ class Fetcher:
                         raise SourceUnreachable(
                             f"{url}: HTTP status {response.status_code}",
                             status=response.status_code,
-                            retry_after_s=_retry_after_s(response),
+                            retry_after_s=retry_after_s(response),
                         )
                     # Chunks of few bytes are half of what comes.
                     self._allowance.left_bytes = 2 * max_bytes + _OVERHEAD_BYTES
@@ -261,27 +279,3 @@ class Fetcher:
             follow_redirects=False,
             cookies=self._cookies,
         )
-
-
-def _retry_after_s(response: httpx.Response) -> float | None:
-    """Return in how many seconds to ask again (RFC 9110, 10.2.3); None where it is not said."""
-    said = response.headers.get("retry-after", "").strip()[:40]
-    if said.isdigit():
-        return float(said)
-    try:
-        at = parsedate_to_datetime(said)
-        return max(0.0, (at - datetime.now(at.tzinfo)).total_seconds())
-    except (TypeError, ValueError):
-        return None
-
-
-def _chunks(response: httpx.Response, url: str) -> Iterator[bytes]:
-    """Give the content of a response, in pieces of bounded size; raises as `Fetcher.get`."""
-    return decode(_raw_chunks(response, url), response.headers.get("content-encoding", ""), url=url)
-
-
-def _raw_chunks(response: httpx.Response, url: str) -> Iterator[bytes]:
-    for n, chunk in enumerate(response.iter_raw()):
-        if n >= _MAX_CHUNKS:
-            raise SourceUnreachable(f"{url}: comes in more than {_MAX_CHUNKS} pieces")
-        yield chunk

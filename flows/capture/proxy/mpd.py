@@ -8,17 +8,19 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from urllib.parse import urljoin
 from xml.parsers import expat
 
 from flows.capture.net.address import read_host
 from flows.capture.playlists.playlist import Part
+from flows.capture.proxy.mpd_dates import origin_of, starts_of
+from flows.capture.quality import Offer, Quality, in_order
 from flows.capture.segment import NoStream, UnsafeURL
 
 MAX_ELEMENTS: Final = 50_000
 _DEEPEST: Final = 16
-_MAX_LINES: Final = 720
 
 _DATE: Final = re.compile(r"[0-9T:.Z+-]{1,40}")
 _DURATION: Final = re.compile(r"P[0-9.YMDTHS]{1,40}")
@@ -35,6 +37,7 @@ _DURATIONS: Final = (
     "suggestedPresentationDelay",
     "mediaPresentationDuration",
 )
+_SOURCES: Final = ("SegmentTemplate", "SegmentList")
 _NUMBERS: Final = ("timescale", "duration", "startNumber", "presentationTimeOffset")
 
 Name = Callable[[Part], str]
@@ -42,7 +45,7 @@ NameOfMany = Callable[[str, tuple[str, ...]], str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Choice:
+class _Choice(Offer):
     """A representation, and what it is in: its adaptation set and its period."""
 
     element: ET.Element
@@ -50,27 +53,21 @@ class _Choice:
     kind: str
     base: str
 
-    @property
-    def rank(self) -> tuple[bool, bool, int, int]:
-        """More is better: the largest picture of up to 720 lines, H.264 first; else the smallest.
 
-        As `playlist.choose_variant` takes them.
-        """
-        lines, bandwidth = (_number(self._get(name)) for name in ("height", "bandwidth"))
-        if lines > _MAX_LINES:
-            return False, False, -lines, -bandwidth
-        return True, "avc" in self._get("codecs"), lines, bandwidth
+def rename_mpd(
+    body: bytes,
+    at: str,
+    *,
+    name: Name,
+    name_of_many: NameOfMany,
+    quality: Quality | None = None,
+) -> tuple[bytes, tuple[datetime, ...]]:
+    """Return a manifest found at this URL, rewritten, and the dates of timestamp 0.
 
-    def _get(self, name: str) -> str:
-        return self.element.get(name) or self.within[0].get(name) or ""
-
-
-def rename_mpd(body: bytes, at: str, *, name: Name, name_of_many: NameOfMany) -> bytes:
-    """Return a manifest found at this URL, rewritten.
-
-    name: for a file, or a part of one. name_of_many: for a template's URL, in which stand
-    `$Number$` and `$Time$`, and which of these do. Raises NoStream, and UnsafeURL for an address
-    that is neither http nor https.
+    The dates: of the video of each period, where the manifest says so. name: for a file, or a part
+    of one. name_of_many: for a template's URL, in which stand `$Number$` and `$Time$`, and which of
+    these do. quality: the most that is taken. Raises NoStream, and UnsafeURL for an address that is
+    neither http nor https.
     """
     try:
         root = _parse(body)
@@ -82,19 +79,26 @@ def rename_mpd(body: bytes, at: str, *, name: Name, name_of_many: NameOfMany) ->
     _copy(root, out, _DATES, _DATE)
     _copy(root, out, _DURATIONS, _DURATION)
     n_listed = 0
+    origins: list[datetime | None] = []
+    starts = starts_of(root)
     for period in root.findall("Period"):
         made = ET.SubElement(out, "Period")
         _copy(period, made, ("start", "duration"), _DURATION)
         choices = _choices(period, _base(root, at))
         for kind in ("video", "audio"):
             of_kind = [each for each in choices if each.kind == kind]
-            if of_kind:
-                chosen = max(of_kind, key=lambda each: each.rank)
-                _list(chosen, made, name=name, name_of_many=name_of_many)
-                n_listed += kind == "video"
+            if not of_kind:
+                continue
+            chosen = (in_order(of_kind, quality or Quality()) or of_kind)[0]
+            _list(chosen, made, name=name, name_of_many=name_of_many)
+            if kind == "video":
+                n_listed += 1
+                sources = [e for tag in _SOURCES for e in _nearest(chosen, tag)]
+                origins.append(origin_of(starts.get(period), sources))
     if not n_listed:
         raise NoStream(f"{at}: a DASH manifest without a video that can be recorded")
-    return bytes(ET.tostring(out, encoding="utf-8", xml_declaration=True))
+    written = bytes(ET.tostring(out, encoding="utf-8", xml_declaration=True))
+    return written, tuple(each for each in origins if each is not None)
 
 
 def fill(template: str, *, number: str, time: str) -> str:
@@ -149,11 +153,22 @@ def _choices(period: ET.Element, base: str) -> list[_Choice]:
                 for key in ("contentType", "mimeType")
             )
             kind = next((kind for kind in ("video", "audio") if kind in said), "")
-            within = (group, period)
-            choice = _Choice(
-                element=each, within=within, kind=kind, base=_base(each, base_of_group)
+            width, height, bandwidth = (
+                _number(each.get(key) or group.get(key) or "")
+                for key in ("width", "height", "bandwidth")
             )
-            if _nearest(choice, "SegmentTemplate") or _nearest(choice, "SegmentList"):
+            choice = _Choice(
+                element=each,
+                within=(group, period),
+                kind=kind,
+                base=_base(each, base_of_group),
+                width_px=width,
+                height_px=height,
+                bandwidth=bandwidth,
+                fps=_rate(each.get("frameRate") or group.get("frameRate") or ""),
+                codecs=(each.get("codecs") or group.get("codecs") or "") if kind == "video" else "",
+            )
+            if any(_nearest(choice, tag) for tag in _SOURCES):
                 found.append(choice)
     return found
 
@@ -258,3 +273,10 @@ def _copy(
 
 def _number(text: str) -> int:
     return int(text) if re.fullmatch(r"\d{1,9}", text) else 0
+
+
+def _rate(text: str) -> float:
+    if not _RATE.fullmatch(text):
+        return 0.0
+    frames, _, seconds = text.partition("/")
+    return int(frames) / (int(seconds or 1) or 1)

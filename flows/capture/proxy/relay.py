@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -91,6 +92,8 @@ class Relay:
         """Ends what is being fetched."""
         self.unreadable: deque[str] = deque(maxlen=8)
         """Segments that were answered without content, and why: ffmpeg does not report it."""
+        self.origins: tuple[datetime, ...] = ()
+        """When a manifest's timestamp 0 was on air: one for each of its periods that says so."""
         self.url = self._name(_Thing(kind=_KINDS[stream.protocol], part=Part(url=stream.url)))
         """The address that stands for the stream."""
 
@@ -169,7 +172,8 @@ class Relay:
     def _body(self, thing: _Thing, pieces: Pieces, *, number: str, time: str) -> bytes:
         url = thing.part.url
         if thing.kind == "playlist":
-            playlist = pieces.fetcher.get_playlist(url)
+            known = pieces.fetcher.read_again(self._stream.loaded, url)
+            playlist = known or pieces.fetcher.get_playlist(url)
             if self._begin is None and playlist.entries:
                 self._begin = playlist.entries[-1]
             return rename_playlist(
@@ -182,12 +186,14 @@ class Relay:
             )
         if thing.kind == "manifest":
             found = pieces.fetcher.get(url, max_bytes=MAX_PLAYLIST_BYTES)
-            return rename_mpd(
+            body, self.origins = rename_mpd(
                 found.body,
                 found.url,
                 name=lambda part: self._name(_Thing(kind="segment", part=part, boxes=True)),
                 name_of_many=self._name_many,
+                quality=self._quality,
             )
+            return body
         part = thing.part
         if thing.kind == "of_many":
             part = Part(url=fill(url, number=number, time=time))

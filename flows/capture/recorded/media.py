@@ -102,6 +102,26 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
         raise UnreadableMedia(f"{path.name} can't be read: {e}") from e
 
 
+def can_decode(path: Path) -> bool:
+    """Tell whether the first picture of an fMP4 file can be decoded without an error.
+
+    It can't where the file's header is of another encoding. True where nobody here has a decoder.
+    """
+    try:
+        with av.open(f"file:{path}", "r", format="mp4", options=_ONLY_FILE | _SHORT_PROBE) as found:
+            video = best_video(found)
+            if video is None or video.codec_context is None:
+                return True
+            context = video.codec_context
+            context.options = options(SEGMENT) | {"err_detect": "explode"}
+            context.thread_count, context.skip_frame = 1, "DEFAULT"
+            packet = next(found.demux(video))
+            pictures = [*context.decode(packet), *context.decode(None)]
+            return bool(pictures) and not any(each.is_corrupt for each in pictures)
+    except (av.FFmpegError, OSError, IndexError, ValueError, StopIteration):
+        return False
+
+
 def _extent(path: Path, container: InputContainer, *, fragmented: bool) -> Extent:
     video = best_video(container)
     if video is None:

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import re
 import sys
+import time
 from functools import partial
 from http.cookiejar import CookieJar
 from typing import Any, Final
@@ -32,6 +33,7 @@ from flows.capture.quality import Quality
 from flows.capture.segment import UnsafeURL
 from flows.capture.source.for_site import keep_from_others, load_plugins, options_of
 from flows.capture.source.formats import choose
+from flows.capture.source.playlists import Playlists
 from flows.capture.source.refusals import kind_of
 
 FIELDS: Final = (
@@ -84,20 +86,27 @@ class _TooLong(ExtractorError):  # type: ignore[misc]
 
 
 class _BoundedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
-    """yt-dlp that asks for http and https alone, of our proxy, and reads no answer without end."""
+    """yt-dlp that asks for http and https alone, of our proxy, and reads no answer without end.
+
+    A playlist that it asks for again, it is given again: it would ask three times in a second.
+    """
 
     def __init__(self, options: dict[str, Any], site_headers: tuple[SiteHeaders, ...] = ()) -> None:
         self._responses: list[Any] = []
         self._site_headers = site_headers
+        self.playlists = Playlists()
         super().__init__(options)
 
     def urlopen(self, req: Any) -> Any:  # noqa: ANN401
         url = req if isinstance(req, str) else req.url
+        if known := self.playlists.again(req):
+            return known
         host = read_host(url)[0]
         for each in self._site_headers:
             if each.goes_to(host):
                 req = Request(req) if isinstance(req, str) else req
                 req.headers.update(dict(each.pairs))
+        asked_at = time.monotonic()
         try:
             response = super().urlopen(req)
         except HTTPError as e:
@@ -113,7 +122,7 @@ class _BoundedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
             return data
 
         response.read = read_bounded
-        return response
+        return self.playlists.keep(req, response, asked_at=asked_at)
 
     def close(self) -> None:
         """Close what extractors left open, too."""
@@ -171,7 +180,7 @@ def _answer(question: dict[str, Any], said: _Said, jar: CookieJar) -> dict[str, 
         **options_of(question),
     }
     try:
-        info = _extract(question, options, jar)
+        info, playlists = _extract(question, options, jar)
     except DownloadError as e:
         return _explain(e)
     except (ExtractorError, RequestError, OSError) as e:
@@ -193,12 +202,13 @@ def _answer(question: dict[str, Any], said: _Said, jar: CookieJar) -> dict[str, 
         if info.get("formats"):
             return _error("no stream", "no picture in this stream, only sound")
     headers = {str(k): str(v) for k, v in (info.get("http_headers") or {}).items()}
-    return {"info": {name: _plain(info.get(name)) for name in FIELDS} | {"headers": headers}}
+    more = {"headers": headers, "playlist": playlists.get(info.get("url"))}
+    return {"info": {name: _plain(info.get(name)) for name in FIELDS} | more}
 
 
 def _extract(
     question: dict[str, Any], options: dict[str, Any], jar: CookieJar
-) -> dict[str, Any] | None:
+) -> tuple[dict[str, Any] | None, Playlists]:
     extractors = [_load(*each) for each in question["extractors"]]
     site_headers = tuple(
         SiteHeaders(site=site, pairs=tuple((name, value) for name, value in pairs))
@@ -219,7 +229,7 @@ def _extract(
         finally:
             for each in ydl.cookiejar:
                 jar.set_cookie(each)
-    return info
+        return info, ydl.playlists
 
 
 def _load(module: str, file: str, name: str) -> type:

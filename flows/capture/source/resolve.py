@@ -5,7 +5,9 @@ What comes back from there is read like what a site serves: a URL, a few words, 
 
 import re
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -23,7 +25,7 @@ from flows.capture.source.asking import BOX as BOX
 from flows.capture.source.asking import Question, ask, text_of
 from flows.capture.source.cameras import camera_stream
 from flows.capture.stopping import Patience
-from flows.capture.stream import Stream
+from flows.capture.stream import Loaded, Stream
 
 _MAX_HEADERS: Final = 50
 _MAX_HEADER_CHARS: Final = 8192
@@ -113,8 +115,14 @@ def resolve(
             for name in ("vcodec", "acodec")
             if (each := text_of(info.get(name))) not in _NO_CODEC
         ),
+        loaded=_loaded(info.get("playlist"), stream_url, policy) if hls else None,
     )
-    ended = hls and stream.live is None and _has_ended(stream, policy, timeout_s, stopping)
+    ended = False
+    if hls and stream.live is None:
+        with fetcher_for(stream, policy, timeout_s=timeout_s, stopping=stopping) as fetcher:
+            loaded = stream.loaded or fetcher.load(stream.url)
+            ended = fetcher.read_playlist(loaded).ended
+        stream = replace(stream, loaded=loaded)
     # A file at an http address that does not claim to be live is a file.
     if stream.live is False or ended or (stream.live is None and stream.protocol == "http"):
         raise NotLive(
@@ -135,11 +143,19 @@ def _headers(found: object) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _has_ended(
-    stream: Stream, policy: AddressPolicy, timeout_s: float, stopping: threading.Event | None
-) -> bool:
-    with fetcher_for(stream, policy, timeout_s=timeout_s, stopping=stopping) as fetcher:
-        return fetcher.get_playlist(stream.url).ended
+def _loaded(found: object, stream_url: str, policy: AddressPolicy) -> Loaded | None:
+    """Return the stream's playlist as yt-dlp was given it; None where it was not."""
+    if not isinstance(found, dict):
+        return None
+    found_at, text, age_s = (found.get(name) for name in ("found_at", "text", "age_s"))
+    if not (isinstance(found_at, str) and isinstance(text, str) and isinstance(age_s, int | float)):
+        return None
+    try:
+        policy.check_unresolved([found_at])
+    except UnsafeURL:
+        return None
+    at = time.monotonic() - max(0.0, age_s)
+    return Loaded(url=stream_url, found_at=found_at, text=text, at=at)
 
 
 def _master(found: object, stream_url: str, policy: AddressPolicy) -> str:

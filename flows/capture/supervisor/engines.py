@@ -111,7 +111,13 @@ class Engines:
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
-        way = open_way(stream, self._policy, begin=begin, patience=Patience(fetcher.stopping))
+        way = open_way(
+            stream,
+            self._policy,
+            begin=begin,
+            patience=Patience(fetcher.stopping),
+            quality=self._quality,
+        )
         try:
             return ffmpeg.Run(
                 stream,

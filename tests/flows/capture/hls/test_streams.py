@@ -39,6 +39,7 @@ CLIPS = {
     "open gop": ["-g", "25", "-x264-params", "open-gop=1", "-bf", "2", *HEADERS],
     "fmp4": ["-g", "50", "-hls_segment_type", "fmp4"],
     "fmp4, large": ["-g", "50", "-s", "320x180", "-hls_segment_type", "fmp4"],
+    "fmp4, other coding": ["-g", "50", "-coder", "0", "-bf", "0", "-hls_segment_type", "fmp4"],
     "one picture": ["-r", "0.5", "-g", "1"],
 }
 
@@ -240,6 +241,51 @@ def test_an_init_section_that_changes_at_its_address_is_fetched_again(
     assert [n_frames(s) for s in segments] == [50, 50, 50]
     assert origin.asked.count("/init.mp4") == 2
     assert not watch.gaps
+
+
+@pytest.mark.parametrize(
+    ("kind", "each"),
+    [
+        pytest.param("fmp4, large", False, id="another size"),
+        pytest.param("fmp4, other coding", False, id="of the same size"),
+        pytest.param("fmp4, large", True, id="named before each segment"),
+    ],
+)
+def test_an_init_section_that_changes_without_a_word_is_fetched_again(
+    kind: str, each: bool, clips, origin: Origin, watch: Watch
+) -> None:
+    old, new = clips("fmp4"), clips(kind)
+    put(origin, old[1:3] + new[3:6], "/{}.m4s")
+    at, init = began(), '#EXT-X-MAP:URI="init.mp4"'
+    origin.files["/init.mp4"] = old[0]
+    lines = [entry(n, at, name="{}.m4s") for n in range(N)]
+    lines = [f"{init}\n{line}" for line in lines] if each else [init, *lines]
+    origin.publish(number(0), *lines[: 2 if each else 3])
+    watch.take(1)
+    origin.files["/init.mp4"] = new[0]
+    origin.publish(number(0), *lines)
+    segments = watch.take(4)
+    assert not watch.gaps
+    assert [n_frames(s) for s in segments] == [50] * 4
+    assert segments[-1].width_px == (320 if "large" in kind else 160)
+    assert origin.asked.count("/init.mp4") == 2
+
+
+def test_a_damaged_segment_is_kept_and_its_init_section_asked_for_once_more(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    clip = clips("fmp4")
+    spoilt = [data[:-6000] + bytes(5000) + data[-1000:] for data in clip[1:]]
+    put(origin, clip[1:2] + spoilt[1:], "/{}.m4s")
+    origin.files["/init.mp4"] = clip[0]
+    at, init = began(), '#EXT-X-MAP:URI="init.mp4"'
+    lines = [init, *(entry(n, at, name="{}.m4s") for n in range(N))]
+    origin.publish(number(0), *lines[:2])
+    watch.take(1)
+    origin.publish(number(0), *lines)
+    watch.take(N)
+    require_whole(watch)
+    assert origin.asked.count("/init.mp4") <= 2
 
 
 @pytest.mark.parametrize("dated", [True, False], ids=["dates", "no dates"])

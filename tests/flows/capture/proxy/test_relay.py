@@ -6,17 +6,11 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from flows.capture.headers import Headers
 from flows.capture.net.address import AddressPolicy
@@ -29,33 +23,6 @@ from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 
 TOKEN = "?token=SECRET"
-
-
-def make_certificate(directory: Path) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, and its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    form = serialization.PrivateFormat.PKCS8
-    path = directory / "server.pem"
-    path.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-    )
-    return path
 
 
 class Secure:
@@ -113,10 +80,8 @@ class Secure:
 
 
 @pytest.fixture
-def secure(origin: LiveOrigin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Secure]:
-    pem = make_certificate(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
-    made = Secure(origin, pem)
+def secure(origin: LiveOrigin, certificate: Path) -> Iterator[Secure]:
+    made = Secure(origin, certificate)
     yield made
     made.stop()
 

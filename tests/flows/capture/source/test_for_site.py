@@ -1,12 +1,7 @@
 """Pages and streams that want something: of themselves, or of what the operator has set."""
 
-import base64
-import select
 import socket
-import socketserver
 import subprocess
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -33,19 +28,6 @@ from flows.capture.supervisor.capture import Capture
 
 PAGE = b'<html><body><video src="/master.m3u8?a=1"></video></body></html>'
 VARIANT = "#EXT-X-STREAM-INF:BANDWIDTH=900000,RESOLUTION=320x180\n"
-
-
-@pytest.fixture
-def airing(origin):
-    """What an origin answers, at any path that ends like its own."""
-
-    def answer(path: str) -> bytes:
-        name = path.partition("?")[0].rpartition("/")[2]
-        if name.endswith(".ts"):
-            return origin.bytes_of(int(name[8:-3]))
-        return origin.playlist().encode()
-
-    return answer
 
 
 def record(stream: Stream, policy: AddressPolicy, path: Path, *, n: int = 2, **options) -> Capture:
@@ -188,84 +170,9 @@ def test_plugins_of_a_folder_are_used_and_one_that_raises_is_a_line(
 # -- proxies
 
 
-class _Proxy(socketserver.ThreadingTCPServer):
-    """HTTP (CONNECT and whole requests) and SOCKS5, for name:word alone; leads to one port."""
-
-    daemon_threads = False
-    allow_reuse_address = True
-
-    def __init__(self, to: int) -> None:
-        self.to, self.seen = to, []
-        super().__init__(("127.0.0.1", 0), _Proxying)
-
-
-class _Proxying(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        self.request.settimeout(10)
-        first = self.request.recv(1, socket.MSG_PEEK)
-        with socket.create_connection(("127.0.0.1", self.server.to)) as there:
-            if (self.socks() if first == b"\x05" else self.http(there)) is False:
-                return
-            while True:
-                ready, _, _ = select.select([self.request, there], [], [], 2)
-                for each in ready:
-                    data = each.recv(65536)
-                    if not data:
-                        return
-                    (there if each is self.request else self.request).sendall(data)
-                if not ready:
-                    return
-
-    def http(self, there: socket.socket) -> bool:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += self.request.recv(65536)
-        if base64.b64encode(b"name:word") not in head:
-            self.request.sendall(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
-            return False
-        line, _, rest = head.partition(b"\r\n")
-        method, url, _ = line.split(b" ")
-        self.server.seen.append(url.decode())
-        if method == b"CONNECT":
-            self.request.sendall(b"HTTP/1.1 200 Yes\r\n\r\n")
-        else:
-            path = b"/" + url.split(b"/", 3)[3]
-            there.sendall(b"GET " + path + b" HTTP/1.1\r\nConnection: close\r\n" + rest)
-        return True
-
-    def socks(self) -> bool:
-        methods = self.request.recv(2)[1]
-        if 2 not in self.request.recv(methods):
-            self.request.sendall(b"\x05\xff")
-            return False
-        self.request.sendall(b"\x05\x02")
-        user = self.request.recv(self.request.recv(2)[1])
-        word = self.request.recv(self.request.recv(1)[0])
-        right = (user, word) == (b"name", b"word")
-        self.request.sendall(b"\x01\x00" if right else b"\x01\x01")
-        if not right:
-            return False
-        self.request.recv(4)
-        host = self.request.recv(self.request.recv(1)[0])
-        port = int.from_bytes(self.request.recv(2))
-        self.server.seen.append(f"{host.decode()}:{port}")
-        self.request.sendall(b"\x05\x00\x00\x01" + bytes(6))
-        return True
-
-
-@pytest.fixture
-def proxy(site) -> Iterator[_Proxy]:
-    with _Proxy(site.port) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize("scheme", ["http", "socks5"])
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
 def test_page_playlist_and_segments_come_by_the_operators_proxy(
-    site, airing, proxy: _Proxy, tmp_path: Path, scheme: str
+    site, airing, proxy, tmp_path: Path, scheme: str
 ) -> None:
     def answer(asked):
         path = asked.path
@@ -276,8 +183,9 @@ def test_page_playlist_and_segments_come_by_the_operators_proxy(
         )
 
     site.answer = answer
-    port = proxy.server_address[1]
-    upstream = Upstream.of(f"{scheme}://name:word@127.0.0.1:{port}")
+    if scheme == "https":
+        proxy.speak_tls()
+    upstream = Upstream.of(f"{scheme}://name:word@127.0.0.1:{proxy.server_address[1]}")
     # Nobody but the proxy knows the name, and nothing of this machine may be fetched.
     policy = AddressPolicy(upstream=upstream)
     stream = resolve("http://show.test/", policy=policy)
@@ -293,7 +201,7 @@ def test_page_playlist_and_segments_come_by_the_operators_proxy(
 @pytest.mark.parametrize("page", ["http://show.test/", "https://show.test/"])
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
 def test_a_proxy_that_wants_another_password_or_is_down_is_a_line(
-    proxy: _Proxy, scheme: str, page: str
+    proxy, scheme: str, page: str
 ) -> None:
     port = proxy.server_address[1]
     policy = AddressPolicy(upstream=Upstream.of(f"{scheme}://name:WRONG@127.0.0.1:{port}"))

@@ -1,0 +1,159 @@
+"""What ffmpeg records of streams that are no HLS: dated by the source, and what a player shows."""
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from flows.capture.net.address import AddressPolicy
+from flows.capture.processes import find_ffmpeg
+from flows.capture.proxy.mpd import rename_mpd
+from flows.capture.quality import Quality
+from flows.capture.segment import Segment
+from flows.capture.stream import Stream
+from flows.capture.supervisor.capture import Capture
+from flows.demo.server import Reply, Server
+
+N = 12
+LIVE = timedelta(seconds=8)
+"""So long ago the manifest's show began."""
+
+MPD = """<?xml version="1.0"?>
+<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" availabilityStartTime="{begins}"
+  minimumUpdatePeriod="PT30S" minBufferTime="PT1S" profiles="urn:mpeg:dash:profile:isoff-live:2011">
+  <Period start="{start}"><AdaptationSet contentType="video" mimeType="video/mp4">
+    <SegmentTemplate timescale="1000" duration="1000" startNumber="1"
+      presentationTimeOffset="{offset}"
+      initialization="$RepresentationID$/init.m4s" media="$RepresentationID$/$Number$.m4s"/>
+    <Representation id="large" codecs="avc1.42c00c" bandwidth="900000" width="1280" height="720"/>
+    <Representation id="small" codecs="avc1.42c00c" bandwidth="90000" width="640" height="360"/>
+  </AdaptationSet></Period>
+</MPD>"""
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve seconds for DASH, a second a segment, and two pictures in one file."""
+    folder = tmp_path_factory.mktemp("media")
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10"]
+    coded = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "10"]
+    dash = ["-f", "dash", "-seg_duration", "1", "-init_seg_name", "init.m4s"]
+    dash += ["-media_seg_name", "$Number$.m4s", str(folder / "live.mpd")]
+    black = ["-f", "lavfi", "-i", "color=black:s=32x24:r=10"]
+    for command in (
+        [*picture, "-t", str(N), *coded, *dash],
+        [*black, *picture, "-t", "2", "-map", "0", "-map", "1", *coded, str(folder / "two.ts")],
+    ):
+        full = [find_ffmpeg(), "-v", "error", *command]
+        subprocess.run(full, check=True, stdin=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture
+def served(media: Path) -> Iterator[tuple[str, list[str], dict[str, bytes]]]:
+    """A server's address, what it was asked, and what it answers beside the files."""
+    asked: list[str] = []
+    more: dict[str, bytes] = {}
+
+    def reply(path: str) -> Reply:
+        name = path.rpartition("/")[2]
+        body = more.get(path) or ((media / name).read_bytes() if (media / name).exists() else None)
+        return Reply(status=404) if body is None else Reply(body=body)
+
+    server = Server(reply, host="127.0.0.1", port=0, log=lambda request: asked.append(request.path))
+    server.start()
+    yield f"http://127.0.0.1:{server.port}", asked, more
+    server.stop()
+
+
+@pytest.fixture
+def record(policy: AddressPolicy, tmp_path: Path) -> Callable[..., Segment]:
+    """Records the first segment of an address."""
+
+    def first(url: str, protocol: str, **options: object) -> Segment:
+        stream = Stream(
+            page_url=url,
+            url=url,
+            protocol=protocol,
+            live=True,
+            live_status="is_live",
+            source_id="live",
+            title="live",
+        )
+        capture = Capture(
+            url,
+            directory=tmp_path / "rec",
+            channel="demo",
+            broadcast=1,
+            policy=policy,
+            stream=stream,
+            segment_s=0.5,
+            **options,
+        )
+        with capture:
+            event = capture.get(20.0)
+        assert isinstance(event, Segment), capture.last_error
+        return event
+
+    return first
+
+
+def test_live_dash_is_dated_by_its_manifest_and_keeps_to_the_quality(served, record) -> None:
+    base, asked, more = served
+    begins = datetime.now(UTC).replace(microsecond=0) - LIVE
+    said = f"{begins:%Y-%m-%dT%H:%M:%SZ}"
+    more["/live.mpd"] = MPD.format(begins=said, start="PT0S", offset=0).encode()
+    segment = record(f"{base}/live.mpd", "other", quality=Quality(height_px=480))
+    media = [path for path in asked if re.search(r"/\d+\.m4s", path)]
+    number = int(media[0].rpartition("/")[2].partition(".")[0])
+    assert {path.split("/")[1] for path in media} == {"small"}
+    assert not segment.start_is_estimated
+    assert segment.start == begins + timedelta(seconds=number - 1)
+
+
+@pytest.mark.parametrize(
+    ("begins", "period", "first", "origins"),
+    [
+        pytest.param("2026-11-29T12:00:00Z", "PT0S", 0, ["12:00:00"], id="plain"),
+        pytest.param("2026-11-29T12:00:00", "PT1M", 90_000, ["11:59:30"], id="an offset"),
+        pytest.param("1970-01-01T00:00:00Z", "P20786DT1H", 0, ["01:00:00"], id="since 1970"),
+        pytest.param("", "PT0S", 0, [], id="nothing"),
+        pytest.param("soon", "PT0S", 0, [], id="no date"),
+        pytest.param("2026-11-29T12:00:00Z", "P9999999999D", 0, [], id="absurd"),
+        pytest.param("2026-11-29T12:00:00Z", "PT0S", 10**17, [], id="an absurd offset"),
+    ],
+)
+def test_a_manifest_says_when_timestamp_nought_was_on_air(
+    begins: str, period: str, first: int, origins: list[str]
+) -> None:
+    body = MPD.format(begins=begins, start=period, offset=first).encode()
+    _, found = rename_mpd(
+        body, "https://cdn.example/a.mpd", name=lambda _: "N", name_of_many=lambda *_: "N"
+    )
+    assert [f"{each:%H:%M:%S}" for each in found] == origins
+
+
+@pytest.mark.parametrize(
+    ("quality", "bandwidth"),
+    [(Quality(height_px=360), 90_000), (Quality(), 900_000), (Quality(height_px=None), 900_000)],
+    ids=["360p", "720p", "verbatim"],
+)
+def test_a_manifest_is_left_the_size_that_is_wanted(quality: Quality, bandwidth: int) -> None:
+    body = MPD.format(begins="", start="PT0S", offset=0).encode()
+    written, _ = rename_mpd(
+        body,
+        "https://cdn.example/a.mpd",
+        name=lambda _: "N",
+        name_of_many=lambda *_: "N",
+        quality=quality,
+    )
+    assert re.findall(rb'bandwidth="(\d+)"', written) == [str(bandwidth).encode()]
+
+
+def test_of_several_pictures_ffmpeg_records_the_largest(served, record) -> None:
+    base, _, _ = served
+    segment = record(f"{base}/two.ts", "http")
+    assert (segment.width_px, segment.height_px) == (64, 48)

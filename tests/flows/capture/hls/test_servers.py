@@ -1,0 +1,135 @@
+"""Live HLS as ffmpeg packs it and as servers that people run serve it: recorded whole."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from flows.capture.net.address import AddressPolicy
+from flows.capture.processes import find_ffmpeg
+from flows.capture.segment import Segment
+from flows.capture.stream import Stream
+from flows.capture.supervisor.capture import Capture
+
+SHOW_S = 5
+PATIENCE_S = 20.0
+LISTED = 3
+
+NGINX = """daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr; {user}
+events {{ worker_connections 64; }}
+http {{
+  access_log off; gzip on; gzip_types application/vnd.apple.mpegurl; gzip_min_length 1;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; video/iso.segment m4s; }}
+  server {{ listen 127.0.0.1:{port}; root {root}; add_header Cache-Control no-cache; }}
+}}
+"""
+
+
+@contextmanager
+def running(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def until(happens: Callable[[], bool], what: str) -> None:
+    ends_at = time.monotonic() + PATIENCE_S
+    while not happens():
+        assert time.monotonic() < ends_at, f"{what} did not happen"
+        time.sleep(0.02)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(params=["nginx", "caddy"])
+def server(request: pytest.FixtureRequest, tmp_path: Path, free_port) -> Iterator[tuple]:
+    """A folder, and the address at which it is served."""
+    name = request.param
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    if program is None:
+        pytest.skip(f"{name} IS NOT INSTALLED (apt-get install nginx-light caddy)")
+    root, folder, port = tmp_path / "www", tmp_path / name, free_port()
+    root.mkdir()
+    folder.mkdir()
+    if name == "nginx":
+        user = "user root;" if os.getuid() == 0 else ""
+        text = NGINX.format(folder=folder, root=root, port=port, user=user)
+        (folder / "nginx.conf").write_text(text)
+        command = [program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
+    else:
+        command = [program, "file-server", "--root", str(root), "--listen", f"127.0.0.1:{port}"]
+    environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    with (folder / "log").open("wb") as log, running(command, env=environment, stderr=log):
+        until(lambda: answers(port), f"{name} answers")
+        yield root, f"http://127.0.0.1:{port}"
+
+
+def test_live_hls_is_recorded_whole(server, policy: AddressPolicy, tmp_path: Path) -> None:
+    root, base = server
+    source = ["-re", "-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10", "-t", str(SHOW_S)]
+    coded = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "5", "-f", "hls", "-hls_time", "0.5"]
+    coded += ["-hls_list_size", str(LISTED), "-hls_flags", "program_date_time+temp_file"]
+    with ExitStack() as stack:
+        captures: dict[str, Capture] = {}
+        for kind in ("mpegts", "fmp4"):
+            folder = root / kind
+            folder.mkdir()
+            packed = [*coded, "-hls_segment_type", kind, str(folder / "live.m3u8")]
+            stack.enter_context(running([find_ffmpeg(), "-v", "error", *source, *packed]))
+        for kind in ("mpegts", "fmp4"):
+            listed = root / kind / "live.m3u8"
+            until(listed.exists, "a playlist is written")
+            url = f"{base}/{kind}/live.m3u8"
+            stream = Stream(
+                page_url=url,
+                url=url,
+                protocol="hls",
+                live=True,
+                live_status="is_live",
+                source_id=kind,
+                title=kind,
+            )
+            captures[kind] = stack.enter_context(
+                Capture(
+                    url,
+                    directory=tmp_path / kind,
+                    channel=kind,
+                    broadcast=1,
+                    policy=policy,
+                    stream=stream,
+                    engine="hls",
+                    ended_after_s=0.0,
+                    duration_s=SHOW_S - 2,
+                )
+            )
+        for kind, capture in captures.items():
+            events = list(capture)
+            assert all(isinstance(event, Segment) for event in events), events
+            assert len(events) >= 5
+            assert all(a.end == b.start for a, b in pairwise(events))
+            assert not any(event.start_is_estimated for event in events)
+            names = sorted((root / kind).glob("live*.ts" if kind == "mpegts" else "live*.m4s"))
+            head = (root / kind / "init.mp4").read_bytes() if kind == "fmp4" else b""
+            served = [head + path.read_bytes() for path in sorted(names, key=number)]
+            recorded = [event.path.read_bytes() for event in events]
+            first = served.index(recorded[0])
+            assert recorded == served[first : first + len(recorded)]
+
+
+def number(path: Path) -> int:
+    return int("".join(filter(str.isdigit, path.stem)))
