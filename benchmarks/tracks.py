@@ -177,16 +177,16 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20, help="runs of each programme")
+    parser.add_argument("--first", type=int, default=_FIRST_SEED, help="seed of the first run")
     parser.add_argument("--json", type=Path, help="also write the counts here")
     parser.add_argument("--moving", action="store_true", help="`benchmarks.moving` instead")
     arguments = parser.parse_args()
     programmes = MOVING if arguments.moving else PROGRAMMES
     n_runs: int = arguments.seeds
+    first_seed: int = arguments.first
     linking = {
         p.name: [
-            sum(
-                (alone(p, fps, seed) for seed in range(_FIRST_SEED, _FIRST_SEED + n_runs)), Result()
-            )
+            sum((alone(p, fps, seed) for seed in range(first_seed, first_seed + n_runs)), Result())
             for fps in RATES_FPS
         ]
         for p in programmes
