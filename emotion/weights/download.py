@@ -110,7 +110,7 @@ def _body(asset: Asset, client: httpx.Client, progress: Progress | None) -> byte
 
 def _read(asset: Asset, response: httpx.Response, progress: Progress | None) -> bytes:
     said = response.headers.get("Content-Length", "")
-    total = int(said) if said.isdigit() else None
+    total = int(said) if said.isascii() and said.isdigit() else None
     too_large = f"{asset.url} is larger than {asset.max_bytes >> 20} MB: not what was recorded"
     if total is not None and total > asset.max_bytes:
         raise FetchFailed(too_large)

@@ -96,20 +96,29 @@ MANIFEST = element(
 )
 
 
-def test_a_manifest_that_is_written_anew_holds_nothing_else(fuzz: Fuzz) -> None:
-    def check(text: str) -> None:
-        with contextlib.suppress(CaptureError):
-            written, _ = rename_mpd(
-                text.encode(errors="replace"),
-                "https://cdn.example/live.mpd",
-                name=lambda _: "NAME",
-                name_of_many=lambda *_: "NAME",
-            )
-            _, _, elements = written.decode().partition("?>")
-            assert all(map(VALUE.fullmatch, re.findall(r'="([^"]*)"', elements)))
-            assert not re.search(r">[^<\s]", elements)
+def check_manifest(text: str) -> None:
+    with contextlib.suppress(CaptureError):
+        written, _ = rename_mpd(
+            text.encode(errors="replace"),
+            "https://cdn.example/live.mpd",
+            name=lambda _: "NAME",
+            name_of_many=lambda *_: "NAME",
+        )
+        _, _, elements = written.decode().partition("?>")
+        assert all(map(VALUE.fullmatch, re.findall(r'="([^"]*)"', elements)))
+        assert not re.search(r">[^<\s]", elements)
 
-    fuzz(MANIFEST, check)
+
+def test_a_manifest_that_is_written_anew_holds_nothing_else(fuzz: Fuzz) -> None:
+    fuzz(MANIFEST, check_manifest)
+
+
+def test_digits_of_other_scripts_are_not_written_to_a_manifest() -> None:
+    segments = '<SegmentList duration="٢"><SegmentURL media="a"/></SegmentList>'
+    video = f'<Representation id="1">{segments}</Representation>'
+    check_manifest(
+        f'<MPD><Period><AdaptationSet contentType="video">{video}</AdaptationSet></Period></MPD>'
+    )
 
 
 def test_no_reply_of_rtsp_leads_elsewhere(fuzz: Fuzz) -> None:

@@ -9,10 +9,10 @@ import httpx
 def retry_after_s(response: httpx.Response) -> float | None:
     """Return in how many seconds to ask again; None where it is not said."""
     said = response.headers.get("retry-after", "").strip()[:40]
-    if said.isdigit():
+    if said.isascii() and said.isdigit():
         return float(said)
     try:
         at = parsedate_to_datetime(said)
         return max(0.0, (at - datetime.now(at.tzinfo)).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

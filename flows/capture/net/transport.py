@@ -71,7 +71,9 @@ class PinnedTransport(httpx.BaseTransport):
         except httpcore.ProxyError as e:  # what it says to CONNECT
             assert upstream is not None
             status = str(e)[:3]
-            raise upstream.refused(int(status) if status.isdigit() else 0) from e
+            raise upstream.refused(
+                int(status) if status.isascii() and status.isdigit() else 0
+            ) from e
         assert isinstance(response.stream, Iterable)
         if upstream is not None and response.status == 407:
             response.close()

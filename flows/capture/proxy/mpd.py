@@ -24,10 +24,10 @@ _DEEPEST: Final = 16
 
 _DATE: Final = re.compile(r"[0-9T:.Z+-]{1,40}")
 _DURATION: Final = re.compile(r"P[0-9.YMDTHS]{1,40}")
-_WHOLE: Final = re.compile(r"-?\d{1,18}")
-_RATE: Final = re.compile(r"\d{1,6}(/\d{1,6})?")
-_RANGE: Final = re.compile(r"(\d{1,15})-(\d{1,15})")
-_VALUE: Final = re.compile(r"\$(Number|Time|RepresentationID|Bandwidth|)(?:%0(\d{1,2})d)?\$")
+_WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
+_RATE: Final = re.compile(r"[0-9]{1,6}(/[0-9]{1,6})?")
+_RANGE: Final = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
+_VALUE: Final = re.compile(r"\$(Number|Time|RepresentationID|Bandwidth|)(?:%0([0-9]{1,2})d)?\$")
 
 _DATES: Final = ("availabilityStartTime", "availabilityEndTime", "publishTime")
 _DURATIONS: Final = (
@@ -272,7 +272,7 @@ def _copy(
 
 
 def _number(text: str) -> int:
-    return int(text) if re.fullmatch(r"\d{1,9}", text) else 0
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
 
 
 def _rate(text: str) -> float:

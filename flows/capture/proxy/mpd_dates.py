@@ -16,7 +16,7 @@ from flows.capture.playlists.tags import parse_date
 
 _DURATION: Final = TypeAdapter(timedelta)
 _DURATION_FORM: Final = re.compile(r"P[0-9.DTHMS]{2,40}")
-_WHOLE: Final = re.compile(r"-?\d{1,18}")
+_WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
 
 
 def starts_of(mpd: ET.Element) -> dict[ET.Element, datetime]:
