@@ -4,7 +4,8 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 LOOK_S: Final = 0.1
@@ -71,3 +72,20 @@ class Patience:
         if error is not None:
             raise error
         return result  # type: ignore[return-value]
+
+
+@contextmanager
+def beside(
+    work: Callable[[], object], over: threading.Event, *, name: str, end_s: float
+) -> Iterator[None]:
+    """Run `work` on a thread of its own while the context lasts.
+
+    At its end `over` is set, by which the work ends, and it is waited for so long at most.
+    """
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(end_s)

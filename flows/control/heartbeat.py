@@ -25,6 +25,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.states import Cancelled
 
+from flows.capture.stopping import beside
 from flows.control.healing import ALIVE, BEATS, FLOW, OVER
 
 _log = logging.getLogger(__name__)
@@ -51,13 +52,8 @@ def heartbeats(run_id: UUID, *, dead_after_s: float) -> Iterator["Heartbeat"]:
     heartbeat = Heartbeat(run_id, dead_after_s / BEATS, over)
     # In our context, which says which server it is.
     beat = partial(copy_context().run, heartbeat.beat)
-    thread = threading.Thread(target=beat, name=f"heartbeat-{run_id}", daemon=True)
-    thread.start()
-    try:
+    with beside(beat, over, name=f"heartbeat-{run_id}", end_s=LAST_BEAT_S):
         yield heartbeat
-    finally:
-        over.set()
-        thread.join(LAST_BEAT_S)
 
 
 def skip_gc_at_exit() -> None:

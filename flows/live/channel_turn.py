@@ -23,6 +23,7 @@ from db.errors import ChannelBusy
 from db.reading import queries
 from db.writing import writes
 from db.writing.spool import PASSING
+from flows.capture.stopping import beside
 from flows.errors import Skipped
 from flows.live.database_wait import patiently
 from flows.live.leaving import MAY_LEAVE
@@ -31,6 +32,8 @@ from flows.live.local_lock import hold_channel
 ASK_EVERY_S: Final = 1.0
 ASK_SOON_S: Final = 0.1
 """Of a process of the same run, which may be handing over."""
+_END_S: Final = 1.0
+"""A database that hangs holds up no end for longer."""
 
 LATEST: Final = timedelta(minutes=10)
 """A run that begins so long after its planned time was over would record something else."""
@@ -139,13 +142,8 @@ def giving_way(
             end()
             return
 
-    thread = threading.Thread(target=look, name="giving-way", daemon=True)
-    thread.start()
-    try:
+    with beside(look, over, name="giving-way", end_s=_END_S):
         yield handed
-    finally:
-        over.set()
-        thread.join(1.0)  # a database that hangs holds up no end
 
 
 def _turn_of(slug: str) -> str:

@@ -32,6 +32,7 @@ from db.errors import DatabaseError
 from db.reading import recordings as rows
 from db.session import explain
 from flows.capture.recorded import following
+from flows.capture.stopping import beside
 from flows.recordings.deletable import OVERDUE, Claims
 from flows.recordings.inventory import Folder, Inventory, by_show
 from flows.settings import Settings
@@ -286,10 +287,5 @@ def rolling(retention: Recordings) -> Iterator[None]:
             stop.wait(LOOK_S)
             due_s -= LOOK_S
 
-    thread = threading.Thread(target=keep, name="retention", daemon=True)
-    thread.start()
-    try:
+    with beside(keep, stop, name="retention", end_s=_STOP_S):
         yield
-    finally:
-        stop.set()
-        thread.join(_STOP_S)

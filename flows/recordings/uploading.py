@@ -24,6 +24,7 @@ from db.errors import DatabaseError
 from db.machines import installation, note_uploads, summary_of_copies
 from db.objects import copied, record_copy
 from db.reading import recordings as rows
+from flows.capture.stopping import beside
 from flows.errors import UsageError
 from flows.objects.opening import objects_of
 from flows.objects.store import Objects, StoreError
@@ -236,10 +237,5 @@ def uploading(uploads: Uploads | None) -> Iterator[None]:
                 _log.exception("recordings are not copied for now")
                 stop.wait(MAX_PAUSE_S)
 
-    thread = threading.Thread(target=run, name="uploads", daemon=True)
-    thread.start()
-    try:
+    with beside(run, stop, name="uploads", end_s=FIRST_PAUSE_S):
         yield
-    finally:
-        stop.set()
-        thread.join(FIRST_PAUSE_S)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from db.errors import ChannelBusy, DatabaseError, MachineNameTaken
 from db.machines import behind_ms, register
 from db.session import make_engine
+from flows.capture.stopping import beside
 from flows.errors import UsageError
 from flows.live.left_behind import write_left_behind
 from flows.live.local_lock import hold_channel
@@ -52,12 +53,9 @@ def among_machines(
             say(said)
         write_all_left_behind(engine, settings)
         uploads = uploads_of(settings, engine)
-        thread = threading.Thread(target=stay, name="machine", daemon=True)
-        thread.start()
-        with uploading(uploads):
+        with beside(stay, over, name="machine", end_s=0.0), uploading(uploads):
             yield uploads
     finally:
-        over.set()
         engine.dispose()
 
 

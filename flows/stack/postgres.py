@@ -11,6 +11,7 @@ from db.embedded.reader import let_reader_in, reader_url
 from db.embedded.server import EmbeddedPostgres
 from db.errors import EmbeddedError
 from db.session import upgrade
+from flows.capture.stopping import beside
 from flows.door.access import Access
 from flows.errors import StackError
 from flows.settings import Settings
@@ -105,13 +106,9 @@ def tended(postgres: Postgres, *, every_s: float = LOOK_EVERY_S) -> Iterator[Non
         except StackError as e:
             _log.error("%s", e)
 
-    thread = threading.Thread(target=tend, name="postgres", daemon=True)
-    thread.start()
-    try:
+    # A start that goes on is given up once the server is stopped.
+    with beside(tend, over, name="postgres", end_s=_STOP_S):
         yield
-    finally:
-        over.set()
-        thread.join(_STOP_S)  # a start that goes on is given up once the server is stopped
 
 
 def database(settings: Settings, stack: ExitStack) -> str:
