@@ -10,7 +10,7 @@ import httpx
 from flows.capture.net.address import Address, AddressPolicy
 from flows.capture.net.connection import Allowance, Connection, PinnedBackend, tls_context
 from flows.capture.net.cookies import without_excess
-from flows.capture.net.upstream import Upstream
+from flows.capture.net.upstream import Upstream, status_of
 from flows.capture.stopping import Patience
 
 _LIMITS: Final[dict[str, Any]] = {"max_connections": 4, "keepalive_expiry": 30.0}
@@ -70,10 +70,7 @@ class PinnedTransport(httpx.BaseTransport):
             )
         except httpcore.ProxyError as e:  # what it says to CONNECT
             assert upstream is not None
-            status = str(e)[:3]
-            raise upstream.refused(
-                int(status) if status.isascii() and status.isdigit() else 0
-            ) from e
+            raise upstream.refused(status_of(str(e)[:3])) from e
         assert isinstance(response.stream, Iterable)
         if upstream is not None and response.status == 407:
             response.close()

@@ -167,7 +167,7 @@ class Upstream:
         status = head.split(b" ", 2)[1:2]
         if status != [b"200"]:
             said = status[0].decode("ascii", "replace") if status else "nothing"
-            raise self.refused(int(said) if said.isascii() and said.isdigit() else 0)
+            raise self.refused(status_of(said))
 
     def greet(self, made: socket.socket, host: str, port: int) -> None:
         """Ask for a tunnel as RFC 1928 and 1929 have it; raises SourceUnreachable, OSError."""
@@ -215,3 +215,8 @@ def _exactly(made: socket.socket, n: int) -> bytes:
             raise ConnectionError("it broke off")
         got += more
     return got
+
+
+def status_of(said: str) -> int:
+    """Return the status that a proxy's answer begins with; 0 where it is no number."""
+    return int(said) if said.isascii() and said.isdigit() else 0

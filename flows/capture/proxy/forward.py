@@ -8,7 +8,6 @@ import contextlib
 import logging
 import selectors
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from flows.capture.net.address import STREAM_SCHEMES, Address, AddressPolicy, read_host
 from flows.capture.net.connection import tls_context
+from flows.capture.proxy.port import CHUNK_BYTES, arriving
 from flows.capture.proxy.rtsp_replies import Replies
 from flows.capture.proxy.rtsp_requests import Requests
 from flows.capture.redaction import shorten
@@ -27,7 +27,6 @@ from flows.capture.stopping import Patience
 _log = logging.getLogger(__name__)
 
 IDLE_S: Final = 30.0
-_CHUNK_BYTES: Final = 64 * 1024
 _DATAGRAM_BYTES: Final = 65536
 _LOOK_S: Final = 0.2
 _CLOSE_S: Final = 1.0
@@ -118,22 +117,18 @@ def _carry(
         while ready := selector.select(IDLE_S):
             for key, _ in ready:
                 if key.fileobj is client:
-                    data = client.recv(_CHUNK_BYTES)
+                    data = client.recv(CHUNK_BYTES)
                     if not data:
                         return
                     server.sendall(requests.feed(data) if requests else data)
                     continue
-                more = True
-                while more:
-                    data = server.recv(_CHUNK_BYTES)
+                for data in arriving(server):
                     if not data:
                         return
                     client.sendall(replies.feed(data) if replies else data)
                     if replies is not None and replies.again:
                         server.sendall(replies.again)
                         replies.again = b""
-                    # What TLS has read already wakes no selector.
-                    more = isinstance(server, ssl.SSLSocket) and server.pending() > 0
 
 
 class Datagrams:

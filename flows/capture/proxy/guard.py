@@ -14,7 +14,6 @@ import re
 import secrets
 import selectors
 import socket
-import ssl
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Final
@@ -24,7 +23,7 @@ from flows.capture.net.address import AddressPolicy, read_host
 from flows.capture.net.connection import connect
 from flows.capture.net.upstream import Upstream
 from flows.capture.proxy.forward import Forward
-from flows.capture.proxy.port import IDLE_S, Port
+from flows.capture.proxy.port import CHUNK_BYTES, IDLE_S, Port, arriving
 from flows.capture.proxy.relay import Relay, answer_of
 from flows.capture.segment import CaptureError, SourceUnreachable, UnsafeURL
 
@@ -45,7 +44,6 @@ _WHO: Final = (
 )
 _TUNNEL_PORT: Final = 443
 _MAX_HEAD_BYTES: Final = 64 * 1024
-_CHUNK_BYTES: Final = 64 * 1024
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _TUNNEL = re.compile(r"CONNECT ([^ ]+) HTTP/1\.[01]")
 _REQUEST = re.compile(r"([A-Z]+) (http://[^ ]+) HTTP/1\.[01]")
@@ -204,7 +202,7 @@ def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
     """Return a request's line and headers, without the empty line, and what came after it."""
     head = b""
     while b"\r\n\r\n" not in head:
-        more = client.recv(_CHUNK_BYTES)
+        more = client.recv(CHUNK_BYTES)
         if not more or len(head) > _MAX_HEAD_BYTES:
             raise SourceUnreachable("a malformed request")
         head += more
@@ -251,17 +249,13 @@ def _relay(
         while ready := selector.select(IDLE_S):
             for key, _ in ready:
                 if key.fileobj is client:
-                    data = client.recv(_CHUNK_BYTES)
+                    data = client.recv(CHUNK_BYTES)
                     server.sendall(data)
                     if not data:
                         selector.unregister(client)
                         server.shutdown(socket.SHUT_WR)
                     continue
-                more = True
-                while more:
-                    data = server.recv(_CHUNK_BYTES)
-                    # What TLS to a proxy has read already wakes no selector.
-                    more = isinstance(server, ssl.SSLSocket) and server.pending() > 0
+                for data in arriving(server):
                     if not may_pass(len(data)):
                         return
                     if head is not None:

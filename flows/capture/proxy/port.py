@@ -9,6 +9,7 @@ import math
 import os
 import selectors
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ IDLE_S: Final = 60.0
 MAX_CONNECTIONS: Final = 64
 """So many at once; one more is closed as it comes."""
 
+CHUNK_BYTES: Final = 64 * 1024
+"""So much of what came is read at once."""
+
 _CLOSE_S: Final = 2.0
 """Seconds to wait for the threads of connections that were cut."""
 
@@ -31,6 +35,17 @@ _LOOK_S: Final = 0.5
 """How often it is looked for connections whose time is up."""
 
 _PAUSE_S: Final = 0.1
+
+
+def arriving(server: socket.socket) -> Iterator[bytes]:
+    """Yield what has come of a connection that can be read, b"" where it has ended.
+
+    What TLS has read already wakes no selector, so that comes with it.
+    """
+    while True:
+        yield server.recv(CHUNK_BYTES)
+        if not isinstance(server, ssl.SSLSocket) or not server.pending():
+            return
 
 
 class Port:

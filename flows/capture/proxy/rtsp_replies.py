@@ -3,10 +3,10 @@
 import re
 from typing import Final
 
+from flows.capture.proxy.rtsp_messages import Messages
 from flows.capture.proxy.rtsp_requests import Requests
 from flows.capture.segment import SourceUnreachable, UnsafeURL
 
-_MAX_HEAD_BYTES: Final = 16 * 1024
 _MAX_BODY_BYTES: Final = 256 * 1024
 _STATUS: Final = re.compile(rb"RTSP/1\.0 (\d{3})(?: [^\r\n\0]*)?")
 _HEADER: Final = re.compile(rb"([A-Za-z-]{1,40}): *([^\r\n\0]*)")
@@ -16,7 +16,7 @@ _PASSED_ON: Final = frozenset(
 )
 
 
-class Replies:
+class Replies(Messages):
     """The replies of an RTSP server (RFC 2326), and the packets between them (10.12).
 
     Those that lead elsewhere are none that ffmpeg gets.
@@ -24,30 +24,19 @@ class Replies:
 
     def __init__(self, shown: str, requests: Requests | None = None) -> None:
         """Have read nothing. shown: what to call the server. requests: what is replied to."""
-        self._shown, self._requests, self._buffer = shown, requests, bytearray()
+        super().__init__(endless=f"{shown}: a reply without end")
+        self._shown, self._requests = shown, requests
         self.again = b""
         """The request to send in place of the refused one."""
 
-    def feed(self, data: bytes) -> bytes:
-        """Return what may be passed on of what came; raises UnsafeURL, SourceUnreachable."""
-        self._buffer += data
-        passed = bytearray()
-        while part := self._take():
-            passed += part
-        return bytes(passed)
-
     def _take(self) -> bytes:
-        """Return the next packet or reply as it is passed on; nothing while it is not whole."""
         buffer = self._buffer
         while buffer.startswith(b"\r\n"):
             del buffer[:2]
         if buffer.startswith(b"$"):
-            size = 4 + int.from_bytes(buffer[2:4], "big")
-            return self._cut(size) if len(buffer) >= max(4, size) else b""
-        head, end, _ = bytes(buffer[:_MAX_HEAD_BYTES]).partition(b"\r\n\r\n")
-        if not end:
-            if len(buffer) >= _MAX_HEAD_BYTES:
-                raise SourceUnreachable(f"{self._shown}: a reply without end")
+            return self._packet()
+        head = self._head()
+        if head is None:
             return b""
         lines = head.split(b"\r\n")
         status = _STATUS.fullmatch(lines[0])
@@ -78,8 +67,3 @@ class Replies:
                     return self._take()
         said = [b"RTSP/1.0 " + status[1] + b" -", *(each[1] + b": " + each[2] for each in kept)]
         return b"\r\n".join([*said, b"", b""]) + self._cut(n_bytes)
-
-    def _cut(self, n_bytes: int) -> bytes:
-        part = bytes(self._buffer[:n_bytes])
-        del self._buffer[:n_bytes]
-        return part

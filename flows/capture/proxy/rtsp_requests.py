@@ -10,33 +10,25 @@ import re
 import secrets
 from typing import Final
 
+from flows.capture.proxy.rtsp_messages import Messages
 from flows.capture.segment import SourceUnreachable
 
-_MAX_HEAD_BYTES: Final = 16 * 1024
 _REQUEST: Final = re.compile(rb"([A-Z_]{1,30}) ([^ \r\n]+) RTSP/1\.0")
 _PAIR: Final = re.compile(r'(\w+)=(?:"([^"]*)"|([^,\s]*))')
 
 
-class Requests:
+class Requests(Messages):
     """Rewrites requests as they come. inner: what ffmpeg calls the stream; outer: what it is."""
 
     def __init__(self, *, inner: str, outer: str, user: str, password: str) -> None:
         """Have read nothing."""
+        super().__init__(endless="a request of RTSP without end")
         self._inner, self._outer = inner.encode(), outer.encode()
         self._user, self._password = user, password
-        self._buffer = bytearray()
         self._challenge: dict[str, str] | None = None
         self._last: tuple[bytes, bytes, bytes] | None = None
         self._answered = False
         self._n = 0
-
-    def feed(self, data: bytes) -> bytes:
-        """Return what goes to the server of what came; raises SourceUnreachable."""
-        self._buffer += data
-        passed = bytearray()
-        while part := self._take():
-            passed += part
-        return bytes(passed)
 
     def again(self, challenge: str) -> bytes | None:
         """Return the last request with what a server asks for; None where that can't help."""
@@ -50,14 +42,10 @@ class Requests:
         return self._written(*self._last)
 
     def _take(self) -> bytes:
-        buffer = self._buffer
-        if buffer.startswith(b"$"):
-            size = 4 + int.from_bytes(buffer[2:4], "big")
-            return self._cut(size) if len(buffer) >= max(4, size) else b""
-        head, end, _ = bytes(buffer[:_MAX_HEAD_BYTES]).partition(b"\r\n\r\n")
-        if not end:
-            if len(buffer) >= _MAX_HEAD_BYTES:
-                raise SourceUnreachable("a request of RTSP without end")
+        if self._buffer.startswith(b"$"):
+            return self._packet()
+        head = self._head()
+        if head is None:
             return b""
         self._cut(len(head) + 4)
         line, _, headers = head.partition(b"\r\n")
@@ -104,8 +92,3 @@ class Requests:
         pairs = ", ".join(f'{name}="{value}"' for name, value in said.items())
         algorithm = ", algorithm=SHA-256" if is_sha else ""
         return f"Digest {pairs}{more}{algorithm}"
-
-    def _cut(self, n_bytes: int) -> bytes:
-        part = bytes(self._buffer[:n_bytes])
-        del self._buffer[:n_bytes]
-        return part
