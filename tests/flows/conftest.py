@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
+from benchmarks.live import live_stream
 from db.writing.rows import SegmentRow
 from db.writing.writes import ensure_channel, open_broadcast, record_gap, record_segment
 from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.processes import find_ffmpeg
 from flows.capture.segment import Gap, Segment
-from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.demo.programme import make_programme
 from flows.demo.server import Reply, Server
@@ -222,15 +222,7 @@ def capture_of() -> Callable[[Recorded, Channel], Capture]:
     """What records a channel into a broadcast's folder."""
 
     def make(show: Recorded, channel: Channel) -> Capture:
-        stream = Stream(
-            page_url=channel.url,
-            url=channel.url,
-            protocol="hls",
-            live=True,
-            live_status="is_live",
-            source_id="live",
-            title="live",
-        )
+        stream = live_stream(channel.url, channel.url)
         return Capture(
             channel.url,
             directory=show.folder,

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from benchmarks.live import live_stream
 from flows.capture.headers import Headers
 from flows.capture.hls.engine import Run
 from flows.capture.hls.listing import Listing
@@ -29,7 +30,6 @@ from flows.capture.playlists.tags import attributes_of
 from flows.capture.recorded.recording import Recording
 from flows.capture.redaction import clean, shorten
 from flows.capture.segment import CaptureError, NoStream, UnsafeURL
-from flows.capture.stream import Stream
 
 
 def segment() -> bytes:
@@ -340,15 +340,7 @@ def test_a_run_goes_on_whatever_a_source_lists(
 ) -> None:
     made = site({})
     policy = AddressPolicy.of([made.url.removeprefix("http://").rstrip("/")])
-    stream = Stream(
-        page_url=made.url,
-        url=made.url,
-        protocol="hls",
-        live=True,
-        live_status="is_live",
-        source_id="live",
-        title="live",
-    )
+    stream = live_stream(made.url, made.url)
     numbers, media = iter(range(10**9)), segment()
 
     def check(texts: list[str]) -> None:

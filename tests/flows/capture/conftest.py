@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from benchmarks.live import live_stream
 from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.processes import find_ffmpeg
 from flows.capture.source.resolve import BOX
@@ -80,15 +81,7 @@ def stream_of() -> Callable[[LiveOrigin], Stream]:
     """What yt-dlp finds at an origin, without the second it takes."""
 
     def make(origin: LiveOrigin) -> Stream:
-        return Stream(
-            page_url=origin.url,
-            url=origin.url,
-            protocol="hls",
-            live=True,
-            live_status="is_live",
-            source_id="live",
-            title="live",
-        )
+        return live_stream(origin.url, origin.url)
 
     return make
 

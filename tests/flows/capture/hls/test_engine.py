@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
+from benchmarks.live import live_stream
 from emotion.media.video import read_frames
 from flows.capture.hls import pending
 from flows.capture.hls.engine import Run
@@ -21,7 +22,6 @@ from flows.capture.net.fetch import Fetcher
 from flows.capture.processes import find_ffmpeg
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import CaptureError, Gap, NoStream, NotLive, Segment, UnsafeURL
-from flows.capture.stream import Stream
 from flows.demo.server import Reply, Request, Server
 
 PATIENCE_S = 30.0
@@ -66,25 +66,14 @@ def recording(tmp_path: Path) -> Recording:
     return Recording(tmp_path / "rec", channel="demo", broadcast=1)
 
 
-def stream_at(url: str) -> Stream:
-    return Stream(
-        page_url=url,
-        url=url,
-        protocol="hls",
-        live=True,
-        live_status="is_live",
-        source_id="live",
-        title="live",
-    )
-
-
 @pytest.fixture
 def start(source: Source, recording: Recording, policy: AddressPolicy) -> Iterator[Callable]:
     fetchers = []
 
     def make(url: str = "", into: Recording = recording, ended_after_s: float = 0.0) -> Run:
         fetchers.append(Fetcher(policy))
-        stream = stream_at(url or f"{source.base}/live.m3u8")
+        at = url or f"{source.base}/live.m3u8"
+        stream = live_stream(at, at)
         return Run(stream, into, fetchers[-1], ended_after_s=ended_after_s, time_shifted=True)
 
     yield make

@@ -4,14 +4,14 @@ import os
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from benchmarks.up import until
 from flows.capture.net.address import AddressPolicy
 from flows.capture.processes import find_ffmpeg
 from flows.capture.segment import Segment
@@ -44,13 +44,6 @@ def running(command: list[str], **options: object) -> Iterator[subprocess.Popen[
         process.wait(10)
 
 
-def until(happens: Callable[[], bool], what: str) -> None:
-    ends_at = time.monotonic() + PATIENCE_S
-    while not happens():
-        assert time.monotonic() < ends_at, f"{what} did not happen"
-        time.sleep(0.02)
-
-
 def answers(port: int) -> bool:
     with socket.socket() as tried:
         return tried.connect_ex(("127.0.0.1", port)) == 0
@@ -75,7 +68,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, free_port) -> Iterato
         command = [program, "file-server", "--root", str(root), "--listen", f"127.0.0.1:{port}"]
     environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
     with (folder / "log").open("wb") as log, running(command, env=environment, stderr=log):
-        until(lambda: answers(port), f"{name} answers")
+        until(lambda: answers(port), what=f"{name} answers", within_s=PATIENCE_S)
         yield root, f"http://127.0.0.1:{port}"
 
 
@@ -93,7 +86,7 @@ def test_live_hls_is_recorded_whole(server, policy: AddressPolicy, tmp_path: Pat
             stack.enter_context(running([find_ffmpeg(), "-v", "error", *source, *packed]))
         for kind in ("mpegts", "fmp4"):
             listed = root / kind / "live.m3u8"
-            until(listed.exists, "a playlist is written")
+            until(listed.exists, what="a playlist is written", within_s=PATIENCE_S)
             url = f"{base}/{kind}/live.m3u8"
             stream = Stream(
                 page_url=url,

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
+from benchmarks.live import live_stream
 from emotion.media.segment import read_parts
 from flows.capture.hls.engine import Run
 from flows.capture.net.address import AddressPolicy
@@ -21,7 +22,6 @@ from flows.capture.processes import find_ffmpeg
 from flows.capture.recorded.journal import read_events
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import Gap, Segment
-from flows.capture.stream import Stream
 from flows.demo.server import Reply, Server
 
 PATIENCE_S = 30.0
@@ -115,15 +115,7 @@ class Watch:
         """Poll until there are so many segments in all, and return them."""
         if self.run is None:
             url = f"{self.origin.base}/live.m3u8"
-            stream = Stream(
-                page_url=url,
-                url=url,
-                protocol="hls",
-                live=True,
-                live_status="is_live",
-                source_id="live",
-                title="live",
-            )
+            stream = live_stream(url, url)
             self.fetcher = Fetcher(self.policy)
             self.run = Run(
                 stream,

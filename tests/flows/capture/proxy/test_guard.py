@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from benchmarks.live import live_stream
 from flows.capture.net.address import AddressPolicy
 from flows.capture.proxy import guard as guard_module
 from flows.capture.proxy import port
@@ -19,7 +20,6 @@ from flows.capture.proxy.guard import Guard
 from flows.capture.proxy.relay import Relay
 from flows.capture.segment import UnsafeURL
 from flows.capture.source.resolve import resolve
-from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.demo.server import Reply, Request, Server
 
@@ -42,18 +42,6 @@ class Site:
     @property
     def asked(self) -> list[str]:
         return [request.path for request in self.requests]
-
-
-def stream_at(url: str) -> Stream:
-    return Stream(
-        page_url=url,
-        url=url,
-        protocol="hls",
-        live=True,
-        live_status="is_live",
-        source_id="live",
-        title="live",
-    )
 
 
 @pytest.fixture
@@ -288,7 +276,7 @@ def test_ffmpeg_fetches_no_key_or_map_from_inside(
 def refused(outer: Site, policy: AddressPolicy, directory: Path) -> None:
     """Record what `outer` serves with ffmpeg until it is refused."""
     url = f"{outer.base}/live.m3u8"
-    stream = stream_at(url)
+    stream = live_stream(url, url)
     capture = Capture(
         url,
         directory=directory / "rec",
@@ -343,7 +331,7 @@ def test_who_does_not_know_the_secret_is_served_nothing(
 def test_with_a_relay_nothing_is_answered_but_its_names(
     outer: Site, only_outer: AddressPolicy
 ) -> None:
-    relay = Relay(stream_at(f"{outer.base}/a"), only_outer)
+    relay = Relay(live_stream(f"{outer.base}/a", f"{outer.base}/a"), only_outer)
     with Guard(only_outer, through=relay) as guard:
         for line in (f"GET {outer.base}/a HTTP/1.1", f"CONNECT 127.0.0.1:{outer.port} HTTP/1.1"):
             assert ask(guard, f"{line}\r\n\r\n".encode()).startswith(b"HTTP/1.1 404 ")
