@@ -31,6 +31,15 @@ from flows.demo.programme import make_programme
 _numbers = itertools.count()
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """A test that runs a command in this process leaves no closed umask to the ones after it."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 SCHEMA = """
 SELECT md5(string_agg(line, '|' ORDER BY line)) FROM (
     SELECT (oid, relname, relkind, relowner, relacl, reloptions, relispartition)::text
@@ -218,6 +227,7 @@ def put_cluster(made_once: MadeOnce) -> Callable[[Path], None]:
 
     def put(data_dir: Path) -> None:
         data_dir.mkdir()
+        data_dir.chmod(0o755)  # whatever the umask: the server's OS user must get in
         cluster = made_once("cluster", make)
         subprocess.run(["cp", "-a", cluster, data_dir / "cluster"], check=True)
 
