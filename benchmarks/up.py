@@ -60,6 +60,20 @@ time.sleep = lambda seconds: select.select((), (), (), max(0, seconds)) and None
 """
 
 
+def other_clock(site: Path, *, ahead_s: int) -> dict[str, str]:
+    """Return the variables that give a Python process a clock that is so much ahead.
+
+    site: a folder that its PYTHONPATH has to name. Takes Debian's package libfaketime.
+    """
+    assert FAKETIME is not None
+    site.mkdir(exist_ok=True)
+    # Without a clock of its own for lengths, its sleep() does not know when to end.
+    (site / "sitecustomize.py").write_text(_SLEEP)
+    # What waits for a length of time is none of the clock's business.
+    told = {"LD_PRELOAD": FAKETIME, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return told | {"FAKETIME": f"{ahead_s:+d}s", "PYTHONPATH": str(site)}
+
+
 class Up:
     """A stack that `showmood up` keeps, and a live channel of our own."""
 
@@ -171,19 +185,12 @@ class Up:
         env["TMPDIR"] = str(self.home / "by-hand")
         (self.home / "by-hand").mkdir(exist_ok=True)
         if ahead_s:
-            assert FAKETIME is not None
-            # What waits for a length of time is none of the clock's business.
-            env |= {"LD_PRELOAD": FAKETIME, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
             self.set_clock(pool, ahead_s=ahead_s)
+            env |= other_clock(self._clock(pool).parent, ahead_s=ahead_s)
             if settable:
+                del env["FAKETIME"]
                 env |= {"FAKETIME_TIMESTAMP_FILE": str(self._clock(pool))}
                 env |= {"FAKETIME_CACHE_DURATION": "1"}
-            else:
-                env |= {"FAKETIME": f"{ahead_s:+d}s"}
-            # Without a clock of its own for lengths, its sleep() does not know when to end.
-            site = self._clock(pool).parent
-            (site / "sitecustomize.py").write_text(_SLEEP)
-            env["PYTHONPATH"] = str(site)
         command = [sys.executable, "-m", "prefect", "worker", "start"]
         with (self.home / f"{pool}-worker.log").open("ab") as sink:
             process = subprocess.Popen(
