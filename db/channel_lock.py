@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from db.errors import ChannelBusy, ChannelLockLost
-from db.session import unreachable
+from db.session import connection_defaults, unreachable
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,12 @@ class ChannelLock:
     def __init__(self, engine: Engine, slug: str, holder: str) -> None:
         """Keep the arguments; nothing is taken yet."""
         self._slug, self._holder, self._url = slug, holder, engine.url
-        self._engine = create_engine(engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        self._engine = create_engine(
+            engine.url,
+            connect_args=connection_defaults(engine.url),
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+        )
         self._connection: Connection | None = None
         self._key = 0
 
@@ -44,7 +49,8 @@ class ChannelLock:
                     "SELECT set_config('application_name', :name, false),"
                     " set_config('tcp_keepalives_idle', '30', false),"
                     " set_config('tcp_keepalives_interval', '10', false),"
-                    " set_config('tcp_keepalives_count', '3', false)"
+                    " set_config('tcp_keepalives_count', '3', false),"
+                    " set_config('tcp_user_timeout', '30000', false)"
                 ),
                 {"name": f"showmood {self._holder}".encode("ascii", "replace").decode()[:63]},
             )

@@ -17,7 +17,15 @@ from sqlalchemy.pool import NullPool
 
 from db.errors import DatabaseRefused
 from db.models_of_machines import Base
-from db.session import driver_url, explain, make_engine, redact, require_current, unreachable
+from db.session import (
+    connection_defaults,
+    driver_url,
+    explain,
+    make_engine,
+    redact,
+    require_current,
+    unreachable,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +128,8 @@ def grant_roles(url: str) -> None:
         require_current(current)
     finally:
         current.dispose()
-    engine = create_engine(driver_url(url), poolclass=NullPool)
+    parsed = driver_url(url)
+    engine = create_engine(parsed, connect_args=connection_defaults(parsed), poolclass=NullPool)
     try:
         with engine.begin() as connection:
             _grant(connection)

@@ -38,8 +38,10 @@ KEEPALIVES: Final = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
 }
-"""A dead peer is noticed within a minute."""
+"""A dead peer is noticed within a minute, also by whoever waits for its answer (the last, in ms):
+keepalives are not sent while something is on its way."""
 
 LOST: Final = ("08", "57P")
 """SQLSTATE classes of a lost connection: connection exception, server shutting down."""
@@ -76,6 +78,12 @@ def driver_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg2")
 
 
+def connection_defaults(url: URL, **told: object) -> dict[str, object]:
+    """Return what libpq is told of a connection beside its URL, which goes first."""
+    defaults = {"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVES, **told}
+    return {name: value for name, value in defaults.items() if name not in url.query}
+
+
 def make_engine(url: str, *, application_name: str = "showmood") -> Engine:
     """Return an engine whose sessions are in UTC; nothing is opened yet.
 
@@ -83,18 +91,9 @@ def make_engine(url: str, *, application_name: str = "showmood") -> Engine:
     Raise BadDatabaseURL unless it is a Postgres URL.
     """
     parsed = driver_url(url)
-    defaults = {
-        name: value
-        for name, value in {
-            "connect_timeout": CONNECT_TIMEOUT_S,
-            "application_name": application_name,
-            **KEEPALIVES,
-        }.items()
-        if name not in parsed.query
-    }
     engine = create_engine(
         parsed,
-        connect_args=defaults,
+        connect_args=connection_defaults(parsed, application_name=application_name),
         pool_pre_ping=True,
         json_serializer=partial(json.dumps, allow_nan=False),
     )

@@ -51,6 +51,16 @@ def test_a_lost_lock_that_somebody_else_took_is_noticed_each_time(databases, eng
         lock.check()
 
 
+def test_a_machine_that_is_cut_off_does_not_wait_for_ever(engine):
+    """Not for the answer to what it asked, nor the database for it; nor for a new connection."""
+    with channel_lock(engine, "demo", "first") as lock, engine.connect() as other:
+        for connection in (lock._connection, other):
+            told = connection.connection.dbapi_connection.get_dsn_parameters()
+            assert told["connect_timeout"] == "10"
+            assert told["keepalives_idle"] == "30"
+            assert told["tcp_user_timeout"] == "30000"
+
+
 HOLDER = """
 import sys
 from db.channel_lock import channel_lock
