@@ -16,8 +16,16 @@ CaptureError
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from flows.capture.redaction import clean
+
+_TOO_MANY: Final = 429
+_TOO_MANY_S: Final = 4.0
+"""A server that says "too many requests", and not for how long, is left alone for so long."""
+
+MAX_LEAVE_S: Final = 300.0
+"""A server that wants to be left alone for longer is asked again then."""
 
 
 class CaptureError(Exception):
@@ -44,6 +52,13 @@ class SourceUnreachable(CaptureError):
         """Keep the HTTP status, if it answered with one, and when it wants to be asked again."""
         super().__init__(message)
         self.status, self.retry_after_s = status, retry_after_s
+
+    @property
+    def leave_s(self) -> float:
+        """Return for how long its server wants to be left alone; 0 where it may be asked again."""
+        if self.retry_after_s is not None:
+            return min(self.retry_after_s, MAX_LEAVE_S)
+        return _TOO_MANY_S if self.status == _TOO_MANY else 0.0
 
 
 class NoStream(CaptureError):

@@ -32,6 +32,7 @@ class Stream:
     user, password: of a camera's server.
     width_px, height_px, fps, codecs: as the site says; 0 or empty where it does not.
     loaded: its playlist, where it was fetched already: a server may ban who asks again at once.
+    ask_at: monotonic; until then its server has asked to be left alone.
     """
 
     page_url: str
@@ -56,6 +57,7 @@ class Stream:
     fps: float = 0.0
     codecs: str = ""
     loaded: Loaded | None = field(default=None, repr=False, compare=False)
+    ask_at: float = field(default=0.0, repr=False, compare=False)
 
     @property
     def sent(self) -> Headers:

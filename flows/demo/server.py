@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer GET."""
         path = self.path.partition("?")[0]
-        reply = self.server.reply(path)
+        reply = self.server.reply(self.path if self.server.whole else path)
         status = 0 if reply.reset else reply.status
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.log(Request(at=datetime.now(UTC), path=path, status=status, headers=headers))
@@ -107,8 +107,9 @@ class _Listener(HTTPServer):
         address: tuple[str, int],
         reply: Callable[[str], Reply],
         log: Callable[[Request], object],
+        whole: bool,
     ) -> None:
-        self.reply, self.log = reply, log
+        self.reply, self.log, self.whole = reply, log, whole
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -149,7 +150,8 @@ class _Listener(HTTPServer):
 class Server:
     """Answers GET and HEAD by calling `reply(path)`, one thread a connection.
 
-    port: 0 takes a free one at the first start and keeps it. log: called for every request.
+    port: 0 takes a free one at the first start and keeps it. log: called for every request. whole:
+    `reply` is also given the query.
     """
 
     def __init__(
@@ -159,16 +161,17 @@ class Server:
         host: str,
         port: int,
         log: Callable[[Request], object],
+        whole: bool = False,
     ) -> None:
         """Keep the arguments; nothing is opened yet."""
-        self.host, self.port = host, port
+        self.host, self.port, self._whole = host, port, whole
         self._reply, self._log = reply, log
         self._listener: _Listener | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Listen and serve; raises OSError if the port is taken."""
-        self._listener = _Listener((self.host, self.port), self._reply, self._log)
+        self._listener = _Listener((self.host, self.port), self._reply, self._log, self._whole)
         self.port = self._listener.server_address[1]
         self._thread = threading.Thread(
             target=BaseServer.serve_forever,

@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -71,8 +72,11 @@ class WayToSource:
                 playlist = feed.load()
             except NotWatchable:
                 raise
+            except SourceUnreachable as e:
+                # The capture meets the same error again, once it may.
+                return replace(stream, ask_at=time.monotonic() + e.leave_s)
             except CaptureError:
-                return stream  # the capture meets the same error again
+                return stream
         if not playlist.entries and not playlist.ended:
             raise NotLive(f"{stream.page_url}: the show has not begun; its playlist is empty")
         return replace(stream, loaded=feed.loaded)

@@ -13,10 +13,12 @@ from typing import Final
 
 from flows.capture.hls.dating import Dates
 from flows.capture.hls.feed import Feed
+from flows.capture.hls.holding import Holding
 from flows.capture.hls.pacing import Pacing
 from flows.capture.hls.pending import Losses, Pending, Room
 from flows.capture.hls.pieces import Pieces
 from flows.capture.hls.queue import Queue
+from flows.capture.hls.refused import Refused
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import Playlist
 from flows.capture.processes import claim
@@ -39,16 +41,6 @@ _log = logging.getLogger(__name__)
 
 _AHEAD: Final = 32
 """So many segments are fetched, at most, while one before them can't be."""
-
-_REFUSED: Final = (401, 403)
-_GONE: Final = (404, 410)
-
-_MAX_FORBIDDEN: Final = 3
-_REFUSED_S: Final = 2.0
-_REFUSED_AT_FIRST_S: Final = 6.0
-"""A playlist that is refused for so long may have another address by now; the second, for one that
-this run has never seen: its address has just been found.
-"""
 
 
 class Run:
@@ -86,9 +78,9 @@ class Run:
         self._losses = Losses()
         self._pacing = pacing or Pacing()
         self._pacing.begin()
-        self._forbidden = 0
-        self._refusals = _REFUSED if stream.page_url == stream.url else (*_REFUSED, *_GONE)
-        self._refused_at: float | None = None
+        self._pacing.hold(stream.ask_at)
+        self._holding = Holding()
+        self._refused = Refused(by_page=stream.page_url != stream.url)
         self._ended_at: float | None = None
         self._dropped: list[str] = []
         self._error: str | None = None
@@ -148,27 +140,31 @@ class Run:
 
     def _load(self) -> None:
         now = time.monotonic()
+        until = self._holding.until if not self._items else None
         try:
-            playlist = self._feed.load()
-            if self._take(playlist):
-                self._pacing.grew(self._feed.asked_at)
-            else:
+            playlist = self._feed.load(until=until, held_s=self._holding.held_s)
+            grew = self._take(playlist)
+            self._holding.answered(playlist, until=until, grew=grew)
+            if not grew:
                 self._pacing.stayed(self._feed.asked_at)
+            elif until is not None:
+                self._pacing.came(self._feed.asked_at)
+            else:
+                self._pacing.grew(self._feed.asked_at)
         except (UnsafeURL, NotLive, NotWatchable):
             raise
         except CaptureError as e:
+            self._holding.failed(until=until)
             if self._first_load and isinstance(e, NoStream):
                 raise
             self._fail(e)
             self._pacing.failed(e)
-            if getattr(e, "status", None) in self._refusals and not self._pacing.wait_s:
-                self._refused_at = self._refused_at or now
-                limit_s = _REFUSED_AT_FIRST_S if self._first_load else _REFUSED_S
-                if now - self._refused_at >= limit_s:
-                    self.ended = f"the source refused its playlist for {limit_s:g} s"
+            if not self._pacing.wait_s:
+                why = self._refused.playlist(e, asked_at=now, at_first=self._first_load)
+                self.ended = why or self.ended
             return
         self._first_load = False
-        self._refused_at = None
+        self._refused.playlist_came()
         if not self._items:
             self._error = None
         if playlist.ended:
@@ -192,7 +188,7 @@ class Run:
         if not entries:
             return False
         self._pacing.target_s = max(0.5, playlist.target_s or 2.0)
-        self._fetcher.timeout_s = min(max(2 * self._pacing.target_s, 1.0), 6.0)
+        self._fetcher.timeout_s = min(max(2 * self._pacing.target_s, 4.0), 6.0)
         self._dates.watch_wobble(entries)
         if self._first_load:
             self._dates.look_at_edge(entries[-1].date, before=self._queue.listing.shift)
@@ -230,12 +226,10 @@ class Run:
                 self._items.clear()
                 self._queue = Queue(self._recording, self._fetcher)
                 self._pacing.hurry()
-            if getattr(e, "status", None) == 403:
-                self._forbidden += 1
-                if self._forbidden >= _MAX_FORBIDDEN:
-                    self.ended = f"the source refused {self._forbidden} times"
+                self._holding = Holding()
+            self.ended = self._refused.segment(e) or self.ended
             return
-        self._forbidden = 0
+        self._refused.segment_came()
 
     def _fail(self, error: CaptureError) -> None:
         if self._error is None:

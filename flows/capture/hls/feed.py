@@ -8,6 +8,7 @@ from typing import Final
 
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import Key, Playlist, Variant
+from flows.capture.playlists.reload import asking_for
 from flows.capture.quality import Quality, in_order
 from flows.capture.redaction import shorten
 from flows.capture.segment import NoStream, NotWatchable, SourceUnreachable
@@ -47,8 +48,11 @@ class Feed:
         self.asked_at = time.monotonic()
         """When the newest one was asked for."""
 
-    def load(self) -> Playlist:
+    def load(self, *, until: int | None = None, held_s: float = 0.0) -> Playlist:
         """Return the playlist as it is now; raises as `Fetcher.get_playlist`, and UnsafeURL.
+
+        until: the number of a segment; the server is asked to answer once it lists that, which may
+        take it `held_s`.
 
         At first that is what was fetched to find the stream, unless it may be asked for again by
         now. NotWatchable where all of it is encrypted so that no key of ours opens it, at first.
@@ -56,6 +60,8 @@ class Feed:
         if not self._is_first:
             self.loaded = None
         try:
+            if until is not None:
+                return self._wait_for(until, held_s)
             playlist = self._follow(self.url)
         except SourceUnreachable as e:
             if not self._master or e.status not in _GONE:
@@ -75,6 +81,11 @@ class Feed:
                 self._find_another(None)
         if self.url in self._unusable:
             raise NotWatchable(f"{self._stream.page_url}: no picture in this stream, only sound")
+
+    def _wait_for(self, sequence: int, held_s: float) -> Playlist:
+        loaded = self._fetcher.load(asking_for(self.url, sequence), held_s=held_s)
+        self.asked_at = time.monotonic()
+        return self._fetcher.read_playlist(loaded, variables=self._variables)
 
     def _follow(self, url: str) -> Playlist:
         for _ in range(_DEEPEST):

@@ -9,7 +9,7 @@ import logging
 import time
 from typing import Final
 
-from flows.capture.segment import CaptureError
+from flows.capture.segment import MAX_LEAVE_S, CaptureError
 
 _log = logging.getLogger(__name__)
 
@@ -22,9 +22,6 @@ _CREEP: Final = 0.001
 _MARGIN: Final = 0.02
 _MORE_MARGIN: Final = 0.04
 _MAX_MARGIN: Final = 0.3
-_MAX_WAIT_S: Final = 300.0
-"""A server that wants to be left alone for longer is asked again then."""
-
 _MAX_BACKOFF_S: Final = 30.0
 _REFUSED: Final = (401, 403, 429)
 _TOO_MANY: Final = 429
@@ -60,6 +57,13 @@ class Pacing:
         self.failures = 0
         self.due_at = self.due_at if self.wait_s else 0.0
 
+    def hold(self, until: float) -> None:
+        """Leave the server alone until then: it has asked for that elsewhere."""
+        left_s = until - time.monotonic()
+        if left_s > 0:
+            self.wait_s = max(self.wait_s, left_s)
+            self.due_at = max(self.due_at, until)
+
     def hurry(self) -> None:
         """Be due at once: it is another playlist."""
         self.due_at = 0.0
@@ -79,6 +83,12 @@ class Pacing:
             if self._grows_at + self._margin * pace_s > earliest + pace_s:
                 break
         self.due_at = self._grows_at + self._margin * pace_s
+
+    def came(self, at: float) -> None:
+        """Take note that it grew at that moment: its server has held its answer until then."""
+        self.failures, self.wait_s, self.changed_at = 0, 0.0, time.monotonic()
+        self._grew_by = self._grows_at = None
+        self.due_at = at + (1 - _EARLY) * self.pace_s
 
     def stayed(self, asked_at: float) -> None:
         """Take note that what was asked for then has nothing new."""
@@ -100,7 +110,7 @@ class Pacing:
         self.failures += 1
         self._grew_by = self._grows_at = None
         if retry_after_s is not None:
-            self.wait_s = min(retry_after_s, _MAX_WAIT_S)
+            self.wait_s = min(retry_after_s, MAX_LEAVE_S)
             _log.warning("the source wants to be asked again in %.0f s", self.wait_s)
         elif status == _TOO_MANY:
             self.wait_s = min(self.target_s * 2**self.failures, _MAX_BACKOFF_S)

@@ -27,6 +27,7 @@ from flows.capture.net.decoding import ASKED_FOR, chunks_of
 from flows.capture.net.retry_after import retry_after_s
 from flows.capture.net.transport import PinnedTransport
 from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
+from flows.capture.playlists.reload import without_directives
 from flows.capture.playlists.signing import Queries, with_query
 from flows.capture.segment import NoStream, SourceUnreachable
 from flows.capture.stopping import Patience
@@ -134,10 +135,13 @@ class Fetcher:
         """
         return self.read_playlist(self.load(url), variables=variables)
 
-    def load(self, url: str) -> Loaded:
-        """Return the playlist at the URL unread, to be handed on; raises as `get`."""
+    def load(self, url: str, *, held_s: float = 0.0) -> Loaded:
+        """Return the playlist at the URL unread, to be handed on; raises as `get`.
+
+        held_s: the server may hold the request for so long.
+        """
         asked_at = time.monotonic()
-        fetched = self.get(url, max_bytes=MAX_PLAYLIST_BYTES)
+        fetched = self.get(url, max_bytes=MAX_PLAYLIST_BYTES, held_s=held_s)
         text = fetched.body.decode(errors="replace")
         return Loaded(url=url, found_at=fetched.url, text=text, at=asked_at)
 
@@ -146,7 +150,7 @@ class Fetcher:
     ) -> Playlist:
         """Return a playlist that came; raises NoStream for what is none."""
         parts = urlsplit(loaded.found_at)
-        self._query_of[parts.netloc] = parts.query
+        self._query_of[parts.netloc] = without_directives(parts.query)
         return self._queries.sign(parse_playlist(loaded.text, loaded.found_at, variables))
 
     def read_again(
@@ -159,14 +163,17 @@ class Fetcher:
         is_fresh = time.monotonic() - loaded.at < (found.target_s or _USUAL_TARGET_S)
         return found if is_fresh else None
 
-    def get(self, url: str, *, max_bytes: int, head_only: bool = False) -> Fetched:
+    def get(
+        self, url: str, *, max_bytes: int, head_only: bool = False, held_s: float = 0.0
+    ) -> Fetched:
         """Return what is at the URL.
 
-        head_only: stop at `max_bytes`; else more than that is an error. Raises UnsafeURL,
+        head_only: stop at `max_bytes`; else more than that is an error. held_s: so much later than
+        others it may be answered. Raises UnsafeURL,
         SourceUnreachable (no answer, or an error status), NoStream (too much).
         """
         headers = {"accept-encoding": ASKED_FOR}
-        with self._open(url, headers, max_bytes=max_bytes) as (found_at, response):
+        with self._open(url, headers, max_bytes=max_bytes, held_s=held_s) as (found_at, response):
             body = bytearray()
             for chunk in chunks_of(response, found_at):
                 body += chunk
@@ -237,17 +244,18 @@ class Fetcher:
 
     @contextlib.contextmanager
     def _open(
-        self, url: str, headers: dict[str, str], *, max_bytes: int
+        self, url: str, headers: dict[str, str], *, max_bytes: int, held_s: float = 0.0
     ) -> Iterator[tuple[str, httpx.Response]]:
         """Give the URL after redirects and the response, whose body is to be read within."""
         client = self._client = self._client or self._make_client()
-        self._patience.ends_at = time.monotonic() + self._request_s
+        self._patience.ends_at = time.monotonic() + self._request_s + held_s
+        wait_s = self.timeout_s + held_s
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 read_host(url)
                 sent = self._headers.of(url) | headers
                 self._allowance.left_bytes = _MAX_HEAD_BYTES
-                with client.stream("GET", url, headers=sent) as response:
+                with client.stream("GET", url, headers=sent, timeout=wait_s) as response:
                     if response.next_request is not None:
                         url = str(response.next_request.url)
                         continue
@@ -275,7 +283,6 @@ class Fetcher:
             logging.getLogger(name).setLevel(logging.WARNING)
         return httpx.Client(
             transport=PinnedTransport(self._policy, self._patience, self._allowance),
-            timeout=self.timeout_s,
             follow_redirects=False,
             cookies=self._cookies,
         )

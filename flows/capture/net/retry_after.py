@@ -8,7 +8,12 @@ import httpx
 
 def retry_after_s(response: httpx.Response) -> float | None:
     """Return in how many seconds to ask again; None where it is not said."""
-    said = response.headers.get("retry-after", "").strip()[:40]
+    return seconds_said(response.headers.get("retry-after", ""))
+
+
+def seconds_said(header: str) -> float | None:
+    """Return in how many seconds to ask again by that header's text; None where it is none."""
+    said = header.strip()[:40]
     if said.isascii() and said.isdigit():
         return float(said)
     try:

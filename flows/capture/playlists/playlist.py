@@ -70,7 +70,8 @@ class Playlist:
     sequence: of the first entry. target_s: the longest segment, rounded. ended: nothing will be
     added (EXT-X-ENDLIST). keys: URLs of the keys that the segments are encrypted with. variables:
     what a master playlist defines for those it leads to. breaks: advertisements, by date ranges.
-    numbered: it has an EXT-X-MEDIA-SEQUENCE.
+    numbered: it has an EXT-X-MEDIA-SEQUENCE. holds: its server answers once there is more, if it is
+    asked so (CAN-BLOCK-RELOAD).
     """
 
     entries: tuple[Entry, ...]
@@ -82,6 +83,7 @@ class Playlist:
     variables: Mapping[str, str] = field(default_factory=dict)
     breaks: tuple[Break, ...] = ()
     numbered: bool = True
+    holds: bool = False
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -120,7 +122,7 @@ class _Parser:
     def __init__(self, base_url: str, variables: Mapping[str, str] | None) -> None:
         self._base = base_url
         self._variables, self._cues = Variables(base_url, variables), Cues()
-        self._numbered = False
+        self._numbered = self._holds = False
         self._entries: list[Entry] = []
         self._offers: list[Variant] = []
         self._keys: dict[str, None] = {}
@@ -158,6 +160,7 @@ class _Parser:
             variables=self._variables.values,
             breaks=self._cues.breaks,
             numbered=self._numbered,
+            holds=self._holds,
         )
 
     def _locate(self, address: str) -> str:
@@ -209,6 +212,8 @@ class _Parser:
             self._missing = True
         elif tag == "#EXT-X-ENDLIST":
             self._ended = True
+        elif tag == "#EXT-X-SERVER-CONTROL":
+            self._holds = attributes_of(value).get("CAN-BLOCK-RELOAD") == "YES"
         elif tag == "#EXT-X-STREAM-INF":
             self._variant = value
         else:

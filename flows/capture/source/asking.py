@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from flows.capture.net.address import AddressPolicy, read_host
 from flows.capture.net.cookies import read_cookies
+from flows.capture.net.retry_after import seconds_said
 from flows.capture.proxy.guard import Guard
 from flows.capture.proxy.relay import BAD_GATEWAY
 from flows.capture.quality import Quality
@@ -99,7 +100,8 @@ def ask(asked: Question, patience: Patience) -> tuple[dict[str, Any], str]:
         said = text_of(answer.get("text"))
         if status == _PROXY_WANTS_USER and policy.upstream is not None:
             raise policy.upstream.refused(_PROXY_WANTS_USER)
-        raise _error(url, str(answer.get("error")), said, status)
+        leave_s = seconds_said(text_of(answer.get("retry_after")))
+        raise _error(url, str(answer.get("error")), said, status, leave_s)
     return info, cookies
 
 
@@ -122,7 +124,7 @@ def _check(guard: Guard, url: str) -> None:
         raise NoStream(f"{url}: its page can't be read: more than {MAX_BYTES >> 20} MB of it")
 
 
-def _error(url: str, kind: str, said: str, status: object) -> CaptureError:
+def _error(url: str, kind: str, said: str, status: object, leave_s: float | None) -> CaptureError:
     if kind == "unsafe":
         return UnsafeURL(said)
     if kind == "not live":
@@ -133,7 +135,7 @@ def _error(url: str, kind: str, said: str, status: object) -> CaptureError:
         return NoStream(f"{url}: its page takes more memory than it may")
     if kind == "unreachable":
         known = status if isinstance(status, int) and 100 <= status <= 999 else None
-        return SourceUnreachable(f"{url}: {said}", status=known)
+        return SourceUnreachable(f"{url}: {said}", status=known, retry_after_s=leave_s)
     return NoStream(f"{url}: {said}")
 
 

@@ -23,7 +23,9 @@ MEMORY_BYTES: Final = 1 << 30
 """Of each process, a JavaScript runtime's too: V8 takes 512 MB for its own use before it starts."""
 
 CPU_S: Final = 20
-MAX_ANSWER_BYTES: Final = 1 << 20
+MAX_ANSWER_BYTES: Final = 17 << 20
+"""A playlist as long as one may be, and what is said of it."""
+
 _END_S: Final = 1.0
 _START = (
     "import json, socket, sys; sys.path[:] = json.loads(sys.argv[1]);"
@@ -147,11 +149,11 @@ class Box:
 
 
 def _read(ours: socket.socket, ends_at: float, patience: Patience) -> bytes:
-    said = b""
+    said = bytearray()
     while True:
         if not select.select([ours], [], [], patience.step_s(ends_at))[0]:
             continue
         more = ours.recv(1 << 16)
         said += more
         if not more or len(said) > MAX_ANSWER_BYTES:
-            return b"" if more else said
+            return b"" if more else bytes(said)

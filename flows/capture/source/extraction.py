@@ -268,7 +268,9 @@ def _explain(error: BaseException) -> dict[str, Any]:
             said = "no video on this page; give the page or playlist of a live one"
             return _error("no stream", said)
         if isinstance(e, HTTPError):
-            return _error("unreachable", f"HTTP status {e.status}", status=e.status)
+            asked = str(e.response.headers.get("Retry-After", ""))[:100]
+            known = _error("unreachable", f"HTTP status {e.status}", status=e.status)
+            return {**known, "retry_after": asked}
         if isinstance(e, RequestError):
             return _error("unreachable", _line(e))
     said = _line(chain[0] if chain else error)

@@ -41,17 +41,24 @@ class Finding:
         self.known: Stream | None = None
         """The last that was found."""
         self._not_live_since: float | None = None
+        self._refusal: SourceUnreachable | None = None
+        self._ask_at = 0.0
 
     def find(self, *, recorded: bool, note: Callable[[CaptureError], None]) -> Stream:
         """Return the stream; raises as `resolve`.
 
         recorded: there is a recording already. Then the one that is known does while the page does
-        not answer; `note` is called with the reason.
+        not answer; `note` is called with the reason. A server that wants to be left alone is not
+        asked before the time that it has named.
         """
         if self._stream is None:
             try:
+                if self._refusal is not None and time.monotonic() < self._ask_at:
+                    raise self._refusal
                 self._stream = self._resolve()
             except SourceUnreachable as e:
+                if e is not self._refusal and e.leave_s:
+                    self._refusal, self._ask_at = e, time.monotonic() + e.leave_s
                 if self.known is None or not recorded:
                     raise
                 note(e)

@@ -1,6 +1,7 @@
 """Playlists that yt-dlp has asked for while it finds a stream: each is asked for once."""
 
 import io
+import json
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -8,8 +9,8 @@ from typing import Any, Final
 from yt_dlp.networking.common import Request, Response
 
 _BEGIN: Final = b"#EXTM3U"
-_MOST_HANDED_ON_BYTES: Final = 128 << 10
-"""A playlist that is longer is fetched again by whoever records: an answer is bounded."""
+_MOST_HANDED_ON_BYTES: Final = 16 << 20
+"""As JSON. A playlist that is longer is fetched again by whoever records: an answer is bounded."""
 
 
 class Playlists:
@@ -51,11 +52,12 @@ class Playlists:
     def get(self, url: object) -> dict[str, Any] | None:
         """Return a playlist as JSON can carry it; None if it did not come, or is too long."""
         answered, body, asked_at = self._kept.get(_url_of(url), (None, b"", 0.0))
-        if answered is None or len(body) > _MOST_HANDED_ON_BYTES:
+        text = body.decode(errors="replace")
+        if answered is None or len(json.dumps(text)) > _MOST_HANDED_ON_BYTES:
             return None
         return {
             "found_at": answered.url,
-            "text": body.decode(errors="replace"),
+            "text": text,
             "age_s": time.monotonic() - asked_at,
         }
 

@@ -37,7 +37,8 @@ def wait_for_show(
     """Return the stream as soon as `find` does: NotLive is waited out, unless the show is over.
 
     So is a playlist that is not there yet, and, once the site has said that the show is to come,
-    one that does not answer for a moment. tell: called at first, and when what is known changes.
+    one that does not answer for a moment. A server that says when it wants to be asked again is
+    asked then. tell: called at first, and when what is known changes.
     pause: waits between two looks; what it raises ends the wait.
 
     Raises ShowMissed when the show has not begun after so long, or is announced for later; else
@@ -51,9 +52,11 @@ def wait_for_show(
         try:
             return find()
         except CaptureError as e:
-            if not _may_begin(e, url, waited=told is not None):
-                raise
             cause = e
+            leave_s = _named_s(e)
+            is_asked_for = 0 < leave_s <= (give_up_at - datetime.now(UTC)).total_seconds()
+            if not is_asked_for and not _may_begin(e, url, waited=told is not None):
+                raise
         if isinstance(cause, NotLive):
             starts_at = cause.starts_at
         now = datetime.now(UTC)
@@ -70,7 +73,8 @@ def wait_for_show(
         if known != told:
             tell(known)
             told = known
-        pause(pause_s(now, expected=starts_at or began, give_up_at=give_up_at))
+        wait_s = pause_s(now, expected=starts_at or began, give_up_at=give_up_at)
+        pause(max(wait_s, leave_s))
 
 
 def pause_s(now: datetime, *, expected: datetime, give_up_at: datetime) -> float:
@@ -79,6 +83,13 @@ def pause_s(now: datetime, *, expected: datetime, give_up_at: datetime) -> float
     wait_s = min(left_s / 2, _MAX_BEFORE_S) if left_s > 0 else min(-left_s / 8, _MAX_AFTER_S)
     end_s = max(0.0, (give_up_at - now).total_seconds())
     return min(max(wait_s, MIN_PAUSE_S), end_s)
+
+
+def _named_s(error: CaptureError) -> float:
+    """Return in how many seconds a server has said that it may be asked again; 0 if it has not."""
+    if not isinstance(error, SourceUnreachable) or error.retry_after_s is None:
+        return 0.0
+    return error.leave_s
 
 
 def _may_begin(error: CaptureError, url: str, *, waited: bool) -> bool:

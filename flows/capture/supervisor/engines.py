@@ -16,7 +16,7 @@ from flows.capture.playlists.playlist import Entry
 from flows.capture.processes import find_ffmpeg
 from flows.capture.quality import Quality
 from flows.capture.recorded.recording import Recording
-from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment
+from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment, SourceUnreachable
 from flows.capture.stopping import Patience
 from flows.capture.stream import Stream
 
@@ -106,6 +106,9 @@ class Engines:
             )
         if self._engine == "hls":
             raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
+        if (left_s := stream.ask_at - time.monotonic()) > 0:
+            said = f"{stream.page_url}: the source wants to be asked again in {left_s:.0f} s"
+            raise SourceUnreachable(said, retry_after_s=left_s)
         anchoring = Anchoring(stream, fetcher, recording, time_shifted=self._time_shifted)
         begin, step_s = self._look_before(stream, anchoring, fetcher)
         now = time.monotonic()

@@ -107,7 +107,7 @@ class Recorder:
         pause_s, runs = _BACKOFF_S, 0
         while not self._plan.is_over(self._recording):
             began = time.monotonic()
-            stays = False
+            stays, leave_s = False, 0.0
             try:
                 require_space(self._recording.directory, self._min_free_bytes)
                 stream = self._finding.find(
@@ -137,6 +137,7 @@ class Recorder:
                     raise
                 self._note(e)
                 stays = isinstance(e, DiskFull)
+                leave_s = e.leave_s if isinstance(e, SourceUnreachable) else 0.0
             except OSError as e:
                 if not may_pass(e):
                     raise
@@ -154,7 +155,8 @@ class Recorder:
                 pause_s = _BACKOFF_S
             # Half of it is left to chance, so that many captures of a source that was away do not
             # all come back at once.
-            self._plan.pause(pause_s * random.uniform(0.5, 1.0), self._recording)
+            wait_s = max(leave_s, pause_s * random.uniform(0.5, 1.0))
+            self._plan.pause(wait_s, self._recording)
             pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
         self._close_with_gap()
         if (

@@ -3,18 +3,24 @@
 import re
 import time
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from benchmarks.live import live_stream
 from flows.capture.hls.engine import Run
 from flows.capture.hls.pacing import Pacing
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
 from flows.capture.recorded.recording import Recording
-from flows.capture.segment import Segment
+from flows.capture.segment import Segment, SourceUnreachable
+from flows.capture.source.finding import Finding
+from flows.capture.source.resolve import resolve
+from flows.capture.source.waiting import wait_for_show
 from flows.capture.stream import Loaded, Stream
 from flows.capture.supervisor.capture import Capture
+from flows.capture.supervisor.engines import Engines
 from flows.live.source_check import check
 from flows.live.way_to_source import WayToSource
 from flows.settings import Settings
@@ -35,13 +41,15 @@ def slow(site, airing):
         if path == "/master.m3u8":
             return MASTER
         body = airing(path)
+        if path == "/long.m3u8":
+            body += b"\n".join(b"# %d of what nobody reads" % n for n in range(10_000))
         return re.sub(rb"(TARGETDURATION:)\d+", rb"\g<1>60", body) if "m3u8" in path else body
 
     site.answer = answer
     return site
 
 
-@pytest.mark.parametrize("page", ["/live.m3u8", "/master.m3u8", "/"], ids=str)
+@pytest.mark.parametrize("page", ["/live.m3u8", "/master.m3u8", "/", "/long.m3u8"], ids=str)
 def test_each_playlist_is_asked_for_once(slow, page: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, allow_networks="127.0.0.0/8", _env_file=None)
     show = make_show(url=slow.base + page)
@@ -59,7 +67,71 @@ def test_each_playlist_is_asked_for_once(slow, page: str, tmp_path: Path) -> Non
         assert isinstance(capture.get(20.0), Segment), capture.last_error
     asked = Counter(each.path for each in slow.asked if "m3u8" in each.path)
     assert asked == dict.fromkeys(asked, 1)
-    assert "/live.m3u8" in asked
+    assert "/live.m3u8" in asked or page in asked
+
+
+def test_a_server_that_wants_to_be_left_alone_is_not_asked_by_the_recorder(
+    site, origin, policy: AddressPolicy, tmp_path: Path
+) -> None:
+    site.answer = lambda asked: (b"", (("Retry-After", "40"),), 429)
+    settings = Settings(home=tmp_path, allow_networks="127.0.0.0/8", _env_file=None)
+    url = f"{site.base}/live.m3u8"
+    show = make_show(url=url)
+    begin = time.monotonic()
+    stream = WayToSource.of(settings, url)._require_begun(live_stream(url, url), show)
+    recording, pacing = Recording(tmp_path / "rec", channel="demo", broadcast=1), Pacing()
+    engines = Engines("ffmpeg", policy=policy, ffmpeg_path=None, segment_s=2.0)
+    with Fetcher(policy) as fetcher:
+        run = Run(stream, recording, fetcher, ended_after_s=0.0, pacing=pacing)
+        run.poll()
+        run.finish()
+        with pytest.raises(SourceUnreachable, match="asked again in") as caught:
+            engines.start(stream, recording, fetcher, ended_after_s=0.0)
+    assert len(site.asked) == 1
+    assert pacing.due_at >= begin + 40
+    assert 0 < caught.value.leave_s <= 40
+
+
+def test_a_page_that_wants_to_be_left_alone_is_not_asked_before(
+    site, policy: AddressPolicy
+) -> None:
+    site.answer = lambda asked: (b"", (("Retry-After", "40"),), 503)
+    finding = Finding(
+        lambda: resolve(f"{site.base}/show", policy=policy),
+        stream=None,
+        ended_after_s=0.0,
+        away_s=0.0,
+    )
+    asked = 0
+    for _ in range(2):
+        with pytest.raises(SourceUnreachable, match="503") as caught:
+            finding.find(recorded=False, note=lambda error: None)
+        asked = asked or len(site.asked)
+        assert caught.value.retry_after_s == 40
+    assert len(site.asked) == asked
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wait_for_show(
+            f"{site.base}/show",
+            lambda: finding.find(recorded=False, note=lambda error: None),
+            give_up_after=timedelta(minutes=1),
+            tell=lambda known: None,
+            pause=pause,
+        )
+    assert pauses == [40.0]
+    with pytest.raises(SourceUnreachable):  # later than it is waited for
+        wait_for_show(
+            f"{site.base}/show",
+            lambda: finding.find(recorded=False, note=lambda error: None),
+            give_up_after=timedelta(seconds=30),
+            tell=lambda known: None,
+            pause=pause,
+        )
 
 
 def test_pacing_counts_from_the_answer_that_was_handed_on(

@@ -1,0 +1,36 @@
+"""Whether a playlist's server is asked to hold its answer until there is more."""
+
+from typing import Final
+
+from flows.capture.playlists.playlist import Playlist
+
+_TARGETS: Final = 3
+"""A server holds a request for as long as so many segments may be (RFC 8216bis, 6.2.5.2)."""
+
+_MAX_VAIN: Final = 2
+"""A server whose held answers brought nothing so often, one after the other, is not asked again."""
+
+
+class Holding:
+    """Keeps which segment to wait for, where the source offers that and keeps its word."""
+
+    def __init__(self) -> None:
+        """Nothing is offered yet."""
+        self.until: int | None = None
+        """The number of the segment to wait for; None to ask as ever."""
+        self.held_s = 0.0
+        self._n_vain = 0
+
+    def answered(self, playlist: Playlist, *, until: int | None, grew: bool) -> None:
+        """Take note of a playlist; until: what it was waited for."""
+        if until is not None:
+            self._n_vain = 0 if grew else self._n_vain + 1
+        offered = playlist.holds and playlist.numbered and not playlist.ended
+        is_kept = offered and bool(playlist.entries) and self._n_vain < _MAX_VAIN
+        self.until = playlist.sequence + len(playlist.entries) if is_kept else None
+        self.held_s = _TARGETS * playlist.target_s
+
+    def failed(self, *, until: int | None) -> None:
+        """Take note that the playlist did not come: the next one is asked for as ever."""
+        self._n_vain += until is not None
+        self.until = None
