@@ -7,6 +7,7 @@ the recording's journal.
 import contextlib
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -197,7 +198,7 @@ class PlainFfmpeg(_Program):
 
 
 class Streamlink(_Program):
-    """Streamlink into a file."""
+    """Streamlink into a file: the program that STREAMLINK names, or this Python's."""
 
     def __init__(self, origin: LiveOrigin, directory: Path, log: Path) -> None:
         """Remember; nothing is started yet."""
@@ -205,7 +206,9 @@ class Streamlink(_Program):
         self._url = origin.keyed_url
 
     def _command(self, run: int) -> list[str]:
-        command = [sys.executable, "-m", "streamlink", "-o"]
+        program = os.environ.get("STREAMLINK")
+        command = [program] if program else [sys.executable, "-m", "streamlink"]
+        command.append("-o")
         return [*command, str(self.directory / f"run-{run}.ts"), f"hls://{self._url}", "best"]
 
 

@@ -23,6 +23,7 @@ from typing import Final
 from benchmarks.contenders import Contender, Ours, PlainFfmpeg, Streamlink
 from benchmarks.trial import NothingRecorded, Outcome, run_trial
 from flows.demo.channel import LiveOrigin
+from flows.demo.kinds import KINDS
 from flows.demo.scenarios import SCENARIOS, Scenario
 from flows.demo.testcard import make_testcard
 
@@ -135,6 +136,7 @@ def main(arguments: list[str]) -> int:
     """Hold each to each fault; return 1 if one of ours lost something silently."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults")
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--table", default="all", choices=["faults", "kinds", "all"])
     parser.add_argument("--only", default="", help="scenarios whose name has this in it")
     parser.add_argument("--contenders", default=",".join(NAMES), help="separated by commas")
     parser.add_argument("--jobs", type=int, default=8, help="trials at the same time")
@@ -143,7 +145,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     scale = options.scale
     names = [name for name in NAMES if name in options.contenders.split(",")]
-    scenarios = [scenario for scenario in EVERY if options.only in scenario.name]
+    given = {"faults": EVERY, "kinds": KINDS, "all": (*EVERY, *KINDS)}[options.table]
+    scenarios = [scenario for scenario in given if options.only in scenario.name]
     work = options.keep or Path(tempfile.mkdtemp(prefix="showmood-faults-"))
     try:
         show = make_testcard(work / "show", duration_s=SHOW_S, segment_s=SEGMENT_S * scale)

@@ -27,6 +27,7 @@ from benchmarks.contenders import Contender, Ours, events_in
 from flows.capture.segment import Gap, Segment
 from flows.demo.audit import Account, Audit
 from flows.demo.channel import LiveOrigin
+from flows.demo.kinds import KINDS
 from flows.demo.scenarios import SCENARIOS, Scenario
 from flows.demo.testcard import make_testcard
 
@@ -59,7 +60,7 @@ def make_plan(seed: int, duration_s: float, *, scale: float = 1.0) -> list[Step]
     The last tenth is quiet, for what comes late.
     """
     chance = random.Random(seed)
-    choices = [scenario for scenario in SCENARIOS if not scenario.final]
+    choices = [scenario for scenario in (*SCENARIOS, *KINDS) if not scenario.final]
     steps: list[Step] = []
     at_s = 4 * SEGMENT_S * scale
     while True:

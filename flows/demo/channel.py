@@ -3,14 +3,18 @@
 import os
 import re
 import tempfile
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import unquote
 
 from flows.demo.airing import Airing, now
 from flows.demo.faults import Fault, Faults, Kind
+from flows.demo.packaging import Packaging, TablesApart
 from flows.demo.pieces import Piece, cut, read_pieces
 from flows.demo.server import Reply, Request, Server
 
@@ -19,7 +23,14 @@ _PAGE: Final = b"""<!doctype html>
 <body><video controls src="live.m3u8" type="application/vnd.apple.mpegurl"></video></body></html>
 """
 _PLAYLIST_TYPE: Final = "application/vnd.apple.mpegurl"
-_PATH: Final = re.compile(r"(/key-(?P<key>\d+))?/(live\.m3u8|segment-(?P<index>\d{6,})\.ts)")
+_PATH: Final = re.compile(
+    r"(/key-(?P<key>\d+))?(/s-\d+)?/(live\.m3u8|segment[- ](?P<index>\d{6,})\.ts)"
+)
+_WAITED_FOR: Final = re.compile(r"_HLS_msn=(\d+)")
+_HELD_S: Final = 3.0
+"""A request is held for the length of so many segments at most."""
+
+_HOLDS: Final = "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n#EXT-X-TARGETDURATION"
 
 
 class LiveOrigin(Airing):
@@ -34,7 +45,8 @@ class LiveOrigin(Airing):
         discontinuity; else the playlist ends there (EXT-X-ENDLIST). pause_s: nothing is on air for
         so long before it begins again.
     dated: give EXT-X-PROGRAM-DATE-TIME. port: 0 takes a free one.
-    clock: what the time is (aware), for tests.
+    clock: what the time is (aware), for tests. holds: answer a request for the playlist that names
+        a segment to come once that is listed (CAN-BLOCK-RELOAD).
 
     Use as a context manager, or `start` and `stop`; started again it keeps its port. Raises
     DemoError for a clip that is no video, OSError for a port in use.
@@ -55,6 +67,7 @@ class LiveOrigin(Airing):
         port: int = 0,
         ffmpeg_path: str | os.PathLike[str] | None = None,
         clock: Callable[[], datetime] = now,
+        holds: bool = False,
     ) -> None:
         """Cut the clip; nothing is served yet."""
         self._cut_dir: tempfile.TemporaryDirectory[str] | None = None
@@ -69,9 +82,13 @@ class LiveOrigin(Airing):
             clock=clock,
         )
         self._faults = Faults()
-        self._key = 0
+        self._key, self._gone = 0, 403
+        self._packaging = Packaging()
+        self._holds, self._stopped = holds, threading.Event()
         self.requests: deque[Request] = deque(maxlen=10_000)
-        self._server = Server(self._reply, host=host, port=port, log=self.requests.append)
+        self._server = Server(
+            self._reply, host=host, port=port, log=self.requests.append, whole=True
+        )
 
     def _pieces_of(
         self, source: Path, segment_s: float, ffmpeg_path: str | os.PathLike[str] | None
@@ -90,12 +107,14 @@ class LiveOrigin(Airing):
 
     def start(self) -> Self:
         """Begin to serve."""
+        self._stopped.clear()
         self._faults.hold()
         self._server.start()
         return self
 
     def stop(self) -> None:
         """Stop serving: connections are cut and threads joined. `start` goes on."""
+        self._stopped.set()
         self._faults.let_go()
         self._server.stop()
 
@@ -148,34 +167,67 @@ class LiveOrigin(Airing):
         """Do nothing wrong any more, and let go of what stalls."""
         self._faults.heal()
 
-    def renew_addresses(self) -> None:
-        """Refuse the addresses below `keyed_url` from now on (403), and have another."""
-        self._key += 1
+    def renew_addresses(self, status: int = 403) -> None:
+        """Refuse the addresses below `keyed_url` from now on, and have another."""
+        self._key, self._gone = self._key + 1, status
+
+    def pack(self, packaging: Packaging | None = None) -> None:
+        """List and send the show so from now on; without one, as at the beginning."""
+        self._packaging = packaging or Packaging()
+        if isinstance(packaging, TablesApart):
+            packaging.keep(self.bytes_of(max(0, self.published - 1)))
+
+    def hold(self, holds: bool = True) -> None:
+        """Offer to hold requests for the playlist from now on, or no more."""
+        self._holds = holds
 
     # -- answering
 
-    def _reply(self, path: str) -> Reply:
+    def _reply(self, target: str) -> Reply:
         """Answer a request, rightly or as the faults say."""
+        path, _, query = target.partition("?")
+        path = unquote(path)
         found = _PATH.fullmatch(path)
         kind: Kind = "page"
         if found:
             kind = "segment" if found["index"] else "playlist"
+        if kind == "playlist":
+            self._wait(query)
         return self._faults.spoil(self._right_reply(path, found), kind, path)
 
     def _right_reply(self, path: str, found: re.Match[str] | None) -> Reply:
         if found is None:
             if path == "/watch":
                 return Reply(status=302, location=self.keyed_url)
-            return Reply(content_type="text/html", body=_PAGE) if path == "/" else Reply(status=404)
+            if path == "/":
+                return Reply(content_type="text/html", body=_PAGE)
+            return self._packaging.other(path) or Reply(status=404)
         if found["key"] and int(found["key"]) != self._key:
-            return Reply(status=403)
+            return Reply(status=self._gone)
         if found["index"]:
             index = int(found["index"])
             first, end = self.listed
             # RFC 8216, 6.2.2: what left the playlist stays for as long as the playlist was.
             if not max(0, first - self._window) <= index < end:
                 return Reply(status=404)
-            return Reply(content_type="video/mp2t", body=self.bytes_of(index))
+            whole = Reply(content_type="video/mp2t", body=self.bytes_of(index))
+            return self._packaging.segment(path, whole)
         if not self.published:
             return Reply(status=404)
-        return Reply(content_type=_PLAYLIST_TYPE, body=self.playlist().encode())
+        if (refusal := self._packaging.refusal()) is not None:
+            return refusal
+        text = self.playlist()
+        text = text.replace("#EXT-X-TARGETDURATION", _HOLDS) if self._holds else text
+        text = self._packaging.playlist(text)
+        return Reply(content_type=_PLAYLIST_TYPE, body=text.encode())
+
+    def _wait(self, query: str) -> None:
+        """Hold a request until the segment is listed that it names."""
+        named = _WAITED_FOR.search(query) if self._holds else None
+        if named is None:
+            return
+        index = int(named[1]) + self._first_number
+        end = time.monotonic() + _HELD_S * self.segment_s
+        while self.published <= index and (left_s := end - time.monotonic()) > 0:
+            if self._stopped.wait(min(left_s, 0.005)):
+                return

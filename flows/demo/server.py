@@ -38,7 +38,7 @@ class Reply:
     keep_bytes: send only so many of the body's bytes, though its whole length was announced, and
     close. stall: called after what is sent, and expected to block. over_s: send it over so many
     seconds, with `pause` between its parts. reset: answer with a TCP reset. location: where a
-    redirect leads.
+    redirect leads. headers: more of them.
     """
 
     status: int = 200
@@ -50,6 +50,7 @@ class Reply:
     pause: Callable[[float], object] | None = None
     reset: bool = False
     location: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -73,6 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
         sent = reply.body if reply.keep_bytes is None else reply.body[: reply.keep_bytes]
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
+        for name, value in reply.headers:
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.body)))
         self.send_header("Cache-Control", "no-store")
         if reply.location is not None:

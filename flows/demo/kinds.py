@@ -1,0 +1,76 @@
+"""Kinds of streams as packagers make them, by name: a source turns into each for a while."""
+
+from collections.abc import Callable
+from typing import Final
+
+from flows.demo.channel import LiveOrigin
+from flows.demo.packaging import (
+    Banning,
+    Disguised,
+    Listed,
+    Packaging,
+    Sealed,
+    Signed,
+    TablesApart,
+    dirty,
+    in_local_time,
+    in_steps_of_three,
+    of_1970,
+    too_short,
+    with_cues,
+    with_one_absurd,
+    with_parts,
+    with_variables,
+    without_dates,
+    without_numbers,
+)
+from flows.demo.scenarios import Scenario
+
+_LASTS_S: Final = 12.0
+
+
+def _packed(name: str, make: Callable[[LiveOrigin], Packaging]) -> Scenario:
+    return Scenario(
+        name=name,
+        begin=lambda origin: origin.pack(make(origin)),
+        lasts_s=_LASTS_S,
+        end=LiveOrigin.pack,
+    )
+
+
+def _listed(name: str, change: Callable[[str], str]) -> Scenario:
+    return _packed(name, lambda _: Listed(change))
+
+
+KINDS: Final = (
+    _listed("without numbers", without_numbers),
+    _listed("numbers in steps of three", in_steps_of_three),
+    _listed("without dates", without_dates),
+    _listed("dates of 1970", of_1970),
+    _listed("dates in local time", in_local_time),
+    _listed("lengths a tenth too short", too_short),
+    _listed("one absurd length", with_one_absurd),
+    _listed("dirt and spaces", dirty),
+    _listed("names in a variable", with_variables),
+    _listed("parts", with_parts),
+    _listed("advertisements told", with_cues),
+    _packed("addresses signed anew", lambda _: Signed()),
+    _packed("a picture before segments", lambda _: Disguised()),
+    _packed("encrypted, AES-128", lambda _: Sealed()),
+    _packed("tables apart", lambda _: TablesApart()),
+    _packed(
+        "bans who asks too early",
+        lambda origin: Banning(0.45 * origin.segment_s, 2 * origin.segment_s),
+    ),
+    Scenario(
+        name="held answers",
+        begin=LiveOrigin.hold,
+        lasts_s=_LASTS_S,
+        end=lambda origin: origin.hold(False),
+    ),
+    Scenario(
+        name="another session (410)",
+        begin=lambda origin: origin.renew_addresses(410),
+        lasts_s=2,
+    ),
+)
