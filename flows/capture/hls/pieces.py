@@ -135,7 +135,9 @@ class Pieces:
             self.fetcher.download(part, into, max_bytes=MAX_SEGMENT_BYTES)
         else:
             self._open(part, key, sequence, into)
-        return into.getvalue()
+        data = into.getvalue()
+        at = None if _is_stream(data) or not data.startswith(_PICTURES) else _media_in(data)
+        return data if at is None else data[at:]
 
     def _open(self, part: Part, key: Key, sequence: int, into: BinaryIO) -> None:
         opened = _Opened(into, self._fetch_key(key), key.iv or sequence.to_bytes(16, "big"))
@@ -170,8 +172,7 @@ def _cut_picture(path: Path, begin: int) -> None:
     with path.open("r+b") as file:
         file.seek(begin)
         head = file.read(_PACKET_BYTES + 1)
-        is_stream = head.startswith(_SYNC) and head[_PACKET_BYTES:] in (b"", _SYNC)
-        if is_stream or not head.startswith(_PICTURES):
+        if _is_stream(head) or not head.startswith(_PICTURES):
             return
         data = head + file.read()
         at = _media_in(data)
@@ -179,6 +180,11 @@ def _cut_picture(path: Path, begin: int) -> None:
             file.seek(begin)
             file.write(memoryview(data)[at:])
             file.truncate()
+
+
+def _is_stream(data: bytes) -> bool:
+    packet = data[: _PACKET_BYTES + 1]
+    return packet.startswith(_SYNC) and packet[_PACKET_BYTES:] in (b"", _SYNC)
 
 
 def _media_in(data: bytes) -> int | None:

@@ -5,7 +5,7 @@ that is not known here, a program that reads it can't find it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from flows.capture.net.address import read_host
@@ -24,13 +24,14 @@ def rename_playlist(
     media: Callable[[Entry], str],
     begin: Entry | None = None,
     quality: Quality | None = None,
+    numbers: Mapping[Entry, int] | None = None,
 ) -> bytes:
     """Return what ffmpeg is given for a playlist; of a master playlist, the variant to record.
 
     variant, init, media: name what is listed. begin: nothing before this segment is listed, as long
     as it is listed itself, at its address or, where that changes, by its number. quality: of the
-    variant. Raises UnsafeURL for any address that is neither http nor https, whether or not it is
-    passed on.
+    variant. numbers: what the entries are called, if not as the source does. Raises UnsafeURL for
+    any address that is neither http nor https, whether or not it is passed on.
     """
     for url in playlist.urls:
         read_host(url)
@@ -41,14 +42,17 @@ def rename_playlist(
         return "\n".join([*lines, ""]).encode()
     entries = playlist.entries[-_MAX_ENTRIES:]
     if begin is not None:
-        media_of, numbers = [e.media for e in entries], [e.sequence for e in entries]
+        media_of, places = [e.media for e in entries], [e.sequence for e in entries]
         if begin.media in media_of:
             entries = entries[media_of.index(begin.media) :]
-        elif begin.sequence in numbers:
-            entries = entries[numbers.index(begin.sequence) :]
+        elif begin.sequence in places:
+            entries = entries[places.index(begin.sequence) :]
     if playlist.target_s:
         lines.append(f"#EXT-X-TARGETDURATION:{math.ceil(playlist.target_s)}")
-    lines.append(f"#EXT-X-MEDIA-SEQUENCE:{entries[0].sequence if entries else playlist.sequence}")
+    first = playlist.sequence
+    if entries:
+        first = (numbers or {}).get(entries[0], entries[0].sequence)
+    lines.append(f"#EXT-X-MEDIA-SEQUENCE:{first}")
     before: Part | None = None
     for entry in entries:
         if entry.discontinuity:

@@ -27,6 +27,7 @@ from flows.capture.net.for_stream import fetcher_for
 from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Entry, Key, Part
 from flows.capture.proxy.manifest import rename_playlist
 from flows.capture.proxy.mpd import fill, rename_mpd
+from flows.capture.proxy.numbers import Numbers
 from flows.capture.quality import Quality
 from flows.capture.segment import CaptureError, SourceUnreachable, UnreadableMedia, UnsafeURL
 from flows.capture.stream import Stream
@@ -87,6 +88,7 @@ class Relay:
         self._numbers: OrderedDict[_Thing, int] = OrderedDict()
         self._things: dict[int, _Thing] = {}
         self._n_named = 0
+        self._counted = Numbers()
         self._idle: list[Pieces] = []
         self.stopping = threading.Event()
         """Ends what is being fetched."""
@@ -183,6 +185,7 @@ class Relay:
                 media=self._name_entry,
                 begin=self._begin,
                 quality=self._quality,
+                numbers=self._counted.of(playlist),
             )
         if thing.kind == "manifest":
             found = pieces.fetcher.get(url, max_bytes=MAX_PLAYLIST_BYTES)
@@ -202,7 +205,7 @@ class Relay:
                 body = pieces.init(part)
             else:
                 body = pieces.media(part, key=thing.key, sequence=thing.sequence)
-            _require_media(body, boxes=thing.boxes, url=part.url)
+            _require_media(body, url=part.url)
         except UnreadableMedia as e:
             self.unreadable.append(str(e))
             return _NOTHING[thing.boxes]
@@ -221,11 +224,11 @@ class Relay:
         client.sendall(b"0\r\n\r\n")
 
 
-def _require_media(body: bytes, *, boxes: bool, url: str) -> None:
+def _require_media(body: bytes, *, url: str) -> None:
     """Raise UnreadableMedia for what ffmpeg might take for anything but MPEG-TS, fMP4 or WebM."""
     # A size that begins with a zero: as text it would be empty, whatever follows.
     is_boxes = body.startswith(_EBML) or (body[:1] == b"\0" and body[4:8] in BOXES)
-    if not (is_boxes if boxes else is_boxes or body.startswith(b"\x47")):
+    if not (is_boxes or body.startswith(b"\x47")):
         raise UnreadableMedia(f"{url}: what came is no media")
 
 

@@ -15,7 +15,9 @@ import pytest
 from flows.capture.headers import Headers
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
+from flows.capture.playlists.playlist import parse_playlist
 from flows.capture.proxy.guard import Guard
+from flows.capture.proxy.numbers import Numbers
 from flows.capture.proxy.relay import Relay
 from flows.capture.segment import Segment
 from flows.capture.stream import Stream
@@ -215,3 +217,19 @@ def test_a_server_that_breaks_off_anywhere_is_told_as_such(
                 server.recv(65536)
                 server.sendall(said)
             assert client.recv(65536).startswith(answer)
+
+
+@pytest.mark.parametrize(
+    "numbers", [[5, 6, 7, 8], [5, 18, 21, 24], [5, 2, 1, 0], [0, 0, 0, 0]], ids=str
+)
+def test_ffmpeg_is_given_numbers_that_move_with_the_segments(numbers: list[int]) -> None:
+    counted = Numbers()
+    given = []
+    for first, number in enumerate(numbers):
+        names = "".join(f"#EXTINF:2,\n{n}.ts\n" for n in range(first, first + 4))
+        text = f"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{number}\n{names}"
+        playlist = parse_playlist(text, "http://a.test/live.m3u8")
+        called = counted.of(playlist)
+        given.append([called[entry] for entry in playlist.entries])
+    begin = numbers[0]
+    assert given == [list(range(begin + n, begin + n + 4)) for n in range(4)]
