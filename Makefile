@@ -34,7 +34,7 @@ check: $(DEV) ## What CI runs
 
 faults: $(DEV) ## Faults of a live source at full length: our engines, plain ffmpeg and streamlink
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
-	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m benchmarks.capture.faults
 
 heal: $(DEV) ## What heals by itself, at full length: a server away for a minute, clocks apart, a holder's death
 	$(BIN)/python -m pytest -m heal $(ARGS)
@@ -47,7 +47,7 @@ fuzz: $(DEV) ## Inputs that nobody thought of, for MINUTES=10 in all; the memory
 		$(BIN)/python -m pytest -q --timeout 0 tests/hostile
 
 soak: $(DEV) ## Random faults for MINUTES=30, from SEED=1: what is lost, and whether memory stays flat
-	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
+	$(BIN)/python -m benchmarks.capture.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 chaos: $(DEV) ## A whole stack with four shows, broken for MINUTES=30 from SEED=1: is every second accounted for?
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
@@ -64,18 +64,18 @@ bench: $(DEV) ## What README and docs quote: how fast faces are found, how soon 
 	$(BIN)/python -m db.embedded.throwaway $(BIN)/python -m benchmarks.analysis --json build/analysis.json
 	$(BIN)/python -m db.embedded.throwaway $(BIN)/python -m benchmarks.capture 60
 	$(BIN)/python -m benchmarks.history --rows 1000000
-	$(BIN)/python -m benchmarks.tracks
-	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.tracks.measure
+	$(BIN)/python -m benchmarks.tracks.steps
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m db.embedded.throwaway $(BIN)/python -m benchmarks.memory
 
 # Pure functions, files and frames: no Postgres, no Prefect server, no live source.
 QUICK := tests/test_architecture.py tests/test_readme.py tests/emotion/linking \
-	tests/emotion/test_boxes.py tests/emotion/test_align.py tests/emotion/test_classify.py \
-	tests/emotion/test_detect.py tests/emotion/weights tests/emotion/evaluate tests/flows/capture/playlists \
+	tests/emotion/detection/test_boxes.py tests/emotion/test_align.py tests/emotion/test_classify.py \
+	tests/emotion/detection/test_detect.py tests/emotion/weights tests/emotion/evaluate tests/flows/capture/playlists \
 	tests/flows/capture/test_headers.py tests/flows/capture/test_redaction.py tests/flows/capture/recorded \
 	tests/flows/capture/hls/test_listing.py tests/flows/capture/net/test_address.py tests/flows/shows \
-	tests/flows/report/test_picture.py tests/flows/live/test_pace.py tests/flows/test_alerts.py tests/flows/test_show.py
+	tests/flows/report/test_picture.py tests/flows/live/rows/test_pace.py tests/flows/test_alerts.py tests/flows/test_show.py
 
 DATA ?= data
 wheel: $(DEV) ## A wheel in dist/, with the page's browser libraries and their licences in it
@@ -86,7 +86,7 @@ train: $(DEV) ## Train the expression net on DATA/ferplus.npz; SMOKE=1 for a qui
 	$(BIN)/python -m training --data $(DATA)
 
 train-report: $(DEV) ## Measure the network that ships, on DATA
-	$(BIN)/python -m training.report --data $(DATA) \
+	$(BIN)/python -m training.measuring.report --data $(DATA) \
 		--card emotion/weights/showmood-expression-2.md --docs docs/accuracy.md \
 		--picture docs/accuracy-confusion.png
 

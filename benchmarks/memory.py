@@ -28,8 +28,8 @@ from flows.capture.segment import Segment
 from flows.control.events import EventObserver
 from flows.demo.pieces import cut
 from flows.demo.programme import make_programme
-from flows.live.analysis import Analysis, networks
-from flows.live.store import Store
+from flows.live.rows.analysis import Analysis, networks
+from flows.live.rows.store import Store
 from flows.report.text import markdown
 
 SEGMENTS: Final = 5000

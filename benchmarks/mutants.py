@@ -1,7 +1,7 @@
 """Which small faults the tests would not see: mutation testing of the modules that decide most.
 
     python -m benchmarks.mutants                          # all of MODULES, 60 mutants of each
-    python -m benchmarks.mutants flows/live/pace.py --most 200
+    python -m benchmarks.mutants flows/live/rows/pace.py --most 200
 
 Each mutant changes one operator, number, truth value, statement or word of SQL. The mirroring
 tests run on it, in a fork of a process that has loaded all but our own code. One that no test
@@ -35,7 +35,7 @@ MODULES: Final = {
     "flows/capture/hls/listing.py": ("tests/flows/capture/hls/test_listing.py",),
     "flows/capture/hls/anchoring.py": ("tests/flows/capture/hls/test_anchoring.py",),
     "flows/alerts.py": ("tests/flows/test_alerts.py",),
-    "flows/live/pace.py": ("tests/flows/live/test_pace.py",),
+    "flows/live/rows/pace.py": ("tests/flows/live/rows/test_pace.py",),
 }
 """Each with the tests that mirror it."""
 

@@ -26,7 +26,7 @@ import psutil
 
 from db.reading.answers import Timeline, Tracks
 from emotion.types import EMOTIONS
-from flows.control.api import FINAL, connect
+from flows.control.client.api import FINAL, connect
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 from flows.report.picture import BUCKETS, Picture, small_png

@@ -20,8 +20,8 @@ from statistics import median
 import httpx
 import psutil
 
-from benchmarks.history_rows import load, shows
-from benchmarks.made_shows import make_show, pieces
+from benchmarks.history.made_shows import make_show, pieces
+from benchmarks.history.rows import load, shows
 from benchmarks.up import free_port
 from db.embedded.server import EmbeddedPostgres
 from db.roles import grant_roles

@@ -20,7 +20,7 @@ import psutil
 from sqlalchemy import text
 
 from db.session import make_engine
-from flows.control.api import connect
+from flows.control.client.api import connect
 from flows.demo.channel import LiveOrigin
 from flows.door.access import Access
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import DateTime, bindparam, text
 
-from db.models import TRACKS_PER_BROADCAST
+from db.tables.shows import TRACKS_PER_BROADCAST
 
 MAY_GO: Final = "NOT b.imported AND b.stored_at < :before"
 """Of broadcasts `b`: old enough to be deleted, and not imported by hand."""

@@ -16,7 +16,6 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from db.errors import DatabaseRefused
-from db.models_of_machines import Base
 from db.session import (
     connection_defaults,
     driver_url,
@@ -26,6 +25,7 @@ from db.session import (
     require_current,
     unreachable,
 )
+from db.tables.machines import Base
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from emotion import boxes
+from emotion.detection import boxes
 from emotion.linking.assign import best_pairs
 from emotion.types import Faces, Int64
 

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emotion import alike, detect
+from emotion import alike
 from emotion.ahead import Ahead
 from emotion.classify import Classifier
-from emotion.detect import Detector
+from emotion.detection import detect
+from emotion.detection.detect import Detector
+from emotion.detection.looks import Search
 from emotion.device import bring, choose_device, pool_memory
 from emotion.linking import cuts
-from emotion.looks import Search
 from emotion.media import segment
 from emotion.media.decode import Skip
 from emotion.media.streams import cores

@@ -10,6 +10,8 @@ OBJECTS: Final = 50_000
 a start went into finding that out."""
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the flow hears it (flows/live/leaving.py)
+    signal.signal(
+        signal.SIGUSR1, signal.SIG_IGN
+    )  # until the flow hears it (flows/live/locking/handover_signal.py)
     gc.set_threshold(OBJECTS)
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -18,7 +18,7 @@ from flows.objects.opening import copies_of
 from flows.recordings.alert_clips import path_of, roll_clips
 from flows.settings import load_settings, running_database
 from flows.show import Slug, parse_since, titled
-from flows.stack.home import keep_private, make_home
+from flows.stack.processes.home import keep_private, make_home
 
 
 @flow(name="clip-moment", flow_run_name="{channel} from {start}", persist_result=False)

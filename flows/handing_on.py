@@ -10,7 +10,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.settings import get_current_settings
 from sqlalchemy import Engine
 
-from flows.control.machine_queue import HANDED_ON, handed_on_by, run_on
+from flows.control.client.machine_queue import HANDED_ON, handed_on_by, run_on
 from flows.errors import StackError
 from flows.objects.opening import copies_of
 from flows.recordings.finding import find

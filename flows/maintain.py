@@ -17,18 +17,18 @@ from db.machines import machines
 from db.maintain import Maintained, Retention
 from db.maintain import maintain as maintain_tables
 from db.session import make_engine, require_current
-from flows.control.api import connect
-from flows.control.run_history import forget_runs
+from flows.control.client.api import connect
+from flows.control.client.run_history import forget_runs
 from flows.errors import ShowmoodError
 from flows.handing_on import hand_on
-from flows.live.left_behind import set_aside
+from flows.live.rows.left_behind import set_aside
 from flows.objects.opening import objects_of
 from flows.recordings.alert_clips import roll_clips
 from flows.recordings.retention import Limits, Log, Recordings
 from flows.recordings.store_retention import roll_store
 from flows.settings import Settings, load_settings, running_database
 from flows.shows.applying import credentials
-from flows.stack.machine import write_all_left_behind
+from flows.stack.workers.machine import write_all_left_behind
 
 _log = logging.getLogger(__name__)
 

@@ -31,11 +31,11 @@ from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.segment import Segment
 from flows.errors import EXPECTED, UsageError
 from flows.handing_on import hand_on, machines_with, was_handed_on
-from flows.live.analysis import Counts, frames_from, longest_of, networks
-from flows.live.file_analysis import CENTRED, Piece, centred_pieces
-from flows.live.left_behind import write_left_behind
-from flows.live.local_lock import hold_channel
-from flows.live.store import Store
+from flows.live.locking.local_lock import hold_channel
+from flows.live.rows.analysis import Counts, frames_from, longest_of, networks
+from flows.live.rows.file_analysis import CENTRED, Piece, centred_pieces
+from flows.live.rows.left_behind import write_left_behind
+from flows.live.rows.store import Store
 from flows.objects.cache import Copies
 from flows.objects.opening import copies_of
 from flows.objects.store import StoreError
@@ -50,7 +50,7 @@ from flows.show import (
     parse_until,
     titled,
 )
-from flows.stack.home import keep_private, make_home
+from flows.stack.processes.home import keep_private, make_home
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 Tell = Callable[[float], None]

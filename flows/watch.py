@@ -21,6 +21,7 @@ from flows.capture.redaction import shorten
 from flows.capture.segment import SourceUnreachable
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
+from flows.control.client.secrets import secret_of
 from flows.control.events import EventObserver
 from flows.control.gpu_place import gpu_place
 from flows.control.healing import was_cancelled
@@ -34,12 +35,11 @@ from flows.control.heartbeat import (
 )
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_page import RunPage
-from flows.control.secrets import secret_of
 from flows.errors import EXPECTED, HandedOver, Skipped
-from flows.live.analysis import Analysis, take_for
 from flows.live.broadcast import Watch
-from flows.live.leaving import hear
-from flows.live.observers import Observers
+from flows.live.locking.handover_signal import hear
+from flows.live.rows.analysis import Analysis, take_for
+from flows.live.rows.observers import Observers
 from flows.settings import load_settings, running_database
 from flows.show import (
     Alerts,
@@ -55,7 +55,7 @@ from flows.show import (
     slug_of,
     titled,
 )
-from flows.stack.home import keep_private, make_home
+from flows.stack.processes.home import keep_private, make_home
 
 
 @task(

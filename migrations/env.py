@@ -13,8 +13,8 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
-from db.models_of_machines import Base
 from db.session import driver_url, unreachable
+from db.tables.machines import Base
 
 WAIT_FOR_OTHERS = "120s"
 LOCK_TIMEOUT = "10s"

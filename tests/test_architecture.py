@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import db.models
-import db.models_of_history
+import db.tables.observations
+import db.tables.shows
 import emotion.types
 import emotion.weights.records
 from emotion.weights.store import MODELS, DetectorModel
@@ -31,7 +31,7 @@ NOT_IN = {
 }
 """Packages that a room, and the rooms in it, must not import."""
 
-BOTH_EMOTION_AND_DB = {"flows/live/store.py"}
+BOTH_EMOTION_AND_DB = {"flows/live/rows/store.py"}
 """Who may know the rows of the one and the arrays of the other."""
 
 
@@ -120,10 +120,10 @@ def test_room_does_without_what_is_heavy_or_not_its_business(room: str) -> None:
 
 
 def test_emotions_are_the_same_everywhere() -> None:
-    assert db.models.EMOTIONS == emotion.types.EMOTIONS
-    columns = db.models_of_history.observations.columns.keys()
+    assert db.tables.shows.EMOTIONS == emotion.types.EMOTIONS
+    columns = db.tables.observations.observations.columns.keys()
     assert [c for c in columns if c in emotion.types.EMOTIONS] == list(emotion.types.EMOTIONS)
-    assert tuple(db.models.AFFECT) == emotion.weights.records.AFFECT == tuple(columns)[-4:-2]
+    assert tuple(db.tables.shows.AFFECT) == emotion.weights.records.AFFECT == tuple(columns)[-4:-2]
 
 
 def test_form_offers_the_networks_there_are() -> None:

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks.made_shows import make_show
+from benchmarks.history.made_shows import make_show
 from db.writing.rows import SegmentRow
 from db.writing.writes import close_broadcast, ensure_channel, open_broadcast, replace_segment
 from flows.cli import app

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from training import distil, report, ship, train
+from training.learning import distil, ship, train
+from training.measuring import report
 
 N_TEACHERS: Final = 2
 N_AGAIN: Final = 2
@@ -28,7 +29,7 @@ PICTURE: Final = Path("docs/accuracy-confusion.png")
 def teach(directory: Path, run: Path, minutes: float) -> None:
     """Train the teachers, each in a process of its own, so that none waits for another."""
     threads = max(1, (os.cpu_count() or N_TEACHERS) // N_TEACHERS)
-    command = [sys.executable, "-m", "training.train", "--data", str(directory)]
+    command = [sys.executable, "-m", "training.learning.train", "--data", str(directory)]
     command += ["--run", str(run), "--minutes", str(minutes), "--threads", str(threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     towers = [
@@ -46,7 +47,7 @@ def teach(directory: Path, run: Path, minutes: float) -> None:
 
 def learn(directory: Path, teachers: Path, run: Path, minutes: float, *how: str) -> None:
     """Train a tower from what others say."""
-    command = [sys.executable, "-m", "training.distil", "--data", str(directory)]
+    command = [sys.executable, "-m", "training.learning.distil", "--data", str(directory)]
     command += ["--teachers", str(teachers), "--run", str(run), "--minutes", str(minutes)]
     # A smoke run's batches are so small that threads wait for each other most of the time.
     threads = 1 if os.environ.get("SMOKE") == "1" else os.cpu_count() or 1

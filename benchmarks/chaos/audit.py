@@ -16,11 +16,11 @@ from benchmarks.chaos.breaking import Show
 from benchmarks.chaos.carrying import Done
 from benchmarks.chaos.disk import Archive
 from benchmarks.chaos.plan import Cause
+from benchmarks.origin.audit import Account, Audit
 from benchmarks.up import Up
 from emotion.linking.track import MAX_AGE_S
 from flows.capture.recorded.journal import read_events
 from flows.capture.segment import Gap, Segment
-from flows.demo.audit import Account, Audit
 from flows.recordings.finding import WAITING
 
 SEGMENT_S: Final = 2.0

@@ -17,12 +17,12 @@ from sqlalchemy import text
 
 from benchmarks.chaos.disk import Disk
 from benchmarks.chaos.plan import Step
+from benchmarks.origin.scenarios import SCENARIOS, Scenario
 from benchmarks.up import FAKETIME, Up
 from db.errors import DatabaseError
-from flows.control.work_pool import put_pools
+from flows.control.client.work_pool import put_pools
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
-from flows.demo.scenarios import SCENARIOS, Scenario
 
 POOL: Final = "other-clock"
 AHEAD_S: Final = 90

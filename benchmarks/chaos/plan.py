@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from benchmarks.origin.scenarios import SCENARIOS
 from flows.control.healing import AGAIN_AFTER_S
-from flows.demo.scenarios import SCENARIOS
 
 DEAD_AFTER_S: Final = 40
 """SHOWMOOD_DEAD_AFTER_S of the stack under test."""

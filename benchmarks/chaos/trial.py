@@ -19,12 +19,12 @@ from benchmarks.chaos.carrying import Carrying
 from benchmarks.chaos.disk import Archive, Disk
 from benchmarks.chaos.left import left_behind, locks_held
 from benchmarks.chaos.plan import DEAD_AFTER_S, Step
+from benchmarks.origin.scenarios import SCENARIOS
+from benchmarks.origin.testcard import VARIANTS, make_testcard
 from benchmarks.up import Up, until
 from db.errors import DatabaseError
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
-from flows.demo.scenarios import SCENARIOS
-from flows.demo.testcard import VARIANTS, make_testcard
 
 FPS: Final = 10
 WINDOW: Final = 20

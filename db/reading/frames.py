@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from db.models import EMOTIONS
 from db.reading.history import Batch, shows_between
+from db.tables.shows import EMOTIONS
 
 COLUMNS: Final = (
     "frame",

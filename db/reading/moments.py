@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from db.models import EMOTIONS
 from db.reading.answers import Int64, Microseconds
 from db.reading.queries import MEANS, OBSERVED, TRACK_SECONDS, require_channel, whole_seconds
+from db.tables.shows import EMOTIONS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

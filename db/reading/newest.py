@@ -4,9 +4,9 @@ from typing import Final
 
 from sqlalchemy import Connection, select, text
 
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST, Broadcast
 from db.reading.answers import Newest
 from db.reading.queries import channel_id, strongest
+from db.tables.shows import EMOTIONS, TRACKS_PER_BROADCAST, Broadcast
 
 _MEANS: Final = ", ".join(f"avg(smoothed_{emotion})" for emotion in EMOTIONS)
 

@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Row, bindparam, select, text
 from sqlalchemy.types import DateTime
 
 from db.errors import UnknownChannel
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST, Broadcast, Channel, Segment
 from db.reading.answers import (
     ChannelRow,
     Float64,
@@ -23,6 +22,7 @@ from db.reading.answers import (
     Timeline,
     Tracks,
 )
+from db.tables.shows import EMOTIONS, TRACKS_PER_BROADCAST, Broadcast, Channel, Segment
 from db.writing.rows import BroadcastRow, SegmentRow
 
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)

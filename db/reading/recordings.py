@@ -13,8 +13,8 @@ from sqlalchemy import Connection, bindparam, select, text, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Integer, String
 
-from db.models import Gap, Segment
 from db.reading.queries import channel_id
+from db.tables.shows import Gap, Segment
 
 MAX_SEGMENT: Final = timedelta(minutes=10)
 """The longest segment: the search for those that reach into a range begins so long before it."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from db.models import AFFECT, EMOTIONS, POSE, TRACKS_PER_BROADCAST
+from db.tables.shows import AFFECT, EMOTIONS, POSE, TRACKS_PER_BROADCAST
 from db.writing.rows import ObservationRows
 
 COLUMNS: Final = (

@@ -6,8 +6,8 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, text
 
-from db.models import TRACKS_PER_BROADCAST, Broadcast
-from db.models_of_history import Base
+from db.tables.observations import Base
+from db.tables.shows import TRACKS_PER_BROADCAST, Broadcast
 from db.writing.replacement import LOCK_TIMEOUT, SET_LOCK_TIMEOUT
 
 _BY_BROADCAST: Final = tuple(

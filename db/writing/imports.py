@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select, text, update
 
 from db.errors import TimeTaken
-from db.models import Broadcast, Channel
+from db.tables.shows import Broadcast, Channel
 from db.writing.forgetting import clear_broadcast, forget_broadcasts, lock_channel
 from db.writing.writes import ensure_channel, open_broadcast
 

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import DateTime
 
-from db.models import AFFECT, EMOTIONS, NO_AD, TRACKS_PER_BROADCAST
+from db.tables.shows import AFFECT, EMOTIONS, NO_AD, TRACKS_PER_BROADCAST
 
 COLUMNS_OF_MEANS: Final = (*EMOTIONS, *(f"raw_{emotion}" for emotion in EMOTIONS), *AFFECT)
 """What `seconds` and `emotion_minutes` have means of, and `observations` has by other names."""

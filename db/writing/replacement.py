@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import BigInteger, DateTime, Integer
 
 from db.errors import DatabaseUnreachable, UnknownChannel
-from db.models import TRACKS_PER_BROADCAST, Segment
+from db.tables.shows import TRACKS_PER_BROADCAST, Segment
 from db.writing.copying import COPY, encode, months, partition_name, track_ids
 from db.writing.covering import GAP_THERE, fill_gaps
 from db.writing.means import (

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from db.models import AFFECT, EMOTIONS, POSE, TRACKS_PER_BROADCAST
+from db.tables.shows import AFFECT, EMOTIONS, POSE, TRACKS_PER_BROADCAST
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]

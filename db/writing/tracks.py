@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from sqlalchemy import Connection, text
 
-from db.models import TRACKS_PER_BROADCAST
+from db.tables.shows import TRACKS_PER_BROADCAST
 
 _REACHING_OUT = text(
     "SELECT coalesce(max(track_no), 0) FROM face_tracks WHERE broadcast_id = :broadcast"

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, case, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import STATUSES_OF_BROADCAST, Broadcast, Channel, Segment
+from db.tables.shows import STATUSES_OF_BROADCAST, Broadcast, Channel, Segment
 from db.writing.covering import fill_gaps, parts_of, put_gap, uncovered
 from db.writing.replacement import segment_values
 from db.writing.replacing import replace_segment

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from emotion.classify import Classifier
-from emotion.detect import Detector, no_faces
+from emotion.detection.detect import Detector, no_faces
 from emotion.types import Faces, Float32, Frames, Int64, K, UInt8
 
 log = logging.getLogger(__name__)

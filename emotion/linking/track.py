@@ -5,7 +5,7 @@ Hungarian assignment on the overlap of boxes that are enlarged ("buffered IoU", 
 the Matching Space", WACV 2023, arXiv:2211.14317), since at a few frames a second a moving face's
 boxes hardly touch. Each box is first moved on as its track last moved, and enlarged the more the
 longer its face was not seen; of two faces that fit, the one of the same size fits better. The
-numbers here were chosen on `benchmarks.tracks`, with other random numbers than it reports.
+numbers here were chosen on `benchmarks.tracks.measure`, with other random numbers than it reports.
 """
 
 from dataclasses import dataclass

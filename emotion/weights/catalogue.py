@@ -71,7 +71,8 @@ def _expression(version: int, *, sha256: str) -> EmotionModel:
         colour="gray",
         mean=(0.0,),  # the network brings each face to mean 0 and deviation 1 itself
         std=(1.0,),
-        # `training.crop`: FER2013's pictures are 0.98 of our boxes' longer side, about its centre.
+        # FER2013's pictures are 0.98 of our boxes' longer side, about its centre: by
+        # `training.measuring.crop`.
         crop=CropRule(margin=-0.01),
         outputs="probabilities",
     )

@@ -38,7 +38,7 @@ def forget(
     from db.session import make_engine
     from flows.commands.work.chosen_shows import chosen_shows
     from flows.errors import UsageError
-    from flows.stack.existing_database import existing_database
+    from flows.stack.processes.existing_database import existing_database
 
     settings = load_settings()
     console = Console(stderr=True)
@@ -85,7 +85,7 @@ def _forget(
     from db.reading import queries
     from db.writing.forgetting import forget_broadcasts, forget_channel
     from flows.errors import UsageError
-    from flows.live.local_lock import hold_channel
+    from flows.live.locking.local_lock import hold_channel
     from flows.recordings.forgetting import delete_files, files_of
 
     files = files_of(settings, channel, [_span(show) for show in shows])

@@ -31,8 +31,8 @@ def page(
         page_url,
         serve,
     )
-    from flows.stack.existing_database import existing_database
-    from flows.stack.home import make_home
+    from flows.stack.processes.existing_database import existing_database
+    from flows.stack.processes.home import make_home
 
     settings = load_settings()
     console = Console()
@@ -78,7 +78,7 @@ def keep(
     from flows.recordings.finding import local_time
     from flows.recordings.play import parse_moment
     from flows.show import DURATION_PATTERN, parse_duration
-    from flows.stack.existing_database import existing_database
+    from flows.stack.processes.existing_database import existing_database
 
     settings = load_settings()
     console = Console()

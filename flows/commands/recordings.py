@@ -34,7 +34,7 @@ def play(
     from db.session import make_engine
     from flows.objects.opening import copies_of
     from flows.recordings.play import open_player, parse_moment, playlist_at, start_text
-    from flows.stack.existing_database import existing_database
+    from flows.stack.processes.existing_database import existing_database
 
     settings = load_settings()
     with ExitStack() as stack:
@@ -71,7 +71,7 @@ def clip(
     from flows.recordings.finding import local_time
     from flows.recordings.play import parse_moment
     from flows.show import DURATION_PATTERN, parse_duration
-    from flows.stack.existing_database import existing_database
+    from flows.stack.processes.existing_database import existing_database
 
     settings = load_settings()
     start = parse_moment(begin)

@@ -44,7 +44,7 @@ def replay(
     from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
     from flows.reanalyse import Reanalysis, analyse_again
     from flows.show import parse_since, parse_until
-    from flows.stack.existing_database import existing_database
+    from flows.stack.processes.existing_database import existing_database
 
     settings = load_settings()
     what = Reanalysis(
@@ -78,10 +78,10 @@ def _by_runs(settings: "Settings", what: "Reanalysis") -> None:
 
     from db.reading.parts import parts_between
     from db.session import make_engine
-    from flows.control.wide_replay import Piece, replay_wide
+    from flows.control.client.wide_replay import Piece, replay_wide
     from flows.errors import StackError, UsageError
     from flows.shows.applying import credentials, server_environment
-    from flows.stack.existing_database import existing_database
+    from flows.stack.processes.existing_database import existing_database
 
     env = server_environment(settings)
     with ExitStack() as stack:

@@ -21,7 +21,7 @@ File = Annotated[
 
 
 def _file(given: Path | None) -> Path:
-    from flows.control.api import prefect_file
+    from flows.control.client.api import prefect_file
 
     return given or prefect_file()
 
@@ -115,7 +115,7 @@ def add(
     file: File = None,
 ) -> None:
     """Add a show with one slot to prefect.yaml; its comments stay. showmood deploy applies it."""
-    from flows.control.api import own_prefect_file
+    from flows.control.client.api import own_prefect_file
     from flows.show import make_show
     from flows.shows.editing import add_show
     from flows.shows.slots import Slot
@@ -142,7 +142,7 @@ def remove(
     name: Annotated[str, typer.Argument(help="The show's name.")], file: File = None
 ) -> None:
     """Remove a show from prefect.yaml; its history stays. showmood deploy --prune applies it."""
-    from flows.control.api import own_prefect_file
+    from flows.control.client.api import own_prefect_file
     from flows.shows.editing import remove_show
 
     there = file or own_prefect_file()

@@ -17,10 +17,10 @@ from sqlalchemy import Engine
 from emotion.types import Observations
 from flows.alerts import Alert, AlertWatch, Raised
 from flows.capture.segment import Gap, Segment
-from flows.live.observers import Observer
+from flows.live.rows.observers import Observer
 
 if TYPE_CHECKING:
-    from flows.live.analysis import Counts
+    from flows.live.rows.analysis import Counts
 
 STARTED: Final = "showmood.show.started"
 ENDED: Final = "showmood.show.ended"

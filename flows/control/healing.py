@@ -17,7 +17,7 @@ from typing import Any, Final
 import httpx
 from prefect.client.schemas.objects import State, StateType
 
-from flows.control.api import connect
+from flows.control.client.api import connect
 from flows.errors import UsageError
 from flows.show import DEFAULT_DURATION, MAX_SHOW, parse_duration
 

@@ -24,10 +24,10 @@ from sqlalchemy import Engine
 
 from emotion.types import Observations
 from flows.capture.segment import Gap, Segment
-from flows.live.observers import Observer
+from flows.live.rows.observers import Observer
 
 if TYPE_CHECKING:
-    from flows.live.analysis import Counts
+    from flows.live.rows.analysis import Counts
 
 EVERY_S: Final = 60.0
 """Each message is a row or two in the server's database, for as long as it keeps the run."""

@@ -21,23 +21,23 @@ from db.writing.spool import Spool
 from flows.capture.recorded.recovery import recover
 from flows.capture.redaction import shorten
 from flows.capture.segment import NotLive
+from flows.capture.source.operator.sources_values import SecretOf, no_secrets
 from flows.capture.source.resolve import BOX
-from flows.capture.source.sources_values import SecretOf, no_secrets
 from flows.capture.source.waiting import Waiting, wait_for_show
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.errors import HandedOver, ShowFailed, Skipped
-from flows.live.analysis import Analysis, Counts, networks, take_for
 from flows.live.capturing import capture_of
-from flows.live.channel_turn import asked_by, channel_turn, giving_way, rest_of
-from flows.live.database_wait import patiently
-from flows.live.leaving import MAY_LEAVE
-from flows.live.left_behind import write_left_behind
 from flows.live.lifecycle import Broadcast, close, open_or_continue
-from flows.live.lock_check import Hold
-from flows.live.observers import Observer
+from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
+from flows.live.locking.database_wait import patiently
+from flows.live.locking.handover_signal import MAY_LEAVE
+from flows.live.locking.lock_check import Hold
+from flows.live.rows.analysis import Analysis, Counts, networks, take_for
+from flows.live.rows.left_behind import write_left_behind
+from flows.live.rows.observers import Observer
+from flows.live.rows.store import Store, keys
 from flows.live.signals import undisturbed
-from flows.live.store import Store, keys
 from flows.live.way_to_source import WayToSource
 from flows.recordings.finding import WAITING, folder_of
 from flows.recordings.retention import Limits, Recordings, rolling

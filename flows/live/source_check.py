@@ -10,8 +10,8 @@ from flows.capture.net.cookies import read_cookies
 from flows.capture.net.for_stream import fetcher_for
 from flows.capture.recorded.media import measure
 from flows.capture.segment import CaptureError, NotLive
-from flows.capture.source.access import Access
-from flows.capture.source.sources_values import SecretOf, no_secrets
+from flows.capture.source.operator.access import Access
+from flows.capture.source.operator.sources_values import SecretOf, no_secrets
 from flows.capture.stream import Stream
 from flows.live.way_to_source import WayToSource
 from flows.settings import Settings

@@ -11,11 +11,11 @@ from flows.capture.hls.feed import Feed
 from flows.capture.net.address import STREAM_SCHEMES, AddressPolicy, read_host
 from flows.capture.net.for_stream import fetcher_for
 from flows.capture.segment import CaptureError, NotLive, NotWatchable, SourceUnreachable
-from flows.capture.source.access import Access
-from flows.capture.source.cameras import is_camera, without_user
+from flows.capture.source.operator.access import Access
+from flows.capture.source.operator.cameras import is_camera, without_user
+from flows.capture.source.operator.sources import Sources
+from flows.capture.source.operator.sources_values import SecretOf, no_secrets
 from flows.capture.source.resolve import resolve
-from flows.capture.source.sources import Sources
-from flows.capture.source.sources_values import SecretOf, no_secrets
 from flows.capture.stream import Stream
 from flows.settings import Settings
 from flows.show import Show

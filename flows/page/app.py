@@ -17,8 +17,8 @@ from db.errors import DatabaseError
 from flows.door.access import Access
 from flows.door.gate import App, Gate
 from flows.errors import ShowmoodError, UsageError
-from flows.page import keeping, listing, media, numbers, views
-from flows.page.context import HERE, Context, NotThere, said
+from flows.page.routes import keeping, media, show_data, show_pages, shows
+from flows.page.routes.context import HERE, Context, NotThere, said
 from flows.page.vendor import FILES
 
 CONTENT: Final = "; ".join(
@@ -58,10 +58,10 @@ def make_app(context: Context) -> FastAPI:
     app = FastAPI(
         title="Showmood", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan
     )
-    app.include_router(listing.router(context))
-    app.include_router(numbers.router(context))
+    app.include_router(shows.router(context))
+    app.include_router(show_data.router(context))
     app.include_router(media.router(context))
-    app.include_router(views.router(context))
+    app.include_router(show_pages.router(context))
     app.include_router(keeping.router(context))
 
     @app.get("/static/{name}")

@@ -18,10 +18,10 @@ from flows.door.gate import known_hosts
 from flows.errors import ShowmoodError, UsageError
 from flows.page import vendor
 from flows.page.app import gated
-from flows.page.context import Context
-from flows.page.database import Reader
-from flows.page.live import Hub
-from flows.page.playback import Playback
+from flows.page.media.playback import Playback
+from flows.page.reading.database import Reader
+from flows.page.reading.live_updates import Hub
+from flows.page.routes.context import Context
 from flows.settings import Settings, load_settings, running_database
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emotion.classify import Classifier
-from emotion.detect import Detector
+from emotion.detection.detect import Detector
 from emotion.device import choose_device
 from emotion.evaluate import labelled
 from emotion.evaluate.labelled import Labelled

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final, Literal, Self, SupportsFloat, get_args
 
-from db.models import AFFECT, EMOTIONS
 from db.reading.history import ColumnInfo
 from db.reading.shows import ShowRow
+from db.tables.shows import AFFECT, EMOTIONS
 from flows.errors import UsageError
 
 Format = Literal["csv", "json", "parquet"]

@@ -7,7 +7,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from db.models import EMOTIONS
+from db.tables.shows import EMOTIONS
 from flows.report.file_formats import Column
 
 COLUMNS: Final = (

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import Connection
 
-from db.models import TRACKS_PER_BROADCAST
 from db.reading import queries
 from db.reading.answers import Timeline, Tracks
 from db.reading.moments import TrackMoods, cuts, track_moods
+from db.tables.shows import TRACKS_PER_BROADCAST
 from emotion.types import EMOTIONS
 
 COLOURS: Final = {

@@ -14,8 +14,8 @@ from typing import Any, Final
 import httpx
 
 from flows.control import automations
-from flows.control.api import connect, deploy
-from flows.control.work_pool import make_pool
+from flows.control.client.api import connect, deploy
+from flows.control.client.work_pool import make_pool
 from flows.door.access import FILE, Access, basic
 from flows.errors import StackError
 from flows.settings import Settings

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from db.errors import DatabaseUnreachable, UnknownChannel
 from db.reading.newest import newest
 from db.session import make_engine
-from flows.control.api import FINAL, prefect_file
+from flows.control.client.api import FINAL, prefect_file
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 from flows.errors import ShowFailed, UsageError
@@ -29,9 +29,9 @@ from flows.report.text import print_report, save_timeline
 from flows.settings import Settings
 from flows.show import parse_duration
 from flows.shows.showfile import read_showfile
-from flows.stack.home import keep_private, make_home
+from flows.stack.processes.home import keep_private, make_home
 from flows.stack.stack import Stack, free_port
-from flows.stack.worker import fetch_weights
+from flows.stack.workers.worker import fetch_weights
 
 DEMO: Final = "demo"
 REFRESH_S: Final = 0.5

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic_core import PydanticUndefined
 
-from flows.control.api import PREFECT_YAML, SHIPPED
+from flows.control.client.api import PREFECT_YAML, SHIPPED
 from flows.errors import UsageError
 from flows.settings import Settings
 

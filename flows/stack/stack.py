@@ -19,19 +19,19 @@ import httpx
 
 from db.session import upgrade
 from flows.control import healing
-from flows.control.api import Server, prefect_file
-from flows.control.machine_queue import queue_of
+from flows.control.client.api import Server, prefect_file
+from flows.control.client.machine_queue import queue_of
 from flows.door.access import Access
 from flows.errors import UsageError
 from flows.page.serving import make_analyst, page_access, page_url
 from flows.settings import Settings
 from flows.shows.applying import apply_showfile
-from flows.stack.child import STOP_TIMEOUT_S, Child
-from flows.stack.environment import environment
-from flows.stack.home import keep_private, make_home
-from flows.stack.machine import among_machines
-from flows.stack.postgres import Postgres, embedded
-from flows.stack.worker import REVIVE_S, revived, worker_command
+from flows.stack.processes.child import STOP_TIMEOUT_S, Child
+from flows.stack.processes.environment import environment
+from flows.stack.processes.home import keep_private, make_home
+from flows.stack.processes.postgres import Postgres, embedded
+from flows.stack.workers.machine import among_machines
+from flows.stack.workers.worker import REVIVE_S, revived, worker_command
 
 
 def free_port(preferred: int, *, name: str, variable: str | None) -> int:

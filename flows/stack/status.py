@@ -19,7 +19,7 @@ from db.embedded.server import EmbeddedPostgres
 from db.errors import DatabaseError
 from db.machines import machines
 from db.session import make_engine, redact, require_current
-from flows.control.api import connect
+from flows.control.client.api import connect
 from flows.settings import Settings
 from flows.shows.applying import credentials, server_environment
 

@@ -19,12 +19,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import text
 
-from benchmarks.cookbook_shows import Face, Told, fill
-from benchmarks.made_shows import make_show
+from benchmarks.history.cookbook_shows import Face, Told, fill
+from benchmarks.history.made_shows import make_show
 from db.embedded.server import psql_path
-from db.models import EMOTIONS
 from db.roles import ANALYST, grant_roles
 from db.session import make_engine
+from db.tables.shows import EMOTIONS
 
 COOKBOOK = Path(__file__).resolve().parents[2] / "docs" / "sql.md"
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db.models import EMOTIONS
+from db.tables.shows import EMOTIONS
 from db.writing.rows import ObservationRows
 from db.writing.writes import fail_segment, record_gap, record_segment, replace_segment
 

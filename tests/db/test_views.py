@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from db.models import EMOTIONS
 from db.reading import queries
+from db.tables.shows import EMOTIONS
 from db.writing.writes import fail_segment, record_gap, replace_segment
 
 VIEWS = ("emotion_history", "emotion_timeline", "show_summary")

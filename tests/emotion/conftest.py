@@ -8,7 +8,7 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 from PIL import Image
 
-from emotion.detect import Detector
+from emotion.detection.detect import Detector
 from emotion.types import Frames
 from emotion.weights import store as weights
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from emotion.align import crops, regions
-from emotion.detect import no_faces
+from emotion.detection.detect import no_faces
 from emotion.types import Faces, Frames
 from emotion.weights.store import CropRule
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from emotion.classify import Classifier
-from emotion.detect import Detector
+from emotion.detection.detect import Detector
 from emotion.device import Batches, DeviceError, choose_device, place
 from emotion.errors import OutputsError, WrongNetwork
 from emotion.types import Faces, Frames

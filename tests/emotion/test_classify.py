@@ -7,7 +7,7 @@ import torch
 
 from emotion.align import crops
 from emotion.classify import Classifier
-from emotion.detect import no_faces
+from emotion.detection.detect import no_faces
 from emotion.types import EMOTIONS, Faces
 from emotion.weights import store as weights
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotion.detect import Detector
+from emotion.detection.detect import Detector
 from emotion.device import place
 from emotion.networks.retinaface import RetinaFace
 from emotion.types import Frames

@@ -1,10 +1,10 @@
-"""The goals of linking, on the programmes with known truth that `benchmarks.tracks` measures."""
+"""The goals of linking, on the programmes that `benchmarks.tracks.measure` measures."""
 
 import pytest
 
-from benchmarks.drawn import Cast
-from benchmarks.programmes import PROGRAMMES
-from benchmarks.tracks import Result, alone, end_to_end
+from benchmarks.tracks.drawn import Cast
+from benchmarks.tracks.measure import Result, alone, end_to_end
+from benchmarks.tracks.programmes import PROGRAMMES
 
 NAMES = [programme.name for programme in PROGRAMMES]
 

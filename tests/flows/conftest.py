@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from benchmarks.live import live_stream
+from benchmarks.capture.live_stream import live_stream
+from benchmarks.origin.testcard import VARIANTS, make_testcard
 from db.writing.rows import SegmentRow
 from db.writing.writes import ensure_channel, open_broadcast, record_gap, record_segment
 from flows.capture.net.address import LOOPBACK, AddressPolicy
@@ -28,7 +29,6 @@ from flows.capture.segment import Gap, Segment
 from flows.capture.supervisor.capture import Capture
 from flows.demo.programme import make_programme
 from flows.demo.server import Reply, Server
-from flows.demo.testcard import VARIANTS, make_testcard
 from flows.recordings.finding import folder_of
 
 FPS = 24

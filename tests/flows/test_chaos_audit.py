@@ -20,13 +20,13 @@ from sqlalchemy import Engine, text
 
 from benchmarks.chaos.audit import audit
 from benchmarks.chaos.left import left_behind
+from benchmarks.origin.testcard import make_testcard
 from db.writing.replacing import replace_segment
 from db.writing.rows import ObservationRows, SegmentRow, to_microseconds
 from db.writing.writes import ensure_channel, open_broadcast
 from flows.capture.recorded.journal import JOURNAL, to_line
 from flows.capture.segment import Segment
 from flows.demo.channel import LiveOrigin
-from flows.demo.testcard import make_testcard
 from flows.recordings.finding import folder_of
 
 N = 8

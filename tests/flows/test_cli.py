@@ -20,7 +20,7 @@ from emotion.types import EMOTIONS
 from flows import cli
 from flows.capture.processes import find_ffmpeg
 from flows.demo.programme import make_programme
-from flows.live.file_analysis import Start, start_of
+from flows.live.rows.file_analysis import Start, start_of
 
 START = "2026-11-01T20:00:00+01:00"
 TABLES = ("channels", "broadcasts", "segments", "gaps", "face_tracks", "observations")

@@ -46,25 +46,26 @@ from db.writing import writes
 from db.writing.rows import SegmentRow
 from flows.capture.segment import Gap, Segment
 from flows.cli import app
-from flows.control import automations, healing, wide_replay
-from flows.control.api import Server, connect
+from flows.control import automations, healing
+from flows.control.client import wide_replay
+from flows.control.client.api import Server, connect
+from flows.control.client.machine_queue import handed_on_by, queue_of, run_on
+from flows.control.client.run_history import forget_runs
+from flows.control.client.work_pool import put_pools, template
 from flows.control.events import MISSED, RAISED, labels
-from flows.control.machine_queue import handed_on_by, queue_of, run_on
 from flows.control.ownership import deployed, name_of_run
-from flows.control.run_history import forget_runs
 from flows.control.run_page import RunPage
-from flows.control.work_pool import put_pools, template
 from flows.door.access import Access, basic
 from flows.errors import StackError, UsageError
 from flows.handing_on import hand_on, was_handed_on
-from flows.live.analysis import Counts
+from flows.live.rows.analysis import Counts
 from flows.settings import Settings
 from flows.shows.applying import VERSION, apply_showfile, paused_slots, version_of
 from flows.shows.slots import Slot
-from flows.stack import show_worker
-from flows.stack.child import Child
-from flows.stack.handing_over import hand_over, runs_below
-from flows.stack.worker import run_worker
+from flows.stack.processes.child import Child
+from flows.stack.workers import show_worker
+from flows.stack.workers.handover import hand_over, runs_below
+from flows.stack.workers.worker import run_worker
 
 pytestmark = pytest.mark.timeout(300)
 

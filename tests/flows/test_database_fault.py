@@ -17,19 +17,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from benchmarks.contenders import events_in
+from benchmarks.capture.contenders import events_in
 from db.embedded.server import EmbeddedPostgres
 from db.errors import DatabaseUnreachable
 from db.session import make_engine, upgrade
 from flows.capture.segment import Segment
 from flows.demo.channel import LiveOrigin
-from flows.live import database_wait as patience
-from flows.live import store
 from flows.live.broadcast import Watch
+from flows.live.locking import database_wait as patience
+from flows.live.rows import store
 from flows.recordings.finding import WAITING
 from flows.settings import Settings
 from flows.show import make_show
-from flows.stack.postgres import Postgres, tended
+from flows.stack.processes.postgres import Postgres, tended
 
 AWAY_S = 3.0
 PATIENCE_S = 60.0

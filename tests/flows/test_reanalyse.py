@@ -17,9 +17,9 @@ from emotion.pipeline import Analyser, Linker
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.segment import Segment
 from flows.errors import UsageError
-from flows.live.analysis import Analysis, networks
-from flows.live.pace import Pace
-from flows.live.store import Store
+from flows.live.rows.analysis import Analysis, networks
+from flows.live.rows.pace import Pace
+from flows.live.rows.store import Store
 from flows.reanalyse import Reanalysis, analyse_again
 from flows.recordings.finding import folder_of
 from flows.settings import Settings

@@ -16,14 +16,14 @@ import brotli
 import psutil
 import pytest
 
+from benchmarks.origin.site import SaidIE
 from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.segment import NoStream, NotLive, SourceUnreachable, UnsafeURL
-from flows.capture.source import asking as source
-from flows.capture.source.box import Box
 from flows.capture.source.resolve import resolve
+from flows.capture.source.ytdlp import request as source
+from flows.capture.source.ytdlp.sandbox import Box
 from flows.capture.stopping import Stopped
 from flows.capture.stream import Stream
-from flows.demo.site import SaidIE
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts on Linux alone")
 HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
@@ -32,7 +32,7 @@ MB = 1 << 20
 
 @pytest.fixture(scope="module")
 def _small_box() -> Iterator[Box]:
-    box = Box("flows.capture.source.extraction", memory_bytes=256 * MB, cpu_s=2)
+    box = Box("flows.capture.source.ytdlp.extraction", memory_bytes=256 * MB, cpu_s=2)
     yield box
     box.close()
 

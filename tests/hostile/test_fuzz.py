@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from benchmarks.live import live_stream
+from benchmarks.capture.live_stream import live_stream
 from flows.capture.headers import Headers
 from flows.capture.hls.engine import Run
 from flows.capture.hls.listing import Listing

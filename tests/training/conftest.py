@@ -7,7 +7,7 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data import KEYWORD_TO_EMOTION
+from training.pictures.data import KEYWORD_TO_EMOTION
 
 
 def portraits(n: int) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""A page's URL to the stream behind it, which yt-dlp finds in a box (`source.extraction`).
+"""A page's URL to the stream behind it, which yt-dlp finds in a sandbox (`ytdlp.extraction`).
 
 What comes back from there is read like what a site serves: a URL, a few words, and headers.
 """
@@ -20,10 +20,10 @@ from flows.capture.segment import (
     NotLive,
     UnsafeURL,
 )
-from flows.capture.source.access import Access
-from flows.capture.source.asking import BOX as BOX
-from flows.capture.source.asking import Question, ask, text_of
-from flows.capture.source.cameras import camera_stream
+from flows.capture.source.operator.access import Access
+from flows.capture.source.operator.cameras import camera_stream
+from flows.capture.source.ytdlp.request import BOX as BOX
+from flows.capture.source.ytdlp.request import Question, ask, text_of
 from flows.capture.stopping import Patience
 from flows.capture.stream import Loaded, Stream
 

@@ -18,8 +18,8 @@ from flows.capture.segment import (
     Gap,
     Segment,
 )
-from flows.capture.source.access import Access
 from flows.capture.source.finding import Finding
+from flows.capture.source.operator.access import Access
 from flows.capture.source.resolve import resolve
 from flows.capture.stream import Stream
 from flows.capture.supervisor.engines import Engine, Engines

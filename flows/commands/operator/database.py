@@ -25,7 +25,7 @@ def upgrade(
 ) -> None:
     """Bring the database's schema to this version."""
     from db.roles import ANALYST, WRITER, grant_roles
-    from flows.stack.postgres import database
+    from flows.stack.processes.postgres import database
 
     with ExitStack() as stack:
         address = database(load_settings(), stack)
@@ -40,7 +40,7 @@ def upgrade(
 def maintain() -> None:
     """Make partitions ahead and drop what is older than SHOWMOOD_KEEP_..._DAYS say."""
     from flows.maintain import maintain_here, table_of
-    from flows.stack.postgres import database
+    from flows.stack.processes.postgres import database
 
     settings = load_settings()
     with ExitStack() as stack:
@@ -65,8 +65,8 @@ def url(
 ) -> None:
     """Print the database's URL; the embedded one answers while `showmood up` runs."""
     from db.addresses import address_for
-    from flows.stack.existing_database import existing_database
-    from flows.stack.postgres import readers_address
+    from flows.stack.processes.existing_database import existing_database
+    from flows.stack.processes.postgres import readers_address
 
     settings = load_settings()
     with ExitStack() as stack:
@@ -81,7 +81,7 @@ def url(
 def psql(context: typer.Context) -> None:
     """Open psql on the database, with whatever else you pass: showmood db psql -c 'SELECT ...'."""
     from db.embedded.psql import run_psql
-    from flows.stack.existing_database import existing_database
+    from flows.stack.processes.existing_database import existing_database
 
     with ExitStack() as stack:
         code = run_psql(existing_database(load_settings(), stack), context.args)

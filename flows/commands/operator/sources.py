@@ -25,8 +25,8 @@ def check(
 
     Nothing is recorded. Exit code 2 where the file has mistakes or nothing could be recorded.
     """
-    from flows.capture.source.ytdlp import YtDlp
-    from flows.control.secrets import secret_of
+    from flows.capture.source.ytdlp.version import YtDlp
+    from flows.control.client.secrets import secret_of
     from flows.live.source_check import check as look
     from flows.live.way_to_source import read_sources
     from flows.show import make_show

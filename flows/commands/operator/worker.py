@@ -29,7 +29,7 @@ def worker(
     PREFECT_API_URL names the server, PREFECT_API_AUTH_STRING or PREFECT_API_KEY what it asks for,
     SHOWMOOD_DATABASE_URL the database. Runs until Ctrl-C; shows that run then go on to their end.
     """
-    from flows.stack.worker import run_worker
+    from flows.stack.workers.worker import run_worker
 
     settings = load_settings()
     console = Console(stderr=True)

@@ -14,13 +14,13 @@ from flows.capture.plain import plain
 from flows.commands.work.json_lines import lines_of
 from flows.commands.work.progress import WatchLine, progress_of
 from flows.errors import UsageError
-from flows.live import file_analysis as replay
-from flows.live.analysis import networks
 from flows.live.broadcast import Watch
+from flows.live.rows import file_analysis as replay
+from flows.live.rows.analysis import networks
 from flows.settings import Settings
 from flows.show import make_show, parse_time
-from flows.stack.home import keep_private, make_home
-from flows.stack.postgres import database
+from flows.stack.processes.home import keep_private, make_home
+from flows.stack.processes.postgres import database
 
 
 def watch_here(
@@ -63,7 +63,7 @@ def watch_here(
 
 
 def _secret_of(name: str) -> str:
-    from flows.control.secrets import secret_of  # Prefect takes seconds to load
+    from flows.control.client.secrets import secret_of  # Prefect takes seconds to load
 
     return secret_of(name)
 

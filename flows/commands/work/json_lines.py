@@ -8,7 +8,7 @@ import numpy as np
 
 from emotion.types import EMOTIONS
 from emotion.weights.records import AFFECT
-from flows.live.file_analysis import Piece
+from flows.live.rows.file_analysis import Piece
 from flows.report.file_formats import json_line
 
 _POSE: Final = ("roll_deg", "yaw")

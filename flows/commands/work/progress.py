@@ -20,10 +20,10 @@ from sqlalchemy import Engine
 
 from emotion.types import EMOTIONS, Observations
 from flows.capture.segment import Gap, Segment
-from flows.live.observers import Observer
+from flows.live.rows.observers import Observer
 
 if TYPE_CHECKING:
-    from flows.live.analysis import Counts
+    from flows.live.rows.analysis import Counts
 
 LOG_EVERY_S: Final = 10.0
 """Seconds between two lines where there is no terminal."""

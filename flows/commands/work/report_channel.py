@@ -23,7 +23,7 @@ from flows.report.file_formats import Format
 from flows.report.text import left_out, print_report, save_timeline
 from flows.settings import Settings
 from flows.show import parse_since, parse_until
-from flows.stack.existing_database import existing_database
+from flows.stack.processes.existing_database import existing_database
 
 DEFAULT_SINCE: Final = "24h"
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST
 from db.reading.moments import cuts, strongest_moments, track_moods
+from db.tables.shows import EMOTIONS, TRACKS_PER_BROADCAST
 from db.writing import writes
 from db.writing.replacing import replace_segment
 from db.writing.rows import ObservationRows, SegmentRow

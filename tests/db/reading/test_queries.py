@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from db.errors import UnknownChannel
-from db.models import EMOTIONS
 from db.reading import queries
 from db.reading.newest import newest
+from db.tables.shows import EMOTIONS
 from db.writing.writes import (
     close_broadcast,
     ensure_channel,

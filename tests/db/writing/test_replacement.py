@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import event, text
 
 from db.errors import UnknownChannel
-from db.models import EMOTIONS
 from db.session import make_engine
+from db.tables.shows import EMOTIONS
 from db.writing.writes import replace_segment
 
 

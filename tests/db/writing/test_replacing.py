@@ -245,7 +245,7 @@ def test_a_database_that_is_gone_is_said_in_one_line(databases, engine, show, ob
 STORER = """
 import sys
 from datetime import datetime
-from benchmarks.made_shows import make_show, pieces
+from benchmarks.history.made_shows import make_show, pieces
 from db.writing.rows import SegmentRow
 from db.session import make_engine
 from db.writing.writes import replace_segment

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import StatementError
 
-from db.models import EMOTIONS
 from db.reading import queries
+from db.tables.shows import EMOTIONS
 from db.writing.writes import (
     ObservationRows,
     close_broadcast,

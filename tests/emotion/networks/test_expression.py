@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from emotion.classify import Classifier
-from emotion.detect import Detector
+from emotion.detection.detect import Detector
 from emotion.networks.expression import ExpressionNet
 from emotion.types import EMOTIONS, Frames
 from emotion.weights import store as weights

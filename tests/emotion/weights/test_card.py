@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from emotion.classify import Classifier
-from emotion.detect import no_faces
+from emotion.detection.detect import no_faces
 from emotion.errors import CardError, OutputsError, WeightsDamaged, WeightsMissing, WrongNetwork
 from emotion.pipeline import Analyser, Linker
 from emotion.types import EMOTIONS, Faces, Frames

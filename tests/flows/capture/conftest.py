@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from benchmarks.live import live_stream
+from benchmarks.capture.live_stream import live_stream
 from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.processes import find_ffmpeg
 from flows.capture.source.resolve import BOX

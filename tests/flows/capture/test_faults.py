@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contenders import InProcess
-from benchmarks.soak import make_plan, soak
-from benchmarks.trial import Outcome, run_trial
+from benchmarks.capture.contenders import InProcess
+from benchmarks.capture.soak import make_plan, soak
+from benchmarks.capture.trial import Outcome, run_trial
+from benchmarks.origin.scenarios import SCENARIOS, Scenario
+from benchmarks.origin.testcard import make_testcard
 from flows.capture.segment import DiskFull
 from flows.capture.supervisor import recorder
 from flows.demo.channel import LiveOrigin
-from flows.demo.scenarios import SCENARIOS, Scenario
-from flows.demo.testcard import make_testcard
 
 SCALE = 0.25
 SEGMENT_S = 2.0 * SCALE

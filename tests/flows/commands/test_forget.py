@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
-from benchmarks.made_shows import make_show
+from benchmarks.history.made_shows import make_show
 from db.channel_lock import channel_lock
 from db.writing.rows import SegmentRow
 from db.writing.writes import record_gap, replace_segment

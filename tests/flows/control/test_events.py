@@ -13,7 +13,7 @@ from emotion.types import EMOTIONS, Observations
 from flows.alerts import Alert
 from flows.capture.segment import Gap, Segment
 from flows.control.events import EventObserver
-from flows.live.analysis import Counts
+from flows.live.rows.analysis import Counts
 
 T0 = datetime(2026, 11, 22, 20, tzinfo=UTC)
 LOG = logging.getLogger("test")

@@ -11,7 +11,7 @@ from prefect.server.events.schemas.events import ReceivedEvent
 from flows.control.healing import ALIVE, OVER, automations, was_cancelled
 from flows.control.heartbeat import _event
 from flows.errors import StackError
-from flows.stack.environment import prefect_database
+from flows.stack.processes.environment import prefect_database
 
 RUN = uuid4()
 SHOW = {"prefect.resource.id": f"prefect.flow.{uuid4()}", "prefect.resource.role": "flow"}

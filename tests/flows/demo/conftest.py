@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo.testcard import make_testcard
+from benchmarks.origin.testcard import make_testcard
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ import av
 import httpx
 import pytest
 
+from benchmarks.origin.scenarios import SCENARIOS
 from flows.demo.channel import LiveOrigin
 from flows.demo.errors import DemoError
 from flows.demo.faults import Fault
-from flows.demo.scenarios import SCENARIOS
 
 
 @pytest.fixture

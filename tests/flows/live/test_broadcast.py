@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, make_url, text
 
+from benchmarks.origin.site import Announced, ShowSite, ShowSiteIE
 from db.channel_lock import channel_lock
 from db.errors import ChannelLockLost
 from db.writing import replacing
@@ -24,14 +25,14 @@ from flows.capture.segment import Segment, ShowMissed
 from flows.capture.source import waiting
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
-from flows.demo.site import Announced, ShowSite, ShowSiteIE
 from flows.errors import HandedOver
-from flows.live import broadcast, leaving
+from flows.live import broadcast
 from flows.live import lifecycle as opening
-from flows.live.analysis import Analysis, take_for
 from flows.live.broadcast import Watch
-from flows.live.observers import Observer
-from flows.live.store import Store
+from flows.live.locking import handover_signal
+from flows.live.rows.analysis import Analysis, take_for
+from flows.live.rows.observers import Observer
+from flows.live.rows.store import Store
 from flows.maintain import maintain_here
 from flows.settings import Settings
 from flows.show import make_show
@@ -190,9 +191,9 @@ def test_watch_that_may_leave_ends_for_the_next_process_of_its_run_and_stays_ope
 
     def minute(analysis: Analysis, capture: Capture) -> None:
         take_for(analysis, capture, minute_s=0.1)
-        if not leaving.MAY_LEAVE.is_set():
+        if not handover_signal.MAY_LEAVE.is_set():
             asking.__enter__()
-            leaving.MAY_LEAVE.set()
+            handover_signal.MAY_LEAVE.set()
 
     page = Announced(status="is_live", playlist=signed(origin))
     options = {"give_up_after": "0s", "run_id": "the run", "of_schedule": True}
@@ -203,7 +204,7 @@ def test_watch_that_may_leave_ends_for_the_next_process_of_its_run_and_stays_ope
             with pytest.raises(HandedOver):
                 long.run()
     finally:
-        leaving.MAY_LEAVE.clear()
+        handover_signal.MAY_LEAVE.clear()
         asking.__exit__(None, None, None)
     assert rows(engine, "SELECT status FROM broadcasts") == [("live",)]
     assert listener.heard == [], "it has not ended"

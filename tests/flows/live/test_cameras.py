@@ -13,8 +13,8 @@ import pytest
 
 from flows.capture.processes import find_ffmpeg
 from flows.capture.segment import Segment, SourceUnreachable
+from flows.capture.source.operator.sources import BadSources
 from flows.capture.source.resolve import resolve
-from flows.capture.source.sources import BadSources
 from flows.capture.supervisor.capture import Capture
 from flows.live.way_to_source import WayToSource
 from flows.settings import Settings

@@ -16,8 +16,8 @@ from flows.capture.segment import Gap, Segment
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.errors import UsageError
-from flows.live.left_behind import write_left_behind
 from flows.live.lifecycle import open_or_continue
+from flows.live.rows.left_behind import write_left_behind
 from flows.recordings.clip import clip
 from flows.recordings.finding import find, folder_of
 from flows.recordings.play import playlist_at

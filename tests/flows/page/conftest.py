@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from sqlalchemy import Engine
 
-from benchmarks.made_shows import make_show, pieces
+from benchmarks.history.made_shows import make_show, pieces
 from db.roles import grant_roles
 from db.session import make_engine
 from db.writing.rows import SegmentRow
@@ -31,10 +31,10 @@ from flows.capture.segment import Gap, Segment
 from flows.door.access import Access
 from flows.door.gate import known_hosts
 from flows.page.app import gated
-from flows.page.context import Context
-from flows.page.database import Reader
-from flows.page.live import Hub
-from flows.page.playback import Playback
+from flows.page.media.playback import Playback
+from flows.page.reading.database import Reader
+from flows.page.reading.live_updates import Hub
+from flows.page.routes.context import Context
 from flows.page.serving import listen_on
 from flows.recordings.finding import folder_of
 from flows.settings import Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from benchmarks.made_shows import make_show, pieces
+from benchmarks.history.made_shows import make_show, pieces
 from db.writing.forgetting import forget_broadcasts
 from db.writing.rows import SegmentRow
 from db.writing.writes import (

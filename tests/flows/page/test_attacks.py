@@ -212,7 +212,7 @@ def test_10_sql_in_a_search_is_a_word(page, field, evil) -> None:
 def test_10_a_channel_with_quotes_is_quoted_in_the_sql(page) -> None:
     from datetime import UTC, datetime
 
-    from flows.page.search import as_sql, parse
+    from flows.page.reading.search import as_sql, parse
 
     name = "o'brien'; DROP TABLE segments; --"
     sql = as_sql(parse({"channel": name, "emotion": "fear"}, [name], datetime.now(UTC)))

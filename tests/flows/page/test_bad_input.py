@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from flows.page.app import make_app
-from flows.page.database import Reader
+from flows.page.reading.database import Reader
 from flows.page.serving import main
 
 OLD = "a5f07c93d16e"

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import event, text
 
 from db.errors import DatabaseRefused
-from db.models import EMOTIONS
-from flows.page.forms import is_hevc
+from db.tables.shows import EMOTIONS
+from flows.page.media.codecs import is_hevc
 from tests.flows.page.growing import make_hevc
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from db.channel_lock import channel_lock
 from flows.errors import UsageError
 from flows.page import vendor
-from flows.page.forms import is_hevc
+from flows.page.media.codecs import is_hevc
 from tests.flows.page.growing import make_hevc
 from tests.whole.test_browser import browser_path
 

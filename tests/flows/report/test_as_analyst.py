@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
-from benchmarks.made_shows import make_show
+from benchmarks.history.made_shows import make_show
 from db.errors import UnknownChannel
 from db.reading.history import KINDS
 from db.roles import ANALYST, grant_roles

@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from benchmarks.made_shows import make_show, pieces
+from benchmarks.history.made_shows import make_show, pieces
 from db.errors import UnknownChannel
-from db.models import EMOTIONS
 from db.reading import history
 from db.reading.history import columns_of
 from db.reading.shows import shows_of
+from db.tables.shows import EMOTIONS
 from db.writing.rows import SegmentRow
 from db.writing.writes import ensure_channel, open_broadcast, replace_segment
 from flows.cli import app

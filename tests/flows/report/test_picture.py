@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.image import imread
 
-from db.models import EMOTIONS, TRACKS_PER_BROADCAST
 from db.reading.answers import Timeline, Tracks
 from db.reading.moments import TrackMoods
+from db.tables.shows import EMOTIONS, TRACKS_PER_BROADCAST
 from flows.report.picture import (
     COLOURS,
     HATCHES,

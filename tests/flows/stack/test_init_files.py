@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from db.channel_lock import channel_lock
 from flows.cli import app
-from flows.control.api import SHIPPED, prefect_file
+from flows.control.client.api import SHIPPED, prefect_file
 from flows.errors import UsageError
 from flows.settings import Settings
 from flows.shows.showfile import read_showfile

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from benchmarks.live import live_stream
+from benchmarks.capture.live_stream import live_stream
 from emotion.media.segment import read_parts
 from flows.capture.hls.engine import Run
 from flows.capture.net.address import AddressPolicy

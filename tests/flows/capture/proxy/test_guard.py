@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from benchmarks.live import live_stream
+from benchmarks.capture.live_stream import live_stream
 from flows.capture.net.address import AddressPolicy
 from flows.capture.proxy import guard as guard_module
 from flows.capture.proxy import port

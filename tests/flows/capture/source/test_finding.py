@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.origin.site import Announced, ShowSite, ShowSiteIE
 from flows.capture.net.address import AddressPolicy
 from flows.capture.recorded.recording import MIN_GAP
 from flows.capture.segment import Gap, NotLive, Segment
@@ -16,7 +17,6 @@ from flows.capture.supervisor import recorder
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
-from flows.demo.site import Announced, ShowSite, ShowSiteIE
 
 PATIENCE_S = 30.0
 STALL_S = {"hls": 1.0, "ffmpeg": 4.0}

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.origin.site import START, KindIE
 from flows.capture.net.address import AddressPolicy
 from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable, UnsafeURL
 from flows.capture.source.resolve import resolve
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
 from flows.demo.server import Reply, Server
-from flows.demo.site import START, KindIE
 
 
 def of(base: str, kind: str, policy: AddressPolicy):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from benchmarks.origin.site import Announced, ShowSite, ShowSiteIE
 from flows.capture.net.address import AddressPolicy
 from flows.capture.segment import CaptureError, NoStream, NotLive, ShowMissed, SourceUnreachable
 from flows.capture.source import waiting
@@ -13,7 +14,6 @@ from flows.capture.source.waiting import Waiting, pause_s, wait_for_show
 from flows.capture.stream import Stream
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
-from flows.demo.site import Announced, ShowSite, ShowSiteIE
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -11,7 +11,7 @@ from emotion.types import EMOTIONS, K, Observations
 from flows.capture.segment import Gap, Segment
 from flows.commands.work import progress as terminal
 from flows.commands.work.progress import WatchLine, progress_of
-from flows.live.analysis import Counts
+from flows.live.rows.analysis import Counts
 
 NOW = datetime(2026, 11, 22, 20, tzinfo=UTC)
 SEGMENT = Segment(

@@ -1,0 +1,71 @@
+"""What the parts of `benchmarks.analysis` share: the clips, taking turns, and the figures."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from benchmarks.analysis.made_clip import cut, make_clip
+from emotion.weights import store as weights
+
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+DEFAULT_PX: Final = weights.detector_model(weights.DEFAULT_DETECTOR).input_px
+FULL_PX: Final = 1280
+_REST_S: Final = 0.4  # ONNX Runtime's threads spin for a while after a run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """One line of the table."""
+
+    part: str
+    what: str
+    value: float
+    unit: str
+    goal: str = ""
+
+
+class Bench:
+    """What the parts share: the clips, and the figures so far."""
+
+    def __init__(self, work: Path, rounds: int) -> None:
+        """Start without figures; clips are made when they are needed."""
+        self.work, self.rounds = work, rounds
+        self.figures: list[Figure] = []
+
+    @cached_property
+    def clip(self) -> Path:
+        """Twenty seconds with eight faces."""
+        return make_clip(self.work / "eight.mp4", duration_s=20)
+
+    @cached_property
+    def pieces(self) -> list[Path]:
+        """Ten seconds with three faces, in segments."""
+        clip = make_clip(self.work / "three.mp4", duration_s=10, faces=3)
+        return cut(clip, self.work / "three")
+
+    def say(self, part: str, what: str, value: float, unit: str, goal: str = "") -> None:
+        """Keep and print a figure."""
+        self.figures.append(Figure(part=part, what=what, value=float(value), unit=unit, goal=goal))
+        print(f"{part:9} {what:58} {value:9.4g} {unit:12} {goal}", flush=True)
+
+
+def by_turns(rounds: int, *ways: Callable[[], object]) -> list[list[float]]:
+    """Return the seconds that each way took in each round; they take turns."""
+    taken: list[list[float]] = [[] for _ in ways]
+    for _ in range(rounds):
+        for way, times in zip(ways, taken, strict=True):
+            time.sleep(_REST_S)
+            began = time.perf_counter()
+            way()
+            times.append(time.perf_counter() - began)
+    return taken
+
+
+def database() -> str:
+    """Return the URL of the throw-away database."""
+    return os.environ["SHOWMOOD_DATABASE_URL"]

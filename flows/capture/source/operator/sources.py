@@ -1,0 +1,201 @@
+"""sources.toml: what an operator sets for sites and cameras, and never anybody who starts a run.
+
+A mistake costs the entry that it is in, and is one line; shows of other sites go on.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from flows.capture.headers import SiteHeaders, is_of_site
+from flows.capture.segment import CaptureError
+from flows.capture.source.operator.access import Access
+from flows.capture.source.operator.cameras import CAMERA, is_camera
+from flows.capture.source.operator.sources_values import (
+    MAX_FILE_BYTES,
+    SecretOf,
+    Values,
+    no_secrets,
+    read_private,
+    unread_secrets,
+)
+
+FILE: Final = "sources.toml"
+_TABLES: Final = {
+    "all": "[all]",
+    "site": '[site."example.com"]',
+    "camera": "[camera.studio-2]",
+}
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
+
+class BadSources(CaptureError):
+    """sources.toml says something that can't be followed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """What the file says. mistakes: one line each. A file that is not there says nothing.
+
+    Values are read when they are asked for (`access`, `camera`): the files that they name may
+    change, and a secret's block too.
+    """
+
+    path: Path = Path(FILE)
+    mistakes: tuple[str, ...] = ()
+    said: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    unread: str | None = field(default=None, repr=False)
+    """The text of a file that could not be understood."""
+
+    @classmethod
+    def read(cls, path: Path, *, required: bool = False) -> Self:
+        """Read a file; what is wrong with it is in `mistakes`. required: it must be there."""
+        if not required and not path.exists():
+            return cls(path=path)
+        try:
+            text = read_private(path, MAX_FILE_BYTES)
+        except ValueError as e:
+            # What it is about is not known: no show may go on as if it said nothing.
+            return cls(path=path, mistakes=(str(e),), unread="[all")
+        try:
+            said = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as e:
+            return cls(path=path, mistakes=(f"{path}: not TOML: {e}",), unread=text)
+        mistakes = tuple(f"{path}: {wrong}" for wrong in cls(path=path, said=said)._look())
+        return cls(path=path, mistakes=mistakes, said=said)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The names of the cameras."""
+        return tuple(self._table("camera"))
+
+    def access(self, url: str, secret_of: SecretOf = no_secrets) -> Access:
+        """Return what goes with a page's URL; raises BadSources where that can't be had."""
+        if is_camera(url):
+            return Access(site=url, camera=self.camera(url.removeprefix(CAMERA), secret_of))
+        try:
+            host = (urlsplit(url).hostname or "").rstrip(".").lower()
+        except ValueError:
+            return Access()
+        self._require_read(host)
+        sites = self._table("site")
+        site = max((each for each in sites if is_of_site(host, each)), key=len, default="")
+        values = self._values(secret_of)
+        said: dict[str, Any] = {}
+        for where, entry in (("all", self.said.get("all")), (site, sites.get(site))):
+            if where and entry is not None:
+                for wrong in self._wrong_in(where, entry, values):
+                    raise BadSources(f"{self.path}: {wrong}")
+                said |= {key: values.read(key, value) for key, value in entry.items()}
+        if not said:
+            return Access()
+        arguments = dict(said.get("extractor_arguments", {}))
+        if "player_clients" in said:
+            own = arguments.get("youtube", {})
+            arguments["youtube"] = own | {"player_client": said["player_clients"]}
+        cookies, file = said.get("cookies", ("", None))
+        pairs = said.get("headers", ())
+        return Access(
+            site=site or "all",
+            cookies=cookies,
+            cookies_file=file,
+            upstream=said.get("proxy"),
+            user_agent=said.get("user_agent", ""),
+            headers=(SiteHeaders(site=site, pairs=pairs),) if pairs else (),
+            netrc=said.get("netrc"),
+            extractor_arguments=arguments,
+            plugins=said.get("plugins", ()),
+            impersonate=said.get("impersonate", ""),
+        )
+
+    def camera(self, name: str, secret_of: SecretOf = no_secrets) -> str:
+        """Return a camera's URL; raises BadSources."""
+        if self.unread is not None:
+            raise BadSources(self.mistakes[0])
+        cameras = self._table("camera")
+        if name not in cameras:
+            known = ", ".join(cameras) or "it names none"
+            raise BadSources(f"{CAMERA}{name}: no such camera in {self.path} ({known})")
+        values = self._values(secret_of)
+        for wrong in self._wrong_in_camera(name, cameras[name], values):
+            raise BadSources(f"{self.path}: {wrong}")
+        return values.camera(cameras[name]["url"])
+
+    # -- what is wrong
+
+    def _table(self, name: str) -> dict[str, Any]:
+        found = self.said.get(name)
+        return found if isinstance(found, dict) else {}
+
+    def _values(self, secret_of: SecretOf) -> Values:
+        return Values(self.path.parent, secret_of)
+
+    def _require_read(self, host: str) -> None:
+        """Raise BadSources where the file was not understood, and may be about a host."""
+        if self.unread is None:
+            return
+        parts = host.split(".")
+        names = {".".join(parts[n:]) for n in range(max(1, len(parts) - 1))}
+        if "[all" in self.unread or any(name in self.unread for name in names):
+            raise BadSources(self.mistakes[0])
+
+    def _look(self) -> Iterator[str]:
+        values = self._values(unread_secrets)
+        for name, value in self.said.items():
+            if name not in _TABLES:
+                yield _unknown(name, tuple(_TABLES))
+            elif not isinstance(value, dict):
+                yield f"{name} is no table; write {_TABLES[name]}"
+        if isinstance(self.said.get("all"), dict):
+            yield from self._wrong_in("all", self.said["all"], values)
+        for site, entry in self._table("site").items():
+            yield from self._wrong_in(site, entry, values)
+        for name, entry in self._table("camera").items():
+            yield from self._wrong_in_camera(name, entry, values)
+
+    def _wrong_in(self, site: str, entry: object, values: Values) -> Iterator[str]:
+        where = "[all]" if site == "all" else f'[site."{site}"]'
+        if not isinstance(entry, dict):
+            yield f"{where}: no table"
+            return
+        if not _HOST.fullmatch(site):
+            yield f"{where}: name the host alone, in lower case, as {_TABLES['site']}"
+        if site == "all" and "headers" in entry:
+            yield f"{where}: headers belong to a site: under [all], every server would get them"
+        if "impersonate" in entry and "headers" in entry:
+            yield f"{where}: headers can't be kept from other sites while impersonate is set"
+        for key, value in entry.items():
+            if key not in values.keys:
+                yield f"{where}: {_unknown(key, values.keys)}"
+                continue
+            try:
+                values.read(key, value)
+            except ValueError as e:
+                yield f"{where}: {key}: {e}"
+
+    def _wrong_in_camera(self, name: str, entry: object, values: Values) -> Iterator[str]:
+        where = f"[camera.{name}]"
+        if not _NAME.fullmatch(name):
+            yield f"{where}: name it in lower-case letters, digits and hyphens"
+        if not isinstance(entry, dict) or "url" not in entry:
+            yield f'{where}: write its address as url = "rtsp://..."'
+            return
+        for key in entry:
+            if key != "url":
+                yield f"{where}: {_unknown(key, ('url',))}"
+        try:
+            values.camera(entry["url"])
+        except ValueError as e:
+            yield f"{where}: url: {e}"
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return f"{name[:40]!r} is nothing that can be set; {meant}"

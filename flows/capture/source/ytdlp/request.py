@@ -1,0 +1,144 @@
+"""yt-dlp asked in its box for what is behind a page, through our proxy, and what it answers."""
+
+import inspect
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flows.capture.net.address import AddressPolicy, read_host
+from flows.capture.net.cookies import read_cookies
+from flows.capture.net.retry_after import seconds_said
+from flows.capture.proxy.guard import Guard
+from flows.capture.proxy.relay import BAD_GATEWAY
+from flows.capture.quality import Quality
+from flows.capture.redaction import clean
+from flows.capture.segment import (
+    CaptureError,
+    NoStream,
+    NotLive,
+    NotWatchable,
+    SourceUnreachable,
+    UnsafeURL,
+)
+from flows.capture.source.operator.access import Access
+from flows.capture.source.operator.cookies_file import update_cookies
+from flows.capture.source.ytdlp.refusals import REFUSALS, advice
+from flows.capture.source.ytdlp.sandbox import Box, OutOfBounds
+from flows.capture.stopping import Patience
+
+_log = logging.getLogger(__name__)
+
+MAX_BYTES: Final = 64 << 20
+"""That finding a stream may fetch, in all."""
+
+BOX: Final = Box("flows.capture.source.ytdlp.extraction")
+
+_TIMES: Final = 4
+"""Finding a stream may take so many times as long as one request."""
+
+_MAX_TEXT_CHARS: Final = 500
+_PROXY_WANTS_USER: Final = 407
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """A question to the box."""
+
+    url: str
+    policy: AddressPolicy
+    access: Access
+    quality: Quality
+    timeout_s: float
+    extractors: Sequence[type]
+
+    def as_sent(self, proxy: str) -> dict[str, Any]:
+        """Return what the box reads; it goes by a socket, and stands on no command line."""
+        access = self.access
+        return {
+            "url": self.url,
+            "proxy": proxy,
+            "timeout_s": self.timeout_s,
+            "extractors": [[e.__module__, inspect.getfile(e), e.__name__] for e in self.extractors],
+            "quality": [self.quality.height_px, self.quality.fps],
+            "cookies": access.cookies,
+            "user_agent": access.user_agent,
+            "headers": [[each.site, each.pairs] for each in access.headers],
+            "netrc": str(access.netrc) if access.netrc else "",
+            "extractor_arguments": {
+                name: {key: list(values) for key, values in named.items()}
+                for name, named in access.extractor_arguments.items()
+            },
+            "plugins": [str(each) for each in access.plugins],
+            "impersonate": access.impersonate,
+        }
+
+
+def ask(asked: Question, patience: Patience) -> tuple[dict[str, Any], str]:
+    """Return what the box has found, and the cookies as they are then."""
+    url, policy = asked.url, asked.policy
+    port = read_host(url)[1]
+    with Guard(policy, ports=[port] if port else [], most_bytes=MAX_BYTES) as guard:
+        within_s = _TIMES * asked.timeout_s
+        try:
+            answer = BOX.ask(asked.as_sent(guard.url), patience, within_s=within_s)
+        except (TimeoutError, OutOfBounds) as e:
+            _check(guard, url)
+            if isinstance(e, OutOfBounds):
+                raise NoStream(f"{url}: its page can't be read: {e}") from None
+            raise SourceUnreachable(f"{url}: its page was not read within {within_s:g} s") from None
+        _check(guard, url)
+        for warning in answer.get("warnings") or []:
+            _log.warning("a plugin of sources.toml can't be used: %s", text_of(warning))
+        status = answer.get("status")
+        is_ours = status == BAD_GATEWAY or (status is None and policy.upstream is not None)
+        if guard.unreachable is not None and "error" in answer and is_ours:
+            raise SourceUnreachable(f"{url}: {guard.unreachable}")
+    cookies = _cookies(answer.get("cookies"), asked.access)
+    info = answer.get("info")
+    if not isinstance(info, dict):
+        said = text_of(answer.get("text"))
+        if status == _PROXY_WANTS_USER and policy.upstream is not None:
+            raise policy.upstream.refused(_PROXY_WANTS_USER)
+        leave_s = seconds_said(text_of(answer.get("retry_after")))
+        raise _error(url, str(answer.get("error")), said, status, leave_s)
+    return info, cookies
+
+
+def _cookies(answered: object, access: Access) -> str:
+    """Return the cookies to go on with; those of the operator's file are written back to it."""
+    try:
+        text = answered if isinstance(answered, str) else ""
+        read_cookies(text)
+    except ValueError:
+        return access.cookies
+    if access.cookies_file is not None:
+        update_cookies(access.cookies_file, before=access.cookies, after=text)
+    return text
+
+
+def _check(guard: Guard, url: str) -> None:
+    """Raise what the proxy has seen: UnsafeURL, or NoStream for too much."""
+    guard.check()
+    if guard.is_spent:
+        raise NoStream(f"{url}: its page can't be read: more than {MAX_BYTES >> 20} MB of it")
+
+
+def _error(url: str, kind: str, said: str, status: object, leave_s: float | None) -> CaptureError:
+    if kind == "unsafe":
+        return UnsafeURL(said)
+    if kind == "not live":
+        return NotLive(f"{url}: not on air now")
+    if kind in REFUSALS:
+        return NotWatchable(f"{url}: {advice(kind, said, read_host(url)[0])}")
+    if kind == "too much":
+        return NoStream(f"{url}: its page takes more memory than it may")
+    if kind == "unreachable":
+        known = status if isinstance(status, int) and 100 <= status <= 999 else None
+        return SourceUnreachable(f"{url}: {said}", status=known, retry_after_s=leave_s)
+    return NoStream(f"{url}: {said}")
+
+
+def text_of(value: object) -> str:
+    """Return what a site says, if it is a text, as one that may be shown."""
+    return clean(str(value)[:_MAX_TEXT_CHARS]) if isinstance(value, str | int | float) else ""

@@ -1,0 +1,170 @@
+"""Turns on a channel: one watch at a time, and what the others do meanwhile.
+
+One rule for all: a run that finds its channel watched waits until the other has ended, and then
+watches what is left of its own planned time; when nothing is left, it is skipped. A scheduled run
+does not wait for one that no schedule has started: that ends for it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db.channel_lock import ChannelLock, channel_lock, holder_of
+from db.errors import ChannelBusy
+from db.reading import queries
+from db.writing import writes
+from db.writing.spool import PASSING
+from flows.capture.stopping import beside
+from flows.errors import Skipped
+from flows.live.locking.database_wait import patiently
+from flows.live.locking.handover_signal import MAY_LEAVE
+from flows.live.locking.local_lock import hold_channel
+
+ASK_EVERY_S: Final = 1.0
+ASK_SOON_S: Final = 0.1
+"""Of a process of the same run, which may be handing over."""
+_END_S: Final = 1.0
+"""A database that hangs holds up no end for longer."""
+
+LATEST: Final = timedelta(minutes=10)
+"""A run that begins so long after its planned time was over would record something else."""
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """A channel whose lock this process holds. until: the end of the watch, if known by now."""
+
+    lock: ChannelLock
+    until: datetime | None
+
+
+@contextmanager
+def channel_turn(
+    engine: Engine,
+    slug: str,
+    holder: str,
+    *,
+    recordings_dir: Path,
+    ends_at: datetime | None,
+    log: Log,
+    patience: timedelta = timedelta(0),
+    of_schedule: bool = False,
+) -> Iterator[Turn]:
+    """Hold a channel, when it is free.
+
+    ends_at: the end of the planned time, of a run that has one; without, a channel that is watched
+    is an error at once. patience: with a database that is away. of_schedule: whoever holds it
+    without a schedule is asked to give way.
+
+    Raises db.errors.ChannelBusy, or Skipped when the planned time was over before it was free.
+    """
+    if ends_at is not None and datetime.now(UTC) > ends_at + LATEST:
+        raise Skipped(f"{slug}: the planned time was over at {ends_at:%Y-%m-%d %H:%M} UTC")
+    with ExitStack() as stack, ExitStack() as asking:
+        waited = hurries = False
+        while True:
+            try:
+                lock = patiently(
+                    lambda: stack.enter_context(hold_channel(engine, recordings_dir, slug, holder)),
+                    engine,
+                    patience=patience,
+                    log=log,
+                )
+                break
+            except ChannelBusy as busy:
+                if ends_at is None:
+                    raise
+                who = f"run {busy.holder}" if busy.holder else "another run"
+                if datetime.now(UTC) >= ends_at:
+                    raise Skipped(
+                        f"{slug}: {who} was watching it until the planned end, "
+                        f"{ends_at:%H:%M:%S} UTC; nothing was left to watch"
+                    ) from busy
+                if not waited:
+                    log.warning("%s is being watched by %s: waiting for its end", slug, who)
+                    if of_schedule or busy.holder == holder:
+                        with suppress(ChannelBusy, *PASSING):
+                            asking.enter_context(channel_lock(engine, _turn_of(slug), holder))
+                waited = True
+                hurries = busy.holder == holder
+            time.sleep(ASK_SOON_S if hurries else ASK_EVERY_S)
+        asking.close()
+        yield Turn(lock=lock, until=ends_at if waited else None)
+
+
+def asked_by(engine: Engine, slug: str) -> str | None:
+    """Return the scheduled run that waits for a channel; None of none, or without an answer."""
+    with suppress(DBAPIError, *PASSING), engine.connect() as connection:
+        return holder_of(connection, _turn_of(slug))
+    return None
+
+
+@contextmanager
+def giving_way(
+    engine: Engine,
+    slug: str,
+    end: Callable[[], object],
+    log: Log,
+    *,
+    own: str | None,
+    of_schedule: bool,
+) -> Iterator[threading.Event]:
+    """Call `end`, once, when a run that goes first waits for the channel, from a thread of its own.
+
+    A scheduled run goes before one that no schedule started. Another process of this very run,
+    `own`, goes first when this one may leave; then the event that is yielded is set.
+    """
+    over, handed = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(ASK_SOON_S if MAY_LEAVE.is_set() else ASK_EVERY_S):
+            if of_schedule and not MAY_LEAVE.is_set():
+                continue
+            run = asked_by(engine, slug)
+            if run is not None and run == own and MAY_LEAVE.is_set():
+                log.warning("%s is handed over: another worker goes on with it", slug)
+                handed.set()
+            elif run is None or run == own or of_schedule:
+                continue
+            else:
+                log.warning("%s: the scheduled run %s has its turn; this one ends", slug, run)
+            end()
+            return
+
+    with beside(look, over, name="giving-way", end_s=_END_S):
+        yield handed
+
+
+def _turn_of(slug: str) -> str:
+    """Return what is locked to ask for a channel; no channel has such a name."""
+    return f"{slug} by schedule"
+
+
+def rest_of(engine: Engine, run_id: str, now: datetime) -> datetime | None:
+    """Return the planned end of the broadcast that this very run has begun before; None: of none.
+
+    Raises Skipped when it is over: the run was restarted too late.
+    """
+    with engine.begin() as connection:
+        begun = queries.broadcast_of_run(connection, run_id)
+        if begun is None or begun.planned_end is None:
+            return None
+        if begun.status == "live" and begun.planned_end <= now:
+            writes.interrupt_broadcast(connection, begun.id)
+    if begun.status == "completed" or begun.planned_end <= now:
+        raise Skipped(
+            f"this run's broadcast of {begun.started_at:%H:%M:%S} UTC had ended when it was "
+            f"started again, planned until {begun.planned_end:%H:%M:%S}"
+        )
+    return begun.planned_end

@@ -1,0 +1,186 @@
+"""Recordings as a browser plays them: playlists from what is on disk, files by show and number.
+
+A file's address never changes: it is the number of its segment, which is used once in a show.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from flows.capture.recorded.following import playlist_entry, playlist_head
+from flows.capture.recorded.journal import JOURNAL, read_events
+from flows.capture.recorded.runs import PIECE
+from flows.capture.segment import Segment
+from flows.page.reading.show_queries import ShowRow
+from flows.recordings.finding import folder_of
+
+REMEMBERED: Final = 16
+"""So many shows' lists of files are kept in memory."""
+
+LIVE_SEGMENTS: Final = 60
+"""So many of the newest segments the playlist of a show on air lists."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """A show's files. here: by number, those that are on this machine, in order of time.
+
+    elsewhere: where those are that are not, and were not deleted: "on" a machine, "into" a folder.
+    """
+
+    folder: Path
+    here: dict[int, Segment]
+    listed: tuple[Segment, ...]
+    elsewhere: str | None
+
+
+class Playback:
+    """Finds recordings below a folder; remembers what it has read while nothing changes."""
+
+    def __init__(self, recordings_dir: Path) -> None:
+        """Look at nothing yet."""
+        self.directory = recordings_dir.resolve()
+        self._known: OrderedDict[int, tuple[object, Recording]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def mark(self, show: ShowRow) -> tuple[int, int]:
+        """Return what changes whenever a file of the show comes or goes."""
+        folder = self._folder(show)
+        return _modified_ns(folder), _modified_ns(folder / JOURNAL)
+
+    def of(self, show: ShowRow, state: object, segments: Callable[[], Sequence[Any]]) -> Recording:
+        """Return a show's recording.
+
+        state: of the show's rows. segments: asks for its rows of `show_segments`, where they have
+        changed since.
+        """
+        mark = (*self.mark(show), state)
+        with self._lock:
+            known = self._known.get(show.broadcast_id)
+            if known is not None and known[0] == mark:
+                self._known.move_to_end(show.broadcast_id)
+                return known[1]
+        found = _read(self._folder(show), show, segments())
+        with self._lock:
+            self._known[show.broadcast_id] = (mark, found)
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return found
+
+    def _folder(self, show: ShowRow) -> Path:
+        return folder_of(self.directory, show.channel, show.started_at, show.broadcast_id)
+
+
+def parts(recording: Recording) -> list[tuple[Segment, ...]]:
+    """Return what is here in parts of one form each, MPEG-TS or fMP4, in order.
+
+    A browser's player cannot go on from one to the other: each part has a playlist of its own.
+    """
+    return [
+        tuple(each)
+        for _, each in groupby(recording.listed, key=lambda segment: segment.path.suffix)
+    ]
+
+
+def playlist(recording: Recording, part: int | None) -> str | None:
+    """Return the playlist of a part, with an end; None where there is no such part.
+
+    part: None: the newest segments of the last one, to be asked for again while it grows.
+    """
+    found = parts(recording)
+    if not found or not -1 < (part or 0) < len(found):
+        return None
+    whole = found[-1] if part is None else found[part]
+    first = max(0, len(whole) - LIVE_SEGMENTS) if part is None else 0
+    cuts = sum(
+        not segment.continuous or before.end != segment.start
+        for before, segment in pairwise(whole[: first + 1])
+    )
+    listed = whole[first:]
+    text = playlist_head(
+        listed, sequence=listed[0].sequence, discontinuities=cuts, ended=part is not None
+    )
+    before: Segment | None = None
+    for segment in listed:
+        text += playlist_entry(segment, before, name=f"{segment.sequence}{segment.path.suffix}")
+        before = segment
+    return text + ("" if part is None else "#EXT-X-ENDLIST\n")
+
+
+def spans(segments: Sequence[Segment]) -> list[list[int]]:
+    """Return the stretches of time that segments cover, in ms since 1970, in order."""
+    found: list[list[int]] = []
+    for segment in segments:
+        begin, end = _ms(segment.start), _ms(segment.end)
+        if found and begin - found[-1][1] < 100:
+            found[-1][1] = max(end, found[-1][1])
+        else:
+            found.append([begin, end])
+    return found
+
+
+def holding(recording: Recording, at: datetime) -> Segment | None:
+    """Return the segment that holds a moment."""
+    return next((each for each in recording.listed if each.start <= at < each.end), None)
+
+
+def _read(folder: Path, show: ShowRow, segments: Sequence[Any]) -> Recording:
+    try:
+        with os.scandir(folder) as entries:
+            names = {entry.name for entry in entries if PIECE.fullmatch(entry.name)}
+    except OSError:
+        names = set()
+    here: dict[int, Segment] = {}
+    for event in read_events(folder):
+        if isinstance(event, Segment) and event.path.name in names:
+            here[event.sequence] = event
+    for row in segments:
+        name = os.path.basename(row.path or "")
+        if row.sequence not in here and name in names:
+            here[row.sequence] = _segment(row, show, folder / name)
+    elsewhere = None
+    if not here:
+        named = (row for row in segments if row.path)
+        elsewhere = next(
+            (
+                f"on {row.machine}" if row.machine else f"into {os.path.dirname(row.path)}"
+                for row in named
+            ),
+            None,
+        )
+    listed = tuple(sorted(here.values(), key=lambda segment: segment.start))
+    return Recording(folder=folder, here=here, listed=listed, elsewhere=elsewhere)
+
+
+def _segment(row: Row[Any], show: ShowRow, path: Path) -> Segment:
+    return Segment(
+        channel=show.channel,
+        broadcast=show.broadcast_id,
+        sequence=row.sequence,
+        start=row.started_at.astimezone(UTC),
+        start_is_estimated=row.start_is_estimated,
+        duration_s=row.duration_s,
+        path=path,
+        width_px=row.width_px or 0,
+        height_px=row.height_px or 0,
+        offset_s=row.offset_s,
+    )
+
+
+def _modified_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

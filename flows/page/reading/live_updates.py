@@ -1,0 +1,139 @@
+"""What is new on air, told to whoever watches: one poller a channel that somebody looks at."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from db.errors import DatabaseError
+from db.tables.shows import EMOTIONS
+from flows.page.reading.chunks import columns
+from flows.page.reading.database import Reader
+from flows.page.reading.show_queries import rows
+
+_log = logging.getLogger(__name__)
+
+MAX_STREAMS: Final = 200
+POLL_S: Final = 1.0
+HEARTBEAT_S: Final = 15.0
+BACK_S: Final = 20
+"""Each message has the last seconds again: who misses one misses nothing."""
+
+_NEWEST = text(
+    "SELECT b.broadcast_id, b.status, s.ended_at AS until, s.lag_ms FROM (SELECT * FROM shows"
+    " WHERE channel = :channel ORDER BY started_at DESC LIMIT 1) b"
+    " LEFT JOIN LATERAL (SELECT ended_at, lag_ms FROM show_segments"
+    "  WHERE broadcast_id = b.broadcast_id AND status <> 'recorded'"
+    "  ORDER BY started_at DESC LIMIT 1) s ON true"
+)
+
+
+class TooMany(Exception):
+    """There are as many streams as there may be."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Channel:
+    """Who listens to a channel, and what was said last."""
+
+    queues: set[asyncio.Queue[str]] = field(default_factory=set)
+    task: asyncio.Task[None] | None = None
+    said: str = ""
+    mark: object = None
+
+
+class Hub:
+    """Streams of events; a listener that is slow is told the newest alone."""
+
+    def __init__(
+        self, reader: Callable[[], Reader], *, most: int = MAX_STREAMS, poll_s: float = POLL_S
+    ) -> None:
+        """Poll nothing yet."""
+        self._reader, self._most, self._poll_s = reader, most, poll_s
+        self._channels: dict[str, _Channel] = {}
+        self.n_streams = 0
+        self.n_polls = 0
+
+    def take(self) -> None:
+        """Take a place; raises TooMany. `listen` gives it back."""
+        if self.n_streams >= self._most:
+            raise TooMany
+        self.n_streams += 1
+
+    async def listen(self, channel: str) -> AsyncIterator[bytes]:
+        """Yield events of a channel until the listener goes away."""
+        queue: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
+        known = self._channels.setdefault(channel, _Channel())
+        known.queues.add(queue)
+        if known.said:
+            queue.put_nowait(known.said)
+        if known.task is None:
+            known.task = asyncio.create_task(self._keep_polling(channel, known))
+        try:
+            yield b"retry: 2000\n\n"
+            while True:
+                try:
+                    said = await asyncio.wait_for(queue.get(), HEARTBEAT_S)
+                    yield f"data: {said}\n\n".encode()
+                except TimeoutError:
+                    yield b": still here\n\n"
+        finally:
+            self.n_streams -= 1
+            known.queues.discard(queue)
+            if not known.queues and known.task is not None:
+                known.task.cancel()
+                self._channels.pop(channel, None)
+
+    async def _keep_polling(self, channel: str, known: _Channel) -> None:
+        while True:
+            try:
+                said = await asyncio.to_thread(self._poll, channel, known)
+            except DatabaseError as error:
+                said = json.dumps({"problem": str(error)})
+            if said is not None and said != known.said:
+                known.said = said
+                for queue in known.queues:
+                    if queue.full():
+                        queue.get_nowait()
+                    queue.put_nowait(said)
+            await asyncio.sleep(self._poll_s)
+
+    def _poll(self, channel: str, known: _Channel) -> str | None:
+        self.n_polls += 1
+        with self._reader().asking() as connection:
+            row = connection.execute(_NEWEST, {"channel": channel}).one_or_none()
+            if row is None:
+                return None
+            mark = (row.broadcast_id, row.status, row.until)
+            if mark == known.mark:
+                return None
+            said: dict[str, Any] = {
+                "broadcast": row.broadcast_id,
+                "status": row.status,
+                "lag_ms": row.lag_ms,
+                "until": None,
+            }
+            if row.until is not None:
+                until = row.until.astimezone(UTC)
+                since = until - timedelta(seconds=BACK_S)
+                found = rows(
+                    connection,
+                    "seconds",
+                    channel=channel,
+                    id=row.broadcast_id,
+                    since=since,
+                    until=until,
+                )
+                said |= {"until": round(until.timestamp() * 1000)}
+                said |= {"seconds": columns(found, datetime.fromtimestamp(0, UTC))}
+                if found:
+                    last = found[-1]
+                    shares = {name: getattr(last, name) or 0.0 for name in EMOTIONS}
+                    said |= {"emotion": max(shares, key=shares.__getitem__), "faces": last.tracks}
+            known.mark = mark
+        return json.dumps(said, separators=(",", ":"))

@@ -1,0 +1,124 @@
+"""The embedded Postgres, restarted when it ends by itself, as long as a process holds it."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from db.embedded.reader import let_reader_in, reader_url
+from db.embedded.server import EmbeddedPostgres
+from db.errors import EmbeddedError
+from db.session import upgrade
+from flows.capture.stopping import beside
+from flows.door.access import Access
+from flows.errors import StackError
+from flows.settings import Settings
+from flows.stack.processes.child import Tries
+from flows.stack.processes.home import make_home
+
+_log = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 1.0
+_STOP_S: Final = 1.0
+FIRST_PAUSE_S: Final = 1.0
+MAX_PAUSE_S: Final = 30.0
+"""Before a start that failed is tried again; each pause is twice as long as the one before."""
+
+
+class Postgres:
+    """A server that this process uses, tended like the stack's other servers."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        """Begin with one that runs."""
+        self._server = server
+        self._tries = Tries()
+        self._pause_s = 0.0
+        self._not_before = 0.0
+        self._said = ""
+
+    @property
+    def url(self) -> str:
+        """Return its URL, the same after each start. Raises EmbeddedError while it is down."""
+        return self._server.url
+
+    def tend(self) -> str | None:
+        """Start it again if it has ended; return a message on that.
+
+        Raises StackError when it has been started and has ended again too often. One that does not
+        start, on a full disk say, is tried again and again: shows are recorded meanwhile, and what
+        they have to write waits.
+        """
+        if not self._server.has_ended() or time.monotonic() < self._not_before:
+            return None
+        try:
+            if not self._server.revive():
+                return None
+        except EmbeddedError as e:
+            self._pause_s = min(MAX_PAUSE_S, 2 * self._pause_s or FIRST_PAUSE_S)
+            self._not_before = time.monotonic() + self._pause_s
+            before, self._said = self._said, f"Postgres has ended, and does not start: {e}"
+            return self._said if self._said != before else None
+        self._pause_s, self._said = 0.0, ""
+        said = f"Postgres ended (log: {self._server.log_path})"
+        self._tries.count(said)
+        return f"{said}; it was started again"
+
+
+def embedded(settings: Settings, stack: ExitStack) -> Postgres:
+    """Start the home folder's Postgres, migrated, for as long as `stack` lasts.
+
+    With a port (SHOWMOOD_DATABASE_PORT), its reader may come by that.
+    """
+    make_home(settings.home)
+    server = EmbeddedPostgres(settings.home / "postgres", port=settings.database_port)
+    server.start()
+    stack.callback(server.stop)
+    upgrade(server.url)
+    if (port := server.running_port) is not None:
+        let_reader_in(server.url, port, reader_password(settings))
+    return Postgres(server)
+
+
+def reader_password(settings: Settings) -> str:
+    """Return the password of the embedded Postgres's reader, made of the home's secret."""
+    return Access.make(settings.home).apart("postgres").secret
+
+
+def readers_address(settings: Settings) -> str | None:
+    """Return the URL for programs that come by the port; None where the server has none."""
+    port = EmbeddedPostgres(settings.home / "postgres").running_port
+    return None if port is None else reader_url(port, reader_password(settings))
+
+
+@contextmanager
+def tended(postgres: Postgres, *, every_s: float = LOOK_EVERY_S) -> Iterator[None]:
+    """Tend it beside what the caller does, and log what is to be said."""
+    over = threading.Event()
+
+    def tend() -> None:
+        try:
+            while not over.wait(every_s):
+                said = postgres.tend()
+                if said and not over.is_set():
+                    _log.warning("%s", said)
+        except StackError as e:
+            _log.error("%s", e)
+
+    # A start that goes on is given up once the server is stopped.
+    with beside(tend, over, name="postgres", end_s=_STOP_S):
+        yield
+
+
+def database(settings: Settings, stack: ExitStack) -> str:
+    """Return the URL of the database to use, migrated; an embedded one is started for `stack`.
+
+    It is tended until then. Raises db.errors.DatabaseError when a given database does not answer.
+    """
+    if settings.database_url is not None:
+        upgrade(settings.database_url)
+        return settings.database_url
+    postgres = embedded(settings, stack)
+    stack.enter_context(tended(postgres))
+    return postgres.url

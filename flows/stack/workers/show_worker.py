@@ -1,0 +1,129 @@
+"""Prefect's process worker, and which runs it takes.
+
+It runs as `python -m flows.stack.workers.show_worker worker start ...`.
+
+Where others serve the same pool, runs that come at once are spread: one at a time, and who has more
+to do waits longer for the next. A run of another version of Showmood is left to others.
+"""
+
+import shlex
+import sys
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import anyio
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
+
+from flows.errors import UsageError
+from flows.settings import load_settings
+from flows.shows.applying import VERSION, version_of
+from flows.stack.workers.machine import is_behind
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.responses import WorkerFlowRunResponse
+
+PATIENCE_S: Final = 1.0
+"""For each run that a worker has, it leaves a new one to others for so long."""
+
+MAX_PATIENCE_S: Final = 4.0
+BEHIND_S: Final = 30.0
+"""Seconds that a machine that is behind leaves a run to others, at most."""
+
+KNOWN_FOR_S: Final = 10.0
+"""Which version deployments are of, and who else serves the pool, is asked so often at most."""
+
+
+class ShowConfiguration(ProcessJobConfiguration):
+    """Starts a run by our command, with this machine's Python, where the pool names none."""
+
+    def prepare_for_flow_run(self, *given: Any, **named: Any) -> None:  # noqa: ANN401 - as it comes
+        """Fill in the command."""
+        if self.command is None:
+            self.command = f"{shlex.quote(sys.executable)} -m flows.begin"
+        super().prepare_for_flow_run(*given, **named)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that the type exists already: ours replaces it
+
+    class ShowWorker(ProcessWorker):
+        """Takes runs as this module says; all else is Prefect's."""
+
+        type = "process"
+        job_configuration = ShowConfiguration
+
+        _seen_at: dict[UUID, float]
+        _versions: dict[UUID, tuple[float, str | None]]
+        _others: tuple[float, bool] = (0.0, False)
+
+        async def _get_scheduled_flow_runs(self) -> "list[WorkerFlowRunResponse]":
+            found = await super()._get_scheduled_flow_runs()
+            before = getattr(self, "_seen_at", {})
+            now = time.monotonic()
+            self._seen_at = {each.flow_run.id: before.get(each.flow_run.id, now) for each in found}
+            fitting = [each for each in found if await self._is_ours(each.flow_run.deployment_id)]
+            # A run that comes back while its last process is being reported holds its place still,
+            # and asking for another ends Prefect's worker, with all that it runs (3.8.8).
+            held = set(self._limiter.statistics().borrowers) if self._limiter else set()
+            held |= self._submitting_flow_run_ids
+            new = [each for each in fitting if each.flow_run.id not in held]
+            if not new or not await self._has_others():
+                return new
+            waited_s = now - self._seen_at[new[0].flow_run.id]
+            n_running = self._limiter.borrowed_tokens if self._limiter else 0
+            if waited_s < min(n_running * PATIENCE_S, MAX_PATIENCE_S):
+                return []
+            if n_running and waited_s < BEHIND_S and await anyio.to_thread.run_sync(_is_behind):
+                return []
+            return new[:1]
+
+        async def _is_ours(self, deployment: UUID | None) -> bool:
+            """Tell whether a run's deployment is of this version, or says nothing of that."""
+            if deployment is None:
+                return True
+            known = self.__dict__.setdefault("_versions", {})
+            at, version = known.get(deployment, (0.0, None))
+            if time.monotonic() - at > KNOWN_FOR_S:
+                try:
+                    there = await self.client.read_deployment(deployment)
+                except ObjectNotFound:  # deleted meanwhile, and its runs with it
+                    return False
+                version = version_of(there.version)
+                if version not in (None, VERSION) and (
+                    at == 0.0 or known[deployment][1] != version
+                ):
+                    self._logger.warning(
+                        "%s is of Showmood %s, and this worker has %s: its runs are left to others",
+                        there.name,
+                        version,
+                        VERSION,
+                    )
+                known[deployment] = (time.monotonic(), version)
+            return version in (None, VERSION)
+
+        async def _has_others(self) -> bool:
+            """Tell whether other workers serve the pool."""
+            at, others = self._others
+            if time.monotonic() - at > KNOWN_FOR_S:
+                there = await self.client.read_workers_for_work_pool(self._work_pool_name)
+                others = any(
+                    w.name != self.name and str(w.status).endswith("ONLINE") for w in there
+                )
+                self._others = (time.monotonic(), others)
+            return others
+
+
+def _is_behind() -> bool:
+    try:
+        return is_behind(load_settings())
+    except UsageError:
+        return False
+
+
+if __name__ == "__main__":
+    from prefect.cli import app
+
+    app()

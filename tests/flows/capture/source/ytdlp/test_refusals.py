@@ -1,0 +1,31 @@
+import pytest
+
+from flows.capture.source.ytdlp.refusals import advice, kind_of
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Sign in to confirm you’re not a bot", "bot check"),
+        ("Got HTTP Error 403 caused by Cloudflare anti-bot challenge", "bot check"),
+        ("This video is DRM protected", "drm"),
+        ("Join this channel to get access to members-only content", "members only"),
+        ("This video is available to this channel's members on level: Fan", "members only"),
+        ("The channel is for subscribers only: a subscription is needed", "members only"),
+        ("Sign in to confirm your age. This video may be inappropriate", "login"),
+        ("Private video. Sign in if you've been granted access to this video", "login"),
+        ("This content is only available for registered users", "login"),
+        ("You need to log in to access this content", "login"),
+        ("The uploader has not made this video available in your country", "geo block"),
+        ("This video is not available from your location due to geo restriction", "geo block"),
+        ("This content is available in Germany only", "geo block"),
+        ("Unable to extract title", None),
+        ("The requested site is known to be slow", None),
+    ],
+)
+def test_what_a_site_refuses_is_known_by_what_is_said(said: str, kind: str | None) -> None:
+    assert kind_of(said) == kind
+    if kind is not None:
+        line = advice(kind, said, "www.site.test")
+        assert ("sources.toml" in line) == (kind != "drm")
+        assert "\n" not in line

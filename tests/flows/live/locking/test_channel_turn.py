@@ -1,0 +1,218 @@
+"""One watch a channel: who waits, for how long, and what is left to do then."""
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.channel_lock import channel_lock
+from db.errors import ChannelBusy
+from db.writing import writes
+from flows.capture.stream import Stream
+from flows.errors import Skipped
+from flows.live.lifecycle import Broadcast, close, open_or_continue
+from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
+from flows.show import make_show
+
+LOG = logging.getLogger(__name__)
+
+
+def in_s(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def open_broadcast(engine: Engine, *, run: str, planned_end: datetime) -> int:
+    with engine.begin() as connection:
+        channel = writes.ensure_channel(connection, "news", "http://example.org/live")
+        return writes.open_broadcast(
+            connection,
+            channel_id=channel,
+            started_at=in_s(-60),
+            planned_end=planned_end,
+            source_id=None,
+            title=None,
+            flow_run_id=run,
+        )
+
+
+def test_a_free_channel_is_had_at_once(engine: Engine, tmp_path: Path) -> None:
+    with channel_turn(
+        engine, "news", "one", recordings_dir=tmp_path, ends_at=in_s(60), log=LOG
+    ) as turn:
+        assert turn.until is None
+
+
+def test_without_a_planned_time_a_watched_channel_is_an_error(
+    engine: Engine, tmp_path: Path
+) -> None:
+    with (
+        channel_lock(engine, "news", "one"),
+        pytest.raises(ChannelBusy, match="one"),
+        channel_turn(engine, "news", "two", recordings_dir=tmp_path, ends_at=None, log=LOG),
+    ):
+        pass
+
+
+def test_who_has_nothing_left_is_told_who_held_it(engine: Engine, tmp_path: Path) -> None:
+    with (
+        channel_lock(engine, "news", "the-first-run"),
+        pytest.raises(Skipped, match="run the-first-run was watching it"),
+        channel_turn(engine, "news", "two", recordings_dir=tmp_path, ends_at=in_s(-1), log=LOG),
+    ):
+        pass
+
+
+def test_a_run_that_begins_long_after_its_time_is_skipped(engine: Engine, tmp_path: Path) -> None:
+    with (
+        pytest.raises(Skipped, match="was over"),
+        channel_turn(engine, "news", "late", recordings_dir=tmp_path, ends_at=in_s(-3600), log=LOG),
+    ):
+        pass
+
+
+def test_who_waits_gets_what_is_left_of_its_own_time(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends_at = in_s(60)
+    got: list[datetime | None] = []
+
+    def second() -> None:
+        with channel_turn(
+            engine, "news", "two", recordings_dir=tmp_path, ends_at=ends_at, log=LOG
+        ) as turn:
+            got.append(turn.until)
+
+    thread = threading.Thread(target=second)
+    said = threading.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.set()
+
+    listener = Listener()
+    LOG.addHandler(listener)
+    try:
+        with channel_lock(engine, "news", "the-first-run"):
+            thread.start()
+            assert said.wait(30)
+            assert got == []
+        thread.join(30)
+    finally:
+        LOG.removeHandler(listener)
+    assert got == [ends_at]
+    assert "the-first-run" in caplog.text
+
+
+def test_a_run_started_again_has_the_rest_of_its_broadcast(engine: Engine) -> None:
+    planned_end = in_s(60)
+    open_broadcast(engine, run="one", planned_end=planned_end)
+    assert rest_of(engine, "one", datetime.now(UTC)) == planned_end
+    assert rest_of(engine, "another", datetime.now(UTC)) is None
+
+
+def test_a_run_started_again_too_late_is_skipped(engine: Engine) -> None:
+    open_broadcast(engine, run="one", planned_end=in_s(-1))
+    with pytest.raises(Skipped, match="had ended"):
+        rest_of(engine, "one", datetime.now(UTC))
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT status FROM broadcasts")) == "interrupted"
+
+
+def test_a_run_that_has_completed_its_broadcast_is_not_repeated(engine: Engine) -> None:
+    made = open_broadcast(engine, run="one", planned_end=in_s(60))
+    with engine.begin() as connection:
+        writes.close_broadcast(connection, made, ended_at=in_s(0), status="completed")
+    with pytest.raises(Skipped, match="had ended"):
+        rest_of(engine, "one", datetime.now(UTC))
+
+
+def opened(engine: Engine, *, run: str, source: str = "video") -> Broadcast:
+    """Open, or go on with, the channel's broadcast."""
+    stream = Stream(
+        page_url="http://example.org/live",
+        url="http://example.org/live.m3u8",
+        protocol="hls",
+        live=True,
+        live_status="is_live",
+        source_id=source,
+        title="live",
+    )
+    show = make_show(url=stream.page_url, name="news", duration="10m")
+    return open_or_continue(engine, show, stream, None, run_id=run, log=LOG)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed", "interrupted"])
+def test_a_run_started_again_goes_on_with_its_broadcast_however_it_ended(
+    engine: Engine, status: str
+) -> None:
+    first = opened(engine, run="one")
+    close(engine, first, status, LOG)
+    again = opened(engine, run="one")
+    assert (again.id, again.until) == (first.id, first.started_at + timedelta(minutes=10))
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT status, ended_at FROM broadcasts")).one()
+    assert tuple(found) == ("live", None)
+
+
+@pytest.mark.parametrize(
+    ("run", "source", "status"),
+    [("two", "video", "cancelled"), ("one", "other", "cancelled"), ("one", "video", "completed")],
+    ids=["another run", "another video", "one that is done"],
+)
+def test_a_broadcast_that_has_ended_is_not_gone_on_with_by(
+    engine: Engine, run: str, source: str, status: str
+) -> None:
+    first = opened(engine, run="one")
+    close(engine, first, status, LOG)
+    assert opened(engine, run=run, source=source).id != first.id
+
+
+def test_a_broadcast_is_not_gone_on_with_after_another_of_its_channel(engine: Engine) -> None:
+    first = opened(engine, run="one")
+    close(engine, first, "cancelled", LOG)
+    second = opened(engine, run="two")
+    close(engine, second, "cancelled", LOG)
+    assert opened(engine, run="one").id not in (first.id, second.id)
+
+
+def test_a_run_of_no_schedule_gives_way_to_one_that_is_scheduled(
+    engine: Engine, tmp_path: Path
+) -> None:
+    ended = threading.Event()
+    got: list[bool] = []
+
+    def scheduled() -> None:
+        with channel_turn(
+            engine,
+            "news",
+            "slot",
+            recordings_dir=tmp_path,
+            ends_at=in_s(60),
+            log=LOG,
+            of_schedule=True,
+        ) as turn:
+            got.append(turn.until is not None)
+
+    thread = threading.Thread(target=scheduled)
+    with channel_lock(engine, "news", "adhoc"):
+        assert asked_by(engine, "news") is None
+        with giving_way(engine, "news", ended.set, LOG, own="adhoc", of_schedule=False):
+            thread.start()
+            assert ended.wait(30)
+            assert asked_by(engine, "news") == "slot"
+    thread.join(30)
+    assert got == [True]
+    assert asked_by(engine, "news") is None
+
+
+def test_a_run_of_no_schedule_asks_nobody_to_give_way(engine: Engine, tmp_path: Path) -> None:
+    with (
+        channel_lock(engine, "news", "one"),
+        pytest.raises(Skipped),
+        channel_turn(engine, "news", "two", recordings_dir=tmp_path, ends_at=in_s(0.5), log=LOG),
+    ):
+        pass
+    assert asked_by(engine, "news") is None

@@ -1,0 +1,116 @@
+"""What watchers left behind when they died becomes rows at the next start."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.writing.rows import SegmentRow
+from db.writing.spool import Spool
+from flows.capture.segment import Segment
+from flows.live.rows.left_behind import set_aside, write_left_behind
+from flows.recordings.finding import WAITING
+
+
+def rows(engine: Engine, statement: str) -> list[tuple[object, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(statement))]
+
+
+SEGMENTS = "SELECT started_at, status, path FROM segments ORDER BY 1"
+
+
+@pytest.fixture
+def died(engine: Engine, air, open_show, record) -> Callable[..., object]:
+    """Record a show whose watcher dies before it has stored more than the first segment."""
+
+    def make(*, ends_in: timedelta, status: str = "live") -> object:
+        began = datetime.now().astimezone() - timedelta(hours=1)
+        planned = datetime.now().astimezone() + ends_in
+        show = open_show(started_at=began, status=status, planned_end=planned)
+        record(air("ts"), (0, 3), (5, 7), show=show)  # and misses two in between
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM gaps"))
+            connection.execute(text("DELETE FROM segments WHERE sequence > 0"))
+        return show
+
+    return make
+
+
+def test_what_a_dead_watcher_recorded_has_rows_and_its_broadcast_ends_with_it(
+    engine: Engine, died, recordings_dir: Path
+) -> None:
+    show = died(ends_in=-timedelta(minutes=1))
+    first, *others = show.segments
+    n_gaps = len(show.events) - len(show.segments)
+    assert n_gaps == 1
+    assert write_left_behind(engine, recordings_dir / "flash") == len(others) + n_gaps
+    assert rows(engine, SEGMENTS) == [
+        (first.start, "analysed", str(first.path)),
+        *((each.start, "recorded", str(each.path)) for each in others),
+    ]
+    [gap] = [event for event in show.events if not isinstance(event, Segment)]
+    assert rows(engine, "SELECT started_at, ended_at, why FROM gaps") == [
+        (gap.start, gap.end, gap.why)
+    ]
+    assert rows(engine, "SELECT status, ended_at >= started_at FROM broadcasts") == [
+        ("interrupted", True)
+    ]
+    assert write_left_behind(engine, recordings_dir / "flash") == 0
+
+
+def test_a_broadcast_that_may_be_gone_on_with_stays_open(
+    engine: Engine, died, recordings_dir: Path
+) -> None:
+    died(ends_in=timedelta(hours=1))
+    assert write_left_behind(engine, recordings_dir / "flash") > 0
+    assert rows(engine, "SELECT status, ended_at FROM broadcasts") == [("live", None)]
+
+
+def test_what_another_machine_closed_is_looked_for_here(
+    engine: Engine, died, recordings_dir: Path
+) -> None:
+    died(ends_in=-timedelta(minutes=1), status="interrupted")
+    assert write_left_behind(engine, recordings_dir / "flash") > 0
+
+
+def test_an_interrupted_broadcast_ended_with_its_last_segment_and_not_today(
+    engine: Engine, air, open_show, record, recordings_dir: Path
+) -> None:
+    began = datetime.fromisoformat("2026-11-22T18:59:59+00:00")
+    show = open_show(started_at=began, status="live", planned_end=began + timedelta(minutes=1))
+    record(air("ts"), (0, 2), show=show)
+    write_left_behind(engine, recordings_dir / "flash")
+    assert rows(engine, "SELECT status, ended_at FROM broadcasts") == [
+        ("interrupted", show.segments[-1].end)
+    ]
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"[]"], ids=["empty", "cut", "other"])
+def test_a_damaged_write_costs_the_analysis_of_its_segment_and_nothing_else(
+    engine: Engine, air, open_show, record, recordings_dir: Path, data: bytes, caplog
+) -> None:
+    show = record(air("ts"), (0, 3), show=open_show(status="completed"))
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM segments WHERE sequence = 1"))
+        connection.execute(text("UPDATE segments SET status = 'recorded' WHERE sequence = 2"))
+    spool = Spool(show.folder / WAITING)
+    for number in (1, 2):
+        segment = show.segments[number]
+        spool.put_failure(
+            SegmentRow(
+                channel_id=show.channel_id,
+                broadcast_id=show.broadcast,
+                sequence=number,
+                started_at=segment.start,
+                duration_s=segment.duration_s,
+            ),
+            "truncated",
+        )
+    spool.waiting()[0].write_bytes(data)
+    write_left_behind(engine, recordings_dir / "flash")
+    assert [row[1] for row in rows(engine, SEGMENTS)] == ["analysed", "recorded", "failed"]
+    assert set_aside(recordings_dir) == [spool.directory / "0000000000.damaged"]
+    assert "is set aside" in caplog.text

@@ -1,0 +1,105 @@
+import pytest
+
+from flows.live.rows.pace import CALM, LEVELS, MAX_CALM, SOON, Pace
+
+LATE, SO_SO, IN_TIME = 5.0, 2.0, 0.4  # seconds, of segments of 2 s
+
+
+def _steps(pace: Pace, lags: list[float]) -> list[int]:
+    steps = []
+    for lag_s in lags:
+        pace.update(lag_s, 2.0)
+        steps.append(LEVELS.index(pace.level))
+    return steps
+
+
+def test_it_starts_with_all_frames_and_keeps_them_in_time():
+    pace = Pace()
+    assert pace.is_full
+    assert _steps(pace, [IN_TIME, SO_SO] * 20) == [0] * 40
+
+
+def test_down_at_once_to_keyframes_and_no_further():
+    assert _steps(Pace(), [LATE] * 4) == [1, 2, 2, 2]
+    levels = [(level.divisor, level.skip) for level in LEVELS]
+    assert levels == [(1, "needless"), (2, "nonref"), (1, "nonkey")]
+
+
+def test_up_again_a_step_at_a_time_after_a_calm_while():
+    pace = Pace()
+    _steps(pace, [LATE, LATE])
+    assert _steps(pace, [IN_TIME] * 2 * CALM) == [2] * (CALM - 1) + [1] * CALM + [0]
+
+
+def test_a_delay_in_between_starts_the_calm_while_again():
+    pace = Pace()
+    _steps(pace, [LATE])
+    assert _steps(pace, [IN_TIME] * (CALM - 1) + [SO_SO] + [IN_TIME] * (CALM - 1)) == [1] * (
+        2 * CALM - 1
+    )
+
+
+def test_going_up_too_early_makes_it_wait_twice_as_long_up_to_a_limit():
+    pace = Pace()
+    waits = []
+    for _ in range(8):
+        _steps(pace, [LATE])
+        n = 0
+        while LEVELS.index(pace.level) == 1:
+            _steps(pace, [IN_TIME])
+            n += 1
+        waits.append(n)
+    assert waits[:3] == [CALM, 2 * CALM, 4 * CALM]
+    assert waits[-1] == MAX_CALM
+
+
+def test_going_down_long_after_going_up_is_not_too_early():
+    pace = Pace()
+    _steps(pace, [LATE] + [IN_TIME] * CALM + [SO_SO] * SOON + [LATE])
+    assert _steps(pace, [IN_TIME] * CALM) == [1] * (CALM - 1) + [0]
+
+
+def test_a_long_quiet_time_forgets_that_it_was_once_too_early():
+    pace = Pace()
+    _steps(pace, [LATE] + [IN_TIME] * CALM + [LATE] + [IN_TIME] * 2 * CALM)
+    _steps(pace, [IN_TIME] * (MAX_CALM + 1) + [LATE])
+    assert _steps(pace, [IN_TIME] * CALM) == [1] * (CALM - 1) + [0]
+
+
+def test_levels_are_those_of_the_delays_one_by_one():
+    lags = [LATE, IN_TIME, SO_SO, IN_TIME, IN_TIME, LATE, LATE] + [IN_TIME] * 30 + [LATE]
+    # Down at once; a calm while of five segments is never had before two more steps are due;
+    # both steps up come after five each, and going down again within thirty is too early.
+    assert _steps(Pace(), lags) == [1] * 5 + [2] * 6 + [1] * 5 + [0] * 21 + [1]
+
+
+def test_late_is_more_than_two_segments_time_and_calm_less_than_three_quarters_of_one():
+    assert _steps(Pace(), [4.0, 4.001]) == [0, 1]
+    pace = Pace()
+    _steps(pace, [LATE])
+    assert _steps(pace, [1.5] * CALM) == [1] * CALM
+    assert _steps(pace, [1.499] * CALM)[-1] == 0
+
+
+def test_a_change_is_told_and_nothing_else():
+    pace = Pace()
+    told = [pace.update(lag_s, 2.0) for lag_s in [IN_TIME, LATE, SO_SO, LATE, LATE]]
+    assert told == [False, True, False, True, False]
+    assert [pace.update(IN_TIME, 2.0) for _ in range(CALM)] == [False] * (CALM - 1) + [True]
+
+
+@pytest.mark.parametrize(("between", "calm"), [(SOON - 1, 2 * CALM), (SOON, CALM)])
+def test_going_down_is_too_early_up_to_thirty_segments_after_going_up(between, calm):
+    pace = Pace()
+    _steps(pace, [LATE] + [IN_TIME] * CALM + [SO_SO] * between + [LATE])
+    assert _steps(pace, [IN_TIME] * calm) == [1] * (calm - 1) + [0]
+
+
+@pytest.mark.parametrize(("quiet", "calm"), [(MAX_CALM - 1, 4 * CALM), (MAX_CALM, 2 * CALM)])
+def test_what_was_too_early_is_forgotten_after_a_quiet_time_and_not_before(quiet, calm):
+    pace = Pace()
+    _steps(pace, [LATE] + [IN_TIME] * CALM + [LATE] + [IN_TIME] * 2 * CALM)
+    _steps(pace, [SO_SO] + [IN_TIME] * quiet)
+    pace._since_up = 0  # so that going down now is too early, too
+    _steps(pace, [LATE])
+    assert _steps(pace, [IN_TIME] * calm) == [1] * (calm - 1) + [0]

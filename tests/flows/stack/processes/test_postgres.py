@@ -1,0 +1,182 @@
+"""The embedded Postgres under the eyes of whoever holds it: killed, and there again."""
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+from sqlalchemy import text
+
+from db.addresses import address_for
+from db.embedded.reader import let_reader_in, reader_url
+from db.embedded.server import EmbeddedPostgres
+from db.errors import DatabaseUnreachable, EmbeddedError
+from db.session import make_engine, upgrade
+from flows.errors import StackError
+from flows.settings import Settings
+from flows.stack.processes import child, postgres
+from flows.stack.processes.postgres import Postgres, tended
+from flows.stack.stack import Stack
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory that other users may pass, which pytest's own is not."""
+    made = Path(tempfile.mkdtemp(prefix="showmood-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def server(directory: Path, put_cluster: Callable[[Path], None]) -> Iterator[EmbeddedPostgres]:
+    put_cluster(directory / "pg")
+    made = EmbeddedPostgres(
+        directory / "pg", open_dir=directory / "open", die_with_owner=True, durable=False
+    )
+    with made:
+        yield made
+
+
+@pytest.fixture
+def kill(directory: Path) -> Callable[[], None]:
+    def run() -> None:
+        pid = int((directory / "pg" / "cluster" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+
+    return run
+
+
+def until_said(one: Postgres) -> str:
+    while (said := one.tend()) is None:
+        pass
+    return said
+
+
+def answer(url: str) -> object:
+    engine = make_engine(url)
+    try:
+        with engine.connect() as connection:
+            return connection.scalar(text("SELECT 42"))
+    finally:
+        engine.dispose()
+
+
+def test_one_that_is_killed_is_started_again_and_that_is_said(server, kill, monkeypatch) -> None:
+    monkeypatch.setattr(postgres, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(child, "TRIES", 1)
+    one = Postgres(server)
+    assert one.tend() is None
+    url = one.url
+    kill()
+    assert "started again" in until_said(one)
+    assert one.url == url
+    assert answer(url) == 42
+    assert one.tend() is None
+    kill()
+    with pytest.raises(StackError, match="was started again 1 times"):
+        until_said(one)
+
+
+def test_one_that_cannot_be_started_is_tried_again_and_that_is_said_once(
+    server, kill, directory, monkeypatch
+) -> None:
+    monkeypatch.setattr(postgres, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(postgres, "MAX_PAUSE_S", 0.001)
+    one = Postgres(server)
+    version = directory / "pg" / "cluster" / "PG_VERSION"
+    whole = version.read_text()
+    version.write_text("9\n")
+    kill()
+    assert "has ended, and does not start" in until_said(one)
+    assert [one.tend() for _ in range(3)] == [None] * 3
+    version.write_text(whole)
+    assert "started again" in until_said(one)
+
+
+def test_a_stack_and_a_command_tend_it(server, kill, tmp_path, monkeypatch, caplog) -> None:
+    said: list[str] = []
+    stack = Stack(Settings(home=tmp_path), say=said.append)
+    stack._postgres = Postgres(server)
+    kill()
+    while not said:
+        stack.tend()
+    assert "started again" in said[0]
+    kill()
+    with tended(Postgres(server), every_s=0.01):
+        while "started again" not in caplog.text:
+            time.sleep(0.01)
+    assert answer(server.url) == 42
+
+
+def test_what_a_crash_leaves_of_its_files_does_not_keep_it_down(server, kill, directory) -> None:
+    one = Postgres(server)
+    for left in ("", "half", "12"):
+        kill()
+        (directory / "pg" / "cluster" / "postmaster.pid").write_text(left)
+        assert "started again" in until_said(one)
+
+
+def test_stop_ends_a_start_that_does_not_come_to_an_end(server, kill, directory) -> None:
+    """Postgres waits for a file of its archive, which pg_ctl would wait a minute for."""
+    cluster = directory / "pg" / "cluster"
+    with (cluster / "postgresql.conf").open("a") as conf:
+        conf.write("restore_command = 'touch asked; sleep 600'\n")
+    kill()
+    (cluster / "recovery.signal").touch()
+    shutil.chown(cluster / "recovery.signal", cluster.owner(), cluster.group())
+    over = threading.Event()
+
+    def hold() -> None:
+        with tended(Postgres(server), every_s=0.01):
+            while not (cluster / "asked").exists():
+                time.sleep(0.01)
+        server.stop()
+        over.set()
+
+    threading.Thread(target=hold, daemon=True).start()
+    assert over.wait(20), "pg_ctl waits for 60 s"
+    assert not (cluster / "postmaster.pid").exists()
+
+
+def test_a_port_is_for_the_reader_alone_and_with_a_password(directory, free_port) -> None:
+    port = free_port()
+    server = EmbeddedPostgres(
+        directory / "pg",
+        open_dir=directory / "open",
+        die_with_owner=True,
+        durable=False,
+        port=port,
+    )
+    with server:
+        assert server.running_port == port
+        upgrade(server.url)
+        for password in ("first", "second %/@'"):  # the second replaces the first
+            let_reader_in(server.url, port, password)
+        url = reader_url(port, "second %/@'")
+        let_reader_in(server.url, port, "second %/@'")
+        assert answer(url) == answer(server.url) == 42
+        said = psycopg2.connect(address_for(url, "psycopg"))
+        with closing(said), said.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM emotion_history")
+            assert cursor.fetchall() == [(0,)]
+            with pytest.raises(psycopg2.Error, match="permission denied for table segments"):
+                cursor.execute("DELETE FROM segments")
+        owner = server.url.partition("?")[0].replace("@/", f"@127.0.0.1:{port}/")
+        for wrong in (reader_url(port, "first"), url.replace(":second", ":x"), owner):
+            with pytest.raises(DatabaseUnreachable):
+                answer(wrong)
+        other = EmbeddedPostgres(
+            directory / "pg2", open_dir=directory / "open2", durable=False, port=port
+        )
+        with pytest.raises(
+            EmbeddedError, match=f"port {port} can't be Postgres's .*already in use"
+        ):
+            other.start()

@@ -1,0 +1,124 @@
+"""Train one tower further, on the labels and on what finished towers say of the same faces.
+
+    python -m training.learning.distil --data DIR --teachers RUN --run RUN [--again] --minutes 30
+
+Both labellings are noisy; the mean of several towers' answers, each for the face and its mirror
+image, is less so (Furlanello et al. 2018, arXiv:1805.04770). The tower starts from the first of
+its teachers, with a warm restart of the learning rate. A tower that has learnt so can teach itself
+once more (--again): it then believes its teacher more, and moves less.
+"""
+
+import argparse
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emotion.networks.expression import Tower
+from training.learning.net import targets
+from training.learning.ship import load_towers
+from training.learning.train import BASE_SEED, N_SMOKE, Recipe, Run
+from training.learning.validate import logits
+from training.pictures import data
+
+log = logging.getLogger("training")
+
+MINUTES: Final = 30
+"""Wall clock on two cores."""
+
+CALM: Final = 0.4
+"""Share of the run at its end without mix-up and with half the disturbances."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesson:
+    """How a tower learns from teachers.
+
+    rate: learning rate at the peak; of a first run it is twice as high or more, the tower is good
+    already. voted_share, keyword_share: how much of each target is the teachers': more where one
+    search word is all the evidence.
+    """
+
+    rate: float
+    voted_share: float
+    keyword_share: float
+
+
+FIRST: Final = Lesson(rate=0.03, voted_share=0.3, keyword_share=0.5)
+AGAIN: Final = Lesson(rate=0.02, voted_share=0.4, keyword_share=0.6)
+
+
+def opinion(teachers: list[Tower], images: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(N, 8) and (N, 7) probabilities: all teachers' mean logits for the faces and their mirrors.
+
+    images: uint8 (N, 48, 48).
+    """
+    mirrored = np.ascontiguousarray(images[:, :, ::-1])
+    views = [logits(tower, faces) for tower in teachers for faces in (images, mirrored)]
+    voted, keyword = (torch.stack(column).mean(0) for column in zip(*views, strict=True))
+    return torch.softmax(voted, 1), torch.softmax(keyword, 1)
+
+
+def mixed_targets(
+    labels: tuple[Tensor, Tensor], said: tuple[Tensor, Tensor], lesson: Lesson
+) -> tuple[Tensor, Tensor]:
+    """Labels (N, 8) and (N, 7) with the teachers' share; a face without a label stays without."""
+    shares = lesson.voted_share, lesson.keyword_share
+    voted, keyword = (
+        torch.where(label.sum(1, keepdim=True) > 0, torch.lerp(label, of, share), label)
+        for label, of, share in zip(labels, said, shares, strict=True)
+    )
+    return voted, keyword
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teachers", type=Path, required=True, help="run of finished towers")
+    parser.add_argument("--run", type=Path, required=True, help="where checkpoints are kept")
+    parser.add_argument("--again", action="store_true", help="the teacher has learnt so itself")
+    parser.add_argument("--seed", type=int, default=0, help="added to the first tower's")
+    parser.add_argument("--minutes", type=float, default=MINUTES)
+    parser.add_argument("--epochs", type=int, help="count epochs instead of minutes")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s student: %(message)s")
+    torch.set_num_threads(arguments.threads)
+    lesson = AGAIN if arguments.again else FIRST
+    seed = BASE_SEED + arguments.seed
+    teachers, taught = load_towers(arguments.teachers)
+    recipe = Recipe(
+        minutes=arguments.minutes,
+        epochs=arguments.epochs,
+        seed=seed,
+        learning_rate=lesson.rate,
+        restart=1.0,
+        calm=CALM,
+        widths=tuple(taught.widths),
+        depths=tuple(taught.depths),
+        stem=taught.stem,
+    )
+    smoke = os.environ.get("SMOKE") == "1"
+    if smoke:
+        recipe = Recipe(minutes=1, epochs=2, batch=32, seed=seed, learning_rate=lesson.rate)
+    pictures, validation = data.to_learn(arguments.data, most=N_SMOKE if smoke else None)
+    directory = arguments.run / "tower-1"
+    directory.mkdir(parents=True, exist_ok=True)
+    run = Run(recipe, directory)
+    if run.resume():
+        log.info("going on after epoch %d", run.epoch)
+    else:
+        run.start_from(teachers[0])
+    log.info("%d teachers, %d faces, %s, %s", len(teachers), len(pictures), run.device, recipe)
+    wanted = mixed_targets(targets(pictures), opinion(teachers, pictures.images), lesson)
+    run.train(pictures, validation, wanted)
+
+
+if __name__ == "__main__":
+    main()
