@@ -22,10 +22,10 @@ from typing import Final
 
 from benchmarks.capture.contenders import Contender, Ours, PlainFfmpeg, Streamlink
 from benchmarks.capture.trial import NothingRecorded, Outcome, run_trial
+from benchmarks.origin.kinds import KINDS
 from benchmarks.origin.scenarios import SCENARIOS, Scenario
 from benchmarks.origin.testcard import make_testcard
 from flows.demo.channel import LiveOrigin
-from flows.demo.kinds import KINDS
 
 SEGMENT_S: Final = 2.0
 WINDOW: Final = 30

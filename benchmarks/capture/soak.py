@@ -25,11 +25,11 @@ import psutil
 
 from benchmarks.capture.contenders import Contender, Ours, events_in
 from benchmarks.origin.audit import Account, Audit
+from benchmarks.origin.kinds import KINDS
 from benchmarks.origin.scenarios import SCENARIOS, Scenario
 from benchmarks.origin.testcard import make_testcard
 from flows.capture.segment import Gap, Segment
 from flows.demo.channel import LiveOrigin
-from flows.demo.kinds import KINDS
 
 SEGMENT_S: Final = 2.0
 WINDOW: Final = 30

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from benchmarks.live import live_stream
+from benchmarks.capture.live_stream import live_stream
 from flows.capture.hls.engine import Run
 from flows.capture.hls.pacing import Pacing
 from flows.capture.net.address import AddressPolicy

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.live import live_stream
+from benchmarks.capture.live_stream import live_stream
 from flows.capture.hls.engine import Run
 from flows.capture.hls.pacing import Pacing
 from flows.capture.net.address import AddressPolicy

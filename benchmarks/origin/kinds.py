@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from benchmarks.origin.scenarios import Scenario
 from flows.demo.channel import LiveOrigin
 from flows.demo.packaging import (
     Banning,
@@ -24,7 +25,6 @@ from flows.demo.packaging import (
     without_dates,
     without_numbers,
 )
-from flows.demo.scenarios import Scenario
 
 _LASTS_S: Final = 12.0
 
