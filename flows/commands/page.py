@@ -35,7 +35,7 @@ def page(
     from flows.stack.processes.home import make_home
 
     settings = load_settings()
-    console = Console()
+    console = Console(markup=False)
     if fetch:
         console.print(f"fetched: {vendor.fetch(cache_dir=settings.cache_dir)}", soft_wrap=True)
         return
@@ -81,7 +81,7 @@ def keep(
     from flows.stack.processes.existing_database import existing_database
 
     settings = load_settings()
-    console = Console()
+    console = Console(markup=False)
     with ExitStack() as stack:
         engine = make_engine(existing_database(settings, stack))
         stack.callback(engine.dispose)

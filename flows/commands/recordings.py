@@ -51,7 +51,9 @@ def play(
     if only_print:
         typer.echo(playlist)
         return
-    Console(stderr=True).print(f"{channel} {start_text(start)}: {playlist}", soft_wrap=True)
+    Console(stderr=True, markup=False).print(
+        f"{channel} {start_text(start)}: {playlist}", soft_wrap=True
+    )
     open_player(playlist, player)
 
 

@@ -12,6 +12,7 @@ from flows.commands import load_settings
 from flows.commands.options import Detector, EmotionModel, Fps
 
 if TYPE_CHECKING:
+    from flows.control.wide_replay import Outcome
     from flows.reanalyse import Reanalysis
     from flows.settings import Settings
 
@@ -70,7 +71,7 @@ def replay(
             tell=lambda share: shown.update(task, completed=share),
             holder="showmood replay",
         )
-    Console(stderr=True).print(f"{channel}: {counts.summary()}", highlight=False)
+    Console(stderr=True, markup=False).print(f"{channel}: {counts.summary()}", highlight=False)
 
 
 def _by_runs(settings: "Settings", what: "Reanalysis") -> None:
@@ -125,10 +126,15 @@ def _by_runs(settings: "Settings", what: "Reanalysis") -> None:
             raise StackError(
                 f"the Prefect server at {env['PREFECT_API_URL']} does not answer, or says no: {e!r}"
             ) from e
-    console = Console(stderr=True)
-    for line in outcome.failed:
-        console.print(line, highlight=False, soft_wrap=True)
-    n_runs = outcome.done + len(outcome.failed)
-    console.print(f"{what.channel}: {outcome.done} of {n_runs} runs are done", highlight=False)
+    say_outcome(what.channel, outcome)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def say_outcome(channel: str, outcome: "Outcome") -> None:
+    """Print what became of the runs; what a server says is no markup."""
+    console = Console(stderr=True, markup=False, highlight=False)
+    for line in outcome.failed:
+        console.print(line, soft_wrap=True)
+    n_runs = outcome.done + len(outcome.failed)
+    console.print(f"{channel}: {outcome.done} of {n_runs} runs are done", soft_wrap=True)

@@ -12,7 +12,7 @@ from flows.commands import load_settings
 
 deploying = typer.Typer()
 app = typer.Typer(help="The shows of prefect.yaml: list them, add one, remove one.")
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False)
 
 File = Annotated[
     Path | None,
@@ -94,7 +94,7 @@ def shows(context: typer.Context, file: File = None) -> None:
                 said = f"{start:%a %Y-%m-%d %H:%M %Z}" if start else "never again"
             length = of.show.duration if of.show else ""
             table.add_row(each.name, of.slot.summary, length, said, of.show.url if of.show else "")
-    Console().print(table)
+    Console(markup=False).print(table)
     if paused is None:
         console.print(f"(read from the file alone: {why})", soft_wrap=True, highlight=False)
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -119,7 +120,7 @@ class Objects:
 
         Raises ObjectGone where it is not there, or its SHA-256 is another; OSError.
         """
-        part = to.with_name(f".{to.name}.{os.getpid()}.part")
+        part = to.with_name(f".{to.name}.{os.getpid()}-{threading.get_ident()}.part")
         to.parent.mkdir(parents=True, exist_ok=True)
         seen = hashlib.sha256()
         try:

@@ -17,6 +17,7 @@ from db.errors import DatabaseError
 from flows.door.access import Access
 from flows.door.gate import App, Gate
 from flows.errors import ShowmoodError, UsageError
+from flows.page.media.playback import CopyGone, NotNow
 from flows.page.routes import keeping, media, show_data, show_pages, shows
 from flows.page.routes.context import HERE, Context, NotThere, said
 from flows.page.vendor import FILES
@@ -79,6 +80,8 @@ def make_app(context: Context) -> FastAPI:
         return _static(request, context.vendor, name, set(FILES))
 
     app.add_exception_handler(NotThere, _not_there)
+    app.add_exception_handler(CopyGone, _no_copy)
+    app.add_exception_handler(NotNow, _not_now)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(ShowmoodError, _not_fit)
@@ -138,6 +141,14 @@ def _answer(
 def _not_there(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotThere)
     return _answer(request, 404, "Not here", str(error), error.links)
+
+
+def _no_copy(request: Request, error: Exception) -> Response:
+    return _answer(request, 404, "Not here", str(error))
+
+
+def _not_now(request: Request, error: Exception) -> Response:
+    return _answer(request, 503, "Not just now", str(error))
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from db.errors import DatabaseError
 from db.roles import grant_roles
@@ -23,6 +23,9 @@ from flows.page.reading.database import Reader
 from flows.page.reading.live_updates import Hub
 from flows.page.routes.context import Context
 from flows.settings import Settings, load_settings, running_database
+
+if TYPE_CHECKING:
+    from flows.page.media.stored import Stored
 
 _log = logging.getLogger(__name__)
 
@@ -73,13 +76,28 @@ def make_context(settings: Settings, url: str) -> Context:
     reader = Reader(url)
     return Context(
         reader=reader,
-        playback=Playback(settings.recordings_dir),
+        playback=Playback(settings.recordings_dir, stored=_stored(settings)),
         hub=Hub(lambda: reader),
         cache_dir=settings.cache_dir,
         ffmpeg=settings.ffmpeg,
         prefect_url=os.environ.get("SHOWMOOD_PREFECT_UI") or f"http://127.0.0.1:{settings.ui_port}",
         prefect_file=Path.cwd() / "prefect.yaml",
     )
+
+
+def _stored(settings: Settings) -> "Stored | None":
+    """Return what brings recordings from the object store, where one is set."""
+    if settings.recordings_store is None:
+        return None
+    from flows.objects.opening import copies_of  # some megabytes, for those who have one
+    from flows.page.media.stored import Stored
+
+    try:
+        copies = copies_of(settings)
+    except UsageError as e:
+        _log.warning("%s: the page plays what is on this disk alone", e)
+        return None
+    return None if copies is None else Stored(copies)
 
 
 def serve(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from emotion.classify import Classifier
@@ -113,7 +114,7 @@ def evaluate_here(
     else:
         say(found, console)
         if png is not None:
-            console.print(f"picture: {png}", soft_wrap=True)
+            console.print(f"picture: {png}", soft_wrap=True, markup=False)
 
 
 def as_json(found: Evaluation) -> dict[str, Any]:
@@ -173,7 +174,7 @@ def _percent(value: float) -> str:
 def say(found: Evaluation, console: Console) -> None:
     """Print it."""
     s = found.score()
-    console.print(f"[bold]{found.model}[/bold]: {s.n} faces", soft_wrap=True)
+    console.print(f"[bold]{escape(found.model)}[/bold]: {s.n} faces", soft_wrap=True)
     console.print(
         f"accuracy {_percent(s.accuracy)}, macro F1 {_percent(s.macro_f1)}, mean recall "
         f"{_percent(s.mean_recall)}, calibration error {_percent(s.calibration_error)}",
@@ -201,7 +202,7 @@ def say(found: Evaluation, console: Console) -> None:
             groups.add_column(column, justify="left" if column == "group" else "right")
         for name, of in _groups(found):
             figures = (of.accuracy, of.macro_f1, of.mean_recall, of.calibration_error)
-            groups.add_row(name, str(of.n), *map(_percent, figures))
+            groups.add_row(escape(name), str(of.n), *map(_percent, figures))
         console.print(groups)
 
 

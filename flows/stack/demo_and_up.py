@@ -13,6 +13,7 @@ from typing import Final
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.text import Text
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -131,7 +132,7 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
                     save_timeline(connection, DEMO, began, until, png)
             finally:
                 engine.dispose()
-    console.print(f"\ntimeline: {png}", soft_wrap=True)
+    console.print(f"\ntimeline: {png}", soft_wrap=True, markup=False)
     console.print("the rows stay. Look again, and on:")
     for command, what in (
         ("page", "the page: the moment behind each number"),
@@ -180,7 +181,7 @@ class _Steps:
     def __call__(self, step: str) -> None:
         now = datetime.now(UTC)
         took_s = (now - self._last).total_seconds()
-        self._console.print(f"[dim]{took_s:6.1f} s[/dim]  {step}", soft_wrap=True)
+        self._console.print(f"[dim]{took_s:6.1f} s[/dim]  {escape(step)}", soft_wrap=True)
         self._last = now
 
 

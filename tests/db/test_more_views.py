@@ -210,7 +210,14 @@ def test_a_mixtures_means_are_over_the_seconds_that_know_them(engine, show, obse
             " sum(raw_probability * seconds) / sum(seconds), sum(seconds) FROM emotion_long"
             " WHERE emotion = 'contempt'"
         )
+        minutes = ask(
+            "SELECT sum(contempt * contempt_known_s) / sum(contempt_known_s),"
+            " sum(raw_contempt * contempt_known_s) / sum(contempt_known_s),"
+            " sum(happiness * happiness_known_s) / sum(happiness_known_s), sum(affect_known_s)"
+            " FROM emotion_timeline"
+        )
     assert n == 60
+    assert minutes[0] == pytest.approx((contempt, raw, happiness, 0), rel=1e-6)
     for found in (of_shows, of_days):
         assert found[0] == pytest.approx((contempt, raw, happiness), rel=1e-6)
     assert long[0] == pytest.approx((contempt, raw, 60), rel=1e-6)

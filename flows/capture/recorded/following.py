@@ -184,16 +184,21 @@ def _last_name(path: Path) -> str | None:
         return lines[-1].decode(errors="replace").rpartition("/")[2]
 
 
-def playlist_entry(segment: Segment, before: Segment | None, *, name: str) -> str:
+def playlist_entry(
+    segment: Segment, before: Segment | None, *, name: str, init: str | None = None
+) -> str:
     """Return a segment's lines in a playlist. before: the one that it follows; None: none.
 
-    name: its address there. Raises OSError.
+    name: its address there. init: that of its initialisation section, of fMP4 whose file is not
+    here; None: that is in its file. Raises OSError.
     """
     path = segment.path
     date = _file_start(segment).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     lines = [f"#EXT-X-PROGRAM-DATE-TIME:{date}", f"#EXTINF:{_file_s(segment):.6f},"]
     goes_on = before is None or (segment.continuous and before.end == segment.start)
-    init_bytes = _init_bytes(path) if path.suffix == ".mp4" else 0
+    init_bytes = init_bytes_of(path) if path.suffix == ".mp4" and init is None else 0
+    if init is not None:
+        lines.insert(0, f'#EXT-X-MAP:URI="{init}"')
     if init_bytes:
         lines.insert(0, f'#EXT-X-MAP:URI="{name}",BYTERANGE="{init_bytes}@0"')
         lines.append(f"#EXT-X-BYTERANGE:{path.stat().st_size - init_bytes}@{init_bytes}")
@@ -202,7 +207,7 @@ def playlist_entry(segment: Segment, before: Segment | None, *, name: str) -> st
     return "\n".join([*lines, name, ""])
 
 
-def _init_bytes(path: Path) -> int:
+def init_bytes_of(path: Path) -> int:
     """Return how long the initialisation section is that a file of fMP4 begins with."""
     with path.open("rb") as file:
         at = 0

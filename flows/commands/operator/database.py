@@ -11,7 +11,7 @@ from rich.table import Table
 from flows.commands import load_settings
 
 app = typer.Typer(help="The database: its URL, its schema, a psql on it.", no_args_is_help=True)
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False)
 
 
 @app.command()
@@ -49,7 +49,7 @@ def maintain() -> None:
     table = Table(*rows[0], box=None, header_style="bold")
     for row in rows:
         table.add_row(*map(str, row.values()))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @app.command()

@@ -20,7 +20,7 @@ def init(
 
     from flows.stack.init_files import NEXT, write_files, write_unit
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     said = write_unit(Path.cwd()) if systemd else [*write_files(Path.cwd()), *NEXT]
     for line in said:
         console.print(line, soft_wrap=True, highlight=False)

@@ -84,7 +84,7 @@ def pull(
 
     settings = load_settings()
     names = [name] if name else [n for n, m in weights.MODELS.items() if not m.on_the_web]
-    console = Console()
+    console = Console(markup=False)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         for each in names:

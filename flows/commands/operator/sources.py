@@ -32,7 +32,7 @@ def check(
     from flows.show import make_show
 
     settings = load_settings()
-    console = Console()
+    console = Console(markup=False)
     table = Table(box=None, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -57,7 +57,7 @@ def _print(found: "StackStatus", now: datetime) -> None:
         ("disk", free),
         ("versions", versions.replace("yt-dlp", f"yt-dlp{age}", 1) if age else versions),
     ):
-        table.add_row(name, value)
+        table.add_row(name, escape(str(value)))
     console.print(table)
     if found.channels:
         channels = Table(box=None, header_style="bold")

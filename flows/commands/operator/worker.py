@@ -32,7 +32,7 @@ def worker(
     from flows.stack.workers.worker import run_worker
 
     settings = load_settings()
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     run_worker(
         settings,
         os.environ,

@@ -12,14 +12,18 @@ _PACKET_BYTES: Final = 188
 _SYNC: Final = 0x47
 
 
-@lru_cache(maxsize=256)
 def is_hevc(path: Path) -> bool:
     """Tell whether a file's pictures are HEVC; False too where it can't be read."""
     try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
+        return _is_hevc(path)
     except OSError:
         return False
+
+
+@lru_cache(maxsize=256)
+def _is_hevc(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
     if path.suffix == ".mp4":
         return _HEVC_BOXES.search(head) is not None
     return _HEVC_STREAM in _stream_types(head)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Row
 
@@ -22,6 +22,9 @@ from flows.capture.segment import Segment
 from flows.page.reading.show_queries import ShowRow
 from flows.recordings.finding import folder_of
 
+if TYPE_CHECKING:
+    from flows.page.media.stored import Stored
+
 REMEMBERED: Final = 16
 """So many shows' lists of files are kept in memory."""
 
@@ -29,27 +32,43 @@ LIVE_SEGMENTS: Final = 60
 """So many of the newest segments the playlist of a show on air lists."""
 
 
+class CopyGone(Exception):
+    """The object store has no copy of a recording any more, or another one; the message says it."""
+
+
+class NotNow(Exception):
+    """A copy can't be had just now; the message says why."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recording:
-    """A show's files. here: by number, those that are on this machine, in order of time.
+    """A show's files. here: by number, those that this machine has, or can have, in order of time.
 
-    elsewhere: where those are that are not, and were not deleted: "on" a machine, "into" a folder.
+    stored: of those that are to be brought first, key and SHA-256 of their copies. elsewhere: where
+    those are that are neither, and were not deleted: "on" a machine, "into" a folder.
     """
 
     folder: Path
     here: dict[int, Segment]
+    stored: dict[int, tuple[str, str | None]]
     listed: tuple[Segment, ...]
     elsewhere: str | None
 
 
 class Playback:
-    """Finds recordings below a folder; remembers what it has read while nothing changes."""
+    """Finds recordings below a folder, and their copies; remembers what it has read of a show."""
 
-    def __init__(self, recordings_dir: Path) -> None:
-        """Look at nothing yet."""
+    def __init__(self, recordings_dir: Path, stored: "Stored | None" = None) -> None:
+        """Look at nothing yet. stored: None: there is no object store."""
         self.directory = recordings_dir.resolve()
+        self._stored = stored
         self._known: OrderedDict[int, tuple[object, Recording]] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there is an object store."""
+        return self._stored is not None
 
     def mark(self, show: ShowRow) -> tuple[int, int]:
         """Return what changes whenever a file of the show comes or goes."""
@@ -68,15 +87,51 @@ class Playback:
             if known is not None and known[0] == mark:
                 self._known.move_to_end(show.broadcast_id)
                 return known[1]
-        found = _read(self._folder(show), show, segments())
+        found = self._read(show, segments())
         with self._lock:
             self._known[show.broadcast_id] = (mark, found)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         return found
 
+    def bring(self, recording: Recording, segments: Sequence[Segment]) -> None:
+        """Have the files of these segments on this disk. Raises CopyGone, NotNow."""
+        for segment in segments:
+            copy = recording.stored.get(segment.sequence)
+            if copy is not None and self._stored is not None:
+                self._stored.bring(segment.path, *copy)
+
     def _folder(self, show: ShowRow) -> Path:
         return folder_of(self.directory, show.channel, show.started_at, show.broadcast_id)
+
+    def _read(self, show: ShowRow, rows: Sequence[Any]) -> Recording:
+        folder = self._folder(show)
+        here = _on_disk(folder, show, rows)
+        stored: dict[int, tuple[str, str | None]] = {}
+        for row in rows:
+            if self._stored is None or row.sequence in here or not row.object_key:
+                continue
+            path = self._stored.path(row.object_key)
+            if path is not None and PIECE.fullmatch(path.name):
+                here[row.sequence] = _segment(row, show, path)
+                stored[row.sequence] = (row.object_key, row.sha256)
+        elsewhere = None
+        if not here:
+            named = (row for row in rows if row.path)
+            elsewhere = next(
+                (
+                    f"on {row.machine}" if row.machine else f"into {os.path.dirname(row.path)}"
+                    for row in named
+                ),
+                None,
+            )
+        return Recording(
+            folder=folder,
+            here=here,
+            stored=stored,
+            listed=tuple(sorted(here.values(), key=lambda segment: segment.start)),
+            elsewhere=elsewhere,
+        )
 
 
 def parts(recording: Recording) -> list[tuple[Segment, ...]]:
@@ -110,7 +165,12 @@ def playlist(recording: Recording, part: int | None) -> str | None:
     )
     before: Segment | None = None
     for segment in listed:
-        text += playlist_entry(segment, before, name=f"{segment.sequence}{segment.path.suffix}")
+        name = f"{segment.sequence}{segment.path.suffix}"
+        init = None
+        if segment.sequence in recording.stored and segment.path.suffix == ".mp4":
+            # How long its head is, its file would say: these are cut off it when they are fetched.
+            init, name = f"{segment.sequence}.init.mp4", f"{segment.sequence}.media.mp4"
+        text += playlist_entry(segment, before, name=name, init=init)
         before = segment
     return text + ("" if part is None else "#EXT-X-ENDLIST\n")
 
@@ -132,7 +192,7 @@ def holding(recording: Recording, at: datetime) -> Segment | None:
     return next((each for each in recording.listed if each.start <= at < each.end), None)
 
 
-def _read(folder: Path, show: ShowRow, segments: Sequence[Any]) -> Recording:
+def _on_disk(folder: Path, show: ShowRow, rows: Sequence[Any]) -> dict[int, Segment]:
     try:
         with os.scandir(folder) as entries:
             names = {entry.name for entry in entries if PIECE.fullmatch(entry.name)}
@@ -142,22 +202,11 @@ def _read(folder: Path, show: ShowRow, segments: Sequence[Any]) -> Recording:
     for event in read_events(folder):
         if isinstance(event, Segment) and event.path.name in names:
             here[event.sequence] = event
-    for row in segments:
+    for row in rows:
         name = os.path.basename(row.path or "")
         if row.sequence not in here and name in names:
             here[row.sequence] = _segment(row, show, folder / name)
-    elsewhere = None
-    if not here:
-        named = (row for row in segments if row.path)
-        elsewhere = next(
-            (
-                f"on {row.machine}" if row.machine else f"into {os.path.dirname(row.path)}"
-                for row in named
-            ),
-            None,
-        )
-    listed = tuple(sorted(here.values(), key=lambda segment: segment.start))
-    return Recording(folder=folder, here=here, listed=listed, elsewhere=elsewhere)
+    return here
 
 
 def _segment(row: Row[Any], show: ShowRow, path: Path) -> Segment:

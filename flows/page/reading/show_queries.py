@@ -31,11 +31,10 @@ class ShowRow:
 
 _RAW: Final = ", ".join(f"raw_{name}" for name in EMOTIONS)
 _MEANS: Final = ", ".join(
-    f"(sum({name} * seconds) / nullif(sum(seconds) FILTER (WHERE {name} IS NOT NULL), 0)"
-    f")::real AS {name}"
+    f"(sum({name} * {name}_known_s) / nullif(sum({name}_known_s), 0))::real AS {name}"
     for name in EMOTIONS
 )
-"""Over minutes, by how many of their seconds had a face."""
+"""Over minutes, by how many of their seconds it is known of."""
 _COLUMNS: Final = (
     "broadcast_id, channel, show, started_at, planned_end, ended_at, status, flow_run_id"
 )
@@ -68,6 +67,7 @@ _STATE = text(
     "SELECT count(*) AS segments, min(started_at) AS begin, max(ended_at) AS until,"
     " count(*) FILTER (WHERE status = 'analysed') AS analysed,"
     " count(*) FILTER (WHERE status = 'failed') AS failed, count(path) AS on_disk,"
+    " count(object_key) AS in_store,"
     " min(machine) AS machine, min(model) AS a_model, max(model) AS b_model, min(fps) AS low_fps,"
     " max(fps) AS high_fps, sum(frames) AS frames, sum(lag_ms) AS lag_ms,"
     " (SELECT count(*) FROM show_gaps WHERE broadcast_id = :id) AS gaps,"
@@ -76,7 +76,8 @@ _STATE = text(
 )
 _SEGMENTS = text(
     "SELECT sequence, started_at, duration_s, offset_s, status, path, machine, width_px, height_px,"
-    " start_is_estimated, is_ad FROM show_segments WHERE broadcast_id = :id ORDER BY started_at"
+    " start_is_estimated, is_ad, object_key, sha256 FROM show_segments WHERE broadcast_id = :id"
+    " ORDER BY started_at"
 )
 _GAPS = text(
     "SELECT started_at, ended_at, why FROM show_gaps WHERE broadcast_id = :id ORDER BY started_at"

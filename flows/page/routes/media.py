@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
+from flows.capture.recorded.following import init_bytes_of
 from flows.capture.segment import Gap
 from flows.page.media import captions, curve
 from flows.page.media.playback import holding, playlist
@@ -36,7 +37,7 @@ FORMS: Final = (*KINDS_OF_FILES, "svg", "vtt", "ass")
 MAX_CLIP: Final = timedelta(hours=1)
 MAX_ROWS: Final = timedelta(hours=12)
 _PLAYLIST: Final = re.compile(r"(?:part-(\d{1,4})|live)\.m3u8")
-_FILE: Final = re.compile(r"(\d{1,9})(\.ts|\.mp4)")
+_FILE: Final = re.compile(r"(\d{1,9})(\.init|\.media)?(\.ts|\.mp4)")
 
 
 class InParts(NotThere):
@@ -78,13 +79,14 @@ def router(context: Context) -> APIRouter:
             return data(request, text, kind=M3U8)
         named = _FILE.fullmatch(name)
         segment = recording.here.get(int(named[1])) if named else None
-        if named is None or segment is None or segment.path.suffix != named[2]:
+        if named is None or segment is None or segment.path.suffix != named[3]:
             raise NotThere("this piece of the recording is not here any more")
-        return FileResponse(
-            segment.path,
-            media_type=KINDS[segment.path.suffix],
-            headers={"cache-control": "private, max-age=86400, immutable"},
-        )
+        context.playback.bring(recording, [segment])
+        headers = {"cache-control": "private, max-age=86400, immutable"}
+        kind = KINDS[segment.path.suffix]
+        if named[2] is None:
+            return FileResponse(segment.path, media_type=kind, headers=headers)
+        return Response(_half(segment.path, named[2]), media_type=kind, headers=headers)
 
     @routes.get("/still/{number}/{at}.jpg")
     def picture(number: int, at: str) -> Response:
@@ -95,6 +97,7 @@ def router(context: Context) -> APIRouter:
         segment = holding(recording, when) if when else None
         if when is None or segment is None:
             raise NotThere(_no_recording(recording.elsewhere))
+        context.playback.bring(recording, [segment])
         return Response(
             still(segment, when, ffmpeg=context.ffmpeg),
             media_type="image/jpeg",
@@ -121,6 +124,12 @@ def router(context: Context) -> APIRouter:
         return _as_text(context, row, begin, end, form, shown)
 
     return routes
+
+
+def _half(path: Path, half: str) -> bytes:
+    """Return a file of fMP4 up to its media, or from there on."""
+    content, length = path.read_bytes(), init_bytes_of(path)
+    return content[:length] if half == ".init" else content[length:]
 
 
 def _as_file(
@@ -188,6 +197,7 @@ def _cut(context: Context, row: ShowRow, begin: datetime, end: datetime, path: P
     )
     if not any(each.end > begin for each in found.segments):
         raise NotThere(_no_recording(recording.elsewhere))
+    context.playback.bring(recording, found.segments)
     cuts = cut_found(found, begin, end, path, force=True)
     for more in cuts[1:]:
         more.path.unlink(missing_ok=True)

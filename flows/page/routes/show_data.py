@@ -1,6 +1,7 @@
 """A show's numbers as data: what it is made of, chunks of its curves, its faces and its tracks."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from db.channel_lock import is_watched
 from db.keeping import KeptRow, kept
 from db.tables.shows import EMOTIONS
 from flows.page.media.codecs import is_hevc
-from flows.page.media.playback import parts, spans
+from flows.page.media.playback import CopyGone, NotNow, parts, spans
 from flows.page.reading import chunks, show_queries
 from flows.page.reading.live_updates import TooMany
 from flows.page.reading.show_queries import ShowRow
@@ -28,6 +29,7 @@ def router(context: Context) -> APIRouter:
 
     @routes.get("/show/{number}")
     def show(request: Request, number: int) -> Response:
+        heads = _heads(context, number)
         with context.reader.asking() as connection:
             row = context.show(connection, number)
             keeps = kept(connection, row.channel)
@@ -36,7 +38,7 @@ def router(context: Context) -> APIRouter:
             return remembered(
                 request,
                 context.answers,
-                (*mark, keeps, on_air),
+                (*mark, keeps, on_air, heads),
                 lambda: _show(context, connection, row, keeps, on_air=on_air),
             )
 
@@ -105,6 +107,18 @@ def router(context: Context) -> APIRouter:
         )
 
     return routes
+
+
+def _heads(context: Context, number: int) -> list[bool]:
+    """Have the first file of each part on this disk, which tells its form; tell which are."""
+    if not context.playback.has_store:
+        return []
+    with context.reader.asking() as connection:
+        recording = context.recording(connection, context.show(connection, number))
+    firsts = [part[0] for part in parts(recording)]
+    with suppress(CopyGone, NotNow):
+        context.playback.bring(recording, firsts)
+    return [first.path.is_file() for first in firsts]
 
 
 def _chunk(

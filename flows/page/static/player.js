@@ -2,8 +2,8 @@
 const HEVC = 'video/mp4; codecs="hvc1.1.6.L93.B0"';
 
 export class Player {
-  constructor(video, meta, { onDate, onProblem }) {
-    Object.assign(this, { video, meta, id: meta.id, onDate, onProblem, hls: null, kind: null, wanted: null, date: null, frame: 0 });
+  constructor(video, meta, { onDate, onProblem, onFine }) {
+    Object.assign(this, { video, meta, id: meta.id, onDate, onProblem, onFine, hls: null, kind: null, wanted: null, date: null, frame: 0, told: false });
     video.addEventListener("ended", () => {
       const next = /^part-/.test(this.kind) ? Number(this.kind.slice(5)) + 1 : meta.parts.length;
       if (next < meta.parts.length) this.open(`part-${next}`, meta.parts[next][0], true);
@@ -88,14 +88,31 @@ export class Player {
       const time = this.timeOf(wanted.date);
       if (time !== null) this.#go(time, wanted.play);
     });
+    hls.on(window.Hls.Events.FRAG_BUFFERED, () => {
+      if (this.told) this.onFine();
+      this.told = false;
+    });
     hls.on(window.Hls.Events.ERROR, (_, problem) => {
       console.warn("recording:", problem.details, problem.fatal ? "(fatal)" : "", problem.reason ?? problem.error?.message ?? "");
       if (problem.details === "bufferAddCodecError" || problem.details === "manifestIncompatibleCodecsError" || problem.details === "bufferIncompatibleCodecsError") {
         this.onProblem("This browser does not play the recording's picture or sound.", this.date ?? date);
       } else if (problem.fatal && problem.type === "mediaError") hls.recoverMediaError();
-      else if (problem.fatal && problem.response?.code === 404) this.onProblem("", null);
+      else if (problem.response?.code >= 400) this.#tell(hls, problem, kind, date);
       else if (problem.fatal) setTimeout(() => { if (this.hls === hls) this.open(kind, this.date, !this.video.paused); }, 3000);
     });
+  }
+
+  // Say what the page's server says of a piece that it does not give; hls.js asks for it again, and
+  // after its last try whoever looks does.
+  async #tell(hls, problem, kind, date) {
+    const answer = await fetch(problem.frag?.url ?? `/media/${this.id}/${kind}.m3u8`).catch(() => null);
+    const { why = "" } = answer?.ok === false ? await answer.json().catch(() => ({})) : {};
+    if (this.hls !== hls || answer?.ok) return;
+    this.told = true;
+    this.onProblem(why, null);
+    if (!problem.fatal) return;
+    this.date ??= date;
+    this.destroy();
   }
 
   // Where a moment is in a part, before its playlist is there: what is on disk until then.

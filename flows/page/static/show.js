@@ -37,13 +37,14 @@ async function begin() {
   app.player = new Player(video, meta, {
     onDate: (date) => { app.boxes.draw(date); playhead(); writeSoon(); },
     onProblem: (text, at) => {
-      if (!text) { missing(whyMissing(app.date ?? meta.begin)); return; }
+      if (at === null) { missing(text || whyMissing(app.date ?? meta.begin)); return; }
       app.shown = at ?? meta.media.at(-1)?.[0] ?? meta.begin;
       missing(text, app.shown);
       app.boxes.draw(null);
       app.side.moment(app.shown);
       playhead();
     },
+    onFine: () => missing(""),
   });
   app.timeline = new Timeline({
     plot: byId("plot"), meta, numbers, lanes,

@@ -1,0 +1,62 @@
+"""Recordings that the object store alone has: brought to this disk when somebody plays them.
+
+Through the cache that `play`, `clip` and `replay` use too, so that a browser asks nobody but the
+page. A store that is away, or slow, holds up the page's other answers for a few seconds at most.
+"""
+
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from flows.objects.cache import Copies
+from flows.objects.store import ObjectGone, StoreError
+from flows.page.media.playback import CopyGone, NotNow
+
+AT_ONCE: Final = 6
+"""So many are brought at once: the page's other answers need threads too."""
+
+WAIT_S: Final = 8.0
+PAUSE_S: Final = 5.0
+"""A store that did not answer is left alone for so long."""
+
+
+class Stored:
+    """The copies of recordings, as the page needs them."""
+
+    def __init__(self, copies: Copies) -> None:
+        """Ask for nothing yet."""
+        self._copies = copies
+        self._places = threading.BoundedSemaphore(AT_ONCE)
+        self._away: tuple[float, str] | None = None
+
+    def path(self, key: str) -> Path | None:
+        """Return where an object's copy lies once it was brought; None for what is no key."""
+        path = self._copies.directory / key
+        return None if Path(key).is_absolute() or ".." in path.parts else path
+
+    def bring(self, path: Path, key: str, sha256: str | None) -> None:
+        """Have an object's copy at its path.
+
+        Raises CopyGone where it is gone or was changed, NotNow where the store does not answer.
+        """
+        if path.is_file():
+            self._copies.bring(path)  # so that it counts as used
+            return
+        away = self._away
+        if away is not None and time.monotonic() < away[0]:
+            raise NotNow(away[1])
+        if not self._places.acquire(timeout=WAIT_S):
+            raise NotNow("many recordings are being fetched from the store just now: try again")
+        try:
+            self._copies.expect(key, sha256)
+            self._copies.bring(path)
+        except ObjectGone as e:
+            raise CopyGone(f"the copy of this recording can't be played: {e}") from e
+        except StoreError as e:
+            self._away = (time.monotonic() + PAUSE_S, f"the recording is in the store alone: {e}")
+            raise NotNow(self._away[1]) from e
+        except OSError as e:
+            raise NotNow(f"the copy of this recording can't be kept on this disk: {e}") from e
+        finally:
+            self._places.release()
