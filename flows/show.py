@@ -76,6 +76,10 @@ EmotionModelName = Literal[
 """The networks by name; "own" is the file that the operator set. No form ever takes a path."""
 
 
+FIRST_YEAR: Final = 1800
+LAST_YEAR: Final = 9000
+
+
 def parse_duration(text: str, *, longest: timedelta = MAX_SHOW, or_none: bool = False) -> timedelta:
     """Return the length of time that "30s", "45m", "1h30m" or "2d" says.
 
@@ -101,9 +105,12 @@ def parse_time(text: str) -> datetime:
     Raises UsageError for anything else.
     """
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        time = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as e:
         raise UsageError(f"{text!r} is no time: write it as 2026-11-22T20:00:00+01:00") from e
+    if not FIRST_YEAR <= time.year <= LAST_YEAR:  # what is reckoned from it has to be a time too
+        raise UsageError(f"{text!r} is out of range: years {FIRST_YEAR} to {LAST_YEAR}")
+    return time
 
 
 def parse_since(text: str) -> datetime:

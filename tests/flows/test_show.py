@@ -51,6 +51,12 @@ def test_time_that_is_none_says_how_to_write_one(text: str) -> None:
         parse_time(text)
 
 
+@pytest.mark.parametrize("text", ["0001-01-02T00:00:00Z", "9998-12-31T23:59:59Z"])
+def test_time_that_nothing_can_be_reckoned_from_is_one_line(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is out of range: years 1800 to 9000$"):
+        parse_since(text)
+
+
 @pytest.mark.parametrize(
     ("url", "slug"),
     [

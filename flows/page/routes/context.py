@@ -25,6 +25,7 @@ from flows.page.reading.live_updates import Hub
 from flows.page.reading.show_queries import ShowRow
 from flows.page.routes.response_cache import Answers
 from flows.page.vendor import vendored
+from flows.show import FIRST_YEAR, LAST_YEAR
 
 HERE: Final = Path(__file__).resolve().parent.parent
 GZIP_FROM_BYTES: Final = 500
@@ -167,9 +168,12 @@ def moment(text: str | None, name: str) -> datetime | None:
     if not text:
         return None
     try:
-        return datetime.fromtimestamp(int(text) / 1000, UTC)
+        at = datetime.fromtimestamp(int(text) / 1000, UTC)
+        if not FIRST_YEAR <= at.year <= LAST_YEAR:
+            raise OverflowError
     except (ValueError, OverflowError, OSError) as e:
         raise NotThere(f"{name}: a time in milliseconds since 1970, not {text[:40]!r}") from e
+    return at
 
 
 def ms(at: datetime) -> int:

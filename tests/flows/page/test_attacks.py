@@ -183,6 +183,7 @@ def test_8_a_slow_reader_holds_up_nobody(page) -> None:
         "/data/show/{show}/7/1",
         "/data/show/{show}/faces/9999999999999",
         "/take/{show}/stretch.csv?from=0&to=99999999999999",
+        "/take/{show}/stretch.vtt?from=-62135596800000&to=-62135596799000",
         "/take/{show}/stretch.mp4?from=-1e9&to=99999999999999999999999",
         "/take/{show}/stretch.svg?from=5&to=5",
         "/still/{show}/99999999999999999999.jpg",

@@ -1,0 +1,14 @@
+"""What `showmood replay` prints."""
+
+import pytest
+
+from flows.commands.replay import say_outcome
+from flows.control.wide_replay import Outcome
+
+
+def test_what_a_server_says_of_a_failed_run_is_no_markup(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = "late-night: Failed, [/x] of [bold]decoding[/bold]"
+    say_outcome("late-night", Outcome(done=1, failed=(line,)))
+    assert capsys.readouterr().err == f"{line}\nlate-night: 1 of 2 runs are done\n"
