@@ -80,6 +80,10 @@ def _listed(connection: Connection, show: dict[str, Any]) -> object:
     return show_queries.rows(connection, "figures", ids=ids)
 
 
+def _state(connection: Connection, show: dict[str, Any]) -> object:
+    return show_queries.state(connection, show["broadcast"])
+
+
 def all_questions() -> dict[str, dict[str, Question]]:
     """Return them by whose they are."""
     page: dict[str, Question] = {

@@ -12,7 +12,7 @@ from flows.commands import load_settings
 from flows.commands.options import Detector, EmotionModel, Fps
 
 if TYPE_CHECKING:
-    from flows.control.wide_replay import Outcome
+    from flows.control.client.wide_replay import Outcome
     from flows.reanalyse import Reanalysis
     from flows.settings import Settings
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Row
 
-from flows.capture.recorded.following import playlist_entry, playlist_head
+from flows.capture.recorded.following import init_bytes_of, playlist_entry, playlist_head
 from flows.capture.recorded.journal import JOURNAL, read_events
 from flows.capture.recorded.runs import PIECE
 from flows.capture.segment import Segment
@@ -173,6 +173,12 @@ def playlist(recording: Recording, part: int | None) -> str | None:
         text += playlist_entry(segment, before, name=name, init=init)
         before = segment
     return text + ("" if part is None else "#EXT-X-ENDLIST\n")
+
+
+def part_of_file(path: Path, part: str) -> bytes:
+    """Return a file of fMP4 up to its media (".init"), or from there on. Raises OSError."""
+    content, length = path.read_bytes(), init_bytes_of(path)
+    return content[:length] if part == ".init" else content[length:]
 
 
 def spans(segments: Sequence[Segment]) -> list[list[int]]:

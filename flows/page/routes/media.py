@@ -12,10 +12,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
-from flows.capture.recorded.following import init_bytes_of
 from flows.capture.segment import Gap
 from flows.page.media import captions, curve
-from flows.page.media.playback import holding, playlist
+from flows.page.media.playback import holding, part_of_file, playlist
 from flows.page.media.stills import still
 from flows.page.reading import show_queries
 from flows.page.reading.show_queries import ShowRow
@@ -86,7 +85,7 @@ def router(context: Context) -> APIRouter:
         kind = KINDS[segment.path.suffix]
         if named[2] is None:
             return FileResponse(segment.path, media_type=kind, headers=headers)
-        return Response(_half(segment.path, named[2]), media_type=kind, headers=headers)
+        return Response(part_of_file(segment.path, named[2]), media_type=kind, headers=headers)
 
     @routes.get("/still/{number}/{at}.jpg")
     def picture(number: int, at: str) -> Response:
@@ -124,12 +123,6 @@ def router(context: Context) -> APIRouter:
         return _as_text(context, row, begin, end, form, shown)
 
     return routes
-
-
-def _half(path: Path, half: str) -> bytes:
-    """Return a file of fMP4 up to its media, or from there on."""
-    content, length = path.read_bytes(), init_bytes_of(path)
-    return content[:length] if half == ".init" else content[length:]
 
 
 def _as_file(

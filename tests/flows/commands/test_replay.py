@@ -3,7 +3,7 @@
 import pytest
 
 from flows.commands.replay import say_outcome
-from flows.control.wide_replay import Outcome
+from flows.control.client.wide_replay import Outcome
 
 
 def test_what_a_server_says_of_a_failed_run_is_no_markup(
