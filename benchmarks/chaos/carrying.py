@@ -31,6 +31,8 @@ class Carrying:
         self._seed = seed
         self._printing: Final = threading.Lock()
         self.done: list[Done] = []
+        self.failed: list[str] = []
+        """Faults that could not be made for a reason nobody thought of, a line each."""
 
     def carry_out(self, plan: Sequence[Step]) -> None:
         """Do it all: of each show's source, and of the machine, one thing at a time."""
@@ -59,12 +61,24 @@ class Carrying:
             except NotPossible as e:
                 self.say(f"NOT {step.summary()}: {e}")
                 done = Done(step=step, begin=begin, end=begin, why_not=str(e))
+            except Exception as e:  # noqa: BLE001 - the rest of the plan is carried out
+                done = self._failed(step, begin, e)
             else:
                 self.say(step.summary())
                 time.sleep(step.lasts_s)
-                undo()
-                if step.lasts_s:
-                    self.say(f"over: {step.name}")
                 done = Done(step=step, begin=begin, end=datetime.now(UTC))
+                try:
+                    undo()
+                except Exception as e:  # noqa: BLE001 - as above
+                    self._failed(step, begin, e)
+                else:
+                    if step.lasts_s:
+                        self.say(f"over: {step.name}")
+                    done = Done(step=step, begin=begin, end=datetime.now(UTC))
             self.done.append(done)
             late_s = max(late_s, time.monotonic() - began - step.end_s)
+
+    def _failed(self, step: Step, begin: datetime, error: Exception) -> Done:
+        self.failed.append(f"{step.summary()} could not be made or undone: {error!r}")
+        self.say(f"WRONG {self.failed[-1]}")
+        return Done(step=step, begin=begin, end=datetime.now(UTC), why_not=str(error))

@@ -27,7 +27,7 @@ class Disk:
         if not self.is_own:
             return False
         free = shutil.disk_usage(self.folder).free
-        with self._ballast.open("wb") as file:
+        with self._ballast.open("wb", buffering=0) as file:  # else closing writes, and fails
             try:
                 for _ in range(max(0, free - leave_bytes) // _BLOCK + 1):
                     file.write(bytes(_BLOCK))

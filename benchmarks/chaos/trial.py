@@ -95,6 +95,7 @@ class Trial:
             finally:
                 disk.unprotect()
                 disk.empty()
+            self.wrong += carrying.failed
             carrying.say("that was the last fault")
             now = datetime.now(UTC)
             back = self._hold(

@@ -1,13 +1,15 @@
 """The plan of `make chaos`, and that its audit sees what it is there to see."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import cast
 
 import pytest
 
 from benchmarks.chaos.audit import is_true
-from benchmarks.chaos.carrying import Done
+from benchmarks.chaos.breaking import Breaker
+from benchmarks.chaos.carrying import Carrying, Done
 from benchmarks.chaos.plan import KINDS, NETWORK, SETTLED_S, Cause, Step, make_plan
 from flows.capture.segment import Gap
 from flows.control.healing import AGAIN_AFTER_S
@@ -78,3 +80,23 @@ def test_gap_is_true_where_such_a_fault_went_on(
     start = done.end + timedelta(seconds=after_s)
     gap = Gap(start=start, end=start + timedelta(seconds=2), why=why)
     assert is_true(gap, "show-0", [done]) is true
+
+
+class _Breaks:
+    """Makes no fault; what begins as `fails` fails as no one thought of."""
+
+    def begin(self, step: Step) -> Callable[[], object]:
+        if step.name == "fails":
+            raise OSError("no space left")
+        return lambda: None
+
+
+def test_fault_that_cannot_be_made_is_wrong_and_the_plan_goes_on() -> None:
+    plan = [Step(at_s=0.0, lasts_s=0.0, name=name, cause="other") for name in ("fails", "goes on")]
+    carrying = Carrying(cast("Breaker", _Breaks()), seed=1)
+    carrying.carry_out(plan)
+    assert [(each.step.name, each.why_not) for each in carrying.done] == [
+        ("fails", "no space left"),
+        ("goes on", None),
+    ]
+    assert carrying.failed == ["fails could not be made or undone: OSError('no space left')"]
