@@ -31,8 +31,10 @@ from typing import Any, Final
 
 MODULES: Final = {
     "db/writing/replacement.py": ("tests/db/writing/test_replacement.py",),
+    "db/writing/replacing.py": ("tests/db/writing/test_replacing.py",),
     "emotion/linking/track.py": ("tests/emotion/linking/test_track.py",),
     "flows/capture/hls/listing.py": ("tests/flows/capture/hls/test_listing.py",),
+    "flows/capture/hls/aligning.py": ("tests/flows/capture/hls/test_listing.py",),
     "flows/capture/hls/anchoring.py": ("tests/flows/capture/hls/test_anchoring.py",),
     "flows/alerts.py": ("tests/flows/test_alerts.py",),
     "flows/live/rows/pace.py": ("tests/flows/live/rows/test_pace.py",),
@@ -195,7 +197,7 @@ def survives(module: str, tests: Sequence[str], source: str, *, tell: Path | Non
                 os.dup2(sink.fileno(), 2)
                 import pytest
 
-                arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+                arguments = ["-x", "-q", "-p", "no:cacheprovider", "-n", "0"]
                 arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # it is loaded
                 code = int(pytest.main([*arguments, *tests]))
             if tell is not None:

@@ -7,6 +7,7 @@ for a person to look at: what comes after it is not held up. One writer a folder
 the broadcast itself.
 """
 
+import errno
 import json
 import logging
 import os
@@ -59,13 +60,15 @@ class Spool:
 
     def _files(self, suffix: str) -> list[Path]:
         try:
-            found = [path for path in self.directory.iterdir() if _NAME.fullmatch(path.name)]
+            return [path for path in self._listed() if path.suffix == suffix]
         except FileNotFoundError:
             return []
         except OSError as e:
             _log.warning("the writes that wait in %s can't be listed: %s", self.directory, e)
             return []
-        return sorted(path for path in found if path.suffix == suffix)
+
+    def _listed(self) -> list[Path]:
+        return sorted(path for path in self.directory.iterdir() if _NAME.fullmatch(path.name))
 
     def put_segment(self, segment: SegmentRow, observations: ObservationRows) -> None:
         """Keep an analysed segment."""
@@ -131,8 +134,8 @@ class Spool:
 
     def _put(self, said: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        taken = [*self._files(_WAITS), *self._files(_ASIDE)]
-        number = max((int(path.stem) + 1 for path in taken), default=0)
+        # Where the folder can't be listed now, no number is known to be free: then this raises.
+        number = max((int(path.stem) + 1 for path in self._listed()), default=0)
         header = json.dumps(said, default=datetime.isoformat, allow_nan=False)
         path = self.directory / f"{number:010}.npz"
         part = path.with_suffix(".part")
@@ -146,12 +149,14 @@ class Spool:
             with suppress(OSError):
                 part.unlink()  # of a disk that is full
             raise
-        with suppress(OSError):  # some file systems know no such thing
-            folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        except OSError as e:
+            if e.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems know no such thing
+                raise
+        finally:
+            os.close(folder)
 
 
 class _Damaged(Exception):

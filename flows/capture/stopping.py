@@ -1,5 +1,6 @@
 """Waits with a bound, which another thread can end."""
 
+import logging
 import math
 import queue
 import threading
@@ -7,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
+
+_log = logging.getLogger(__name__)
 
 LOOK_S: Final = 0.1
 """A wait looks so often whether it is to end."""
@@ -78,11 +81,18 @@ class Patience:
 def beside(
     work: Callable[[], object], over: threading.Event, *, name: str, end_s: float
 ) -> Iterator[None]:
-    """Run `work` on a thread of its own while the context lasts.
+    """Run `work` on a thread of its own while the context lasts; an error that ends it is logged.
 
     At its end `over` is set, by which the work ends, and it is waited for so long at most.
     """
-    thread = threading.Thread(target=work, name=name, daemon=True)
+
+    def logged() -> None:
+        try:
+            work()
+        except Exception:  # noqa: BLE001 - the caller goes on without it, and a person has to know
+            _log.exception("%s: an internal error ended this thread", name)
+
+    thread = threading.Thread(target=logged, name=name, daemon=True)
     thread.start()
     try:
         yield

@@ -110,14 +110,18 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Beat until it is over; the show goes on when the server does not answer."""
+        fails = False
         with get_client(sync_client=True) as client:
             while True:
                 over, began = self._over.is_set(), time.monotonic()
                 try:
                     self._beat_once(client, OVER if over else ALIVE)
                 except Exception as e:  # noqa: BLE001 - a server that is away is no reason to end
-                    _log.debug("no sign of life was given: %r", e)
-                    self._was_away = True
+                    if not fails:
+                        _log.warning("no sign of life could be given, and is tried again: %r", e)
+                    fails = self._was_away = True
+                else:
+                    fails = False
                 # Prefect's client has asked again, for as long as it was away.
                 self._was_away |= time.monotonic() - began > AWAY_S
                 if over:

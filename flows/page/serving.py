@@ -139,8 +139,8 @@ def make_analyst(url: str) -> None:
     """Make the analyst's role where this user may; the page does without where not."""
     try:
         grant_roles(url)
-    except DatabaseError:
-        return
+    except DatabaseError as e:
+        _log.warning("no role for analysts, the page asks as its user, read-only: %s", e)
 
 
 def fetch_libraries(settings: Settings) -> None:

@@ -284,6 +284,8 @@ def rolling(retention: Recordings) -> Iterator[None]:
                         retention.log.info("%s", rolled.summary())
             except (DatabaseError, DBAPIError, OSError) as e:
                 retention.log.warning("recordings are not rolled now: %s", e)
+            except Exception:  # else nothing makes room until the next start
+                retention.log.exception("an internal error: recordings are not rolled now")
             stop.wait(LOOK_S)
             due_s -= LOOK_S
 

@@ -95,6 +95,9 @@ class Hub:
                 said = await asyncio.to_thread(self._poll, channel, known)
             except DatabaseError as error:
                 said = json.dumps({"problem": str(error)})
+            except Exception:  # noqa: BLE001 - else who listens waits for ever, and is told nothing
+                _log.exception("what is new of %s could not be asked for", channel)
+                said = json.dumps({"problem": "an internal error: the page's log says which"})
             if said is not None and said != known.said:
                 known.said = said
                 for queue in known.queues:

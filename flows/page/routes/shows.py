@@ -55,6 +55,12 @@ def router(context: Context) -> APIRouter:
             most = SHOWN if channel else show_queries.LISTED
             found = show_queries.shows(connection, channel, most=most + 1, skip=skip)
             listed = list_shows(connection, found)
+        next_starts: tuple[tuple[datetime, str, str], ...] = ()
+        unread = ""
+        try:
+            next_starts = () if channel else coming(context.prefect_file)
+        except UsageError as e:
+            unread = str(e)
         by_channel: dict[str, list[Listed]] = {}
         for each in listed:
             by_channel.setdefault(each.show.channel, []).append(each)
@@ -66,7 +72,8 @@ def router(context: Context) -> APIRouter:
             most=most,
             by_channel=by_channel,
             on_air=[each for each in listed if each.on_air],
-            coming=coming(context.prefect_file) if channel is None else (),
+            coming=next_starts,
+            unread=unread,
             names=names,
         )
 
@@ -136,13 +143,13 @@ def strip(minutes: list[Any], begin: datetime, seconds: float) -> tuple[tuple[st
 
 
 def coming(file: Path | None) -> tuple[tuple[datetime, str, str], ...]:
-    """Return the next starts of the shows that a prefect.yaml schedules: when, name, how."""
+    """Return the next starts of the shows that a prefect.yaml schedules: when, name, how.
+
+    Raises UsageError where it can't be read.
+    """
     if file is None or not file.is_file():
         return ()
-    try:
-        deployments = read_showfile(file)
-    except UsageError:
-        return ()
+    deployments = read_showfile(file)
     now = datetime.now(UTC)
     found = []
     for each in deployments:

@@ -1,14 +1,20 @@
 """The home folder: made before anything else, the operator's alone, on a disk of this machine."""
 
+import logging
 import os
 import pwd
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+from filelock import FileLock, Timeout
+
+from flows.capture.state import write_whole
 from flows.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 PRIVATE: Final = 0o077
 """The umask of what writes into a home."""
@@ -18,6 +24,8 @@ NEEDED_MB: Final = 150
 
 NETWORK: Final = frozenset(("nfs", "nfs4", "cifs", "smb3", "afs", "ceph", "lustre", "fuse.sshfs"))
 """Kinds of file system, as in /proc/self/mounts."""
+
+_LOCK_S: Final = 10.0
 
 MADE: Final = ("recordings", "clips", "logs", "prefect", "tmp", "demo")
 """Folders in a home that are closed, too."""
@@ -56,16 +64,25 @@ def make_home(home: Path, *, embedded: bool = True, mounts: str | None = None) -
 
 
 def disk_of(home: Path) -> str:
-    """Return what tells a home folder from those of other machines; made once, and kept in it."""
+    """Return what tells a home folder from those of other machines; made once, and kept in it.
+
+    A file that was damaged, by a loss of power say, is replaced. Raises UsageError.
+    """
     file = home / "disk-id"
     try:
-        with file.open("x", encoding="utf-8") as made:
-            made.write(f"{uuid4()}\n")
-    except FileExistsError:
-        pass
-    except OSError as e:
-        raise UsageError(f"{file} cannot be written: {e.strerror}") from e
-    return file.read_text(encoding="utf-8").strip()
+        with FileLock(home / ".disk-id.lock", timeout=_LOCK_S):  # of two that start at once
+            said = file.read_text(encoding="utf-8", errors="replace") if file.exists() else None
+            try:
+                return str(UUID((said or "").strip()))
+            except ValueError:
+                if said is not None:
+                    _log.warning("%s holds no id: this disk is given a new one", file)
+            made = str(uuid4())
+            write_whole(file, f"{made}\n")
+            return made
+    except (OSError, Timeout) as e:
+        why = getattr(e, "strerror", None) or str(e)
+        raise UsageError(f"{file} cannot be read or written: {why}") from e
 
 
 def keep_private() -> None:

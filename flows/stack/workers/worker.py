@@ -55,6 +55,10 @@ def revived(api_url: str, headers: Mapping[str, str]) -> list[str]:
     """Return the crashed shows that were put back on schedule; none while the server is away."""
     try:
         return healing.revive_crashed(api_url, headers)
+    except httpx.HTTPStatusError as e:
+        # It is there, and does not do what it was asked: that need not pass.
+        _log.warning("crashed shows are not put back on schedule: %s", e)
+        return []
     except httpx.HTTPError as e:
         _log.debug("crashed shows are looked for later: %r", e)
         return []

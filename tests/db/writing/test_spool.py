@@ -235,6 +235,16 @@ def test_what_the_disk_does_not_let_go_is_written_once(engine, show, spool, t0, 
     assert Spool(spool.directory).write(engine) == 2
 
 
+def test_write_takes_no_number_in_a_folder_that_cannot_be_listed(show, spool, t0, monkeypatch):
+    spool.put_gap(**gap_of(show, t0))
+    before = spool.waiting()[0].read_bytes()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(OSError, match="Read-only"):
+        spool.put_recorded(show.segment(0))
+    monkeypatch.undo()
+    assert [path.read_bytes() for path in spool.waiting()] == [before]
+
+
 def refuse(*_: object, **__: object) -> None:
     raise OSError(errno.EROFS, "Read-only file system")
 

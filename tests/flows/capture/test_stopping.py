@@ -18,7 +18,7 @@ from flows.capture.net.fetch import Fetcher
 from flows.capture.proxy.guard import Guard
 from flows.capture.segment import Segment
 from flows.capture.source.resolve import resolve
-from flows.capture.stopping import Patience, Stopped
+from flows.capture.stopping import Patience, Stopped, beside
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
@@ -241,3 +241,14 @@ def test_a_capture_of_a_source_that_holds_it_up_ends_with_what_came(
     assert capture.failure is None
     assert capture.last_error is None
     assert not list((tmp_path / "rec").glob("*.tmp"))
+
+
+def test_error_that_ends_a_thread_beside_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def work() -> None:
+        raise RuntimeError("a bug")
+
+    with beside(work, threading.Event(), name="retention", end_s=PATIENCE_S):
+        pass
+    (said,) = caplog.records
+    assert said.getMessage() == "retention: an internal error ended this thread"
+    assert said.exc_info is not None

@@ -183,9 +183,12 @@ def test_one_whose_worker_is_gone_looks_more_often_too(
     assert terms == [signal.SIGTERM]
 
 
-def test_a_server_that_is_away_ends_nothing(api: Api, terms) -> None:
+def test_a_server_that_is_away_ends_nothing(
+    api: Api, terms, caplog: pytest.LogCaptureFixture
+) -> None:
     api.is_away = True
     with alive(api, every_s=0.01):
         pass
+    assert sum("no sign of life" in each for each in caplog.messages) == 1
     assert api.events == []
     assert terms == []

@@ -1,18 +1,22 @@
 """What the page serves: lists, numbers, recordings, exports; as an analyst, and read-only."""
 
+import asyncio
 import csv
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 import av
+import httpx
 import pytest
 from sqlalchemy import event, text
 
 from db.errors import DatabaseRefused
 from db.tables.shows import EMOTIONS
+from flows.page.app import make_app
 from flows.page.media.codecs import is_hevc
 from tests.flows.page.growing import make_hevc
 
@@ -26,6 +30,20 @@ def test_the_first_page_lists_each_channel_with_its_last_shows(page) -> None:
     assert "Late Night" in said
     assert said.count('class="show"') == 5
     assert '<path class="e-' in said
+
+
+def test_showfile_with_a_mistake_is_said_where_next_shows_would_be(page, tmp_path) -> None:
+    (tmp_path / "prefect.yaml").write_text("deployments: 3\n")
+    app = make_app(replace(page.context, prefect_file=tmp_path / "prefect.yaml"))
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://page") as client:
+            return await client.get("/")
+
+    said = asyncio.run(ask())
+    assert said.status_code == 200
+    assert "What is next is not known" in said.text
 
 
 def test_it_reads_as_an_analyst_and_cannot_write(page) -> None:

@@ -295,6 +295,29 @@ def test_a_watcher_does_it_beside(fill, keep) -> None:
     assert not show.folder.exists()
 
 
+def test_an_internal_error_does_not_end_the_rolling(
+    fill, keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = fill(3)
+    retention = keep(total_bytes=1)
+    run, passes, gone = Recordings.run, [], threading.Event()
+
+    def fails_once(self: Recordings, now: datetime) -> object:
+        passes.append(now)
+        if len(passes) == 1:
+            raise RuntimeError("a bug")
+        rolled = run(self, now)
+        gone.set()
+        return rolled
+
+    monkeypatch.setattr(Recordings, "run", fails_once)
+    monkeypatch.setattr(module, "PASS_S", 0.0)
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
+    with rolling(retention):
+        assert gone.wait(60)
+    assert not show.folder.exists()
+
+
 def test_a_watcher_that_ends_does_not_wait_for_a_pass_that_is_held_up(
     fill, keep, engine: Engine
 ) -> None:

@@ -42,7 +42,7 @@ def update_cookies(path: Path, *, before: str, after: str) -> None:
             raise
     except (OSError, UnicodeError) as e:
         why = getattr(e, "strerror", None) or str(e)
-        _log.info("new cookies are not written to %s (%s)", path, why)
+        _log.warning("new cookies are not written to %s, and that login may end: %s", path, why)
 
 
 def _is_below(domain: str, other: str) -> bool:

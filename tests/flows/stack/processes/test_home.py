@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from rich.console import Console
@@ -14,7 +15,7 @@ from flows.errors import UsageError
 from flows.settings import Settings
 from flows.stack.demo_and_up import own_command, run_demo, run_up
 from flows.stack.processes import home as home_module
-from flows.stack.processes.home import keep_private, make_home, network_disk
+from flows.stack.processes.home import disk_of, keep_private, make_home, network_disk
 from flows.stack.stack import Stack
 
 
@@ -137,3 +138,17 @@ def test_what_to_type_next_is_what_works_here(
     assert own_command() == str(program)
     monkeypatch.setenv("PATH", str(program.parent))
     assert own_command() == "showmood"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [None, "", "\0" * 37, "showmood\n"],
+    ids=["new", "empty", "zeros", "other words"],
+)
+def test_disk_has_one_id_also_after_its_file_was_damaged(tmp_path: Path, said: str | None) -> None:
+    """Two machines with an empty one would be taken for one that was renamed."""
+    if said is not None:
+        (tmp_path / "disk-id").write_text(said)
+    made = disk_of(tmp_path)
+    assert UUID(made).version == 4
+    assert disk_of(tmp_path) == made
