@@ -17,12 +17,12 @@ from statistics import median
 from typing import Any, Final
 
 import psycopg2
-from benchmarks.cookbook_shows import fill
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from benchmarks import grown_rows
 from benchmarks.grown_questions import Question, all_questions
+from benchmarks.history.cookbook_shows import fill
 from db.embedded.server import EmbeddedPostgres
 from db.session import make_engine, upgrade
 

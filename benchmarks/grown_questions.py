@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.history_questions import QUESTIONS
 from sqlalchemy import Connection, text
 
+from benchmarks.history.queries import QUESTIONS
 from flows.page.reading import search, show_queries
 
 Question = Callable[[Connection, dict[str, Any]], object]

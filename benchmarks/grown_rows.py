@@ -18,11 +18,11 @@ from itertools import groupby
 from typing import Final
 
 import numpy as np
-from benchmarks.history_rows import Show, load
-from benchmarks.made_shows import make_show
 from numpy.typing import NDArray
 from sqlalchemy import Connection, DateTime, Engine, text
 
+from benchmarks.history.made_shows import make_show
+from benchmarks.history.rows import Show, load
 from db.tables.observations import Base
 from db.tables.shows import TRACKS_PER_BROADCAST
 from db.writing.copying import COPY, HEADER, TRAILER, encode

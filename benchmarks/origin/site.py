@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.utils import ExtractorError, UserNotLive
 
-from flows.demo.server import Reply, Server
+from flows.demo.server import HttpServer, Reply
 
 START = 1_795_370_400
 """When shows of `KindIE` begin: 2026-11-22 18:00 UTC."""
@@ -47,7 +47,7 @@ class ShowSite:
         self._lock = threading.Lock()
         self._pages, self._on_look = list(pages or (Announced(),)), on_look
         self.looks = 0
-        self._server = Server(self._reply, host="127.0.0.1", port=0, log=lambda request: None)
+        self._server = HttpServer(self._reply, host="127.0.0.1", port=0, log=lambda request: None)
 
     def __enter__(self) -> Self:
         """Serve."""

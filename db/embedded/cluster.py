@@ -12,11 +12,11 @@ from db.errors import EmbeddedError
 DATABASE: Final = "showmood"
 """Name of the database and of the role that owns the cluster."""
 
-Run = Callable[..., str]
+RunTool = Callable[..., str]
 """Runs one of Postgres's tools with arguments; returns what it said, raises EmbeddedError."""
 
 
-def initialise(cluster: Path, run: Run, *, account: Account | None, durable: bool) -> None:
+def initialise(cluster: Path, run: RunTool, *, account: Account | None, durable: bool) -> None:
     """Make the cluster under another name, so that half a cluster is never taken for one."""
     part = cluster.with_name("cluster.part")
     if part.exists():
@@ -34,7 +34,7 @@ def initialise(cluster: Path, run: Run, *, account: Account | None, durable: boo
     part.rename(cluster)
 
 
-def check_version(cluster: Path, run: Run) -> None:
+def check_version(cluster: Path, run: RunTool) -> None:
     """Raise EmbeddedError where the cluster is of another Postgres than the wheel's."""
     have = (cluster / "PG_VERSION").read_text(encoding="utf-8").strip()
     want = run("postgres", "--version").split()[-1].split(".")[0]

@@ -51,7 +51,7 @@ class RecordedRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BroadcastRow:
+class RecordedBroadcast:
     """A broadcast, as far as its recording goes."""
 
     id: int
@@ -144,26 +144,26 @@ def nearest(
     return connection.scalar(_BEFORE, where), connection.scalar(_AFTER, where)
 
 
-def newest_broadcast(connection: Connection, slug: str) -> BroadcastRow | None:
+def newest_broadcast(connection: Connection, slug: str) -> RecordedBroadcast | None:
     """Return the channel's newest broadcast that is on air or has files; None if none has."""
     where = {"channel": channel_id(connection, slug)}
     row = connection.execute(_NEWEST, where).one_or_none()
-    return BroadcastRow(**row._mapping) if row else None
+    return RecordedBroadcast(**row._mapping) if row else None
 
 
-def broadcasts(connection: Connection, ids: Collection[int]) -> dict[int, BroadcastRow]:
+def broadcasts(connection: Connection, ids: Collection[int]) -> dict[int, RecordedBroadcast]:
     """Return those of these broadcasts that there are, by id."""
     rows = connection.execute(_BY_ID, {"ids": sorted(ids)})
-    return {row.id: BroadcastRow(**row._mapping) for row in rows}
+    return {row.id: RecordedBroadcast(**row._mapping) for row in rows}
 
 
-def unsure(connection: Connection, slug: str, since: datetime) -> list[BroadcastRow]:
+def unsure(connection: Connection, slug: str, since: datetime) -> list[RecordedBroadcast]:
     """Return the broadcasts of a channel of which somebody may have more than rows, oldest first.
 
     since: of those that were closed, as another machine may have, the ones that began later.
     """
     rows = connection.execute(_UNSURE, {"slug": slug, "since": since})
-    return [BroadcastRow(**row._mapping) for row in rows]
+    return [RecordedBroadcast(**row._mapping) for row in rows]
 
 
 def starts(

@@ -1,6 +1,8 @@
-"""The tables. Their views are in the migrations, in the words of an analyst.
+"""The tables of shows and their segments, gaps and tracks. Their views are in the migrations.
 
-Times are timestamptz. Those of what was seen are in `db.tables.observations`.
+Times are timestamptz. What was seen is in `db.tables.observations`. A class has its table's name:
+`Segment` and `Gap` here are rows, those of `flows.capture.segment` files and times; the two
+packages do not know each other.
 """
 
 from datetime import datetime

@@ -9,7 +9,7 @@ out of all of it.
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import DateTime
 
@@ -39,6 +39,23 @@ def _counted(unit: str) -> str:
         f" AND o.ts >= m.{unit} AND o.ts < m.{unit} + interval '1 {unit}' AND {_OF_BROADCAST}"
         f" AND {NO_AD})"
     )
+
+
+def _recompute(table: str, unit: str, fresh: str, columns: tuple[str, ...]) -> TextClause:
+    """Return the statement that makes a table's rows of a stretch the same as those of `fresh`.
+
+    Its parameter `kept`: the seconds or minutes whose rows stay as they are.
+    """
+    names = f"{unit}, channel_id, broadcast_id, {', '.join(columns)}"
+    return text(
+        f"WITH fresh AS MATERIALIZED ({fresh}), written AS ("
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM fresh WHERE {unit} <> ALL(:kept)"
+        f" ON CONFLICT (channel_id, {unit}, broadcast_id) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name in columns)
+        + f") DELETE FROM {table} WHERE channel_id = :channel"
+        f" AND {unit} >= :first_{unit} AND {unit} < :end_{unit} AND {unit} <> ALL(:kept)"
+        f" AND ({unit}, broadcast_id) NOT IN (SELECT {unit}, broadcast_id FROM fresh)"
+    ).bindparams(bindparam("kept", type_=ARRAY(DateTime(timezone=True))))
 
 
 INCOMPLETE_MINUTES: Final = (
@@ -87,16 +104,7 @@ FRESH_SECONDS: Final = (
 
 _SECOND_COLUMNS: Final = ("looks", "n", "tracks", *COLUMNS_OF_MEANS, "is_ad")
 
-RECOMPUTE_SECONDS = text(
-    f"WITH fresh AS MATERIALIZED ({FRESH_SECONDS}), written AS ("
-    f"INSERT INTO seconds (second, channel_id, broadcast_id, {', '.join(_SECOND_COLUMNS)})"
-    " SELECT * FROM fresh WHERE second <> ALL(:kept)"
-    " ON CONFLICT (channel_id, second, broadcast_id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _SECOND_COLUMNS)
-    + ") DELETE FROM seconds WHERE channel_id = :channel"
-    " AND second >= :first_second AND second < :end_second AND second <> ALL(:kept)"
-    " AND (second, broadcast_id) NOT IN (SELECT second, broadcast_id FROM fresh)"
-).bindparams(bindparam("kept", type_=ARRAY(DateTime(timezone=True))))
+RECOMPUTE_SECONDS: Final = _recompute("seconds", "second", FRESH_SECONDS, _SECOND_COLUMNS)
 
 _KNOWN: Final = (*(f"{emotion}_known_s" for emotion in EMOTIONS), "affect_known_s")
 
@@ -150,16 +158,7 @@ _MINUTE_COLUMNS: Final = (
     *_KNOWN,
 )
 
-RECOMPUTE_MINUTES = text(
-    f"WITH fresh AS MATERIALIZED ({FRESH_MINUTES}), written AS ("
-    f"INSERT INTO emotion_minutes (channel_id, minute, broadcast_id, {', '.join(_MINUTE_COLUMNS)})"
-    " SELECT * FROM fresh WHERE minute <> ALL(:kept)"
-    " ON CONFLICT (channel_id, minute, broadcast_id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _MINUTE_COLUMNS)
-    + ") DELETE FROM emotion_minutes WHERE channel_id = :channel"
-    " AND minute >= :first_minute AND minute < :end_minute AND minute <> ALL(:kept)"
-    " AND (minute, broadcast_id) NOT IN (SELECT minute, broadcast_id FROM fresh)"
-).bindparams(bindparam("kept", type_=ARRAY(DateTime(timezone=True))))
+RECOMPUTE_MINUTES: Final = _recompute("emotion_minutes", "minute", FRESH_MINUTES, _MINUTE_COLUMNS)
 
 
 def span_of(start: datetime, end: datetime) -> dict[str, datetime]:

@@ -16,7 +16,7 @@ from flows.demo.airing import Airing, now
 from flows.demo.faults import Fault, Faults, Kind
 from flows.demo.packaging import Packaging, TablesApart
 from flows.demo.pieces import Piece, cut, read_pieces
-from flows.demo.server import Reply, Request, Server
+from flows.demo.server import HttpServer, Reply, Request
 
 _PAGE: Final = b"""<!doctype html>
 <html><head><title>Demo channel</title></head>
@@ -86,7 +86,7 @@ class LiveOrigin(Airing):
         self._packaging = Packaging()
         self._holds, self._stopped = holds, threading.Event()
         self.requests: deque[Request] = deque(maxlen=10_000)
-        self._server = Server(
+        self._server = HttpServer(
             self._reply, host=host, port=port, log=self.requests.append, whole=True
         )
 

@@ -150,7 +150,7 @@ class _Listener(HTTPServer):
             thread.join()
 
 
-class Server:
+class HttpServer:
     """Answers GET and HEAD by calling `reply(path)`, one thread a connection.
 
     port: 0 takes a free one at the first start and keeps it. log: called for every request. whole:

@@ -28,7 +28,7 @@ from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.errors import HandedOver, ShowFailed, Skipped
 from flows.live.capturing import capture_of
-from flows.live.lifecycle import Broadcast, close, open_or_continue
+from flows.live.lifecycle import WatchedBroadcast, close, open_or_continue
 from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
 from flows.live.locking.database_wait import patiently
 from flows.live.locking.handover_signal import MAY_LEAVE
@@ -126,7 +126,7 @@ class Watch:
     def _watch(
         self,
         engine: Engine,
-        broadcast: Broadcast,
+        broadcast: WatchedBroadcast,
         stream: Stream,
         way: WayToSource,
         lock: ChannelLock,
@@ -214,7 +214,7 @@ class Watch:
 
     def _record(
         self,
-        broadcast: Broadcast,
+        broadcast: WatchedBroadcast,
         capture: Capture,
         directory: Path,
         store: Store,
@@ -274,7 +274,7 @@ class Watch:
             raise ShowFailed(f"{self.show.slug}: nothing could be recorded and analysed: {why}")
         return analysis.counts
 
-    def _analysis(self, broadcast: Broadcast, store: Store) -> Analysis:
+    def _analysis(self, broadcast: WatchedBroadcast, store: Store) -> Analysis:
         """Return what takes the segments, with its networks loaded."""
         from emotion.pipeline import Linker  # as in `networks`
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.capture.supervisor.quota import Quota
-from flows.live.lifecycle import Broadcast
+from flows.live.lifecycle import WatchedBroadcast
 from flows.live.way_to_source import WayToSource
 from flows.settings import Settings
 from flows.show import Show
@@ -15,7 +15,7 @@ from flows.show import Show
 def capture_of(
     show: Show,
     settings: Settings,
-    broadcast: Broadcast,
+    broadcast: WatchedBroadcast,
     stream: Stream,
     way: WayToSource,
     directory: Path,

@@ -39,7 +39,7 @@ END: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Broadcast:
+class WatchedBroadcast:
     """The broadcast that a watch writes.
 
     until: when to stop, for one that is continued; None for a new one. stored: the starts of the
@@ -69,7 +69,7 @@ def open_or_continue(
     run_id: str | None,
     log: Log,
     machine: str | None = None,
-) -> Broadcast:
+) -> WatchedBroadcast:
     """Return the broadcast to write: one that a dead watcher left, if its time is not over.
 
     A run that is started again goes on with its own, though a signal had ended it: not every
@@ -93,7 +93,7 @@ def open_or_continue(
                 log.warning("going on with the broadcast of %s", left.started_at)
                 last = last_of(connection, left.id)
                 reserved = 0 if last is None or last.machine in (None, machine) else RESERVED
-                return Broadcast(
+                return WatchedBroadcast(
                     id=left.id,
                     channel_id=channel_id,
                     started_at=left.started_at,
@@ -115,7 +115,7 @@ def open_or_continue(
             title=stream.title,
             flow_run_id=run_id,
         )
-    return Broadcast(id=new, channel_id=channel_id, started_at=now, until=until)
+    return WatchedBroadcast(id=new, channel_id=channel_id, started_at=now, until=until)
 
 
 def _segment_of(row: RecordedRow, slug: str, *, left_to: int) -> Segment:
@@ -124,7 +124,7 @@ def _segment_of(row: RecordedRow, slug: str, *, left_to: int) -> Segment:
     return replace(last, sequence=last.sequence + (RESERVED_SEGMENTS if left_to else 0))
 
 
-def close(engine: Engine, broadcast: Broadcast, status: str, log: Log) -> None:
+def close(engine: Engine, broadcast: WatchedBroadcast, status: str, log: Log) -> None:
     """Say how the broadcast ended; the channel's next watch does, if the database is away."""
     end = time.monotonic() + (_CLOSE_S if status == "completed" else _CLOSE_HASTILY_S)
     now = datetime.now(UTC)

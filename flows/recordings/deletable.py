@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from db.keeping import kept_among
 from db.objects import copied
 from db.reading import recordings as rows
-from db.reading.recordings import BroadcastRow
+from db.reading.recordings import RecordedBroadcast
 from flows.capture.recorded import following
 from flows.recordings.finding import WAITING
 from flows.recordings.inventory import Folder, Inventory
@@ -100,7 +100,7 @@ class Standing:
     playlist: Path | None
 
 
-def _may_run(broadcast: BroadcastRow, now: datetime) -> bool:
+def _may_run(broadcast: RecordedBroadcast, now: datetime) -> bool:
     """Tell whether a broadcast is on air, or may be gone on with."""
     end = broadcast.planned_end or broadcast.started_at
     return broadcast.status == "live" and now < end + OVERDUE

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from db.channel_lock import is_watched
 from db.reading import queries
 from db.reading import recordings as rows
-from db.reading.recordings import BroadcastRow, RecordedRow
+from db.reading.recordings import RecordedBroadcast, RecordedRow
 from flows.capture.recorded.journal import read_events
 from flows.capture.recorded.runs import PIECE
 from flows.capture.segment import Gap, Segment
@@ -111,7 +111,7 @@ def find(
     )
 
 
-def is_on_air(connection: Connection, broadcast: BroadcastRow) -> bool:
+def is_on_air(connection: Connection, broadcast: RecordedBroadcast) -> bool:
     """Tell whether a broadcast is being recorded just now."""
     return broadcast.status == "live" and is_watched(connection, broadcast.slug)
 
@@ -165,7 +165,10 @@ def _file_of(row: RecordedRow, directory: Path) -> Path | None:
 
 
 def segment_of(row: RecordedRow, slug: str, path: Path) -> Segment:
-    """Return a row as the segment whose file is at `path`."""
+    """Return a row as the segment whose file is at `path`.
+
+    row: or any other that has the same columns, as the page's have.
+    """
     return Segment(
         channel=slug,
         broadcast=row.broadcast_id,

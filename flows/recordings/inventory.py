@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from db.reading.recordings import BroadcastRow
+from db.reading.recordings import RecordedBroadcast
 from flows.capture.processes import is_claimed
 from flows.capture.recorded import following
 from flows.capture.recorded.runs import PIECE
@@ -71,7 +71,7 @@ class Folder:
         for name in list(self.files):
             yield self.files[name][0], self.path, name
 
-    def is_of(self, broadcast: BroadcastRow) -> bool:
+    def is_of(self, broadcast: RecordedBroadcast) -> bool:
         """Tell whether it is this broadcast's: another database counts from 1 too."""
         directory = self.path.parent.parent
         return folder_of(directory, broadcast.slug, broadcast.started_at, broadcast.id) == self.path

@@ -19,7 +19,7 @@ import httpx
 
 from db.session import upgrade
 from flows.control import healing
-from flows.control.client.api import Server, prefect_file
+from flows.control.client.api import PrefectServer, prefect_file
 from flows.control.client.machine_queue import queue_of
 from flows.door.access import Access
 from flows.errors import UsageError
@@ -135,7 +135,7 @@ class Stack(AbstractContextManager["Stack"]):
         self.ui_url = f"http://127.0.0.1:{port}"
         self.access = Access.make(settings.home)
         headers = self.access.headers
-        self.server = self._exit.enter_context(Server(self.api_url, headers))
+        self.server = self._exit.enter_context(PrefectServer(self.api_url, headers))
         if settings.database_url is None:
             self._postgres = embedded(settings, self._exit)
             self.database_url = self._postgres.url

@@ -28,7 +28,7 @@ from flows.capture.processes import find_ffmpeg
 from flows.capture.segment import Gap, Segment
 from flows.capture.supervisor.capture import Capture
 from flows.demo.programme import make_programme
-from flows.demo.server import Reply, Server
+from flows.demo.server import HttpServer, Reply
 from flows.recordings.finding import folder_of
 
 FPS = 24
@@ -206,7 +206,7 @@ def air(flashes) -> Iterator[Callable[[str], Channel]]:
 
     def make(kind: str) -> Channel:
         channel = Channel(*flashes(kind))
-        server = Server(channel.reply, host="127.0.0.1", port=0, log=lambda _: None)
+        server = HttpServer(channel.reply, host="127.0.0.1", port=0, log=lambda _: None)
         server.start()
         servers.append(server)
         channel.url = f"http://127.0.0.1:{server.port}/live.m3u8"

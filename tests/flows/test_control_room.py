@@ -48,7 +48,7 @@ from flows.capture.segment import Gap, Segment
 from flows.cli import app
 from flows.control import automations, healing
 from flows.control.client import wide_replay
-from flows.control.client.api import Server, connect
+from flows.control.client.api import PrefectServer, connect
 from flows.control.client.machine_queue import handed_on_by, queue_of, run_on
 from flows.control.client.run_history import forget_runs
 from flows.control.client.work_pool import put_pools, template
@@ -159,7 +159,7 @@ def control(
         stack.callback(process.wait)
         stack.callback(process.terminate)
         api = stack.enter_context(connect(env["PREFECT_API_URL"], access.headers))
-        with Server(env["PREFECT_API_URL"], access.headers) as server:
+        with PrefectServer(env["PREFECT_API_URL"], access.headers) as server:
 
             def is_up() -> bool:
                 assert process.poll() is None, (home / "server.log").read_text()
@@ -856,7 +856,7 @@ def test_a_deployment_names_nothing_of_the_machine_that_deployed(control: Contro
 
 
 def test_run_for_a_machine_is_in_its_queue_and_made_once(control: Control) -> None:
-    with Server(control.env["PREFECT_API_URL"], control.access.headers) as server:
+    with PrefectServer(control.env["PREFECT_API_URL"], control.access.headers) as server:
         server.make_queue("studio", queue_of("studio-2"))
         server.make_queue("studio", queue_of("studio-2"))
     asked = {
@@ -883,7 +883,7 @@ def test_run_that_another_machine_handed_on_hands_on_nothing(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two machines with a part of a show each would start runs on each other for ever."""
-    with Server(control.env["PREFECT_API_URL"], control.access.headers) as server:
+    with PrefectServer(control.env["PREFECT_API_URL"], control.access.headers) as server:
         server.make_queue("studio", queue_of("studio-2"))
     deployment = made_deployment(control, "any", "files")
     path = f"/deployments/{deployment}/create_flow_run"
@@ -907,7 +907,7 @@ def test_run_that_another_machine_handed_on_hands_on_nothing(
 def test_run_of_another_version_is_left_to_its_workers(
     control: Control, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Server(control.env["PREFECT_API_URL"], control.access.headers) as server:
+    with PrefectServer(control.env["PREFECT_API_URL"], control.access.headers) as server:
         server.make_pool("rolling")
     runs: dict[str, str] = {}
     for number in (VERSION, "0.0.1"):
@@ -939,7 +939,7 @@ def test_channel_is_replayed_by_a_run_a_broadcast_on_the_machines_that_have_it(
     """One fails, and is all that the same command has done again; one hands a part on."""
     url, headers = control.env["PREFECT_API_URL"], control.access.headers
     deployment = made_deployment(control, "analyse-recording", "by-hand")
-    with Server(url, headers) as server:
+    with PrefectServer(url, headers) as server:
         for name in ("a", "b"):
             server.make_queue("studio", queue_of(name))
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=10)
@@ -1058,7 +1058,7 @@ def test_worker_that_ends_leaves_its_shows_to_others(
 
 
 def test_demo_deployment_follows_the_channel(control: Control) -> None:
-    with Server(control.env["PREFECT_API_URL"], control.access.headers) as server:
+    with PrefectServer(control.env["PREFECT_API_URL"], control.access.headers) as server:
         server.set_parameters("watch-show/news", {"url": "http://127.0.0.1:8123/live.m3u8"})
         server.set_parameters("watch-show/not-there", {"url": "x"})
     parameters = control.deployment("watch-show/news")["parameters"]

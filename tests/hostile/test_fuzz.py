@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from benchmarks.capture.live_stream import live_stream
 from flows.capture.headers import Headers
-from flows.capture.hls.engine import Run
+from flows.capture.hls.engine import HlsRun
 from flows.capture.hls.listing import Listing
 from flows.capture.net.address import STREAM_SCHEMES, AddressPolicy, read_host
 from flows.capture.net.decoding import decode
@@ -348,7 +348,7 @@ def test_a_run_goes_on_whatever_a_source_lists(
         made.answers.clear()
         made.answers[""] = answered(media)
         with Fetcher(policy, timeout_s=2.0, request_s=4.0) as fetcher:
-            run = Run(stream, recording, fetcher, ended_after_s=0.0)
+            run = HlsRun(stream, recording, fetcher, ended_after_s=0.0)
             with contextlib.suppress(CaptureError):
                 for text in texts:
                     made.answers["/"] = answered(text.encode(errors="replace"))

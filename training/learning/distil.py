@@ -22,7 +22,7 @@ from torch import Tensor
 from emotion.networks.expression import Tower
 from training.learning.net import targets
 from training.learning.ship import load_towers
-from training.learning.train import BASE_SEED, N_SMOKE, Recipe, Run
+from training.learning.train import BASE_SEED, N_SMOKE, Recipe, TrainingRun
 from training.learning.validate import logits
 from training.pictures import data
 
@@ -110,7 +110,7 @@ def main() -> None:
     pictures, validation = data.to_learn(arguments.data, most=N_SMOKE if smoke else None)
     directory = arguments.run / "tower-1"
     directory.mkdir(parents=True, exist_ok=True)
-    run = Run(recipe, directory)
+    run = TrainingRun(recipe, directory)
     if run.resume():
         log.info("going on after epoch %d", run.epoch)
     else:

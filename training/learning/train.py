@@ -90,7 +90,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-class Run:
+class TrainingRun:
     """One training run and its checkpoint."""
 
     def __init__(self, recipe: Recipe, directory: Path) -> None:
@@ -264,7 +264,7 @@ def main() -> None:
     pictures, validation = data.to_learn(arguments.data, most=N_SMOKE if smoke else None)
     directory = arguments.run / f"tower-{arguments.tower}"
     directory.mkdir(parents=True, exist_ok=True)
-    run = Run(recipe, directory)
+    run = TrainingRun(recipe, directory)
     if run.resume():
         log.info("going on after epoch %d", run.epoch)
     log.info("%d faces, %s, %s", len(pictures), run.device, recipe)

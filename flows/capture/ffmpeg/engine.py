@@ -28,7 +28,7 @@ _ANCHOR_PAUSE_S: Final = 0.5
 _EXTINF = re.compile(r"#EXTINF:([\d.]+),[^\n]*\n(?:#[^\n]*\n)*([^#\n]+)")
 
 
-class Run:
+class FfmpegRun:
     """A running ffmpeg, and what it has recorded so far.
 
     To be used by one thread, which must poll it.
@@ -46,7 +46,7 @@ class Run:
         step_s: float = 0.0,
         may_skip: bool = False,
     ) -> None:
-        """Start ffmpeg; for `step_s` see `engines.Run`.
+        """Start ffmpeg; for `step_s` see `engines.EngineRun`.
 
         way: an open one, by which ffmpeg reaches the stream; closed by `finish`.
         may_skip: go on where a segment of an HLS source fails, until one was recorded; else that

@@ -43,7 +43,7 @@ _AHEAD: Final = 32
 """So many segments are fetched, at most, while one before them can't be."""
 
 
-class Run:
+class HlsRun:
     """Fetches a live playlist and its segments, until it ends or an error needs a new address.
 
     To be used by one thread, which must poll it. Raises, from `poll`: UnsafeURL; NotLive once the

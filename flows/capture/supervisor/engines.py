@@ -31,7 +31,7 @@ _HELD_UP_S: Final = 15.0
 Engine = Literal["auto", "hls", "ffmpeg"]
 
 
-class Run(Protocol):
+class EngineRun(Protocol):
     """An engine that records until something ends it: of `capture.hls` or of `capture.ffmpeg`."""
 
     @property
@@ -89,13 +89,13 @@ class Engines:
 
     def start(
         self, stream: Stream, recording: Recording, fetcher: Fetcher, *, ended_after_s: float
-    ) -> Run:
+    ) -> EngineRun:
         """Begin to record; raises CaptureError where nothing can be.
 
         ended_after_s: for so long an HLS source must say that it has ended.
         """
         if stream.protocol == "hls" and self._choose() == "hls":
-            return hls.Run(
+            return hls.HlsRun(
                 stream,
                 recording,
                 fetcher,
@@ -122,7 +122,7 @@ class Engines:
             quality=self._quality,
         )
         try:
-            return ffmpeg.Run(
+            return ffmpeg.FfmpegRun(
                 stream,
                 recording,
                 anchoring,
@@ -136,15 +136,15 @@ class Engines:
             way.close()
             raise
 
-    def gives_up(self, run: Run) -> bool:
+    def gives_up(self, run: EngineRun) -> bool:
         """Tell whether a run is to end, since another engine may read what it can't."""
         return self._engine == "auto" and run.unreadable is not None
 
-    def judge(self, stream: Stream, run: Run, *, brought: bool) -> None:
+    def judge(self, stream: Stream, run: EngineRun, *, brought: bool) -> None:
         """Take note of how a run ended: with "auto", what can't read a stream is not taken next."""
         if self._engine != "auto" or stream.protocol != "hls":
             return
-        if isinstance(run, hls.Run):
+        if isinstance(run, hls.HlsRun):
             if run.unreadable is not None:
                 self._instead = run.unreadable
                 self._instead_until = time.monotonic() + _FALLBACK_S

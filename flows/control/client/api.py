@@ -69,7 +69,7 @@ def deploy(file: Path, env: Mapping[str, str]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class FlowRun:
     """A flow run as the server knows it."""
 
     id: str
@@ -111,7 +111,7 @@ def connect(url: str, headers: Mapping[str, str] | None = None) -> httpx.Client:
     )
 
 
-class Server:
+class PrefectServer:
     """A Prefect server's API; use it as a context manager.
 
     Its methods raise httpx.HTTPError when the server does not answer or says no.
@@ -166,17 +166,17 @@ class Server:
         changed = {"parameters": found["parameters"] | dict(parameters)}
         self._http.patch(f"/deployments/{found['id']}", json=changed).raise_for_status()
 
-    def start_run(self, deployment: str, parameters: Mapping[str, Any]) -> Run:
+    def start_run(self, deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
         """Create a run of `flow/deployment` as the UI's Custom run does; a worker picks it up."""
         found = self._http.get(f"/deployments/name/{deployment}").raise_for_status().json()
         answer = self._http.post(
             f"/deployments/{found['id']}/create_flow_run", json={"parameters": dict(parameters)}
         )
-        return Run.of(answer.raise_for_status().json())
+        return FlowRun.of(answer.raise_for_status().json())
 
-    def read_run(self, run_id: str) -> Run:
+    def read_run(self, run_id: str) -> FlowRun:
         """Return a run as it is now."""
-        return Run.of(self._http.get(f"/flow_runs/{run_id}").raise_for_status().json())
+        return FlowRun.of(self._http.get(f"/flow_runs/{run_id}").raise_for_status().json())
 
     def cancel_runs(self, stopping: threading.Event, *, timeout_s: float) -> None:
         """Cancel running and pending runs, and wait until they have ended, at most `timeout_s`.
@@ -193,9 +193,9 @@ class Server:
         while self._active() and time.monotonic() < end:
             stopping.wait(0.25)
 
-    def _active(self) -> list[Run]:
+    def _active(self) -> list[FlowRun]:
         types = {"any_": ["RUNNING", "PENDING", "CANCELLING"]}
         answer = self._http.post(
             "/flow_runs/filter", json={"flow_runs": {"state": {"type": types}}}
         )
-        return [Run.of(run) for run in answer.raise_for_status().json()]
+        return [FlowRun.of(run) for run in answer.raise_for_status().json()]

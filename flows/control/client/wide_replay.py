@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from flows.control.client.api import FINAL, Server, connect
+from flows.control.client.api import FINAL, PrefectServer, connect
 from flows.control.client.machine_queue import handed_on_by, run_on
 
 DEPLOYMENT: Final = "analyse-recording/by-hand"
@@ -48,7 +48,7 @@ def replay_wide(
     waited for, too. tell: called with the percentage that is done.
     The runs go on if the caller stops waiting. Raises httpx.HTTPError.
     """
-    with connect(api_url, headers) as http, Server(api_url, headers) as server:
+    with connect(api_url, headers) as http, PrefectServer(api_url, headers) as server:
         found = http.get(f"/deployments/name/{DEPLOYMENT}").raise_for_status().json()
         runs: list[str] = []
         for piece in pieces:

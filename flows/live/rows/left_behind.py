@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection, Engine
 
 from db.reading.queries import channel_id
-from db.reading.recordings import BroadcastRow, broadcasts, gap_starts, starts, unsure
+from db.reading.recordings import RecordedBroadcast, broadcasts, gap_starts, starts, unsure
 from db.writing.spool import PASSING, Spool, commit
 from db.writing.writes import interrupt_broadcast
 from flows.capture.recorded.recovery import recover
@@ -36,7 +36,7 @@ def write_left_behind(engine: Engine, directory: Path, machine: str | None = Non
     numbers are others' here. Raises one of db.writing.spool.PASSING if the database is still away.
     """
     n_writes = 0
-    damaged: list[BroadcastRow] = []
+    damaged: list[RecordedBroadcast] = []
     for path in sorted(directory.glob(f"*/{WAITING}")):
         spool = Spool(path)
         if not spool.waiting() and not spool.set_aside():
@@ -58,7 +58,7 @@ def write_left_behind(engine: Engine, directory: Path, machine: str | None = Non
 
 
 def _store_rest(
-    engine: Engine, directory: Path, broadcast: BroadcastRow, machine: str | None
+    engine: Engine, directory: Path, broadcast: RecordedBroadcast, machine: str | None
 ) -> int:
     """Give a row to what was recorded of a broadcast and has none; return how many."""
     folder = folder_of(directory.parent, broadcast.slug, broadcast.started_at, broadcast.id)
@@ -97,7 +97,7 @@ def _ask(engine: Engine, question: Callable[[Connection], T]) -> T:
     return said[0]
 
 
-def _known(engine: Engine, folder: Path) -> BroadcastRow | None:
+def _known(engine: Engine, folder: Path) -> RecordedBroadcast | None:
     """Return the broadcast that a folder is of; None if this database does not know it."""
     number = broadcast_of(folder)
     if number is None:

@@ -8,19 +8,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-from sqlalchemy import Row
 
 from flows.capture.recorded.following import init_bytes_of, playlist_entry, playlist_head
 from flows.capture.recorded.journal import JOURNAL, read_events
 from flows.capture.recorded.runs import PIECE
 from flows.capture.segment import Segment
 from flows.page.reading.show_queries import ShowRow
-from flows.recordings.finding import folder_of
+from flows.recordings.finding import folder_of, segment_of
 
 if TYPE_CHECKING:
     from flows.page.media.stored import Stored
@@ -113,7 +111,7 @@ class Playback:
                 continue
             path = self._stored.path(row.object_key)
             if path is not None and PIECE.fullmatch(path.name):
-                here[row.sequence] = _segment(row, show, path)
+                here[row.sequence] = segment_of(row, show.channel, path)
                 stored[row.sequence] = (row.object_key, row.sha256)
         elsewhere = None
         if not here:
@@ -211,23 +209,8 @@ def _on_disk(folder: Path, show: ShowRow, rows: Sequence[Any]) -> dict[int, Segm
     for row in rows:
         name = os.path.basename(row.path or "")
         if row.sequence not in here and name in names:
-            here[row.sequence] = _segment(row, show, folder / name)
+            here[row.sequence] = segment_of(row, show.channel, folder / name)
     return here
-
-
-def _segment(row: Row[Any], show: ShowRow, path: Path) -> Segment:
-    return Segment(
-        channel=show.channel,
-        broadcast=show.broadcast_id,
-        sequence=row.sequence,
-        start=row.started_at.astimezone(UTC),
-        start_is_estimated=row.start_is_estimated,
-        duration_s=row.duration_s,
-        path=path,
-        width_px=row.width_px or 0,
-        height_px=row.height_px or 0,
-        offset_s=row.offset_s,
-    )
 
 
 def _modified_ns(path: Path) -> int:

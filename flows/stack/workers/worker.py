@@ -18,7 +18,7 @@ import httpx
 from db.session import make_engine, require_current
 from emotion.weights import store as weights
 from flows.control import healing
-from flows.control.client.api import Server
+from flows.control.client.api import PrefectServer
 from flows.control.client.machine_queue import DEFAULT_QUEUE, queue_of
 from flows.errors import StackError, UsageError
 from flows.live.way_to_source import read_sources
@@ -123,7 +123,7 @@ def run_worker(
     limit = limit or _held_here()
     with ExitStack() as stack:
         uploads = stack.enter_context(among_machines(settings, running_database(settings), say=say))
-        server = stack.enter_context(Server(url, credentials(env)))
+        server = stack.enter_context(PrefectServer(url, credentials(env)))
         _make_pools(server, pools, url, settings.machine_name)
         try:
             healing.apply(url, dead_after_s=settings.dead_after_s, headers=credentials(env))
@@ -182,7 +182,7 @@ def _health(settings: Settings, children: list[Child], limit: int, uploads: Uplo
     return f"{datetime.now(UTC):%H:%M:%S} UTC: {said}{behind}{late}"
 
 
-def _make_pools(server: Server, pools: tuple[str, ...], url: str, machine: str) -> None:
+def _make_pools(server: PrefectServer, pools: tuple[str, ...], url: str, machine: str) -> None:
     try:
         for pool in pools:
             server.make_pool(pool)

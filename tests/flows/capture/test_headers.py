@@ -12,7 +12,7 @@ from flows.capture.net.address import AddressPolicy
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
-from flows.demo.server import Reply, Request, Server
+from flows.demo.server import HttpServer, Reply, Request
 
 SECRETS = (("Cookie", "SECRET"), ("Authorization", "SECRET"), ("X-Token", "SECRET"))
 OTHERS = (("User-Agent", "browser"), ("Referer", "https://site.example/page?token=SECRET"))
@@ -67,12 +67,12 @@ def test_a_referrer_is_cut_to_its_origin_and_not_sent_in_clear() -> None:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., tuple[Server, list[Request]]]]:
+def serve() -> Iterator[Callable[..., tuple[HttpServer, list[Request]]]]:
     with ExitStack() as stack:
 
-        def make(reply: Callable[[str], Reply]) -> tuple[Server, list[Request]]:
+        def make(reply: Callable[[str], Reply]) -> tuple[HttpServer, list[Request]]:
             requests: list[Request] = []
-            server = Server(reply, host="127.0.0.1", port=0, log=requests.append)
+            server = HttpServer(reply, host="127.0.0.1", port=0, log=requests.append)
             server.start()
             stack.callback(server.stop)
             return server, requests
@@ -83,7 +83,7 @@ def serve() -> Iterator[Callable[..., tuple[Server, list[Request]]]]:
 @pytest.mark.parametrize("engine", ["hls", "ffmpeg"])
 def test_what_a_playlist_leads_to_elsewhere_does_not_get_them(
     engine: str,
-    serve: Callable[..., tuple[Server, list[Request]]],
+    serve: Callable[..., tuple[HttpServer, list[Request]]],
     origin: LiveOrigin,
     stream_of: Callable[[LiveOrigin], Stream],
     policy: AddressPolicy,

@@ -16,7 +16,7 @@ from flows.capture.source.resolve import resolve
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
-from flows.demo.server import Reply, Server
+from flows.demo.server import HttpServer, Reply
 
 TOKEN = "?token=SECRET&expires=99"
 HEAD = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
@@ -30,7 +30,7 @@ class Signed:
         self.origin = origin
         self.broken: dict[str, Reply] = {}
         self.refused: list[str] = []
-        self.server = Server(self.reply, host="127.0.0.1", port=0, log=lambda request: None)
+        self.server = HttpServer(self.reply, host="127.0.0.1", port=0, log=lambda request: None)
         self.server.start()
 
     @property
@@ -222,7 +222,7 @@ def test_neither_gaps_nor_files_nor_command_lines_hold_what_signs_a_request(
 def test_no_page_tells_what_signs_a_request(
     page: Reply, policy: AddressPolicy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = Server(lambda path: page, host="127.0.0.1", port=0, log=lambda request: None)
+    server = HttpServer(lambda path: page, host="127.0.0.1", port=0, log=lambda request: None)
     server.start()
     try:
         with pytest.raises(CaptureError) as caught:

@@ -5,7 +5,7 @@ import pytest
 
 from flows.capture.segment import NotLive, NotWatchable
 from flows.capture.source.waiting import Waiting, wait_for_show
-from flows.demo.server import Reply, Server
+from flows.demo.server import HttpServer, Reply
 from flows.live.way_to_source import WayToSource
 from flows.settings import Settings
 from flows.show import make_show
@@ -19,7 +19,7 @@ SEGMENT = b"#EXTINF:2,\n0.ts\n"
 def said() -> Iterator[list[bytes]]:
     """What a playlist says, the last for good."""
     bodies: list[bytes] = []
-    server = Server(
+    server = HttpServer(
         lambda _: Reply(body=bodies[0], content_type="application/vnd.apple.mpegurl"),
         host="127.0.0.1",
         port=0,

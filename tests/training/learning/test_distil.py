@@ -6,7 +6,7 @@ import torch
 from emotion.networks.expression import Tower
 from training.learning.distil import AGAIN, FIRST, mixed_targets, opinion
 from training.learning.net import targets
-from training.learning.train import Recipe, Run
+from training.learning.train import Recipe, TrainingRun
 from training.pictures import data
 
 SMALL = Recipe(minutes=1, epochs=1, batch=32, widths=(8, 16), depths=(1, 1), stem=8)
@@ -41,7 +41,7 @@ def test_a_target_is_label_and_opinion_and_nothing_where_there_is_no_label() -> 
 
 
 def test_a_student_starts_where_its_teacher_is(data_dir: Path, tmp_path: Path) -> None:
-    run, teacher = Run(SMALL, tmp_path), tower(3)
+    run, teacher = TrainingRun(SMALL, tmp_path), tower(3)
     run.start_from(teacher)
     for net in (run.net, run.average.net):
         for name, value in net.state_dict().items():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from training.learning.net import WeightAverage, loss, mix_up, targets
-from training.learning.train import Recipe, Run
+from training.learning.train import Recipe, TrainingRun
 from training.pictures import data
 
 SMALL = Recipe(
@@ -13,20 +13,20 @@ SMALL = Recipe(
 )
 
 
-def weights_of(run: Run) -> dict[str, torch.Tensor]:
+def weights_of(run: TrainingRun) -> dict[str, torch.Tensor]:
     return run.net.state_dict() | {f"mean.{k}": v for k, v in run.average.net.state_dict().items()}
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(data_dir: Path, tmp_path: Path) -> None:
     train, validation = data.load(data_dir, data.TRAIN), data.load(data_dir, data.VALIDATION)
-    straight = Run(SMALL, tmp_path / "straight")
+    straight = TrainingRun(SMALL, tmp_path / "straight")
     straight.directory.mkdir()
     straight.train(train, validation)
 
     class Stopped(Exception):
         pass
 
-    class Interrupted(Run):
+    class Interrupted(TrainingRun):
         def save(self) -> None:
             super().save()
             if self.epoch == 1:
@@ -36,7 +36,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(data_dir: Path, tmp_path:
     first.directory.mkdir()
     with pytest.raises(Stopped):
         first.train(train, validation)
-    second = Run(SMALL, first.directory)
+    second = TrainingRun(SMALL, first.directory)
     assert second.resume()
     assert second.epoch == 1
     second.train(train, validation)
@@ -55,7 +55,7 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_steps_also_of_the_last(
 ) -> None:
     """Six steps are an epoch; the budget ends amid the first, between two, amid the second."""
 
-    class Counted(Run):
+    class Counted(TrainingRun):
         def progress(self, in_epoch: float, since_s: float) -> float:
             return len(losses) / n_steps
 
@@ -71,7 +71,7 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_steps_also_of_the_last(
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
-    assert not Run(SMALL, tmp_path).resume()
+    assert not TrainingRun(SMALL, tmp_path).resume()
 
 
 def test_the_rate_rises_and_falls_in_each_cycle_and_ends_at_nothing() -> None:

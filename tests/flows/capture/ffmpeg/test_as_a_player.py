@@ -15,7 +15,7 @@ from flows.capture.quality import Quality
 from flows.capture.segment import Segment
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
-from flows.demo.server import Reply, Server
+from flows.demo.server import HttpServer, Reply
 
 N = 12
 LIVE = timedelta(seconds=8)
@@ -63,7 +63,9 @@ def served(media: Path) -> Iterator[tuple[str, list[str], dict[str, bytes]]]:
         body = more.get(path) or ((media / name).read_bytes() if (media / name).exists() else None)
         return Reply(status=404) if body is None else Reply(body=body)
 
-    server = Server(reply, host="127.0.0.1", port=0, log=lambda request: asked.append(request.path))
+    server = HttpServer(
+        reply, host="127.0.0.1", port=0, log=lambda request: asked.append(request.path)
+    )
     server.start()
     yield f"http://127.0.0.1:{server.port}", asked, more
     server.stop()

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from benchmarks.capture.live_stream import live_stream
 from emotion.media.video import read_frames
 from flows.capture.hls import pending
-from flows.capture.hls.engine import Run
+from flows.capture.hls.engine import HlsRun
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
 from flows.capture.processes import find_ffmpeg
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import CaptureError, Gap, NoStream, NotLive, Segment, UnsafeURL
-from flows.demo.server import Reply, Request, Server
+from flows.demo.server import HttpServer, Reply, Request
 
 PATIENCE_S = 30.0
 PIECE = timedelta(seconds=0.5)
@@ -54,7 +54,7 @@ class Source:
 @pytest.fixture
 def source() -> Iterator[Source]:
     made = Source()
-    server = Server(made.reply, host="127.0.0.1", port=0, log=made.requests.append)
+    server = HttpServer(made.reply, host="127.0.0.1", port=0, log=made.requests.append)
     server.start()
     made.base = f"http://127.0.0.1:{server.port}"
     yield made
@@ -70,18 +70,18 @@ def recording(tmp_path: Path) -> Recording:
 def start(source: Source, recording: Recording, policy: AddressPolicy) -> Iterator[Callable]:
     fetchers = []
 
-    def make(url: str = "", into: Recording = recording, ended_after_s: float = 0.0) -> Run:
+    def make(url: str = "", into: Recording = recording, ended_after_s: float = 0.0) -> HlsRun:
         fetchers.append(Fetcher(policy))
         at = url or f"{source.base}/live.m3u8"
         stream = live_stream(at, at)
-        return Run(stream, into, fetchers[-1], ended_after_s=ended_after_s, time_shifted=True)
+        return HlsRun(stream, into, fetchers[-1], ended_after_s=ended_after_s, time_shifted=True)
 
     yield make
     for fetcher in fetchers:
         fetcher.close()
 
 
-def take(run: Run, n: int) -> list[Segment | Gap]:
+def take(run: HlsRun, n: int) -> list[Segment | Gap]:
     """Poll until `n` segments came."""
     events: list[Segment | Gap] = []
     deadline = time.monotonic() + PATIENCE_S

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from benchmarks.capture.live_stream import live_stream
-from flows.capture.hls.engine import Run
+from flows.capture.hls.engine import HlsRun
 from flows.capture.hls.pacing import Pacing
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
@@ -56,7 +56,7 @@ def record(site, policy: AddressPolicy, directory: Path) -> list[Segment]:
     found: list[Segment] = []
     with Fetcher(policy) as fetcher:
         recording = Recording(directory, channel="demo", broadcast=1)
-        run = Run(live_stream(url, url), recording, fetcher, ended_after_s=0.0)
+        run = HlsRun(live_stream(url, url), recording, fetcher, ended_after_s=0.0)
         for _ in range(20 * N):
             run._pacing.due_at = 0.0
             found += run.poll()

@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from benchmarks.capture.live_stream import live_stream
 from emotion.media.segment import read_parts
-from flows.capture.hls.engine import Run
+from flows.capture.hls.engine import HlsRun
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
 from flows.capture.processes import find_ffmpeg
 from flows.capture.recorded.journal import read_events
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import Gap, Segment
-from flows.demo.server import Reply, Server
+from flows.demo.server import HttpServer, Reply
 
 PATIENCE_S = 30.0
 SEGMENT = timedelta(seconds=2)
@@ -90,7 +90,7 @@ class Origin:
 @pytest.fixture
 def origin() -> Iterator[Origin]:
     made = Origin()
-    server = Server(
+    server = HttpServer(
         made.reply, host="127.0.0.1", port=0, log=lambda request: made.asked.append(request.path)
     )
     server.start()
@@ -108,7 +108,7 @@ class Watch:
     recording: Recording
     events: list[Segment | Gap] = field(default_factory=list)
     time_shifted: bool = False
-    run: Run | None = None
+    run: HlsRun | None = None
     fetcher: Fetcher | None = None
 
     def take(self, n: int) -> list[Segment]:
@@ -117,7 +117,7 @@ class Watch:
             url = f"{self.origin.base}/live.m3u8"
             stream = live_stream(url, url)
             self.fetcher = Fetcher(self.policy)
-            self.run = Run(
+            self.run = HlsRun(
                 stream,
                 self.recording,
                 self.fetcher,

@@ -9,20 +9,20 @@ from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import Part
 from flows.capture.segment import CaptureError, NoStream, SourceUnreachable, UnsafeURL
-from flows.demo.server import Reply, Server
+from flows.demo.server import HttpServer, Reply
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server() -> Iterator[HttpServer]:
     body = b"0123456789" * 100
-    made = Server(lambda _: Reply(body=body), host="127.0.0.1", port=0, log=lambda _: None)
+    made = HttpServer(lambda _: Reply(body=body), host="127.0.0.1", port=0, log=lambda _: None)
     made.start()
     yield made
     made.stop()
 
 
 def test_a_name_is_looked_up_once_and_what_was_allowed_is_connected_to(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     real = socket.getaddrinfo
@@ -59,7 +59,7 @@ def test_one_internal_address_among_public_ones_is_refused(
 
 
 def test_more_than_asked_for_is_refused_and_a_head_is_cut(
-    server: Server, policy: AddressPolicy
+    server: HttpServer, policy: AddressPolicy
 ) -> None:
     url = f"http://127.0.0.1:{server.port}/"
     with Fetcher(policy) as fetcher:
@@ -71,7 +71,7 @@ def test_more_than_asked_for_is_refused_and_a_head_is_cut(
 
 
 def test_a_part_is_taken_out_of_the_whole_where_ranges_are_unknown(
-    server: Server, policy: AddressPolicy
+    server: HttpServer, policy: AddressPolicy
 ) -> None:
     url, into = f"http://127.0.0.1:{server.port}/", io.BytesIO()
     with Fetcher(policy) as fetcher:
@@ -98,7 +98,7 @@ def test_a_redirect_is_followed_only_where_a_url_may_lead(
     policy: AddressPolicy, location: str, says: str
 ) -> None:
     reply = Reply(status=302, location=location)
-    server = Server(lambda _: reply, host="127.0.0.1", port=0, log=lambda _: None)
+    server = HttpServer(lambda _: reply, host="127.0.0.1", port=0, log=lambda _: None)
     server.start()
     try:
         with Fetcher(policy) as fetcher, pytest.raises(CaptureError, match=says) as caught:

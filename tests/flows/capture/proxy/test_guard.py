@@ -21,7 +21,7 @@ from flows.capture.proxy.relay import Relay
 from flows.capture.segment import UnsafeURL
 from flows.capture.source.resolve import resolve
 from flows.capture.supervisor.capture import Capture
-from flows.demo.server import Reply, Request, Server
+from flows.demo.server import HttpServer, Reply, Request
 
 HEAD = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
 MASTER = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nvariant.m3u8\n"
@@ -50,7 +50,7 @@ def serve() -> Iterator[Callable[[], Site]]:
 
     def make() -> Site:
         site = Site()
-        server = Server(
+        server = HttpServer(
             lambda path: site.files.get(path, Reply(status=404)),
             host="127.0.0.1",
             port=0,

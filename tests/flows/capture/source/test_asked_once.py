@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.capture.live_stream import live_stream
-from flows.capture.hls.engine import Run
+from flows.capture.hls.engine import HlsRun
 from flows.capture.hls.pacing import Pacing
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
@@ -82,7 +82,7 @@ def test_a_server_that_wants_to_be_left_alone_is_not_asked_by_the_recorder(
     recording, pacing = Recording(tmp_path / "rec", channel="demo", broadcast=1), Pacing()
     engines = Engines("ffmpeg", policy=policy, ffmpeg_path=None, segment_s=2.0)
     with Fetcher(policy) as fetcher:
-        run = Run(stream, recording, fetcher, ended_after_s=0.0, pacing=pacing)
+        run = HlsRun(stream, recording, fetcher, ended_after_s=0.0, pacing=pacing)
         run.poll()
         run.finish()
         with pytest.raises(SourceUnreachable, match="asked again in") as caught:
@@ -156,7 +156,7 @@ def test_pacing_counts_from_the_answer_that_was_handed_on(
         recording = Recording(tmp_path / str(at), channel="demo", broadcast=1)
         pacing = Pacing()
         with Fetcher(policy) as fetcher:
-            run = Run(stream, recording, fetcher, ended_after_s=0.0, pacing=pacing)
+            run = HlsRun(stream, recording, fetcher, ended_after_s=0.0, pacing=pacing)
             run.poll()
             run.finish()
         return sum("m3u8" in each.path for each in slow.asked), pacing.due_at

@@ -8,7 +8,7 @@ from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreach
 from flows.capture.source.resolve import resolve
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
-from flows.demo.server import Reply, Server
+from flows.demo.server import HttpServer, Reply
 
 
 def of(base: str, kind: str, policy: AddressPolicy):
@@ -94,11 +94,11 @@ def test_a_site_that_is_away_is_unreachable(origin: LiveOrigin, policy: AddressP
 @pytest.fixture
 def serve():
     """Serve one answer to whatever is asked; the requests land in `serve.requests`."""
-    servers: list[Server] = []
+    servers: list[HttpServer] = []
 
-    def make(body: bytes, content_type: str) -> Server:
+    def make(body: bytes, content_type: str) -> HttpServer:
         reply = Reply(body=body, content_type=content_type)
-        server = Server(lambda _: reply, host="127.0.0.1", port=0, log=make.requests.append)
+        server = HttpServer(lambda _: reply, host="127.0.0.1", port=0, log=make.requests.append)
         server.start()
         servers.append(server)
         return server

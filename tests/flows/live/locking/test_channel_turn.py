@@ -13,7 +13,7 @@ from db.errors import ChannelBusy
 from db.writing import writes
 from flows.capture.stream import Stream
 from flows.errors import Skipped
-from flows.live.lifecycle import Broadcast, close, open_or_continue
+from flows.live.lifecycle import WatchedBroadcast, close, open_or_continue
 from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
 from flows.show import make_show
 
@@ -129,7 +129,7 @@ def test_a_run_that_has_completed_its_broadcast_is_not_repeated(engine: Engine) 
         rest_of(engine, "one", datetime.now(UTC))
 
 
-def opened(engine: Engine, *, run: str, source: str = "video") -> Broadcast:
+def opened(engine: Engine, *, run: str, source: str = "video") -> WatchedBroadcast:
     """Open, or go on with, the channel's broadcast."""
     stream = Stream(
         page_url="http://example.org/live",
