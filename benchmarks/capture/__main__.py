@@ -34,17 +34,23 @@ from flows.live.rows.analysis import Analysis, networks
 from flows.live.rows.store import Store
 from flows.settings import load_settings
 
+HELD: Final = "hls-held"
+"""The HLS engine where the source holds its answers until there is more."""
+
 _FIRST: Final = 2
 """So many segments at the beginning are not counted: they were published before."""
 
 
-def measure_engine(engine: str, origin: LiveOrigin, url: str, directory: Path, run_s: float) -> str:
+def measure_engine(
+    engine: str, origin: LiveOrigin, url: str, directory: Path, run_s: float, *, name: str = ""
+) -> str:
     """Watch for so long; return a row of the table."""
+    name = name or engine
     settings = load_settings()
     database = make_engine(url)
     now = datetime.now(UTC)
     with database.begin() as connection:
-        channel = writes.ensure_channel(connection, engine, origin.url)
+        channel = writes.ensure_channel(connection, name, origin.url)
         broadcast = writes.open_broadcast(
             connection,
             channel_id=channel,
@@ -69,7 +75,7 @@ def measure_engine(engine: str, origin: LiveOrigin, url: str, directory: Path, r
     with Capture(
         origin.url,
         directory=directory,
-        channel=engine,
+        channel=name,
         broadcast=broadcast,
         policy=AddressPolicy(allow_networks=LOOPBACK),
         stream=stream,
@@ -83,7 +89,7 @@ def measure_engine(engine: str, origin: LiveOrigin, url: str, directory: Path, r
                 files.append(event.path.stat().st_mtime - published)
                 rows.append(time.time() - published)
     database.dispose()
-    return row_of(engine, files, rows)
+    return row_of(name, files, rows)
 
 
 def measure_streamlink(program: str, origin: LiveOrigin, directory: Path, run_s: float) -> str:
@@ -158,7 +164,10 @@ def main(arguments: list[str]) -> int:
     upgrade(url)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        with LiveOrigin(make_programme(work / "programme.mp4")) as origin:
+        programme = make_programme(work / "programme.mp4")
+        with LiveOrigin(programme, holds=True) as origin:
+            print(measure_engine("hls", origin, url, work / HELD, run_s, name=HELD), flush=True)
+        with LiveOrigin(programme) as origin:
             for engine in ("hls", "ffmpeg"):
                 print(measure_engine(engine, origin, url, work / engine, run_s), flush=True)
             print(measure_plain(origin, work, run_s), flush=True)

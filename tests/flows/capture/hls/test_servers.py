@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.capture.live_stream import live_stream
 from benchmarks.up import until
 from flows.capture.net.address import AddressPolicy
 from flows.capture.processes import find_ffmpeg
@@ -22,6 +23,12 @@ SHOW_S = 5
 PATIENCE_S = 20.0
 LISTED = 3
 
+RTMP_MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
+RTMP = """load_module {module};
+rtmp {{ server {{ listen 127.0.0.1:{rtmp}; application live {{
+  live on; hls on; hls_path {root}; hls_fragment 500ms; hls_playlist_length 4s; hls_cleanup off;
+}} }} }}
+"""
 NGINX = """daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr; {user}
 events {{ worker_connections 64; }}
 http {{
@@ -122,6 +129,51 @@ def test_live_hls_is_recorded_whole(server, policy: AddressPolicy, tmp_path: Pat
             recorded = [event.path.read_bytes() for event in events]
             first = served.index(recorded[0])
             assert recorded == served[first : first + len(recorded)]
+
+
+def test_what_nginx_makes_of_rtmp_is_recorded_whole(
+    policy: AddressPolicy, tmp_path: Path, free_port
+) -> None:
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None or not RTMP_MODULE.is_file():
+        pytest.skip("nginx's RTMP MODULE IS NOT INSTALLED (apt-get install libnginx-mod-rtmp)")
+    root, folder, port, rtmp = tmp_path / "www", tmp_path / "nginx", free_port(), free_port()
+    root.mkdir(mode=0o777)
+    root.chmod(0o777)
+    folder.mkdir()
+    user = "user root;" if os.getuid() == 0 else ""
+    text = RTMP.format(module=RTMP_MODULE, rtmp=rtmp, root=root)
+    text += NGINX.format(folder=folder, root=root, port=port, user=user)
+    (folder / "nginx.conf").write_text(text)
+    command = [program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
+    pushed = [find_ffmpeg(), "-v", "error", "-re", "-f", "lavfi", "-i"]
+    pushed += ["testsrc2=size=64x48:rate=10", "-f", "lavfi", "-i", "sine=frequency=300"]
+    pushed += ["-c:v", "libx264", "-preset", "ultrafast", "-g", "5", "-pix_fmt", "yuv420p"]
+    pushed += ["-c:a", "aac", "-f", "flv", f"rtmp://127.0.0.1:{rtmp}/live/show"]
+    with (folder / "log").open("wb") as log, running(command, stderr=log):
+        until(lambda: answers(port), what="nginx answers", within_s=PATIENCE_S)
+        with running(pushed):
+            until((root / "show.m3u8").exists, what="a playlist is written", within_s=PATIENCE_S)
+            url = f"http://127.0.0.1:{port}/show.m3u8"
+            capture = Capture(
+                url,
+                directory=tmp_path / "rec",
+                channel="rtmp",
+                broadcast=1,
+                policy=policy,
+                stream=live_stream(url, url),
+                engine="hls",
+                duration_s=3.0,
+            )
+            with capture:
+                events = list(capture)
+    assert all(isinstance(event, Segment) for event in events), events
+    assert len(events) >= 4
+    assert all(a.end == b.start for a, b in pairwise(events))
+    served = [path.read_bytes() for path in sorted(root.glob("show-*.ts"), key=number)]
+    recorded = [event.path.read_bytes() for event in events]
+    first = served.index(recorded[0])
+    assert recorded == served[first : first + len(recorded)]
 
 
 def number(path: Path) -> int:
