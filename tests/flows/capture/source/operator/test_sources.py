@@ -1,4 +1,5 @@
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,11 @@ def test_a_secret_without_a_server_is_said_when_it_is_needed(write) -> None:
     assert sources.mistakes == ()
     with pytest.raises(BadSources, match="the secret 'way-out' is read from a Prefect server"):
         sources.access("https://site.test/")
+
+
+@pytest.mark.skipif(find_spec("curl_cffi") is not None, reason="curl_cffi is installed")
+def test_impersonation_that_is_not_installed_is_one_line(write, tmp_path: Path) -> None:
+    sources = write('[site."site.test"]\nimpersonate = "chrome"')
+    [mistake] = sources.mistakes
+    assert mistake.endswith("it needs curl_cffi: pip install 'showmood[impersonate]'")
+    assert "\n" not in mistake
