@@ -4,6 +4,7 @@ Every function takes and gives float32 (N, 1, H, W) in 0 to 1.
 """
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -23,6 +24,10 @@ JPEG_LUMINANCE: Final = (
     (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
+
+
+_BULGE: Final = 0.85  # how much of the cylinder's half a face takes up
+_EYES: Final = (0.31, 0.69)  # across an upright face's crop
 
 
 def uniform(n: int, low: float, high: float, rng: Generator) -> Tensor:
@@ -104,6 +109,71 @@ def erase(x: Tensor, rng: Generator) -> Tensor:
     return torch.where(inside, uniform(n, 0, 1, rng), x)
 
 
+def yaw(x: Tensor, degrees: Tensor) -> Tensor:
+    """Turn each face to the side, as if it were printed on a cylinder. degrees: (N, 1, 1, 1)."""
+    n, _, height, width = x.shape
+    radians = degrees.view(n, 1, 1) * (math.pi / 180)
+    across, down = (torch.linspace(-1 + 1 / s, 1 - 1 / s, s) for s in (width, height))
+    round_it = torch.asin(_BULGE * across).view(1, 1, -1)
+    source = (torch.sin(round_it + radians) - torch.sin(radians)) / _BULGE
+    grid = torch.stack(
+        (source.expand(n, height, width), down.view(1, -1, 1).expand(n, height, width)), dim=-1
+    )
+    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+
+def ellipse(n: int, size: int, centre: Tensor, radius: Tensor) -> Tensor:
+    """(N, 1, S, S) 1 within, 0 outside, soft at the edge. centre, radius: (N, 2) x y, of 0 to 1."""
+    at = (torch.arange(size) + 0.5) / size
+    x = (at.view(1, 1, 1, -1) - centre[:, 0].view(n, 1, 1, 1)) / radius[:, 0].view(n, 1, 1, 1)
+    y = (at.view(1, 1, -1, 1) - centre[:, 1].view(n, 1, 1, 1)) / radius[:, 1].view(n, 1, 1, 1)
+    return torch.sigmoid((1 - (x * x + y * y)) * 12)
+
+
+def _between(n: int, low: tuple[float, float], high: tuple[float, float], rng: Generator) -> Tensor:
+    """(N, 2) numbers, x between the first two, y between the second two."""
+    least, most = torch.tensor(low), torch.tensor(high)
+    return torch.rand(n, 2, generator=rng) * (most - least) + least
+
+
+def glasses(x: Tensor, rng: Generator) -> Tensor:
+    """Put two lenses, clear to dark, before the eyes of upright faces."""
+    n, size = len(x), x.shape[-1]
+    radius = _between(n, (0.11, 0.08), (0.17, 0.14), rng)
+    height = 0.41 + 0.03 * torch.randn(n, generator=rng)
+    lenses = torch.zeros_like(x)
+    for middle in _EYES:
+        centre = torch.stack((torch.full((n,), middle), height), dim=1)
+        lens = ellipse(n, size, centre, radius)
+        rim = (lens * (1 - lens) * 4).clamp(0, 1)
+        lenses = torch.maximum(lenses, torch.maximum(lens * uniform(n, 0, 0.9, rng), rim * 0.7))
+    return torch.lerp(x, uniform(n, 0, 0.35, rng).expand_as(x), lenses)
+
+
+def cover(x: Tensor, rng: Generator) -> Tensor:
+    """Hold a microphone, or a hand, before the lower half or a side of each face."""
+    n, size = len(x), x.shape[-1]
+    hand = (torch.rand(n, generator=rng) < 0.5).view(n, 1)
+    low, side = torch.rand(n, 2, generator=rng).unbind(1)
+    place = torch.stack((0.1 + 0.8 * side, 0.72 + 0.25 * low), dim=1)
+    radius = torch.where(
+        hand,
+        _between(n, (0.12, 0.1), (0.26, 0.22), rng),
+        _between(n, (0.07, 0.1), (0.14, 0.2), rng),
+    )
+    skin = x.mean((1, 2, 3), keepdim=True) * uniform(n, 0.8, 1.2, rng)
+    tone = torch.where(hand.view(n, 1, 1, 1), skin, uniform(n, 0, 0.4, rng))
+    grain = F.interpolate(torch.rand(n, 1, 8, 8, generator=rng) - 0.5, size=x.shape[2:])
+    shown = (tone + 0.15 * grain).clamp(0, 1)
+    return torch.lerp(x, shown, ellipse(n, size, place, radius))
+
+
+def interlace(x: Tensor, shift_px: int) -> Tensor:
+    """Show two fields at once, the second moved by `shift_px`; at 0 the first field twice."""
+    other = x[:, :, ::2] if shift_px == 0 else torch.roll(x[:, :, 1::2], shift_px, dims=3)
+    return torch.stack((x[:, :, ::2], other), dim=3).view_as(x)
+
+
 def stream(x: Tensor, quality: int, offset_px: tuple[int, int]) -> Tensor:
     """Quantise blocks coarsely and smooth their edges, as H.264 at a low rate does.
 
@@ -111,6 +181,28 @@ def stream(x: Tensor, quality: int, offset_px: tuple[int, int]) -> Tensor:
     """
     coarse = jpeg(torch.roll(x, offset_px, dims=(2, 3)), quality)
     return blur(torch.roll(coarse, (-offset_px[0], -offset_px[1]), dims=(2, 3)), 0.45)
+
+
+def gamma(x: Tensor, exponent: Tensor) -> Tensor:
+    """Brighten or darken the middle tones. exponent: (N, 1, 1, 1)."""
+    return x.clamp(1e-3, 1) ** exponent
+
+
+def relight(x: Tensor, rng: Generator) -> Tensor:
+    """Change contrast and brightness of each face."""
+    contrast, brightness = uniform(len(x), 0.5, 1.3, rng), uniform(len(x), -0.15, 0.15, rng)
+    return ((x - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
+
+
+def noise(x: Tensor, deviation: Tensor, rng: Generator) -> Tensor:
+    """Add a camera's noise. deviation: (N, 1, 1, 1)."""
+    return (x + torch.randn(x.shape, generator=rng) * deviation).clamp(0, 1)
+
+
+def on_some(x: Tensor, share: float, rng: Generator, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Change a random share of the faces; the others cost nothing and stay bit for bit."""
+    at = torch.nonzero(torch.rand(len(x), generator=rng) < share).flatten()
+    return x.index_copy(0, at, change(x[at])) if len(at) else x
 
 
 def augment(x: Tensor, rng: Generator, *, strength: float = 1.0) -> Tensor:
@@ -123,28 +215,28 @@ def augment(x: Tensor, rng: Generator, *, strength: float = 1.0) -> Tensor:
     def draw(low: float, high: float) -> float:
         return float(torch.rand((), generator=rng)) * (high - low) + low
 
-    def chosen(share: float) -> Tensor:
-        return torch.rand(n, generator=rng) < share
+    def on(x: Tensor, share: float, change: Callable[[Tensor], Tensor]) -> Tensor:
+        return on_some(x, share * strength, rng, change)
 
-    def some(x: Tensor, share: float, change: Tensor) -> Tensor:
-        return torch.where(chosen(share * strength).view(-1, 1, 1, 1), change, x)
-
-    moved = chosen(0.9).float()
+    x = on(x, 0.08, lambda f: glasses(f, rng))
+    x = on(x, 0.3, lambda f: yaw(f, uniform(len(f), -40, 40, rng)))
+    moved = (torch.rand(n, generator=rng) < 0.9).float()
     x = warp(
         x,
         degrees=uniform(n, -20, 20, rng).flatten() * moved,
         scale=torch.exp(uniform(n, -0.17, 0.17, rng).flatten() * moved),
         shift=(torch.rand(n, 2, generator=rng) - 0.5) * 0.32 * moved[:, None],
-        mirror=torch.where(chosen(0.5), -1.0, 1.0),
+        mirror=torch.where(torch.rand(n, generator=rng) < 0.5, -1.0, 1.0),
         padding=PADDINGS[int(draw(0, 2.999))],
     )
-    x = some(x, 0.15, shrink(x, int(draw(18, 40))))
-    x = some(x, 0.1, blur(x, draw(0.5, 1.3)))
-    x = some(x, 0.5, x.clamp(1e-3, 1) ** torch.exp(uniform(n, -0.5, 0.5, rng)))
-    x = some(x, 0.3, side_light(x, uniform(n, 0, 0.7, rng), uniform(n, 0, 360, rng)))
-    contrast, brightness = uniform(n, 0.5, 1.3, rng), uniform(n, -0.15, 0.15, rng)
-    x = some(x, 0.5, ((x - 0.5) * contrast + 0.5 + brightness).clamp(0, 1))
-    noise = torch.randn(x.shape, generator=rng) * uniform(n, 0, 0.06, rng)
-    x = some(x, 0.2, (x + noise).clamp(0, 1))
-    x = some(x, 0.2, jpeg(x, int(draw(15, 70))))
-    return some(x, 0.25, erase(x, rng))
+    x = on(x, 0.12, lambda f: cover(f, rng))
+    x = on(x, 0.15, lambda f: shrink(f, int(draw(18, 40))))
+    x = on(x, 0.1, lambda f: blur(f, draw(0.5, 1.3)))
+    x = on(x, 0.5, lambda f: gamma(f, torch.exp(uniform(len(f), -0.5, 0.5, rng))))
+    x = on(x, 0.3, lambda f: side_light(f, *(uniform(len(f), 0, m, rng) for m in (0.7, 360))))
+    x = on(x, 0.5, lambda f: relight(f, rng))
+    x = on(x, 0.2, lambda f: noise(f, uniform(len(f), 0, 0.06, rng), rng))
+    x = on(x, 0.05, lambda f: interlace(f, int(draw(0, 3))))
+    x = on(x, 0.15, lambda f: jpeg(f, int(draw(15, 70))))
+    x = on(x, 0.15, lambda f: stream(f, int(draw(8, 40)), (int(draw(0, 8)), int(draw(0, 8)))))
+    return on(x, 0.25, lambda f: erase(f, rng))

@@ -85,11 +85,54 @@ def test_erasing_covers_a_part_of_each_face(faces: torch.Tensor, rng: torch.Gene
     assert (covered < 0.25).all()
 
 
+def test_turning_the_head_moves_the_spot_and_leaves_the_rows(faces: torch.Tensor) -> None:
+    torch.testing.assert_close(
+        augment.yaw(faces, torch.zeros(4, 1, 1, 1)), faces, atol=1e-4, rtol=0
+    )
+    places = [
+        spot_of(augment.yaw(faces, torch.full((4, 1, 1, 1), degrees))) for degrees in (30.0, -30.0)
+    ]
+    assert [row for row, _ in places] == [14, 14]
+    assert places[0][1] > 33 > places[1][1]  # the side that is turned to us is seen wider
+
+
+def test_glasses_cover_the_eyes_and_a_hand_the_lower_half(rng: torch.Generator) -> None:
+    flat = torch.full((64, 1, 48, 48), 0.7)
+    worn = (augment.glasses(flat, rng) - flat).abs().mean((0, 1))
+    assert worn[18:22, 13:17].mean() > 5 * worn[30:].mean()
+    held = (augment.cover(flat, rng) - flat).abs().mean((0, 1))
+    assert held[34:].mean() > 5 * held[:14].mean()
+
+
+def test_interlacing_moves_every_second_line(faces: torch.Tensor) -> None:
+    combed = augment.interlace(faces, 2)
+    torch.testing.assert_close(combed[:, :, ::2], faces[:, :, ::2])
+    torch.testing.assert_close(combed[:, :, 1::2, 2:], faces[:, :, 1::2, :-2])
+    doubled = augment.interlace(faces, 0)
+    torch.testing.assert_close(doubled[:, :, 1::2], doubled[:, :, ::2])
+
+
 def test_a_poor_stream_is_near_the_picture_and_softer(rng: torch.Generator) -> None:
     noise = torch.rand(2, 1, 48, 48, generator=rng)
     shown = augment.stream(noise, 10, (3, 5))
     assert shown.std() < 0.8 * noise.std()
     assert float(shown.mean()) == pytest.approx(float(noise.mean()), abs=0.05)
+
+
+def test_faces_that_are_not_chosen_stay_bit_for_bit(rng: torch.Generator) -> None:
+    faces = torch.rand(64, 1, 48, 48, generator=rng)
+    seen: list[int] = []
+
+    def darken(some: torch.Tensor) -> torch.Tensor:
+        seen.append(len(some))
+        return some / 2
+
+    changed = augment.on_some(faces, 0.25, rng, darken)
+    at = (changed != faces).flatten(1).any(1)
+    assert seen == [int(at.sum())]
+    assert 0 < seen[0] < 32
+    torch.testing.assert_close(changed[at], faces[at] / 2, rtol=0, atol=0)
+    assert augment.on_some(faces, 0.0, rng, darken) is faces
 
 
 def test_everything_together_stays_in_range_and_can_be_repeated(faces: torch.Tensor) -> None:
