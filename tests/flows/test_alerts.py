@@ -169,7 +169,17 @@ def test_several_alerts_are_told_in_order_of_time_each_by_its_own_measure() -> N
 def test_a_minute_is_sixty_seconds_and_what_is_left_out_has_a_default() -> None:
     assert angry(length=" 1.5 m ").length == timedelta(seconds=90)
     alert = Alert(emotion="anger")
-    assert (alert.above, alert.length, alert.of) == (0.6, timedelta(seconds=3), "track")
+    assert (alert.above, alert.length, alert.of) == (0.7, timedelta(seconds=3), "track")
+
+
+@pytest.mark.parametrize(
+    ("emotion", "above"),
+    [("sadness", 0.6), ("happiness", 0.8), ("disgust", 0.3), ("fear", 0.3), ("contempt", 0.3)],
+)
+def test_a_threshold_that_is_left_out_is_the_measured_one(emotion: str, above: float) -> None:
+    assert Alert.model_validate({"emotion": emotion}).above == above
+    assert Alert.model_validate({"emotion": emotion, "above": 0.5}).above == 0.5
+    assert "above" not in Alert.model_json_schema()["required"]  # a form may leave it empty
 
 
 def test_the_end_is_said_in_a_line_too() -> None:

@@ -1,11 +1,11 @@
 """Train what ships further: unfold its batch norms, add blocks that begin as the identity.
 
-    python -m training.deepen --data DIR --file WEIGHTS --run DIR --minutes 70 [--teacher WEIGHTS]
+    python -m training.learning.deepen --data DIR --file WEIGHTS --run DIR [--teacher WEIGHTS]
 
-The network that ships teaches its own successor (arXiv:1805.04770), as in `training.distil`, and
-older files may join it. Where FER2013's label is one that the teachers hardly believe, their
-opinion replaces it (self-cure, arXiv:2002.10392). Runs from the same file differ by their seed
-alone, so that the mean of their weights is one tower.
+The network that ships teaches its own successor (arXiv:1805.04770), as in `distil`, and older files
+may join it. Where FER2013's label is one that the teachers hardly believe, their opinion replaces
+it (self-cure, arXiv:2002.10392). Runs from the same file differ by their seed alone, so that the
+mean of their weights is one tower.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emotion.networks.expression import ExpressionNet, Tower
-from training import data
-from training.augment import augment
-from training.distil import AGAIN, CALM, mixed_targets, opinion
-from training.net import targets
-from training.train import BASE_SEED, N_SMOKE, Recipe, Run
+from training.learning.distil import AGAIN, CALM, mixed_targets, opinion
+from training.learning.net import targets
+from training.learning.train import BASE_SEED, N_SMOKE, Recipe, Run
+from training.pictures import data
+from training.pictures.augment import augment
 
 log = logging.getLogger("training")
 

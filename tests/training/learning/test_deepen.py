@@ -1,7 +1,7 @@
 import torch
 
 from emotion.networks.expression import ExpressionNet
-from training.deepen import DEPTHS, FORMER_DEPTHS, cured, kept, unfold
+from training.learning.deepen import DEPTHS, FORMER_DEPTHS, cured, kept, unfold
 
 
 def test_a_deeper_tower_begins_by_saying_what_the_former_one_says() -> None:
