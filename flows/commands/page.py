@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from flows.commands import load_settings
@@ -97,7 +96,7 @@ def keep(
             table = Table("number", "channel", "from", "to", "note")
             for each in found:
                 span = local_time(each.started_at), local_time(each.ended_at)
-                table.add_row(str(each.id), each.channel, *span, escape(each.note))
+                table.add_row(str(each.id), each.channel, *span, each.note)
             console.print(table if found else "nothing is kept")
             return
         if channel is None or begin is None or end is None:
