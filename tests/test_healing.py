@@ -89,7 +89,7 @@ def assert_whole(up: Any, slug: str) -> None:
 def last_words(up: Any, run: str) -> int:
     """Return how often a worker has said that it is done with a process of a run."""
     related = {"id": [f"prefect.flow-run.{run}"]}
-    asked = {"filter": {"event": {"name": [healing.LAST_WORD]}, "related": related}}
+    asked = {"filter": {"event": {"name": [healing.WORKER_REPORTED]}, "related": related}}
     return int(up.api.post("/events/filter", json=asked).raise_for_status().json()["total"])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from benchmarks.origin.scenarios import SCENARIOS
-from flows.control.healing import AGAIN_AFTER_S
+from flows.control.healing import MIN_CRASH_INTERVAL_S
 
 DEAD_AFTER_S: Final = 40
 """SHOWMOOD_DEAD_AFTER_S of the stack under test."""
@@ -22,9 +22,9 @@ class Kind:
     """A fault of the machine. lasts_s: at least and at most; 0 is over at once.
 
     cause: what a gap that it makes may be put down to. of_show: of one show's watcher, not of all.
-    ends: a watch, which stays Crashed if that happens again within AGAIN_AFTER_S. apart_s: from one
-    of these to the next, as `showmood up` gives up what ends too often. rest_s: the least time
-    after it.
+    ends: a watch, which stays Crashed if that happens again within MIN_CRASH_INTERVAL_S.
+    apart_s: from one of these to the next, as `showmood up` gives up what ends too often.
+    rest_s: the least time after it.
     """
 
     name: str
@@ -140,7 +140,7 @@ def _of_machine(chance: random.Random, end_s: float, n_shows: int) -> Iterator[S
             lasts_s = chance.uniform(*kind.lasts_s)
             hit = range(n_shows) if show is None else (show,)
             if kind.ends:
-                at_s = max([at_s, *(ended_s[n] + AGAIN_AFTER_S + 45 for n in hit)])
+                at_s = max([at_s, *(ended_s[n] + MIN_CRASH_INTERVAL_S + 45 for n in hit)])
             if at_s + lasts_s > end_s:
                 return
             if at_s < last_s.get(kind.name, -1e9) + kind.apart_s:

@@ -98,7 +98,7 @@ class EmbeddedPostgres:
 
     @property
     def running_url(self) -> str | None:
-        """Return the URL of the server, if it runs, whoever started it; nothing is started."""
+        """Return the URL of the server if it runs, by any process; starts nothing."""
         status = read_status(self._found)
         return status.url if status is not None and status.ready else None
 

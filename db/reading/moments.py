@@ -71,7 +71,7 @@ def strongest_moments(
     return sorted(found, key=lambda moment: -moment.value)
 
 
-# Not the beginning of a show, nor what follows a hole: there nobody saw a cut.
+# Not the beginning of a show, nor what follows a hole: no cut was seen there.
 _CUTS = text(
     "SELECT started_at FROM (SELECT started_at, is_ad,"
     "  lag(ended_at) OVER (PARTITION BY broadcast_id ORDER BY shot) AS last_ended_at"

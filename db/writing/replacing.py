@@ -41,8 +41,8 @@ def replace_segment(
     made_partitions = 0
     while True:
         try:
-            # Under any stricter level, whoever waited for the lock would go on without seeing
-            # what its holder wrote.
+            # Under any stricter level, a transaction that waited for the lock would go on
+            # without seeing what its holder wrote.
             with (
                 engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
                 connection.begin(),

@@ -19,7 +19,7 @@ from emotion.media.pictures import US, Picture
 from emotion.media.streams import Truncated, VideoError, open_video
 
 Skip = Literal["needless", "nonref", "nonkey"]
-"""What is not decoded: non-reference frames that nobody asked for, which changes nothing; all
+"""What is not decoded: non-reference frames that are not needed, which changes no result; all
 non-reference frames; all but keyframes."""
 
 _DECLARE_DURATION: Final = ("mov", "matroska", "flv")  # others let ffmpeg estimate it
@@ -30,7 +30,7 @@ _JUMP_S: Final = 0.1
 """Times of decoding that go back by more have started over: files were put together."""
 
 _REORDERED: Final = 16
-"""So many packets may stand before the one that is shown first (H.264 and HEVC, Annex A)."""
+"""Most packets before the one that is shown first (H.264 and HEVC, Annex A)."""
 
 _LONG_AGO: Final = 1 << 40
 """Ticks that frames decoded before a file's beginning are moved back by: they are not shown."""

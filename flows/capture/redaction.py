@@ -108,7 +108,7 @@ def _hide_query(found: re.Match[str]) -> str:
 
 
 def _hide_user(found: re.Match[str]) -> str:
-    """Return a piece of a word in which nobody's name and password stand before an @."""
+    """Return a piece of a word without the user name and password before an @."""
     parts = found[0].split("@")
     for n, part in enumerate(parts[:-1]):
         begins = parts[n + 1][:1]

@@ -22,7 +22,7 @@ from flows.capture.redaction import clean
 
 _TOO_MANY: Final = 429
 _TOO_MANY_S: Final = 4.0
-"""A server that says "too many requests", and not for how long, is left alone for so long."""
+"""Pause after "too many requests" (429) without a Retry-After, in seconds."""
 
 MAX_LEAVE_S: Final = 300.0
 """A server that wants to be left alone for longer is asked again then."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _MAX_NAMED = 5
-"""So many shows are named before the question; the rest is counted."""
+"""Most shows that are named before the question; the rest are counted."""
 
 
 @app.command()

@@ -1,13 +1,13 @@
 """The automations by which a show whose process is gone goes on, and the limit on a shared GPU.
 
-Whoever was to notice and could not: a watch that gives no sign of life (`heartbeat`), one whose
-process ended badly, and one that Crashed otherwise, is put back on schedule. The next worker goes
-on with it, as the same run, in the broadcast that it left, for what is left of the planned time.
+A watch without heartbeats (`heartbeat`), one whose process ended badly, and one that Crashed
+otherwise are put back on schedule. The next worker goes on with it, as the same run, in its
+broadcast, for the rest of the planned time.
 
 A worker reports a process that ended badly twice: before it loads the flow to look for hooks, which
 takes seconds, and after (Prefect 3.8.8, `runner/_flow_run_executor.py` and `workers/base.py`). What
 was put back on schedule in between would be Crashed by the second report, for good or while it
-lives. So such a run is put back only when its worker has said its last word of it.
+lives. So such a run is put back only after its worker's second report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ FLOW: Final = "watch-show"
 ALIVE: Final = "showmood.watch.alive"
 OVER: Final = "showmood.watch.over"
 BEATS: Final = 6
-"""Signs of life in the time after whose silence a run is Crashed."""
+"""Heartbeats sent within the silence after which a run is Crashed."""
 
-AGAIN_AFTER_S: Final = 60
+MIN_CRASH_INTERVAL_S: Final = 60
 """A run that crashes again sooner than this stays Crashed: it is not the machine's fault."""
 
 CRASHED_FOR_S: Final = 60.0
-"""After so long in Crashed no automation is about to act any more."""
+"""Seconds in Crashed after which no automation is about to act any more."""
 
 MAX_CRASHES: Final = 5
 """A run that crashed so often is not put back on schedule: it is not the machine's fault."""
@@ -40,7 +40,7 @@ GPU: Final = "gpu"
 GPU_SHOWS: Final = 4
 """How many shows share the GPUs to begin with; to be changed in the UI."""
 
-LAST_WORD: Final = "prefect.worker.executed-flow-run"
+WORKER_REPORTED: Final = "prefect.worker.executed-flow-run"
 """A worker's log line when it has reported a process's end, with the exit code."""
 
 _WATCH: Final = {"prefect.resource.role": "flow", "prefect.resource.name": FLOW}
@@ -68,7 +68,7 @@ def automations(dead_after_s: float) -> list[dict[str, Any]]:
     runs = {"prefect.resource.id": "prefect.flow-run.*"}
     of_shows = {"type": "event", "match_related": _WATCH, "threshold": 1}
     each = {"for_each": ["prefect.resource.id"]}
-    at_once = {"posture": "Reactive", "within": AGAIN_AFTER_S}
+    at_once = {"posture": "Reactive", "within": MIN_CRASH_INTERVAL_S}
     return [
         {
             "name": "showmood: a silent show goes on",
@@ -88,7 +88,7 @@ def automations(dead_after_s: float) -> list[dict[str, Any]]:
             "enabled": True,
             "trigger": of_shows
             | at_once
-            | {"match_related": [_WATCH, _ENDED_BADLY], "expect": [LAST_WORD]}
+            | {"match_related": [_WATCH, _ENDED_BADLY], "expect": [WORKER_REPORTED]}
             | {"for_each": ["related:flow-run:prefect.resource.id"]},
             "actions": [_again("Its process was gone")],
         },

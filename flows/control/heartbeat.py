@@ -30,14 +30,14 @@ from flows.control.healing import ALIVE, BEATS, FLOW, OVER
 
 _log = logging.getLogger(__name__)
 
-LAST_BEAT_S: Final = 3.0
-"""How long the end of a run waits for its last sign of life."""
+FINAL_HEARTBEAT_TIMEOUT_S: Final = 3.0
+"""Seconds that the end of a run waits for its last heartbeat."""
 
 AWAY_S: Final = 5.0
-"""A server that has not answered for so long was away."""
+"""Seconds without an answer after which the server counts as unreachable."""
 
 LOOK_EVERY_S: Final = 4.0
-"""Seconds between two looks whether this run was cancelled: its worker may miss that event."""
+"""Seconds between two checks for a cancel of this run: its worker may miss that event."""
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def heartbeats(run_id: UUID, *, dead_after_s: float) -> Iterator["Heartbeat"]:
     heartbeat = Heartbeat(run_id, dead_after_s / BEATS, over)
     # In our context, which says which server it is.
     beat = partial(copy_context().run, heartbeat.beat)
-    with beside(beat, over, name=f"heartbeat-{run_id}", end_s=LAST_BEAT_S):
+    with beside(beat, over, name=f"heartbeat-{run_id}", end_s=FINAL_HEARTBEAT_TIMEOUT_S):
         yield heartbeat
 
 

@@ -1,6 +1,6 @@
 """Which show owns a channel's name: one with a schedule, unless the operator says otherwise.
 
-Whoever may start runs gives them a name. By that of a show with a schedule a run would hold its
+A person who starts a run names its channel. With the name of a scheduled show it would hold that
 channel when it is on, and write into its history.
 """
 

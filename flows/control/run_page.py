@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 EVERY_S: Final = 60.0
 """Each message is a row or two in the server's database, for as long as it keeps the run."""
 
-FIRST_WORDS_S: Final = 5.0
+FIRST_UPDATE_S: Final = 5.0
 """How soon after the first segment the state and the report are said again; each pause after that
 is twice as long, up to the usual one."""
 
 QUIET_S: Final = 15.0
-"""Without a segment for so long, that is what the message says."""
+"""Seconds without a segment after which the run's message says so."""
 
-LAST_WORDS_S: Final = 6.0
+FINAL_UPDATE_TIMEOUT_S: Final = 6.0
 """How long the end of a run waits for its last report; a cancelled run is killed after 30 s."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -57,8 +57,8 @@ class RunPage(Observer):
     log: Log
     machine: str | None = None
     every_s: float = EVERY_S
-    last_words_s: float = LAST_WORDS_S
-    first_words_s: float = FIRST_WORDS_S
+    final_update_timeout_s: float = FINAL_UPDATE_TIMEOUT_S
+    first_update_s: float = FIRST_UPDATE_S
     _message: str | None = field(default=None, init=False)
     _counts: "Counts | None" = field(default=None, init=False)
     _heard_at: float = field(default=0.0, init=False)
@@ -98,14 +98,14 @@ class RunPage(Observer):
             self._changed.set()
 
     def ended(self, status: str) -> None:
-        """Write the last report, and be silent; waits for that at most last_words_s."""
+        """Write the last report, and be silent; waits for that at most final_update_timeout_s."""
         self._status = status
         self.close()
 
     def close(self) -> None:
         """Stop reporting; idempotent. The first call waits for the last report."""
         if not self._over:
-            self._ends_at = time.monotonic() + self.last_words_s
+            self._ends_at = time.monotonic() + self.final_update_timeout_s
         self._over = True
         self._changed.set()
         if self._thread is not None:
@@ -153,7 +153,7 @@ class RunPage(Observer):
     # -- the thread
 
     def _run(self) -> None:
-        pause_s = self.first_words_s
+        pause_s = self.first_update_s
         said: str | None = None
         with get_client(sync_client=True) as client:
             while not self._over:

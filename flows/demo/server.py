@@ -12,7 +12,7 @@ from socketserver import BaseServer
 from typing import Any, Final
 
 _IDLE_S: Final = 30.0
-"""A kept-alive connection that asks nothing for so long is closed."""
+"""Seconds without a request after which a kept-alive connection is closed."""
 
 _PARTS: Final = 16
 """What is sent slowly is sent in so many parts."""

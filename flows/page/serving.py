@@ -35,7 +35,7 @@ MAX_CONNECTIONS: Final = 500
 
 
 def page_access(settings: Settings) -> Access:
-    """Return who may open the page: whoever has its link, or its password where one is set."""
+    """Return the access to the page: by its link, or by its password where one is set."""
     also = f"showmood:{settings.page_password}" if settings.page_password else None
     return Access.make(settings.home).apart(NAME, also=also)
 

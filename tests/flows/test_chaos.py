@@ -12,7 +12,7 @@ from benchmarks.chaos.breaking import Breaker
 from benchmarks.chaos.carrying import Carrying, Done
 from benchmarks.chaos.plan import KINDS, NETWORK, SETTLED_S, Cause, Step, make_plan
 from flows.capture.segment import Gap
-from flows.control.healing import AGAIN_AFTER_S
+from flows.control.healing import MIN_CRASH_INTERVAL_S
 
 MINUTES = 30
 AT = datetime(2026, 11, 29, 22, 0, tzinfo=UTC)
@@ -47,7 +47,7 @@ def test_watch_is_not_ended_again_before_it_may(plan: list[Step]) -> None:
     ends = {kind.name for kind in KINDS if kind.ends}
     for show in range(4):
         at = [s for s in of_machine(plan) if s.name in ends and s.show in (None, show)]
-        assert all(b.at_s - a.end_s > AGAIN_AFTER_S for a, b in pairwise(at))
+        assert all(b.at_s - a.end_s > MIN_CRASH_INTERVAL_S for a, b in pairwise(at))
 
 
 def test_source_does_nothing_else_while_the_network_is_cut(plan: list[Step]) -> None:

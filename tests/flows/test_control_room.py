@@ -447,7 +447,7 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
             log=logging.getLogger("test"),
             machine="studio",
             every_s=0.1,
-            last_words_s=60,
+            final_update_timeout_s=60,
         )
         run_page.waiting(datetime(2026, 11, 22, 20, 5, tzinfo=UTC))
         said(lambda: message() == "waiting for the show until 20:05 UTC")

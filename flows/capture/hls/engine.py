@@ -40,7 +40,7 @@ from flows.capture.stream import Stream
 _log = logging.getLogger(__name__)
 
 _AHEAD: Final = 32
-"""So many segments are fetched, at most, while one before them can't be."""
+"""Most segments that are fetched while an earlier one can't be."""
 
 
 class HlsRun:

@@ -18,7 +18,7 @@ from flows.capture.segment import CaptureError, NoStream, UnreadableMedia
 _log = logging.getLogger(__name__)
 
 HELD_UP_S: Final = 15.0
-"""For so long a listed segment that fails holds up those that came after it."""
+"""Seconds that a listed segment which fails holds up those after it."""
 
 MAX_WAITING: Final = MAX_ENTRIES
 MAX_WAITING_CHARS: Final = MAX_ADDRESS_CHARS

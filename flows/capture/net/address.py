@@ -29,7 +29,7 @@ LOOPBACK: Final[tuple[Network, ...]] = (
 
 _MAX_URL_CHARS: Final = 8192
 _MAX_ADDRESSES: Final = 8
-"""So many of a host's addresses are connected to, one after the other, until one answers."""
+"""Most addresses of a host that are tried, one after the other, until one answers."""
 
 _FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f\ud800-\udfff\\"<>^`{|}]')
 """Characters that programs read in different ways, or can't send."""

@@ -1,4 +1,4 @@
-"""Connections no wait of which is longer than its Patience: not to connect, nor for a handshake."""
+"""Connections whose waits are all bounded by a Patience: connecting, handshakes, reading."""
 
 import contextlib
 import errno

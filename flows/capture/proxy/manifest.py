@@ -13,7 +13,7 @@ from flows.capture.playlists.playlist import Entry, Part, Playlist, choose_varia
 from flows.capture.quality import Quality
 
 _MAX_ENTRIES: Final = 5_000
-"""So many of the newest segments are listed: those of some hours."""
+"""Most segments that are listed, the newest: some hours of them."""
 
 
 def rename_playlist(

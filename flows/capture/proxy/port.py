@@ -20,10 +20,10 @@ from flows.capture.stopping import Patience, Stopped
 _log = logging.getLogger(__name__)
 
 IDLE_S: Final = 60.0
-"""A connection over which nothing passes for so long is closed."""
+"""Seconds without traffic after which a connection is closed."""
 
 MAX_CONNECTIONS: Final = 64
-"""So many at once; one more is closed as it comes."""
+"""Most connections at once; one more is closed as it comes."""
 
 CHUNK_BYTES: Final = 64 * 1024
 """So much of what came is read at once."""

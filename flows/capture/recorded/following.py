@@ -22,7 +22,7 @@ from flows.capture.state import write_whole
 FOLDER: Final = "play"
 
 _MAX_FOLLOWED: Final = 16
-"""So many playlists a broadcast has; the oldest makes room for the next."""
+"""Most playlists of a broadcast; the oldest makes room for the next."""
 
 _LOCK_S: Final = 2.0
 _TAIL_BYTES: Final = 4096

@@ -31,7 +31,7 @@ _ONLY_FILE: Final = {"protocol_whitelist": "file"}
 _LONG_PROBE: Final = {"skip_frame": "all"} | options(SEGMENT)
 
 _REORDERED: Final = 16
-"""So many packets may stand before the one that is shown first (H.264 and HEVC, Annex A)."""
+"""Most packets before the one that is shown first (H.264 and HEVC, Annex A)."""
 
 _PACKET_BYTES: Final = (188, 192, 204)
 """Of MPEG-TS, plain, with a time before it, and with parity after it."""

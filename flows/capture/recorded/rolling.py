@@ -11,7 +11,7 @@ from flows.capture.state import write_whole
 _CUT: Final = "#EXT-X-DISCONTINUITY"
 
 _LISTED: Final = 30
-"""So many segments the local playlist lists."""
+"""Most segments that the local playlist lists."""
 
 
 class Rolling:

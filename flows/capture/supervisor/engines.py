@@ -23,10 +23,10 @@ from flows.capture.stream import Stream
 _log = logging.getLogger(__name__)
 
 _FALLBACK_S: Final = 600.0
-"""For so long what could not read a stream is not tried again; then at the next start."""
+"""Seconds until an engine that could not read a stream is tried again, at the next start."""
 
 _HELD_UP_S: Final = 15.0
-"""For so long a segment that fails holds ffmpeg up; then it may go on without it."""
+"""Seconds that a failing segment holds ffmpeg up; then it may go on without it."""
 
 Engine = Literal["auto", "hls", "ffmpeg"]
 

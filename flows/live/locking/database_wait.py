@@ -1,4 +1,4 @@
-"""Patience with a database that is away while a watch begins: the show must not be lost for it."""
+"""Retries while the database is unreachable at the start of a watch, so that no show is lost."""
 
 import logging
 import time

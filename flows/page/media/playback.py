@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from flows.page.media.stored import Stored
 
 REMEMBERED: Final = 16
-"""So many shows' lists of files are kept in memory."""
+"""Most shows whose lists of files are kept in memory."""
 
 LIVE_SEGMENTS: Final = 60
-"""So many of the newest segments the playlist of a show on air lists."""
+"""Most segments, the newest, in the playlist of a show on air."""
 
 
 class CopyGone(Exception):

@@ -14,11 +14,11 @@ from flows.objects.store import ObjectGone, StoreError
 from flows.page.media.playback import CopyGone, NotNow
 
 AT_ONCE: Final = 6
-"""So many are brought at once: the page's other answers need threads too."""
+"""Most copies that are fetched at once: the page's other answers need threads too."""
 
 WAIT_S: Final = 8.0
 PAUSE_S: Final = 5.0
-"""A store that did not answer is left alone for so long."""
+"""Seconds without a request to a store that did not answer."""
 
 
 class Stored:

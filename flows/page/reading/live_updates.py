@@ -1,4 +1,4 @@
-"""What is new on air, told to whoever watches: one poller a channel that somebody looks at."""
+"""Server-sent events of what is new on air: one poller for each channel that has listeners."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ MAX_STREAMS: Final = 200
 POLL_S: Final = 1.0
 HEARTBEAT_S: Final = 15.0
 BACK_S: Final = 20
-"""Each message has the last seconds again: who misses one misses nothing."""
+"""Each message repeats this many seconds, so that a lost message loses no data."""
 
 _NEWEST = text(
     "SELECT b.broadcast_id, b.status, s.ended_at AS until, s.lag_ms FROM (SELECT * FROM shows"
@@ -39,7 +39,7 @@ class TooMany(Exception):
 
 @dataclass(kw_only=True, slots=True)
 class _Channel:
-    """Who listens to a channel, and what was said last."""
+    """A channel's listeners, and the last message that they were sent."""
 
     queues: set[asyncio.Queue[str]] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
@@ -48,7 +48,7 @@ class _Channel:
 
 
 class Hub:
-    """Streams of events; a listener that is slow is told the newest alone."""
+    """Streams of events; a slow listener gets the newest message only."""
 
     def __init__(
         self, reader: Callable[[], Reader], *, most: int = MAX_STREAMS, poll_s: float = POLL_S

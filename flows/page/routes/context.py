@@ -1,4 +1,4 @@
-"""What every route has: database, recordings, templates, and plain answers to mistakes."""
+"""What all routes share: database, recordings, templates, responses and error pages."""
 
 import gzip
 import hashlib

@@ -165,7 +165,7 @@ def _as_file(
 
 
 def _cut(context: Context, row: ShowRow, begin: datetime, end: datetime, path: Path) -> None:
-    # What it stands on is 20 MB that nobody needs before.
+    # Its imports take 20 MB, which are needed here for the first time.
     from flows.recordings.clip import BEFORE, cut_found
     from flows.recordings.finding import Found
 

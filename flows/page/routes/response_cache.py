@@ -1,4 +1,4 @@
-"""Answers that the page has made, while there is room: those asked for last."""
+"""A cache of the page's responses, bounded in bytes: the least recently used go first."""
 
 import threading
 from collections import OrderedDict

@@ -47,7 +47,7 @@ def among_machines(
                 _log.warning("%s", e)
             except (DatabaseError, DBAPIError) as e:
                 _log.debug("this machine is known again later: %s", e)
-            except Exception:  # noqa: BLE001 - else others take its shows for nobody's
+            except Exception:  # noqa: BLE001 - else other machines take over its shows
                 _log.exception("an internal error: this machine is not known to others now")
 
     try:

@@ -25,7 +25,10 @@ class Stuck(threading.Thread):
 @pytest.mark.parametrize("ends", [("ended", "close"), ("close", "close")], ids=" and ".join)
 def test_the_last_words_are_waited_for_once(ends: tuple[str, str]) -> None:
     run_page = RunPage(
-        channel="news", run_id=uuid.uuid4(), log=logging.getLogger("test"), last_words_s=0.2
+        channel="news",
+        run_id=uuid.uuid4(),
+        log=logging.getLogger("test"),
+        final_update_timeout_s=0.2,
     )
     run_page._thread = thread = Stuck()
     for end in ends:

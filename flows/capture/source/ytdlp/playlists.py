@@ -10,7 +10,7 @@ from yt_dlp.networking.common import Request, Response
 
 _BEGIN: Final = b"#EXTM3U"
 _MOST_HANDED_ON_BYTES: Final = 16 << 20
-"""As JSON. A playlist that is longer is fetched again by whoever records: an answer is bounded."""
+"""As JSON. A longer playlist is fetched again by the engine, since an answer is bounded."""
 
 
 class Playlists:

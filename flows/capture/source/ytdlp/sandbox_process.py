@@ -1,4 +1,4 @@
-"""The process that answers for `sandbox`: a bounded child, forked for each question.
+"""The process that answers for `sandbox`: a bounded child, forked for each request.
 
 It imports what answers once, and parses nothing that comes from outside. Its children do: each
 reads one question from its socket, writes one answer, and is killed, with all that it started, when
