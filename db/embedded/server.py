@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final, Self
 
@@ -165,7 +166,11 @@ class EmbeddedPostgres:
         """
         if not self.has_ended():
             return False
-        with file_lock(self._home_dir / "start.lock"):
+        with ExitStack() as held:
+            try:
+                held.enter_context(file_lock(self._home_dir / "start.lock", within_s=_LOCK_S))
+            except BlockingIOError:
+                return False  # another process starts it
             if not self.has_ended():
                 return False
             self._dismiss_guard()
@@ -267,15 +272,18 @@ class EmbeddedPostgres:
 
     def _ensure_database(self) -> None:
         url = self.url.replace(f"/{DATABASE}?", "/postgres?")
-        connection = psycopg2.connect(url)
         try:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-                if cursor.fetchone() is None:
-                    cursor.execute(f"CREATE DATABASE {DATABASE}")
-        finally:
-            connection.close()
+            with closing(psycopg2.connect(url, connect_timeout=START_TIMEOUT_S)) as connection:
+                connection.autocommit = True
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+                    if cursor.fetchone() is None:
+                        cursor.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg2.Error as error:  # it was killed again, say
+            said = str(error).partition("\n")[0]
+            raise EmbeddedError(
+                f"Postgres in {self._cluster} has started, and says: {said}"
+            ) from error
 
     def _dismiss_guard(self) -> None:
         if self._guard is not None:

@@ -18,6 +18,7 @@ from flows.errors import StackError
 START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 15.0
 _KILLED_S: Final = 1.0
+_LAST_BYTES: Final = 64 * 1024
 TRIES: Final = 5
 TRIES_WITHIN_S: Final = 600.0
 """A process that ends so often in so short a time is not started again."""
@@ -30,12 +31,14 @@ class Tries:
         """Begin with none."""
         self._at: deque[float] = deque(maxlen=TRIES)
 
-    def count(self, said: str) -> None:
-        """Count one more; raise StackError, with what is said of its end, if that is too many."""
-        now = time.monotonic()
-        if len(self._at) == TRIES and now - self._at[0] < TRIES_WITHIN_S:
+    def require(self, said: str) -> None:
+        """Raise StackError, with what is said of its end, if one more start is too many."""
+        if len(self._at) == TRIES and time.monotonic() - self._at[0] < TRIES_WITHIN_S:
             raise StackError(f"{said}; it was started again {TRIES} times")
-        self._at.append(now)
+
+    def count(self) -> None:
+        """Count a start."""
+        self._at.append(time.monotonic())
 
 
 class Child:
@@ -48,6 +51,7 @@ class Child:
         self._command = command
         self._env = env
         self._tries = Tries()
+        self._waits = False
         log.parent.mkdir(parents=True, exist_ok=True)
         self.process = self._start()
 
@@ -86,13 +90,20 @@ class Child:
     def tend(self) -> str | None:
         """Start it again if it has ended; return a message on that.
 
-        Raises StackError with the log's last line when it has ended TRIES times too soon.
+        Raises StackError with the log's last line when it has ended TRIES times too soon. Where it
+        can't be started now, for want of memory or of its disk say, that is tried again.
         """
         if self.process.poll() is None:
             return None
         said = self.how_it_ended()
-        self._tries.count(said)
-        self.process = self._start()
+        self._tries.require(said)
+        try:
+            self.process = self._start()
+        except OSError as e:
+            is_new, self._waits = not self._waits, True
+            return f"{said}; it can't be started now ({e}), and is tried again" if is_new else None
+        self._tries.count()
+        self._waits = False
         return f"{said}; it was started again"
 
     def how_it_ended(self) -> str:
@@ -101,7 +112,13 @@ class Child:
         return f"the {self.name} ended with status {status}: {self._last_words()} (log: {self.log})"
 
     def _last_words(self) -> str:
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LAST_BYTES))
+                text = log.read().decode(errors="replace")
+        except OSError as e:
+            return f"its log can't be read ({e.strerror})"
+        lines = [line.strip() for line in text.splitlines()]
         said = [line for line in lines if line] or ["no output"]
         errors = [line for line in said[-30:] if re.match(r"[\w.]*(Error|Exception)\b.*:", line)]
         return (errors or said)[-1]
@@ -118,7 +135,8 @@ class Child:
     def kill(self) -> None:
         """Have it be gone at once, with nothing of what it would do at its end."""
         self.process.kill()  # the keeper, and the kernel its tool
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a disk that does not answer
+            self.process.wait(_KILLED_S)
 
     def stop(self) -> None:
         """Have it end, and wait for it."""

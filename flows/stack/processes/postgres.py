@@ -50,19 +50,20 @@ class Postgres:
         start, on a full disk say, is tried again and again: shows are recorded meanwhile, and what
         they have to write waits.
         """
-        if not self._server.has_ended() or time.monotonic() < self._not_before:
+        if time.monotonic() < self._not_before:
             return None
         try:
-            if not self._server.revive():
+            if not self._server.has_ended() or not self._server.revive():
                 return None
-        except EmbeddedError as e:
+        except (EmbeddedError, OSError) as e:
             self._pause_s = min(MAX_PAUSE_S, 2 * self._pause_s or FIRST_PAUSE_S)
             self._not_before = time.monotonic() + self._pause_s
             before, self._said = self._said, f"Postgres has ended, and does not start: {e}"
             return self._said if self._said != before else None
         self._pause_s, self._said = 0.0, ""
         said = f"Postgres ended (log: {self._server.log_path})"
-        self._tries.count(said)
+        self._tries.require(said)
+        self._tries.count()
         return f"{said}; it was started again"
 
 

@@ -88,7 +88,7 @@ def test_a_change_is_told_and_nothing_else():
     assert [pace.update(IN_TIME, 2.0) for _ in range(CALM)] == [False] * (CALM - 1) + [True]
 
 
-@pytest.mark.parametrize(("between", "calm"), [(SOON - 1, 2 * CALM), (SOON, CALM)])
+@pytest.mark.parametrize(("between", "calm"), [(29, 2 * CALM), (30, CALM)])
 def test_going_down_is_too_early_up_to_thirty_segments_after_going_up(between, calm):
     pace = Pace()
     _steps(pace, [LATE] + [IN_TIME] * CALM + [SO_SO] * between + [LATE])

@@ -14,7 +14,10 @@ import psycopg2
 import pytest
 from sqlalchemy import text
 
+from benchmarks.up import until
 from db.addresses import address_for
+from db.embedded import server as server_module
+from db.embedded.placement import file_lock
 from db.embedded.reader import let_reader_in, reader_url
 from db.embedded.server import EmbeddedPostgres
 from db.errors import DatabaseUnreachable, EmbeddedError
@@ -95,8 +98,17 @@ def test_one_that_cannot_be_started_is_tried_again_and_that_is_said_once(
     whole = version.read_text()
     version.write_text("9\n")
     kill()
+    monkeypatch.setattr(server_module, "_LOCK_S", 0.01)
+    with file_lock(directory / "pg" / "start.lock"):  # of another process that starts it
+        until(one._server.has_ended, what="the end of Postgres")
+        assert one.tend() is None
     assert "has ended, and does not start" in until_said(one)
     assert [one.tend() for _ in range(3)] == [None] * 3
+    status = directory / "pg" / "cluster" / "postmaster.pid"
+    status.unlink(missing_ok=True)
+    status.mkdir()  # a disk that fails
+    assert "Is a directory" in until_said(one)
+    status.rmdir()
     version.write_text(whole)
     assert "started again" in until_said(one)
 
