@@ -29,6 +29,9 @@ def entries(first: int, last: int, *, wrong_from: int = 1000, by_s: int = 40) ->
     return parse_playlist("\n".join(lines), "http://example.com/live.m3u8").entries
 
 
+NUMBERED_ANEW = tuple(replace(each, sequence=each.sequence - 70) for each in entries(71, 100))
+
+
 def look(listing: Listing, listed: tuple[Entry, ...]) -> list[str]:
     new = listing.find_new(listed)
     if new:
@@ -122,3 +125,34 @@ def test_an_old_copy_of_the_playlist_holds_nothing_new(recording: Recording) -> 
     assert look(listing, entries(66, 95)) == []
     assert look(listing, entries(67, 96)) == []
     assert look(listing, entries(71, 100)) == ["/100.ts@0"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "numbered", "first_new", "follows"),
+    [
+        (entries(99, 110), True, 100, True),
+        (entries(100, 110), True, 100, True),
+        (entries(101, 111), True, 101, False),
+        (entries(100, 110), False, 100, False),
+        (NUMBERED_ANEW, True, 30, True),
+    ],
+    ids=["overlaps", "next number", "one missed", "no numbers", "numbered anew"],
+)
+def test_new_segments_follow_where_nothing_is_between(
+    recording: Recording,
+    listed: tuple[Entry, ...],
+    numbered: bool,
+    first_new: int,
+    follows: bool,
+) -> None:
+    listing = Listing(recording)
+    look(listing, entries(70, 99))
+    new = listing.find_new(listed, numbered=numbered)
+    assert [entry.sequence for entry in new] == list(range(first_new, listed[-1].sequence + 1))
+    assert listing.follows is follows
+    assert tuple(entry for _, entry in listing.places()) == listed
+
+
+def test_first_of_a_playlist_without_numbers_is_its_newest(recording: Recording) -> None:
+    new = Listing(recording).find_new(entries(70, 99), numbered=False)
+    assert [entry.sequence for entry in new] == [99]
