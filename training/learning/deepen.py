@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from emotion.networks.expression import ExpressionNet, Tower
 from training.learning.distil import AGAIN, CALM, mixed_targets, opinion
 from training.learning.net import targets
-from training.learning.train import BASE_SEED, N_SMOKE, Recipe, Run
+from training.learning.train import BASE_SEED, N_SMOKE, Recipe, TrainingRun
 from training.pictures import data
 from training.pictures.augment import augment
 
@@ -153,7 +153,7 @@ def main() -> None:
     teacher = former(arguments.file)
     directory = arguments.run / f"tower-{arguments.seed}"
     directory.mkdir(parents=True, exist_ok=True)
-    run = Run(recipe, directory)
+    run = TrainingRun(recipe, directory)
     if run.resume():
         log.info("going on after epoch %d", run.epoch)
     else:
