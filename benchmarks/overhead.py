@@ -151,7 +151,7 @@ def say_a_show() -> None:
                 for kind, data in (("markdown", reports[0]), ("progress", 0.0))
             ]
             beat = heartbeat.Heartbeat(run_id, 1.0, Event())
-            n_states = round(60 / run_page.STATE_EVERY_S)
+            n_states = round(60 / run_page.EVERY_S)
             n_beats = round(60 / (120 / BEATS))
             for number in range(HOURS * 60):
                 before = time.perf_counter()

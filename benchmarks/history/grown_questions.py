@@ -1,4 +1,4 @@
-"""What is asked of both histories: for `benchmarks.grown`."""
+"""What is asked of both histories: for `benchmarks.history.grown`."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from flows.page.reading import search, show_queries
 
 Question = Callable[[Connection, dict[str, Any]], object]
 
-COOKBOOK: Final = Path(__file__).resolve().parents[1] / "docs" / "sql.md"
+COOKBOOK: Final = Path(__file__).resolve().parents[2] / "docs" / "sql.md"
 _ASKED: Final = re.compile(
     r"^## (?P<title>.+?)\n(?:(?!^## ).)*?```sql\n(?P<sql>.*?)```", re.S | re.M
 )

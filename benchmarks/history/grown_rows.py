@@ -1,4 +1,4 @@
-"""A history of 100 M rows, made in minutes: for `benchmarks.grown`.
+"""A history of 100 M rows, made in minutes: for `benchmarks.history.grown`.
 
 Thirty hours of show are made and stored with the statements of the write path, their seconds and
 minutes computed by them. All other shows are these again at other times, under other numbers: what

@@ -1,8 +1,10 @@
-"""A history of 100 M rows beside one of 1.5 M: python -m benchmarks.grown load|ask [--rows N] DIR.
+"""A history of 100 M rows beside one of 1.5 M.
 
-load: makes both in DIR, in an embedded Postgres (`benchmarks.grown_rows`); ask: asks them what the
-cookbook, the page and `benchmarks.history` ask, cold (nothing of them in memory) and warm, and
-prints a table. DIR is left for more questions: delete it.
+python -m benchmarks.history.grown load|ask DIR [--rows N]
+
+load: makes both in DIR, in an embedded Postgres (`benchmarks.history.grown_rows`). ask: asks them
+what the cookbook, the page and `benchmarks.history` ask, cold (nothing of them in memory) and warm,
+and prints a table. DIR is left for more questions: delete it.
 """
 
 import argparse
@@ -20,9 +22,9 @@ import psycopg2
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 
-from benchmarks import grown_rows
-from benchmarks.grown_questions import Question, all_questions
+from benchmarks.history import grown_rows
 from benchmarks.history.cookbook_shows import fill
+from benchmarks.history.grown_questions import Question, all_questions
 from db.embedded.server import EmbeddedPostgres
 from db.session import make_engine, upgrade
 
