@@ -35,13 +35,14 @@ FAKETIME: Final = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.
 
 def until(found: Callable[[], T | None], *, what: str, within_s: float = 120.0) -> T:
     """Return what `found` gives as soon as it gives something."""
-    pause = threading.Event()
+    pause, pause_s = threading.Event(), 0.005
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         value = found()
         if value:
             return value
-        pause.wait(0.1)
+        pause.wait(pause_s)
+        pause_s = min(0.1, 2 * pause_s)
     raise AssertionError(f"{what}: not within {within_s} s")
 
 

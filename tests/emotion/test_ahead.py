@@ -25,7 +25,7 @@ def test_items_are_made_before_they_are_asked_for_and_no_more_than_wanted():
             yield i
 
     with Ahead(make, depth=2) as ahead:
-        assert third.wait(30)  # two wait, the third has nowhere to go
+        assert third.wait(60)  # two wait, the third has nowhere to go
         assert made == [0, 1, 2]
         assert next(ahead) == 0
 
@@ -54,7 +54,7 @@ def test_closing_ends_the_work_and_what_it_holds():
     ahead = Ahead(make, depth=1)
     next(ahead)
     ahead.close()
-    assert ended.wait(30)
+    assert ended.wait(60)
     assert len(list(ahead)) <= 1
 
 
@@ -68,10 +68,10 @@ def test_closing_does_not_wait_for_an_item_that_takes_long():
         yield 1
 
     with Ahead(make, depth=1) as ahead:
-        assert asked.wait(30)
+        assert asked.wait(60)
     assert not made.is_set()
     go_on.set()
-    assert made.wait(30)
+    assert made.wait(60)
     assert list(ahead) == []
 
 
@@ -90,5 +90,5 @@ def test_who_waits_for_an_item_goes_on_when_another_closes():
 
     Thread(target=take, daemon=True).start()
     ahead.close()
-    assert ended.wait(30)
+    assert ended.wait(60)
     go_on.set()

@@ -249,7 +249,7 @@ def record(open_show, capture_of) -> Callable[..., Recorded]:
             with capture_of(show, channel) as capture:
                 events: list[Segment | Gap] = []
                 while sum(isinstance(event, Segment) for event in events) < end - first:
-                    event = capture.get(30.0)
+                    event = capture.get(60.0)
                     assert event is not None, capture.last_error
                     events.append(event)
                     channel.end = end

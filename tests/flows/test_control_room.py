@@ -773,7 +773,7 @@ def test_proxy_publishes_it_as_the_docs_say(
                     return answer.status_code == httpx.codes.UNAUTHORIZED
                 return False
 
-            until(answers, what=name, within_s=30)
+            until(answers, what=name)
             link = httpx.get(control.access.link(proxy), headers=public, trust_env=False)
             cookie = {"Cookie": link.headers["set-cookie"].partition(";")[0]}
             browser = public | cookie | {"Origin": "https://shows.example.com"}
@@ -820,7 +820,7 @@ def test_a_worker_serves_a_server_elsewhere(
         assert any("--limit 2" in " ".join(each.cmdline()) for each in tree)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-    assert not psutil.wait_procs(tree, timeout=30)[1]
+    assert not psutil.wait_procs(tree, timeout=60)[1]
 
 
 @pytest.mark.parametrize(

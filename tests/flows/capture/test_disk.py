@@ -19,7 +19,7 @@ from flows.capture.supervisor import recorder
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

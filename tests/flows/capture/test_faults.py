@@ -30,7 +30,7 @@ LONG_S = 2.0
 """What is left of half a second, a few frames, does not tell what is missing."""
 
 NEED_LONG = ("a segment cut short",)
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 AT_ONCE = 8
 ENGINES = ("hls", "ffmpeg")
 

@@ -113,7 +113,7 @@ def test_what_a_playlist_leads_to_elsewhere_does_not_get_them(
         engine=engine,
     )
     with capture:
-        assert capture.get(30.0) is not None, capture.last_error
+        assert capture.get(60.0) is not None, capture.last_error
     assert {request.path for request in asked} == {"/live.m3u8", "/moved.m3u8"}
     assert all(request.headers["cookie"] == "SECRET" for request in asked)
     assert all(request.headers["user-agent"] == "browser" for request in asked)

@@ -5,13 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
+from benchmarks.up import until
 from flows.capture import processes as process
 from flows.capture.processes import end_stale, find_ffmpeg, spawn, stop
 from flows.capture.segment import CaptureFailed
@@ -61,21 +61,16 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wait_for_words(log: Path, n: int = 1) -> list[str]:
     """Return the tool's first words, as soon as it has said them."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        words = log.read_text().split() if log.exists() else []
-        if len(words) >= n:
-            return words
-        time.sleep(0.01)
-    raise TimeoutError(f"{log} says nothing")
+
+    def words() -> list[str]:
+        said = log.read_text().split() if log.exists() else []
+        return said if len(said) >= n else []
+
+    return until(words, what=f"{n} words in {log}")
 
 
 def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while process._birth(pid) is not None:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"process {pid} is still there")
-        time.sleep(0.01)
+    until(lambda: process._birth(pid) is None, what=f"the end of process {pid}")
 
 
 def start(here: Path, *, terms: int) -> tuple[subprocess.Popen[bytes], int]:
@@ -85,11 +80,20 @@ def start(here: Path, *, terms: int) -> tuple[subprocess.Popen[bytes], int]:
 
 
 @pytest.mark.parametrize(
-    ("terms", "status"),
-    [(1, 7), (2, 7), (99, 128 + signal.SIGKILL)],
+    ("terms", "second_s", "grace_s", "status"),
+    [(1, 60.0, 120.0, 7), (2, 1.0, 60.0, 7), (99, 1.0, 2.5, 128 + signal.SIGKILL)],
     ids=["asked once", "asked twice", "killed"],
 )
-def test_a_tool_is_asked_twice_and_then_killed(tmp_path: Path, terms: int, status: int) -> None:
+def test_a_tool_is_asked_twice_and_then_killed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    terms: int,
+    second_s: float,
+    grace_s: float,
+    status: int,
+) -> None:
+    monkeypatch.setattr(process, "SECOND_TERM_S", second_s)
+    monkeypatch.setattr(process, "GRACE_S", grace_s)
     child, pid = start(tmp_path, terms=terms)
     assert stop(child) == status
     wait_until_gone(pid)
@@ -189,7 +193,7 @@ REACHES = r"""
 import socket, sys
 for port in map(int, sys.argv[1:]):
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=20).close()
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
         print("reached", flush=True)
     except OSError:
         print("refused", flush=True)
@@ -205,7 +209,7 @@ def elsewhere() -> Iterator[socket.socket]:
 def reaches(here: Path, door: Door, *ports: int) -> list[str]:
     tool = [sys.executable, "-c", REACHES, *map(str, ports)]
     child = spawn(tool, log=here / "log", pid_file=here / "pid", door=door)
-    assert child.wait(30) == 0
+    assert child.wait(60) == 0
     door.listener.close()
     return (here / "log").read_text().split()
 

@@ -20,7 +20,7 @@ from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 DAMAGES = {
     "empty": lambda data: b"",

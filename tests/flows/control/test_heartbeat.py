@@ -56,7 +56,7 @@ class Api:
 
     def until(self, what: Callable[[], bool]) -> None:
         with self.changed:
-            assert self.changed.wait_for(what, 20)
+            assert self.changed.wait_for(what, 60)
 
     def said(self) -> list[str]:
         return [event["event"] for event in self.events]

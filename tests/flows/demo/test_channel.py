@@ -63,7 +63,7 @@ def origin(pieces: Path, clock: Clock) -> Iterator[LiveOrigin]:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=10.0) as client:
+    with httpx.Client(timeout=60) as client:
         yield client
 
 
@@ -276,7 +276,7 @@ def test_as_a_command_it_says_where_it_is_and_ends_when_told(clip: Path) -> None
         url = channel.stdout.readline().decode().strip()
         assert httpx.get(url).text.startswith("#EXTM3U")
         channel.send_signal(signal.SIGTERM)
-        assert channel.wait(20) == 0
+        assert channel.wait(60) == 0
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["no video", "port in use"])

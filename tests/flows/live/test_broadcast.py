@@ -289,7 +289,7 @@ def test_what_a_signal_took_from_the_source_and_lost_has_a_row_too(
     monkeypatch.setattr(broadcast, "CANCEL_DRAIN_S", 0.0)
 
     def minute(analysis: Analysis, capture: Capture) -> None:
-        assert capture.get(10.0) is not None
+        assert capture.get(60.0) is not None
         raise KeyboardInterrupt
 
     with (

@@ -121,7 +121,7 @@ def test_a_camera_is_recorded_by_its_name_and_nobody_sees_its_password(
         segment_s=0.5,
     )
     with capture:
-        segment = capture.get(20.0)
+        segment = capture.get(60.0)
         assert isinstance(segment, Segment), capture.last_error
         assert (segment.width_px, segment.height_px) == (64, 48)
     assert ("PLAY", f"rtsp://{address}/{KEY}?x=1/") in camera.asked or any(

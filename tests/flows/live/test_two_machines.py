@@ -69,7 +69,7 @@ def elsewhere(engine: Engine, tmp_path: Path) -> Callable[..., list[Segment | Ga
             time_shifted=True,
         ) as capture:
             while sum(isinstance(event, Segment) for event in events) < end - first:
-                event = capture.get(30.0)
+                event = capture.get(60.0)
                 assert event is not None, capture.last_error
                 events.append(event)
         show.store(events)

@@ -228,11 +228,11 @@ def page(made: Made) -> Iterator[Served]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     root = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=root, trust_env=False, timeout=20) as client:
+    with httpx.Client(base_url=root, trust_env=False, timeout=60) as client:
         client.get(access.link(root))
         yield Served(root, access.link(root), client, made, context, reader)
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.fixture

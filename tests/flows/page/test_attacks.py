@@ -19,7 +19,7 @@ from tests.flows.page.conftest import QUOTES, SCRIPT
 
 
 def stranger(page, **headers: str) -> httpx.Client:
-    return httpx.Client(base_url=page.root, headers=headers, trust_env=False, timeout=20)
+    return httpx.Client(base_url=page.root, headers=headers, trust_env=False, timeout=60)
 
 
 @pytest.mark.parametrize(

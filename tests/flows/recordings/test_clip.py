@@ -96,10 +96,10 @@ def test_another_picture_size_goes_into_another_file(air, record, cut, watch) ->
 def test_what_is_not_analysed_yet_is_cut_too(air, open_show, capture_of, cut, watch) -> None:
     show, channel = open_show(status="live"), air("ts")
     with capture_of(show, channel) as capture:
-        show.events.append(capture.get(30.0))
+        show.events.append(capture.get(60.0))
         channel.end = 6
         for _ in range(5):
-            show.events.append(capture.get(30.0))
+            show.events.append(capture.get(60.0))
         [done] = cut(show, 1, 60)
     assert done.duration_s == pytest.approx(2.0, abs=0.002)
     is_whole(watch(done.path), 2.0)

@@ -33,7 +33,7 @@ def test_a_show_on_air_goes_on(
 ) -> None:
     show, channel = open_show(status="live"), air(kind)
     with channel_lock(engine, show.slug, "a watcher"), capture_of(show, channel) as capture:
-        first = capture.get(30.0)
+        first = capture.get(60.0)
         at = first.start
         playlist, _ = playlist_at(engine, show.slug, at, recordings_dir=recordings_dir)
         assert "#EXT-X-ENDLIST" not in playlist.read_text()
@@ -41,7 +41,7 @@ def test_a_show_on_air_goes_on(
             file.write("#EXTINF:0.5,\n../00")  # what a crash leaves
         channel.end = 5
         for _ in range(4):
-            capture.get(30.0)
+            capture.get(60.0)
         assert frames_played(playlist) == 5 * 12
         newest, start = playlist_at(engine, show.slug, None, recordings_dir=recordings_dir)
         assert start - at == timedelta(seconds=1)

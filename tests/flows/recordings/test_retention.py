@@ -290,7 +290,7 @@ def test_a_watcher_does_it_beside(fill, keep) -> None:
     retention.log.addFilter(lambda record: gone.set() or True)
     retention.log.setLevel(logging.INFO)
     with rolling(retention):
-        assert gone.wait(30)
+        assert gone.wait(60)
     retention.log.filters.clear()
     assert not show.folder.exists()
 
@@ -334,7 +334,7 @@ def test_a_watcher_that_ends_does_not_wait_for_a_pass_that_is_held_up(
             while not look.scalar(asleep):
                 look.rollback()
         (held_up,) = (each for each in threading.enumerate() if each.name == "retention")
-    held_up.join(30)
+    held_up.join(60)
     assert not held_up.is_alive()
     keep(total_bytes=1).run(NOW)
     assert not show.folder.exists()

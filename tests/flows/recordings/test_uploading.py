@@ -332,7 +332,7 @@ def test_copying_is_one_process_at_a_time_and_goes_on_beside_a_show(
 ) -> None:
     record(air("ts"), (0, 2))
     with uploading(uploads):
-        until(lambda: all(key for key, _, _ in keys(engine)), what="their copies", within_s=30)
+        until(lambda: all(key for key, _, _ in keys(engine)), what="their copies")
 
 
 def test_cache_is_bounded(tmp_path: Path, objects: Objects) -> None:

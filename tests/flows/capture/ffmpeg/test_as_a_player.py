@@ -17,7 +17,7 @@ from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.demo.server import HttpServer, Reply
 
-N = 12
+N = 120
 LIVE = timedelta(seconds=8)
 """So long ago the manifest's show began."""
 
@@ -36,7 +36,7 @@ MPD = """<?xml version="1.0"?>
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve seconds for DASH, a second a segment, and two pictures in one file."""
+    """Two minutes for DASH, a second a segment, and two pictures in one file."""
     folder = tmp_path_factory.mktemp("media")
     picture = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10"]
     coded = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "10"]
@@ -96,7 +96,7 @@ def record(policy: AddressPolicy, tmp_path: Path) -> Callable[..., Segment]:
             **options,
         )
         with capture:
-            event = capture.get(20.0)
+            event = capture.get(60.0)
         assert isinstance(event, Segment), capture.last_error
         return event
 

@@ -24,7 +24,7 @@ from flows.capture.recorded.recording import Recording
 from flows.capture.segment import CaptureError, Gap, NoStream, NotLive, Segment, UnsafeURL
 from flows.demo.server import HttpServer, Reply, Request
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 PIECE = timedelta(seconds=0.5)
 MS = timedelta(milliseconds=1)
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -24,7 +24,7 @@ from flows.capture.recorded.recording import Recording
 from flows.capture.segment import Gap, Segment
 from flows.demo.server import HttpServer, Reply
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 SEGMENT = timedelta(seconds=2)
 MS = timedelta(milliseconds=1)
 N = 5

@@ -94,7 +94,7 @@ def known(guard: Guard, request: bytes) -> bytes:
 
 def ask(guard: Guard, request: bytes, then: bytes = b"") -> bytes:
     """Send a request to the guard, and another once that was answered; return all that comes."""
-    with socket.create_connection(("127.0.0.1", guard.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", guard.port), timeout=60) as connection:
         connection.sendall(known(guard, request))
         said = b""
         if then:
@@ -176,7 +176,7 @@ def test_a_tunnel_leads_to_443_and_to_ports_that_were_named(
     with Guard(policy, ports=named) as guard:
         address = ("127.0.0.1", guard.port)
         with (
-            socket.create_connection(address, timeout=30) as connection,
+            socket.create_connection(address, timeout=60) as connection,
             monkeypatch.context() as patch,
         ):
             # Nobody out there is to be connected to.
@@ -320,7 +320,7 @@ def test_who_does_not_know_the_secret_is_served_nothing(
         right = b64encode(urlsplit(guard.url).netloc.rpartition("@")[0].encode()).decode()
         said = said.format(right=right, wrong=b64encode(b"capture:guessed").decode())
         for line in (f"GET {outer.base}/a HTTP/1.1", f"CONNECT 127.0.0.1:{outer.port} HTTP/1.1"):
-            with socket.create_connection(("127.0.0.1", guard.port), timeout=30) as connection:
+            with socket.create_connection(("127.0.0.1", guard.port), timeout=60) as connection:
                 connection.sendall(f"{line}\r\n{said}\r\n".encode())
                 assert connection.recv(4096).startswith(b"HTTP/1.1 407 ")
                 assert connection.recv(4096) == b""
@@ -344,7 +344,7 @@ def test_so_many_connections_are_served_at_once(
     monkeypatch.setattr(port, "MAX_CONNECTIONS", 2)
     with Guard(only_outer) as guard, ExitStack() as stack:
         *_, third = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", guard.port), timeout=30))
+            stack.enter_context(socket.create_connection(("127.0.0.1", guard.port), timeout=60))
             for _ in range(3)
         ]
         assert third.recv(1) == b""
@@ -357,7 +357,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(
     monkeypatch.setattr(port, "_LOOK_S", 0.02)
     with (
         Guard(only_outer) as guard,
-        socket.create_connection(("127.0.0.1", guard.port), timeout=30) as connection,
+        socket.create_connection(("127.0.0.1", guard.port), timeout=60) as connection,
     ):
         connection.sendall(b"GET ")
         assert connection.recv(1) == b""
@@ -392,5 +392,5 @@ def test_an_answer_without_end_ends_with_its_time(
         dripping.start()
         with Guard(policy) as guard, suppress(ConnectionResetError):
             ask(guard, f"GET http://127.0.0.1:{number}/ HTTP/1.1\r\n\r\n".encode())
-        dripping.join(30)
+        dripping.join(60)
         assert not dripping.is_alive()

@@ -109,7 +109,7 @@ def test_a_signed_stream_over_tls_is_recorded(
     )
     with capture:
         for _ in range(3):
-            assert isinstance(capture.get(30.0), Segment), capture.last_error
+            assert isinstance(capture.get(60.0), Segment), capture.last_error
     assert secure.refused == []
 
 
@@ -180,7 +180,7 @@ def test_what_is_stalled_over_tls_does_not_hold_up_the_end(
             connection.recv(1)
         closing = threading.Thread(target=guard.close, daemon=True)
         closing.start()
-        closing.join(30)
+        closing.join(60)
         assert not closing.is_alive()
 
 

@@ -32,7 +32,7 @@ class Proxy(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
 
     def __init__(self, to: int, certificate: Path) -> None:
-        self.to, self.seen = to, []
+        self.to, self.seen, self.closing = to, [], threading.Event()
         self._certificate, self._tls = certificate, None
         super().__init__(("127.0.0.1", 0), _Proxying)
 
@@ -48,20 +48,20 @@ class Proxy(socketserver.ThreadingTCPServer):
 
 class _Proxying(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        self.request.settimeout(10)
+        self.request.settimeout(60)
         is_tls = isinstance(self.request, ssl.SSLSocket)
         first = b"" if is_tls else self.request.recv(1, socket.MSG_PEEK)
         with socket.create_connection(("127.0.0.1", self.server.to)) as there:
             if (self.socks() if first == b"\x05" else self.http(there)) is False:
                 return
             while True:
-                ready, _, _ = select.select([self.request, there], [], [], 2)
+                ready, _, _ = select.select([self.request, there], [], [], 0.1)
                 for each in ready:
                     data = each.recv(65536)
                     if not data:
                         return
                     (there if each is self.request else self.request).sendall(data)
-                if not ready:
+                if not ready and self.server.closing.is_set():
                     return
 
     def http(self, there: socket.socket) -> bool:
@@ -107,5 +107,6 @@ def proxy(site, certificate: Path) -> Iterator[Proxy]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         yield server
+        server.closing.set()
         server.shutdown()
         thread.join()

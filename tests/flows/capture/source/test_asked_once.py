@@ -64,7 +64,7 @@ def test_each_playlist_is_asked_for_once(slow, page: str, tmp_path: Path) -> Non
         broadcast=1,
     )
     with capture:
-        assert isinstance(capture.get(20.0), Segment), capture.last_error
+        assert isinstance(capture.get(60.0), Segment), capture.last_error
     asked = Counter(each.path for each in slow.asked if "m3u8" in each.path)
     assert asked == dict.fromkeys(asked, 1)
     assert "/live.m3u8" in asked or page in asked

@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.up import until
 from flows.capture.net.address import AddressPolicy
 from flows.capture.recorded.recording import Recording
 from flows.capture.recorded.recovery import recover
@@ -30,7 +30,7 @@ from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 MILLISECOND = timedelta(milliseconds=1)
 
 MakeCapture = Callable[..., Capture]
@@ -221,7 +221,7 @@ def test_without_dates_the_time_of_arrival_is_taken_and_marked(
         events = list(capture)
     check_order(events)
     assert all(s.start_is_estimated for s in segments_in(events))
-    assert abs(events[0].start - before) < timedelta(seconds=10)
+    assert abs(events[0].start - before) < timedelta(minutes=1)
 
 
 def test_a_duration_is_kept_by_the_clock_of_the_source(
@@ -279,9 +279,9 @@ def test_an_ffmpeg_that_is_killed_is_started_again_and_nothing_is_lost(
 
 
 def test_what_the_source_no_longer_lists_is_a_gap_that_says_why(
-    make_origin, make_capture: MakeCapture, engine: str, until
+    make_origin, make_capture: MakeCapture, engine: str
 ) -> None:
-    origin = make_origin(window=2)
+    origin = make_origin()
     with make_capture(origin, stall_s=2.0) as capture:
         events = take(capture, 2)
         origin.inject(Fault(status=503))
@@ -293,8 +293,12 @@ def test_what_the_source_no_longer_lists_is_a_gap_that_says_why(
             ),
             what="the error",
         )
+        origin.list_only(2)
         origin.skip(3.0)
         origin.heal()
+        while not any(isinstance(event, Gap) for event in events):
+            events += take(capture)
+        origin.list_only(30)
         events += take_until(capture, origin.start_of(origin.published))
     check_order(events)
     [gap] = [event for event in events if isinstance(event, Gap)]
@@ -309,9 +313,10 @@ def test_what_was_missed_while_the_process_was_stopped_is_not_put_down_to_the_so
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ticking, "SUSPENDED_S", 1.5)
-    origin = make_origin(window=2)
+    origin = make_origin()
     with make_capture(origin, stall_s=1.0) as capture:
         events = take(capture, 2)
+        origin.list_only(2)
         wakes = f"sleep 3; kill -CONT {os.getpid()}"
         waker = subprocess.Popen(["/bin/sh", "-c", wakes])
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -379,8 +384,7 @@ def killed_watcher(origin: LiveOrigin, tmp_path: Path, engine: str) -> Iterator[
             assert watcher.stdout.readline()
         watcher.send_signal(signal.SIGKILL)
     yield directory
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        assert not is_ffmpeg_for(directory, path)
+    wait_until_no_ffmpeg(directory)
 
 
 def is_ffmpeg_for(directory: Path, cmdline: Path) -> bool:
@@ -391,10 +395,11 @@ def is_ffmpeg_for(directory: Path, cmdline: Path) -> bool:
 
 
 def wait_until_no_ffmpeg(directory: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while any(is_ffmpeg_for(directory, path) for path in Path("/proc").glob("[0-9]*/cmdline")):
-        assert time.monotonic() < deadline, "an ffmpeg was left behind"
-        time.sleep(0.02)
+    def is_gone() -> bool:
+        lines = Path("/proc").glob("[0-9]*/cmdline")
+        return not any(is_ffmpeg_for(directory, each) for each in lines)
+
+    until(is_gone, what="the end of its ffmpeg")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -404,6 +409,7 @@ def test_a_killed_watcher_leaves_no_ffmpeg_and_the_next_goes_on(
 ) -> None:
     if later:
         wait_until_no_ffmpeg(killed_watcher)
+        origin.list_only(6)
         origin.skip(4.0)
     events = list(recover(killed_watcher, channel="demo", broadcast=1))
     assert len(segments_in(events)) >= 3

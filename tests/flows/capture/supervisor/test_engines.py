@@ -28,7 +28,7 @@ def test_what_our_engine_can_not_read_ffmpeg_records_and_the_state_says_so(
         stream=stream_of(origin),
     )
     with capture:
-        events = [capture.get(30.0), capture.get(30.0)]
+        events = [capture.get(60.0), capture.get(60.0)]
         assert any(isinstance(each, Segment) for each in events), capture.last_error
         state = capture.state
     assert "by ffmpeg, since our engine could read nothing of " in state

@@ -1,7 +1,11 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from flows.capture.segment import Gap, Segment
+from flows.capture.supervisor import progress as progress_module
 from flows.capture.supervisor.progress import Progress
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -21,7 +25,10 @@ def segment(sequence: int) -> Segment:
     )
 
 
-def test_a_capture_says_what_it_does_from_its_beginning_to_its_end() -> None:
+def test_a_capture_says_what_it_does_from_its_beginning_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: 7.0))
     progress = Progress()
     assert (progress.state, progress.newest_age_s) == ("nothing yet", None)
     progress.why = "HTTP status 503"

@@ -84,7 +84,7 @@ def test_recording_ends_with_what_there_is(
         engine=engine,
         quota=Quota(total_bytes=1),
     ) as capture:
-        first = capture.get(30.0)
+        first = capture.get(60.0)
         while not capture.finished:
             capture.get(1.0)
     assert isinstance(first, Segment)

@@ -97,9 +97,9 @@ def test_who_waits_gets_what_is_left_of_its_own_time(
     try:
         with channel_lock(engine, "news", "the-first-run"):
             thread.start()
-            assert said.wait(30)
+            assert said.wait(60)
             assert got == []
-        thread.join(30)
+        thread.join(60)
     finally:
         LOG.removeHandler(listener)
     assert got == [ends_at]
@@ -201,9 +201,9 @@ def test_a_run_of_no_schedule_gives_way_to_one_that_is_scheduled(
         assert asked_by(engine, "news") is None
         with giving_way(engine, "news", ended.set, LOG, own="adhoc", of_schedule=False):
             thread.start()
-            assert ended.wait(30)
+            assert ended.wait(60)
             assert asked_by(engine, "news") == "slot"
-    thread.join(30)
+    thread.join(60)
     assert got == [True]
     assert asked_by(engine, "news") is None
 

@@ -63,7 +63,7 @@ def test_who_has_lost_the_channel_hears_of_it(
     with channel_lock(engine, "news", "one") as lock:
         end_session(engine, "one")
         with channel_lock(engine, "news", "two"), Hold(lock, LOG, lost=heard.set) as held:
-            assert heard.wait(30)
+            assert heard.wait(60)
             with pytest.raises(ChannelLockLost, match="two"):
                 held.check()
 

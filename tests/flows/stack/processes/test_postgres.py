@@ -154,7 +154,7 @@ def test_stop_ends_a_start_that_does_not_come_to_an_end(server, kill, directory)
         over.set()
 
     threading.Thread(target=hold, daemon=True).start()
-    assert over.wait(20), "pg_ctl waits for 60 s"
+    assert over.wait(45), "pg_ctl waits for 60 s"
     assert not (cluster / "postmaster.pid").exists()
 
 

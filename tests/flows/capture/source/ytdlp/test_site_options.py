@@ -35,7 +35,7 @@ def record(stream: Stream, policy: AddressPolicy, path: Path, *, n: int = 2, **o
     capture = Capture(stream.page_url, policy=policy, stream=stream, **(values | options))
     with capture:
         for _ in range(n):
-            assert isinstance(capture.get(20.0), Segment), capture.last_error
+            assert isinstance(capture.get(60.0), Segment), capture.last_error
     return capture
 
 
@@ -261,9 +261,9 @@ def test_a_session_playlist_that_is_gone_is_found_anew_by_its_master_at_once(
     events = []
     with capture:
         for name in ("two", "three"):
-            events += [capture.get(20.0), capture.get(20.0)]
+            events += [capture.get(60.0), capture.get(60.0)]
             session[0] = name
-        events += [capture.get(20.0) for _ in range(3)]
+        events += [capture.get(60.0) for _ in range(3)]
     assert all(isinstance(each, Segment) for each in events), events
     assert capture.restarts == 0
     for before, after in pairwise(events):
