@@ -27,8 +27,16 @@ from db.embedded.server import EmbeddedPostgres
 from db.session import make_engine, upgrade
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
+from flows.settings import Settings
 
 _numbers = itertools.count()
+
+# What somebody has set for other uses is none of the tests'.
+for _name in [*os.environ]:
+    if _name.startswith("PREFECT_") or _name in {
+        f"SHOWMOOD_{each.upper()}" for each in Settings.model_fields
+    }:
+        del os.environ[_name]
 
 
 @pytest.fixture(autouse=True)
@@ -372,7 +380,8 @@ def start_up(made_once: MadeOnce) -> Callable[..., AbstractContextManager[Up]]:
     def start(home: Path, **env: str) -> Iterator[Up]:
         with ExitStack() as stack:
             programme = made_once("programme-24.mp4", partial(make_programme, duration_s=24))
-            origin = stack.enter_context(LiveOrigin(programme, segment_s=SEGMENT_S))
+            # So much is listed that a busy machine misses nothing.
+            origin = stack.enter_context(LiveOrigin(programme, segment_s=SEGMENT_S, window=30))
             up = Up(home, origin, listening(home) | env)
             stack.callback(up.api.close)
             stack.callback(up.stop)

@@ -125,8 +125,13 @@ class Canary(_Listener):
     def __init__(self) -> None:
         self._n_heard = 0
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        super().__init__()
-        self._udp.bind(("127.0.0.1", self.port))
+        while True:
+            super().__init__()
+            try:
+                self._udp.bind(("127.0.0.1", self.port))
+                return
+            except OSError:  # somebody has that port of UDP: take another of both
+                super().close()
 
     def accepted(self) -> None:
         self._n_heard += 1
@@ -179,7 +184,7 @@ class Box:
         )
 
     def ask(
-        self, call: str, *arguments: object, grow_mb: int = 512, within_s: float = 20.0
+        self, call: str, *arguments: object, grow_mb: int = 512, within_s: float = 60.0
     ) -> Outcome:
         """Return how a call ("segment", "asked:segment") ended; it may take so much more memory."""
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -253,8 +258,8 @@ def stand(
         says: str,
         *arguments: object,
         most_mb: float = 64.0,
-        most_s: float = 2.0,
-        within_s: float = 20.0,
+        most_s: float = 10.0,
+        within_s: float = 60.0,
     ) -> Outcome:
         inner = f"127.0.0.1:{canary.port}".encode()
         answers = serves if isinstance(serves, Mapping) else {"": serves}

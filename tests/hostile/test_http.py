@@ -142,7 +142,7 @@ GIVEN_UP = "(SourceUnreachable|NoStream): http://127.0.0.1:.*: "
 def test_what_does_not_end_is_given_up(
     begin: bytes, again: bytes, stand: Callable[..., Any]
 ) -> None:
-    stand(for_ever(begin, again), "playlist", GIVEN_UP, 10.0, most_mb=60, within_s=25)
+    stand(for_ever(begin, again), "playlist", GIVEN_UP, 10.0, most_mb=60)
 
 
 @pytest.mark.parametrize(("begin", "again"), ENDLESS.values(), ids=ENDLESS)
@@ -150,7 +150,7 @@ def test_what_drips_is_given_up_at_the_deadline(
     begin: bytes, again: bytes, stand: Callable[..., Any]
 ) -> None:
     says = "SourceUnreachable: .*: not all came within 0.5 s"
-    stand(dripped(begin, again), "playlist", says, REQUEST_S, most_mb=20, within_s=8)
+    stand(dripped(begin, again), "playlist", says, REQUEST_S, most_mb=20)
 
 
 def test_redirects_have_one_deadline_together(stand: Callable[..., Any]) -> None:
@@ -159,12 +159,12 @@ def test_redirects_have_one_deadline_together(stand: Callable[..., Any]) -> None
         yield b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n"
 
     says = "SourceUnreachable: .*: not all came within 0.5 s"
-    stand(answer, "playlist", says, REQUEST_S, most_mb=20, within_s=8)
+    stand(answer, "playlist", says, REQUEST_S, most_mb=20)
 
 
 def test_a_name_that_is_looked_up_for_ever_is_given_up(stand: Callable[..., Any]) -> None:
     says = "SourceUnreachable: .*: not all came within 0.5 s"
-    stand(b"", "slow_name", says, REQUEST_S, most_mb=20, within_s=8)
+    stand(b"", "slow_name", says, REQUEST_S, most_mb=20)
 
 
 def test_a_large_segment_is_decrypted_in_steps(stand: Callable[..., Any]) -> None:

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flows.capture.processes import find_ffmpeg
@@ -158,7 +159,9 @@ def test_no_transport_leads_inwards(
 
 
 @pytest.mark.parametrize("form", ["srt", "rtmp"])
-def test_other_servers_that_are_named_are_recorded(stand: Stand, ts: Path, form: str) -> None:
+def test_other_servers_that_are_named_are_recorded(
+    stand: Stand, ts: Path, form: str, until: Callable[..., Any]
+) -> None:
     kind = socket.SOCK_DGRAM if form == "srt" else socket.SOCK_STREAM
     with socket.socket(socket.AF_INET, kind) as free:
         free.bind(("127.0.0.1", 0))
@@ -181,6 +184,11 @@ def test_other_servers_that_are_named_are_recorded(stand: Stand, ts: Path, form:
     ]
     with subprocess.Popen([*command, *listens, there], stdin=subprocess.DEVNULL) as server:
         try:
+            listening = psutil.Process(server.pid)
+            until(
+                lambda: any(each.laddr.port == port for each in listening.net_connections()),
+                what="its listening",
+            )
             url = f"{form}://127.0.0.1:{port}" + ("" if form == "srt" else "/a/x")
             named = f"127.0.0.1:{port}"
             stand(b"", "recorded:server", "a segment", url, named, most_mb=400, most_s=20)

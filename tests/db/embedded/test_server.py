@@ -369,7 +369,7 @@ def test_a_normal_user_is_told_about_roots_data(open_tmp, used):
 
 @as_root
 def test_the_os_user_is_made_once(open_tmp):
-    name = "showmood-made"
+    name = f"showmood-{os.getpid()}"  # nobody else's
     try:
         first = placement.account_for(name)
         second = placement.account_for(name)

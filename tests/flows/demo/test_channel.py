@@ -212,13 +212,16 @@ def test_a_stall_lasts_until_it_is_healed(
 def test_stopping_leaves_no_thread_and_no_connection(
     pieces: Path, clock: Clock, client: httpx.Client
 ) -> None:
-    before = set(threading.enumerate())
+    def serving() -> set[threading.Thread]:
+        return {each for each in threading.enumerate() if each.name.startswith("demo-origin")}
+
+    before = serving()
     with LiveOrigin(pieces, clock=clock) as origin:
         ask(client, origin)
         origin.inject(Fault(on="segment", stall=True))
         with client.stream("GET", f"{origin.base_url}/segment-000000.ts"):
             origin.stop()
-        assert set(threading.enumerate()) == before
+        assert serving() <= before
         with pytest.raises(httpx.ConnectError):
             client.get(origin.url)
         port = httpx.URL(origin.url).port
@@ -226,7 +229,7 @@ def test_stopping_leaves_no_thread_and_no_connection(
         origin.start()
         assert httpx.URL(origin.url).port == port
         ask(client, origin)
-    assert set(threading.enumerate()) == before
+    assert serving() <= before
 
 
 def test_a_port_in_use_is_an_error(origin: LiveOrigin, pieces: Path) -> None:
@@ -274,7 +277,7 @@ def test_as_a_command_it_says_where_it_is_and_ends_when_told(clip: Path) -> None
     with subprocess.Popen([*command, "--segment", "0.5"], stdout=subprocess.PIPE) as channel:
         assert channel.stdout is not None
         url = channel.stdout.readline().decode().strip()
-        assert httpx.get(url).text.startswith("#EXTM3U")
+        assert httpx.get(url, trust_env=False, timeout=60).text.startswith("#EXTM3U")
         channel.send_signal(signal.SIGTERM)
         assert channel.wait(60) == 0
 

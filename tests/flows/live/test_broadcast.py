@@ -4,7 +4,6 @@ import logging
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 
 from benchmarks.origin.site import Announced, ShowSite, ShowSiteIE
+from benchmarks.up import until
 from db.channel_lock import channel_lock
 from db.errors import ChannelLockLost
 from db.writing import replacing
@@ -63,7 +63,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveOrigin]:
     command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=12"]
     command += ["-t", "3", "-g", "6", "-y", str(clip)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    with LiveOrigin(clip, segment_s=0.5) as made:
+    with LiveOrigin(clip, segment_s=0.5, window=60) as made:
         yield made
 
 
@@ -234,8 +234,7 @@ def after_two(tmp_path: Path) -> Callable[..., Callable[[], AbstractContextManag
 
     @contextmanager
     def place(error: type[BaseException] | None) -> Iterator[None]:
-        while len(recorded(tmp_path)) < 2:
-            time.sleep(0.01)
+        until(lambda: len(recorded(tmp_path)) >= 2, what="two segments")
         if error is not None:
             raise error
         yield

@@ -211,7 +211,7 @@ def made(databases, tmp_path_factory) -> Iterator[Made]:
 
 @pytest.fixture(scope="session")
 def page(made: Made) -> Iterator[Served]:
-    reader = Reader(made.url, timeout_s=4)
+    reader = Reader(made.url, timeout_s=40)
     context = Context(
         reader=reader,
         playback=Playback(made.recordings_dir),

@@ -125,9 +125,9 @@ def test_recordings_on_another_machine_name_it(page) -> None:
 @pytest.mark.parametrize(
     "path", ["/?channel=nobody", "/compare?channel=nobody", "/data/live/nobody"]
 )
-def test_a_channel_that_is_not_there_is_said_with_those_that_are(page, path) -> None:
+def test_a_channel_that_is_not_there_is_said_with_those_that_are(page, path, until) -> None:
     answer = page.client.get(path)
     assert answer.status_code == 404
     assert "there is no channel 'nobody' in this history" in answer.json()["why"]
     assert "late-night" in answer.json()["why"]
-    assert page.context.hub.n_streams == 0
+    until(lambda: page.context.hub.n_streams == 0, what="no stream")

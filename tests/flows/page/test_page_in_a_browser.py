@@ -71,7 +71,7 @@ def tab(page, libraries) -> Iterator[Page]:
             timezone_id="UTC",
             reduced_motion="reduce",
         )
-        made.set_default_timeout(20_000)
+        made.set_default_timeout(60_000)
         asked: set[str] = set()
         wrong: list[str] = []
         made.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
@@ -238,7 +238,7 @@ def test_a_search_leads_to_the_picture(tab, page) -> None:
     tab.wait_for_function(
         "() => window.showmood.player.date !== null && !window.showmood.video.paused"
     )
-    assert tab.locator("#marked").is_visible()
+    tab.locator("#marked").wait_for()
 
 
 def test_a_show_on_air_goes_on_and_live_leads_back_to_the_edge(tab, page, growing) -> None:
@@ -265,7 +265,7 @@ def test_a_show_on_air_goes_on_and_live_leads_back_to_the_edge(tab, page, growin
             "(at) => window.showmood.player.date >= at && !window.showmood.video.paused",
             arg=until - 2000,
         )
-        assert not tab.locator("#to-live").is_visible()
+        tab.locator("#to-live").wait_for(state="hidden")
         show.end()
         tab.locator("#on-air").wait_for(state="hidden")
 

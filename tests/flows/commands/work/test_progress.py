@@ -1,6 +1,7 @@
 """What long work shows: lines without a terminal, a bar or a line in one, nothing when quiet."""
 
 import logging
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,8 +42,7 @@ def test_a_file_s_progress_is_a_line_with_what_is_left(
         tell(30.0)
         tell(4000.0)
     first, last = caplog.messages
-    assert first.startswith("news: 0:30 analysed of 1:06:40, 0:")
-    assert first.endswith(" left")
+    assert re.fullmatch(r"news: 0:30 analysed of 1:06:40, [\d:]+ left", first)
     assert last == "news: 1:06:40 analysed"
 
 
@@ -84,8 +84,10 @@ def test_a_watch_says_what_it_has_seen_and_how_far_behind_it_is(
     assert line.line() == "waiting for the show until 20:00 UTC ..."
     counts = Counts(segments=3, observations=12, newest=datetime.now(UTC) - timedelta(seconds=90))
     line.took(SEGMENT, seen("happiness"), counts)
-    assert line.line().startswith("live: 3 segments, 12 faces, newest emotion happiness, 90.")
-    assert line.line().endswith(" s behind the air, no gap")
+    said = (
+        r"live: 3 segments, 12 faces, newest emotion happiness, (\d+\.\d) s behind the air, no gap"
+    )
+    assert 90 <= float(re.fullmatch(said, line.line())[1]) < 150
     counts.gaps = 1
     line.took(Gap(start=NOW, end=NOW + timedelta(seconds=4), why="away"), None, counts)
     assert "newest emotion happiness" in line.line()

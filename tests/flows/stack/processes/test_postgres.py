@@ -5,7 +5,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -57,10 +56,9 @@ def kill(directory: Path) -> Callable[[], None]:
     return run
 
 
-def until_said(one: Postgres) -> str:
-    while (said := one.tend()) is None:
-        pass
-    return said
+def until_said(one: Postgres, words: str) -> None:
+    """Tend it until it says so; what still ends of one that was killed may be said before."""
+    until(lambda: words in (one.tend() or ""), what=words)
 
 
 def answer(url: str) -> object:
@@ -79,13 +77,13 @@ def test_one_that_is_killed_is_started_again_and_that_is_said(server, kill, monk
     assert one.tend() is None
     url = one.url
     kill()
-    assert "started again" in until_said(one)
+    until_said(one, "started again")
     assert one.url == url
     assert answer(url) == 42
     assert one.tend() is None
     kill()
     with pytest.raises(StackError, match="was started again 1 times"):
-        until_said(one)
+        until_said(one, "nothing")
 
 
 def test_one_that_cannot_be_started_is_tried_again_and_that_is_said_once(
@@ -102,15 +100,15 @@ def test_one_that_cannot_be_started_is_tried_again_and_that_is_said_once(
     with file_lock(directory / "pg" / "start.lock"):  # of another process that starts it
         until(one._server.has_ended, what="the end of Postgres")
         assert one.tend() is None
-    assert "has ended, and does not start" in until_said(one)
+    until_said(one, "has ended, and does not start")
     assert [one.tend() for _ in range(3)] == [None] * 3
     status = directory / "pg" / "cluster" / "postmaster.pid"
     status.unlink(missing_ok=True)
     status.mkdir()  # a disk that fails
-    assert "Is a directory" in until_said(one)
+    until_said(one, "Is a directory")
     status.rmdir()
     version.write_text(whole)
-    assert "started again" in until_said(one)
+    until_said(one, "started again")
 
 
 def test_a_stack_and_a_command_tend_it(server, kill, tmp_path, monkeypatch, caplog) -> None:
@@ -118,13 +116,15 @@ def test_a_stack_and_a_command_tend_it(server, kill, tmp_path, monkeypatch, capl
     stack = Stack(Settings(home=tmp_path), say=said.append)
     stack._postgres = Postgres(server)
     kill()
-    while not said:
+
+    def is_back() -> bool:
         stack.tend()
-    assert "started again" in said[0]
+        return any("started again" in each for each in said)
+
+    until(is_back, what="its start")
     kill()
     with tended(Postgres(server), every_s=0.01):
-        while "started again" not in caplog.text:
-            time.sleep(0.01)
+        until(lambda: "started again" in caplog.text, what="its start")
     assert answer(server.url) == 42
 
 
@@ -133,7 +133,7 @@ def test_what_a_crash_leaves_of_its_files_does_not_keep_it_down(server, kill, di
     for left in ("", "half", "12"):
         kill()
         (directory / "pg" / "cluster" / "postmaster.pid").write_text(left)
-        assert "started again" in until_said(one)
+        until_said(one, "started again")
 
 
 def test_stop_ends_a_start_that_does_not_come_to_an_end(server, kill, directory) -> None:
@@ -148,8 +148,7 @@ def test_stop_ends_a_start_that_does_not_come_to_an_end(server, kill, directory)
 
     def hold() -> None:
         with tended(Postgres(server), every_s=0.01):
-            while not (cluster / "asked").exists():
-                time.sleep(0.01)
+            until((cluster / "asked").exists, what="its asking for the file")
         server.stop()
         over.set()
 
