@@ -316,9 +316,9 @@ def test_what_was_missed_while_the_process_was_stopped_is_not_put_down_to_the_so
     origin = make_origin()
     with make_capture(origin, stall_s=1.0) as capture:
         events = take(capture, 2)
-        origin.list_only(2)
         wakes = f"sleep 3; kill -CONT {os.getpid()}"
         waker = subprocess.Popen(["/bin/sh", "-c", wakes])
+        origin.list_only(2)
         os.kill(os.getpid(), signal.SIGSTOP)
         waker.wait()
         while not any(isinstance(event, Gap) for event in events):
