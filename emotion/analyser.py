@@ -73,14 +73,18 @@ class Analyser:
         chosen = choose_device(device)
         for model in (faces, emotions):
             weights.pull(model, cache_dir)
+        on_cpu = chosen.type == "cpu"
+        self._everywhere = everywhere or not on_cpu
         self._detector = Detector(
-            weights.load(faces, cache_dir), model=faces, device=chosen, min_score=min_score
+            weights.load(faces, cache_dir),
+            model=faces,
+            device=chosen,
+            min_score=min_score,
+            exact=self._everywhere,
         )
         self._classifier = Classifier.of(emotions, cache_dir=cache_dir, device=chosen)
-        on_cpu = chosen.type == "cpu"
         if on_cpu:
             pool_memory()
-        self._everywhere = everywhere or not on_cpu
         self._n_workers = min(_MAX_WORKERS, cores()) if on_cpu else 1
         self._workers = ThreadPoolExecutor(
             self._n_workers,
@@ -203,6 +207,12 @@ class Analyser:
         order = np.arange(len(faces)) if person is None else np.argsort(person, kind="stable")
         n_parts = max(1, min(self._n_workers, len(faces) // _MIN_FACES))
         bounds = [round(len(faces) * i / n_parts) for i in range(n_parts + 1)]
+        if (
+            person is not None and n_parts > 1
+        ):  # what one worker sees of a person is enough to judge by
+            begins = np.flatnonzero(np.diff(person[order], prepend=-1))
+            nearest = np.abs(np.subtract.outer(bounds[1:-1], begins)).argmin(axis=1)
+            bounds[1:-1] = begins[nearest].tolist()
         shares = [order[slice(*ends)] for ends in pairwise(bounds)]
         answers = self._workers.map(
             lambda share: self._classifier.answer(

@@ -101,7 +101,7 @@ class Classifier:
 
         NaN stands where the network lacks one of the two, None where it lacks both. pictures: as
         `align.crops` takes them. person: (M,), as `alike.people` gives them, faces of one next to
-        each other: a face that did not change is not asked about again; None to ask about all.
+        each other: those that stay as they are share what is said; None to ask about all.
         """
         if pictures is None:
             pictures = bring(frames.images, self.device).unbind()
@@ -126,12 +126,12 @@ class Classifier:
             )
             if self.model.colour == "bgr":
                 seen = seen.flip(1)
-            if person is not None:
-                new, which = alike.looked_at(seen, person[rows])
-                seen = seen[new]
-            found, values = self._both(seen)
-            if person is not None:
-                found, values = found[which], values[which]
+            n_probs = len(self._columns)
+            if person is None:
+                said = self._all(seen)
+            else:
+                said = alike.answers(seen, person[rows], self._all, n_probs=n_probs)
+            found, values = said[:, :n_probs], said[:, n_probs:]
             probs[rows, self._columns] = found.cpu().numpy()
             for column, output in enumerate(self._affect):
                 if output is not None:
@@ -150,16 +150,16 @@ class Classifier:
         The channels are in the record's order. The C columns are the emotions among the record's
         classes, in its order.
         """
-        return self._both(pictures)[0]
+        return self._all(pictures)[:, : len(self._columns)]
 
-    def _both(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the probabilities (M, C) of crops, and all outputs (M, outputs) as they are."""
+    def _all(self, pictures: Tensor) -> Tensor:
+        """Return the probabilities of crops, and beside them all outputs as they are."""
         x = (pictures.to(self.device).float() / 255 - self._mean) / self._std
         probs, outputs = self._run(x)
         if self.model.flip:
             mirrored, others = self._run(x.flip(3))
             probs, outputs = (probs + mirrored) / 2, (outputs + others) / 2
-        return probs, outputs
+        return torch.cat((probs, outputs), dim=1)
 
     def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -21,6 +21,7 @@ EMOTIONS: Final = (
 K: Final = len(EMOTIONS)
 
 UInt8 = NDArray[np.uint8]
+Bool = NDArray[np.bool_]
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

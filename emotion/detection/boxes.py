@@ -17,13 +17,14 @@ ANCHOR_SIDES_PX: Final = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
 VARIANCES: Final = (0.1, 0.2)
 
 
-def anchors(height_px: int, width_px: int) -> Tensor:
+def anchors(height_px: int, width_px: int, *, n_left_out: int = 0) -> Tensor:
     """Return float32 (A, 4), centre x, centre y, width and height of each anchor.
 
     Level by level, row by row, cell by cell, the two sizes of a level side by side in each cell.
+    n_left_out: levels, of the finest, that are not among them.
     """
     levels = []
-    for stride, sides in zip(STRIDES_PX, ANCHOR_SIDES_PX, strict=True):
+    for stride, sides in list(zip(STRIDES_PX, ANCHOR_SIDES_PX, strict=True))[n_left_out:]:
         y = (torch.arange(ceil(height_px / stride)) + 0.5) * stride
         x = (torch.arange(ceil(width_px / stride)) + 0.5) * stride
         side = torch.tensor(sides)

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from emotion.detection import boxes
-from emotion.detection.detect import MAX_CANDIDATES, Detector, no_faces
-from emotion.types import Faces, Float32, Float64, Frames, Int64
+from emotion.detection.detect import COARSE_PX, MAX_CANDIDATES, Detector, no_faces
+from emotion.types import Bool, Faces, Float32, Float64, Frames, Int64
 
 WINDOW_PX: Final = 128
 """Side of a window, as the network gets it."""
@@ -33,12 +33,17 @@ _STRIDE_PX: Final = boxes.STRIDES_PX[1]  # of the anchors for faces that a windo
 
 
 class Windows(NamedTuple):
-    """Where to look, each (W,): the picture, its first pixel, and how often it is reduced."""
+    """Where to look, each (W,): the picture, its first pixel, and how often it is reduced.
+
+    is_large: the expected faces are, as the network gets them, so large that the finest level of
+    its pyramid is not needed.
+    """
 
     frame: Int64
     left: Int64
     top: Int64
     times: Int64
+    is_large: Bool
 
 
 def windows_around(frame: Int64, expected: Float64, window_px: int) -> Windows:
@@ -54,18 +59,19 @@ def windows_around(frame: Int64, expected: Float64, window_px: int) -> Windows:
     centre = (expected[:, :2] + expected[:, 2:]) / 2
     corner = np.rint((centre - reach[:, None] / 2) / grid).astype(np.int64) * grid
     low, high = expected[:, :2] - _WITHIN * side[:, None], expected[:, 2:] + _WITHIN * side[:, None]
-    rows = np.column_stack((frame, times, corner, reach, low, high)).tolist()
+    is_large = side / times >= COARSE_PX
+    rows = np.column_stack((frame, times, is_large, corner, reach, low, high)).tolist()
     kept: list[int] = []
-    windows: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
-    for i, (at, reduced, left, top, length, x0, y0, x1, y1) in enumerate(rows):
-        others = windows.setdefault((int(at), int(reduced)), [])
+    windows: dict[tuple[float, ...], list[tuple[float, float, float]]] = {}
+    for i, (at, reduced, large, left, top, length, x0, y0, x1, y1) in enumerate(rows):
+        others = windows.setdefault((at, reduced, large), [])
         if not any(
             (x, y) == (left, top) or (x <= x0 and y <= y0 and x1 <= x + n and y1 <= y + n)
             for x, y, n in others
         ):
             others.append((left, top, length))
             kept.append(i)
-    return Windows(frame[kept], corner[kept, 0], corner[kept, 1], times[kept])
+    return Windows(frame[kept], corner[kept, 0], corner[kept, 1], times[kept], is_large[kept])
 
 
 def pays(frames: Frames, expected: Float32) -> bool:
@@ -96,10 +102,12 @@ def detect_near(
     window_px = LARGE_WINDOW_PX if len(frame) <= _FEW else WINDOW_PX
     where = (expected * np.tile(scale, 2)).astype(np.float64)
     at = windows_around(frame, where, window_px)
-    found = [
-        _found(detector, pictures, Windows(*(c[i : i + _BATCH] for c in at)), window_px)
-        for i in range(0, len(at.frame), _BATCH)
-    ]
+    found = []
+    for finest in (False, True):
+        rows = np.flatnonzero(at.is_large != finest)
+        for i in range(0, len(rows), _BATCH):
+            windows = Windows(*(column[rows[i : i + _BATCH]] for column in at))
+            found.append(_found(detector, pictures, windows, window_px, finest=finest))
     of, scores, corners, landmarks = (torch.cat(column) for column in zip(*found, strict=True))
     kept = boxes.suppress(corners, scores, max_iou=detector.max_iou, frame=of, most=MAX_CANDIDATES)
     inside = corners[kept].numpy().astype(np.float64)
@@ -121,13 +129,13 @@ def _scale(frames: Frames) -> Float64:
 
 
 def _found(
-    detector: Detector, pictures: list[Tensor], at: Windows, window_px: int
+    detector: Detector, pictures: list[Tensor], at: Windows, window_px: int, *, finest: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return frame, score, box and landmarks of what is found, in the frames' pixels."""
     height, width, _ = pictures[0].shape
-    places = zip(*(column.tolist() for column in at), strict=True)
+    places = zip(*(column.tolist() for column in at[:4]), strict=True)
     seen = torch.stack([_cut(detector, pictures[f], x, y, t, window_px) for f, x, y, t in places])
-    window, scores, corners, landmarks = detector.candidates(seen)
+    window, scores, corners, landmarks = detector.candidates(seen, finest=finest)
     times = torch.from_numpy(at.times)[window].float()
     origin = torch.from_numpy(np.stack((at.left, at.top), axis=1))[window]
     end = origin + window_px * torch.from_numpy(at.times)[window][:, None]
@@ -150,7 +158,7 @@ def _cut(
     height, width, _ = picture.shape
     reach = window_px * times
     x0, y0, x1, y1 = max(0, left), max(0, top), min(width, left + reach), min(height, top + reach)
-    part = detector.centred(picture[y0:y1, x0:x1][None])
+    part = detector.centred(picture[y0:y1, x0:x1][None], torch.float32)
     if part.shape[1:3] != (reach, reach):
         padding = (0, 0, x0 - left, left + reach - x1, y0 - top, top + reach - y1)
         part = functional.pad(part, padding)

@@ -153,10 +153,16 @@ class FPN(nn.Module):
 
     def forward(self, c3: Tensor, c4: Tensor, c5: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the three levels, all of the same width."""
-        p3, p4, p5 = self.output1(c3), self.output2(c4), self.output3(c5)
-        p4 = self.merge2(p4 + functional.interpolate(p5, size=p4.shape[2:], mode="nearest"))
+        p3 = self.output1(c3)
+        p4, p5 = self.coarse(c4, c5)
         p3 = self.merge1(p3 + functional.interpolate(p4, size=p3.shape[2:], mode="nearest"))
         return p3, p4, p5
+
+    def coarse(self, c4: Tensor, c5: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the two coarser levels, which do without the finest."""
+        p4, p5 = self.output2(c4), self.output3(c5)
+        p4 = self.merge2(p4 + functional.interpolate(p5, size=p4.shape[2:], mode="nearest"))
+        return p4, p5
 
 
 class SSH(nn.Module):

@@ -108,7 +108,7 @@ def test_pictures_that_are_on_the_device_need_not_be_brought(detector, portrait_
 
 
 def test_half_precision_as_on_cuda_finds_the_same(cache_dir, portrait, monkeypatch):
-    monkeypatch.setattr(fuse, "_onednn_works", lambda: False)
+    monkeypatch.setattr(fuse, "_onednn_works", lambda *dtype: False)
     small = _frames(portrait[None, ::2, ::2], width=512, height=600)
     halved = Detector(load("retinaface-mobilenet0.25", cache_dir), device="cpu")
     whole = halved.detect(small)

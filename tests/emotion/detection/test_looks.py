@@ -8,10 +8,12 @@ import torch
 
 from emotion import alike
 from emotion.detection import boxes, looks, near
+from emotion.detection.detect import Detector
 from emotion.detection.looks import same_faces
 from emotion.linking import cuts
 from emotion.pipeline import Analyser
 from emotion.types import Faces, Frames
+from emotion.weights import store
 
 SIZE_PX = (360, 640)
 N = 10  # frames of a segment of 2 s
@@ -63,6 +65,13 @@ SCENES = {
     "one comes": ([_sway(i)[: 1 + (i > 4)] for i in range(N)], N),
     "one leaves": ([_sway(i)[: 2 - (i > 6)] for i in range(N)], N),
     "one walks fast": ([[(20 + 45 * i, 60, 3)] for i in range(N)], N),
+    "another one in each frame": (
+        [
+            [(30 + 330 * (i % 2), 20 + 17 * (i % 9), 3), (180 + 300 * ((i + 1) % 2), 230, 4)]
+            for i in range(N)
+        ],
+        N,
+    ),
     "nobody": ([[] for _ in range(N)], 4),
     "one who is large": ([[(150 + 2 * i, 20, 1)] for i in range(N)], 5),
     "one who is there for a second": ([_sway(i)[: 1 + (2 < i < 8)] for i in range(N)], N),
@@ -119,6 +128,16 @@ def test_emotions_are_those_that_every_face_alone_gives(everywhere, around, port
     assert (whole.probs.argmax(axis=1) == said.probs.argmax(axis=1)).all()
 
 
+def test_half_precision_and_no_finest_level_find_the_same_face(detector, cache_dir, portrait):
+    half = Detector(store.load(store.DEFAULT_DETECTOR, cache_dir), device="cpu", exact=False)
+    frames = _segment(portrait, _sway(0))
+    exact, near_ = detector.detect(frames), half.detect(frames)
+    assert boxes.iou_of(exact.boxes, near_.boxes).max(axis=1).min() > 0.97
+    picture = detector.centred(torch.from_numpy(frames.images))
+    _, _, coarse, _ = detector.candidates(picture, finest=False)
+    assert boxes.iou_of(exact.boxes, coarse.numpy()).max(axis=1).min() > 0.8
+
+
 def test_crowds_are_searched_whole():
     frames = _segment(np.zeros((600, 512, 3), dtype=np.uint8), [])
     spread = np.array([(x, y) for x in range(0, 600, 40) for y in range(0, 330, 40)], np.float32)
@@ -163,12 +182,49 @@ def test_faces_are_the_same_by_place_and_size():
     assert same_faces(a[:1], a[:1] * 2) is None
 
 
+def _asked(crops, person=None):
+    """Return what is said of crops, a probability by brightness, and how many were looked at."""
+    looked = []
+
+    def ask(some):
+        light = some.mean(dim=(1, 2, 3)) / 255
+        looked.append(light)
+        return torch.stack((light, 1 - light), dim=1)
+
+    person = np.zeros(len(crops), dtype=np.int64) if person is None else person
+    said = alike.answers(crops, person, ask, n_probs=2)
+    return said, sum(len(one) for one in looked)
+
+
+def _gray(*levels):
+    return torch.tensor(levels)[:, None, None, None].expand(-1, 1, 48, 48)
+
+
+def test_a_face_that_stays_is_looked_at_twice():
+    said, n_looked = _asked(_gray(*[100.0] * 5, *[104.0] * 5))
+    assert n_looked == 2
+    assert (said[:, 0].diff() >= 0).all()
+
+
 def test_a_face_that_changes_slowly_is_judged_again():
-    crops = torch.linspace(100, 120, 11)[:, None, None, None].expand(11, 1, 48, 48)
-    new, which = alike.looked_at(crops, np.zeros(11, dtype=np.int64))
-    assert which[0] == 0
-    assert which[-1] >= 2
-    assert len(new) % 4 == 0
+    levels = np.linspace(60, 200, 11)
+    said, n_looked = _asked(_gray(*levels))
+    assert n_looked >= 5
+    np.testing.assert_allclose(said[:, 0].numpy(), levels / 255, atol=1e-5)
+
+
+def test_a_face_that_changes_for_one_frame_is_looked_at_there():
+    for at in range(1, 9):
+        levels = [100.0] * 10
+        levels[at] = 180.0
+        said, _ = _asked(_gray(*levels))
+        np.testing.assert_allclose(said[:, 0].numpy(), np.array(levels) / 255, atol=1e-5)
+
+
+def test_each_person_is_judged_alone():
+    said, _ = _asked(_gray(100.0, 100.0, 100.0, 200.0, 20.0, 20.0), np.array([0, 0, 0, 1, 2, 2]))
+    expected = np.array([100, 100, 100, 200, 20, 20]) / 255
+    np.testing.assert_allclose(said[:, 0].numpy(), expected, atol=1e-5)
 
 
 def test_faces_in_frames_next_to_each_other_are_of_one_person():
