@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo up test long quick check format faults fuzz heal soak chaos fleet mutants scale bench train train-report clean wheel
+.PHONY: help demo up test long quick check format faults fuzz heal soak chaos fleet mutants scale bench bench-gpu train train-report clean wheel
 
 help: ## Every target, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -71,6 +71,9 @@ bench: $(DEV) ## What README and docs quote: how fast faces are found, how soon 
 	$(BIN)/python -m benchmarks.tracks.steps
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m db.embedded.throwaway $(BIN)/python -m benchmarks.memory
+
+bench-gpu: $(RUN) ## The whole path once on a GPU: is it right, frames a second, channels, memory, what bounds it (about 5 minutes)
+	$(BIN)/python -m db.embedded.throwaway $(BIN)/python -m benchmarks.analysis.gpu --json build/gpu.json $(ARGS)
 
 # Pure functions, files and frames: no Postgres, no Prefect server, no live source.
 QUICK := tests/test_architecture.py tests/test_readme.py tests/emotion/linking \

@@ -2,7 +2,7 @@
 
 python -m db.embedded.throwaway python -m benchmarks.analysis [PART ...] [--json FILE] [--rounds N]
 
-PART: detector, ratio, file, channels, lag, memory, load, gpu; all of them if none is named.
+PART: detector, ratio, file, channels, lag, memory, load; all of them if none is named.
 Everything is measured on a made clip (`benchmarks.analysis.made_clip`); where two ways are
 compared they take turns, and medians are given. Needs `pip install 'showmood[bench]'`.
 """
@@ -20,16 +20,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 
 from benchmarks.analysis import channels
-from benchmarks.analysis.turns import DEFAULT_PX, Bench, by_turns, database
+from benchmarks.analysis.turns import Bench, database
 from db.session import upgrade
-from emotion.media.video import read_frames
 from emotion.pipeline import Analyser
 from emotion.weights import store as weights
 
-PARTS: Final = ("detector", "ratio", "file", "channels", "lag", "memory", "load", "gpu")
+PARTS: Final = ("detector", "ratio", "file", "channels", "lag", "memory", "load")
 
 
 def measure_detector(bench: Bench) -> None:
@@ -143,34 +141,6 @@ def measure_load(bench: Bench) -> None:
     bench.say("load", "largest lag", 1000 * max(one.lag_s for one in taken), "ms")
     bench.say("load", "fewest frames of a segment", min(one.frames for one in taken), "of 10")
     bench.say("load", "frames of the last segment", taken[-1].frames, "of 10")
-
-
-def measure_gpu(bench: Bench) -> None:
-    """The same on a GPU, if there is one."""
-    if not torch.cuda.is_available():
-        print("gpu       no CUDA device here: not measured")
-        return
-    analyser = Analyser(device="cuda")
-    whole = read_frames(bench.clip, fps=5.0, longest_side_px=DEFAULT_PX)
-    segment = read_frames(bench.pieces[0], fps=5.0, longest_side_px=DEFAULT_PX)
-
-    def alone() -> None:
-        analyser.analyse(whole)
-        torch.cuda.synchronize()
-
-    def with_decoding() -> None:
-        for piece in bench.pieces:
-            analyser.analyse_file(piece)
-
-    alone()
-    one, all_of_it, short = by_turns(
-        bench.rounds, alone, with_decoding, lambda: analyser.analyse(segment)
-    )
-    bench.say("gpu", "analysis alone", len(whole) / np.median(one), "frames/s")
-    rate = 10 * len(bench.pieces) / np.median(all_of_it)
-    bench.say("gpu", "with decoding, one channel", rate, "frames/s", ">= 2000 (H100)")
-    bench.say("gpu", "a segment of 10 frames", 1000 * np.median(short), "ms", "< 40")
-    bench.say("gpu", "memory, at most", torch.cuda.max_memory_allocated() / 2**20, "MB")
 
 
 def main() -> int:

@@ -79,7 +79,6 @@ def measure_file(bench: Bench) -> None:
             bench.clip,
             start=START,
             channel="clip",
-            broadcast=1,
             analyser=analysers[size_px],
             fps=5.0,
         )
