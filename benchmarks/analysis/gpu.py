@@ -29,8 +29,8 @@ from benchmarks.analysis import channels
 from benchmarks.analysis.around import Compared
 from benchmarks.analysis.turns import DEFAULT_PX, Bench, database
 from db.session import upgrade
-from emotion.detection import boxes
 from emotion.align import crops
+from emotion.detection import boxes
 from emotion.device import bring
 from emotion.media.streams import cores
 from emotion.media.video import read_frames
