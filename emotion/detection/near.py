@@ -45,6 +45,16 @@ class Windows(NamedTuple):
     times: Int64
     is_large: Bool
 
+    def of(self, rows: Int64) -> "Windows":
+        """Return these windows."""
+        return Windows(
+            self.frame[rows],
+            self.left[rows],
+            self.top[rows],
+            self.times[rows],
+            self.is_large[rows],
+        )
+
 
 def windows_around(frame: Int64, expected: Float64, window_px: int) -> Windows:
     """Return the windows around expected boxes (M, 4), in the frames' pixels.
@@ -106,7 +116,7 @@ def detect_near(
     for finest in (False, True):
         rows = np.flatnonzero(at.is_large != finest)
         for i in range(0, len(rows), _BATCH):
-            windows = Windows(*(column[rows[i : i + _BATCH]] for column in at))
+            windows = at.of(rows[i : i + _BATCH])
             found.append(_found(detector, pictures, windows, window_px, finest=finest))
     of, scores, corners, landmarks = (torch.cat(column) for column in zip(*found, strict=True))
     kept = boxes.suppress(corners, scores, max_iou=detector.max_iou, frame=of, most=MAX_CANDIDATES)
