@@ -15,12 +15,16 @@ SEEN_WITHIN: Final = timedelta(minutes=2)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """A machine; uploads: files that wait to be copied, upload_since: when the oldest was done."""
+    """A machine; uploads: files that wait to be copied, upload_since: when the oldest was done.
+
+    is_there: it was seen recently, by the database's clock: a machine's own may be wrong.
+    """
 
     name: str
     disk: str
     version: str
     seen_at: datetime
+    is_there: bool
     uploads: int | None = None
     upload_bytes: int | None = None
     upload_since: datetime | None = None
@@ -35,11 +39,6 @@ class Machine:
             self.uploads, self.upload_bytes or 0, self.upload_since, self.upload_error
         )
 
-    @property
-    def is_there(self) -> bool:
-        """Tell whether it was seen recently."""
-        return datetime.now(UTC) - self.seen_at < SEEN_WITHIN
-
 
 def summary_of_copies(files: int, n_bytes: int, since: datetime | None, error: str | None) -> str:
     """Return a few words on what waits to be copied to the object store."""
@@ -51,6 +50,8 @@ def summary_of_copies(files: int, n_bytes: int, since: datetime | None, error: s
     return f"{said}: {error}" if error else said
 
 
+# Two that start at once look one after the other. Readers do not wait.
+_LOCK = text("LOCK TABLE machines IN SHARE ROW EXCLUSIVE MODE")
 _SEEN = text(
     "INSERT INTO machines (name, disk, version, seen_at) VALUES (:name, :disk, :version, now())"
     " ON CONFLICT (name) DO UPDATE SET disk = excluded.disk, version = excluded.version,"
@@ -61,9 +62,10 @@ _UPLOADS = text(
     " upload_error = :error, seen_at = now() WHERE name = :name"
 )
 _MACHINES = text(
-    "SELECT name, disk, version, seen_at, uploads, upload_bytes, upload_since, upload_error"
-    " FROM machines ORDER BY name"
+    "SELECT name, disk, version, seen_at, seen_at > now() - :within AS is_there, uploads,"
+    " upload_bytes, upload_since, upload_error FROM machines ORDER BY name"
 )
+_LEFT = text("UPDATE machines SET seen_at = least(seen_at, now() - :within) WHERE disk = :disk")
 _RENAMED = text("UPDATE segments SET machine = :new WHERE machine = :old AND path IS NOT NULL")
 _BEHIND = text(
     "SELECT max(s.lag_ms) FROM broadcasts b JOIN segments s ON s.broadcast_id = b.id"
@@ -76,8 +78,9 @@ def register(connection: Connection, *, name: str, disk: str, version: str) -> s
     """Record that a machine is here; return a line for people if it had another name, or disk.
 
     disk: what tells its home folder from others. Raises MachineNameTaken where another machine of
-    this name was seen lately.
+    this name, or with a copy of this home folder, was seen lately.
     """
+    connection.execute(_LOCK)
     known = machines(connection)
     said: str | None = None
     same = next((each for each in known if each.name == name), None)
@@ -89,12 +92,23 @@ def register(connection: Connection, *, name: str, disk: str, version: str) -> s
             )
         said = f"{name} had another disk before: recordings that its rows say are here may not be"
     former = next((each for each in known if each.disk == disk and each.name != name), None)
+    if former is not None and former.is_there:
+        raise MachineNameTaken(
+            f"{former.name} has the same disk-id as {name}, and was seen at "
+            f"{former.seen_at:%H:%M:%S} UTC: where SHOWMOOD_HOME was copied, delete its file "
+            "disk-id here; where this machine has another name now, wait two minutes"
+        )
     if former is not None:
         n_rows = connection.execute(_RENAMED, {"new": name, "old": former.name}).rowcount
         connection.execute(text("DELETE FROM machines WHERE name = :name"), {"name": former.name})
         said = f"this machine was called {former.name}: {n_rows} recordings are now {name}'s"
     connection.execute(_SEEN, {"name": name, "disk": disk, "version": version})
     return said
+
+
+def leave(connection: Connection, disk: str) -> None:
+    """Record that a machine is not here any more."""
+    connection.execute(_LEFT, {"disk": disk, "within": SEEN_WITHIN})
 
 
 def note_uploads(
@@ -113,7 +127,9 @@ def note_uploads(
 
 def machines(connection: Connection) -> Sequence[Machine]:
     """Return the machines that were ever seen, by name."""
-    return [Machine(**row._mapping) for row in connection.execute(_MACHINES)]
+    return [
+        Machine(**row._mapping) for row in connection.execute(_MACHINES, {"within": SEEN_WITHIN})
+    ]
 
 
 def behind_ms(connection: Connection, name: str) -> int | None:

@@ -5,7 +5,7 @@ As `prefect.yaml` has it (analyse-recording/by-hand) and as `showmood replay`.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -22,7 +22,6 @@ from sqlalchemy import Engine
 
 from db.errors import ChannelBusy
 from db.reading import queries
-from db.reading.parts import parts_between
 from db.session import make_engine, require_current
 from db.writing.tracks import last_number
 from emotion.pipeline import Analyser, Linker
@@ -31,6 +30,7 @@ from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.segment import Segment
 from flows.errors import EXPECTED, UsageError
 from flows.handing_on import hand_on, machines_with, was_handed_on
+from flows.live.locking.broadcast_turn import turn_to_analyse
 from flows.live.locking.local_lock import hold_channel
 from flows.live.rows.analysis import Counts, frames_from, longest_of, networks
 from flows.live.rows.file_analysis import CENTRED, Piece, centred_pieces
@@ -70,14 +70,22 @@ class Reanalysis:
 
 
 def analyse_again(
-    settings: Settings, database_url: str, what: Reanalysis, *, log: Log, tell: Tell, holder: str
+    settings: Settings,
+    database_url: str,
+    what: Reanalysis,
+    *,
+    log: Log,
+    tell: Tell,
+    holder: str,
+    waits: bool = False,
 ) -> Counts:
     """Analyse what is recorded of a stretch of time, and replace its rows, segment by segment.
 
     Tracks go on from the segment before, and new ones get numbers that nothing outside has; means
     look both ways, as nothing here is live. What has no file any more keeps its rows. The
     lock of each broadcast is held, and the channel's where one is on air: several stretches of a
-    channel may be analysed at once, also while it is watched.
+    channel may be analysed at once, also while it is watched. waits: for whoever analyses one of
+    these broadcasts, as a machine that has another part of it.
 
     Raises UsageError when nothing of it is left, ChannelBusy, UnknownChannel.
     """
@@ -91,20 +99,17 @@ def analyse_again(
         with suppress(ChannelBusy), hold_channel(engine, directory, what.channel, holder):
             # Else it would replace what is written here.
             write_left_behind(engine, directory / what.channel, settings.machine_name)
-        with ExitStack() as held:
-            for lock in _locks(engine, what):
-                held.enter_context(hold_channel(engine, directory, lock, holder))
+        stretch, wait = (what.channel, what.begin, what.end), log if waits else None
+        with turn_to_analyse(engine, directory, *stretch, holder=holder, log=wait):
             found = find(
                 engine,
-                what.channel,
-                what.begin,
-                what.end,
+                *stretch,
                 recordings_dir=directory,
                 machine=settings.machine_name,
                 copies=copies,
             )
             if not found.segments:
-                raise say_nothing_there(engine, what.channel, what.begin, what.end, found)
+                raise say_nothing_there(engine, *stretch, found)
             for name in found.on:
                 log.warning(
                     "some segments are on %s, where they are analysed; their rows stay", name
@@ -124,15 +129,6 @@ def analyse_again(
             )
     finally:
         engine.dispose()
-
-
-def _locks(engine: Engine, what: Reanalysis) -> list[str]:
-    """Return what is locked for a stretch: its broadcasts, or the channel for one on air."""
-    with engine.connect() as connection:
-        parts = parts_between(connection, what.channel, what.begin, what.end)
-    if not parts or any(part.status == "live" for part in parts):
-        return [what.channel]
-    return [f"{what.channel} again {part.broadcast_id}" for part in parts]
 
 
 def _analyse(
@@ -273,6 +269,7 @@ def analyse_recording(
             log=log,
             tell=lambda share: _update(progress, share, log),
             holder=str(flow_run.id),
+            waits=True,
         )
         # Now and not before: a broadcast is analysed again by one run at a time.
         lines = hand_on(others, stretch) if others else []

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import ChannelBusy, DatabaseError, MachineNameTaken
-from db.machines import behind_ms, register
+from db.machines import behind_ms, leave, register
 from db.session import make_engine
 from flows.capture.stopping import beside
 from flows.errors import UsageError
@@ -57,6 +57,8 @@ def among_machines(
         uploads = uploads_of(settings, engine)
         with beside(stay, over, name="machine", end_s=0.0), uploading(uploads):
             yield uploads
+        with suppress(DatabaseError, DBAPIError), engine.begin() as connection:
+            leave(connection, disk)
     finally:
         engine.dispose()
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db.errors import MachineNameTaken
-from db.machines import machines, register
+from db.machines import leave, machines, register
 from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.segment import Gap, Segment
 from flows.capture.stream import Stream
@@ -160,11 +161,52 @@ def test_machines_are_told_apart(engine: Engine) -> None:
             MachineNameTaken, match=r"another machine is called a, .*SHOWMOOD_MACHINE"
         ):
             register(connection, name="a", disk="2", version="0.1")
+        with pytest.raises(
+            MachineNameTaken, match=r"a has the same disk-id as b, .*delete its file disk-id"
+        ) as taken:
+            register(connection, name="b", disk="1", version="0.1")
+        assert "\n" not in str(taken.value)
+        leave(connection, "1")
         said = register(connection, name="b", disk="1", version="0.1")
         assert said == "this machine was called a: 0 recordings are now b's"
         connection.execute(text("UPDATE machines SET seen_at = now() - interval '1 hour'"))
         assert "had another disk" in str(register(connection, name="b", disk="2", version="0.1"))
         assert [(each.name, each.disk) for each in machines(connection)] == [("b", "2")]
+
+
+def test_two_machines_of_one_name_that_start_at_once_are_one(engine: Engine, until) -> None:
+    with engine.begin() as connection, ThreadPoolExecutor(1) as other:
+        register(connection, name="a", disk="1", version="0.1")
+
+        def start() -> None:
+            with engine.begin() as second:
+                register(second, name="a", disk="2", version="0.1")
+
+        late = other.submit(start)
+        waits = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'machines'::regclass"
+        until(lambda: rows(engine, waits), what="the second's waiting", within_s=60)
+        connection.commit()
+        with pytest.raises(MachineNameTaken):
+            late.result(60)
+    assert [each.disk for each in rows(engine, "SELECT disk FROM machines")] == ["1"]
+
+
+def test_whether_a_machine_is_there_is_not_asked_of_a_clock_of_ours(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(minutes=5)
+
+    monkeypatch.setattr("db.machines.datetime", Ahead)
+    with engine.begin() as connection:
+        register(connection, name="a", disk="1", version="0.1")
+        [machine] = machines(connection)
+        assert machine.is_there
+        leave(connection, "1")
+        [machine] = machines(connection)
+        assert not machine.is_there
 
 
 def test_playlist_that_still_lists_what_was_missed_leaves_no_gap(
