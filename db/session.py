@@ -108,8 +108,11 @@ def make_engine(url: str, *, application_name: str = "showmood") -> Engine:
 
     @event.listens_for(engine, "handle_error")
     def _say_unreachable(context: ExceptionContext) -> None:
-        if context.connection is None and isinstance(
-            context.original_exception, psycopg2.OperationalError
+        # A pooled connection that was cut while idle is replaced by the pool itself.
+        if (
+            not context.is_pre_ping
+            and context.connection is None
+            and isinstance(context.original_exception, psycopg2.OperationalError)
         ):
             raise unreachable(parsed, context.original_exception) from context.original_exception
 

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from filelock import FileLock
 from sqlalchemy import Engine
 from xdist.scheduler import LoadFileScheduling
 
+from benchmarks.origin.testcard import make_testcard
 from benchmarks.up import SEGMENT_S, Up, free_port, until
 from db.embedded.server import EmbeddedPostgres
 from db.session import make_engine, upgrade
@@ -280,6 +282,31 @@ def engine(database_url: str) -> Iterator[Engine]:
     made = make_engine(database_url)
     yield made
     made.dispose()
+
+
+# -- a show whose time the test says
+
+
+class Clock:
+    """The time that the test says it is."""
+
+    def __init__(self) -> None:
+        self.passed_s = 0.0
+
+    def __call__(self) -> datetime:
+        return datetime(2026, 11, 22, 12, tzinfo=UTC) + timedelta(seconds=self.passed_s)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still until `passed_s` is set."""
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def card(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Four seconds of the test card in half-second segments, with its variants."""
+    return make_testcard(tmp_path_factory.mktemp("card"), duration_s=4.0, segment_s=0.5)
 
 
 # -- whom processes connect to

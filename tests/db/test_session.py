@@ -77,6 +77,18 @@ def test_sessions_are_in_utc(databases, database_url):
     engine.dispose()
 
 
+def test_connection_that_was_cut_while_idle_is_replaced(engine):
+    ask = text("SELECT pg_backend_pid()")
+    with engine.connect() as connection:
+        before = connection.scalar(ask)
+    other = make_engine(engine.url.render_as_string(hide_password=False))
+    with other.connect() as connection:
+        assert connection.scalar(text("SELECT pg_terminate_backend(:pid, 60000)"), {"pid": before})
+    other.dispose()
+    with engine.connect() as connection:
+        assert connection.scalar(ask) != before
+
+
 def test_an_empty_database_says_what_to_run(empty_database_url):
     engine = make_engine(empty_database_url)
     with pytest.raises(DatabaseNotMigrated, match="run `showmood db upgrade`"):
