@@ -38,10 +38,12 @@ KEEPALIVES: Final = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
+    "tcp_user_timeout": 90_000,
 }
-"""A dead peer is noticed within a minute, also by whoever waits for its answer (the last, in ms):
-keepalives are not sent while something is on its way."""
+"""A dead peer is noticed within a minute, and within 90 s by whoever waits for its answer (in ms):
+keepalives are not sent while something is on its way. Longer than the database itself waits for the
+session of a channel's lock (db/channel_lock.py): else the next connection would find the lock held
+by the session that it follows."""
 
 LOST: Final = ("08", "57P")
 """SQLSTATE classes of a lost connection: connection exception, server shutting down."""

@@ -58,7 +58,7 @@ def test_a_machine_that_is_cut_off_does_not_wait_for_ever(engine):
             told = connection.connection.dbapi_connection.get_dsn_parameters()
             assert told["connect_timeout"] == "10"
             assert told["keepalives_idle"] == "30"
-            assert told["tcp_user_timeout"] == "30000"
+            assert told["tcp_user_timeout"] == "90000"
 
 
 HOLDER = """
