@@ -24,6 +24,7 @@ import httpx
 import numpy as np
 import psutil
 
+from benchmarks.said_to_prefect import SaidToPrefect, run_a_show
 from db.reading.answers import Timeline, Tracks
 from emotion.types import EMOTIONS
 from flows.control.client.api import FINAL, connect
@@ -96,8 +97,7 @@ def report(minutes: int) -> str:
         title=f"evening-news, 2026-11-22, {n_tracks} tracks, {900 * minutes} faces (UTC)",
         timeline=Timeline(
             start=begin + (np.arange(n) * bucket_s * 1e6).astype("timedelta64[us]"),
-            n=np.full(n, 900),
-            tracks=np.full(n, 3),
+            seconds=np.full(n, round(bucket_s)),
             emotions=np.concatenate([shares, np.full((n, 1), np.nan)], axis=1),
         ),
         bucket_s=bucket_s,
@@ -117,18 +117,8 @@ def report(minutes: int) -> str:
 
 def say_a_show() -> None:
     """Say what a 3-hour show says, as a flow run against the server of the environment."""
-    from threading import Event
-    from uuid import UUID
-
-    from prefect import flow, task
-    from prefect.cache_policies import NO_CACHE
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-    from prefect.runtime import flow_run
-    from prefect.states import Completed, Running
-
-    from flows.control import heartbeat, run_page
-    from flows.control.healing import ALIVE, BEATS
+    from flows.control import run_page
+    from flows.control.healing import BEATS
 
     took_ms: list[float] = []
     minutes = range(REPORT_EVERY, HOURS * 60 + 1, REPORT_EVERY)
@@ -136,38 +126,20 @@ def say_a_show() -> None:
     sizes = [len(each) / 1e3 for each in reports]
     print(f"a report: {sizes[0]:.0f} kB in the beginning, {sizes[-1]:.0f} kB in the end")
 
-    @task(name="analyse-segments", cache_policy=NO_CACHE, persist_result=False)
-    def minute() -> object:
-        return Completed(message="30 segments, 300 frames, 411 faces, 0.7 s behind")
-
-    @flow(name="overhead", persist_result=False)
-    def show() -> None:
-        run_id = UUID(flow_run.id)
-        with get_client(sync_client=True) as client:
-            artifacts = [
-                client.create_artifact(
-                    ArtifactCreate(type=kind, key=f"{kind}-x", data=data, flow_run_id=run_id)
-                ).id
-                for kind, data in (("markdown", reports[0]), ("progress", 0.0))
-            ]
-            beat = heartbeat.Heartbeat(run_id, 1.0, Event())
-            n_states = round(60 / run_page.EVERY_S)
-            n_beats = round(60 / (120 / BEATS))
-            for number in range(HOURS * 60):
-                before = time.perf_counter()
-                minute()
-                took_ms.append((time.perf_counter() - before) * 1e3)
-                for _ in range(n_states):
-                    said = f"live, {number * 30} segments, 0.7 s behind"
-                    client.set_flow_run_state(run_id, Running(message=said))
-                    client.update_artifact(artifacts[1], ArtifactUpdate(data=number / 1.8))
-                said = reports[number // REPORT_EVERY]
-                client.update_artifact(artifacts[0], ArtifactUpdate(data=said))
-                for _ in range(n_beats):
-                    beat._beat_once(client, ALIVE)
+    def show(to: SaidToPrefect) -> None:
+        n_states = round(60 / run_page.EVERY_S)
+        n_beats = round(60 / (120 / BEATS))
+        for number in range(HOURS * 60):
+            before = time.perf_counter()
+            to.minute()
+            took_ms.append((time.perf_counter() - before) * 1e3)
+            for _ in range(n_states):
+                to.state(number)
+            to.report(reports[number // REPORT_EVERY])
+            to.beat(n_beats)
 
     before = time.process_time()
-    show()
+    run_a_show(reports[0], show)
     cpu_s = time.process_time() - before
     ordered = sorted(took_ms)
     segments_a_minute = 60 / SEGMENT_S

@@ -209,7 +209,7 @@ class Analyser:
         bounds = [round(len(faces) * i / n_parts) for i in range(n_parts + 1)]
         if (
             person is not None and n_parts > 1
-        ):  # what one worker sees of a person is enough to judge by
+        ):  # a person's faces stay together, however many workers
             begins = np.flatnonzero(np.diff(person[order], prepend=-1))
             nearest = np.abs(np.subtract.outer(bounds[1:-1], begins)).argmin(axis=1)
             bounds[1:-1] = begins[nearest].tolist()

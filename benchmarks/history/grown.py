@@ -24,6 +24,7 @@ from sqlalchemy.exc import OperationalError
 
 from benchmarks.history import grown_rows
 from benchmarks.history.cookbook_shows import fill
+from benchmarks.history.grown_blocks import BLOCKS, make_block
 from benchmarks.history.grown_questions import Question, all_questions
 from db.embedded.server import EmbeddedPostgres
 from db.session import make_engine, upgrade
@@ -83,7 +84,7 @@ def load(directory: Path, n_rows: int) -> None:
         engine = make_engine(url_of(server, FEW))
         began = time.perf_counter()
         fill(engine)
-        blocks = [grown_rows.make_block(engine, n) for n in range(grown_rows.BLOCKS)]
+        blocks = [make_block(engine, n) for n in range(BLOCKS)]
         logging.warning("the made hours: %.0f s", time.perf_counter() - began)
         engine.dispose()
         administer(server, f"CREATE DATABASE {MANY} TEMPLATE {FEW}")

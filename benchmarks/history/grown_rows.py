@@ -1,18 +1,18 @@
 """A history of 100 M rows, made in minutes: for `benchmarks.history.grown`.
 
 Thirty hours of show are made and stored with the statements of the write path, their seconds and
-minutes computed by them. All other shows are these again at other times, under other numbers: what
-is computed from raw rows is the same for them. Raw rows come by COPY into months without an index,
-in the order in which ten channels on air at once would have stored them; then the index.
+minutes computed by them (`benchmarks.history.grown_blocks`). All other shows are these again at
+other times, under other numbers: what is computed from raw rows is the same for them. Raw rows come
+by COPY into months without an index, in the order in which ten channels on air at once would have
+stored them; then the index.
 """
 
 import io
-import json
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
@@ -21,51 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, DateTime, Engine, text
 
-from benchmarks.history.made_shows import make_show
-from benchmarks.history.rows import Show, load
+from benchmarks.history.grown_blocks import SHOW_S, Block
 from db.tables.observations import Base
 from db.tables.shows import TRACKS_PER_BROADCAST
-from db.writing.copying import COPY, HEADER, TRAILER, encode
-from db.writing.rows import ObservationRows, to_microseconds
-from db.writing.writes import (
-    close_broadcast,
-    ensure_channel,
-    ensure_partition,
-    open_broadcast,
-)
+from db.writing.copying import COPY, HEADER, TRAILER
 
 _log = logging.getLogger(__name__)
 
-CHANNELS: Final = ("late-night", "morning", "debate", *(f"channel-{n}" for n in range(3, 10)))
-"""Three are the cookbook's."""
-
-SHOW_S: Final = 3600.0
-SEGMENT_S: Final = 2
-FIRST: Final = datetime(2024, 12, 1, 19, tzinfo=UTC)
-"""When the first made hour begins; the others of it on the days after."""
-
 YEAR: Final = datetime(2025, 1, 1, tzinfo=UTC)
-BLOCKS: Final = 3
-"""So many made hours a channel has."""
-
 COPIED: Final = ("seconds", "emotion_minutes", "segments", "face_tracks")
 
 # Postgres's form of a row for COPY: 2 bytes of count, then each field behind its length.
 _FIELDS: Final = {"ts": (6, ">i8"), "track_id": (18, ">i8")}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
-    """Ten shows at once.
-
-    packed: uint8 (M, n), their rows as COPY reads them. show, track: int64 (M,), whose they are.
-    """
-
-    start: datetime
-    broadcasts: tuple[int, ...]
-    packed: NDArray[np.uint8]
-    show: NDArray[np.int64]
-    track: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,93 +54,6 @@ class Slot:
         return np.arange(self.first, self.first + len(self.block.broadcasts))
 
 
-def make_block(engine: Engine, number: int) -> Block:
-    """Store an hour of all channels as the product does, and keep its rows."""
-    start = FIRST + timedelta(days=number)
-    broadcasts, channels, made = [], [], []
-    for index, slug in enumerate(CHANNELS):
-        with engine.begin() as connection:
-            channel = ensure_channel(connection, slug, f"https://example.org/{slug}")
-            broadcast = open_broadcast(connection, channel_id=channel, started_at=start)
-            ensure_partition(connection, start)
-        rows = _turned(make_show((number, index), start=start, seconds=SHOW_S))
-        show = Show(number=index, channel=channel, broadcast=broadcast, start=start, rows=rows)
-        with engine.begin() as connection:
-            load(connection, show)
-            _as_on_air(connection, show)
-            end = start + timedelta(seconds=SHOW_S)
-            close_broadcast(connection, broadcast, ended_at=end, status="completed")
-        broadcasts.append(broadcast)
-        channels.append(channel)
-        made.append(rows)
-    show_of = np.repeat(np.arange(len(made)), [len(rows) for rows in made])
-    ts, track = (np.concatenate([getattr(r, name) for r in made]) for name in ("ts", "track"))
-    segment = (ts - to_microseconds(start)) // np.timedelta64(SEGMENT_S, "s")
-    order = np.lexsort((track, ts, show_of, segment))
-    packed = np.concatenate(
-        [
-            _packed(encode(channel, broadcast, rows))
-            for channel, broadcast, rows in zip(channels, broadcasts, made, strict=True)
-        ]
-    )
-    return Block(
-        start=start,
-        broadcasts=tuple(broadcasts),
-        packed=packed[order],
-        show=show_of[order],
-        track=track[order],
-    )
-
-
-def _turned(rows: ObservationRows) -> ObservationRows:
-    turn = np.sin(rows.ts.astype(np.int64) / 7e6 + rows.track)
-    return replace(rows, pose=np.stack([3 * turn, turn / 2], axis=1).astype(np.float32))
-
-
-def _as_on_air(connection: Connection, show: Show) -> None:
-    """Give the segments what a watcher writes: file, machine, frames, and the tracker's state."""
-    random = np.random.default_rng(show.number)
-    known = [float(each) for each in np.float32(random.random(57 + 3 * 24))]
-    state = {
-        "version": 3,
-        "tracker": {
-            "next": 12,
-            "tracks": [
-                {"number": n, "seen_us": 10**15 + n, "box": known[n : n + 4], "velocity": known[:4]}
-                for n in range(3)
-            ],
-        },
-        "smoother": [
-            {"track": n, "seen_us": 10**15 + n, "mean": known[n : n + 8], "weight": known[:8]}
-            for n in range(3)
-        ],
-        "histogram": known[:57],
-        "usual": known[0],
-        "seen_us": 10**15,
-    }
-    connection.execute(
-        text(
-            "UPDATE segments SET machine = 'north', width_px = 1280, height_px = 720,"
-            " path = '/var/lib/showmood/recordings/' || :slug || '/20250101T190000Z-' || :broadcast"
-            "  || '/' || lpad(CAST(sequence AS text), 8, '0') || '.ts',"
-            " frames_us = ARRAY(SELECT 200000 * i FROM generate_series(0, 9) i),"
-            " tracker_state = jsonb_set(CAST(:state AS jsonb), '{usual}', to_jsonb(random()))"
-            " WHERE broadcast_id = :broadcast"
-        ),
-        {
-            "slug": CHANNELS[show.number],
-            "broadcast": show.broadcast,
-            "state": json.dumps(state),
-        },
-    )
-
-
-def _packed(payload: bytes) -> NDArray[np.uint8]:
-    """Return rows of one form, all of the same bytes."""
-    body = payload[len(HEADER) : -len(TRAILER)]
-    return np.frombuffer(body, dtype=np.uint8).reshape(-1, _row_bytes(body))
-
-
 def _moved(slot: Slot) -> bytes:
     """Return a slot's rows for COPY."""
     packed = slot.block.packed.copy()
@@ -187,14 +67,6 @@ def _moved(slot: Slot) -> bytes:
     fields["ts"] += slot.shift // timedelta(microseconds=1)
     fields["track_id"] = slot.numbers[slot.block.show] * TRACKS_PER_BROADCAST + slot.block.track
     return b"".join([HEADER, packed, TRAILER])
-
-
-def _row_bytes(body: bytes) -> int:
-    at = 2
-    for _ in range(int.from_bytes(body[:2], "big")):
-        length = int.from_bytes(body[at : at + 4], "big", signed=True)
-        at += 4 + max(0, length)
-    return at
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import httpx
 import numpy as np
 import psutil
 
+from benchmarks.said_to_prefect import SaidToPrefect, run_a_show
 from benchmarks.up import free_port, until
 from flows.control.healing import BEATS
 from flows.door.access import Access
@@ -212,66 +213,35 @@ def _database(kind: str) -> Iterator[str | None]:
 
 def say_minutes(rate: float, seconds: float) -> None:
     """Say so many shows' minutes a second, as a flow run against the server of the environment."""
-    from threading import Event
-    from uuid import UUID
-
-    from prefect import flow, task
-    from prefect.cache_policies import NO_CACHE
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-    from prefect.runtime import flow_run
-    from prefect.states import Completed, Running
-
-    from flows.control import heartbeat
-    from flows.control.healing import ALIVE
-
     report = "-" * REPORT_BYTES
     told: dict[str, Any] = {"took": [], "failed": 0}
 
-    @task(name="analyse-segments", cache_policy=NO_CACHE, persist_result=False)
-    def minute() -> object:
-        return Completed(message="30 segments, 300 frames, 411 faces, 0.7 s behind")
+    def shows(to: SaidToPrefect) -> None:
+        def say(number: int) -> None:
+            to.minute()
+            to.beat(BEATS_A_MINUTE)
+            to.client.read_flow_run(to.run_id)
+            to.state(number)
+            to.report(f"{report}{number}")
 
-    @flow(name="overhead", persist_result=False)
-    def shows() -> None:
-        run_id = UUID(flow_run.id)
-        with get_client(sync_client=True) as client:
-            artifacts = [
-                client.create_artifact(
-                    ArtifactCreate(type=kind, key=f"{kind}-x", data=data, flow_run_id=run_id)
-                ).id
-                for kind, data in (("markdown", report), ("progress", 0.0))
-            ]
-            beat = heartbeat.Heartbeat(run_id, 1.0, Event())
+        say(0)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        began, cpu_s = time.monotonic(), time.process_time()
+        number = 0
+        while (due := number / rate) < seconds and time.monotonic() - began < 2 * seconds:
+            time.sleep(max(0.0, began + due - time.monotonic()))
+            number += 1
+            try:
+                say(number)
+            except Exception:  # noqa: BLE001 - it is what is measured
+                told["failed"] += 1
+            # From when it was due: who waits behind others is late too.
+            told["took"].append(time.monotonic() - began - due)
+        told["lasted_s"] = max(seconds, time.monotonic() - began)
+        told["cpu_s"] = time.process_time() - cpu_s
 
-            def say(number: int) -> None:
-                minute()
-                for _ in range(BEATS_A_MINUTE):
-                    beat._beat_once(client, ALIVE)
-                said = f"live, {number * 30} segments, 0.7 s behind"
-                client.read_flow_run(run_id)
-                client.set_flow_run_state(run_id, Running(message=said))
-                client.update_artifact(artifacts[1], ArtifactUpdate(data=number / 1.8))
-                client.update_artifact(artifacts[0], ArtifactUpdate(data=f"{report}{number}"))
-
-            say(0)
-            print("ready", flush=True)
-            sys.stdin.readline()
-            began, cpu_s = time.monotonic(), time.process_time()
-            number = 0
-            while (due := number / rate) < seconds and time.monotonic() - began < 2 * seconds:
-                time.sleep(max(0.0, began + due - time.monotonic()))
-                number += 1
-                try:
-                    say(number)
-                except Exception:  # noqa: BLE001 - it is what is measured
-                    told["failed"] += 1
-                # From when it was due: who waits behind others is late too.
-                told["took"].append(time.monotonic() - began - due)
-            told["lasted_s"] = max(seconds, time.monotonic() - began)
-            told["cpu_s"] = time.process_time() - cpu_s
-
-    shows()
+    run_a_show(report, shows)
     print(json.dumps(told), flush=True)
 
 

@@ -77,11 +77,9 @@ _STATE = text(
 _SEGMENTS = text(
     "SELECT broadcast_id, sequence, started_at, duration_s, offset_s, status, path, machine,"
     " coalesce(width_px, 0) AS width_px, coalesce(height_px, 0) AS height_px, start_is_estimated,"
-    " is_ad, object_key, sha256, '{}'::text[] AS needs FROM show_segments"
+    " is_ad, object_key, sha256, coalesce(needs, '{}') AS needs FROM show_segments"
     " WHERE broadcast_id = :id ORDER BY started_at"
 )
-"""needs: files that a segment is decoded with. The view has none; a player needs none."""
-
 _GAPS = text(
     "SELECT started_at, ended_at, why FROM show_gaps WHERE broadcast_id = :id ORDER BY started_at"
 )

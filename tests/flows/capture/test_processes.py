@@ -18,7 +18,7 @@ from flows.capture.segment import CaptureFailed
 
 # Says its pid, then waits to be ended: as asked, or (stubborn) not before the second time.
 TOOL = r"""
-import os, signal, sys, time
+import os, signal, sys
 asked = 0
 def ask(*_):
     global asked
@@ -29,7 +29,7 @@ def ask(*_):
 signal.signal(signal.SIGTERM, ask)
 os.write(1, f"{os.getpid()}\n".encode())
 while True:
-    time.sleep(60)
+    signal.pause()
 """
 
 OWNER = """
