@@ -162,7 +162,7 @@ def main(starts: int) -> None:
         stack = exits.enter_context(
             Stack(
                 Settings(home=home),  # type: ignore[call-arg]
-                say=lambda line: None,
+                echo=lambda line: None,
                 any_port=True,
                 allow=(origin.base_url.removeprefix("http://"),),
             )

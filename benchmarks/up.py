@@ -20,9 +20,9 @@ import psutil
 from sqlalchemy import text
 
 from db.session import make_engine
+from flows.auth.access import Access
 from flows.control.client.api import connect
 from flows.demo.channel import LiveOrigin
-from flows.door.access import Access
 
 T = TypeVar("T")
 SEGMENT_S: Final = 1.0

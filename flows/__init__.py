@@ -1,17 +1,16 @@
-"""The flows, and the command line on top of all rooms.
+"""The Prefect flows and the command line.
 
-Prefect reports how it is used, and says so in a terminal, as soon as it is imported. Whatever of
-ours imports it has imported this package before.
+Turns off telemetry here, because every module that imports Prefect imports this package first.
 """
 
 import os
 from typing import Final
 
-QUIET: Final = {
+NO_TELEMETRY: Final = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DENO_NO_UPDATE_CHECK": "1",
 }
-"""Settings that turn off telemetry of Prefect, and of the Deno that yt-dlp runs."""
+"""Environment that turns off telemetry of Prefect, and of the Deno that yt-dlp runs."""
 
-os.environ.update(QUIET)
+os.environ.update(NO_TELEMETRY)

@@ -1,3 +1,3 @@
-"""The flow `analyse_recording` by its former place, which a prefect.yaml of before may name."""
+"""Former entry point of the flow `analyse_recording`, which older prefect.yaml files name."""
 
 from flows.reanalyse import analyse_recording as analyse_recording

@@ -1,7 +1,7 @@
 """Emotion alerts: an emotion above a threshold for a time, reported once when it begins and ends.
 
-Judged by the smoothed probabilities, in the order of their timestamps, so that the same rows raise
-the same alerts whoever computes them and however late.
+Computed from the smoothed probabilities in timestamp order alone, so that the same rows always
+raise the same alerts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,34 +15,34 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from emotion.types import EMOTIONS, Observations
 
-CLEARS_AT: Final = 0.8
-"""An alert is over when the value has fallen below this share of its threshold (hysteresis)."""
+CLEAR_RATIO: Final = 0.8
+"""Share of the threshold below which an alert ends (hysteresis)."""
 
-FORGETS_AFTER: Final = timedelta(seconds=2)
-"""Without a value for longer than this, what was counted is forgotten, and an alert is over."""
+MAX_VALUE_GAP: Final = timedelta(seconds=2)
+"""Longest time without a value; after it an alert ends, and its timing starts again."""
 
-BEGIN_WITH: Final[Mapping[str, float]] = {
+DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {
     "happiness": 0.8,
     "anger": 0.7,
     "disgust": 0.3,
     "fear": 0.3,
     "contempt": 0.3,
 }
-"""Thresholds that at most one calm minute in a hundred reaches, where they are not `ELSE_BEGIN`.
+"""Default thresholds, chosen so that at most one calm minute in a hundred reaches them.
 
-Measured in `docs/automations.md`, with the default network.
+Other emotions have `FALLBACK_THRESHOLD`. Measured in `docs/automations.md`, default network.
 """
 
-ELSE_BEGIN: Final = 0.6
+FALLBACK_THRESHOLD: Final = 0.6
 
 MAX_ALERTS: Final = 20
-"""Alerts of one show: each face is held against each of them."""
+"""Alerts of one show; each face is compared with each of them."""
 
 DURATION_PATTERN: Final = r"^\s*\d+(\.\d+)?\s*(s|m)\s*$"
 
 
 class Emotion(StrEnum):
-    """The emotions that the networks know, as the form's drop-down offers them."""
+    """The emotions, as Prefect's form offers them in a drop-down list."""
 
     neutral = "neutral"
     happiness = "happiness"
@@ -54,13 +54,13 @@ class Emotion(StrEnum):
     contempt = "contempt"
 
 
-def begin_with(given: dict[str, Any]) -> float:
-    """Return the threshold of an alert that says none, by what else it says."""
-    return BEGIN_WITH.get(given.get("emotion", ""), ELSE_BEGIN)
+def default_threshold(given: dict[str, Any]) -> float:
+    """Return the default threshold for an alert, from its other fields."""
+    return DEFAULT_THRESHOLDS.get(given.get("emotion", ""), FALLBACK_THRESHOLD)
 
 
 class Alert(BaseModel):
-    """Be told when an emotion stays above a threshold for a time."""
+    """An alert when an emotion stays above a threshold for a time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -73,7 +73,7 @@ class Alert(BaseModel):
             title="Above",
             description="The threshold, between 0 and 1. Left empty: 0.8 for happiness, 0.7 for "
             "anger, 0.3 for disgust, fear and contempt, 0.6 for the others.",
-            default_factory=begin_with,
+            default_factory=default_threshold,
         ),
     ]
     for_: Annotated[
@@ -98,16 +98,16 @@ class Alert(BaseModel):
 
     @property
     def clears_below(self) -> float:
-        """Return the value below which it is over."""
-        return self.above * CLEARS_AT
+        """Return the value below which it ends."""
+        return self.above * CLEAR_RATIO
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Raised:
-    """An alert that began, or ended.
+    """The beginning or end of an alert.
 
-    track: None where the alert is of the screen. since: when the value rose above the threshold;
-    at: when that had lasted long enough, or when it was over; both aware UTC.
+    track: None for an alert of the screen. since: when the value rose above the threshold; at:
+    when it had stayed there long enough, or when it ended; both aware UTC.
     """
 
     alert: Alert
@@ -119,18 +119,18 @@ class Raised:
 
     def summary(self) -> str:
         """Return it as a line of text."""
-        whose = "the screen" if self.track is None else f"track {self.track}"
+        subject = "the screen" if self.track is None else f"track {self.track}"
         if not self.began:
-            return f"{self.alert.emotion.value} of {whose} is over, since {self.at:%H:%M:%S} UTC"
+            return f"{self.alert.emotion.value} of {subject} is over, since {self.at:%H:%M:%S} UTC"
         return (
-            f"{self.alert.emotion.value} of {whose} is above {self.alert.above:g} "
+            f"{self.alert.emotion.value} of {subject} is above {self.alert.above:g} "
             f"since {self.since:%H:%M:%S} UTC ({self.value:.2f} now)"
         )
 
 
 @dataclass(kw_only=True, slots=True)
 class _Subject:
-    """A track, or the screen, in the eyes of one alert."""
+    """State of one alert for one track, or for the screen."""
 
     since: datetime | None = None
     raised: bool = False
@@ -140,15 +140,15 @@ class _Subject:
 
 @dataclass(kw_only=True, slots=True)
 class AlertWatch:
-    """Follows one broadcast's observations, and says what begins and ends."""
+    """Finds the alerts that begin and end in one broadcast's observations."""
 
     alerts: Sequence[Alert]
     _subjects: dict[tuple[int, int | None], _Subject] = field(default_factory=dict, init=False)
 
     def update(self, observations: Observations, until: datetime) -> list[Raised]:
-        """Return what these observations, later than all before, begin and end; in order of time.
+        """Return the alerts that begin and end in these observations, in order of time.
 
-        until: aware UTC, the end of what was observed: what was last seen long before is over.
+        observations: later than all before. until: aware UTC, the end of the observed time.
         """
         found: list[Raised] = []
         for number, alert in enumerate(self.alerts):
@@ -158,14 +158,14 @@ class AlertWatch:
         return sorted(found, key=lambda each: each.at)
 
     def close(self) -> list[Raised]:
-        """Return what ends because the broadcast does."""
+        """Return the alerts that end with the broadcast."""
         return self._forget(datetime.max.replace(tzinfo=UTC))
 
     def _see(
         self, number: int, alert: Alert, track: int | None, at: datetime, value: float
     ) -> Iterator[Raised]:
         subject = self._subjects.setdefault((number, track), _Subject())
-        if subject.last is not None and at - subject.last > FORGETS_AFTER:
+        if subject.last is not None and at - subject.last > MAX_VALUE_GAP:
             yield from self._over(alert, track, subject)
             subject = self._subjects[number, track] = _Subject()
         subject.last, subject.value = at, value
@@ -186,7 +186,7 @@ class AlertWatch:
     def _forget(self, until: datetime) -> list[Raised]:
         found: list[Raised] = []
         for (number, track), subject in list(self._subjects.items()):
-            if subject.last is not None and until - subject.last > FORGETS_AFTER:
+            if subject.last is not None and until - subject.last > MAX_VALUE_GAP:
                 found += self._over(self.alerts[number], track, subject)
                 del self._subjects[number, track]
         return found
@@ -204,7 +204,7 @@ class AlertWatch:
 
 
 def _values(rows: Observations, alert: Alert) -> Iterator[tuple[datetime, int | None, float]]:
-    """Yield time, track and value, by time; nothing where the network lacks the emotion."""
+    """Yield time, track and value in order of time; empty if the network lacks the emotion."""
     values = rows.smoothed[:, EMOTIONS.index(alert.emotion.value)]
     known = ~np.isnan(values)
     ts, track, values = rows.ts[known], rows.track[known], values[known]

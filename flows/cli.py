@@ -1,4 +1,4 @@
-"""showmood ...: the command line. Exit codes: 0 done, 1 our fault, 2 the input does not fit."""
+"""The command line `showmood`. Exit codes: 0 done, 1 internal error, 2 invalid input."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands import evaluate, files, forget, page, recordings, shows, watching
-from flows.commands import replay as again
+from flows.commands import replay as replaying
 from flows.commands.operator import access, database, models, sources, status, worker
 from flows.commands.operator import init as starting
 
@@ -33,7 +33,7 @@ app.add_typer(files.app)
 app.add_typer(recordings.app)
 app.add_typer(page.app)
 app.add_typer(forget.app)
-app.add_typer(again.app)
+app.add_typer(replaying.app)
 app.add_typer(evaluate.app)
 app.add_typer(models.app, name="models")
 app.add_typer(database.app, name="db")
@@ -56,12 +56,12 @@ def showmood(
         ),
     ] = False,
 ) -> None:
-    """Read what comes before a command."""
+    """Parse the options before a command."""
 
 
 def main() -> None:
     """Run the command line."""
-    # Before torch is loaded: threads that spin while they wait starve ffmpeg and Postgres.
+    # Before torch is loaded: OpenMP threads that spin while idle starve ffmpeg and Postgres.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     for noisy in ("httpx", "httpcore", "alembic", "matplotlib"):
@@ -69,15 +69,15 @@ def main() -> None:
     try:
         app()
     except Exception as e:
-        # Not at the top: `--help` and shell completion need not wait for what these stand on.
+        # Not at the top: `--help` and shell completion need not load these.
         from flows.commands.work.database_errors import explained
         from flows.demo.errors import DemoError
         from flows.errors import EXPECTED
 
-        said = e if isinstance(e, (*EXPECTED, DemoError)) else explained(e)
-        if said is None:
+        message = e if isinstance(e, (*EXPECTED, DemoError)) else explained(e)
+        if message is None:
             raise
-        typer.echo(f"showmood: {said}", err=True)
+        typer.echo(f"showmood: {message}", err=True)
         sys.exit(2)
 
 

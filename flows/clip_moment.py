@@ -1,4 +1,4 @@
-"""clip-moment: a stretch of a recording as a file, by hand or set off by an emotion alert."""
+"""The flow clip-moment: cuts a clip out of a recording, by hand or after an emotion alert."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +13,8 @@ from pydantic import Field
 
 from db.session import make_engine, require_current
 from flows.errors import EXPECTED, UsageError
-from flows.handing_on import hand_on, machines_with, was_handed_on
-from flows.objects.opening import copies_of
+from flows.forwarding import forward_run, machines_with_files, was_forwarded
+from flows.objects.configured import copies_of
 from flows.recordings.alert_clips import path_of, roll_clips
 from flows.settings import load_settings, running_database
 from flows.show import Slug, parse_since, titled
@@ -27,14 +27,14 @@ def clip_moment(
     start: Annotated[str, Field(examples=["2026-11-22T20:00:00+01:00", "2m"]), titled("From")],
     end: Annotated[str, Field(examples=["2026-11-22T20:00:20+01:00", "1m"]), titled("Until")],
 ) -> State:
-    """Cut a stretch of a channel out of its recording, into the folder `clips` of SHOWMOOD_HOME.
+    """Cut a clip out of a channel's recording, into the folder `clips` of SHOWMOOD_HOME.
 
     Args:
         channel: The channel's name in the database.
         start: The beginning: a time, or how long ago it was, as 2m.
         end: The end: a time, or how long ago it was.
     """
-    from flows.recordings.clip import clip  # what opens media, which a deployment need not load
+    from flows.recordings.clip import clip  # imports PyAV, which `prefect deploy` does not need
 
     log = get_run_logger()
     try:
@@ -47,13 +47,13 @@ def clip_moment(
         engine = make_engine(running_database(settings))
         try:
             require_current(engine)
-            others, has_some = machines_with(engine, settings, channel, begin, until)
-            if others and not has_some and not was_handed_on():
+            others, has_some = machines_with_files(engine, settings, channel, begin, until)
+            if others and not has_some and not was_forwarded():
                 stretch = {"start": begin.isoformat(), "end": until.isoformat()}
-                said = hand_on(others[:1], stretch)
-                return Completed(name="HandedOn", message=f"its files are not here: {said[0]}")
+                lines = forward_run(others[:1], stretch)
+                return Completed(name="HandedOn", message=f"its files are not here: {lines[0]}")
             recordings_dir = settings.recordings_dir
-            # The same moment again, of another face, is the same clip.
+            # force: two faces may raise an alert at the same time, and both want this clip.
             cuts = clip(
                 engine,
                 channel,

@@ -1,11 +1,12 @@
-"""What an entry point raises; the other rooms have roots of their own.
+"""Exceptions of `flows`; emotion, db and flows.capture have root classes of their own.
 
 Exception
  +-- ShowmoodError
- |    +-- UsageError         the caller's input does not fit: exit code 2
- |    +-- StackError         a part of the embedded stack did not start or stopped
+ |    +-- UsageError         invalid input: exit code 2
+ |    +-- StackError         a part of the embedded stack did not start, or stopped
  |    +-- ShowFailed         a watch ended without a single segment analysed
- |    +-- Skipped            there was nothing left to watch: somebody else did, or it is over
+ |    +-- Skipped            nothing left to watch: another run did it, or the show is over
+ |    +-- HandedOver         another process continues this run
  +-- emotion.types.EmotionError
  +-- db.errors.DatabaseError
  +-- flows.capture.segment.CaptureError
@@ -19,11 +20,11 @@ from flows.capture.segment import CaptureError
 
 
 class ShowmoodError(Exception):
-    """Root of what the flows raise; each message is one line that says what to do."""
+    """Root of the flows' errors; each message is one line that says what to do."""
 
 
 class UsageError(ShowmoodError):
-    """The caller's input does not fit."""
+    """Invalid input."""
 
 
 class StackError(ShowmoodError):
@@ -31,16 +32,16 @@ class StackError(ShowmoodError):
 
 
 class ShowFailed(ShowmoodError):
-    """A watch ended and nothing could be analysed."""
+    """A watch ended without a single segment analysed."""
 
 
 class Skipped(ShowmoodError):
-    """There was nothing left to watch; nothing is wrong."""
+    """Nothing is left to watch; not a failure."""
 
 
 class HandedOver(ShowmoodError):
-    """Another process goes on with this run, on another machine; all that is here is stored."""
+    """A process on another machine continues this run; everything recorded here is stored."""
 
 
 EXPECTED: Final = (ShowmoodError, CaptureError, DatabaseError, EmotionError)
-"""What a person can act on: one line, in the terminal and as a run's message."""
+"""Errors shown without a traceback: one line, in the terminal and as a run's message."""

@@ -1,4 +1,4 @@
-"""maintain: partitions made ahead, and rows and recordings dropped as the settings say."""
+"""The flow maintain: makes partitions ahead, deletes rows and recordings past their retention."""
 
 import logging
 import os
@@ -20,9 +20,9 @@ from db.session import make_engine, require_current
 from flows.control.client.api import connect
 from flows.control.client.run_history import forget_runs
 from flows.errors import ShowmoodError
-from flows.handing_on import hand_on
+from flows.forwarding import forward_run
 from flows.live.rows.left_behind import set_aside
-from flows.objects.opening import objects_of
+from flows.objects.configured import objects_of
 from flows.recordings.alert_clips import roll_clips
 from flows.recordings.retention import Limits, Log, Recordings
 from flows.recordings.store_retention import roll_store
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def retention_of(settings: Settings) -> Retention:
-    """Return for how long the settings keep each table's rows."""
+    """Return the retention of each table's rows, from the settings."""
     return Retention(
         observations_days=settings.keep_observations_days or None,
         minutes_days=settings.keep_minutes_days or None,
@@ -54,8 +54,8 @@ def maintain_here(
 ) -> list[Maintained]:
     """Maintain the database in this process; return what was done, one entry a table.
 
-    First, what watchers of channels that nobody watches now left behind is written. Then the
-    recordings and clips on this machine are brought within their limits. disk_only: that is all.
+    First, pending writes on disk of channels that are not being watched are applied. Then old
+    recordings and clips on this machine are deleted. disk_only: stop after that.
 
     Raises one of DatabaseError; OSError for a recording that can't be deleted.
     """
@@ -65,8 +65,8 @@ def maintain_here(
         write_all_left_behind(engine, settings)
         if damaged := set_aside(settings.recordings_dir):
             log.warning(
-                "%d writes can't be done and are set aside, the newest as %s: what they held is "
-                "not in the database, and `showmood replay` makes it anew",
+                "%d writes can't be applied and are set aside, the newest as %s: their rows are "
+                "not in the database; `showmood replay` analyses that part again",
                 len(damaged),
                 damaged[-1],
             )
@@ -93,7 +93,7 @@ def maintain_here(
 
 
 def table_of(done: list[Maintained]) -> list[dict[str, str | int]]:
-    """Return what was done as the rows of a table for people."""
+    """Return what was done, as rows of the table artifact in the UI."""
     return [
         {
             "table": each.table,
@@ -109,13 +109,13 @@ def table_of(done: list[Maintained]) -> list[dict[str, str | int]]:
 
 @flow(name="maintain", persist_result=False)
 def maintain(disk_only: bool = False) -> State:
-    """Keep the history in shape: make partitions ahead, drop what is older than the settings say.
+    """Make partitions ahead and delete rows and recordings older than the settings keep them.
 
-    Safe at any time, twice, and while shows are watched.
+    Idempotent, and safe while shows are watched.
 
     Args:
-        disk_only: Bring this machine's files within their limits, and no more; each other machine
-            is asked for that.
+        disk_only: Only delete old files on this machine. A full run starts such a run on each
+            other machine.
     """
     log = get_run_logger()
     try:
@@ -124,8 +124,8 @@ def maintain(disk_only: bool = False) -> State:
         done = maintain_here(settings, url, now=now, log=log, disk_only=disk_only)
         if disk_only:
             return Completed(message=f"the disk of {settings.machine_name} is within its limits")
-        for said in hand_on(_others(settings, url), {"disk_only": True}):
-            log.info("the files there: %s", said)
+        for line in forward_run(_others(settings, url), {"disk_only": True}):
+            log.info("files on another machine: %s", line)
     except (ShowmoodError, DatabaseError, OSError) as e:
         log.error("%s", e)
         return Failed(message=str(e))
@@ -134,12 +134,12 @@ def maintain(disk_only: bool = False) -> State:
     dropped = sum(len(each.dropped) for each in done)
     return Completed(
         message=f"{dropped} months and {sum(each.deleted for each in done)} rows were dropped, "
-        f"{forgotten} runs forgotten"
+        f"{forgotten} runs deleted"
     )
 
 
 def _others(settings: Settings, database_url: str) -> list[str]:
-    """Return the other machines that are there."""
+    """Return the names of the other machines that are running."""
     engine = make_engine(database_url)
     try:
         with engine.connect() as connection:
@@ -153,7 +153,7 @@ def _others(settings: Settings, database_url: str) -> list[str]:
 
 
 def forget_old_runs(settings: Settings, now: datetime, log: Log) -> int:
-    """Have the Prefect server forget our runs of before the days that it is to keep."""
+    """Delete our runs that are older than keep_runs_days from the Prefect server."""
     url = get_current_settings().api.url
     if not settings.keep_runs_days or url is None:
         return 0
@@ -162,5 +162,5 @@ def forget_old_runs(settings: Settings, now: datetime, log: Log) -> int:
         with connect(url, credentials(os.environ)) as http:
             return forget_runs(http, before=before)
     except httpx.HTTPError as e:
-        log.warning("old runs were not forgotten: %r", e)
+        log.warning("old runs could not be deleted: %r", e)
         return 0

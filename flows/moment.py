@@ -1,3 +1,3 @@
-"""The flow `clip_moment` by its former place, which a prefect.yaml of before may name."""
+"""Former entry point of the flow `clip_moment`, which older prefect.yaml files name."""
 
 from flows.clip_moment import clip_moment as clip_moment

@@ -1,7 +1,4 @@
-"""analyse_recording: a stretch of a channel analysed again, from what was recorded of it.
-
-As `prefect.yaml` has it (analyse-recording/by-hand) and as `showmood replay`.
-"""
+"""The flow analyse-recording, and `showmood replay`: analyse part of a recording again."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +26,7 @@ from emotion.types import EmotionError
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.segment import Segment
 from flows.errors import EXPECTED, UsageError
-from flows.handing_on import hand_on, machines_with, was_handed_on
+from flows.forwarding import forward_run, machines_with_files, was_forwarded
 from flows.live.locking.broadcast_turn import turn_to_analyse
 from flows.live.locking.local_lock import hold_channel
 from flows.live.rows.analysis import Counts, frames_from, longest_of, networks
@@ -37,7 +34,7 @@ from flows.live.rows.file_analysis import CENTRED, Piece, centred_pieces
 from flows.live.rows.left_behind import write_left_behind
 from flows.live.rows.store import Store
 from flows.objects.cache import Copies
-from flows.objects.opening import copies_of
+from flows.objects.configured import copies_of
 from flows.objects.store import StoreError
 from flows.recordings.finding import find, say_nothing_there
 from flows.settings import Settings, load_settings, running_database
@@ -53,8 +50,8 @@ from flows.show import (
 from flows.stack.processes.home import keep_private, make_home
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
-Tell = Callable[[float], None]
-"""Called with the percentage that is done."""
+OnProgress = Callable[[float], None]
+"""Called with the percentage done, 0 to 100."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,25 +66,24 @@ class Reanalysis:
     emotion_model: str
 
 
-def analyse_again(
+def reanalyse_range(
     settings: Settings,
     database_url: str,
     what: Reanalysis,
     *,
     log: Log,
-    tell: Tell,
+    on_progress: OnProgress,
     holder: str,
     waits: bool = False,
 ) -> Counts:
-    """Analyse what is recorded of a stretch of time, and replace its rows, segment by segment.
+    """Analyse the recording of [begin, end), and replace its rows, segment by segment.
 
-    Tracks go on from the segment before, and new ones get numbers that nothing outside has; means
-    look both ways, as nothing here is live. What has no file any more keeps its rows. The
-    lock of each broadcast is held, and the channel's where one is on air: several stretches of a
-    channel may be analysed at once, also while it is watched. waits: for whoever analyses one of
-    these broadcasts, as a machine that has another part of it.
+    Tracks continue from the segment before; new tracks get numbers that are free in the broadcast.
+    Smoothing uses past and future frames. Segments whose file was deleted keep their rows. Holds
+    the lock of each broadcast, and the channel's where one is on air: several parts of a channel
+    may be analysed at once. waits: wait for other processes that analyse the same broadcasts.
 
-    Raises UsageError when nothing of it is left, ChannelBusy, UnknownChannel.
+    Raises UsageError when no recorded file is left, ChannelBusy, UnknownChannel.
     """
     if what.begin >= what.end:
         raise UsageError(f"{what.begin:%H:%M:%S} is not before {what.end:%H:%M:%S}: nothing to do")
@@ -97,7 +93,7 @@ def analyse_again(
         directory = settings.recordings_dir
         copies = copies_of(settings)
         with suppress(ChannelBusy), hold_channel(engine, directory, what.channel, holder):
-            # Else it would replace what is written here.
+            # Written later, these older rows would replace the new ones.
             write_left_behind(engine, directory / what.channel, settings.machine_name)
         stretch, wait = (what.channel, what.begin, what.end), log if waits else None
         with turn_to_analyse(engine, directory, *stretch, holder=holder, log=wait):
@@ -111,11 +107,9 @@ def analyse_again(
             if not found.segments:
                 raise say_nothing_there(engine, *stretch, found)
             for name in found.on:
-                log.warning(
-                    "some segments are on %s, where they are analysed; their rows stay", name
-                )
+                log.warning("segments on %s keep their rows here, and are analysed there", name)
             if found.gone:
-                log.warning("%d segments have no file any more; their rows stay", found.gone)
+                log.warning("%d segments have no file any more; they keep their rows", found.gone)
             analyser = networks(
                 what.detector,
                 what.emotion_model,
@@ -125,7 +119,14 @@ def analyse_again(
                 settings.search_everywhere,
             )
             return _analyse(
-                engine, settings, what, found.segments, analyser, copies, log=log, tell=tell
+                engine,
+                settings,
+                what,
+                found.segments,
+                analyser,
+                copies,
+                log=log,
+                on_progress=on_progress,
             )
     finally:
         engine.dispose()
@@ -140,9 +141,9 @@ def _analyse(
     copies: Copies | None,
     *,
     log: Log,
-    tell: Tell,
+    on_progress: OnProgress,
 ) -> Counts:
-    counts, n_done, told = Counts(), 0, -1.0
+    counts, n_done, reported = Counts(), 0, -1.0
     with engine.connect() as connection:
         channel_id = queries.channel_id(connection, what.channel)
     for broadcast, of in groupby(segments, key=lambda segment: segment.broadcast):
@@ -160,7 +161,7 @@ def _analyse(
             machine=settings.machine_name,
             copies_dir=settings.copies_dir,
         )
-        # What follows the stretch has numbers too, and may have other faces.
+        # Not from the state's number: tracks after this part have numbers too.
         linker = Linker(state, number_from=taken + 1)
         pieces = _pieces(mine, analyser, copies, linker, what.fps, store, counts, log)
         for piece in centred_pieces(pieces):
@@ -175,9 +176,9 @@ def _analyse(
             counts.add(segments=1, frames=piece.n_frames, observations=n_faces)
             n_done += 1
             share = round(100 * n_done / len(segments), 1)
-            if share - told >= 1 or n_done == len(segments):
-                tell(share)
-                told = share
+            if share - reported >= 1 or n_done == len(segments):
+                on_progress(share)
+                reported = share
     return counts
 
 
@@ -231,7 +232,7 @@ def analyse_recording(
     detector: Annotated[DetectorName, titled("Detector")] = DEFAULT_DETECTOR,
     emotion_model: Annotated[EmotionModelName, titled("Emotion net")] = DEFAULT_EMOTION_MODEL,
 ) -> State:
-    """Analyse a stretch of a channel again, from its recording, and replace its rows.
+    """Analyse part of a channel's recording again, and replace its rows.
 
     Args:
         channel: The channel's name in the database.
@@ -258,21 +259,21 @@ def analyse_recording(
         others, has_some = _where(settings, url, what)
         stretch = {"start": what.begin.isoformat(), "end": what.end.isoformat()}
         if others and not has_some:
-            return Completed(name="HandedOn", message="; ".join(hand_on(others, stretch)))
+            return Completed(name="HandedOn", message="; ".join(forward_run(others, stretch)))
         progress = create_progress_artifact(
             0.0, key=f"replay-{channel}", description=f"{channel} again, by {emotion_model}"
         )
-        counts = analyse_again(
+        counts = reanalyse_range(
             settings,
             url,
             what,
             log=log,
-            tell=lambda share: _update(progress, share, log),
+            on_progress=lambda share: _update(progress, share, log),
             holder=str(flow_run.id),
             waits=True,
         )
-        # Now and not before: a broadcast is analysed again by one run at a time.
-        lines = hand_on(others, stretch) if others else []
+        # Only now: one run at a time may analyse a broadcast.
+        lines = forward_run(others, stretch) if others else []
     except EXPECTED as e:
         log.error("%s", e)
         return Failed(message=str(e))
@@ -280,12 +281,12 @@ def analyse_recording(
 
 
 def _where(settings: Settings, database_url: str, what: Reanalysis) -> tuple[tuple[str, ...], bool]:
-    """Return the other machines that are to be asked for their files, and whether some are here."""
-    if was_handed_on():
+    """Return the machines to forward to, and whether this machine has files itself."""
+    if was_forwarded():
         return (), True
     engine = make_engine(database_url)
     try:
-        return machines_with(engine, settings, what.channel, what.begin, what.end)
+        return machines_with_files(engine, settings, what.channel, what.begin, what.end)
     finally:
         engine.dispose()
 
@@ -293,5 +294,5 @@ def _where(settings: Settings, database_url: str, what: Reanalysis) -> tuple[tup
 def _update(progress: object, share: float, log: Log) -> None:
     try:
         update_progress_artifact(progress, share)  # type: ignore[arg-type]  # its stub is async's
-    except Exception as e:  # noqa: BLE001 - a page in the UI is not worth the work
+    except Exception as e:  # noqa: BLE001 - the analysis is worth more than its progress bar
         log.warning("the progress could not be shown in the UI: %r", e)

@@ -1,4 +1,4 @@
-"""Settings, read once at an entry point: environment variables that begin with SHOWMOOD_."""
+"""Settings: environment variables that begin with SHOWMOOD_, read once at an entry point."""
 
 import socket
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from flows.errors import UsageError
 
 OWN: Final = "own"
-"""The name in shows of the network that the operator set."""
+"""Name by which shows choose the operator's network (own_emotion_model)."""
 
 _LISTS: Final = ("allow_networks", "time_shifted", "work_pools", "ui_hosts", "page_hosts")
 
@@ -30,8 +30,8 @@ class Settings(BaseSettings):
         None,
         ge=1024,
         le=65535,
-        description="Port of the embedded Postgres on this machine, for Grafana and others: a user "
-        "that reads, with a password (showmood db url --for jdbc); unset: none.",
+        description="Loopback port of the embedded Postgres, for Grafana and others: a read-only "
+        "user with a password (showmood db url --for jdbc); unset: none.",
     )
     cache_dir: Path | None = Field(
         None, description="Where network weights are kept; unset: the user's cache folder."
@@ -40,7 +40,7 @@ class Settings(BaseSettings):
         None, description="The ffmpeg to record with; unset: the one in the imageio-ffmpeg wheel."
     )
     engine: Literal["auto", "hls", "ffmpeg"] = Field(
-        "auto", description="What records: hls keeps HLS segments, ffmpeg takes any; auto: either."
+        "auto", description="Recording engine: hls (HLS as it is) or ffmpeg (any stream)."
     )
     allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -49,48 +49,45 @@ class Settings(BaseSettings):
     )
     sources: Path | None = Field(
         None,
-        description="File with what is set for sites (cookies, proxies, cameras); unset: "
-        "sources.toml in the home folder. See docs/sources.md.",
+        description="File with settings by site (cookies, proxies, cameras); unset: sources.toml "
+        "in the home folder. See docs/sources.md.",
     )
     time_shifted: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Channels whose dates, hours from now, are right; comma-separated."
+        (), description="Channels whose source's dates are right though hours from now."
     )
     device: str = Field("auto", description="Where the networks run: auto, cpu, cuda, cuda:1.")
     detection_size_px: int | None = Field(
         None,
         ge=160,
         le=3840,
-        description="Longest side of the picture that faces are sought in; unset: what the "
-        "detector was made for.",
+        description="Longest side of the picture for face detection; unset: the detector's size.",
     )
-    search_everywhere: bool = Field(False, description="Search every frame whole for faces.")
+    search_everywhere: bool = Field(
+        False, description="Search all of every frame for faces, not only around known ones."
+    )
     own_emotion_model: Path | None = Field(
         None,
-        description="Your own emotion network, an ONNX file with its card beside it: what shows "
-        "choose as `own`.",
+        description="Your own emotion network, an ONNX file with its card beside it; shows choose "
+        "it as `own`.",
     )
     gpu_limit: Literal["auto", "always", "never"] = Field(
-        "auto",
-        description="Whether a show takes one of the places of Prefect's concurrency limit gpu; "
-        "auto: where its networks run on CUDA.",
+        "auto", description="Take a slot of Prefect's concurrency limit gpu; auto: on CUDA."
     )
     segment_s: float = Field(
         2.0, ge=0.5, le=30, description="Length of a recorded segment, in seconds."
     )
     stall_s: float = Field(
-        15.0, ge=1, description="Restart a capture that has brought no segment for so long."
+        15.0, ge=1, description="Seconds without a segment after which a capture is restarted."
     )
     dead_after_s: float = Field(
         120.0,
         ge=10,
-        description="A show whose process gives no sign of life for so many seconds is started "
-        "again.",
+        description="Seconds without a heartbeat after which a show's run is started again.",
     )
     machine: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="Name of this machine in rows, in status and for Prefect; unset: its host "
-        "name. Each machine has one of its own.",
+        description="Unique name of this machine, in rows and in Prefect; unset: its host name.",
     )
     work_pools: Annotated[tuple[str, ...], NoDecode] = Field(
         ("shows",),
@@ -109,35 +106,35 @@ class Settings(BaseSettings):
     ui_port: int = Field(4200, ge=1, le=65535, description="Port of the embedded Prefect server.")
     ui_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Other names that browsers know the UI by, comma-separated, where a proxy "
-        "publishes it: shows.example.com.",
+        description="Further host names of the UI, comma-separated, where a proxy publishes it: "
+        "shows.example.com.",
     )
     page_port: int = Field(4300, ge=1, le=65535, description="Port of the page of the shows.")
     page_listen: str = Field(
         "127.0.0.1",
-        description="Address that the page listens on; other than loopback it wants "
+        description="Address that the page listens on; one other than loopback needs "
         "SHOWMOOD_PAGE_PASSWORD.",
     )
     page_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Other names that browsers know the page by, comma-separated, where a proxy "
-        "publishes it: mood.example.com.",
+        description="Further host names of the page, comma-separated, where a proxy publishes it: "
+        "mood.example.com.",
     )
     page_password: str | None = Field(
         None,
         min_length=12,
         repr=False,
-        description="Password (user showmood) by which more people than the link's open the page; "
-        "unset: by the link alone.",
+        description="Password (user showmood) that opens the page without the link; unset: only "
+        "the link does.",
     )
     demo_port: int = Field(8099, ge=1, le=65535, description="Port of the built-in demo channel.")
     min_free_disk_mb: int = Field(
-        500, ge=0, description="Recording does not start, and pauses, below this much free disk."
+        500, ge=0, description="Free disk in MB below which recording pauses, or does not start."
     )
     adhoc_names: Literal["apart", "any"] = Field(
         "apart",
-        description="Names of runs that no schedule starts: apart from those of scheduled shows "
-        "(adhoc-...), or any.",
+        description="Channel names of runs without a schedule: apart: a scheduled show's name gets "
+        "the prefix adhoc-; any: as given.",
     )
     max_show_mbits: float = Field(
         60.0,
@@ -158,11 +155,11 @@ class Settings(BaseSettings):
     )
     notify_block: str | None = Field(
         None,
-        description="A notification block of Prefect's, as slack-webhook/newsroom, that the "
-        "shipped automations tell through; unset: without those that tell.",
+        description="Prefect notification block for the shipped automations, as "
+        "slack-webhook/newsroom; unset: no notifications.",
     )
     keep_runs_days: int = Field(
-        90, ge=0, description="Days that Prefect keeps its runs of ours, and events; 0 for ever."
+        90, ge=0, description="Days that Prefect keeps our runs and events; 0 without limit."
     )
     keep_recordings_days: float = Field(
         30.0, ge=0, description="Days that recorded files are kept; 0 without limit."
@@ -172,20 +169,20 @@ class Settings(BaseSettings):
     )
     recordings_store: str | None = Field(
         None,
-        description="Where each recorded file is copied to, for all machines to read: s3://, gs:// "
-        "or az://bucket/prefix, or a shared folder, file:///...; unset: nowhere.",
+        description="Object store to which each recorded file is copied, for all machines: s3://, "
+        "gs:// or az://bucket/prefix, or a shared folder, file:///...; unset: none.",
     )
     keep_local_days: float = Field(
         2.0,
         ge=0,
-        description="Days that files stay on the disk of the machine that recorded them once they "
-        "are copied, where there is a store; 0: as long as KEEP_RECORDINGS_DAYS.",
+        description="Days that files stay on the recording machine after they were copied to the "
+        "store; 0: as KEEP_RECORDINGS_DAYS.",
     )
     keep_store_gb: float = Field(
         0.0, ge=0, description="How much the copies in the store may take, in GB; 0 without limit."
     )
     store_cache_gb: float = Field(
-        10.0, ge=0.1, description="How much is kept on disk of what was read from the store, in GB."
+        10.0, ge=0.1, description="Disk cache of files that were read from the store, in GB."
     )
     keep_clips_days: float = Field(
         365.0, ge=0, description="Days that clips of alerts are kept; 0 without limit."
@@ -194,23 +191,24 @@ class Settings(BaseSettings):
         20.0, ge=0, description="How much clips of alerts may take, in GB; 0 without limit."
     )
     keep_observations_days: int = Field(
-        400, ge=0, description="Days that raw rows are kept, by whole months; 0 for ever."
+        400, ge=0, description="Days that raw rows are kept, by whole months; 0 without limit."
     )
     keep_minutes_days: int = Field(
         0,
         ge=0,
-        description="Days that means a minute are kept, as long as raw rows at least; 0 for ever.",
+        description="Days that means by the minute are kept, at least as long as raw rows; 0 "
+        "without limit.",
     )
     keep_tracks_days: int = Field(
         800,
         ge=0,
-        description="Days that tracks are kept, as long as raw rows at least; 0 for ever.",
+        description="Days that tracks are kept, at least as long as raw rows; 0 without limit.",
     )
     keep_segments_days: int = Field(
-        800, ge=0, description="Days that the rows of recorded segments are kept; 0 for ever."
+        800, ge=0, description="Days that the rows of recorded segments are kept; 0 without limit."
     )
     keep_gaps_days: int = Field(
-        0, ge=0, description="Days that what was missed, and why, is kept; 0 for ever."
+        0, ge=0, description="Days that gaps and their reasons are kept; 0 without limit."
     )
 
     @field_validator(*_LISTS, mode="before")
@@ -220,7 +218,7 @@ class Settings(BaseSettings):
         return value if parts is None else tuple(filter(None, (part.strip() for part in parts)))
 
     def emotion_network(self, name: str) -> str:
-        """Return what `Analyser` takes for the emotion network that a show calls so.
+        """Return the emotion network's name, or for "own" the operator's file, for `Analyser`.
 
         Raises UsageError for "own" where none is set.
         """
@@ -228,21 +226,23 @@ class Settings(BaseSettings):
             return name
         if self.own_emotion_model is None:
             raise UsageError(
-                "emotion_model is own, and there is none: set SHOWMOOD_OWN_EMOTION_MODEL"
+                "emotion_model is own, but no file is set: set SHOWMOOD_OWN_EMOTION_MODEL"
             )
         if self.own_emotion_model.suffix != ".onnx":
-            raise UsageError(f"{self.own_emotion_model} is no ONNX file: its name ends otherwise")
+            raise UsageError(
+                f"SHOWMOOD_OWN_EMOTION_MODEL: {self.own_emotion_model} does not end in .onnx"
+            )
         return str(self.own_emotion_model)
 
     def choosing(self, emotion_model: str | None) -> tuple["Settings", str | None]:
-        """Return settings and the name of the network, for an operator who may give a path."""
+        """Return settings and network name for a command line; a path becomes "own"."""
         if emotion_model is None or not emotion_model.endswith(".onnx"):
             return self, emotion_model
         return self.model_copy(update={"own_emotion_model": Path(emotion_model)}), OWN
 
     @property
     def machine_name(self) -> str:
-        """Return what this machine is called."""
+        """Return this machine's name."""
         return self.machine or socket.gethostname()
 
     @property
@@ -252,24 +252,24 @@ class Settings(BaseSettings):
 
     @property
     def copies_dir(self) -> Path:
-        """Return the folder of what was read from the object store."""
+        """Return the folder that caches files of the object store."""
         return self.home / "copies"
 
     @property
     def sources_file(self) -> Path:
-        """Return the file with what is set for sites, whether or not it is there."""
+        """Return the path of the file with settings by site; it need not exist."""
         return self.sources or self.home / "sources.toml"
 
     @property
     def clips_dir(self) -> Path:
-        """Return the folder of the clips that automations cut."""
+        """Return the folder of clips cut by automations."""
         return self.home / "clips"
 
 
 def load_settings() -> Settings:
     """Read the environment.
 
-    Raises UsageError, one line that names the variable, when a value does not fit.
+    Raises UsageError, one line that names the variable, for an invalid value.
     """
     try:
         settings = Settings()  # type: ignore[call-arg]  # mypy does not see Field's positional defaults
@@ -288,9 +288,9 @@ def load_settings() -> Settings:
 
 
 def running_database(settings: Settings) -> str:
-    """Return the URL of the database that is set, for processes that start none of their own.
+    """Return the database URL; raises UsageError where none is set.
 
-    Raises UsageError when none is: the embedded one is the stack's to start.
+    For processes that do not start an embedded database.
     """
     if settings.database_url is None:
         raise UsageError(

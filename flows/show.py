@@ -1,4 +1,4 @@
-"""Show: the parameters of a watch, as prefect.yaml, the UI's form or the terminal give them."""
+"""Show: the parameters of a watch, from prefect.yaml, the UI's form or the terminal."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -21,15 +21,14 @@ DEFAULT_DURATION: Final = "1h"
 
 
 def titled(title: str) -> object:
-    """Return what gives a parameter its title in the form: Prefect would take its name."""
+    """Return the metadata that titles a parameter in Prefect's form, instead of its name."""
     return Field(json_schema_extra={"title": title})
 
 
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN)]
-Patience = Annotated[str, Field(pattern=DURATION_PATTERN)]
-# Prefect's form explains a wrong value by printing the pattern: so it begins with words. If those
-# words are typed in, the run reports it, which reads the value.
-DurationAsked = Annotated[
+# Prefect's form explains an invalid value by printing the pattern: so the pattern begins with an
+# example. If that text itself is typed in, `make_show` refuses it.
+DurationField = Annotated[
     str,
     Field(
         pattern=r"^(30s, 45m, 1h30m or 2d|(\s*\d+(\.\d+)?\s*[dhms])+\s*)$",
@@ -37,12 +36,12 @@ DurationAsked = Annotated[
     ),
     titled("How long"),
 ]
-PatienceAsked = Annotated[
+WaitField = Annotated[
     str,
     Field(pattern=r"^(0s, 10m or 2h|(\s*\d+(\.\d+)?\s*[dhms])+\s*)$", examples=["0s", "10m", "2h"]),
     titled("Wait at most"),
 ]
-NameAsked = Annotated[
+NameField = Annotated[
     str,
     Field(pattern=r"^(lower-case letters, digits and hyphens|[a-z0-9][a-z0-9-]{0,62}|)$"),
     titled("Channel's name"),
@@ -51,7 +50,7 @@ Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-new
 Url = Annotated[str, Field(min_length=8, max_length=2048), titled("URL of the show")]
 Alerts = Annotated[tuple[Alert, ...], Field(max_length=MAX_ALERTS), titled("Emotion alerts")]
 QualityName = Literal["720p", "480p", "1080p", "720p, 30 fps", "1080p, 30 fps", "verbatim"]
-"""The most that is recorded; of the shorter side, so portrait counts as landscape does."""
+"""Upper bound of the recorded picture: its shorter side, so that portrait counts like landscape."""
 
 _QUALITIES: Final[dict[str, Quality]] = {
     "480p": Quality(height_px=480),
@@ -73,7 +72,7 @@ EmotionModelName = Literal[
     "enet_b2_8",
     "own",
 ]
-"""The networks by name; "own" is the file that the operator set. No form ever takes a path."""
+"""Networks by name; "own" is the operator's file (SHOWMOOD_OWN_EMOTION_MODEL), never a path."""
 
 
 FIRST_YEAR: Final = 1800
@@ -81,13 +80,12 @@ LAST_YEAR: Final = 9000
 
 
 def parse_duration(text: str, *, longest: timedelta = MAX_SHOW, or_none: bool = False) -> timedelta:
-    """Return the length of time that "30s", "45m", "1h30m" or "2d" says.
+    """Parse a duration such as "30s", "45m", "1h30m" or "2d".
 
-    or_none: "0s" is one too. Raises UsageError for anything else, for zero, and for more than
-    `longest`.
+    or_none: accept "0s". Raises UsageError for anything else, and for more than `longest`.
     """
     if not re.match(DURATION_PATTERN, text):
-        raise UsageError(f"{text!r} is no duration: write it as 30s, 45m, 1h30m or 2d")
+        raise UsageError(f"{text!r} is not a duration: write it as 30s, 45m, 1h30m or 2d")
     seconds = sum(
         float(number) * _UNITS_S[unit]
         for number, unit in re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])", text)
@@ -100,21 +98,21 @@ def parse_duration(text: str, *, longest: timedelta = MAX_SHOW, or_none: bool = 
 
 
 def parse_time(text: str) -> datetime:
-    """Return the time, aware UTC, that an ISO 8601 text says; without a zone it is local time.
+    """Parse an ISO 8601 time, without a zone as local time; return it as aware UTC.
 
     Raises UsageError for anything else.
     """
     try:
         time = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as e:
-        raise UsageError(f"{text!r} is no time: write it as 2026-11-22T20:00:00+01:00") from e
-    if not FIRST_YEAR <= time.year <= LAST_YEAR:  # what is reckoned from it has to be a time too
+        raise UsageError(f"{text!r} is not a time: write it as 2026-11-22T20:00:00+01:00") from e
+    if not FIRST_YEAR <= time.year <= LAST_YEAR:  # sums with it must not overflow datetime
         raise UsageError(f"{text!r} is out of range: years {FIRST_YEAR} to {LAST_YEAR}")
     return time
 
 
 def parse_since(text: str) -> datetime:
-    """Return the aware UTC time that "24h" (ago) or an ISO 8601 text says.
+    """Parse a time: "24h" (before now) or ISO 8601; return it as aware UTC.
 
     Raises UsageError for anything else.
     """
@@ -125,18 +123,18 @@ def parse_since(text: str) -> datetime:
 
 
 def parse_until(text: str | None) -> datetime:
-    """Return the end of a stretch of time as `parse_since` does; without a text, now."""
+    """Parse the end of a time range like `parse_since`; now where the text is empty."""
     return parse_since(text) if text else datetime.now(UTC)
 
 
 def slug_of(url: str) -> str:
-    """Return a channel name made of a URL: youtube-nasa-live of youtube.com/@nasa/live."""
+    """Derive a channel name from a URL: youtube.com/@nasa/live gives youtube-nasa-live."""
     if url.startswith("camera:"):
         return re.sub(r"[^a-z0-9]+", "-", url.lower()).strip("-")[:63]
     try:
         parts = urlsplit(url)
         host = parts.hostname
-    except ValueError:  # which is said where the URL is checked
+    except ValueError:  # reported where the URL is checked
         return "channel"
     host = (host or "channel").removeprefix("www.")
     host = host.rsplit(".", 1)[0] if not re.fullmatch(r"[\d.]+|.*:.*", host) else host
@@ -157,12 +155,12 @@ class Show(BaseModel):
     detector: DetectorName = DEFAULT_DETECTOR
     emotion_model: EmotionModelName = DEFAULT_EMOTION_MODEL
     alerts: Alerts = ()
-    give_up_after: Patience = "10m"
+    give_up_after: Duration = "10m"
     quality: QualityName = "720p"
 
     @property
     def limits(self) -> Quality:
-        """Return the most that is recorded."""
+        """Return the upper bound of the recorded picture."""
         return _QUALITIES[self.quality]
 
     @property
@@ -176,8 +174,8 @@ class Show(BaseModel):
         return parse_duration(self.duration)
 
     @property
-    def patience(self) -> timedelta:
-        """Return how long to wait for a show that has not begun, or is off air for a while."""
+    def max_wait(self) -> timedelta:
+        """Return how long to wait for a show to begin, or to come back when it is off air."""
         return parse_duration(self.give_up_after, or_none=True)
 
 
@@ -188,7 +186,7 @@ def make_show(**parameters: object) -> Show:
     except ValidationError as e:
         raise UsageError(
             "; ".join(
-                f"{'.'.join(map(str, error['loc']))}: {_say(error['type'], error['msg'])}"
+                f"{'.'.join(map(str, error['loc']))}: {_explained(error['type'], error['msg'])}"
                 f" (it is {clean(repr(error['input']))})"
                 for error in e.errors()
             )
@@ -198,7 +196,7 @@ def make_show(**parameters: object) -> Show:
     return show
 
 
-def _say(kind: str, message: str) -> str:
+def _explained(kind: str, message: str) -> str:
     if kind == "string_pattern_mismatch" and SLUG_PATTERN in message:
         return "use lower-case letters, digits and hyphens, at most 63"
     if kind == "string_pattern_mismatch":

@@ -45,12 +45,12 @@ from flows.show import (
     Alerts,
     AnalysedFps,
     DetectorName,
-    DurationAsked,
+    DurationField,
     EmotionModelName,
-    NameAsked,
-    PatienceAsked,
+    NameField,
     QualityName,
     Url,
+    WaitField,
     make_show,
     slug_of,
     titled,
@@ -67,7 +67,7 @@ from flows.stack.processes.home import keep_private, make_home
     persist_result=False,
 )
 def find_stream(look: Callable[[], Stream]) -> Stream:
-    """Find the show's stream; retried while the site does not answer, not when it says no."""
+    """Find the show's stream; retried when the site is unreachable, not when it refuses."""
     return look()
 
 
@@ -76,16 +76,16 @@ def _is_passing(state: State) -> bool:
         state.result()
     except SourceUnreachable:
         return True
-    except Exception:  # noqa: BLE001 - whatever else it is, asking again does not help
+    except Exception:  # noqa: BLE001 - no other error goes away by a retry
         return False
     return False
 
 
 @task(name="analyse-segments", cache_policy=NO_CACHE, persist_result=False)
 def analyse_segments(analysis: Analysis, capture: Capture) -> State:
-    """Analyse, link and store what the capture brings for a minute of show, on the GPU if any.
+    """Analyse, link and store a minute of captured segments, on the GPU if there is one.
 
-    No retries: what fails here fails again, and is stored with its cause.
+    No retries: a segment that fails would fail again; it is stored with its error.
     """
     before = replace(analysis.counts)
     take_for(analysis, capture)
@@ -93,7 +93,7 @@ def analyse_segments(analysis: Analysis, capture: Capture) -> State:
 
 
 def scheduled_start() -> datetime:
-    """Return when the run was to begin: UTC, and no kind of datetime that divides otherwise."""
+    """Return the run's scheduled start, UTC, as a plain datetime (Prefect's is a subclass)."""
     start = flow_run.scheduled_start_time
     return datetime.fromtimestamp(start.timestamp(), UTC) if start else datetime.now(UTC)
 
@@ -108,13 +108,13 @@ def run_name() -> str:
 @flow(name="watch-show", flow_run_name=run_name, persist_result=False)
 def watch_show(
     url: Url,
-    name: NameAsked = "",
-    duration: DurationAsked = "1h",
+    name: NameField = "",
+    duration: DurationField = "1h",
     analysed_fps: AnalysedFps = 5.0,
     detector: Annotated[DetectorName, titled("Detector")] = DEFAULT_DETECTOR,
     emotion_model: Annotated[EmotionModelName, titled("Emotion net")] = DEFAULT_EMOTION_MODEL,
     alerts: Alerts = (),
-    give_up_after: PatienceAsked = "10m",
+    give_up_after: WaitField = "10m",
     quality: Annotated[QualityName, titled("Record at most")] = "720p",
 ) -> State:
     """Watch a live show: what its faces show is in the database a second or so behind the air.
@@ -198,7 +198,7 @@ def watch_show(
     except TerminationSignal:
         if heartbeat is None or not heartbeat.was_obeyed:
             raise
-        return cancelled()  # Prefect would call it crashed: it knows of no cancel but its worker's
+        return cancelled()  # Prefect would call it crashed: only its worker's cancels count there
     except HandedOver as e:
         log.warning("%s", e)
         if run_page is not None:

@@ -19,10 +19,10 @@ from benchmarks.fleet.services import Postgres, object_store
 from benchmarks.fleet.wires import NET, SERVER, SOURCE, bridge
 from benchmarks.up import free_port, until
 from db.session import make_engine, upgrade
+from flows.auth.access import Access
 from flows.control.client.api import connect
 from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
-from flows.door.access import Access
 
 NAMES: Final = ("a", "b")
 DEAD_AFTER_S: Final = 30

@@ -25,8 +25,8 @@ import psutil
 
 from benchmarks.said_to_prefect import SaidToPrefect, run_a_show
 from benchmarks.up import free_port, until
+from flows.auth.access import Access
 from flows.control.healing import BEATS
-from flows.door.access import Access
 from flows.settings import Settings
 from flows.stack.processes.environment import environment
 

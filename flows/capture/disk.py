@@ -35,7 +35,7 @@ _PASSING: Final = frozenset(
 
 
 def may_pass(error: OSError) -> bool:
-    """Tell whether what kept us from writing may be over later: then to wait loses less."""
+    """Return whether what kept us from writing may be over later: then to wait loses less."""
     return error.errno in _PASSING
 
 

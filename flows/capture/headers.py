@@ -26,12 +26,12 @@ class SiteHeaders:
     pairs: tuple[tuple[str, str], ...] = field(repr=False)
 
     def goes_to(self, host: str) -> bool:
-        """Tell whether a host is of the site."""
+        """Return whether a host is of the site."""
         return is_of_site(host, self.site)
 
 
 def is_of_site(host: str, site: str) -> bool:
-    """Tell whether a host is a site's, or below it."""
+    """Return whether a host is a site's, or below it."""
     host = host.rstrip(".").lower()
     return host == site or host.endswith(f".{site}")
 
@@ -84,7 +84,7 @@ class Headers:
 
 
 def can_be_sent(name: str, value: str) -> bool:
-    """Tell whether HTTP has a way to send a header (RFC 9110, 5.5 and 5.6.2), in so many bytes."""
+    """Return whether a header is valid in HTTP (RFC 9110, 5.5 and 5.6.2) and short enough."""
     return (
         _NAME.fullmatch(name) is not None
         and _VALUE.fullmatch(value) is not None

@@ -195,7 +195,7 @@ def stop(
 
 
 def is_claimed(pid_file: Path) -> bool:
-    """Tell whether a living process records in this place."""
+    """Return whether a living process records in this place."""
     try:
         record = json.loads(pid_file.read_text(encoding="utf-8"))
         owner, born = int(record["owner"]), record["owner_born"]

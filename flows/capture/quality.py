@@ -39,7 +39,7 @@ AnyOffer = TypeVar("AnyOffer", bound=Offer)
 
 
 def is_sound_only(offer: Offer) -> bool:
-    """Tell whether an offer says that it has no picture."""
+    """Return whether an offer says that it has no picture."""
     named = [each.strip().lower() for each in offer.codecs.split(",") if each.strip()]
     has_size = offer.width_px or offer.height_px
     return bool(named) and not has_size and all(each.startswith(_SOUND) for each in named)

@@ -32,7 +32,7 @@ def play(
 ) -> None:
     """Play a recording from a moment on, also while it is made."""
     from db.session import make_engine
-    from flows.objects.opening import copies_of
+    from flows.objects.configured import copies_of
     from flows.recordings.play import open_player, parse_moment, playlist_at, start_text
     from flows.stack.processes.existing_database import existing_database
 
@@ -68,7 +68,7 @@ def clip(
     """Cut a stretch out of the recordings, without encoding it anew."""
 
     from db.session import make_engine
-    from flows.objects.opening import copies_of
+    from flows.objects.configured import copies_of
     from flows.recordings.clip import clip as cut
     from flows.recordings.finding import local_time
     from flows.recordings.play import parse_moment

@@ -43,7 +43,7 @@ def replay(
     rows that it has.
     """
     from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
-    from flows.reanalyse import Reanalysis, analyse_again
+    from flows.reanalyse import Reanalysis, reanalyse_range
     from flows.show import parse_since, parse_until
     from flows.stack.processes.existing_database import existing_database
 
@@ -63,12 +63,12 @@ def replay(
         address = existing_database(settings, stack)
         shown = stack.enter_context(Progress(console=Console(stderr=True)))
         task = shown.add_task(channel, total=100)
-        counts = analyse_again(
+        counts = reanalyse_range(
             settings,
             address,
             what,
             log=logging.getLogger("showmood"),
-            tell=lambda share: shown.update(task, completed=share),
+            on_progress=lambda share: shown.update(task, completed=share),
             holder="showmood replay",
         )
     Console(stderr=True, markup=False).print(f"{channel}: {counts.summary()}", highlight=False)
@@ -120,7 +120,7 @@ def _by_runs(settings: "Settings", what: "Reanalysis") -> None:
                 pieces,
                 api_url=env["PREFECT_API_URL"],
                 headers=credentials(env),
-                tell=lambda share: shown.update(task, completed=share),
+                on_progress=lambda share: shown.update(task, completed=share),
             )
         except httpx.HTTPError as e:
             raise StackError(

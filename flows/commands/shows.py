@@ -48,7 +48,7 @@ def deploy(
         env,
         prune=prune,
         notify_block=settings.notify_block,
-        say=lambda line: console.print(line, soft_wrap=True, highlight=False),
+        echo=lambda line: console.print(line, soft_wrap=True, highlight=False),
     )
     healing.apply(
         env["PREFECT_API_URL"],

@@ -163,7 +163,7 @@ def _essence(automation: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def was_cancelled(states: Sequence[State]) -> bool:
-    """Tell whether a run that an automation started again had been cancelled before.
+    """Return whether a run that an automation started again had been cancelled before.
 
     A busy server may lose the event of a run's end, and take its silence for a process that is
     gone. states: all of the run, in any order. A cancelled run that is retried by hand runs.
@@ -220,7 +220,7 @@ def revive_crashed(
 
 
 def _is_over(run: Mapping[str, Any], now: datetime) -> bool:
-    """Tell whether a run's planned time has passed, or is unknown."""
+    """Return whether a run's planned time has passed, or is unknown."""
     try:
         length = parse_duration(str(run["parameters"].get("duration", DEFAULT_DURATION)))
     except UsageError:

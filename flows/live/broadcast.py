@@ -90,7 +90,7 @@ class Watch:
         with ExitStack() as stack:
             engine = make_engine(self.database_url)
             stack.callback(engine.dispose)
-            patience = self.show.patience
+            patience = self.show.max_wait
             when_there = partial(patiently, engine=engine, patience=patience, log=self.log)
             if self.run_id is None:  # somebody at a terminal, who may have mistyped its URL
                 require_current(engine)
@@ -186,12 +186,12 @@ class Watch:
         self, engine: Engine, way: WayToSource, until: datetime | None, lock: ChannelLock
     ) -> Stream:
         """Return the show's stream when it is on air; raises as `wait_for_show`."""
-        url, patience = self.show.url, self.show.patience
+        url, patience = self.show.url, self.show.max_wait
         if until is not None:
             patience = max(timedelta(0), min(patience, until - datetime.now(UTC)))
         hold = Hold(lock, self.log, lost=lambda: None)
 
-        def tell(waiting: Waiting) -> None:
+        def on_waiting(waiting: Waiting) -> None:
             self.log.info("%s; waiting until %s UTC", waiting.why, f"{waiting.give_up_at:%H:%M:%S}")
             self.observer.waiting(waiting.starts_at)
 
@@ -205,7 +205,9 @@ class Watch:
             time.sleep(seconds)
 
         look = partial(way.find, self.show, self.extractors)
-        wait = partial(wait_for_show, url, look, give_up_after=patience, tell=tell, pause=pause)
+        wait = partial(
+            wait_for_show, url, look, give_up_after=patience, on_waiting=on_waiting, pause=pause
+        )
         try:
             return self.find(wait)
         except NotLive as e:

@@ -44,6 +44,6 @@ def capture_of(
             total_bytes=round(settings.max_show_gb * 1e9) or None,
             mbits_per_s=settings.max_show_mbits or None,
         ),
-        away_s=show.patience.total_seconds(),
+        away_s=show.max_wait.total_seconds(),
         extractors=extractors,
     )

@@ -1,4 +1,4 @@
-"""Copies of objects on this disk, while there is room: what was read last stays longest."""
+"""Disk cache of the object store: a bounded folder, least recently used files deleted first."""
 
 import os
 import time
@@ -10,12 +10,12 @@ from typing import Final
 from flows.objects.store import ObjectGone, Objects
 
 IN_USE_S: Final = 600.0
-"""Files that were used so recently stay, whatever their size: they may be being read."""
+"""Seconds since its last use in which a file is not deleted: it may be being read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Copies:
-    """Reads objects through a folder that holds so many bytes."""
+    """Reads objects through a cache folder of at most limit_bytes."""
 
     objects: Objects
     directory: Path
@@ -23,15 +23,15 @@ class Copies:
     _expected: dict[Path, tuple[str, str | None]] = field(default_factory=dict)
 
     def expect(self, key: str, sha256: str | None) -> Path:
-        """Return where an object's copy will lie; nothing is fetched yet."""
+        """Return the path of an object's copy; nothing is fetched yet."""
         path = self.directory / key
         self._expected[path] = (key, sha256)
         return path
 
     def bring(self, path: Path, needs: tuple[str, ...] = ()) -> None:
-        """Have a file that was expected here, and those beside it that it needs.
+        """Fetch a file given to `expect`, and the files beside it that it needs, if not cached.
 
-        A path that is none of ours is left. Raises StoreError, OSError.
+        A path outside the cache folder is ignored. Raises StoreError, OSError.
         """
         if not path.is_relative_to(self.directory):
             return
@@ -47,7 +47,7 @@ class Copies:
                 self.objects.get(key, each, sha256=sha256)
             except ObjectGone:
                 if each == path:
-                    raise  # what it needs may be gone for its age: it begins with torn pictures
+                    raise  # a needed file may be deleted by age: the first pictures are damaged
 
     def _make_room(self) -> None:
         files = [each for each in self.directory.rglob("*") if each.is_file()]

@@ -1,7 +1,7 @@
-"""An object store that each machine can read, by its URL: s3://, gs://, az://, file://.
+"""An object store shared by all machines, given by its URL: s3://, gs://, az://, file://.
 
-Objects are made once and never changed: what is there already is compared, and kept. Credentials
-are the environment's (AWS_..., GOOGLE_..., AZURE_...), as those stores' own tools take them.
+Objects are immutable: one that exists is compared, and kept. Credentials come from the usual
+environment variables (AWS_..., GOOGLE_..., AZURE_...).
 """
 
 import hashlib
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 KINDS: Final = ("s3", "gs", "az", "file")
 MARK: Final = "showmood.json"
-"""The object that tells whose history a store belongs to."""
+"""Name of the object that holds the id of the installation which owns the store."""
 
 _CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
-"""What a server says is wrong, in the XML of its answer."""
+"""The error code in the XML body of an S3 response."""
 
 TIMEOUT_S: Final = 30
 CONNECT_TIMEOUT_S: Final = 5
 
 
 class StoreError(ShowmoodError):
-    """The object store did not do what was asked; the next try may."""
+    """An operation on the object store failed; a retry may succeed."""
 
 
 class StoreRefused(StoreError):
-    """It will not do it before somebody changes something."""
+    """The store refused; a retry fails until the operator changes something."""
 
 
 class ObjectGone(StoreError):
-    """An object is not there, or not what it was."""
+    """An object does not exist, or has changed."""
 
 
 class Objects:
@@ -82,7 +82,7 @@ class Objects:
             ) from e
 
     def claim(self, installation: str) -> None:
-        """Take the store for a history; raises StoreRefused where it is another's."""
+        """Mark the store as this installation's; raises StoreRefused if it is another's."""
         mark = json.dumps({"installation": installation}).encode()
         with self._told(MARK):
             found = self._read(MARK)
@@ -93,14 +93,14 @@ class Objects:
                     f"{self.url} belongs to another installation's history: give this one a "
                     "prefix of its own"
                 )
-            # Some servers overwrite despite a conditional put: these are asked first.
+            # Some servers overwrite despite a conditional put: then read before each put.
             self._looks_first = self._create(MARK, mark)
 
     def put(self, key: str, file: Path) -> tuple[int, str]:
         """Store a file as a new object; return its size and SHA-256, in hexadecimal digits.
 
-        One that is there already, with the same bytes, is left. Raises StoreRefused where others
-        are, OSError where the file cannot be read.
+        Idempotent for the same bytes. Raises StoreRefused if the key holds other bytes, OSError if
+        the file cannot be read.
         """
         data = file.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
@@ -116,9 +116,9 @@ class Objects:
         return len(data), digest
 
     def get(self, key: str, to: Path, *, sha256: str | None) -> None:
-        """Write an object into a file, as a whole or not at all.
+        """Write an object into a file, atomically.
 
-        Raises ObjectGone where it is not there, or its SHA-256 is another; OSError.
+        Raises ObjectGone where it does not exist, or its SHA-256 differs; OSError.
         """
         part = to.with_name(f".{to.name}.{os.getpid()}-{threading.get_ident()}.part")
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -130,15 +130,15 @@ class Objects:
                     file.write(piece)
             if sha256 is not None and seen.hexdigest() != sha256:
                 raise ObjectGone(
-                    f"{key} in {self.url} is not what was stored (its SHA-256 is another): "
-                    "somebody changed it"
+                    f"{key} in {self.url} is not what was stored (its SHA-256 differs): "
+                    "another program changed it"
                 )
             part.replace(to)
         finally:
             part.unlink(missing_ok=True)
 
     def delete(self, key: str) -> None:
-        """Delete an object; one that is not there is no error."""
+        """Delete an object; idempotent."""
         with self._told(key):
             try:
                 obstore.delete(self._store, key)
@@ -152,7 +152,7 @@ class Objects:
                 obstore.delete(self._store, [each["path"] for each in found])
 
     def _create(self, key: str, data: bytes) -> bool:
-        """Make an object; tell whether that was done: not where there is one."""
+        """Create an object; return False where the key exists."""
         try:
             obstore.put(self._store, key, data, mode="create", use_multipart=False)
         except exceptions.AlreadyExistsError:
@@ -167,7 +167,7 @@ class Objects:
 
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:
-        """Give a library's error the form that ours have: the one place where that is done."""
+        """Convert the library's errors into StoreError; the only place that does."""
         try:
             yield
         except StoreError:
@@ -183,7 +183,7 @@ class Objects:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of what went wrong, of a bounded length, and the code that S3 gives."""
+    """Return the error's first line, at most 300 characters, and S3's error code."""
     text = str(error)
     line = (text.splitlines() or [type(error).__name__])[0]
     code = _CODE.search(text)

@@ -14,8 +14,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from db.errors import DatabaseError
-from flows.door.access import Access
-from flows.door.gate import App, Gate
+from flows.auth.access import Access
+from flows.auth.gate import App, Gate
 from flows.errors import ShowmoodError, UsageError
 from flows.page.media.playback import CopyGone, NotNow
 from flows.page.routes import keeping, media, show_data, show_pages, shows

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from db.errors import DatabaseError
 from db.roles import grant_roles
 from db.session import require_readable
-from flows.door.access import Access
-from flows.door.gate import known_hosts
+from flows.auth.access import Access
+from flows.auth.gate import known_hosts
 from flows.errors import ShowmoodError, UsageError
 from flows.page import vendor
 from flows.page.app import gated
@@ -89,7 +89,7 @@ def _stored(settings: Settings) -> "Stored | None":
     """Return what brings recordings from the object store, where one is set."""
     if settings.recordings_store is None:
         return None
-    from flows.objects.opening import copies_of  # some megabytes, for those who have one
+    from flows.objects.configured import copies_of  # some megabytes, for those who have one
     from flows.page.media.stored import Stored
 
     try:

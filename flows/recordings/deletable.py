@@ -101,7 +101,7 @@ class Standing:
 
 
 def _may_run(broadcast: RecordedBroadcast, now: datetime) -> bool:
-    """Tell whether a broadcast is on air, or may be gone on with."""
+    """Return whether a broadcast is on air, or may be gone on with."""
     end = broadcast.planned_end or broadcast.started_at
     return broadcast.status == "live" and now < end + OVERDUE
 

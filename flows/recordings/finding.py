@@ -112,7 +112,7 @@ def find(
 
 
 def is_on_air(connection: Connection, broadcast: RecordedBroadcast) -> bool:
-    """Tell whether a broadcast is being recorded just now."""
+    """Return whether a broadcast is being recorded just now."""
     return broadcast.status == "live" and is_watched(connection, broadcast.slug)
 
 

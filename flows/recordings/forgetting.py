@@ -9,7 +9,7 @@ from typing import Final
 
 from filelock import FileLock
 
-from flows.objects.opening import objects_of
+from flows.objects.configured import objects_of
 from flows.recordings.alert_clips import clips_between
 from flows.recordings.finding import folder_of
 from flows.settings import Settings

@@ -72,12 +72,12 @@ class Folder:
             yield self.files[name][0], self.path, name
 
     def is_of(self, broadcast: RecordedBroadcast) -> bool:
-        """Tell whether it is this broadcast's: another database counts from 1 too."""
+        """Return whether it is this broadcast's: another database counts from 1 too."""
         directory = self.path.parent.parent
         return folder_of(directory, broadcast.slug, broadcast.started_at, broadcast.id) == self.path
 
     def is_recorded_to(self) -> bool:
-        """Tell whether a living process records there."""
+        """Return whether a living process records there."""
         return is_claimed(self.path / "ffmpeg.pid")
 
     def newest_playlist(self) -> Path | None:

@@ -122,7 +122,7 @@ class _Writer:
         self._end = begin
 
     def takes(self, form: _Form) -> bool:
-        """Tell whether media of this form can go on in this file; sound may be missing."""
+        """Return whether media of this form can go on in this file; sound may be missing."""
         same_sound = form.sound is None or form.sound == self._form.sound
         return form.picture == self._form.picture and same_sound
 

@@ -122,7 +122,7 @@ class Recordings:
         self._inventory = Inventory(self.directory)
 
     def can_make_room(self) -> bool:
-        """Tell whether the disk is short of room, unless the last pass found nothing to delete."""
+        """Return whether the disk is short of space and the last pass found files to delete."""
         return not self._warned and self.directory.is_dir() and self._missing_bytes() > 0
 
     def run(self, now: datetime) -> Rolled | None:

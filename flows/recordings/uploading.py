@@ -26,7 +26,7 @@ from db.objects import copied, record_copy
 from db.reading import recordings as rows
 from flows.capture.stopping import beside
 from flows.errors import UsageError
-from flows.objects.opening import objects_of
+from flows.objects.configured import objects_of
 from flows.objects.store import Objects, StoreError
 from flows.recordings.inventory import Folder, Inventory
 from flows.settings import Settings

@@ -42,7 +42,7 @@ def export_rows(
     kind: Kind = "faces",
     words: Words = "showmood",
     show_ids: Collection[int] | None = None,
-    tell: Callable[[float], None] = lambda done_s: None,
+    on_progress: Callable[[float], None] = lambda done_s: None,
 ) -> Exported:
     """Write a channel's rows of [since, until) into a file, or to stdout for `STDOUT`.
 
@@ -79,7 +79,7 @@ def export_rows(
             meta.shows.setdefault(batch.show.id, batch.show)
             for i in of_models:
                 meta.models.update(row[i] for row in rows if row[i])
-            tell((batch.until - since).total_seconds())
+            on_progress((batch.until - since).total_seconds())
     sidecar = None
     if path != STDOUT and form != "parquet":
         sidecar = path.with_name(f"{path.name}.meta.json")

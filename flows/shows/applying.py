@@ -1,7 +1,7 @@
-"""`showmood deploy`: a prefect.yaml put on a Prefect server, without a question and again at will.
+"""`showmood deploy`: puts a prefect.yaml on a Prefect server; idempotent, without prompts.
 
-On top of what `prefect deploy --all` does: mistakes are found before, work pools are made, slots
-that are no longer in the file are removed, and slots made or paused in the UI stay as they are.
+On top of `prefect deploy --all`: the file is checked first, work pools are made, slots that are no
+longer in the file are removed, and slots made or paused in the UI stay as they are.
 """
 
 import os
@@ -13,27 +13,27 @@ from typing import Any, Final
 
 import httpx
 
+from flows.auth.access import FILE, Access, basic
 from flows.control import automations
 from flows.control.client.api import connect, deploy
 from flows.control.client.work_pool import make_pool
-from flows.door.access import FILE, Access, basic
 from flows.errors import StackError
 from flows.settings import Settings
 from flows.shows.showfile import Deployment, by_module, read_showfile
 
 TAG: Final = "showmood"
-"""The tag of our deployments: those that the file no longer has are found by it."""
+"""Tag of our deployments, by which those no longer in the file are found."""
 
 BY_HAND: Final = "ui-"
-"""How the slugs of slots begin that were made in the UI; they are the UI's to remove."""
+"""Prefix of the slugs of slots made in the UI, which only the UI removes."""
 
 ON_AIR: Final = "On air: "
 
 VERSION: Final = version("showmood")
 _OURS: Final = "showmood "
-"""How the version of a deployment begins that `apply_showfile` put on the server."""
+"""Prefix of the version of deployments that `apply_showfile` put on the server."""
 
-Say = Callable[[str], None]
+Echo = Callable[[str], None]
 
 
 def apply_showfile(
@@ -42,20 +42,20 @@ def apply_showfile(
     *,
     prune: bool = False,
     notify_block: str | None = None,
-    say: Say = lambda step: None,
+    echo: Echo = lambda step: None,
 ) -> list[Deployment]:
-    """Put a file on the server that `env` names, and return what is in it.
+    """Put a file on the server that `env` names, and return its deployments.
 
-    prune: also delete deployments of ours that the file does not have. notify_block: the
-    notification block, "type/name", that the shipped automations tell through.
+    prune: also delete our deployments that are not in the file. notify_block: the notification
+    block, "type/name", for the shipped automations. echo: called with one line a change.
 
-    Raises UsageError for a mistake in the file, StackError when the server does not take it.
+    Raises UsageError for a mistake in the file, StackError when the server refuses it.
     """
     wanted = read_showfile(file)
     with _connected(env) as http:
         for pool in sorted({each.pool for each in wanted}):
             if _make_pool(http, pool):
-                say(f"work pool {pool!r} was made")
+                echo(f"work pool {pool!r} was made")
         for there in _deployments(http):
             _name_slots_made_by_hand(http, there)
         deploy(file, env)
@@ -63,22 +63,22 @@ def apply_showfile(
             each = next((each for each in wanted if _is(each, there)), None)
             if each is not None:
                 _free_of_this_machine(http, there)
-                _remove_slots(http, there, each, say)
+                _remove_slots(http, there, each, echo)
                 _describe_slots(http, there, each)
             elif prune:
                 http.delete(f"/deployments/{there['id']}").raise_for_status()
-                say(f"{there['name']} is not in {file.name}: removed")
+                echo(f"{there['name']} is not in {file.name}: removed")
             else:
-                say(f"{there['name']} is not in {file.name}, and stays: --prune removes it")
-        for said in automations.apply(http, notify_block=notify_block):
-            say(said)
+                echo(f"{there['name']} is not in {file.name}, and stays: --prune removes it")
+        for line in automations.apply(http, notify_block=notify_block):
+            echo(line)
     return wanted
 
 
 def paused_slots(env: Mapping[str, str]) -> set[tuple[str, str]]:
     """Return the deployment and slug of each slot that the server has paused.
 
-    Raises StackError when the server does not answer, or turns us away.
+    Raises StackError when the server does not answer, or refuses us.
     """
     with _connected(env) as http:
         return {
@@ -98,9 +98,9 @@ def _connected(env: Mapping[str, str]) -> Iterator[httpx.Client]:
     except httpx.HTTPStatusError as e:
         hint = e.response.text[:200]
         if e.response.status_code in (401, 403):
-            hint = "it asks for a login; `showmood env` prints what a shell needs"
+            hint = "it needs a login; `showmood env` prints what a shell needs"
         raise StackError(
-            f"the Prefect server at {url} says {e.response.status_code}: {hint}"
+            f"the Prefect server at {url} answered {e.response.status_code}: {hint}"
         ) from e
     except httpx.HTTPError as e:
         raise StackError(
@@ -110,7 +110,7 @@ def _connected(env: Mapping[str, str]) -> Iterator[httpx.Client]:
 
 
 def credentials(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers by which Prefect Cloud, or a server with a password, knows us."""
+    """Return the headers that authenticate us to Prefect Cloud or a server with a password."""
     if key := env.get("PREFECT_API_KEY"):
         return {"Authorization": f"Bearer {key}"}
     if secret := env.get("PREFECT_API_AUTH_STRING"):
@@ -119,7 +119,7 @@ def credentials(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def server_environment(settings: Settings) -> dict[str, str]:
-    """Return our environment, with the embedded stack's server, and its secret, where none is set.
+    """Return our environment; where it names no server, with the embedded one and its secret.
 
     Raises UsageError where the secret is damaged.
     """
@@ -131,17 +131,17 @@ def server_environment(settings: Settings) -> dict[str, str]:
 
 
 def embedded_ui(settings: Settings) -> str:
-    """Return where the embedded stack's server is, by default."""
+    """Return the URL of the embedded stack's server."""
     return f"http://127.0.0.1:{settings.ui_port}"
 
 
 def embedded_url(settings: Settings) -> str:
-    """Return its API."""
+    """Return the URL of its API."""
     return f"{embedded_ui(settings)}/api"
 
 
 def _deployments(http: httpx.Client) -> list[dict[str, Any]]:
-    """Return our deployments on the server, all pages of them."""
+    """Return all our deployments on the server."""
     found: list[dict[str, Any]] = []
     while True:
         page = {"deployments": {"tags": {"all_": [TAG]}}, "limit": 200, "offset": len(found)}
@@ -156,7 +156,7 @@ def _is(each: Deployment, there: Mapping[str, Any]) -> bool:
 
 
 def _free_of_this_machine(http: httpx.Client, there: Mapping[str, Any]) -> None:
-    """Have a deployment name its flow by module, and our version: no path, which others lack."""
+    """Name a deployment's flow by module, without a path of this machine, and set our version."""
     right: dict[str, Any] = {
         "entrypoint": by_module(there["entrypoint"]),
         "version": f"{_OURS}{VERSION}",
@@ -167,9 +167,9 @@ def _free_of_this_machine(http: httpx.Client, there: Mapping[str, Any]) -> None:
         http.patch(f"/deployments/{there['id']}", json=right).raise_for_status()
 
 
-def version_of(said: str | None) -> str | None:
-    """Return the Showmood that put a deployment on the server; None if it does not say."""
-    return said.removeprefix(_OURS) if said and said.startswith(_OURS) else None
+def version_of(version: str | None) -> str | None:
+    """Return the Showmood version in a deployment's version; None if another tool deployed it."""
+    return version.removeprefix(_OURS) if version and version.startswith(_OURS) else None
 
 
 def _make_pool(http: httpx.Client, name: str) -> bool:
@@ -180,7 +180,7 @@ def _make_pool(http: httpx.Client, name: str) -> bool:
 
 
 def _name_slots_made_by_hand(http: httpx.Client, there: Mapping[str, Any]) -> None:
-    """Give a slug to slots without one: Prefect would drop all slots for their sake."""
+    """Give a slug to slots without one: else Prefect's deploy replaces all slots."""
     for slot in there["schedules"]:
         if not slot["slug"]:
             named = {"slug": f"{BY_HAND}{slot['id'][:8]}", "parameters": slot["parameters"]}
@@ -189,20 +189,20 @@ def _name_slots_made_by_hand(http: httpx.Client, there: Mapping[str, Any]) -> No
 
 
 def _describe_slots(http: httpx.Client, there: Mapping[str, Any], wanted: Deployment) -> None:
-    """Say in the description when a show is on air: the UI's list shows neither days nor zone."""
+    """Put the show's times into its description: the UI's list shows neither days nor zone."""
     active = [each.slot.in_words for each in wanted.slots if each.slot.active]
     if not active:
         return
-    # What Prefect has just deployed, without what we said before.
+    # The flow's own description, without the times of an earlier deploy.
     own = (there["description"] or "").partition(ON_AIR)[0].rstrip()
-    said = f"{own}\n\n{ON_AIR}{'; '.join(active)}".strip()
-    if said != there["description"]:
-        changed = {"description": said}
+    description = f"{own}\n\n{ON_AIR}{'; '.join(active)}".strip()
+    if description != there["description"]:
+        changed = {"description": description}
         http.patch(f"/deployments/{there['id']}", json=changed).raise_for_status()
 
 
 def _remove_slots(
-    http: httpx.Client, there: Mapping[str, Any], wanted: Deployment, say: Say
+    http: httpx.Client, there: Mapping[str, Any], wanted: Deployment, echo: Echo
 ) -> None:
     slugs = {each.slot.slug for each in wanted.slots}
     for slot in there["schedules"]:
@@ -210,4 +210,4 @@ def _remove_slots(
         if slug not in slugs and not slug.startswith(BY_HAND):
             path = f"/deployments/{there['id']}/schedules/{slot['id']}"
             http.delete(path).raise_for_status()
-            say(f"{wanted.name}: slot {slug} is no longer in the file: removed")
+            echo(f"{wanted.name}: slot {slug} is no longer in the file: removed")

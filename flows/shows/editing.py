@@ -1,4 +1,4 @@
-"""Shows added to a prefect.yaml and removed from it; the rest stays as it is written."""
+"""Adds shows to a prefect.yaml and removes them; the rest of the file stays as it is."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from flows.errors import UsageError
 from flows.shows.showfile import WATCH, Deployment, read_showfile
 
 ANCHOR: Final = "show"
-"""The anchor in our prefect.yaml of what all shows share."""
+"""YAML anchor in our prefect.yaml of the values that all shows share."""
 
 
 def add_show(
@@ -22,12 +22,11 @@ def add_show(
 ) -> Deployment:
     """Add a show after the last deployment, and return it as it is read back.
 
-    Raises UsageError when there is one of this name, or what was given does not fit; the file is
-    as it was then.
+    Raises UsageError for a name that exists and for invalid values; then the file is unchanged.
     """
     before = file.read_text(encoding="utf-8")
     if any(each.name == name for each in read_showfile(file)):
-        raise UsageError(f"{name}: there is a show of this name; edit {file}, or give another")
+        raise UsageError(f"{name}: a show of this name exists; edit {file}, or choose another name")
     lines = before.splitlines()
     starts, end = _items(before)
     dash = len(lines[starts[-1]]) - len(lines[starts[-1]].lstrip()) if starts else 2
@@ -55,9 +54,9 @@ def add_show(
 
 
 def remove_show(file: Path, name: str) -> None:
-    """Remove a show; comments before it stay, they may be about more than it.
+    """Remove a show; comments before it stay, as they may be about several shows.
 
-    Raises UsageError when there is none of this name.
+    Raises UsageError when there is no show of this name.
     """
     before = file.read_text(encoding="utf-8")
     there = [each.name for each in read_showfile(file)]
@@ -71,14 +70,14 @@ def remove_show(file: Path, name: str) -> None:
     begin = starts[there.index(name)]
     stop = min((start for start in starts if start > begin), default=end)
     while stop > begin + 1 and _is_aside(lines[stop - 1]):
-        stop -= 1  # comments and blank lines before the next one are its own
+        stop -= 1  # comments and blank lines before the next show belong to that one
     if stop < len(lines) and not lines[stop].strip():
         stop += 1
     _write(file, before, [*lines[:begin], *lines[stop:]])
     try:
         left = [each.name for each in read_showfile(file)]
         if left != [each for each in there if each != name]:
-            raise UsageError(f"{file} is written in a way that cannot be edited here: edit it")
+            raise UsageError(f"{file} is laid out so that this command cannot edit it: edit it")
     except UsageError:
         _replace(file, before)
         raise
@@ -118,7 +117,7 @@ def _write(file: Path, before: str, lines: list[str]) -> None:
 
 
 def _replace(file: Path, content: str) -> None:
-    """Write all of it or nothing: shows that a full disk cut off would never be on air again."""
+    """Replace the file atomically: on a full disk, a part of it would lose shows."""
     file = file.resolve()
     unfinished: Path | None = None
     try:
@@ -134,4 +133,4 @@ def _replace(file: Path, content: str) -> None:
     except OSError as e:
         if unfinished is not None:
             unfinished.unlink(missing_ok=True)
-        raise UsageError(f"{file} cannot be written, and is as it was: {e.strerror}") from e
+        raise UsageError(f"{file} cannot be written, and is unchanged: {e.strerror}") from e

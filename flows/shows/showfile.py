@@ -1,6 +1,6 @@
-"""prefect.yaml as a list of shows: read and checked before Prefect is asked.
+"""Reads prefect.yaml as a list of shows, and checks it before Prefect gets it.
 
-Whatever is wrong is one line that names the show, and the slot.
+An error is one line that names the show and the slot.
 """
 
 import re
@@ -17,7 +17,7 @@ from flows.show import Show, make_show
 from flows.shows.slots import Slot
 
 WATCH: Final = "flows.watch.watch_show"
-"""The entrypoint of a deployment that is a show; others are checked for their slots alone."""
+"""Entrypoint of a deployment that is a show; of others only the slots are checked."""
 
 _BY_FILE: Final = re.compile(r"(flows(?:/\w+)+)\.py:(\w+)")
 
@@ -26,7 +26,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlotOf:
-    """A slot with the parameters that the show has in it; show: None without a URL to watch."""
+    """A slot with the show's parameters in it; show: None where the URL is a template."""
 
     slot: Slot
     show: Show | None
@@ -34,7 +34,7 @@ class SlotOf:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deployment:
-    """A deployment of the file. show: None for one that is no show, or asks for its URL."""
+    """A deployment of the file. show: None for other flows, and where no URL is given."""
 
     name: str
     entrypoint: str
@@ -44,14 +44,14 @@ class Deployment:
 
     @property
     def is_show(self) -> bool:
-        """Tell whether it watches."""
+        """Return whether its flow is watch_show."""
         return self.entrypoint == WATCH
 
 
 def by_module(entrypoint: str) -> str:
-    """Return an entrypoint of ours by its module, also where a file names it as was usual once.
+    """Return an entrypoint of ours in module form, also for the older form `flows/x.py:flow`.
 
-    A module is found wherever Showmood is installed, a file where somebody put it.
+    A module is found on every machine where Showmood is installed, a file path is not.
     """
     found = _BY_FILE.fullmatch(entrypoint)
     return f"{found[1].replace('/', '.')}.{found[2]}" if found else entrypoint
@@ -77,7 +77,7 @@ def read_showfile(file: Path) -> list[Deployment]:
     seen: set[tuple[str, str]] = set()
     for each in found:
         if (each.entrypoint, each.name) in seen:
-            raise UsageError(f"{each.name}: there are two of this name; give one another")
+            raise UsageError(f"{each.name}: two deployments have this name; rename one")
         seen.add((each.entrypoint, each.name))
     return found
 
@@ -95,7 +95,7 @@ def _read(number: int, values: object) -> Deployment:
             raise UsageError("no work_pool; write work_pool: { name: shows }")
         parameters = values.get("parameters") or {}
         if not isinstance(parameters, dict):
-            raise UsageError("parameters: they are no mapping")
+            raise UsageError("parameters: not a mapping")
         is_show = entrypoint == WATCH
         show = _show(parameters) if is_show else None
         slots = tuple(_slots(values.get("schedules") or (), parameters, is_show=is_show))
@@ -106,14 +106,14 @@ def _read(number: int, values: object) -> Deployment:
 
 def _slots(given: object, parameters: Values, *, is_show: bool) -> Iterator[SlotOf]:
     if not isinstance(given, Sequence) or isinstance(given, str):
-        raise UsageError("schedules: they are no list")
+        raise UsageError("schedules: not a list")
     seen: set[str] = set()
     for number, values in enumerate(given, 1):
         slug = values.get("slug") if isinstance(values, dict) else None
         if not isinstance(values, dict) or not isinstance(slug, str) or not slug:
-            raise UsageError(f"slot {number}: no slug; give each slot one, to tell them apart")
+            raise UsageError(f"slot {number}: no slug; give each slot a unique one")
         if slug in seen:
-            raise UsageError(f"slot {slug}: there are two of this slug; give one another")
+            raise UsageError(f"slot {slug}: two slots have this slug; rename one")
         seen.add(slug)
         try:
             yield _slot(slug, values, parameters, is_show=is_show)
@@ -124,7 +124,7 @@ def _slots(given: object, parameters: Values, *, is_show: bool) -> Iterator[Slot
 def _slot(slug: str, values: dict[str, Any], parameters: Values, *, is_show: bool) -> SlotOf:
     known = {"slug", "cron", "rrule", "timezone", "active", "parameters", "replaces", "day_or"}
     if unknown := sorted(set(values) - known):
-        raise UsageError(f"{unknown[0]}: unknown; a slot has {', '.join(sorted(known))}")
+        raise UsageError(f"{unknown[0]}: unknown key; a slot has {', '.join(sorted(known))}")
     slot = Slot.of(
         slug=slug,
         cron=values.get("cron"),
@@ -134,7 +134,7 @@ def _slot(slug: str, values: dict[str, Any], parameters: Values, *, is_show: boo
     )
     own = values.get("parameters") or {}
     if not isinstance(own, dict):
-        raise UsageError("parameters: they are no mapping")
+        raise UsageError("parameters: not a mapping")
     show = _show({**parameters, **own}) if is_show else None
     if is_show and show is None and not _is_template({**parameters, **own}.get("url")):
         raise UsageError("no url: add it to the parameters of the show or of this slot")
@@ -142,7 +142,7 @@ def _slot(slug: str, values: dict[str, Any], parameters: Values, *, is_show: boo
 
 
 def _show(parameters: Values) -> Show | None:
-    """Check parameters; what Prefect fills in itself ({{ ... }}) is left to it.
+    """Check parameters, except for templates ({{ ... }}), which Prefect fills in.
 
     Raises UsageError that names the parameter.
     """
@@ -151,7 +151,7 @@ def _show(parameters: Values) -> Show | None:
         del known["name"]
     if unknown := sorted(set(known) - set(Show.model_fields)):
         names = ", ".join(Show.model_fields)
-        raise UsageError(f"{unknown[0]}: no such parameter; there are {names}")
+        raise UsageError(f"{unknown[0]}: unknown parameter; a show has {names}")
     show = make_show(**({"url": "https://example.org/"} | known))
     return show if "url" in known else None
 

@@ -1,4 +1,4 @@
-"""A show's slots: when it is on air, by cron or rrule in a time zone, as Prefect has it."""
+"""A show's slots: its times on air, as cron or rrule in a time zone, as in Prefect."""
 
 import re
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ from dateutil.rrule import rrulestr
 from flows.errors import UsageError
 
 ANCHOR: Final = datetime(2020, 1, 1)  # noqa: DTZ001 - local time, as RFC 5545 has it
-"""Where an rrule without DTSTART begins, as in Prefect (`to_rrule` of its schedules)."""
+"""Start of an rrule without DTSTART, as in Prefect (`to_rrule` of its schedules)."""
 
 
 DAYS: Final = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-"""As cron numbers them."""
+"""Day names by cron's numbers 0 to 7."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
     """When a show is on air.
 
-    slug: tells a show's slots apart. cron, rrule: one of them. zone: IANA name.
+    slug: unique among a show's slots. cron, rrule: exactly one is set. zone: IANA name.
     """
 
     slug: str
@@ -44,7 +44,7 @@ class Slot:
         timezone: str | None = None,
         active: bool = True,
     ) -> Self:
-        """Check what was written; raises UsageError, one line that says how to write it."""
+        """Check the values; raises UsageError, one line that says how to write them."""
         if (cron is None) == (rrule is None):
             raise UsageError("a slot has either a cron or an rrule")
         zone = timezone or "UTC"
@@ -52,7 +52,7 @@ class Slot:
             ZoneInfo(zone)
         except (KeyError, ValueError, OSError) as e:
             raise UsageError(
-                f"timezone: there is no {zone!r}; write it as Europe/Vienna or UTC"
+                f"timezone: {zone!r} is unknown; write it as Europe/Vienna or UTC"
             ) from e
         if cron is not None:
             _check_cron(cron)
@@ -62,12 +62,12 @@ class Slot:
 
     @property
     def summary(self) -> str:
-        """Return what it says, on a line."""
+        """Return the cron or rrule and the zone, on one line."""
         return f"{self.cron or (self.rrule or '').splitlines()[-1]} {self.zone}"
 
     @property
     def in_words(self) -> str:
-        """Return it as a person says it: Mon-Fri 20:00 Europe/Berlin; else as it is written."""
+        """Return a simple cron as "Mon-Fri 20:00 Europe/Berlin"; else the summary."""
         fields = (self.cron or "").split()
         if len(fields) == 5 and fields[2:4] == ["*", "*"] and all(map(str.isdecimal, fields[:2])):
             days = re.fullmatch(r"\*|[0-7]([-,][0-7])*", fields[4])
@@ -83,14 +83,14 @@ class Slot:
         if self.cron is not None:
             yield from CronSim(self.cron, after.astimezone(zone))
             return
-        # Local time first, the zone afterwards: 20:00 stays 20:00 when the clocks change.
+        # Compute in local time, add the zone afterwards: 20:00 stays 20:00 when clocks change.
         local = after.astimezone(zone).replace(tzinfo=None) - timedelta(hours=2)
         for moment in rrulestr(self.rrule, dtstart=ANCHOR).xafter(local, inc=True):
             if moment.replace(tzinfo=zone) > after:
                 yield moment.replace(tzinfo=zone)
 
     def next_start(self, after: datetime | None = None) -> datetime | None:
-        """Return the next start; None after the last."""
+        """Return the first start after an aware time (now by default); None after the last."""
         return next(islice(self.starts(after or datetime.now(UTC)), 1), None)
 
 
@@ -106,7 +106,7 @@ def _check_cron(text: str) -> None:
             "month, day of week"
         ) from e
     except StopIteration as e:
-        raise UsageError(f"cron: {text!r} never comes") from e
+        raise UsageError(f"cron: {text!r} never occurs") from e
 
 
 def _check_rrule(text: str) -> None:

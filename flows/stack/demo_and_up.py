@@ -98,7 +98,7 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
     make_home(settings.home)
     keep_private()
     began = datetime.now(UTC)
-    say = _Steps(console)
+    echo = _Steps(console)
     port = demo_port(settings, any_port=True)
     allow = (f"127.0.0.1:{port}",)
     with ThreadPoolExecutor(1, thread_name_prefix="demo") as aside, ExitStack() as channel:
@@ -106,14 +106,14 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
         making = aside.submit(_prepare, settings, video)
         if video is not None:
             making.result()
-        with Stack(settings, say=say, any_port=True, allow=allow) as stack:
+        with Stack(settings, echo=echo, any_port=True, allow=allow) as stack:
             origin = channel.enter_context(demo_channel(settings, making.result(), port))
-            say(f"the networks are verified; the demo channel is on air: {origin.url}")
+            echo(f"the networks are verified; the demo channel is on air: {origin.url}")
             parameters = {"url": origin.url, "duration": duration}
             run = stack.server.start_run(f"watch-show/{DEMO}", parameters)
-            say(f"the worker has run {run.name}: {stack.ui_url}/runs/flow-run/{run.id}")
-            say(f"to log in, open this first: {stack.link}")
-            say(f"watch it meanwhile: {stack.page_link}")
+            echo(f"the worker has run {run.name}: {stack.ui_url}/runs/flow-run/{run.id}")
+            echo(f"to log in, open this first: {stack.link}")
+            echo(f"watch it meanwhile: {stack.page_link}")
             engine = make_engine(stack.database_url)
             try:
                 _follow(engine, stack, run.id, began, console)
@@ -147,7 +147,7 @@ def run_up(settings: Settings, *, console: Console) -> None:
     read_showfile(prefect_file())
     make_home(settings.home)
     keep_private()
-    say = _Steps(console)
+    echo = _Steps(console)
     for mistake in read_sources(settings).mistakes:
         console.print(mistake, soft_wrap=True, highlight=False, markup=False)
     stopping = threading.Event()
@@ -157,7 +157,7 @@ def run_up(settings: Settings, *, console: Console) -> None:
     fetch_weights(settings)
     with demo_channel(settings, demo_video(settings, None), port) as origin:
         allow = (origin.base_url.removeprefix("http://"),)
-        with Stack(settings, say=say, allow=allow) as stack:
+        with Stack(settings, echo=echo, allow=allow) as stack:
             stack.server.set_parameters(f"watch-show/{DEMO}", {"url": origin.url})
             console.print(f"the page: {stack.page_link}", soft_wrap=True)
             console.print(f"Prefect UI: {stack.link}", soft_wrap=True)
@@ -167,8 +167,8 @@ def run_up(settings: Settings, *, console: Console) -> None:
             console.print("SQL: showmood db psql", soft_wrap=True)
             while not stopping.wait(REFRESH_S):
                 stack.tend()
-            say("stopping: what runs is cancelled and stored")
-    say("stopped")
+            echo("stopping: what runs is cancelled and stored")
+    echo("stopped")
 
 
 class _Steps:

@@ -8,8 +8,8 @@ import gc
 from dataclasses import replace
 from typing import Final
 
-from flows.door.access import Access
-from flows.door.gate import Gate, known_hosts
+from flows.auth.access import Access
+from flows.auth.gate import Gate, known_hosts
 from flows.settings import load_settings
 
 OBJECTS: Final = 50_000

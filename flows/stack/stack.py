@@ -18,10 +18,10 @@ from typing import Self
 import httpx
 
 from db.session import upgrade
+from flows.auth.access import Access
 from flows.control import healing
 from flows.control.client.api import PrefectServer, prefect_file
 from flows.control.client.machine_queue import queue_of
-from flows.door.access import Access
 from flows.errors import UsageError
 from flows.page.serving import make_analyst, page_access, page_url
 from flows.settings import Settings
@@ -69,7 +69,7 @@ class Stack(AbstractContextManager["Stack"]):
         self,
         settings: Settings,
         *,
-        say: Callable[[str], None],
+        echo: Callable[[str], None],
         any_port: bool = False,
         allow: tuple[str, ...] = (),
     ) -> None:
@@ -79,7 +79,7 @@ class Stack(AbstractContextManager["Stack"]):
         host:port pairs, on top of the operator's, that the worker may fetch from.
         """
         self.settings = settings
-        self.say = say
+        self.echo = echo
         self.any_port = any_port
         self.allow = allow
         self.database_url = ""
@@ -126,7 +126,7 @@ class Stack(AbstractContextManager["Stack"]):
         make_home(settings.home)
         keep_private()
         if os.geteuid() == 0:
-            self.say("this is root: all who can change what runs are root, too (docs/safety.md)")
+            self.echo("this is root: all who can change what runs are root, too (docs/safety.md)")
         port = free_port(
             settings.ui_port,
             name="the Prefect UI",
@@ -142,8 +142,8 @@ class Stack(AbstractContextManager["Stack"]):
         else:
             upgrade(settings.database_url)
             self.database_url = settings.database_url
-        self.say("Postgres is up and migrated")
-        machine = among_machines(settings, self.database_url, say=self.say)
+        self.echo("Postgres is up and migrated")
+        machine = among_machines(settings, self.database_url, echo=self.echo)
         self._exit.enter_context(machine)
         self._begin_page()
         self._make_tmp()
@@ -151,7 +151,7 @@ class Stack(AbstractContextManager["Stack"]):
         server = self._child("Prefect server", server_command(env, port), env)
         env = self.environment()
         server.wait_until(self.server.is_up, self.stopping)
-        self.say(f"Prefect server is up: {self.ui_url}")
+        self.echo(f"Prefect server is up: {self.ui_url}")
         name = f"{socket.gethostname()}-{os.getpid()}"
         self._exit.callback(self._cancel_runs)
         healing.reschedule_lost(self.api_url, headers)
@@ -164,12 +164,12 @@ class Stack(AbstractContextManager["Stack"]):
         dead_after_s = settings.dead_after_s
         healing.apply(self.api_url, dead_after_s=dead_after_s, headers=headers, switch_on=True)
         block = settings.notify_block
-        apply_showfile(prefect_file(), env, notify_block=block, say=self.say)
-        self.say("deployments are in place")
+        apply_showfile(prefect_file(), env, notify_block=block, echo=self.echo)
+        self.echo("deployments are in place")
         for pool, worker in begun:
             there = partial(self.server.has_worker, pool, f"{name}-{pool}")
             worker.wait_until(there, self.stopping)
-            self.say(f"worker is up, on work pool {pool!r}")
+            self.echo(f"worker is up, on work pool {pool!r}")
         self._look_at = time.monotonic()
 
     def _begin_worker(self, pool: str, name: str) -> Child:
@@ -213,11 +213,11 @@ class Stack(AbstractContextManager["Stack"]):
         """
         for part in (self._postgres, *self.children):
             if part is not None and (said := part.tend()):
-                self.say(said)
+                self.echo(said)
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + REVIVE_S
             for name in revived(self.api_url, self.access.headers):
-                self.say(f"show {name} had crashed, and is on schedule again")
+                self.echo(f"show {name} had crashed, and is on schedule again")
 
     def _child(self, name: str, command: list[str], env: Mapping[str, str]) -> Child:
         log = self.settings.home / "logs" / f"{name.lower().replace(' ', '-')}.log"
@@ -230,4 +230,4 @@ class Stack(AbstractContextManager["Stack"]):
         try:
             self.server.cancel_runs(self.stopping, timeout_s=STOP_TIMEOUT_S)
         except httpx.HTTPError as e:
-            self.say(f"runs could not be cancelled: {e!r}")
+            self.echo(f"runs could not be cancelled: {e!r}")

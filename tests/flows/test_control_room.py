@@ -44,20 +44,20 @@ from db.machines import note_uploads, register
 from db.session import make_engine
 from db.writing import writes
 from db.writing.rows import SegmentRow
+from flows.auth.access import Access, basic
 from flows.capture.segment import Gap, Segment
 from flows.cli import app
 from flows.control import automations, healing
 from flows.control.client import wide_replay
 from flows.control.client.api import PrefectServer, connect
-from flows.control.client.machine_queue import handed_on_by, queue_of, run_on
+from flows.control.client.machine_queue import forwarded_tag, queue_of, run_on
 from flows.control.client.run_history import forget_runs
 from flows.control.client.work_pool import put_pools, template
 from flows.control.events import MISSED, RAISED, labels
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_page import RunPage
-from flows.door.access import Access, basic
 from flows.errors import StackError, UsageError
-from flows.handing_on import hand_on, was_handed_on
+from flows.forwarding import forward_run, was_forwarded
 from flows.live.rows.analysis import Counts
 from flows.settings import Settings
 from flows.shows.applying import VERSION, apply_showfile, paused_slots, version_of
@@ -361,7 +361,7 @@ def test_applying_again_removes_what_the_file_has_not_and_keeps_what_the_ui_did(
     said: list[str] = []
     control.file.write_text(WITHOUT_NOON.split("  - name: moment")[0])
 
-    apply_showfile(control.file, control.env, say=said.append)
+    apply_showfile(control.file, control.env, echo=said.append)
 
     there = control.slots()
     assert "noon" not in there
@@ -843,7 +843,7 @@ def test_worker_without_what_it_needs_is_one_line(
     env = control.env | {"SHOWMOOD_DATABASE_URL": database_url} | change
     settings = Settings(home=tmp_path, database_url=env["SHOWMOOD_DATABASE_URL"] or None)
     with pytest.raises((UsageError, StackError), match=said) as caught:
-        run_worker(settings, env, pools=("shows",), limit=None, name=None, say=print)
+        run_worker(settings, env, pools=("shows",), limit=None, name=None, echo=print)
     assert "\n" not in str(caught.value)
 
 
@@ -891,16 +891,16 @@ def test_run_that_another_machine_handed_on_hands_on_nothing(
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", control.env["PREFECT_API_AUTH_STRING"])
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", first)
     with temporary_settings(control.settings):
-        assert not was_handed_on()
+        assert not was_forwarded()
         for _ in range(2):
-            (said,) = hand_on(["studio-2"], {"name": "rest"})
+            (said,) = forward_run(["studio-2"], {"name": "rest"})
             assert said.startswith("studio-2 does it, as run ")
-        asked = {"flow_runs": {"tags": {"any_": [handed_on_by(first)]}}}
+        asked = {"flow_runs": {"tags": {"any_": [forwarded_tag(first)]}}}
         (there,) = control.api.post("/flow_runs/filter", json=asked).raise_for_status().json()
         assert there["work_queue_name"] == "on-studio-2"
         assert there["parameters"] == {"name": "rest"}
         monkeypatch.setenv("PREFECT__FLOW_RUN_ID", there["id"])
-        assert was_handed_on()
+        assert was_forwarded()
     control.api.delete(f"/deployments/{deployment}").raise_for_status()
 
 
@@ -978,7 +978,7 @@ def test_channel_is_replayed_by_a_run_a_broadcast_on_the_machines_that_have_it(
                     failed.add(run["id"])
                     state = {"type": "FAILED", "message": "its network is not there"}
                 if run["work_queue_name"] == "on-a":
-                    tags = [handed_on_by(run["id"])]
+                    tags = [forwarded_tag(run["id"])]
                     more = {"deployment": deployment, "parameters": {}, "tags": tags}
                     run_on(None, api_url=url, headers=headers, **more)
                 body = {"state": state, "force": True}
@@ -1043,7 +1043,7 @@ def test_worker_that_ends_leaves_its_shows_to_others(
             below,
             api_url=control.env["PREFECT_API_URL"],
             headers=control.access.headers,
-            say=print,
+            echo=print,
             within_s=0.5,
         )
         assert left == [runs[1]]

@@ -20,7 +20,7 @@ from flows.errors import UsageError
 from flows.live.rows.analysis import Analysis, networks
 from flows.live.rows.pace import Pace
 from flows.live.rows.store import Store
-from flows.reanalyse import Reanalysis, analyse_again
+from flows.reanalyse import Reanalysis, reanalyse_range
 from flows.recordings.finding import folder_of
 from flows.settings import Settings
 
@@ -40,12 +40,12 @@ class Recorded:
     def again(self, begin_s: float, end_s: float, model: str = "mini-xception") -> list[float]:
         """Analyse [begin, end) again; return the progress that was told."""
         told: list[float] = []
-        analyse_again(
+        reanalyse_range(
             self.settings,
             self.url,
             again(begin_s, end_s, model),
             log=LOG,
-            tell=told.append,
+            on_progress=told.append,
             holder="a test",
         )
         return told
@@ -229,11 +229,11 @@ def test_what_is_not_there_is_one_line(recorded: Recorded) -> None:
     with pytest.raises(UsageError, match="is not before"):
         recorded.again(2, 2)
     with pytest.raises(UnknownChannel):
-        analyse_again(
+        reanalyse_range(
             recorded.settings,
             recorded.url,
             again(0, 4, "mini-xception", "nothing"),
             log=LOG,
-            tell=lambda share: None,
+            on_progress=lambda share: None,
             holder="a test",
         )

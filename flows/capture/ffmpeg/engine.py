@@ -185,7 +185,7 @@ class FfmpegRun:
         self._follow_jumps()
 
     def _can_read_again(self) -> bool:
-        """Tell whether another run would begin with what this one could not read."""
+        """Return whether another run would begin with what this one could not read."""
         last = self._recording.last
         if self._stream.protocol != "hls" or last is None:
             return False

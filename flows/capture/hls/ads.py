@@ -23,7 +23,7 @@ class Ads:
         self._away_s = 0.0
 
     def of(self, entry: Entry, playlist: Playlist) -> bool | None:
-        """Tell whether the next segment is an advertisement; None where nothing ever tells."""
+        """Return whether the next segment is an advertisement; None where nothing ever tells."""
         self._tells |= bool(playlist.breaks) or any(e.cue for e in playlist.entries)
         cued = self._by_cue(entry)
         away = self._by_host(entry)

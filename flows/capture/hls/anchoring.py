@@ -101,7 +101,7 @@ class Anchoring:
         return n
 
     def _is_credible(self, entries: tuple[Entry, ...]) -> bool:
-        """Tell whether dates follow each other, up to about now; else segments are looked into."""
+        """Return whether dates follow each other, up to about now; else frames are compared."""
         last, idle, newest = self._recording.last, self._recording.idle, entries[-1].end
         if last is None or idle is None or newest is None:
             return True
@@ -202,7 +202,7 @@ class Anchoring:
 
 
 def _holds(entry: Entry, first: int | None, ticks: int) -> bool:
-    """Tell whether a frame is of this entry, whose first one is known, give or take reordering."""
+    """Return whether a frame is in this entry, by the entry's first frame; allows reordering."""
     if first is None:
         return False
     since_s = ticks_from(first, ticks) / TICKS_PER_S

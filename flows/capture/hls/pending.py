@@ -105,7 +105,7 @@ class Pending:
         self.missing += is_gone
 
     def is_lost(self, *, others: bool, target_s: float) -> bool:
-        """Tell whether to do without it; others: there are some after it."""
+        """Return whether to do without it; others: there are some after it."""
         if self.entry.missing:
             self.error = "the source says that it is missing"
             return True
@@ -153,7 +153,7 @@ class Room:
         self._is_full = False
 
     def takes(self, waiting: Collection[Pending], new: Collection[Entry], *, url: str) -> bool:
-        """Tell whether these may wait behind those; else they count as new at the next poll.
+        """Return whether these may wait behind those; else they count as new at the next poll.
 
         url: of the playlist that lists them.
         """
@@ -171,7 +171,7 @@ class Room:
 
 
 def _is_cut_off(extent: Extent, entry: Entry) -> bool:
-    """Tell whether a segment is much shorter than listed; durations may be in whole seconds.
+    """Return whether a segment is much shorter than listed; durations may be in whole seconds.
 
     Not where the pictures are few and the sound goes on, or where there is no sound and the file
     is whole: a picture may be held.

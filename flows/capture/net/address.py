@@ -146,7 +146,7 @@ class AddressPolicy:
                 )
 
     def names(self, address: Address, port: int) -> bool:
-        """Tell whether the operator has named this address, alone or with this port."""
+        """Return whether the operator has named this address, alone or with this port."""
         return (address, port) in self.allow_origins or any(
             address in network for network in self.allow_networks
         )

@@ -69,7 +69,7 @@ _ISATAP: Final = (0x00005EFE, 0x02005EFE)  # RFC 5214, 6.1
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether anybody may be meant by this address who is not this machine or its network."""
+    """Return whether an address is a public host: neither this machine nor its network."""
     if isinstance(address, ipaddress.IPv4Address):
         given, reachable = True, _GLOBAL_V4
         closed = (*_NOT_GLOBAL_V4, *_IN_CLOUDS)
@@ -91,12 +91,12 @@ def embedded(address: Address) -> ipaddress.IPv4Address | None:
 
 
 def _is_tunnel(address: Address) -> bool:
-    """Tell whether an address leads to the IPv4 address in it, which may be anybody's (ISATAP)."""
+    """Return whether an address tunnels to the IPv4 address in it, public or not (ISATAP)."""
     return address.version == 6 and (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
 
 
 def _is_own(address: Address) -> bool:
-    """Tell whether an address is one of this machine's, whose firewall does not see what we send.
+    """Return whether an address is one of this machine's, whose firewall does not see what we send.
 
     Nothing is sent: the system says from where it would be.
     """

@@ -95,7 +95,7 @@ class Upstream:
         return f"{self.scheme}://{host}:{self.port}"
 
     def carries(self, host: str) -> bool:
-        """Tell whether it is to be used for a host."""
+        """Return whether it is to be used for a host."""
         return not (self.never and proxy_bypass_environment(host, {"no": self.never}))
 
     @property

@@ -89,7 +89,7 @@ class Clock:
         self._sections.append(section)
 
     def _is_undone_by(self, section: Section) -> bool:
-        """Tell whether the last jump was one of the sound alone, after ten seconds without any.
+        """Return whether the last jump was one of the sound alone, after ten seconds without any.
 
         The picture then makes ffmpeg jump back at once, at the same place in the source.
         """
@@ -134,7 +134,7 @@ class Clock:
         return self.date(self.first + offset + ticks_from(origin, ticks))[0]
 
     def same_section(self, a: int, b: int) -> bool:
-        """Tell whether no jump lies between two timestamps."""
+        """Return whether no jump lies between two timestamps."""
         return self._section_at(a)[1] is self._section_at(b)[1]
 
     def _section_at(self, ticks: int) -> tuple[int, Section]:

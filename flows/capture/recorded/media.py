@@ -103,7 +103,7 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
 
 
 def can_decode(path: Path) -> bool:
-    """Tell whether the first picture of an fMP4 file can be decoded without an error.
+    """Return whether the first picture of an fMP4 file can be decoded without an error.
 
     It can't where the file's header is of another encoding. True where nobody here has a decoder.
     """

@@ -80,7 +80,7 @@ class Finding:
         self._not_live_since = None
 
     def believes(self, end: NotLive, *, since: float) -> bool:
-        """Tell whether the source has ended for good; since: when it was asked (monotonic).
+        """Return whether the source has ended for good; since: when it was asked (monotonic).
 
         The site is believed soon. A playlist that says so for long is doubted once: the page may
         know of another; and then waited for, as an encoder that starts again ends its playlist.
@@ -92,7 +92,7 @@ class Finding:
 
 
 def expires(stream: Stream, *, since: float) -> bool:
-    """Tell whether to find a stream anew that has been used since then (monotonic)."""
+    """Return whether to find a stream anew that has been used since then (monotonic)."""
     if stream.expires_at is None or time.monotonic() - since <= _RENEW_AGE_S:
         return False
     return datetime.now(UTC) > stream.expires_at - _RENEW_BEFORE

@@ -31,7 +31,7 @@ def wait_for_show(
     find: Callable[[], Stream],
     *,
     give_up_after: timedelta,
-    tell: Callable[[Waiting], None],
+    on_waiting: Callable[[Waiting], None],
     pause: Callable[[float], None] = time.sleep,
 ) -> Stream:
     """Return the stream as soon as `find` does: NotLive is waited out, unless the show is over.
@@ -71,7 +71,7 @@ def wait_for_show(
             raise ShowMissed(f"{cause}{waited}", starts_at=starts_at) from cause
         known = Waiting(why=str(cause), starts_at=starts_at, give_up_at=give_up_at)
         if known != told:
-            tell(known)
+            on_waiting(known)
             told = known
         wait_s = pause_s(now, expected=starts_at or began, give_up_at=give_up_at)
         pause(max(wait_s, leave_s))
@@ -93,7 +93,7 @@ def _named_s(error: CaptureError) -> float:
 
 
 def _may_begin(error: CaptureError, url: str, *, waited: bool) -> bool:
-    """Tell whether a show may be on air later at an address that says this."""
+    """Return whether a show may be on air later at an address that says this."""
     if isinstance(error, NotLive):
         return not error.over
     if not isinstance(error, SourceUnreachable):

@@ -137,7 +137,7 @@ class Engines:
             raise
 
     def gives_up(self, run: EngineRun) -> bool:
-        """Tell whether a run is to end, since another engine may read what it can't."""
+        """Return whether a run is to end, since another engine may read what it can't."""
         return self._engine == "auto" and run.unreadable is not None
 
     def judge(self, stream: Stream, run: EngineRun, *, brought: bool) -> None:

@@ -32,7 +32,7 @@ class Plan:
         return recording.first.start + timedelta(seconds=self._duration_s)
 
     def is_over(self, recording: Recording) -> bool:
-        """Tell whether to stop."""
+        """Return whether to stop."""
         if self.stopping.is_set():
             return True
         if self._until is not None and datetime.now(UTC) >= self._until:

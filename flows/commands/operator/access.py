@@ -16,7 +16,7 @@ def link() -> None:
     The link of the page goes to stderr: scripts read one line. One more for each name in
     SHOWMOOD_UI_HOSTS, by which a proxy publishes it.
     """
-    from flows.door.access import Access
+    from flows.auth.access import Access
     from flows.page.serving import page_access, page_url
     from flows.shows.applying import embedded_ui
 
@@ -32,8 +32,8 @@ def link() -> None:
 @app.command()
 def env() -> None:
     """Print what a shell needs for plain prefect commands: eval "$(showmood env)"."""
-    from flows import QUIET
-    from flows.door.access import Access
+    from flows import NO_TELEMETRY
+    from flows.auth.access import Access
     from flows.shows.applying import embedded_url
 
     settings = load_settings()
@@ -41,5 +41,5 @@ def env() -> None:
         "PREFECT_API_URL": embedded_url(settings),
         "PREFECT_API_AUTH_STRING": Access.read(settings.home).auth_string,
     }
-    for name, value in (needed | QUIET).items():
+    for name, value in (needed | NO_TELEMETRY).items():
         typer.echo(f"export {name}={shlex.quote(value)}")

@@ -39,5 +39,5 @@ def worker(
         pools=tuple(pool or settings.work_pools),
         limit=limit or settings.worker_limit,
         name=name,
-        say=lambda line: console.print(line, soft_wrap=True, highlight=False),
+        echo=lambda line: console.print(line, soft_wrap=True, highlight=False),
     )

@@ -98,7 +98,7 @@ def analyse_here(
     )
     channel = name or replay.slug_of_file(file)
     with ExitStack() as stack:
-        tell = stack.enter_context(progress_of(channel, probe(file).duration_s, quiet=quiet))
+        on_progress = stack.enter_context(progress_of(channel, probe(file).duration_s, quiet=quiet))
         if json_lines:
             pieces = replay.observe(
                 file,
@@ -107,7 +107,7 @@ def analyse_here(
                 analyser=analyser,
                 fps=fps,
                 smoothing=smoothing,
-                tell=tell,
+                on_progress=on_progress,
             )
             for piece in pieces:
                 lines = lines_of(
@@ -130,7 +130,7 @@ def analyse_here(
             analyser=analyser,
             fps=fps,
             smoothing=smoothing,
-            tell=tell,
+            on_progress=on_progress,
         )
     logging.getLogger("showmood").info("%s: %s", channel, stored.summary())
 

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 LOG_EVERY_S: Final = 10.0
 """Seconds between two lines where there is no terminal."""
 
-Tell = Callable[[float], None]
+OnProgress = Callable[[float], None]
 
 
 @contextmanager
 def progress_of(
     what: str, total_s: float, *, quiet: bool = False, done: str = "analysed"
-) -> Iterator[Tell]:
+) -> Iterator[OnProgress]:
     """Give a function to call with the number of seconds that are done.
 
     total_s: of how many, 0 if unknown. done: what is done with them.

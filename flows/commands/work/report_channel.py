@@ -100,7 +100,7 @@ def report_channel(
             ids = [show.id for show in shows] or None
             with progress_of(
                 f"{channel} to {path}", (end - begin).total_seconds(), quiet=quiet, done="written"
-            ) as tell:
+            ) as on_progress:
                 written = export_rows(
                     connection,
                     channel,
@@ -111,7 +111,7 @@ def report_channel(
                     kind=kind,
                     words=words,
                     show_ids=ids,
-                    tell=tell,
+                    on_progress=on_progress,
                 )
             beside = f" (its columns: {written.sidecar.name})" if written.sidecar else ""
             what = kind if words == "showmood" else "rows"

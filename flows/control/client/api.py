@@ -130,14 +130,14 @@ class PrefectServer:
         self._http.close()
 
     def is_up(self) -> bool:
-        """Tell whether it answers."""
+        """Return whether it answers."""
         try:
             return self._http.get("/health").is_success
         except httpx.TransportError:
             return False
 
     def has_worker(self, pool: str, name: str) -> bool:
-        """Tell whether a worker of this name serves the work pool."""
+        """Return whether a worker of this name serves the work pool."""
         asked = {"workers": {"status": {"any_": ["ONLINE"]}}}
         answer = self._http.post(f"/work_pools/{pool}/workers/filter", json=asked)
         return answer.is_success and any(worker["name"] == name for worker in answer.json())

@@ -9,12 +9,12 @@ from typing import Any, Final
 from flows.control.client.api import connect
 
 DEFAULT_QUEUE: Final = "default"
-HANDED_ON: Final = "handed on by "
+FORWARDED_PREFIX: Final = "handed on by "
 
 
-def handed_on_by(run_id: str) -> str:
+def forwarded_tag(run_id: str) -> str:
     """Return the tag of the runs that a run has started on other machines."""
-    return f"{HANDED_ON}{run_id}"
+    return f"{FORWARDED_PREFIX}{run_id}"
 
 
 def queue_of(machine: str) -> str:

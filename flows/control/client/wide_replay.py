@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 
 from flows.control.client.api import FINAL, PrefectServer, connect
-from flows.control.client.machine_queue import handed_on_by, run_on
+from flows.control.client.machine_queue import forwarded_tag, run_on
 
 DEPLOYMENT: Final = "analyse-recording/by-hand"
 ASK_EVERY_S: Final = 2.0
@@ -40,7 +40,7 @@ def replay_wide(
     *,
     api_url: str,
     headers: Mapping[str, str],
-    tell: Callable[[float], None],
+    on_progress: Callable[[float], None],
 ) -> Outcome:
     """Have each piece analysed by a run, and wait for all of them.
 
@@ -68,8 +68,8 @@ def replay_wide(
         while True:
             states = [server.read_run(run) for run in runs]
             over = [state for state in states if state.state in FINAL]
-            runs += [run for run in _handed_on(http, [each.id for each in over]) if run not in runs]
-            tell(100.0 * len(over) / max(1, len(runs)))
+            runs += [run for run in _forwarded(http, [each.id for each in over]) if run not in runs]
+            on_progress(100.0 * len(over) / max(1, len(runs)))
             if len(over) == len(runs):
                 break
             time.sleep(ASK_EVERY_S)
@@ -78,10 +78,10 @@ def replay_wide(
     return Outcome(done=len(states) - len(bad), failed=said)
 
 
-def _handed_on(http: httpx.Client, runs: Sequence[str]) -> list[str]:
+def _forwarded(http: httpx.Client, runs: Sequence[str]) -> list[str]:
     """Return the runs that these have started on other machines."""
     if not runs:
         return []
-    asked = {"flow_runs": {"tags": {"any_": [handed_on_by(run) for run in runs]}}}
+    asked = {"flow_runs": {"tags": {"any_": [forwarded_tag(run) for run in runs]}}}
     answer = http.post("/flow_runs/filter", json=asked)
     return [str(run["id"]) for run in answer.raise_for_status().json()]

@@ -84,7 +84,7 @@ def observe(
     analyser: Analyser,
     fps: float,
     smoothing: Smoothing = "centred",
-    tell: Callable[[float], None] = lambda done_s: None,
+    on_progress: Callable[[float], None] = lambda done_s: None,
 ) -> Iterator[Piece]:
     """Analyse a file window by window, from its beginning, in bounded memory.
 
@@ -100,7 +100,7 @@ def observe(
         channel=channel,
         analyser=analyser,
         fps=fps,
-        tell=tell,
+        on_progress=on_progress,
     )
     return centred_pieces(pieces) if smoothing == "centred" else pieces
 
@@ -133,7 +133,7 @@ def _linked(
     channel: str,
     analyser: Analyser,
     fps: float,
-    tell: Callable[[float], None],
+    on_progress: Callable[[float], None],
 ) -> Iterator[Piece]:
     info = probe(path)
     linker = Linker(None)
@@ -158,7 +158,7 @@ def _linked(
                     offset_s=offset_s,
                 )
                 observations = linker.update(analyser.analyse(frames), segment.start)
-                tell(offset_s + duration_s)
+                on_progress(offset_s + duration_s)
                 yield Piece(
                     segment=segment,
                     n_frames=len(frames),
@@ -178,7 +178,7 @@ def store_file(
     analyser: Analyser,
     fps: float,
     smoothing: Smoothing = "centred",
-    tell: Callable[[float], None] = lambda done_s: None,
+    on_progress: Callable[[float], None] = lambda done_s: None,
 ) -> Counts:
     """Analyse a file into the database, as one broadcast; again gives the same rows.
 
@@ -200,7 +200,7 @@ def store_file(
         analyser=analyser,
         fps=fps,
         smoothing=smoothing,
-        tell=tell,
+        on_progress=on_progress,
     )
     ahead = list(pieces if known else islice(pieces, 1))
     with engine.begin() as connection:

@@ -57,7 +57,7 @@ class Pace:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether all frames asked for are looked at."""
+        """Return whether all frames asked for are looked at."""
         return self._step == 0
 
     def update(self, lag_s: float, duration_s: float) -> bool:

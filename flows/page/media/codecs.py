@@ -13,7 +13,7 @@ _SYNC: Final = 0x47
 
 
 def is_hevc(path: Path) -> bool:
-    """Tell whether a file's pictures are HEVC; False too where it can't be read."""
+    """Return whether a file's pictures are HEVC; False too where it can't be read."""
     try:
         return _is_hevc(path)
     except OSError:

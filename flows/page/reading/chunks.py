@@ -73,7 +73,7 @@ def columns(found: Sequence[Any], begin: datetime) -> dict[str, Any]:
 
 
 def closed(show: ShowRow, end: datetime, until: datetime) -> bool:
-    """Tell whether nothing will be added to a chunk. until: the end of what was recorded."""
+    """Return whether nothing will be added to a chunk. until: the end of what was recorded."""
     return show.status != "live" or end + timedelta(minutes=2) < until
 
 

@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 from db.passfile import without_password, write_passfile
 from db.session import driver_url, make_engine, redact
-from flows import QUIET
+from flows import NO_TELEMETRY
+from flows.auth.access import Access
 from flows.control import healing
-from flows.door.access import Access
 from flows.errors import StackError
 from flows.settings import Settings, running_database
 
@@ -90,7 +90,7 @@ def environment(
         **(_server_database(settings) if server else {}),
         "PREFECT_CLI_PROMPT": "false",
     }
-    return defaults | given | ours | QUIET
+    return defaults | given | ours | NO_TELEMETRY
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
@@ -100,7 +100,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     """
     (settings.home / "tmp").mkdir(exist_ok=True)
     ours = _places(settings.home, running_database(settings))
-    return _DEFAULTS | {"OMP_WAIT_POLICY": "PASSIVE"} | dict(os.environ) | ours | QUIET
+    return _DEFAULTS | {"OMP_WAIT_POLICY": "PASSIVE"} | dict(os.environ) | ours | NO_TELEMETRY
 
 
 def _places(home: Path, database_url: str) -> dict[str, str]:

@@ -11,8 +11,8 @@ from db.embedded.reader import let_reader_in, reader_url
 from db.embedded.server import EmbeddedPostgres
 from db.errors import EmbeddedError
 from db.session import upgrade
+from flows.auth.access import Access
 from flows.capture.stopping import beside
-from flows.door.access import Access
 from flows.errors import StackError
 from flows.settings import Settings
 from flows.stack.processes.child import Tries

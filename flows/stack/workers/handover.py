@@ -42,7 +42,7 @@ def hand_over(
     *,
     api_url: str,
     headers: Mapping[str, str],
-    say: Callable[[str], None],
+    echo: Callable[[str], None],
     within_s: float = DRAIN_S,
 ) -> list[str]:
     """Have other workers go on with these runs; return those that none took within the time.
@@ -64,9 +64,9 @@ def hand_over(
                 http.post(f"/flow_runs/{run}/set_state", json=body).raise_for_status()
             except httpx.HTTPError as e:
                 # It may have been: a busy server does what it was asked after we gave up.
-                say(f"the server does not say whether run {run} is handed over: {e!r}")
+                echo(f"the server does not say whether run {run} is handed over: {e!r}")
     if mine:
-        say(f"{len(mine)} shows are handed over: other workers have {within_s:.0f} s to take them")
+        echo(f"{len(mine)} shows are handed over: other workers have {within_s:.0f} s to take them")
     end, pause = time.monotonic() + within_s, threading.Event()
     while (left := _living(mine)) and time.monotonic() < end:
         pause.wait(0.2)

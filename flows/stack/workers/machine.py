@@ -28,7 +28,7 @@ SEEN_EVERY_S: Final = 30.0
 
 @contextmanager
 def among_machines(
-    settings: Settings, database_url: str, *, say: Callable[[str], None]
+    settings: Settings, database_url: str, *, echo: Callable[[str], None]
 ) -> Iterator[Uploads | None]:
     """Register this machine while the context lasts, and copy its recordings to the store.
 
@@ -52,7 +52,7 @@ def among_machines(
 
     try:
         if said := _register(engine, settings, disk):
-            say(said)
+            echo(said)
         write_all_left_behind(engine, settings)
         uploads = uploads_of(settings, engine)
         with beside(stay, over, name="machine", end_s=0.0), uploading(uploads):
@@ -80,7 +80,7 @@ def write_all_left_behind(engine: Engine, settings: Settings) -> None:
 
 
 def is_behind(settings: Settings) -> bool:
-    """Tell whether this machine analyses its shows too late; False where that is unknown."""
+    """Return whether this machine analyses its shows too late; False where that is unknown."""
     try:
         engine = make_engine(running_database(settings))
         try:

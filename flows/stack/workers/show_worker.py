@@ -81,7 +81,7 @@ with warnings.catch_warnings():
             return new[:1]
 
         async def _is_ours(self, deployment: UUID | None) -> bool:
-            """Tell whether a run's deployment is of this version, or says nothing of that."""
+            """Return whether a run's deployment is of this version, or says nothing of that."""
             if deployment is None:
                 return True
             known = self.__dict__.setdefault("_versions", {})
@@ -105,7 +105,7 @@ with warnings.catch_warnings():
             return version in (None, VERSION)
 
         async def _has_others(self) -> bool:
-            """Tell whether other workers serve the pool."""
+            """Return whether other workers serve the pool."""
             at, others = self._others
             if time.monotonic() - at > KNOWN_FOR_S:
                 there = await self.client.read_workers_for_work_pool(self._work_pool_name)

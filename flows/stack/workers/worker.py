@@ -92,7 +92,7 @@ def run_worker(
     pools: tuple[str, ...],
     limit: int | None,
     name: str | None,
-    say: Callable[[str], None],
+    echo: Callable[[str], None],
 ) -> None:
     """Watch the shows of these pools until SIGINT or SIGTERM; then hand over those that run.
 
@@ -115,20 +115,22 @@ def run_worker(
     make_home(settings.home)
     keep_private()
     for mistake in read_sources(settings).mistakes:
-        say(mistake)
+        echo(mistake)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     url = env["PREFECT_API_URL"]
     limit = limit or _held_here()
     with ExitStack() as stack:
-        uploads = stack.enter_context(among_machines(settings, running_database(settings), say=say))
+        uploads = stack.enter_context(
+            among_machines(settings, running_database(settings), echo=echo)
+        )
         server = stack.enter_context(PrefectServer(url, credentials(env)))
         _make_pools(server, pools, url, settings.machine_name)
         try:
             healing.apply(url, dead_after_s=settings.dead_after_s, headers=credentials(env))
         except httpx.HTTPError as e:
-            say(f"the healing automations could not be set up, `showmood deploy` does it: {e!r}")
+            echo(f"the healing automations could not be set up, `showmood deploy` does it: {e!r}")
         fetch_weights(settings)
         children = []
         for pool in pools:
@@ -145,7 +147,7 @@ def run_worker(
             child.wait_until(partial(server.has_worker, pool, named), stopping)
             if stopping.is_set():
                 return
-            say(
+            echo(
                 f"worker {named} (Showmood {VERSION}) serves work pool {pool!r} of {url}, "
                 f"{limit} runs at once (log: {log})"
             )
@@ -153,22 +155,22 @@ def run_worker(
         while not stopping.wait(TEND_S):
             for child in children:
                 if said := child.tend():
-                    say(said)
+                    echo(said)
             if time.monotonic() >= health_at:
                 health_at = time.monotonic() + HEALTH_EVERY_S
-                say(_health(settings, children, limit, uploads))
+                echo(_health(settings, children, limit, uploads))
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + REVIVE_S
                 for revived_run in revived(url, credentials(env)):
-                    say(f"show {revived_run} had crashed, and is on schedule again")
+                    echo(f"show {revived_run} had crashed, and is on schedule again")
         below: dict[str, int] = {}
         for child in children:
             if (pid := child.tool) is not None:
                 below |= runs_below(pid)
             child.kill()
-        left = hand_over(below, api_url=url, headers=credentials(env), say=say)
+        left = hand_over(below, api_url=url, headers=credentials(env), echo=echo)
     n_left = f"; {len(left)} shows go on here to their end" if left else ""
-    say(f"stopped{n_left}")
+    echo(f"stopped{n_left}")
 
 
 def _health(settings: Settings, children: list[Child], limit: int, uploads: Uploads | None) -> str:

@@ -47,8 +47,8 @@ def test_an_empty_playlist_is_waited_for_and_an_encrypted_one_is_not(
     stream = wait_for_show(
         show.url,
         lambda: way.find(show),
-        give_up_after=show.patience,
-        tell=told.append,
+        give_up_after=show.max_wait,
+        on_waiting=told.append,
         pause=pause,
     )
     assert stream.url == show.url

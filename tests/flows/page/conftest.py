@@ -25,11 +25,11 @@ from db.writing.writes import (
     record_segment,
     replace_segment,
 )
+from flows.auth.access import Access
+from flows.auth.gate import known_hosts
 from flows.capture.processes import find_ffmpeg
 from flows.capture.recorded.journal import to_line
 from flows.capture.segment import Gap, Segment
-from flows.door.access import Access
-from flows.door.gate import known_hosts
 from flows.page.app import gated
 from flows.page.media.playback import Playback
 from flows.page.reading.database import Reader

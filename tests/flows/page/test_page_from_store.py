@@ -185,7 +185,7 @@ def test_an_object_that_was_changed_is_said(
     bucket.objects[first] = b"other"
     answer = elsewhere.get(f"/media/{page.made.show}/1.ts")
     assert answer.status_code == 404
-    assert "is not what was stored (its SHA-256 is another)" in answer.json()["why"]
+    assert "is not what was stored (its SHA-256 differs)" in answer.json()["why"]
     del bucket.objects[first]
     why = elsewhere.get(f"/media/{page.made.show}/1.ts").json()["why"]
     assert "is not in s3://recordings/prefix" in why

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from db.machines import installation, machines, register
 from flows.errors import UsageError
 from flows.objects.cache import Copies
-from flows.objects.opening import copies_of
+from flows.objects.configured import copies_of
 from flows.objects.store import ObjectGone, Objects, StoreRefused
 from flows.recordings import forgetting
 from flows.recordings.clip import clip

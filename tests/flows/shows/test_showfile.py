@@ -62,19 +62,19 @@ def test_a_slot_has_the_parameters_of_its_show_and_its_own(file: Path) -> None:
     [
         ("0 12 * * *", "0 25 * * *", "news: slot noon: cron: '0 25 [*] [*] [*]' is invalid"),
         ("0 12 * * *", "noon", "news: slot noon: cron: 'noon' is invalid"),
-        ("Europe/Vienna", "Europe/Wien", "news: slot noon: timezone: there is no 'Europe/Wien'"),
+        ("Europe/Vienna", "Europe/Wien", "news: slot noon: timezone: 'Europe/Wien' is unknown"),
         ('cron: "0 12 * * *"', 'rrule: "FREQ=OFTEN"', "news: slot noon: rrule: 'FREQ=OFTEN'"),
         ('cron: "0 12 * * *", ', "", "news: slot noon: a slot has either a cron or an rrule"),
         ("duration: 5m", "duration: soon", "news: slot late: duration: write it as"),
         ("duration: 20m", "duration: 0s", "news: .*out of range"),
-        ("duration: 20m", "colour: red", "news: colour: no such parameter; there are url, name"),
+        ("duration: 20m", "colour: red", "news: colour: unknown parameter; a show has url, name"),
         ("duration: 20m", "detector: yolo", "news: detector: "),
         ("duration: 20m", "alerts: [{ emotion: envy }]", "news: alerts.0.emotion: "),
         ('url: "https://example.com/live", ', "", "news: slot noon: no url: add it"),
-        ("slug: late", "slug: noon", "news: slot noon: there are two of this slug"),
+        ("slug: late", "slug: noon", "news: slot noon: two slots have this slug"),
         ("slug: late, ", "", "news: slot 2: no slug"),
-        ("timezone:", "zone:", "news: slot noon: zone: unknown; a slot has"),
-        ("name: adhoc", "name: news", "news: there are two of this name"),
+        ("timezone:", "zone:", "news: slot noon: zone: unknown key; a slot has"),
+        ("name: adhoc", "name: news", "news: two deployments have this name"),
         ("name: adhoc", "tags: []", "deployment 1: it has no name"),
         ("    work_pool: { name: shows }\n", "", "adhoc: no work_pool"),
         ("deployments:\n", "deployments: [\n", "prefect.yaml, line "),
@@ -163,7 +163,7 @@ def full_disk() -> Iterator[None]:
 def test_a_full_disk_leaves_the_file_as_it_was(
     file: Path, full_disk: None, change: Callable[[Path], None]
 ) -> None:
-    with pytest.raises(UsageError, match="cannot be written, and is as it was: File too large"):
+    with pytest.raises(UsageError, match="cannot be written, and is unchanged: File too large"):
         change(file)
     assert file.read_text(encoding="utf-8") == SHOWS
     assert list(file.parent.iterdir()) == [file]
@@ -180,7 +180,7 @@ def test_a_file_keeps_its_mode_and_a_link_its_target(file: Path, tmp_path: Path)
 
 
 def test_what_does_not_fit_leaves_the_file_as_it_was(file: Path) -> None:
-    with pytest.raises(UsageError, match="news: there is a show of this name"):
+    with pytest.raises(UsageError, match="news: a show of this name exists"):
         add(file, name="news")
     with pytest.raises(UsageError, match="late-show: slot slot-1: cron"):
         add(file, cron="often")

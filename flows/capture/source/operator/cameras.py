@@ -12,7 +12,7 @@ CAMERA = "camera:"
 
 
 def is_camera(url: str) -> bool:
-    """Tell whether a show's URL names a camera."""
+    """Return whether a show's URL names a camera."""
     return url.startswith(CAMERA)
 
 

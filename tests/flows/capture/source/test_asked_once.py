@@ -120,7 +120,7 @@ def test_a_page_that_wants_to_be_left_alone_is_not_asked_before(
             f"{site.base}/show",
             lambda: finding.find(recorded=False, note=lambda error: None),
             give_up_after=timedelta(minutes=1),
-            tell=lambda known: None,
+            on_waiting=lambda known: None,
             pause=pause,
         )
     assert pauses == [40.0]
@@ -129,7 +129,7 @@ def test_a_page_that_wants_to_be_left_alone_is_not_asked_before(
             f"{site.base}/show",
             lambda: finding.find(recorded=False, note=lambda error: None),
             give_up_after=timedelta(seconds=30),
-            tell=lambda known: None,
+            on_waiting=lambda known: None,
             pause=pause,
         )
 

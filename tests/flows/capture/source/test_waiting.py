@@ -32,7 +32,7 @@ def wait(policy: AddressPolicy) -> Callable[..., tuple[Stream, list[Waiting]]]:
             url,
             lambda: resolve(url, policy=policy, extractors=[ShowSiteIE]),
             give_up_after=minutes * MINUTE,
-            tell=told.append,
+            on_waiting=told.append,
             pause=lambda seconds: None,
         )
         return stream, told
@@ -93,7 +93,7 @@ def test_a_show_that_does_not_begin_is_missed(policy: AddressPolicy) -> None:
             site.url,
             lambda: resolve(site.url, policy=policy, extractors=[ShowSiteIE]),
             give_up_after=timedelta(seconds=0.2),
-            tell=lambda known: None,
+            on_waiting=lambda known: None,
         )
     assert "\n" not in str(caught.value)
 

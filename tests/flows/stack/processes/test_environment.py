@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from db.session import make_engine
-from flows.door.access import Access
+from flows.auth.access import Access
 from flows.settings import Settings
 from flows.stack.processes.environment import environment
 from flows.stack.stack import server_command

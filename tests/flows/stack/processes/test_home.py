@@ -117,7 +117,7 @@ def test_stack_leaves_no_password_of_a_killed_run(tmp_path: Path) -> None:
     left.parent.mkdir(parents=True)
     left.write_text('{"environment": {"SHOWMOOD_DATABASE_URL": "postgresql://me:word@there/x"}}')
     settings = Settings(home=tmp_path)  # type: ignore[call-arg]
-    Stack(settings, say=lambda line: None)._make_tmp()
+    Stack(settings, echo=lambda line: None)._make_tmp()
     assert not left.exists()
 
 

@@ -113,7 +113,7 @@ def test_one_that_cannot_be_started_is_tried_again_and_that_is_said_once(
 
 def test_a_stack_and_a_command_tend_it(server, kill, tmp_path, monkeypatch, caplog) -> None:
     said: list[str] = []
-    stack = Stack(Settings(home=tmp_path), say=said.append)
+    stack = Stack(Settings(home=tmp_path), echo=said.append)
     stack._postgres = Postgres(server)
     kill()
 

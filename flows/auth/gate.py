@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 
-from flows.door.access import COOKIE_S, LOGIN, Access
-from flows.door.headers import Headers
+from flows.auth.access import COOKIE_S, LOGIN, Access
+from flows.auth.headers import Headers
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -155,7 +155,7 @@ class Gate:
         return scheme in ("http", "https") and authority.lower() in self._hosts
 
     def _is_allowed_preflight(self, scope: Scope, headers: Headers) -> bool:
-        """Tell whether a page that the operator lets in asks what it may: no secret comes along."""
+        """Return whether this is a CORS preflight, which carries no secret."""
         asks = "access-control-request-method" in headers.of
         return scope.get("method") == "OPTIONS" and asks and "origin" in headers.of
 

@@ -102,7 +102,7 @@ class Access:
         return f"{ui_url}{LOGIN}{self._made('link')}"
 
     def opens(self, path: str) -> bool:
-        """Tell whether the path is that of the link."""
+        """Return whether the path is that of the link."""
         return _same(path, f"{LOGIN}{self._made('link')}")
 
     def cookie(self, now_s: float | None = None) -> str:
@@ -111,13 +111,13 @@ class Access:
         return f"{until}-{self._made('cookie', until)}"
 
     def takes_cookie(self, value: str) -> bool:
-        """Tell whether the value is of a cookie of ours that is still good."""
+        """Return whether the value is of a cookie of ours that is still good."""
         until, _, _ = value.partition("-")
         ours = _same(value, f"{until}-{self._made('cookie', until)}")
         return ours and until.isdecimal() and int(until) > time.time()
 
     def takes_basic(self, header: str) -> bool:
-        """Tell whether the Authorization header is HTTP Basic with the secret."""
+        """Return whether the Authorization header is HTTP Basic with the secret."""
         scheme, _, coded = header.strip().partition(" ")
         if scheme.lower() != "basic":
             return False
@@ -127,7 +127,7 @@ class Access:
             return False
 
     def takes(self, auth_string: str) -> bool:
-        """Tell whether this is the secret, or what the operator has set."""
+        """Return whether this is the secret, or what the operator has set."""
         ours = _same(auth_string, self.auth_string)
         return ours or (bool(self.also) and _same(auth_string, str(self.also)))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from flows.auth.access import COOKIE_S, FILE, Access, basic
 from flows.commands.operator.access import app
-from flows.door.access import COOKIE_S, FILE, Access, basic
 from flows.errors import UsageError
 from flows.settings import load_settings
 from flows.shows.applying import credentials, server_environment

@@ -1,4 +1,4 @@
-"""What a run cannot do here, for want of files, is done where they are: by another run, there."""
+"""Forwards work to the machine that has the recorded files, by starting a run there."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -10,18 +10,18 @@ from prefect.runtime import deployment, flow_run
 from prefect.settings import get_current_settings
 from sqlalchemy import Engine
 
-from flows.control.client.machine_queue import HANDED_ON, handed_on_by, run_on
+from flows.control.client.machine_queue import FORWARDED_PREFIX, forwarded_tag, run_on
 from flows.errors import StackError
-from flows.objects.opening import copies_of
+from flows.objects.configured import copies_of
 from flows.recordings.finding import find
 from flows.settings import Settings
 from flows.shows.applying import credentials
 
 
-def machines_with(
+def machines_with_files(
     engine: Engine, settings: Settings, channel: str, begin: datetime, end: datetime
 ) -> tuple[tuple[str, ...], bool]:
-    """Return which other machines have files of a stretch, and whether there are any here."""
+    """Return the other machines that have files of [begin, end), and whether this one has any."""
     found = find(
         engine,
         channel,
@@ -34,24 +34,24 @@ def machines_with(
     return found.on, bool(found.segments)
 
 
-def was_handed_on() -> bool:
-    """Tell whether this run was started by another for the files that are here.
+def was_forwarded() -> bool:
+    """Return whether another run has forwarded this one.
 
-    It hands on nothing itself: two machines with a part each would start runs for ever.
+    Such a run forwards nothing: two machines with a part each would start runs without end.
     """
-    return any(tag.startswith(HANDED_ON) for tag in flow_run.tags or ())
+    return any(tag.startswith(FORWARDED_PREFIX) for tag in flow_run.tags or ())
 
 
-def hand_on(machines: Iterable[str], changed: Mapping[str, Any], *, key: str = "") -> list[str]:
-    """Start a run like this one on each of these machines; return a line on each.
+def forward_run(machines: Iterable[str], changed: Mapping[str, Any], *, key: str = "") -> list[str]:
+    """Start a run like this one on each of these machines; return one line of text a machine.
 
-    changed: parameters that differ, as a time that was said as how long ago. key: what tells the
-    runs from those of before, where one a machine is enough. Raises StackError.
+    changed: parameters that differ, such as a relative time made absolute. key: idempotency key,
+    by default this run's id. Raises StackError.
     """
     url, own = get_current_settings().api.url, deployment.id
     if url is None or own is None:
         raise StackError("the files are on another machine: start a run of the deployment")
-    said = []
+    lines = []
     for machine in machines:
         try:
             run = run_on(
@@ -61,9 +61,9 @@ def hand_on(machines: Iterable[str], changed: Mapping[str, Any], *, key: str = "
                 api_url=url,
                 headers=credentials(os.environ),
                 key=f"{key or flow_run.id} on {machine}",
-                tags=[handed_on_by(flow_run.id)],
+                tags=[forwarded_tag(flow_run.id)],
             )
         except httpx.HTTPError as e:
             raise StackError(f"a run for {machine} could not be started: {e!r}") from e
-        said.append(f"{machine} does it, as run {run['name']}")
-    return said
+        lines.append(f"{machine} does it, as run {run['name']}")
+    return lines

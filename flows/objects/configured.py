@@ -1,4 +1,4 @@
-"""The object store that the settings name, and the copies that are read from it."""
+"""Makes the object store and its cache from the settings."""
 
 from flows.objects.cache import Copies
 from flows.objects.store import Objects
@@ -11,7 +11,7 @@ def objects_of(settings: Settings) -> Objects | None:
 
 
 def copies_of(settings: Settings) -> Copies | None:
-    """Return what reads from the store; None where none is set. Raises UsageError likewise."""
+    """Return the store's cache; None where no store is set. Raises UsageError for a bad URL."""
     objects = objects_of(settings)
     if objects is None:
         return None
