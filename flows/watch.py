@@ -31,12 +31,14 @@ from flows.control.heartbeat import (
     exit_at_once,
     heartbeats,
     outlive_worker,
+    run_was_cancelled,
     skip_gc_at_exit,
 )
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_page import RunPage
 from flows.errors import EXPECTED, HandedOver, Skipped
 from flows.live.broadcast import Watch
+from flows.live.left_open import end_cancelled
 from flows.live.locking.handover_signal import hear
 from flows.live.rows.analysis import Analysis, take_for
 from flows.live.rows.observers import Observers
@@ -142,8 +144,7 @@ def watch_show(
     run_page: RunPage | None = None
     heartbeat: Heartbeat | None = None
     with get_client(sync_client=True) as client:
-        if was_cancelled(client.read_flow_run_states(run_id)):
-            return cancelled()
+        is_cancelled = was_cancelled(client.read_flow_run_states(run_id))
         shows = list(deployed(client))
     try:
         show = make_show(
@@ -165,6 +166,9 @@ def watch_show(
         if apart != show.slug and settings.adhoc_names == "apart":
             log.warning("%s is a scheduled show's: this run is filed under %s", show.slug, apart)
             show = show.model_copy(update={"name": apart})
+        if is_cancelled:
+            end_cancelled(settings, show.slug, str(run_id), log)
+            return cancelled()
         run_page = RunPage(channel=show.slug, run_id=run_id, log=log, machine=settings.machine_name)
         events = EventObserver(
             channel=show.slug,
@@ -192,6 +196,7 @@ def watch_show(
             place=partial(gpu_place, settings, log),
             of_schedule=of_schedule,
             secret_of=secret_of,
+            was_cancelled=run_was_cancelled,
         )
         with heartbeats(run_id, dead_after_s=settings.dead_after_s) as heartbeat:
             counts = watch.run()

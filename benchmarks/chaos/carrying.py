@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,10 +25,11 @@ class Done:
 class Carrying:
     """Keeps the log of a plan that is carried out."""
 
-    def __init__(self, breaker: Breaker, seed: int) -> None:
-        """Nothing was done yet."""
+    def __init__(self, breaker: Breaker, seed: int, left_s: Callable[[], float]) -> None:
+        """Nothing was done yet. left_s: the seconds that are left for faults, at any moment."""
         self._breaker = breaker
         self._seed = seed
+        self._left_s = left_s
         self._printing: Final = threading.Lock()
         self.done: list[Done] = []
         self.failed: list[str] = []
@@ -57,6 +58,8 @@ class Carrying:
             time.sleep(max(0.0, began + late_s + step.at_s - time.monotonic()))
             begin = datetime.now(UTC)
             try:
+                if self._left_s() < step.lasts_s:
+                    raise NotPossible("the machine was too slow: the sources are nearly over")
                 undo = self._breaker.begin(step)
             except NotPossible as e:
                 self.say(f"NOT {step.summary()}: {e}")

@@ -59,6 +59,7 @@ class RecordedBroadcast:
     started_at: datetime
     planned_end: datetime | None
     status: str
+    flow_run_id: str | None
 
 
 _COLUMNS: Final = (
@@ -89,7 +90,7 @@ _AFTER = text(
 )
 
 _BROADCASTS: Final = (
-    "SELECT b.id, c.slug, b.started_at, b.planned_end, b.status"
+    "SELECT b.id, c.slug, b.started_at, b.planned_end, b.status, b.flow_run_id"
     " FROM broadcasts b JOIN channels c ON c.id = b.channel_id"
 )
 _BY_ID = text(f"{_BROADCASTS} WHERE b.id = ANY(:ids)").bindparams(
@@ -102,6 +103,7 @@ _NEWEST = text(
     f" (SELECT broadcast_id FROM segments WHERE channel_id = :channel AND {_THERE}"
     "  ORDER BY started_at DESC LIMIT 1))"
 )
+_LIVE = text(f"{_BROADCASTS} WHERE c.slug = :slug AND b.status = 'live' ORDER BY b.started_at")
 _UNSURE = text(
     f"{_BROADCASTS} WHERE c.slug = :slug AND (b.status = 'live' OR b.started_at > :since)"
     " ORDER BY b.started_at"
@@ -155,6 +157,12 @@ def broadcasts(connection: Connection, ids: Collection[int]) -> dict[int, Record
     """Return those of these broadcasts that there are, by id."""
     rows = connection.execute(_BY_ID, {"ids": sorted(ids)})
     return {row.id: RecordedBroadcast(**row._mapping) for row in rows}
+
+
+def live_broadcasts(connection: Connection, slug: str) -> list[RecordedBroadcast]:
+    """Return the broadcasts of a channel that nobody has closed, oldest first."""
+    rows = connection.execute(_LIVE, {"slug": slug})
+    return [RecordedBroadcast(**row._mapping) for row in rows]
 
 
 def unsure(connection: Connection, slug: str, since: datetime) -> list[RecordedBroadcast]:

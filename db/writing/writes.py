@@ -190,8 +190,11 @@ def close_broadcast(
     )
 
 
-def interrupt_broadcast(connection: Connection, broadcast_id: int) -> None:
+def interrupt_broadcast(
+    connection: Connection, broadcast_id: int, *, status: str = "interrupted"
+) -> None:
     """Record that a broadcast's watcher died: it ended with what was recorded last."""
+    _require_status(status)
     newest = (
         select(func.max(Segment.ended_at))
         .where(Segment.broadcast_id == broadcast_id)
@@ -200,7 +203,7 @@ def interrupt_broadcast(connection: Connection, broadcast_id: int) -> None:
     connection.execute(
         update(Broadcast)
         .where(Broadcast.id == broadcast_id)
-        .values(ended_at=func.greatest(Broadcast.started_at, newest), status="interrupted")
+        .values(ended_at=func.greatest(Broadcast.started_at, newest), status=status)
     )
 
 

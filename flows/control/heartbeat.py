@@ -25,8 +25,8 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.states import Cancelled
 
-from flows.capture.stopping import beside
-from flows.control.healing import ALIVE, BEATS, FLOW, OVER
+from flows.capture.stopping import Patience, beside
+from flows.control.healing import ALIVE, BEATS, FLOW, OVER, was_cancelled
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +35,9 @@ FINAL_HEARTBEAT_TIMEOUT_S: Final = 3.0
 
 AWAY_S: Final = 5.0
 """Seconds without an answer after which the server counts as unreachable."""
+
+ASK_S: Final = 5.0
+"""Seconds that a show waits to hear whether the run before it was cancelled."""
 
 LOOK_EVERY_S: Final = 4.0
 """Seconds between two checks for a cancel of this run: its worker may miss that event."""
@@ -168,6 +171,22 @@ class Heartbeat:
 def cancelled() -> State[None]:
     """Return what a run is that was cancelled and has stored all."""
     return Cancelled(message="Cancelled; what was recorded is stored.")
+
+
+def run_was_cancelled(run_id: str, *, within_s: float = ASK_S) -> bool:
+    """Tell whether another run was cancelled; False where the server does not say so in time."""
+
+    def ask() -> bool:
+        with get_client(sync_client=True) as client:
+            return was_cancelled(client.read_flow_run_states(UUID(run_id)))
+
+    patience = Patience()
+    patience.ends_at = time.monotonic() + within_s
+    try:
+        return patience.run(partial(copy_context().run, ask), name="was-cancelled")
+    except Exception as e:  # noqa: BLE001 - the show is not kept waiting by a server that is away
+        _log.warning("whether run %s was cancelled is not known: %r", run_id, e)
+        return False
 
 
 def _clock(headers: object) -> datetime:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Engine
 
@@ -28,13 +28,13 @@ from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.errors import HandedOver, ShowFailed, Skipped
 from flows.live.capturing import capture_of
+from flows.live.left_open import close_left_open
 from flows.live.lifecycle import WatchedBroadcast, close, open_or_continue
 from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
 from flows.live.locking.database_wait import patiently
 from flows.live.locking.handover_signal import MAY_LEAVE
 from flows.live.locking.lock_check import Hold
 from flows.live.rows.analysis import Analysis, Counts, networks, take_for
-from flows.live.rows.left_behind import write_left_behind
 from flows.live.rows.observers import Observer
 from flows.live.rows.store import Store, keys
 from flows.live.signals import undisturbed
@@ -46,7 +46,6 @@ from flows.settings import Settings
 from flows.show import Show
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
-
 
 CANCEL_DRAIN_S: Final = 10.0
 """Seconds to analyse the backlog after a cancel; the worker kills the run after 30."""
@@ -60,7 +59,7 @@ class Watch:
     observer: gets its events. ends_at: the end of the planned time, if it waits where its channel
     is watched. place: held while the networks run. extractors: of yt-dlp, to try before its own.
     of_schedule: it has its turn before those that no schedule has started. secret_of: reads the
-    secrets that sources.toml names.
+    secrets that sources.toml names. was_cancelled: tells that of a run that left a broadcast open.
     """
 
     show: Show
@@ -76,6 +75,7 @@ class Watch:
     extractors: Sequence[type] = ()
     of_schedule: bool = False
     secret_of: SecretOf = no_secrets
+    was_cancelled: Callable[[str], bool] = lambda run: False
 
     def run(self) -> Counts:
         """Watch one broadcast and store it; return what was done.
@@ -114,12 +114,13 @@ class Watch:
                 until = when_there(lambda: rest_of(engine, run_id, datetime.now(UTC))) or until
             recordings = self.settings.recordings_dir / self.show.slug
             machine = self.settings.machine_name
-            when_there(lambda: write_left_behind(engine, recordings, machine))
+            told: dict[str, Any] = {"run_id": self.run_id, "machine": machine, "log": self.log}
+            ask = self.was_cancelled
+            when_there(lambda: close_left_open(engine, recordings, was_cancelled=ask, **told))
             stream = self._wait(engine, way, until, held.lock)
             self.log.info("found %s", stream.title or shorten(self.show.url))
-            told = {"run_id": self.run_id, "machine": machine}
             broadcast = when_there(
-                lambda: open_or_continue(engine, self.show, stream, until, log=self.log, **told)
+                lambda: open_or_continue(engine, self.show, stream, until, **told)
             )
             return self._watch(engine, broadcast, stream, way, held.lock)
 

@@ -70,10 +70,11 @@ def open_or_continue(
     log: Log,
     machine: str | None = None,
 ) -> WatchedBroadcast:
-    """Return the broadcast to write: one that a dead watcher left, if its time is not over.
+    """Return the broadcast to write: this run's own, if its time is not over, or a new one.
 
     A run that is started again goes on with its own, though a signal had ended it: not every
-    SIGTERM is a cancel. The channel's lock is held: whoever wrote that one is gone. until: when a
+    SIGTERM is a cancel. One of another run is never continued: it has another planned end, and that
+    run may have been cancelled. The channel's lock is held: whoever wrote it is gone. until: when a
     new one ends, if not after the show's own length.
     """
     now = datetime.now(UTC)
@@ -89,7 +90,9 @@ def open_or_continue(
             )
         left = writes.find_open_broadcast(connection, channel_id)
         if left is not None:
-            if left.planned_end and left.planned_end > now and left.source_id == stream.source_id:
+            is_own = run_id is not None and left.flow_run_id == run_id
+            is_over = left.planned_end is None or left.planned_end <= now
+            if is_own and not is_over and left.source_id == stream.source_id:
                 log.warning("going on with the broadcast of %s", left.started_at)
                 last = last_of(connection, left.id)
                 reserved = 0 if last is None or last.machine in (None, machine) else RESERVED

@@ -93,10 +93,19 @@ class _Breaks:
 
 def test_fault_that_cannot_be_made_is_wrong_and_the_plan_goes_on() -> None:
     plan = [Step(at_s=0.0, lasts_s=0.0, name=name, cause="other") for name in ("fails", "goes on")]
-    carrying = Carrying(cast("Breaker", _Breaks()), seed=1)
+    carrying = Carrying(cast("Breaker", _Breaks()), seed=1, left_s=lambda: 0.0)
     carrying.carry_out(plan)
     assert [(each.step.name, each.why_not) for each in carrying.done] == [
         ("fails", "no space left"),
         ("goes on", None),
     ]
     assert carrying.failed == ["fails could not be made or undone: OSError('no space left')"]
+
+
+def test_fault_for_which_no_time_is_left_is_not_made() -> None:
+    step = Step(at_s=0.0, lasts_s=1.0, name="too late", cause="other")
+    carrying = Carrying(cast("Breaker", _Breaks()), seed=1, left_s=lambda: 0.9)
+    carrying.carry_out([step])
+    [done] = carrying.done
+    assert "too slow" in str(done.why_not)
+    assert carrying.failed == []

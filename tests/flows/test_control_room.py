@@ -54,6 +54,7 @@ from flows.control.client.machine_queue import forwarded_tag, queue_of, run_on
 from flows.control.client.run_history import forget_runs
 from flows.control.client.work_pool import put_pools, template
 from flows.control.events import MISSED, RAISED, labels
+from flows.control.heartbeat import run_was_cancelled
 from flows.control.ownership import deployed, name_of_run
 from flows.control.run_page import RunPage
 from flows.errors import StackError, UsageError
@@ -462,6 +463,7 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
         ).raise_for_status()
         run_page.took(segment, None, Counts(segments=413, lag_s=0.7, gaps=1))
         run_page.ended("cancelled")
+        assert run_was_cancelled(run, within_s=60)
     state = control.api.get(f"/flow_runs/{run}").json()["state"]
     assert state["type"] == "CANCELLING"
     assert ": cancelled" in artifacts()["show-news"]
@@ -482,8 +484,11 @@ def test_a_show_goes_on_while_the_server_and_the_database_are_away(
             Gap(start=datetime.now(UTC), end=datetime.now(UTC), why="HTTP 503"), None, Counts()
         )
         run_page.ended("failed")
+        assert not run_was_cancelled(run, within_s=60), "it runs"
+        assert not run_was_cancelled(run, within_s=0), "no answer in time"
     nowhere.dispose()
     assert "the report could not be shown in the UI" in caplog.text
+    assert f"whether run {run} was cancelled is not known" in caplog.text
 
 
 def test_server_that_is_not_there_is_one_line(control: Control) -> None:

@@ -33,7 +33,8 @@ OVERLAPS = (
 @pytest.fixture
 def show_on_air(open_show) -> Any:
     began = datetime.now().astimezone() - timedelta(minutes=1)
-    return open_show(status="live", started_at=began, planned_end=began + timedelta(hours=1))
+    planned_end = began + timedelta(hours=1)
+    return open_show(status="live", started_at=began, planned_end=planned_end, flow_run_id="again")
 
 
 @pytest.fixture

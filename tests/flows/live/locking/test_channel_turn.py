@@ -129,7 +129,9 @@ def test_a_run_that_has_completed_its_broadcast_is_not_repeated(engine: Engine) 
         rest_of(engine, "one", datetime.now(UTC))
 
 
-def opened(engine: Engine, *, run: str, source: str = "video") -> WatchedBroadcast:
+def opened(
+    engine: Engine, *, run: str | None, source: str = "video", duration: str = "10m"
+) -> WatchedBroadcast:
     """Open, or go on with, the channel's broadcast."""
     stream = Stream(
         page_url="http://example.org/live",
@@ -140,7 +142,7 @@ def opened(engine: Engine, *, run: str, source: str = "video") -> WatchedBroadca
         source_id=source,
         title="live",
     )
-    show = make_show(url=stream.page_url, name="news", duration="10m")
+    show = make_show(url=stream.page_url, name="news", duration=duration)
     return open_or_continue(engine, show, stream, None, run_id=run, log=LOG)
 
 
@@ -168,6 +170,33 @@ def test_a_broadcast_that_has_ended_is_not_gone_on_with_by(
     first = opened(engine, run="one")
     close(engine, first, status, LOG)
     assert opened(engine, run=run, source=source).id != first.id
+
+
+@pytest.mark.parametrize("before", ["one", None], ids=["a run", "a terminal"])
+@pytest.mark.parametrize("run", ["two", None], ids=["another run", "by a terminal"])
+@pytest.mark.parametrize("duration", ["1m", "1h"], ids=["shorter", "longer"])
+def test_a_broadcast_left_open_is_not_continued_by_another_run(
+    engine: Engine, before: str | None, run: str | None, duration: str
+) -> None:
+    first = opened(engine, run=before)
+    second = opened(engine, run=run, duration=duration)
+    assert second.id != first.id
+    assert second.until is None, "its own time, from its own beginning on"
+    with engine.connect() as connection:
+        found = connection.execute(
+            text("SELECT status, planned_end - started_at FROM broadcasts ORDER BY id")
+        ).all()
+    length = make_show(url="http://example.org/live", duration=duration).length
+    assert [tuple(row) for row in found] == [
+        ("interrupted", timedelta(minutes=10)),
+        ("live", length),
+    ]
+
+
+def test_a_run_that_died_continues_its_broadcast_until_the_planned_end(engine: Engine) -> None:
+    first = opened(engine, run="one")
+    again = opened(engine, run="one", duration="1h")
+    assert (again.id, again.until) == (first.id, first.started_at + timedelta(minutes=10))
 
 
 def test_a_broadcast_is_not_gone_on_with_after_another_of_its_channel(engine: Engine) -> None:
