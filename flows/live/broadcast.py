@@ -27,14 +27,14 @@ from flows.capture.source.waiting import Waiting, wait_for_show
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.errors import HandedOver, ShowFailed, Skipped
-from flows.live.capturing import capture_of
+from flows.live.capturing import analysis_of, capture_of
 from flows.live.left_open import close_left_open
 from flows.live.lifecycle import WatchedBroadcast, close, open_or_continue
 from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
 from flows.live.locking.database_wait import patiently
 from flows.live.locking.handover_signal import MAY_LEAVE
 from flows.live.locking.lock_check import Hold
-from flows.live.rows.analysis import Analysis, Counts, networks, take_for
+from flows.live.rows.analysis import Analysis, Counts, take_for
 from flows.live.rows.observers import Observer
 from flows.live.rows.store import Store, keys
 from flows.live.signals import undisturbed
@@ -247,7 +247,9 @@ class Watch:
                 )
                 handed = stack.enter_context(way)
                 stack.enter_context(self.place())
-                analysis = self._analysis(broadcast, store)
+                analysis = analysis_of(
+                    self.show, self.settings, broadcast, store, self.observer, self.log
+                )
                 while first:
                     analysis.take(first.popleft())
                 while not capture.finished:
@@ -276,26 +278,3 @@ class Watch:
             why = capture.last_error or "the source brought nothing"
             raise ShowFailed(f"{self.show.slug}: nothing could be recorded and analysed: {why}")
         return analysis.counts
-
-    def _analysis(self, broadcast: WatchedBroadcast, store: Store) -> Analysis:
-        """Return what takes the segments, with its networks loaded."""
-        from emotion.pipeline import Linker  # as in `networks`
-
-        show, settings = self.show, self.settings
-        analyser = networks(
-            show.detector,
-            settings.emotion_network(show.emotion_model),
-            settings.device,
-            settings.cache_dir,
-            settings.detection_size_px,
-            settings.search_everywhere,
-        )
-        store.model = analyser.model
-        return Analysis(
-            analyser=analyser,
-            linker=Linker(broadcast.tracker_state, number_from=broadcast.last_track + 1),
-            store=store,
-            fps=show.analysed_fps,
-            log=self.log,
-            observer=self.observer,
-        )

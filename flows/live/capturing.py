@@ -1,5 +1,6 @@
-"""Starts the capture of one broadcast of a show, as the settings say."""
+"""Makes the capture of one broadcast of a show and its analysis, as the settings say."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,9 +8,14 @@ from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.capture.supervisor.quota import Quota
 from flows.live.lifecycle import WatchedBroadcast
+from flows.live.rows.analysis import Analysis, networks
+from flows.live.rows.observers import Observer
+from flows.live.rows.store import Store
 from flows.live.way_to_source import WayToSource
 from flows.settings import Settings
 from flows.show import Show
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 def capture_of(
@@ -46,4 +52,34 @@ def capture_of(
         ),
         away_s=show.max_wait.total_seconds(),
         extractors=extractors,
+    )
+
+
+def analysis_of(
+    show: Show,
+    settings: Settings,
+    broadcast: WatchedBroadcast,
+    store: Store,
+    observer: Observer,
+    log: Log,
+) -> Analysis:
+    """Return what takes the segments of a broadcast, with its networks loaded."""
+    from emotion.pipeline import Linker  # as in `networks`
+
+    analyser = networks(
+        show.detector,
+        settings.emotion_network(show.emotion_model),
+        settings.device,
+        settings.cache_dir,
+        settings.detection_size_px,
+        settings.search_everywhere,
+    )
+    store.model = analyser.model
+    return Analysis(
+        analyser=analyser,
+        linker=Linker(broadcast.tracker_state, number_from=broadcast.last_track + 1),
+        store=store,
+        fps=show.analysed_fps,
+        log=log,
+        observer=observer,
     )
