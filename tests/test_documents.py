@@ -1,4 +1,4 @@
-"""What the documents say is so: each command is one, and does what it says; each figure is one."""
+"""The documents are true: their commands exist and work, their figures have a source."""
 
 import re
 import shlex
@@ -26,7 +26,7 @@ DOCUMENTS = [
     *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
 ]
 
-RUN_ELSEWHERE = {
+TESTED_ELSEWHERE = {
     "analyze": ("tests/flows/test_cli.py", '"analyze"'),
     "clip": ("tests/flows/recordings/test_clip.py", "clip("),
     "deploy": ("tests/flows/test_control_room.py", "apply_showfile"),
@@ -34,11 +34,11 @@ RUN_ELSEWHERE = {
     "play": ("tests/flows/recordings/test_play.py", "playlist_at"),
     "replay": ("tests/flows/test_reanalyse.py", "Analysis("),
 }
-"""By the first word, the commands that need more than a database: where they run, or their work."""
+"""Commands that need more than a database, by first word: the test that runs them, a call in it."""
 
 
 def console_commands(file: str) -> Iterator[list[str]]:
-    """Yield the words of every `showmood` command in a document's blocks, as a shell has them."""
+    """Yield the arguments of every `showmood` command in a document's console blocks."""
     text = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", " ")
     for block in re.findall(r"```(?:console|bash|sh)\n(.*?)```", text, re.DOTALL):
         for line in block.splitlines():
@@ -49,14 +49,14 @@ def console_commands(file: str) -> Iterator[list[str]]:
 
 
 def inline_commands(file: str) -> Iterator[list[str]]:
-    """Yield the words of every command that stands in a sentence."""
+    """Yield the arguments of every inline `showmood` command."""
     text = re.sub(r"```.*?```", "", (ROOT / file).read_text(encoding="utf-8"), flags=re.DOTALL)
-    for said in re.findall(r"`showmood ([^`]+)`", text):
-        yield said.replace("'", " ").split()
+    for command in re.findall(r"`showmood ([^`]+)`", text):
+        yield command.replace("'", " ").split()
 
 
 def find(words: list[str]) -> tuple[Any, list[str]]:
-    """Return the command that is meant, and what is given to it."""
+    """Return the (sub)command, and its arguments."""
     found: Any = typer.main.get_command(app)
     rest = list(words)
     while rest and rest[0] in getattr(found, "commands", {}):
@@ -65,10 +65,10 @@ def find(words: list[str]) -> tuple[Any, list[str]]:
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)
-def test_every_command_is_one(file: str) -> None:
+def test_every_showmood_command_exists(file: str) -> None:
     for words in console_commands(file):
         command, rest = find(words)
-        command.make_context(words[0], rest)  # raises for what it does not take
+        command.make_context(words[0], rest)  # raises for unknown options
     for words in inline_commands(file):
         command, rest = find(words)
         if words[0] == "...":
@@ -83,16 +83,31 @@ def test_every_command_is_one(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)
-def test_every_target_of_make_is_one(file: str) -> None:
-    there = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+def test_every_make_target_exists(file: str) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     text = (ROOT / file).read_text(encoding="utf-8")
     for target in re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE):
-        assert target in there, target
+        assert target in targets, target
+
+
+@pytest.mark.parametrize("file", [*DOCUMENTS, "Makefile", "CHANGELOG.md"])
+def test_every_python_module_exists_and_has_the_options(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", " ")
+    ours = r"((?:benchmarks|training|db|flows)[\w.]*)"
+    for module, arguments in re.findall(rf"python -m {ours}([^`|\n]*)", text):
+        path = ROOT / module.replace(".", "/")
+        folder = path.is_dir()
+        source = path / "__main__.py" if folder else path.with_suffix(".py")
+        assert source.exists(), module
+        code = source.read_text(encoding="utf-8")
+        assert folder or '__name__ == "__main__"' in code, module
+        for option in re.findall(r"(?<= )--[a-z][\w-]*", arguments.partition(" -m ")[0]):
+            assert f'"{option}"' in code, (module, option)
 
 
 @pytest.fixture
 def place(tmp_path: Path, engine, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout's folder, with a show of last night on the channel that the documents name."""
+    """A checkout's folder and a database with shows on the channel used in the documents."""
     shutil.copy(ROOT / "prefect.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHOWMOOD_HOME", str(tmp_path / "home"))
@@ -113,12 +128,12 @@ def place(tmp_path: Path, engine, database_url: str, monkeypatch: pytest.MonkeyP
     return tmp_path
 
 
-def test_every_command_in_a_block_does_what_it_says(place: Path) -> None:
+def test_every_console_command_runs(place: Path) -> None:
     pytest.importorskip("pyarrow")
     ran = []
     for file in DOCUMENTS:
         for words in console_commands(file):
-            if (elsewhere := RUN_ELSEWHERE.get(words[0])) is not None:
+            if (elsewhere := TESTED_ELSEWHERE.get(words[0])) is not None:
                 test, word = elsewhere
                 assert word in (ROOT / test).read_text(encoding="utf-8"), words
                 continue
@@ -142,12 +157,12 @@ FROM: dict[str, tuple[str, str]] = {
     "30 days": ("docs/configuration.md", r"\| `SHOWMOOD_KEEP_RECORDINGS_DAYS` \| `30` \|"),
     "100 GB": ("docs/configuration.md", r"\| `SHOWMOOD_KEEP_RECORDINGS_GB` \| `100` \|"),
 }
-"""Figures of the README that stand otherwise where they are from."""
+"""Figures of the README that are formatted differently in their source document."""
 
-MEASURED_HERE = {"3 MB", "1.5 GB"}
+MEASURED_BY_HAND = {"3 MB", "1.5 GB"}
 
 
-def test_every_figure_of_the_readme_stands_where_it_is_from() -> None:
+def test_every_figure_of_the_readme_has_a_source() -> None:
     sources = [*ROOT.glob("docs/*.md"), *ROOT.glob("emotion/weights/*.md")]
     texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sources}
     everything = "\n".join(texts.values()).replace(",", "")
@@ -160,20 +175,20 @@ def test_every_figure_of_the_readme_stands_where_it_is_from() -> None:
         if figure in FROM:
             file, pattern = FROM[figure]
             assert re.search(pattern, texts[file]), figure
-        elif figure not in MEASURED_HERE:
+        elif figure not in MEASURED_BY_HAND:
             plain = re.escape(number.replace(",", ""))
             assert re.search(rf"(?<![\d.]){plain} ?{of}(?!\w)", everything), figure
     weights = ROOT / "emotion" / "weights" / "showmood-expression-2.safetensors"
     assert round(weights.stat().st_size / 1e6) == 3
 
 
-def test_every_default_in_the_table_of_settings_is_the_default() -> None:
+def test_every_default_in_the_table_of_settings_is_right() -> None:
     table = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
-        said = re.search(rf"^\| `SHOWMOOD_{name.upper()}` \| ([^|]*) \|", table, re.MULTILINE)
-        if said is None:  # which `test_readme.py` says
+        row = re.search(rf"^\| `SHOWMOOD_{name.upper()}` \| ([^|]*) \|", table, re.MULTILINE)
+        if row is None:  # `test_readme.py` fails
             continue
-        value = said[1].strip().strip("`")
+        value = row[1].strip().strip("`")
         if isinstance(field.default, int | float) and not isinstance(field.default, bool):
             assert float(value) == field.default, name
         elif field.default is not None and field.default != () and name != "home":

@@ -1,4 +1,4 @@
-"""The documents keep up: every setting and every dependency has its line, every link a file."""
+"""The documents are complete: settings, dependencies, links, and the length of the README."""
 
 import re
 import tomllib
@@ -14,18 +14,18 @@ DOCS = ROOT / "docs"
 DOCUMENTS = sorted(f"docs/{path.name}" for path in DOCS.glob("*.md"))
 
 
-def test_every_setting_has_its_line() -> None:
+def test_every_setting_is_documented() -> None:
     table = (DOCS / "configuration.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `SHOWMOOD_(\w+)` \|", table, re.MULTILINE)
     assert sorted(listed) == sorted(name.upper() for name in Settings.model_fields)
 
 
-def test_every_dependency_earns_its_line() -> None:
+def test_every_dependency_is_documented() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = list(project["dependencies"])
+    requirements = list(project["dependencies"])
     for extra in project["optional-dependencies"].values():
-        wanted += extra
-    names = {re.split(r"[\[<>=~!; ]", requirement)[0] for requirement in wanted}
+        requirements += extra
+    names = {re.split(r"[\[<>=~!; ]", requirement)[0] for requirement in requirements}
     table = (DOCS / "dependencies.md").read_text(encoding="utf-8")
     listed = {
         name.strip("` ")
@@ -37,7 +37,7 @@ def test_every_dependency_earns_its_line() -> None:
 
 
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", *DOCUMENTS])
-def test_every_picture_and_file_it_points_to_is_there(file: str) -> None:
+def test_every_link_target_exists(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if not target.startswith(("http://", "https://")):
@@ -45,16 +45,16 @@ def test_every_picture_and_file_it_points_to_is_there(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)
-def test_every_document_says_who_should_read_it(file: str) -> None:
+def test_every_document_names_its_readers(file: str) -> None:
     title, empty, first, *_ = (ROOT / file).read_text(encoding="utf-8").splitlines()
     assert title.startswith("# ")
     assert empty == ""
     assert first.startswith("For ")
-    assert f"({file})" in README, "the README does not lead there"
+    assert f"({file})" in README, "not linked in the README"
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)
-def test_every_source_and_test_that_is_named_is_there(file: str) -> None:
+def test_every_named_source_file_exists(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
     for name in re.findall(r"`((?:flows|emotion|db|tests|training|benchmarks)/[\w/]+\.py)", text):
         assert (ROOT / name).exists(), name
