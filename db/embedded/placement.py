@@ -7,7 +7,6 @@ data, or a copy of the binaries, goes below a directory that is open instead.
 
 import fcntl
 import importlib.util
-import math
 import os
 import pwd
 import secrets
@@ -32,18 +31,31 @@ OPEN_DIR: Final = Path("/var/lib/showmood")
 POINTER: Final = "location"
 """File in the requested directory that names the directory which is used instead."""
 
+LOCK_S: Final = 300.0
+"""Seconds that a start waits for others that start or stop a server: each takes seconds, or its own
+time-out of minutes."""
+
 _LOOK_S: Final = 0.05
 
 
 @contextmanager
-def file_lock(path: Path, *, within_s: float = math.inf) -> Iterator[None]:
+def file_lock(path: Path, *, within_s: float | None = None) -> Iterator[None]:
     """Hold an exclusive lock between processes; the kernel frees it when the process dies.
 
-    Raises BlockingIOError where another holds it for longer than `within_s`.
+    Raises BlockingIOError where another holds it for longer than `within_s`; without that,
+    EmbeddedError after LOCK_S.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _lock(fd, within_s)
+        try:
+            _lock(fd, LOCK_S if within_s is None else within_s)
+        except BlockingIOError as e:
+            if within_s is not None:
+                raise
+            raise EmbeddedError(
+                f"another process has held {path} for {LOCK_S:g} s: "
+                f"`fuser {path}` names it; end it, and start again"
+            ) from e
         yield
     finally:
         os.close(fd)
@@ -51,14 +63,13 @@ def file_lock(path: Path, *, within_s: float = math.inf) -> Iterator[None]:
 
 def _lock(fd: int, within_s: float) -> None:
     end = time.monotonic() + within_s
-    while within_s < math.inf:
+    while True:
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
                 raise
             time.sleep(_LOOK_S)
-    return fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

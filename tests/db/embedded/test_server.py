@@ -85,6 +85,25 @@ def postmaster(data_dir: Path) -> int:
     return int((data_dir / "cluster" / "postmaster.pid").read_text().split()[0])
 
 
+@pytest.mark.parametrize("name", ["placement.lock", "start.lock"])
+def test_start_that_another_process_holds_up_ends_with_its_cause(
+    make: Callable[..., EmbeddedPostgres],
+    open_tmp: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """As one that was stopped by a signal amid its own start."""
+    monkeypatch.setattr(placement, "LOCK_S", 0.1)
+    home = open_tmp / "pg"
+    home.mkdir()
+    with placement.file_lock(home / name), pytest.raises(EmbeddedError) as raised:
+        make().start()
+    said = str(raised.value)
+    assert said.startswith(f"another process has held {home / name} for 0.1 s:")
+    assert "\n" not in said
+    assert not (home / "cluster").exists()
+
+
 def wait_for_end(pid: int) -> None:
     """Wait for the end of a process that is not our child."""
     try:
