@@ -105,7 +105,8 @@ _NEWEST = text(
 )
 _LIVE = text(f"{_BROADCASTS} WHERE c.slug = :slug AND b.status = 'live' ORDER BY b.started_at")
 _UNSURE = text(
-    f"{_BROADCASTS} WHERE c.slug = :slug AND (b.status = 'live' OR b.started_at > :since)"
+    f"{_BROADCASTS} WHERE c.slug = :slug"
+    " AND (b.status = 'live' OR coalesce(b.ended_at, b.started_at) > :since)"
     " ORDER BY b.started_at"
 )
 
@@ -168,7 +169,7 @@ def live_broadcasts(connection: Connection, slug: str) -> list[RecordedBroadcast
 def unsure(connection: Connection, slug: str, since: datetime) -> list[RecordedBroadcast]:
     """Return the broadcasts of a channel of which somebody may have more than rows, oldest first.
 
-    since: of those that were closed, as another machine may have, the ones that began later.
+    since: of those that were closed, as another machine may have, the ones that ended later.
     """
     rows = connection.execute(_UNSURE, {"slug": slug, "since": since})
     return [RecordedBroadcast(**row._mapping) for row in rows]

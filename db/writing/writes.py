@@ -6,7 +6,7 @@ Except `replace_segment`, which is a transaction of its own: what it does twice 
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, case, func, select, true, update
+from sqlalchemy import Connection, ScalarSelect, case, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.tables.shows import STATUSES_OF_BROADCAST, Broadcast, Channel, Segment
@@ -23,6 +23,7 @@ __all__ = [
     "close_broadcast",
     "ensure_channel",
     "ensure_partition",
+    "extend_broadcast",
     "fail_segment",
     "find_open_broadcast",
     "interrupt_broadcast",
@@ -195,16 +196,22 @@ def interrupt_broadcast(
 ) -> None:
     """Record that a broadcast's watcher died: it ended with what was recorded last."""
     _require_status(status)
-    newest = (
-        select(func.max(Segment.ended_at))
-        .where(Segment.broadcast_id == broadcast_id)
-        .scalar_subquery()
-    )
+    end = func.greatest(Broadcast.started_at, _end_of_last(broadcast_id))
     connection.execute(
-        update(Broadcast)
-        .where(Broadcast.id == broadcast_id)
-        .values(ended_at=func.greatest(Broadcast.started_at, newest), status=status)
+        update(Broadcast).where(Broadcast.id == broadcast_id).values(ended_at=end, status=status)
     )
+
+
+def extend_broadcast(connection: Connection, broadcast_id: int) -> None:
+    """Have a broadcast that was closed end with its last segment at the earliest; idempotent."""
+    is_closed = (Broadcast.id == broadcast_id) & (Broadcast.status != "live")
+    end = func.greatest(Broadcast.ended_at, _end_of_last(broadcast_id))
+    connection.execute(update(Broadcast).where(is_closed).values(ended_at=end))
+
+
+def _end_of_last(broadcast_id: int) -> ScalarSelect[datetime]:
+    ends = select(func.max(Segment.ended_at)).where(Segment.broadcast_id == broadcast_id)
+    return ends.scalar_subquery()
 
 
 def record_segment(connection: Connection, segment: SegmentRow) -> None:

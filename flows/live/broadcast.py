@@ -108,15 +108,15 @@ class Watch:
                 of_schedule=self.of_schedule,
             )
             held = stack.enter_context(turn)
-            until = held.until
-            if self.run_id is not None:
-                run_id = self.run_id
-                until = when_there(lambda: rest_of(engine, run_id, datetime.now(UTC))) or until
             recordings = self.settings.recordings_dir / self.show.slug
             machine = self.settings.machine_name
             told: dict[str, Any] = {"run_id": self.run_id, "machine": machine, "log": self.log}
             ask = self.was_cancelled
             when_there(lambda: close_left_open(engine, recordings, was_cancelled=ask, **told))
+            until = held.until
+            if self.run_id is not None:
+                run_id = self.run_id
+                until = when_there(lambda: rest_of(engine, run_id, datetime.now(UTC))) or until
             stream = self._wait(engine, way, until, held.lock)
             self.log.info("found %s", stream.title or shorten(self.show.url))
             broadcast = when_there(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from db.reading.queries import channel_id
 from db.reading.recordings import RecordedBroadcast, broadcasts, gap_starts, starts, unsure
 from db.writing.spool import PASSING, Spool, commit
-from db.writing.writes import interrupt_broadcast
+from db.writing.writes import extend_broadcast, interrupt_broadcast
 from flows.capture.recorded.recovery import recover
 from flows.capture.segment import CaptureError
 from flows.live.rows.store import Store, keys
@@ -23,7 +23,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 LOOKED_FOR: Final = timedelta(days=2)
-"""So long after it began, what a machine has of a broadcast is looked for that another closed."""
+"""So long after it ended, what a machine has of a broadcast is looked for that another closed."""
 
 
 def write_left_behind(engine: Engine, directory: Path, machine: str | None = None) -> int:
@@ -37,23 +37,30 @@ def write_left_behind(engine: Engine, directory: Path, machine: str | None = Non
     """
     n_writes = 0
     damaged: list[RecordedBroadcast] = []
+    late: set[int] = set()
     for path in sorted(directory.glob(f"*/{WAITING}")):
         spool = Spool(path)
         if not spool.waiting() and not spool.set_aside():
             continue
         if (broadcast := _known(engine, path.parent)) is not None:
-            n_writes += spool.write(engine)
+            if n_done := spool.write(engine):
+                n_writes += n_done
+                late.add(broadcast.id)
             damaged += [broadcast] if spool.set_aside() else []
         else:
             _log.warning("%s is of a broadcast that this database does not know: it stays", path)
     now = datetime.now(UTC)
     open_yet = _ask(engine, lambda asked: unsure(asked, directory.name, now - LOOKED_FOR))
     for broadcast in {each.id: each for each in (*damaged, *open_yet)}.values():
-        n_writes += _store_rest(engine, directory, broadcast, machine)
+        if n_rows := _store_rest(engine, directory, broadcast, machine):
+            n_writes += n_rows
+            late.add(broadcast.id)
     for broadcast in open_yet:
         over = (broadcast.planned_end or broadcast.started_at) <= now
         if broadcast.status == "live" and over:
             commit(engine, partial(interrupt_broadcast, broadcast_id=broadcast.id))
+    for number in sorted(late):
+        commit(engine, partial(extend_broadcast, broadcast_id=number))
     return n_writes
 
 

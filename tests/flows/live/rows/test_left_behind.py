@@ -10,8 +10,9 @@ from sqlalchemy import Engine, text
 from db.writing.rows import SegmentRow
 from db.writing.spool import Spool
 from flows.capture.segment import Segment
+from flows.live.rows import left_behind
 from flows.live.rows.left_behind import set_aside, write_left_behind
-from flows.recordings.finding import WAITING
+from flows.recordings.finding import WAITING, folder_of
 
 
 def rows(engine: Engine, statement: str) -> list[tuple[object, ...]]:
@@ -73,7 +74,34 @@ def test_what_another_machine_closed_is_looked_for_here(
     engine: Engine, died, recordings_dir: Path
 ) -> None:
     died(ends_in=-timedelta(minutes=1), status="interrupted")
+    with engine.begin() as connection:  # of a show that goes on for days
+        connection.execute(
+            text(
+                "UPDATE broadcasts SET started_at = started_at - interval '5 days',"
+                " ended_at = started_at + interval '30 minutes'"
+            )
+        )
+    folder = next((recordings_dir / "flash").iterdir())
+    with engine.connect() as connection:
+        row = connection.execute(text("SELECT id, started_at FROM broadcasts")).one()
+    folder.rename(folder_of(recordings_dir, "flash", row.started_at, row.id))
     assert write_left_behind(engine, recordings_dir / "flash") > 0
+
+
+@pytest.mark.parametrize("status", ["interrupted", "cancelled"])
+def test_a_closed_broadcast_ends_with_what_is_found_of_it_later(
+    engine: Engine, air, open_show, record, recordings_dir: Path, monkeypatch, status: str
+) -> None:
+    monkeypatch.setattr(left_behind, "LOOKED_FOR", timedelta(days=36_500))
+    began = datetime.fromisoformat("2026-11-22T18:59:59+00:00")
+    show = record(air("ts"), (0, 2), show=open_show(started_at=began, status=status))
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM segments WHERE sequence > 0"))
+        connection.execute(text("UPDATE broadcasts SET ended_at = started_at"))
+    assert write_left_behind(engine, recordings_dir / "flash") == 1
+    assert rows(engine, "SELECT status, ended_at FROM broadcasts") == [
+        (status, show.segments[-1].end)
+    ]
 
 
 def test_an_interrupted_broadcast_ended_with_its_last_segment_and_not_today(
