@@ -312,19 +312,20 @@ def test_what_was_missed_while_the_process_was_stopped_is_not_put_down_to_the_so
     make_capture: MakeCapture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ticking, "SUSPENDED_S", 1.5)
+    monkeypatch.setattr(ticking, "SUSPENDED_S", 2.0)
     origin = make_origin()
-    with make_capture(origin, stall_s=1.0) as capture:
+    with make_capture(origin, stall_s=3.5) as capture:
         events = take(capture, 2)
-        wakes = f"sleep 3; kill -CONT {os.getpid()}"
+        wakes = f"sleep 4; kill -CONT {os.getpid()}"
         waker = subprocess.Popen(["/bin/sh", "-c", wakes])
         origin.list_only(2)
         os.kill(os.getpid(), signal.SIGSTOP)
         waker.wait()
         while not any(isinstance(event, Gap) for event in events):
             events += take(capture)
-    (why,) = {event.why for event in events if isinstance(event, Gap)}
-    assert why.startswith("this process did not run for ")
+    # A busy machine may keep it from running more than once.
+    whys = {event.why for event in events if isinstance(event, Gap)}
+    assert all(why.startswith("this process did not run for ") for why in whys)
     assert capture.restarts == 0
     check_order(events)
 
