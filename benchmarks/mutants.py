@@ -34,7 +34,10 @@ MODULES: Final = {
     "db/writing/replacing.py": ("tests/db/writing/test_replacing.py",),
     "emotion/linking/track.py": ("tests/emotion/linking/test_track.py",),
     "flows/capture/hls/listing.py": ("tests/flows/capture/hls/test_listing.py",),
-    "flows/capture/hls/aligning.py": ("tests/flows/capture/hls/test_listing.py",),
+    "flows/capture/hls/aligning.py": (
+        "tests/flows/capture/hls/test_aligning.py",
+        "tests/flows/capture/hls/test_listing.py",
+    ),
     "flows/capture/hls/anchoring.py": ("tests/flows/capture/hls/test_anchoring.py",),
     "flows/alerts.py": ("tests/flows/test_alerts.py",),
     "flows/live/rows/pace.py": ("tests/flows/live/rows/test_pace.py",),

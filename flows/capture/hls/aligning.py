@@ -110,5 +110,9 @@ def _same(old: Sequence[Hashable], new: Sequence[Hashable]) -> int | None:
     )
     if shift is None:
         return None
-    both = range(max(0, -shift), min(len(new), len(old) - shift))
-    return shift if all(new[n] == old[n + shift] for n in both) else None
+    # What is in both is in step, or names are used again: the one that comes was there long ago.
+    in_step = all(
+        new[n] == old[n + shift] if 0 <= n + shift < len(old) else new[n] not in places
+        for n in range(len(new))
+    )
+    return shift if in_step else None

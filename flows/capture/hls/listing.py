@@ -98,6 +98,8 @@ class Listing:
         numbered: the playlist has numbers of its own (EXT-X-MEDIA-SEQUENCE).
         """
         known = [known_of(entry) for entry in entries]
+        if not numbered:
+            self._alignment.numbers_hold = False  # each playlist begins at nought
         step_s = entries[-1].duration_s or 1.0
         since_s = time.monotonic() - self._looked_at
         shift = self._alignment.shift(known, since_s=since_s, step_s=step_s)

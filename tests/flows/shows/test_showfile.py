@@ -3,6 +3,7 @@
 import resource
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -150,20 +151,21 @@ def test_a_file_without_our_anchor_gets_the_whole_show(file: Path) -> None:
     assert (show.name, show.pool, show.is_show) == ("late-show", "studio", True)
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may get longer than this, as on a disk that is full."""
+    """No file may get longer than this, as on a disk that is full; pytest's own neither."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("change", [add, partial(remove_show, name="news")], ids=["add", "remove"])
-def test_a_full_disk_leaves_the_file_as_it_was(
-    file: Path, full_disk: None, change: Callable[[Path], None]
-) -> None:
-    with pytest.raises(UsageError, match="cannot be written, and is unchanged: File too large"):
+def test_a_full_disk_leaves_the_file_as_it_was(file: Path, change: Callable[[Path], None]) -> None:
+    said = "cannot be written, and is unchanged: File too large"
+    with full_disk(), pytest.raises(UsageError, match=said):
         change(file)
     assert file.read_text(encoding="utf-8") == SHOWS
     assert list(file.parent.iterdir()) == [file]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,12 +21,22 @@ def recording(tmp_path: Path) -> Recording:
     return Recording(tmp_path, channel="demo", broadcast=1)
 
 
-def entries(first: int, last: int, *, wrong_from: int = 1000, by_s: int = 40) -> tuple[Entry, ...]:
-    """Segments of 2 s, dated too early from one on."""
+def entries(
+    first: int,
+    last: int,
+    *,
+    wrong_from: int = 1000,
+    by_s: float = 40,
+    dated: bool = True,
+    name: str = "{}.ts",
+    names: int = 1000,
+) -> tuple[Entry, ...]:
+    """Segments of 2 s, dated too early from one on; after so many, names are used again."""
     lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:2", f"#EXT-X-MEDIA-SEQUENCE:{first}"]
     for n in range(first, last + 1):
         date = NOON + timedelta(seconds=2 * n - (by_s if n >= wrong_from else 0))
-        lines += [f"#EXT-X-PROGRAM-DATE-TIME:{date.isoformat()}", "#EXTINF:2,", f"{n}.ts"]
+        lines += [f"#EXT-X-PROGRAM-DATE-TIME:{date.isoformat()}"] if dated else []
+        lines += ["#EXTINF:2,", name.format(n % names)]
     return parse_playlist("\n".join(lines), "http://example.com/live.m3u8").entries
 
 
@@ -51,7 +62,9 @@ def record(recording: Recording, listing: Listing, entry: Entry) -> None:
     path = recording.directory / f"{recording.new_run(NOON)}-{entry.sequence:06d}.ts"
     path.touch()
     extent = Extent(first=0, end=180_000, interval=3600, longest=3600, width_px=1, height_px=1)
-    recording.add(path, extent, start=entry.date, end=entry.end, estimated=False)
+    start = entry.date or NOON + timedelta(seconds=2 * entry.sequence)
+    end = start + timedelta(seconds=2)
+    recording.add(path, extent, start=start, end=end, estimated=entry.date is None)
     listing.recorded(entry)
     listing.save()
 
@@ -156,3 +169,204 @@ def test_new_segments_follow_where_nothing_is_between(
 def test_first_of_a_playlist_without_numbers_is_its_newest(recording: Recording) -> None:
     new = Listing(recording).find_new(entries(70, 99), numbered=False)
     assert [entry.sequence for entry in new] == [99]
+
+
+def numbers(new: tuple[Entry, ...]) -> list[int]:
+    return [entry.sequence for entry in new]
+
+
+def after(recording: Recording, listed: tuple[Entry, ...]) -> Listing:
+    """What the next process reads, once the newest of these is recorded."""
+    before = Listing(recording)
+    look(before, listed)
+    record(recording, before, listed[-1])
+    return go_on(recording)
+
+
+@pytest.mark.parametrize("dated", [True, False])
+@pytest.mark.parametrize("newest", range(25, 35))
+def test_names_that_are_used_again_hide_nothing_from_the_next_run(
+    recording: Recording, newest: int, dated: bool
+) -> None:
+    """Every ten segments, as by ffmpeg's -hls_wrap; three are listed."""
+    before = Listing(recording)
+    for n in range(3, newest + 1):
+        listed = entries(n - 2, n, names=10, dated=dated)
+        assert look(before, listed) == [f"/{n % 10}.ts@0"]
+    record(recording, before, listed[-1])
+    listing = go_on(recording)
+    for n in range(newest + 1, newest + 12):
+        assert look(listing, entries(n - 2, n, names=10, dated=dated)) == [f"/{n % 10}.ts@0"]
+
+
+def test_where_nothing_is_known_what_ended_later_is_new(recording: Recording) -> None:
+    """What another engine recorded: no position, and a date that is the source's."""
+    first = entries(90, 90)[0]
+    record(recording, Listing(recording), first)
+    (recording.directory / "position.json").unlink()
+    assert numbers(go_on(recording).find_new(entries(85, 92))) == [91, 92]
+    assert numbers(go_on(recording).find_new(entries(85, 90))) == []
+    assert numbers(go_on(recording).find_new(entries(85, 90, wrong_from=0, by_s=-0.1))) == []
+    assert numbers(go_on(recording).find_new(entries(85, 90, wrong_from=0, by_s=-0.11))) == [90]
+    assert numbers(go_on(recording).find_new(entries(85, 90, dated=False))) == [90]
+
+
+def test_where_the_newest_date_is_estimated_the_newest_is_new(recording: Recording) -> None:
+    path = recording.directory / f"{recording.new_run(NOON)}-000000.ts"
+    path.touch()
+    extent = Extent(first=0, end=180_000, interval=3600, longest=3600, width_px=1, height_px=1)
+    recording.add(path, extent, start=NOON, end=NOON + timedelta(seconds=2), estimated=True)
+    assert numbers(Listing(recording).find_new(entries(85, 92))) == [92]
+
+
+def test_a_clock_that_went_back_before_the_restart_makes_nothing_old_new(
+    recording: Recording,
+) -> None:
+    """All names are signed again; only the newest segment tells that the dates are its own."""
+    listing = after(recording, entries(70, 99, wrong_from=99))
+    again = entries(75, 104, wrong_from=99, name="signed-{}.ts")
+    assert numbers(listing.find_new(again)) == [100, 101, 102, 103, 104]
+    listing.advance(again, again[-5:])
+    assert numbers(listing.find_new(entries(76, 105, wrong_from=99))) == [105]
+
+
+def test_a_clock_that_goes_on_while_one_is_left_out_makes_nothing_old_new(
+    recording: Recording,
+) -> None:
+    """Neither names nor dates agree throughout; those that were listed are known by their names."""
+    listing = Listing(recording)
+    look(listing, entries(70, 99))
+    listed = tuple(
+        entry for entry in entries(80, 104, wrong_from=90, by_s=-40) if entry.sequence != 95
+    )
+    assert numbers(listing.find_new(listed)) == [100, 101, 102, 103, 104]
+
+
+def test_numbers_that_begin_anew_without_dates_are_known_by_those_that_grow(
+    recording: Recording,
+) -> None:
+    """The same names again: it may be an old copy, until something is behind it."""
+    listing = Listing(recording)
+    for first, last in ((0, 5), (5, 9), (10, 14)):
+        look(listing, entries(first, last, dated=False))
+    assert numbers(listing.find_new(entries(0, 3, dated=False))) == []
+    assert look(listing, entries(1, 4, dated=False)) == ["/4.ts@0"]
+    assert look(listing, entries(2, 5, dated=False)) == ["/5.ts@0"]
+
+
+def test_old_copies_hold_nothing_new_though_they_grow(recording: Recording) -> None:
+    listing = Listing(recording)
+    for first, last in ((0, 5), (5, 9), (10, 14)):
+        look(listing, entries(first, last))
+    for first in range(4):
+        assert look(listing, entries(first, first + 3)) == []
+    assert look(listing, entries(12, 16)) == ["/15.ts@0", "/16.ts@0"]
+
+
+@pytest.mark.parametrize("first", [15, 13], ids=["next number", "overlaps"])
+def test_a_newer_playlist_between_two_old_copies_is_no_growth_of_these(
+    recording: Recording, first: int
+) -> None:
+    listing = Listing(recording)
+    for begin, last in ((0, 5), (5, 9), (10, 14)):
+        look(listing, entries(begin, last, dated=False))
+    assert look(listing, entries(0, 3, dated=False)) == []
+    assert numbers(listing.find_new(entries(first, 19, dated=False))) == [15, 16, 17, 18, 19]
+    assert look(listing, entries(0, 4, dated=False)) == []
+
+
+def test_numbers_that_begin_anew_under_new_names_are_new_at_once(
+    recording: Recording, caplog: pytest.LogCaptureFixture
+) -> None:
+    listing = Listing(recording)
+    look(listing, entries(70, 99, dated=False))
+    anew = entries(0, 5, dated=False, name="anew-{}.ts")
+    assert look(listing, anew) == [f"/anew-{n}.ts@0" for n in range(6)]
+    assert "the source's segment numbers started over, from 0" in caplog.text
+    assert listing.sequence == 5
+    assert look(listing, entries(1, 6, dated=False, name="anew-{}.ts")) == ["/anew-6.ts@0"]
+
+
+def test_numbers_that_begin_anew_at_later_dates_leave_out_what_ended_before(
+    recording: Recording,
+) -> None:
+    """Half a frame is not a later end."""
+    listing = Listing(recording)
+    look(listing, entries(70, 99))
+    later = tuple(
+        replace(entry, sequence=entry.sequence - 95)
+        for entry in entries(95, 105, wrong_from=0, by_s=-0.05, name="anew-{}.ts")
+    )
+    assert numbers(listing.find_new(later)) == [5, 6, 7, 8, 9, 10]
+
+
+def without_numbers(first: int, last: int, **how: Any) -> tuple[Entry, ...]:
+    """As they are read of a playlist that has no numbers."""
+    listed = entries(first, last, **how)
+    return tuple(replace(entry, sequence=n) for n, entry in enumerate(listed))
+
+
+def test_without_numbers_what_ended_later_is_new(recording: Recording) -> None:
+    listing = Listing(recording)
+    look(listing, without_numbers(70, 99))
+    moved = without_numbers(90, 105, wrong_from=0, by_s=-0.05, name="moved-{}.ts")
+    new = listing.find_new(moved, numbered=False)
+    assert [name_of(entry) for entry in new] == [f"/moved-{n}.ts@0" for n in range(100, 106)]
+    assert not listing.follows
+
+
+def test_without_numbers_and_dates_a_name_that_was_not_there_is_new(recording: Recording) -> None:
+    """One in the middle is left out, so that no place tells."""
+    listing = Listing(recording)
+    look(listing, without_numbers(70, 99, dated=False))
+    listed = without_numbers(95, 101, dated=False)
+    new = listing.find_new((*listed[:1], *listed[2:]), numbered=False)
+    assert [name_of(entry) for entry in new] == ["/100.ts@0", "/101.ts@0"]
+
+
+def test_without_numbers_a_playlist_of_which_nothing_was_there_is_new(
+    recording: Recording,
+) -> None:
+    listing = Listing(recording)
+    assert listing.find_new(first := without_numbers(70, 71, dated=False), numbered=False)
+    listing.advance(first, first[-1:])
+    new = listing.find_new(without_numbers(72, 73, dated=False), numbered=False)
+    assert [name_of(entry) for entry in new] == ["/72.ts@0", "/73.ts@0"]
+
+
+def test_the_next_run_knows_how_the_numbers_go_on(recording: Recording) -> None:
+    """What overlaps shows that they hold, and so that what has the next number follows."""
+    listing = after(recording, entries(90, 99, dated=False))
+    assert look(listing, entries(95, 104, dated=False)) == [f"/{n}.ts@0" for n in range(100, 105)]
+    assert numbers(listing.find_new(entries(105, 107, dated=False))) == [105, 106, 107]
+    assert listing.follows
+
+
+def test_the_next_run_knows_whether_the_source_s_numbers_hold(recording: Recording) -> None:
+    before = Listing(recording)
+    look(before, entries(90, 99))
+    lying = tuple(replace(entry, sequence=entry.sequence - 90) for entry in entries(91, 100))
+    assert look(before, lying) == ["/100.ts@0"]
+    record(recording, before, lying[-1])
+    listing = go_on(recording)
+    later = tuple(replace(entry, sequence=entry.sequence - 90) for entry in entries(101, 103))
+    assert numbers(listing.find_new(later)) == [11, 12, 13]
+    assert not listing.follows
+
+
+def test_the_shift_of_a_recording_is_kept(recording: Recording) -> None:
+    assert after(recording, entries(90, 99)).shift == timedelta(0)
+    assert Listing(recording).shift == timedelta(0)
+
+
+def test_where_an_entry_is_stays_the_same_while_it_is_listed(recording: Recording) -> None:
+    listing = Listing(recording)
+    look(listing, entries(70, 79))
+    assert [place for place, _ in listing.places()] == list(range(10))
+    look(listing, entries(72, 81))
+    assert [place for place, _ in listing.places()] == list(range(2, 12))
+    assert listing.at(2) == entries(72, 72)[0]
+    assert listing.at(1) is None
+    look(listing, entries(90, 91, name="anew-{}.ts"))
+    assert [place for place, _ in listing.places()] == [12, 13]
+    assert Listing(recording).sequence is None

@@ -1,0 +1,205 @@
+"""How far a playlist has advanced, whichever of names, dates and numbers lies."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flows.capture.hls.aligning import Alignment, Known, known_of, name_of
+from flows.capture.playlists.playlist import Entry, parse_playlist
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+STEP_S = 2.0
+
+
+def listed(
+    segments: Iterable[int],
+    *,
+    name: str = "/{}.ts@0",
+    number: int = 0,
+    dated: bool = True,
+    ahead_s: float = 0.0,
+) -> list[Known]:
+    """These segments; their numbers are so much higher, their dates so much later."""
+    return [
+        Known(
+            name=name.format(n),
+            number=n + number,
+            date=NOON + timedelta(seconds=STEP_S * n + ahead_s) if dated else None,
+        )
+        for n in segments
+    ]
+
+
+OLD = range(10, 16)
+
+
+def shift(
+    new: Sequence[Known],
+    old: Sequence[Known] | None = None,
+    *,
+    since_s: float = STEP_S,
+    numbers_hold: bool | None = None,
+) -> tuple[int | None, bool | None]:
+    """Return how far it has advanced, and whether numbers hold then."""
+    alignment = Alignment(listed(OLD) if old is None else old)
+    alignment.numbers_hold = numbers_hold
+    found = alignment.shift(new, since_s=since_s, step_s=STEP_S)
+    return found, alignment.numbers_hold
+
+
+def test_without_anything_on_one_side_nothing_tells() -> None:
+    assert shift([]) == (None, None)
+    assert shift(listed(OLD), []) == (None, None)
+    assert len(Alignment(listed(OLD))) == 6
+    kept = Alignment()
+    kept.keep(listed(OLD))
+    assert (len(kept), kept.shift(listed([11]), since_s=0, step_s=STEP_S)) == (6, 1)
+
+
+@pytest.mark.parametrize(
+    ("new", "found", "hold"),
+    [
+        (listed(OLD), 0, None),
+        (listed(range(11, 17)), 1, True),
+        (listed(range(15, 21)), 5, True),
+        (listed(range(16, 22)), None, None),
+        (listed(range(8, 14)), -2, None),
+        (listed(range(12, 18), number=-12), 2, False),
+        (listed(range(12, 18), dated=False), 2, True),
+    ],
+    ids=["same", "one on", "one left", "none left", "older", "numbered anew", "no dates"],
+)
+def test_names_tell(new: list[Known], found: int | None, hold: bool | None) -> None:
+    assert shift(new) == (found, hold)
+
+
+def test_an_address_that_is_signed_in_its_path_is_known_by_its_end() -> None:
+    old, new = listed(OLD, name="/abc/{}.ts@0"), listed(range(12, 18), name="/xyz/{}.ts@0")
+    assert shift(new, old) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [[12, 13, 13], [12, 14, 13], [12, 14, 15, 16], [14, 15, 10]],
+    ids=["one twice", "another order", "one left out", "one used again"],
+)
+def test_names_that_disagree_tell_nothing(segments: list[int]) -> None:
+    assert shift(listed(segments, number=99, dated=False)) == (None, None)
+
+
+def test_an_old_playlist_that_has_a_name_twice_tells_nothing() -> None:
+    assert shift(listed([12, 13], number=99), listed([10, 11, 12, 12], dated=False))[0] is None
+
+
+@pytest.mark.parametrize(
+    ("since_s", "before", "found", "hold"),
+    [(4.0, True, 2, True), (3.01, True, 2, True), (3.0, True, 0, False), (4.0, None, 0, False)],
+    ids=["in time", "just in time", "too soon", "numbers unknown"],
+)
+def test_names_that_were_used_again_meanwhile_yield_to_numbers(
+    since_s: float, before: bool | None, found: int, hold: bool
+) -> None:
+    """Two are new by their numbers: three seconds are the least that they take."""
+    old, again = (listed(OLD, dated=False, number=number) for number in (0, 2))
+    assert shift(again, old, since_s=since_s, numbers_hold=before) == (found, hold)
+
+
+def test_names_that_were_used_again_yield_to_dates_and_numbers_that_agree() -> None:
+    again = listed(OLD, number=2, ahead_s=2 * STEP_S)
+    assert shift(again, since_s=4.0) == (2, None)
+    assert shift(again, since_s=3.0) == (0, False)
+    assert shift(listed(OLD, number=2, ahead_s=3 * STEP_S), since_s=4.0) == (0, False)
+
+
+def test_names_that_were_all_used_again_hide_no_segment() -> None:
+    again = listed(OLD, number=6, dated=False)
+    old = listed(OLD, dated=False)
+    assert shift(again, old, since_s=12.0, numbers_hold=True) == (None, True)
+    assert shift(listed(OLD, number=5, dated=False), old, since_s=12.0, numbers_hold=True) == (
+        5,
+        True,
+    )
+
+
+def test_a_name_that_comes_again_does_not_hide_those_before_it() -> None:
+    """The newest has the name of the one that left: it is not an older copy."""
+    old, new = listed(OLD, dated=False), [*listed(range(11, 16), dated=False)]
+    new.append(Known(name="/10.ts@0", number=16, date=None))
+    assert shift(new, old, since_s=0.0) == (1, None)
+
+
+RENAMED = "/other-{}@0"
+
+
+@pytest.mark.parametrize(
+    ("new", "hold", "found"),
+    [
+        (listed(range(12, 18), name=RENAMED, number=99), None, 2),
+        (listed(range(12, 18), name=RENAMED, number=99), False, 2),
+        (listed(range(12, 18), name=RENAMED, number=99), True, None),
+        (listed(OLD, name=RENAMED, number=99), None, 0),
+        (listed(range(8, 14), name=RENAMED, number=99), None, None),
+        (listed(range(8, 14), name=RENAMED, number=99), False, -2),
+        (listed(range(12, 18), name=RENAMED), True, 2),
+        (listed(range(12, 18), name=RENAMED, ahead_s=1), None, None),
+        (listed(range(12, 18), name=RENAMED, ahead_s=1), True, None),
+        (listed(range(12, 18), name=RENAMED, dated=False), None, 2),
+        (listed(range(12, 18), name=RENAMED, dated=False), False, None),
+        (listed(OLD, name=RENAMED, dated=False), None, 0),
+        (listed(range(15, 18), name=RENAMED, dated=False), None, 5),
+        (listed(range(16, 18), name=RENAMED, dated=False), None, None),
+        (listed(range(9, 15), name=RENAMED, dated=False), None, None),
+    ],
+    ids=[
+        "dates",
+        "dates, numbers lie",
+        "dates against numbers that hold",
+        "the same dates",
+        "older dates",
+        "older dates, numbers lie",
+        "dates and numbers agree",
+        "other segments that have these numbers",
+        "the same where numbers hold",
+        "numbers alone",
+        "numbers that lie",
+        "the same numbers",
+        "the last number",
+        "the number after it",
+        "a number before them",
+    ],
+)
+def test_under_new_names_dates_and_numbers_tell(
+    new: list[Known], hold: bool | None, found: int | None
+) -> None:
+    assert shift(new, numbers_hold=hold) == (found, hold)
+
+
+def entry(url: str, date: str = "2026-11-22T12:00:00.129Z", more: str = "") -> Entry:
+    lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7"]
+    lines += [f"#EXT-X-PROGRAM-DATE-TIME:{date}", *more.split(), "#EXTINF:2,", url]
+    (found,) = parse_playlist("\n".join(lines), "http://example.com/live.m3u8").entries
+    return found
+
+
+def test_an_entry_is_remembered_by_its_path_and_a_date_to_a_hundredth() -> None:
+    known = known_of(entry("a/1.ts?token=abc"))
+    assert known == Known(name="/a/1.ts@0", number=7, date=NOON + timedelta(microseconds=120_000))
+    assert known.last_name == "1.ts@0"
+    assert known_of(entry("2.ts", "2026-11-22T12:00:00.130Z")).date != known.date
+
+
+def test_parts_of_one_file_have_names_of_their_own() -> None:
+    first, second = (
+        name_of(entry("all.mp4", more=f"#EXT-X-BYTERANGE:100@{at}")) for at in (0, 100)
+    )
+    assert (first, second) == ("/all.mp4@0", "/all.mp4@100")
+
+
+def test_a_long_name_is_shortened_to_what_still_tells() -> None:
+    longest = "/" + "a" * 199
+    assert name_of(entry(longest)) == f"{longest}@0"
+    one, other = name_of(entry(f"{longest}b")), name_of(entry(f"{longest}c"))
+    assert one != other
+    assert one.startswith(f"{longest}...")
+    assert len(one) == 200 + len("...") + 32 + len("@0")
