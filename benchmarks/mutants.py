@@ -38,7 +38,7 @@ MODULES: Final = {
         "tests/flows/capture/hls/test_aligning.py",
         "tests/flows/capture/hls/test_listing.py",
     ),
-    "flows/capture/hls/anchoring.py": ("tests/flows/capture/hls/test_anchoring.py",),
+    "flows/capture/hls/anchoring.py": ("tests/flows/capture/hls/test_dates_by_playlist.py",),
     "flows/alerts.py": ("tests/flows/test_alerts.py",),
     "flows/live/rows/pace.py": ("tests/flows/live/rows/test_pace.py",),
 }
