@@ -1,14 +1,22 @@
 """Free space on the recording's disk, and other passing faults of this machine."""
 
 import errno
+import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from flows.capture.segment import DiskFull
 
+_log = logging.getLogger(__name__)
+
 MIN_FREE_BYTES: Final = 256 * 1024 * 1024
 
+AGAIN_S: Final = 1.0
+"""Seconds between two tries to begin on a disk that takes nothing."""
+
+Result = TypeVar("Result")
 
 _PASSING: Final = frozenset(
     {
@@ -47,3 +55,27 @@ def require_space(directory: Path, min_free_bytes: int) -> None:
             f"{directory}: {free >> 20} MiB free, {min_free_bytes >> 20} MiB are needed to record; "
             "free some space"
         )
+
+
+def once_writable(
+    do: Callable[[], Result], *, over: Callable[[], bool], pause: Callable[[float], object]
+) -> Result:
+    """Return the result of `do`, which is tried again while the disk is full, read-only or away.
+
+    do: idempotent. over: tells when to give up. pause: waits, for so many seconds at most. Raises
+    DiskFull when it gives up, and at once any OSError that does not pass.
+    """
+    said = False
+    while True:
+        try:
+            return do()
+        except OSError as e:
+            if not may_pass(e):
+                raise
+            error = DiskFull(f"{e.filename or 'the recordings'}: {e.strerror}; see to the disk")
+            if over():
+                raise error from e
+            if not said:
+                _log.warning("recording waits to begin: %s", error)
+            said = True
+        pause(AGAIN_S)

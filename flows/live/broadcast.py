@@ -18,7 +18,6 @@ from db.channel_lock import ChannelLock
 from db.errors import ChannelLockLost
 from db.session import make_engine, require_current
 from db.writing.spool import Spool
-from flows.capture.recorded.recovery import recover
 from flows.capture.redaction import shorten
 from flows.capture.segment import NotLive
 from flows.capture.source.operator.sources_values import SecretOf, no_secrets
@@ -27,7 +26,7 @@ from flows.capture.source.waiting import Waiting, wait_for_show
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.errors import HandedOver, ShowFailed, Skipped
-from flows.live.capturing import analysis_of, capture_of
+from flows.live.capturing import analysis_of, capture_of, recover_own
 from flows.live.left_open import close_left_open
 from flows.live.lifecycle import WatchedBroadcast, close, open_or_continue
 from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
@@ -153,8 +152,7 @@ class Watch:
             try:
                 self.observer.began(engine, broadcast.started_at, planned_end)
                 if broadcast.until:
-                    left = recover(directory, channel=self.show.slug, broadcast=broadcast.id)
-                    deque(left, maxlen=0)
+                    recover_own(directory, self.show, broadcast)
                 capture = capture_of(
                     self.show, self.settings, broadcast, stream, way, directory, self.extractors
                 )

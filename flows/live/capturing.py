@@ -1,9 +1,14 @@
 """Makes the capture of one broadcast of a show and its analysis, as the settings say."""
 
 import logging
+import time
+from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from flows.capture.disk import once_writable
+from flows.capture.recorded.recovery import recover
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.capture.supervisor.quota import Quota
@@ -53,6 +58,19 @@ def capture_of(
         away_s=show.max_wait.total_seconds(),
         extractors=extractors,
     )
+
+
+def recover_own(directory: Path, show: Show, broadcast: WatchedBroadcast) -> None:
+    """Have what an earlier process of this broadcast has recorded be in its journal.
+
+    A disk that takes nothing is waited for, until the broadcast's planned end; DiskFull then.
+    """
+    end = broadcast.until or broadcast.started_at + show.length
+
+    def run() -> None:
+        deque(recover(directory, channel=show.slug, broadcast=broadcast.id), maxlen=0)
+
+    once_writable(run, over=lambda: datetime.now(UTC) >= end, pause=time.sleep)
 
 
 def analysis_of(

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
 
-from flows.capture.disk import MIN_FREE_BYTES
+from flows.capture.disk import MIN_FREE_BYTES, once_writable
 from flows.capture.net.address import AddressPolicy
 from flows.capture.processes import end_stale
 from flows.capture.quality import Quality
@@ -125,11 +125,10 @@ class Capture:
         self._recorder: Recorder | None = None
 
     def __enter__(self) -> Self:
-        """Tidy up after an earlier capture, and begin."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        end_stale(self._directory / "ffmpeg.pid")
-        recording = Recording(self._directory, channel=self._channel, broadcast=self._broadcast)
-        recording.recover()
+        """Tidy up after an earlier capture, once the disk lets that be done, and begin."""
+        self._plan.begin()
+        over, pause = self._plan.is_over, self._plan.pause
+        recording = once_writable(self._tidied, over=over, pause=pause)
         recording.go_on_after(self._after)
         if recording.last is not None:
             self._progress.why = "nothing was recording"
@@ -152,6 +151,14 @@ class Capture:
         self._thread.daemon = True
         self._thread.start()
         return self
+
+    def _tidied(self) -> Recording:
+        """Return what is recorded, with what an earlier capture has left unfinished; idempotent."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        end_stale(self._directory / "ffmpeg.pid")
+        recording = Recording(self._directory, channel=self._channel, broadcast=self._broadcast)
+        recording.recover()
+        return recording
 
     def __exit__(self, *_: object) -> None:
         """Stop."""

@@ -31,20 +31,21 @@ class Plan:
             return None
         return recording.first.start + timedelta(seconds=self._duration_s)
 
-    def is_over(self, recording: Recording) -> bool:
-        """Return whether to stop."""
+    def is_over(self, recording: Recording | None = None) -> bool:
+        """Return whether to stop; without a recording, by the clock alone."""
         if self.stopping.is_set():
             return True
         if self._until is not None and datetime.now(UTC) >= self._until:
             return True
-        last, end = recording.last, self.content_end(recording)
-        if last is not None and end is not None and last.end >= end:
-            return True
+        if recording is not None and recording.last is not None:
+            end = self.content_end(recording)
+            if end is not None and recording.last.end >= end:
+                return True
         return self._duration_s is not None and (
             time.monotonic() - self._began_at >= self._duration_s + self._grace_s
         )
 
-    def pause(self, seconds: float, recording: Recording) -> None:
+    def pause(self, seconds: float, recording: Recording | None = None) -> None:
         """Wait so long, or until it is over."""
         end = time.monotonic() + seconds
         while not self.is_over(recording) and (left_s := end - time.monotonic()) > 0:

@@ -3,11 +3,14 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from flows.capture import disk
 from flows.capture.disk import may_pass
 from flows.capture.hls import listing
 from flows.capture.net.address import AddressPolicy
@@ -18,6 +21,9 @@ from flows.capture.stream import Stream
 from flows.capture.supervisor import recorder
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
+from flows.live.capturing import recover_own
+from flows.live.lifecycle import WatchedBroadcast
+from flows.show import make_show
 
 PATIENCE_S = 60.0
 
@@ -84,6 +90,42 @@ def test_a_disk_that_can_not_be_written_to_for_a_while_loses_nothing_that_is_lis
     assert os.strerror(number) in str(capture.last_error)
     assert all(isinstance(event, Segment) for event in events)
     assert all(a.end == b.start for a, b in pairwise(events))
+
+
+@pytest.mark.parametrize("what", ["__init__", "recover"])
+def test_a_capture_that_begins_on_a_disk_that_takes_nothing_waits_for_it(
+    capture: Capture, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(disk, "AGAIN_S", 0.05)
+    fail(monkeypatch, errno.EROFS, what=what, after=0, times=3)
+    with capture:
+        events = take(capture, 2)
+    assert [event.sequence for event in events if isinstance(event, Segment)] == [0, 1]
+    assert caplog.text.count("recording waits to begin") == 1
+
+
+def test_a_capture_whose_time_is_up_before_the_disk_is_back_says_so(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, errno.EROFS, what="__init__", after=0, times=9)
+    capture._plan.stopping.set()
+    with pytest.raises(DiskFull, match="Read-only file system"), capture:
+        pass
+
+
+def test_what_a_dead_process_recorded_is_waited_for_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = make_show(url="http://example.org/live", duration="1m")
+    broadcast = WatchedBroadcast(id=1, channel_id=1, started_at=datetime.now(UTC))
+    (tmp_path / "0001-20261122T190000Z.json").touch()
+    monkeypatch.setattr(disk, "AGAIN_S", 0.01)
+    fail(monkeypatch, errno.EROFS, what="recover", after=0, times=2)
+    recover_own(tmp_path, show, broadcast)
+    fail(monkeypatch, errno.EROFS, what="recover", after=0, times=9)
+    over = replace(broadcast, until=datetime.now(UTC))
+    with pytest.raises(DiskFull):
+        recover_own(tmp_path, show, over)
 
 
 @pytest.mark.parametrize("owner", [listing, rolling], ids=["position", "playlist"])
