@@ -16,6 +16,7 @@ import httpx
 
 from flows.control.client.api import connect
 from flows.control.healing import FLOW
+from flows.stack.processes.child import Child
 
 DRAIN_S: Final = 60.0
 """So long a worker that ends waits for others to take its shows over."""
@@ -71,6 +72,23 @@ def hand_over(
     while (left := _living(mine)) and time.monotonic() < end:
         pause.wait(0.2)
     return left
+
+
+def leave_shows(
+    children: Iterable[Child],
+    *,
+    api_url: str,
+    headers: Mapping[str, str],
+    echo: Callable[[str], None],
+    within_s: float = DRAIN_S,
+) -> list[str]:
+    """Kill workers, which their shows outlive, and hand these over; return as `hand_over`."""
+    below: dict[str, int] = {}
+    for child in children:
+        if (pid := child.tool) is not None:
+            below |= runs_below(pid)
+        child.kill()
+    return hand_over(below, api_url=api_url, headers=headers, echo=echo, within_s=within_s)
 
 
 def _is_show(http: httpx.Client, run: str) -> bool:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +28,7 @@ from flows.shows.applying import VERSION, credentials
 from flows.stack.processes.child import Child
 from flows.stack.processes.environment import worker_environment
 from flows.stack.processes.home import keep_private, make_home
-from flows.stack.workers.handover import hand_over, runs_below
+from flows.stack.workers.handover import DRAIN_S, leave_shows, runs_below
 from flows.stack.workers.machine import among_machines, is_behind
 
 TEND_S: Final = 0.5
@@ -151,34 +151,56 @@ def run_worker(
                 f"worker {named} (Showmood {VERSION}) serves work pool {pool!r} of {url}, "
                 f"{limit} runs at once (log: {log})"
             )
-        look_at, health_at = 0.0, time.monotonic() + HEALTH_EVERY_S
+        health = partial(_health, settings, children, limit, uploads)
+        left = serve(children, env, stopping, health=health, echo=echo)
+    n_left = f"; {len(left)} shows go on here to their end" if left else ""
+    echo(f"stopped{n_left}")
+
+
+def serve(
+    children: Sequence[Child],
+    env: Mapping[str, str],
+    stopping: threading.Event,
+    *,
+    health: Callable[[], str],
+    echo: Callable[[str], None],
+    drain_s: float = DRAIN_S,
+) -> list[str]:
+    """Start workers again that have ended, until `stopping` is set; then hand over their shows.
+
+    Also where one ends again and again, which raises StackError: the shows of the others are not to
+    blame. health: gives a line on how this machine is doing. Return the runs that nobody took.
+    """
+    url, headers = env["PREFECT_API_URL"], credentials(env)
+    look_at, health_at = 0.0, time.monotonic() + HEALTH_EVERY_S
+    try:
         while not stopping.wait(TEND_S):
             for child in children:
                 if said := child.tend():
                     echo(said)
             if time.monotonic() >= health_at:
                 health_at = time.monotonic() + HEALTH_EVERY_S
-                echo(_health(settings, children, limit, uploads))
+                echo(health())
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + REVIVE_S
-                for revived_run in revived(url, credentials(env)):
+                for revived_run in revived(url, headers):
                     echo(f"show {revived_run} had crashed, and is on schedule again")
-        below: dict[str, int] = {}
-        for child in children:
-            if (pid := child.tool) is not None:
-                below |= runs_below(pid)
-            child.kill()
-        left = hand_over(below, api_url=url, headers=credentials(env), echo=echo)
-    n_left = f"; {len(left)} shows go on here to their end" if left else ""
-    echo(f"stopped{n_left}")
+    finally:
+        left = leave_shows(children, api_url=url, headers=headers, echo=echo, within_s=drain_s)
+    return left
 
 
-def _health(settings: Settings, children: list[Child], limit: int, uploads: Uploads | None) -> str:
+def _health(
+    settings: Settings, children: Sequence[Child], limit: int, uploads: Uploads | None
+) -> str:
     """Return a line on how this machine is doing."""
     pids = [pid for child in children if (pid := child.tool) is not None]
     n_runs = sum(len(runs_below(pid)) for pid in pids)
-    free_gb = shutil.disk_usage(settings.home).free / 1e9
-    said = f"{n_runs} runs, of {limit} at most in each pool, {free_gb:.1f} GB free"
+    try:
+        free = f"{shutil.disk_usage(settings.home).free / 1e9:.1f} GB free"
+    except OSError as e:
+        free = f"how much is free is not known ({e.strerror})"
+    said = f"{n_runs} runs, of {limit} at most in each pool, {free}"
     behind = "" if uploads is None else f", {uploads.behind.summary()}"
     late = ", behind the air: no further show is taken" if is_behind(settings) else ""
     return f"{datetime.now(UTC):%H:%M:%S} UTC: {said}{behind}{late}"
