@@ -47,6 +47,13 @@ NameField = Annotated[
     titled("Channel's name"),
 ]
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, examples=["nasa", "evening-news"])]
+LANGUAGE_PATTERN: Final = r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*)?$"
+Language = Annotated[str, Field(pattern=LANGUAGE_PATTERN, max_length=35)]
+LanguageField = Annotated[
+    str,
+    Field(pattern=r"^(en, de or pt-BR|([A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*)?)$", max_length=35),
+    titled("Audio language"),
+]
 Url = Annotated[str, Field(min_length=8, max_length=2048), titled("URL of the show")]
 Alerts = Annotated[tuple[Alert, ...], Field(max_length=MAX_ALERTS), titled("Emotion alerts")]
 QualityName = Literal["720p", "480p", "1080p", "720p, 30 fps", "1080p, 30 fps", "verbatim"]
@@ -157,6 +164,7 @@ class Show(BaseModel):
     alerts: Alerts = ()
     give_up_after: Duration = "10m"
     quality: QualityName = "720p"
+    audio_language: Language = ""
 
     @property
     def limits(self) -> Quality:
@@ -197,6 +205,8 @@ def make_show(**parameters: object) -> Show:
 
 
 def _explained(kind: str, message: str) -> str:
+    if kind == "string_pattern_mismatch" and LANGUAGE_PATTERN in message:
+        return "name a language as en, de or pt-BR, or leave it empty"
     if kind == "string_pattern_mismatch" and SLUG_PATTERN in message:
         return "use lower-case letters, digits and hyphens, at most 63"
     if kind == "string_pattern_mismatch":

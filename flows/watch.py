@@ -49,6 +49,7 @@ from flows.show import (
     DetectorName,
     DurationField,
     EmotionModelName,
+    LanguageField,
     NameField,
     QualityName,
     Url,
@@ -118,6 +119,7 @@ def watch_show(
     alerts: Alerts = (),
     give_up_after: WaitField = "10m",
     quality: Annotated[QualityName, titled("Record at most")] = "720p",
+    audio_language: LanguageField = "",
 ) -> State:
     """Watch a live show: what its faces show is in the database a second or so behind the air.
 
@@ -136,6 +138,8 @@ def watch_show(
             0s, 10m, 2h.
         quality: The largest picture that is recorded; verbatim is the best there is. What is
             analysed is scaled anyway.
+        audio_language: Which language to record where the source offers several: en, de, pt-BR.
+            Empty, or one that is not there: the source's own choice.
     """
     outlive_worker()
     hear()
@@ -157,6 +161,7 @@ def watch_show(
             alerts=alerts,
             give_up_after=give_up_after,
             quality=quality,
+            audio_language=audio_language,
         )
         settings = load_settings()
         make_home(settings.home, embedded=False)

@@ -29,6 +29,7 @@ class Stream:
     operator's. cookies: in Netscape's format, each for the hosts that it names.
     master_url: the master playlist that lists `url`; empty where none is known.
     segment_query, key_query: what segments and keys want after their `?`.
+    master: what came from there, where it was fetched to find `url`.
     user, password: of a camera's server.
     width_px, height_px, fps, codecs: as the site says; 0 or empty where it does not.
     loaded: its playlist, where it was fetched already: a server may ban who asks again at once.
@@ -57,6 +58,7 @@ class Stream:
     fps: float = 0.0
     codecs: str = ""
     loaded: Loaded | None = field(default=None, repr=False, compare=False)
+    master: Loaded | None = field(default=None, repr=False, compare=False)
     ask_at: float = field(default=0.0, repr=False, compare=False)
 
     @property

@@ -56,6 +56,9 @@ def watch(
     quality: Annotated[
         str, typer.Option(help="Record at most 480p, 720p, 1080p; verbatim: the best there is.")
     ] = "720p",
+    audio_language: Annotated[
+        str, typer.Option(help="Language of the audio, where there are several: en, de, pt-BR.")
+    ] = "",
     fps: Fps = 5.0,
     detector: Detector = None,
     emotion_model: EmotionModel = None,
@@ -74,6 +77,7 @@ def watch(
         name=name,
         give_up_after=give_up_after,
         quality=quality,
+        audio_language=audio_language,
         analysed_fps=fps,
         detector=detector,
         emotion_model=emotion_model,

@@ -41,6 +41,7 @@ def capture_of(
         policy=way.policy,
         access=way.access,
         quality=show.limits,
+        language=show.audio_language,
         after=broadcast.last,
         until=broadcast.until,
         duration_s=None if broadcast.until else show.length.total_seconds(),

@@ -42,7 +42,7 @@ def check(
     width, height = stream.width_px, stream.height_px
     more: tuple[Line, ...] = ()
     if stream.protocol == "hls":
-        width, height, more = _look_into(stream, way)
+        width, height, more = _look_into(stream, way, show)
     yield "size", f"{width}x{height}" if width and height else "the site does not say"
     yield "frame rate", f"{stream.fps:g}" if stream.fps else "the site does not say"
     yield "codecs", stream.codecs or "the site does not say"
@@ -69,14 +69,17 @@ def _said_of(access: Access) -> Iterator[Line]:
             yield name, said
 
 
-def _look_into(stream: Stream, way: WayToSource) -> tuple[int, int, tuple[Line, ...]]:
+def _look_into(stream: Stream, way: WayToSource, show: Show) -> tuple[int, int, tuple[Line, ...]]:
     """Return the size of the newest segment, and what its playlist says."""
     with fetcher_for(stream, way.policy, timeout_s=8.0) as fetcher:
-        feed = Feed(stream, fetcher)
+        feed = Feed(stream, fetcher, show.limits)
         playlist = feed.load()
         if playlist.ended:
             raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
         lines: list[Line] = []
+        if (audio := feed.audio(show.audio_language)) is not None:
+            said = audio.language or audio.name or "unnamed"
+            lines.append(("audio", f"has a playlist of its own: {said}"))
         if playlist.keys:
             lines.append(("encrypted", "AES-128, which is decrypted"))
         if not playlist.entries:

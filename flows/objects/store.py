@@ -145,6 +145,12 @@ class Objects:
             except FileNotFoundError:
                 return
 
+    def keys_below(self, folder: str) -> list[str]:
+        """Return the keys of all objects below a folder."""
+        with self._told(folder):
+            pages = obstore.list(self._store, f"{folder}/")
+            return [str(each["path"]) for page in pages for each in page]
+
     def delete_below(self, folder: str) -> None:
         """Delete all objects below a folder."""
         with self._told(folder):

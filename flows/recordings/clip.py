@@ -16,9 +16,9 @@ from flows.recordings.remux import (
     file_start,
     open_segment,
     require_absent,
-    seconds_of,
     write_cuts,
 )
+from flows.recordings.segment_audio import bring_audio, seconds_of
 
 BEFORE: Final = timedelta(seconds=30)
 """A keyframe is looked for so far before the moment that was asked for."""
@@ -65,6 +65,7 @@ def clip(
     if copies is not None:
         for segment in found.segments:
             copies.bring(segment.path, segment.needs)
+        bring_audio(copies, found.segments)
     return cut_found(found, begin, end, out, force=force)
 
 

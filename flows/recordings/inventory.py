@@ -6,13 +6,14 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from db.reading.recordings import RecordedBroadcast
 from flows.capture.processes import is_claimed
-from flows.capture.recorded import following
+from flows.capture.recorded import audio, following
 from flows.capture.recorded.runs import PIECE
 from flows.recordings.finding import WAITING, broadcast_of, folder_of
 
@@ -28,8 +29,9 @@ _OURS: Final = re.compile(
 class Folder:
     """A broadcast's folder: its recorded files as name to (modified, bytes).
 
-    gone: names of files that were set aside to be deleted. modified_ns: of the folder when it was
-    read.
+    gone: names of files that were set aside to be deleted. audio_of: audio that was recorded beside
+    them, by their stems; its bytes count as theirs. modified_ns: of the folder, and of that of the
+    audio, when they were read.
     """
 
     path: Path
@@ -37,15 +39,18 @@ class Folder:
     n_bytes: int = 0
     files: dict[str, tuple[float, int]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
-    modified_ns: int = -1
+    audio_of: dict[str, list[audio.AudioFile]] = field(default_factory=dict)
+    modified_ns: tuple[int, int] = (-1, -1)
+    _pictures: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _audio_bytes: dict[str, int] = field(default_factory=dict)
 
     def look(self) -> None:
         """Read what has changed. Links are ignored."""
-        modified_ns = self.path.stat().st_mtime_ns
+        modified_ns = (self.path.stat().st_mtime_ns, _modified_ns(self.path / audio.FOLDER))
         if modified_ns == self.modified_ns:
             return
         self.modified_ns = modified_ns
-        before, found, self.gone = self.files, {}, set()
+        before, found, self.gone = self._pictures, {}, set()
         with os.scandir(self.path) as entries:
             for entry in entries:
                 name = entry.name
@@ -58,8 +63,29 @@ class Folder:
                         status = entry.stat(follow_symlinks=False)
                         known = status.st_mtime, status.st_size
                     found[name] = known
-        self.files = dict(sorted(found.items()))
+        self._pictures = found
+        self._read_audio()
+        self.files = {
+            name: (modified, size + self._audio_bytes.get(name.partition(".")[0], 0))
+            for name, (modified, size) in sorted(found.items())
+        }
         self.n_bytes = sum(size for _, size in self.files.values())
+
+    def _read_audio(self) -> None:
+        """Read the audio that was recorded beside the pictures."""
+        before = {each.path.name for own in self.audio_of.values() for each in own}
+        found = audio.audio_in(self.path)
+        self.audio_of = audio.by_piece(found)
+        for each in found:
+            if each.path.name not in before:
+                with suppress(FileNotFoundError):
+                    size = self._audio_bytes.get(each.piece, 0) + each.path.stat().st_size
+                    self._audio_bytes[each.piece] = size
+
+    @property
+    def has_audio(self) -> bool:
+        """Tell whether audio is recorded beside the pictures."""
+        return self.modified_ns[1] > 0
 
     @property
     def oldest(self) -> float:
@@ -92,6 +118,10 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Delete a file that was set aside."""
+        stem = name.partition(".")[0]
+        for each in self.audio_of.pop(stem, []):
+            each.path.unlink(missing_ok=True)
+        self._audio_bytes.pop(stem, None)
         (self.path / f"{name}{_GONE}").unlink(missing_ok=True)
         self.gone.discard(name)
 
@@ -102,7 +132,8 @@ class Folder:
         """
         with os.scandir(self.path) as entries:
             names = {entry.name for entry in entries if not _OURS.fullmatch(entry.name)}
-        if names - {following.FOLDER, WAITING} or any(self.path.glob(f"{WAITING}/*")):
+        ours = {following.FOLDER, WAITING, audio.FOLDER}
+        if names - ours or any(self.path.glob(f"{WAITING}/*")):
             return False
         shutil.rmtree(self.path)
         return True
@@ -161,6 +192,12 @@ def by_show(folders: Sequence[Folder], *, within: int | None) -> Iterator[tuple[
             _, path, name = found
             heapq.heappush(largest, (used + sizes[path][name][1], show))
             yield found
+
+
+def _modified_ns(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_mtime_ns
+    return 0
 
 
 def _folders_in(directory: Path) -> list[Path]:

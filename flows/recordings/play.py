@@ -19,6 +19,7 @@ from flows.capture.segment import Segment
 from flows.errors import UsageError
 from flows.objects.cache import Copies
 from flows.recordings.finding import find, folder_of, is_on_air, local_time, say_nothing_there
+from flows.recordings.segment_audio import bring_audio
 from flows.show import parse_since
 
 _FROM_LIVE: Final = 3
@@ -130,6 +131,7 @@ def _from_store(
     segments = [each for each in found.segments if each.broadcast == broadcast]
     for each in segments:
         copies.bring(each.path, each.needs)
+    bring_audio(copies, segments)
     of_copies = [each for each in segments if each.path.parent == segments[0].path.parent]
     return write_playlist(segments[0].path.parent, of_copies, at=at, ended=True)
 

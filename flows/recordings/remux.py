@@ -1,8 +1,9 @@
 """Packets of recorded segments copied into MP4 files, without encoding them anew.
 
-Their times go on from segment to segment. Within a run the source's own timestamps say how; where
-they start over (another run, a gap, every file of fMP4) the picture goes on where it ended, and the
-sound moves with it. Only the named files can be opened, as what capture recorded them.
+Sound that was recorded beside the pictures goes in with them. Their times go on from segment to
+segment. Within a run the source's own timestamps say how; where they start over (another run, a
+gap, every file of fMP4) the picture goes on where it ended, and the sound moves with it. Only the
+named files can be opened, as what capture recorded them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from av.stream import Stream
 
 from flows.capture.segment import Segment
 from flows.errors import ShowmoodError, UsageError
+from flows.recordings.segment_audio import AudioBeside, Media, is_out_of_band, seconds_of
 
 _STRAY_S: Final = 0.3
 """A segment whose timestamps lie so far from where the one before ended does not go on from it."""
@@ -65,9 +67,13 @@ def write_cuts(
     """
     writer: _Writer | None = None
     n_files = 0
+    apart = AudioBeside()
     try:
-        for segment in segments:
-            with open_segment(segment) as media:
+        for n, segment in enumerate(segments):
+            with (
+                open_segment(segment) as pictures,
+                apart.beside(segment, pictures, segments[n + 1 :]) as media,
+            ):
                 form = _form(media)
                 if writer is not None and not writer.takes(form):
                     yield writer.close(gaps)
@@ -96,10 +102,14 @@ class _Form:
 
 @dataclass(slots=True)
 class _Track:
-    """A stream of the file that is written: where it ends, in seconds; its newest dts."""
+    """A stream of the file that is written: where it ends, in seconds; its newest dts.
+
+    until_s: where its newest packet ends.
+    """
 
     stream: Stream
     end_s: float = 0.0
+    until_s: float = float("-inf")
     dts: int | None = None
     held: list[Packet[Any]] = field(default_factory=list)
 
@@ -107,15 +117,15 @@ class _Track:
 class _Writer:
     """One file, written beside its name until it is whole."""
 
-    def __init__(self, path: Path, media: InputContainer, form: _Form, begin: datetime) -> None:
+    def __init__(self, path: Path, media: Media, form: _Form, begin: datetime) -> None:
         self.path, self._form, self.begin = path, form, begin
         # Somebody else may be cutting the same moment.
         self._part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
         self._out: OutputContainer = av.open(
             str(self._part), "w", format="mp4", options={"movflags": "faststart"}
         )
-        self._tracks = [_Track(self._out.add_stream_from_template(s)) for s in _streams(media)]
-        picture = media.streams.video[0].codec_context
+        self._tracks = [_Track(self._out.add_stream_from_template(s)) for s in media.streams]
+        picture = media.video.codec_context
         self._size = picture.width, picture.height
         self._shift_s: float | None = None  # from the file's times to those of what is written
         self._expected_s = 0.0
@@ -126,11 +136,9 @@ class _Writer:
         same_sound = form.sound is None or form.sound == self._form.sound
         return form.picture == self._form.picture and same_sound
 
-    def add(self, media: InputContainer, segment: Segment, end: datetime) -> None:
+    def add(self, media: Media, segment: Segment, end: datetime) -> None:
         """Copy a segment's packets from `begin` on and until `end`."""
-        streams = _streams(media)
-        packets = [p for p in media.demux(streams) if p.pts is not None and p.dts is not None]
-        pictures = [p for p in packets if p.stream is streams[0]]
+        pictures, heard = media.packets()
         if not pictures:
             return
         first_s = min(seconds_of(p) for p in pictures)
@@ -158,13 +166,12 @@ class _Writer:
         stop_s += float((last.duration or 0) * (last.time_base or Fraction(0)))
         sounds = [
             p
-            for p in packets
-            if p.stream is not streams[0]
-            and (follows or seconds_of(p) >= picture_s - _half(p))
+            for p in heard
+            if (follows or seconds_of(p) >= picture_s - _half(p))
             and (end >= segment.end or seconds_of(p) < stop_s - _half(p))
         ]
         self._copy(self._tracks[0], kept, shift_s)
-        if len(self._tracks) > 1 and len(streams) > 1:
+        if len(self._tracks) > 1:
             self._copy(self._tracks[1], sounds, shift_s)
         self._tracks[0].end_s = stop_s + shift_s
         self._end = min(end, segment.end)
@@ -174,9 +181,11 @@ class _Writer:
             scale = packet.time_base or Fraction(1, 90_000)
             shift = round(shift_s / scale)
             pts, dts = (packet.pts or 0) + shift, (packet.dts or 0) + shift
-            if track.dts is not None and dts * scale <= track.dts * scale:
-                if track is not self._tracks[0]:
-                    continue  # The sound before overlaps it.
+            is_sound = track is not self._tracks[0]
+            if is_sound and track.until_s > float(dts * scale) + _half(packet):
+                continue  # The sound before overlaps it.
+            track.until_s = float(dts * scale) + 2 * _half(packet)
+            if track.dts is not None and dts <= track.dts:
                 dts = min(track.dts + 1, pts)
             track.dts = dts
             packet.pts, packet.dts, packet.stream = pts, dts, track.stream
@@ -232,35 +241,25 @@ def open_segment(segment: Segment) -> InputContainer:
         raise ShowmoodError(f"{segment.path} can't be read: {e}") from e
 
 
-def _streams(media: InputContainer) -> list[Stream]:
-    return [media.streams.video[0], *media.streams.audio[:1]]
-
-
-def _form(media: InputContainer) -> _Form:
-    if any(stream.codec_context is None for stream in _streams(media)):
+def _form(media: Media) -> _Form:
+    if any(stream.codec_context is None for stream in media.streams):
         raise ShowmoodError(f"{media.name} can't be cut: a codec that is not known here")
-    video = media.streams.video[0].codec_context
+    video = media.video.codec_context
     # MPEG-TS carries its parameters in the stream, where they stay.
-    out_of_band = media.format.name != "mpegts"
-    head = video.extradata if out_of_band else None
+    head = video.extradata if is_out_of_band(media.video) else None
     picture = (video.name, video.width, video.height, video.profile, head)
-    if not media.streams.audio:
+    if media.audio is None:
         return _Form(picture, None)
-    audio = media.streams.audio[0].codec_context
+    audio = media.audio.codec_context
     return _Form(
         picture,
         (
             audio.name,
             audio.sample_rate,
             audio.layout.name,
-            audio.extradata if out_of_band else None,
+            audio.extradata if is_out_of_band(media.audio) else None,
         ),
     )
-
-
-def seconds_of(packet: Packet[Any]) -> float:
-    """Return when a packet is shown, by the timestamps of its file."""
-    return float((packet.pts or 0) * (packet.time_base or Fraction(0)))
 
 
 def _half(packet: Packet[Any]) -> float:

@@ -1,14 +1,30 @@
 """Copies in the object store roll: the oldest go when they are too old, or too many."""
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Engine
 
 from db.objects import forget_copies, oldest_copies, total_bytes
+from flows.capture.recorded.audio import FOLDER, NAME
 from flows.objects.store import Objects
 
 _BATCH: Final = 500
+
+
+def _audio_keys_of(objects: Objects, keys: Iterable[str]) -> Iterator[str]:
+    """Give the keys of the audio that was recorded beside files of pictures."""
+    stems: dict[str, set[str]] = defaultdict(set)
+    for key in keys:
+        folder, _, name = key.rpartition("/")
+        stems[folder].add(name.partition(".")[0])
+    for folder, own in stems.items():
+        for key in objects.keys_below(f"{folder}/{FOLDER}"):
+            found = NAME.fullmatch(key.rpartition("/")[2])
+            if found and found["piece"] in own:
+                yield key
 
 
 def roll_store(
@@ -41,6 +57,8 @@ def roll_store(
         if not due:
             return n_files, n_bytes
         for key in due:
+            objects.delete(key)
+        for key in _audio_keys_of(objects, due):
             objects.delete(key)
         with engine.begin() as connection:
             forget_copies(connection, list(due))

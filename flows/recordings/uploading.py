@@ -24,6 +24,7 @@ from db.errors import DatabaseError
 from db.machines import installation, note_uploads, summary_of_copies
 from db.objects import copied, record_copy
 from db.reading import recordings as rows
+from flows.capture.recorded.audio import FOLDER
 from flows.capture.stopping import beside
 from flows.errors import UsageError
 from flows.objects.configured import objects_of
@@ -41,6 +42,8 @@ BATCH: Final = 64
 FIRST_PAUSE_S: Final = 1.0
 MAX_PAUSE_S: Final = 60.0
 NOTE_EVERY_S: Final = 10.0
+AUDIO_WAIT_S: Final = 60.0
+"""Longest time that the audio of a file of pictures may come later than they do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,13 +124,17 @@ class Uploads:
             found += [
                 (modified, folder, name)
                 for name, (modified, _) in folder.files.items()
-                if name not in done and (path, name) not in self._unsaid
+                if name not in done
+                and (path, name) not in self._unsaid
+                and _has_its_audio(folder, name, modified)
             ]
         return sorted(found, key=lambda each: each[0])
 
     def _copy(self, folder: Folder, name: str) -> None:
         key = f"{folder.path.parent.name}/{folder.path.name}/{name}"
         with suppress(FileNotFoundError):  # deleted by hand meanwhile
+            for each in folder.audio_of.get(name.partition(".")[0], []):
+                self.objects.put(f"{key.rpartition('/')[0]}/{FOLDER}/{each.path.name}", each.path)
             size, sha256 = self.objects.put(key, folder.path / name)
             self._unsaid[folder.path, name] = key, size, sha256
 
@@ -181,6 +188,16 @@ class Uploads:
                     since=self.behind.since,
                     error=error,
                 )
+
+
+def _has_its_audio(folder: Folder, name: str, modified: float) -> bool:
+    """Tell whether the audio of a file of pictures is there, or is waited for no more.
+
+    It is copied before them, so that a row that says where they are says so of both.
+    """
+    stem = name.partition(".")[0]
+    after = not folder.has_audio or any(each > stem for each in folder.audio_of)
+    return after or time.time() - modified > AUDIO_WAIT_S
 
 
 def uploads_of(settings: Settings, engine: Engine) -> Uploads | None:

@@ -109,6 +109,7 @@ IGNORED: dict[str, str] = {
     "a part": '#EXT-X-PART:DURATION=1,URI="httpproxy://CANARY/p"',
     "a hint": '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="http://CANARY/h"',
     "sound": '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="a",DEFAULT=YES,URI=httpproxy://CANARY/a',
+    "sound nowhere": '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="b",NAME="a",URI="http://[CANARY/a"',
     "frames": "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=1,URI=http://CANARY/i",
     "a report": '#EXT-X-RENDITION-REPORT:URI="http://CANARY/r"',
 }

@@ -11,6 +11,7 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import Final
 
+from flows.capture.hls.audio import AudioRecorder
 from flows.capture.hls.dating import Dates
 from flows.capture.hls.feed import Feed
 from flows.capture.hls.holding import Holding
@@ -61,6 +62,7 @@ class HlsRun:
         quality: Quality | None = None,
         pacing: Pacing | None = None,
         time_shifted: bool = False,
+        language: str = "",
     ) -> None:
         """Go on from where the recording stopped; nothing is fetched yet."""
         self._recording, self._fetcher = recording, fetcher
@@ -73,9 +75,9 @@ class HlsRun:
         self._dates = Dates(recording, time_shifted=time_shifted)
         self._rolling = Rolling(recording, self._name)
         self._items: deque[Pending] = deque()
+        self._audio = AudioRecorder(recording.directory, fetcher, language=language)
         self._room = Room()
-        self._written, self._first_load = 0, True
-        self._losses = Losses()
+        self._written, self._first_load, self._losses = 0, True, Losses()
         self._pacing = pacing or Pacing()
         self._pacing.begin()
         self._pacing.hold(stream.ask_at)
@@ -130,6 +132,7 @@ class HlsRun:
             self._queue.listing.save()
             return events
         finally:
+            self._audio.close()
             for item in self._items:
                 if item.path is not None:
                     item.path.unlink(missing_ok=True)
@@ -164,6 +167,7 @@ class HlsRun:
                 self.ended = why or self.ended
             return
         self._first_load = False
+        self._audio.follow(self._feed, waiting=[item.entry for item in self._items])
         self._refused.playlist_came()
         if not self._items:
             self._error = None
@@ -284,6 +288,7 @@ class HlsRun:
             self._queue.listing.recorded(entry)
             self._losses.recorded()
             if item.path.exists():
+                self._audio.pictured(self._recording.last, item.extent)
                 self._rolling.add(
                     item.path,
                     duration=end - start,

@@ -5,10 +5,12 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
+from urllib.parse import urlsplit
 
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import Key, Playlist, Variant
 from flows.capture.playlists.reload import asking_for
+from flows.capture.playlists.renditions import Rendition, choose_audio
 from flows.capture.quality import Quality, in_order
 from flows.capture.redaction import shorten
 from flows.capture.segment import NoStream, NotWatchable, SourceUnreachable
@@ -43,6 +45,7 @@ class Feed:
         self._variables: Mapping[str, str] = {}
         self._is_first = True
         self._unusable: set[str] = set()
+        self._offered: Playlist | None = None
         self.loaded = stream.loaded
         """The first playlist as it came, until the second is asked for."""
         self.asked_at = time.monotonic()
@@ -82,6 +85,24 @@ class Feed:
         if self.url in self._unusable:
             raise NotWatchable(f"{self._stream.page_url}: no picture in this stream, only sound")
 
+    def audio(self, language: str) -> Rendition | None:
+        """Return the audio that has a playlist of its own; None where it is with the pictures.
+
+        By what the master playlist says that is known. language: see `choose_audio`.
+        """
+        if self._offered is None and self._stream.master is not None:
+            with suppress(NoStream):
+                self._offered = self._fetcher.read_playlist(self._stream.master)
+        if self._offered is None or not self._offered.audio:
+            return None
+        offers = self._offered.offers
+        path = urlsplit(self.url).path
+        own = [each for each in offers if each.url == self.url]
+        own = own or [each for each in offers if urlsplit(each.url).path == path]
+        group = own[0].audio if own else ""
+        found = choose_audio(self._offered.audio, group=group, language=language)
+        return found if found is not None and found.url else None
+
     def _wait_for(self, sequence: int, held_s: float) -> Playlist:
         loaded = self._fetcher.load(asking_for(self.url, sequence), held_s=held_s)
         self.asked_at = time.monotonic()
@@ -95,6 +116,7 @@ class Feed:
                 return playlist
             self._fetcher.check(playlist.urls)
             self._master, self._variables = url, playlist.variables
+            self._offered = playlist
             found = self._choose(playlist.offers)
             for offer in found[:-1]:
                 try:

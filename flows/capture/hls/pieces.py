@@ -29,25 +29,34 @@ BOXES: Final = (b"styp", b"moof", b"sidx", b"ftyp", b"emsg", b"prft")
 _PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 """Signatures of pictures: some sites put a small picture in front of their segments."""
 
+_PACKED: Final = (b"ID3", b"\xff", b"\x0b\x77")
+"""What packed audio begins with: its timestamp, or at once ADTS, MPEG or AC-3."""
+
 _PACKET_BYTES: Final = 188
 _PACKETS: Final = 4
 _MAX_BEFORE_BYTES: Final = 1024 * 1024
 
 
 class Pieces:
-    """Fetches segments; keeps the newest initialisation sections and keys."""
+    """Fetches segments; keeps the newest initialisation sections and keys.
 
-    def __init__(self, fetcher: Fetcher) -> None:
+    max_bytes: of a segment.
+    """
+
+    def __init__(self, fetcher: Fetcher, *, max_bytes: int = MAX_SEGMENT_BYTES) -> None:
         """Keep the arguments; nothing is fetched yet."""
-        self.fetcher = fetcher
+        self.fetcher, self._max_bytes = fetcher, max_bytes
         self._kept: OrderedDict[tuple[Part, int], bytes] = OrderedDict()
         self._renewed_at = -_RENEW_S
 
-    def fetch(self, entry: Entry, path: Path, *, period: int = 0) -> int | None:
+    def fetch(
+        self, entry: Entry, path: Path, *, period: int = 0, audio: bool = False
+    ) -> int | None:
         """Write a segment, after its initialisation section if it has one.
 
-        period: counts where what is at the section's address may be another. Returns how long that
-        section is; None for MPEG-TS, whose tables may be given like one.
+        period: counts where what is at the section's address may be another. audio: it may be
+        packed audio, too (RFC 8216, 3.4). Returns how long that section is; None for MPEG-TS, whose
+        tables may be given like one, and for packed audio.
         Raises UnsafeURL, SourceUnreachable, NoStream (too much of it, or a cipher that is not
         AES-128), UnreadableMedia (what came is no media), OSError.
         """
@@ -59,7 +68,7 @@ class Pieces:
                 file.write(head)
             begin = file.tell()
             if entry.key is None:
-                self.fetcher.download(entry.media, file, max_bytes=MAX_SEGMENT_BYTES)
+                self.fetcher.download(entry.media, file, max_bytes=self._max_bytes)
             else:
                 self._open(entry.media, entry.key, entry.sequence, file)
         _cut_picture(path, begin)
@@ -68,7 +77,7 @@ class Pieces:
             head = file.read(8)
         if (entry.init is not None and not is_tables) or head[4:8] in BOXES:
             return begin
-        if not head.startswith(_SYNC):
+        if not head.startswith(_SYNC) and not (audio and head.startswith(_PACKED)):
             raise UnreadableMedia(f"{entry.url}: what came is no media")
         return None
 
@@ -132,7 +141,7 @@ class Pieces:
         """Return a segment without its initialisation section, decrypted; raises as `fetch`."""
         into = io.BytesIO()
         if key is None:
-            self.fetcher.download(part, into, max_bytes=MAX_SEGMENT_BYTES)
+            self.fetcher.download(part, into, max_bytes=self._max_bytes)
         else:
             self._open(part, key, sequence, into)
         data = into.getvalue()
@@ -141,7 +150,7 @@ class Pieces:
 
     def _open(self, part: Part, key: Key, sequence: int, into: BinaryIO) -> None:
         opened = _Opened(into, self._fetch_key(key), key.iv or sequence.to_bytes(16, "big"))
-        self.fetcher.download(part, opened, max_bytes=MAX_SEGMENT_BYTES)
+        self.fetcher.download(part, opened, max_bytes=self._max_bytes)
         opened.finish()
 
     def _fetch_key(self, key: Key) -> bytes:

@@ -6,6 +6,7 @@ and the amount of what a stranger can make us hold is bounded.
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -13,6 +14,7 @@ from urllib.parse import quote, urljoin
 
 from flows.capture.playlists.cues import Break, Cues
 from flows.capture.playlists.entries import Entry, Key, Part
+from flows.capture.playlists.renditions import Rendition, rendition_of
 from flows.capture.playlists.tags import (
     DIRT,
     attributes_of,
@@ -52,15 +54,17 @@ MAX_SEGMENT_S: Final = 600.0
 
 _ODD: Final = re.compile(r"[^!-~]|[\"<>^`{|}\\]")
 _PATH: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_MAX_RENDITIONS: Final = 1000
 _AS_THEY_ARE: Final = "!#$%&'()*+,-./:;=?@[]_~"
 """In addresses (RFC 3986, 2.2); what else there is in one is encoded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant(Offer):
-    """A media playlist that a master playlist offers."""
+    """A media playlist that a master playlist offers. audio: the group of its audio."""
 
     url: str
+    audio: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +75,7 @@ class Playlist:
     added (EXT-X-ENDLIST). keys: URLs of the keys that the segments are encrypted with. variables:
     what a master playlist defines for those it leads to. breaks: advertisements, by date ranges.
     numbered: it has an EXT-X-MEDIA-SEQUENCE. holds: its server answers once there is more, if it is
-    asked so (CAN-BLOCK-RELOAD).
+    asked so (CAN-BLOCK-RELOAD). audio: the audio renditions of a master playlist.
     """
 
     entries: tuple[Entry, ...]
@@ -84,6 +88,7 @@ class Playlist:
     breaks: tuple[Break, ...] = ()
     numbered: bool = True
     holds: bool = False
+    audio: tuple[Rendition, ...] = ()
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -92,7 +97,7 @@ class Playlist:
 
     @property
     def urls(self) -> set[str]:
-        """All that a player would fetch."""
+        """All that a player would fetch but audio, which is checked when it is asked for."""
         maps = {entry.map_url for entry in self.entries if entry.map_url}
         return {entry.url for entry in self.entries} | maps | {*self.variants, *self.keys}
 
@@ -123,6 +128,7 @@ class _Parser:
         self._base = base_url
         self._variables, self._cues = Variables(base_url, variables), Cues()
         self._numbered = self._holds = False
+        self._audio: list[Rendition] = []
         self._entries: list[Entry] = []
         self._offers: list[Variant] = []
         self._keys: dict[str, None] = {}
@@ -161,6 +167,7 @@ class _Parser:
             breaks=self._cues.breaks,
             numbered=self._numbered,
             holds=self._holds,
+            audio=tuple(self._audio),
         )
 
     def _locate(self, address: str) -> str:
@@ -214,10 +221,19 @@ class _Parser:
             self._ended = True
         elif tag == "#EXT-X-SERVER-CONTROL":
             self._holds = attributes_of(value).get("CAN-BLOCK-RELOAD") == "YES"
+        elif tag == "#EXT-X-MEDIA":
+            self._read_rendition(attributes_of(value))
         elif tag == "#EXT-X-STREAM-INF":
             self._variant = value
         else:
             self._cues.read(tag, value)
+
+    def _read_rendition(self, said: Mapping[str, str]) -> None:
+        if said.get("TYPE") != "AUDIO" or len(self._audio) >= _MAX_RENDITIONS:
+            return
+        with suppress(ValueError):  # an address that is none: pictures are recorded without it
+            url = self._locate(said["URI"]) if said.get("URI") else ""
+            self._audio.append(rendition_of(said, url))
 
     def _read_key(self, value: str) -> Key | None:
         attributes = attributes_of(value)
@@ -261,6 +277,7 @@ class _Parser:
                 height_px=int(size[2]) if size else 0,
                 fps=number_of(attributes.get("FRAME-RATE", "")),
                 codecs=attributes.get("CODECS", ""),
+                audio=attributes.get("AUDIO", ""),
             )
             self._offers.append(variant)
             return

@@ -89,6 +89,7 @@ def resolve(
     patience.run(partial(policy.check, stream_url, schemes=STREAM_SCHEMES), name="capture-name")
     protocol = text_of(info.get("protocol"))
     hls = protocol.startswith("m3u8")
+    master_url = _master(info.get("manifest_url"), stream_url, policy) if hls else ""
     stream = Stream(
         page_url=url,
         url=stream_url,
@@ -104,7 +105,8 @@ def resolve(
         headers=_headers(info.get("headers")),
         site_headers=access.headers,
         cookies=cookies,
-        master_url=_master(info.get("manifest_url"), stream_url, policy) if hls else "",
+        master_url=master_url,
+        master=_loaded(info.get("master"), master_url, policy) if master_url else None,
         segment_query=_query(info.get("extra_param_to_segment_url")),
         key_query=_query(info.get("extra_param_to_key_url")),
         width_px=_number(info.get("width")),

@@ -54,7 +54,8 @@ class Capture:
     air without its site saying that it is over, and come back. min_free_bytes: of the disk; with
     less, nothing is recorded. quota: beyond it, recording ends. engine: what records: "hls" for
     HLS sources alone, "ffmpeg" for any; "auto" takes the first that can. time_shifted: the source
-    dates what is on air now hours earlier or later, and is right.
+    dates what is on air now hours earlier or later, and is right. language: of the audio, where it
+    has playlists of its own; empty: as the source would have it.
 
     Any end of a run, and any stall, is followed by finding the stream anew and a restart, at
     first at once, then with growing pauses. What was missed is a Gap that says why.
@@ -88,6 +89,7 @@ class Capture:
         extractors: Sequence[type] = (),
         engine: Engine = "auto",
         time_shifted: bool = False,
+        language: str = "",
     ) -> None:
         """Keep the arguments; nothing is started yet."""
         self.url, self.policy = url, policy
@@ -115,6 +117,7 @@ class Capture:
             segment_s=segment_s,
             quality=quality,
             time_shifted=time_shifted,
+            language=language,
         )
         self._stall_s = stall_s
         self._min_free_bytes = min_free_bytes

@@ -76,10 +76,11 @@ class Engines:
         segment_s: float,
         quality: Quality | None = None,
         time_shifted: bool = False,
+        language: str = "",
     ) -> None:
         """Find ffmpeg, whatever the engine; raises CaptureFailed."""
         self._engine, self._policy, self._segment_s = engine, policy, segment_s
-        self._time_shifted = time_shifted
+        self._time_shifted, self._language = time_shifted, language
         self._quality, self._pacing = quality or Quality(), Pacing()
         self._ffmpeg = find_ffmpeg(ffmpeg_path)
         self._instead: str | None = None
@@ -103,6 +104,7 @@ class Engines:
                 quality=self._quality,
                 pacing=self._pacing,
                 time_shifted=self._time_shifted,
+                language=self._language,
             )
         if self._engine == "hls":
             raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")

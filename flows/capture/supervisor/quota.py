@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from flows.capture.recorded.audio import bytes_in
 from flows.capture.recorded.runs import PIECE
 from flows.capture.segment import CaptureFailed, Gap, Segment
 
@@ -17,6 +18,10 @@ MAX_SEGMENTS: Final = 1200
 
 MIN_WINDOW_S: Final = 20.0
 """Shorter stretches of the show count as so long: a burst is no rate."""
+
+
+_AUDIO_EVERY: Final = 32
+"""Segments until the audio that is recorded beside them is counted again."""
 
 
 class QuotaExceeded(CaptureFailed):
@@ -33,12 +38,15 @@ class Quota:
     total_bytes: int | None = None
     mbits_per_s: float | None = None
     _n_bytes: int = field(default=0, init=False)
+    _audio_bytes: int = field(default=0, init=False)
+    _n_segments: int = field(default=0, init=False)
     _newest: deque[tuple[float, int]] = field(default_factory=deque, init=False)
 
     def begin(self, directory: Path) -> None:
         """Count what was recorded to a broadcast's directory before."""
         there = [each for each in directory.iterdir() if PIECE.fullmatch(each.name)]
         self._n_bytes = sum(each.stat().st_size for each in there)
+        self._audio_bytes = bytes_in(directory)
 
     def count(self, events: Iterable[Segment | Gap]) -> None:
         """Count what was recorded; raise QuotaExceeded once it is too much."""
@@ -47,6 +55,9 @@ class Quota:
                 size = event.path.stat().st_size
                 self._n_bytes += size
                 self._newest.append((event.duration_s, size))
+                self._n_segments += 1
+                if self._n_segments % _AUDIO_EVERY == 0:
+                    self._audio_bytes = bytes_in(event.path.parent)
         length_s = sum(each for each, _ in self._newest)
         while self._newest and length_s - self._newest[0][0] >= WINDOW_S:
             length_s -= self._newest.popleft()[0]
@@ -62,8 +73,9 @@ class Quota:
                 f"the source sends {rate:.0f} Mbit/s, and a show may have {self.mbits_per_s:g} "
                 "(SHOWMOOD_MAX_SHOW_MBITS): recording has ended"
             )
-        if self.total_bytes is not None and self._n_bytes > self.total_bytes:
+        n_bytes = self._n_bytes + self._audio_bytes
+        if self.total_bytes is not None and n_bytes > self.total_bytes:
             raise QuotaExceeded(
-                f"the recording takes {self._n_bytes / 1e9:.1f} GB, and a show may have "
+                f"the recording takes {n_bytes / 1e9:.1f} GB, and a show may have "
                 f"{self.total_bytes / 1e9:.1f} (SHOWMOOD_MAX_SHOW_GB): it has ended"
             )

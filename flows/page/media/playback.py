@@ -5,6 +5,7 @@ A file's address never changes: it is the number of its segment, which is used o
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flows.capture.recorded.following import init_bytes_of, playlist_entry, playlist_head
+from flows.capture.recorded.audio import FOLDER as AUDIO
+from flows.capture.recorded.audio import AudioFile, around, audio_in
 from flows.capture.recorded.journal import JOURNAL, read_events
+from flows.capture.recorded.playlist_text import init_bytes_of, playlist_entry, playlist_head
 from flows.capture.recorded.runs import PIECE
 from flows.capture.segment import Segment
 from flows.page.reading.show_queries import ShowRow
@@ -30,6 +33,10 @@ LIVE_SEGMENTS: Final = 60
 """Most segments, the newest, in the playlist of a show on air."""
 
 
+AUDIO_WAIT_S: Final = 60.0
+"""Longest time that audio recorded beside a file of pictures may come later than they do."""
+
+
 class CopyGone(Exception):
     """The object store has no copy of a recording any more, or another one; the message says it."""
 
@@ -43,7 +50,8 @@ class Recording:
     """A show's files. here: by number, those that this machine has, or can have, in order of time.
 
     stored: of those that are to be brought first, key and SHA-256 of their copies. elsewhere: where
-    those are that are neither, and were not deleted: "on" a machine, "into" a folder.
+    those are that are neither, and were not deleted: "on" a machine, "into" a folder. audio: what
+    was recorded beside the pictures, in order.
     """
 
     folder: Path
@@ -51,6 +59,13 @@ class Recording:
     stored: dict[int, tuple[str, str | None]]
     listed: tuple[Segment, ...]
     elsewhere: str | None
+    audio: tuple[AudioFile, ...] = ()
+
+    def has_all_audio(self, segment: Segment) -> bool:
+        """Tell whether no more audio is to come for a segment."""
+        if self.audio and self.audio[-1].piece > segment.path.stem:
+            return True
+        return time.time() - _modified_ns(segment.path) / 1e9 > AUDIO_WAIT_S
 
 
 class Playback:
@@ -68,10 +83,10 @@ class Playback:
         """Whether there is an object store."""
         return self._stored is not None
 
-    def mark(self, show: ShowRow) -> tuple[int, int]:
+    def mark(self, show: ShowRow) -> tuple[int, ...]:
         """Return what changes whenever a file of the show comes or goes."""
         folder = self._folder(show)
-        return _modified_ns(folder), _modified_ns(folder / JOURNAL)
+        return tuple(_modified_ns(each) for each in (folder, folder / JOURNAL, folder / AUDIO))
 
     def of(self, show: ShowRow, state: object, segments: Callable[[], Sequence[Any]]) -> Recording:
         """Return a show's recording.
@@ -97,6 +112,9 @@ class Playback:
         for segment in segments:
             copy = recording.stored.get(segment.sequence)
             if copy is not None and self._stored is not None:
+                for each in around(recording.audio, segment.path.stem):
+                    if each.path.parent.parent == segment.path.parent:
+                        self._stored.bring_audio(each.path)
                 self._stored.bring(segment.path, *copy)
 
     def _folder(self, show: ShowRow) -> Path:
@@ -113,6 +131,10 @@ class Playback:
             if path is not None and PIECE.fullmatch(path.name):
                 here[row.sequence] = segment_of(row, show.channel, path)
                 stored[row.sequence] = (row.object_key, row.sha256)
+        audio = audio_in(folder)
+        if self._stored is not None and stored:
+            folders = {here[number].path.parent for number in stored}
+            audio += [each for below in folders for each in self._stored.audio_in(below)]
         elsewhere = None
         if not here:
             named = (row for row in rows if row.path)
@@ -129,6 +151,7 @@ class Playback:
             stored=stored,
             listed=tuple(sorted(here.values(), key=lambda segment: segment.start)),
             elsewhere=elsewhere,
+            audio=tuple(sorted(audio, key=lambda each: (each.piece, each.offset))),
         )
 
 
@@ -165,7 +188,8 @@ def playlist(recording: Recording, part: int | None) -> str | None:
     for segment in listed:
         name = f"{segment.sequence}{segment.path.suffix}"
         init = None
-        if segment.sequence in recording.stored and segment.path.suffix == ".mp4":
+        made = segment.sequence in recording.stored or recording.audio
+        if made and segment.path.suffix == ".mp4":
             # How long its head is, its file would say: these are cut off it when they are fetched.
             init, name = f"{segment.sequence}.init.mp4", f"{segment.sequence}.media.mp4"
         text += playlist_entry(segment, before, name=name, init=init)

@@ -6,9 +6,11 @@ page. A store that is away, or slow, holds up the page's other answers for a few
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from flows.capture.recorded.audio import FOLDER, AudioFile, audio_of
 from flows.objects.cache import Copies
 from flows.objects.store import ObjectGone, StoreError
 from flows.page.media.playback import CopyGone, NotNow
@@ -34,6 +36,20 @@ class Stored:
         """Return where an object's copy lies once it was brought; None for what is no key."""
         path = self._copies.directory / key
         return None if Path(key).is_absolute() or ".." in path.parts else path
+
+    def audio_in(self, folder: Path) -> list[AudioFile]:
+        """Return the audio beside the copies of a folder; empty where the store does not say."""
+        below = f"{folder.relative_to(self._copies.directory).as_posix()}/{FOLDER}"
+        keys: list[str] = []
+        with suppress(StoreError):  # pictures are played without it
+            keys = self._copies.objects.keys_below(below)
+        paths = [path for key in keys if (path := self.path(key)) is not None]
+        return [found for path in paths if (found := audio_of(path)) is not None]
+
+    def bring_audio(self, path: Path) -> None:
+        """Have the copy of a file of audio here, if there is one. Raises NotNow."""
+        with suppress(CopyGone):
+            self.bring(path, path.relative_to(self._copies.directory).as_posix(), None)
 
     def bring(self, path: Path, key: str, sha256: str | None) -> None:
         """Have an object's copy at its path.

@@ -83,6 +83,16 @@ def router(context: Context) -> APIRouter:
         context.playback.bring(recording, [segment])
         headers = {"cache-control": "private, max-age=86400, immutable"}
         kind = KINDS[segment.path.suffix]
+        if recording.audio:
+            # Its imports take 20 MB, which few recordings need.
+            from flows.page.media.with_audio import with_audio
+
+            if not recording.has_all_audio(segment):
+                headers = {"cache-control": "no-store"}
+            made = with_audio(segment, recording.listed, recording.audio)
+            part = {".init": made.head, ".media": made.media}.get(named[2] or "")
+            body = made.head + made.media if part is None else part
+            return Response(body, media_type=kind, headers=headers)
         if named[2] is None:
             return FileResponse(segment.path, media_type=kind, headers=headers)
         return Response(part_of_file(segment.path, named[2]), media_type=kind, headers=headers)

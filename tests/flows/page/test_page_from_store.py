@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import av
 import httpx
@@ -38,10 +40,24 @@ class Bucket:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if "list-type" in self.path:
+                    self._list(parse_qs(urlsplit(self.path).query)["prefix"][0])
+                    return
                 bucket.asked.append(self.path)
                 body = bucket.objects.get(self.path)
                 status = bucket.status if body is not None or bucket.status != 200 else 404
                 self._answer(status, body if status == 200 and body else b"<Error/>")
+
+            def _list(self, prefix: str) -> None:
+                keys = [key.removeprefix("/recordings/") for key in bucket.objects]
+                found = "".join(
+                    f"<Contents><Key>{key}</Key><Size>1</Size><ETag>1</ETag>"
+                    "<LastModified>2026-11-20T19:00:00.000Z</LastModified></Contents>"
+                    for key in keys
+                    if key.startswith(prefix)
+                )
+                head = "<IsTruncated>false</IsTruncated>"
+                self._answer(200, f"<ListBucketResult>{head}{found}</ListBucketResult>".encode())
 
             def do_PUT(self) -> None:
                 size = int(self.headers["Content-Length"])
@@ -153,6 +169,26 @@ def test_all_is_played_through_the_page(page: Any, elsewhere: Elsewhere, bucket:
     assert part.status_code == 206
     assert part.content == segments[0].path.read_bytes()[188:376]
     assert len(bucket.asked) == 12, "each once: the rest is of the cache"
+
+
+def test_audio_beside_the_pictures_is_brought_with_them(
+    page: Any, elsewhere: Elsewhere, bucket: Bucket
+) -> None:
+    segment = page.made.segments[0]
+    key = next(key for key in bucket.objects if key.endswith(segment.path.name))
+    audio = f"{key.rpartition('/')[0]}/audio/{segment.path.stem}%2B0x180000.ts"
+    bucket.objects[audio.replace("%2B", "+")] = segment.path.read_bytes()
+    bucket.objects[audio] = segment.path.read_bytes()
+    answer = elsewhere.get(f"/media/{page.made.show}/0.ts")
+    assert bucket.asked == [audio, key]
+    assert answer.status_code == 200
+    assert answer.content != segment.path.read_bytes()
+    with av.open(io.BytesIO(answer.content)) as played:
+        assert sorted(stream.type for stream in played.streams) == ["audio", "video"]
+    other = page.made.segments[1]
+    gone = f"{key.rpartition('/')[0]}/audio/{other.path.stem}+0x180000.ts"
+    bucket.objects[gone] = b"listed, and not found by its other name"
+    assert elsewhere.get(f"/media/{page.made.show}/1.ts").status_code == 200
 
 
 def test_a_still_and_a_clip_are_made_of_copies(

@@ -18,6 +18,7 @@ from db.channel_lock import channel_lock
 from flows.errors import UsageError
 from flows.page import vendor
 from flows.page.media.codecs import is_hevc
+from tests.flows.page.apart import add_audio, cut_apart
 from tests.flows.page.growing import make_hevc
 from tests.whole.test_browser import browser_path
 
@@ -292,6 +293,20 @@ def test_a_show_on_air_goes_on_and_live_leads_back_to_the_edge(tab, page, growin
         tab.locator("#to-live").wait_for(state="hidden")
         show.end()
         tab.locator("#on-air").wait_for(state="hidden")
+
+
+def test_audio_beside_the_pictures_is_heard(tab, page, growing, tmp_path) -> None:
+    pictures, audio = cut_apart(tmp_path / "cut", "ts")
+    show = growing("heard", pictures)
+    show.grow(len(pictures))
+    add_audio(show, audio[:2])  # the others are silent, and played
+    show.end()
+    begin = round(show.begin.timestamp() * 1000)
+    tab.goto(f"{page.root}/show/{show.show}?at={begin + 3000}")
+    tab.wait_for_function(READY)
+    tab.evaluate("() => window.showmood.video.play()")
+    tab.wait_for_function("() => window.showmood.video.webkitAudioDecodedByteCount > 0")
+    wait_for_date(tab, begin + 5500, 500)
 
 
 def test_hevc_is_said_and_a_clip_offered(tab, page, growing, hevc) -> None:

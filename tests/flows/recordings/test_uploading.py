@@ -1,6 +1,7 @@
 """Recorded files in an object store: copied once their rows can say so, and read on any machine."""
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -8,10 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
 from db.machines import installation, machines, register
+from flows.capture.recorded import audio
 from flows.errors import UsageError
 from flows.objects.cache import Copies
 from flows.objects.configured import copies_of
@@ -74,6 +78,45 @@ def test_copied_recording_is_cut_and_played_where_it_was_not_recorded(
     newest, start = playlist_at(engine, "flash", None, **elsewhere)
     assert start == begin
     assert newest.read_text().count("#EXTINF") == 6
+
+
+def silence(path: Path, like: Path) -> None:
+    """Write silence with the timestamps of a segment's sound."""
+    with av.open(str(like)) as source, av.open(str(path), "w", format="mpegts") as out:
+        [sound] = source.streams.audio
+        stream = out.add_stream("aac", rate=sound.rate, layout="mono")
+        for frame in source.decode(sound):
+            quiet = av.AudioFrame.from_ndarray(
+                np.zeros((1, frame.samples), np.float32), format="fltp", layout="mono"
+            )
+            quiet.pts, quiet.sample_rate = frame.pts, frame.sample_rate
+            quiet.time_base = frame.time_base
+            out.mux(stream.encode(quiet))
+        out.mux(stream.encode(None))
+
+
+def test_audio_beside_pictures_is_copied_with_them_and_goes_with_them(
+    engine: Engine, air, record, uploads: Uploads, elsewhere, watch, tmp_path: Path
+) -> None:
+    show = record(air("ts"), (0, 3))
+    folder = show.folder / audio.FOLDER
+    folder.mkdir()
+    for each in show.segments:
+        silence(folder / f"{each.path.stem}+0x45000.ts", each.path)
+    # The last file's audio may still come; nothing says so but that it is not old.
+    os.utime(show.segments[-1].path, (0, 0))
+    assert uploads.step() == 3
+    begin, end = show.segments[0].start, show.segments[-1].end
+    shutil.rmtree(show.folder)
+    clip(engine, "flash", begin, end, tmp_path / "clip.mp4", **elsewhere)
+    seen = watch(tmp_path / "clip.mp4")
+    assert seen.audio_s == pytest.approx(1.5, abs=0.1)
+    assert seen.beep == []  # what their own sound has
+    playlist, _ = playlist_at(engine, "flash", None, **elsewhere)
+    [of_audio] = playlist.parent.glob("*-audio.m3u8")
+    assert of_audio.read_text().count("#EXTINF") == 3
+    roll_store(engine, uploads.objects, now=end + timedelta(days=1), days=0.5, most_bytes=None)
+    assert list((tmp_path / "store").rglob("*.ts")) == []
 
 
 def test_store_that_refuses_loses_nothing_and_is_caught_up_with(

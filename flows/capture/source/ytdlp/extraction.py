@@ -57,6 +57,7 @@ FIELDS: Final = (
 MAX_BODY_BYTES: Final = 32 << 20
 """Of one answer, decoded."""
 
+_MAX_MASTER_BYTES: Final = 512 << 10
 _MAX_TEXT_CHARS: Final = 500
 _MAX_WARNINGS: Final = 20
 _WAITED_FOR: Final = ("is_upcoming", "was_live", "post_live")
@@ -202,7 +203,11 @@ def _answer(question: dict[str, Any], said: _Said, jar: CookieJar) -> dict[str, 
         if info.get("formats"):
             return _error("no stream", "no picture in this stream, only sound")
     headers = {str(k): str(v) for k, v in (info.get("http_headers") or {}).items()}
-    more = {"headers": headers, "playlist": playlists.get(info.get("url"))}
+    more = {
+        "headers": headers,
+        "playlist": playlists.get(info.get("url")),
+        "master": playlists.get(info.get("manifest_url"), most_bytes=_MAX_MASTER_BYTES),
+    }
     return {"info": {name: _plain(info.get(name)) for name in FIELDS} | more}
 
 

@@ -49,11 +49,11 @@ class Playlists:
         response.read = read_on
         return response
 
-    def get(self, url: object) -> dict[str, Any] | None:
+    def get(self, url: object, *, most_bytes: int = _MOST_HANDED_ON_BYTES) -> dict[str, Any] | None:
         """Return a playlist as JSON can carry it; None if it did not come, or is too long."""
         answered, body, asked_at = self._kept.get(_url_of(url), (None, b"", 0.0))
         text = body.decode(errors="replace")
-        if answered is None or len(json.dumps(text)) > _MOST_HANDED_ON_BYTES:
+        if answered is None or len(json.dumps(text)) > most_bytes:
             return None
         return {
             "found_at": answered.url,

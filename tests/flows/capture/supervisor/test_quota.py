@@ -69,6 +69,16 @@ def test_what_was_recorded_before_counts(segments, tmp_path: Path) -> None:
         quota.count(segments(1, 1_000_000))
 
 
+def test_audio_recorded_beside_counts(segments, tmp_path: Path) -> None:
+    quota = Quota(total_bytes=6_000_000)
+    quota.begin(tmp_path)
+    (tmp_path / "audio").mkdir()
+    with (tmp_path / "audio" / "0001-20261122T120000Z-000000+0x1.ts").open("wb") as file:
+        file.truncate(6_000_000)
+    with pytest.raises(QuotaExceeded):
+        quota.count(segments(40, 1))
+
+
 @pytest.mark.parametrize("engine", ["hls", "ffmpeg"])
 def test_recording_ends_with_what_there_is(
     origin: LiveOrigin, policy: AddressPolicy, stream_of, tmp_path: Path, engine: str

@@ -1,0 +1,127 @@
+"""Audio that a source has apart from its pictures, recorded beside them in a folder `audio`.
+
+A file is a segment of the source's as it came. Its name says of which recorded file of pictures it
+is, how long after that one's first picture it begins, and how long it is, in ticks of 90 kHz:
+`0001-20261130T200000Z-000012+1920x180000.ts`. So nothing else has to be kept of it, and it goes
+where that file goes.
+"""
+
+import os
+import re
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = "audio"
+
+_TICKS_PER_S: Final = 90_000
+"""As `media` has it, which the page does not load."""
+
+NAME: Final = re.compile(
+    r"(?P<piece>\d{4,}-\d{8}T\d{6}Z-\d{6,})(?P<offset>[+-]\d{1,12})x(?P<length>\d{1,12})"
+    r"(?P<suffix>\.(ts|mp4|aac|ac3|mp3))"
+)
+
+FORMATS: Final = {
+    ".ts": "mpegts",
+    ".mp4": "mp4",
+    ".aac": "aac",
+    ".ac3": "ac3",
+    ".mp3": "mp3",
+}
+"""The demuxer that reads a file, by its suffix."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudioFile:
+    """A recorded segment of audio. piece: the stem of the file of pictures that it belongs to."""
+
+    path: Path
+    piece: str
+    offset: int
+    length: int
+
+    @property
+    def offset_s(self) -> float:
+        """How long after its pictures' first it begins."""
+        return self.offset / _TICKS_PER_S
+
+    @property
+    def length_s(self) -> float:
+        """How long it is."""
+        return self.length / _TICKS_PER_S
+
+    @property
+    def format(self) -> str:
+        """The demuxer that reads it."""
+        return FORMATS[self.path.suffix]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Where in time a segment of audio lies, in ticks of 90 kHz; `suffix` says its format."""
+
+    first: int
+    length: int
+    suffix: str
+
+
+def name_of(piece: str, *, offset: int, measured: Measured) -> str:
+    """Return the name of a segment of audio."""
+    return f"{piece}{offset:+d}x{measured.length}{measured.suffix}"
+
+
+def audio_of(path: Path) -> AudioFile | None:
+    """Return what a file is by its name; None if it is no audio."""
+    found = NAME.fullmatch(path.name)
+    if found is None:
+        return None
+    return AudioFile(
+        path=path,
+        piece=found["piece"],
+        offset=int(found["offset"]),
+        length=int(found["length"]),
+    )
+
+
+def audio_in(directory: Path) -> list[AudioFile]:
+    """Return the audio of a broadcast's directory, in order; empty where there is none."""
+    try:
+        with os.scandir(directory / FOLDER) as entries:
+            paths = [directory / FOLDER / entry.name for entry in entries]
+    except OSError:
+        return []
+    found = [audio for path in paths if (audio := audio_of(path)) is not None]
+    return sorted(found, key=lambda each: (each.piece, each.offset))
+
+
+def bytes_in(directory: Path) -> int:
+    """Return how many bytes of audio a broadcast's directory holds."""
+    n_bytes = 0
+    with suppress(OSError), os.scandir(directory / FOLDER) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                n_bytes += entry.stat(follow_symlinks=False).st_size
+    return n_bytes
+
+
+def around(audio: Sequence[AudioFile], piece: str) -> Sequence[AudioFile]:
+    """Return what may be heard with a file of pictures: its own audio, the one before, the next.
+
+    audio: in order.
+    """
+    begin = bisect_left(audio, piece, key=lambda each: each.piece)
+    end = bisect_right(audio, piece, lo=begin, key=lambda each: each.piece)
+    return audio[max(0, begin - 1) : end + 1]
+
+
+def by_piece(audio: Iterable[AudioFile]) -> dict[str, list[AudioFile]]:
+    """Return audio by the stems of their files of pictures."""
+    of_piece: dict[str, list[AudioFile]] = defaultdict(list)
+    for each in audio:
+        of_piece[each.piece].append(each)
+    return dict(of_piece)

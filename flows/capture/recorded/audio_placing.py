@@ -1,0 +1,99 @@
+"""Which recorded file of pictures a segment of audio belongs to, told by their timestamps."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flows.capture.recorded.audio import Measured, name_of
+from flows.capture.recorded.media import TICKS_PER_S, Extent, ticks_from
+from flows.capture.segment import Segment
+
+_PICTURES: Final = 64
+"""Most files of pictures, the newest, that are known by their timestamps."""
+
+_MIN_TICKS: Final = TICKS_PER_S // 10
+"""Audio that begins before all pictures goes with those that it reaches by more than this."""
+
+_MAX_WAIT_S: Final = 60.0
+"""A segment of audio whose pictures do not come for so long is deleted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Picture:
+    """A recorded file of pictures, in ticks of 90 kHz."""
+
+    stem: str
+    first: int
+    length: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Waiting:
+    path: Path
+    measured: Measured
+    since: float
+
+
+class Placing:
+    """Names files of audio after the pictures that they go with; `pictured` by any thread."""
+
+    def __init__(self) -> None:
+        """Know no pictures yet."""
+        self._lock = threading.Lock()
+        self._pictures: deque[_Picture] = deque(maxlen=_PICTURES)
+        self._waiting: list[_Waiting] = []
+
+    def pictured(self, segment: Segment | None, extent: Extent) -> None:
+        """Take note of a recorded file of pictures."""
+        if segment is None:
+            return
+        length = round((segment.offset_s + segment.duration_s) * TICKS_PER_S)
+        with self._lock:
+            self._pictures.append(
+                _Picture(stem=segment.path.stem, first=extent.first, length=length)
+            )
+
+    def add(self, path: Path, measured: Measured) -> None:
+        """Take a fetched file, to be named once its pictures are recorded."""
+        self._waiting.append(_Waiting(path=path, measured=measured, since=time.monotonic()))
+        self.place()
+
+    def place(self) -> None:
+        """Name the files whose pictures are recorded by now; raises OSError."""
+        with self._lock:
+            pictures = list(reversed(self._pictures))
+        waiting = []
+        for each in self._waiting:
+            found = _place_of(each.measured, pictures)
+            if found is not None:
+                name = name_of(found[0], offset=found[1], measured=each.measured)
+                each.path.replace(each.path.with_name(name))
+            elif time.monotonic() - each.since > _MAX_WAIT_S:
+                each.path.unlink(missing_ok=True)
+            else:
+                waiting.append(each)
+        self._waiting = waiting
+
+    def end(self) -> None:
+        """Place what can be placed, and delete the rest; raises OSError."""
+        self.place()
+        for each in self._waiting:
+            each.path.unlink(missing_ok=True)
+        self._waiting.clear()
+
+
+def _place_of(measured: Measured, newest_first: list[_Picture]) -> tuple[str, int] | None:
+    """Return the file of pictures that audio begins in, and where; else the one it reaches."""
+    offsets = [
+        (each.stem, ticks_from(each.first, measured.first), each.length) for each in newest_first
+    ]
+    for stem, offset, length in offsets:
+        if 0 <= offset < length:
+            return stem, offset
+    for stem, offset, _ in offsets:
+        if offset < 0 and measured.length + offset > _MIN_TICKS:
+            return stem, offset
+    return None
