@@ -1,9 +1,9 @@
-"""What a watcher's memory does over a long show: thousands of segments, as fast as they can be had.
+"""Memory of a watcher over a long show: thousands of segments, as fast as possible.
 
 python -m db.embedded.throwaway python -m benchmarks.memory [SEGMENTS]
 
-The real networks, a real Postgres, the events and the report of a show; only the waiting for the
-air is left out. A segment holds a second of a made clip, of which one frame is looked at.
+The real networks, a real Postgres, the events and the report of a show, without waiting for a live
+source. A segment is a second of a generated clip, of which one frame is analysed.
 """
 
 import itertools
@@ -36,7 +36,7 @@ SEGMENTS: Final = 5000
 SEGMENT_S: Final = 1.0
 REPORT_EVERY: Final = 500
 MAX_SIDE_PX: Final = 192
-"""Small: memory is asked for, not accuracy."""
+"""Small, because accuracy does not matter here."""
 
 
 def main(n_segments: int) -> None:

@@ -1,11 +1,11 @@
-"""Which small faults the tests would not see: mutation testing of the modules that decide most.
+"""Mutation testing of the core modules: finds small faults that no test detects.
 
     python -m benchmarks.mutants                          # all of MODULES, 60 mutants of each
     python -m benchmarks.mutants flows/live/rows/pace.py --most 200
 
-Each mutant changes one operator, number, truth value, statement or word of SQL. The mirroring
-tests run on it, in a fork of a process that has loaded all but our own code. One that no test
-fails on survives, and is printed with its line.
+Each mutant changes one operator, number, truth value, statement or word of SQL. The module's
+tests run on it, in a fork of a process that has loaded everything but our own code. Mutants that
+no test detects survive, and are printed with their line.
 """
 
 import argparse
@@ -42,17 +42,17 @@ MODULES: Final = {
     "flows/alerts.py": ("tests/flows/test_alerts.py",),
     "flows/live/rows/pace.py": ("tests/flows/live/rows/test_pace.py",),
 }
-"""Each with the tests that mirror it."""
+"""Modules and their tests."""
 
 MAX_MUTANTS: Final = 60
 TIMEOUT_S: Final = 120.0
-"""A mutant that loops is one that was noticed."""
+"""Seconds after which a mutant in an endless loop counts as detected."""
 
 NOT_LOADED: Final = (
     *("db", "emotion", "flows", "benchmarks", "training", "migrations", "tests"),
     *("xdist", "execnet", "anyio", "hypothesis", "pytest_timeout", "pytest", "py"),
 )
-"""Ours and pytest's; all else that the tests import is loaded once."""
+"""Packages loaded in each fork: ours and pytest's; all others are loaded once."""
 
 OPERATORS: Final[dict[type, type]] = {
     ast.Lt: ast.LtE,
@@ -91,7 +91,7 @@ SQL: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mutant:
-    """A module with one fault. what: was changed into what, in this line."""
+    """A module with one fault. what: the change in this line."""
 
     line: int
     what: str
@@ -99,10 +99,10 @@ class Mutant:
 
 
 def mutants(source: str) -> list[Mutant]:
-    """Return all there are of a module."""
+    """Return all mutants of a module."""
     tree = ast.parse(source)
     made = []
-    # What a dataclass is made with, and whether a field is an argument, changes nothing here.
+    # Arguments of `dataclass` and `field` do not change behaviour here.
     plain = {
         id(constant)
         for node in ast.walk(tree)
@@ -120,7 +120,7 @@ def mutants(source: str) -> list[Mutant]:
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[Any], object]]]:
-    """Yield what may be changed in a node, and what changes it in a copy."""
+    """Yield the possible changes of a node: a description, and the function that applies it."""
     if isinstance(node, ast.Compare):
         for i, op in enumerate(node.ops):
             if (new := OPERATORS.get(type(op))) is not None:
@@ -166,7 +166,7 @@ def _of_constant(value: object) -> Iterator[tuple[str, Callable[[Any], object]]]
 
 
 class _Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports a mutant in place of its module."""
+    """Importer that replaces a module by its mutant."""
 
     def __init__(self, name: str, path: Path, source: str) -> None:
         self._name, self._path, self._source = name, path, source
@@ -184,9 +184,9 @@ class _Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def survives(module: str, tests: Sequence[str], source: str, *, tell: Path | None = None) -> bool:
-    """Tell whether the tests pass on this source, in a process of their own.
+    """Return whether the tests pass with this source, in a fork.
 
-    tell: the file that is to say what they import.
+    tell: the file to which the imported modules are written.
     """
     pid = os.fork()
     if pid == 0:
@@ -219,7 +219,7 @@ def survives(module: str, tests: Sequence[str], source: str, *, tell: Path | Non
 
 
 def load(names: Sequence[str]) -> None:
-    """Import what of these may be, for all forks to come."""
+    """Import these modules, if possible, for all later forks."""
     for name in names:
         if name.partition(".")[0] not in NOT_LOADED and not name.startswith("_"):
             with contextlib.suppress(Exception):
@@ -227,7 +227,7 @@ def load(names: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Command line: the score of each module, and who survived."""
+    """Command line: print the score of each module, and the surviving mutants."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("modules", nargs="*", default=list(MODULES))
     parser.add_argument("--most", type=int, default=MAX_MUTANTS, help="mutants of a module, drawn")

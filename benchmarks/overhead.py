@@ -2,9 +2,9 @@
 
 python -m benchmarks.overhead [STARTS]
 
-Real runs are started as the UI does, and timed from the request to the first segment asked of a
-live channel on this machine. Then all that a 3-hour show says to the server (task runs a minute,
-states, progress and report, signs of life) is said in a row, and what that costs is counted.
+Real runs are started as by the UI, and timed from the request to the first segment request at a
+live channel on this machine. Then all requests of a 3-hour show to the server (a task run per
+minute, states, progress and report, heartbeats) are sent without pauses, and measured.
 """
 
 import base64
@@ -38,20 +38,20 @@ HOURS: Final = 3
 SEGMENT_S: Final = 2.0
 N_SEGMENTS: Final = int(HOURS * 3600 / SEGMENT_S)
 REPORT_EVERY: Final = 15
-"""So many minutes say the same report here: to draw it each minute is no cost of Prefect's."""
+"""Minutes that share a report here, because rendering it is not a cost of Prefect."""
 
 REPORT_WORDS_BYTES: Final = 3_000
-"""What a report says besides its picture: three tables, and where to go on."""
+"""Text of a report besides its picture: three tables and links."""
 
 SETTLE_S: Final = 12.0
-"""Until the server has written what it was told."""
+"""Seconds until the server has written everything."""
 
 IDLE_S: Final = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """How long a run took, from the request on: to be taken by a worker, to begin, to fetch."""
+    """Seconds from the request of a run until a worker takes it, it begins, and it fetches."""
 
     taken_s: float
     began_s: float
@@ -59,7 +59,7 @@ class Start:
 
 
 def start(stack: Stack, api: httpx.Client, origin: LiveOrigin, name: str) -> Start:
-    """Start a short show as the UI does, and see it end."""
+    """Start a short show like the UI, and wait for its end."""
     n_before = len(origin.requests)
     asked_at = datetime.now(UTC)
     parameters = {"url": origin.url, "name": name, "duration": "4s"}
@@ -82,7 +82,7 @@ def start(stack: Stack, api: httpx.Client, origin: LiveOrigin, name: str) -> Sta
 
 
 def report(minutes: int) -> str:
-    """Return a report as it is after so many minutes of a lively show: two new faces a minute."""
+    """Return a report after this many minutes of a show with two new faces a minute."""
     rng = np.random.default_rng(minutes)
     begin, second = np.datetime64("2026-11-22T20:00:00", "us"), np.timedelta64(1_000_000, "us")
     n = min(BUCKETS, minutes * 60)
@@ -116,7 +116,7 @@ def report(minutes: int) -> str:
 
 
 def say_a_show() -> None:
-    """Say what a 3-hour show says, as a flow run against the server of the environment."""
+    """Send the requests of a 3-hour show, in a flow run, to the server of the environment."""
     from flows.control import run_page
     from flows.control.healing import BEATS
 
@@ -187,7 +187,7 @@ def main(starts: int) -> None:
         subprocess.run(
             [sys.executable, "-m", "benchmarks.overhead", "--say"],
             env=stack.environment(),
-            stderr=subprocess.DEVNULL,  # a line for each task run
+            stderr=subprocess.DEVNULL,  # Prefect logs a line per task run
             check=True,
         )
         time.sleep(SETTLE_S)
@@ -204,14 +204,14 @@ def main(starts: int) -> None:
 
 
 class _Family:
-    """A process and what it started."""
+    """A process and its descendants."""
 
     def __init__(self, pid: int) -> None:
         parent = psutil.Process(pid)
         self._all = [parent, *parent.children(recursive=True)]
 
     def cpu_s(self) -> float:
-        """Return the processor time that they took so far."""
+        """Return their CPU time so far."""
         return sum(sum(each.cpu_times()[:2]) for each in self._all if each.is_running())
 
 
@@ -222,7 +222,7 @@ def _share(seconds: float, *families: _Family) -> list[float]:
 
 
 def _bytes(database: Path) -> int:
-    """Return the size of the pages in use, what is in the log counted."""
+    """Return the size of the used pages, including the write-ahead log."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
         return sum(
             sign * connection.execute(f"PRAGMA {name}").fetchone()[0]

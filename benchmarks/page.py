@@ -1,7 +1,7 @@
 """Measures the page: python -m benchmarks.page [--rows 1000000] [--json FILE]; medians.
 
-A made history in an embedded Postgres of its own with one show of three hours; the page as a
-process of its own; a client beside it. What a browser does after that (drawing) is not in it.
+A generated history in its own embedded Postgres with one show of three hours; the page in its own
+process; a client on the same machine. Rendering in a browser is not included.
 """
 
 import argparse
@@ -115,7 +115,7 @@ def measure(url: str, home: Path, n_rows: int) -> dict[str, float]:
 def ask(
     process: subprocess.Popen[bytes], settings: Settings, port: int, show: int, start: datetime
 ) -> dict[str, float]:
-    """Ask as a browser does, and look at the process meanwhile."""
+    """Send the requests of a browser, and measure the process."""
     root = f"http://127.0.0.1:{port}"
     with httpx.Client(base_url=root, trust_env=False, timeout=30) as client:
         access = page_access(settings)

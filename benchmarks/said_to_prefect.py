@@ -1,4 +1,4 @@
-"""What a watcher says to Prefect's server in a minute of a show, by the same client."""
+"""The requests of a watcher to Prefect's server per minute of a show, with the same client."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SaidToPrefect:
-    """A flow run that says what a watcher does. minute: its task run of a minute."""
+    """A flow run with the requests of a watcher. minute: its task run of a minute."""
 
     client: "SyncPrefectClient"
     run_id: UUID
@@ -23,7 +23,7 @@ class SaidToPrefect:
     _heartbeat: "Heartbeat"
 
     def state(self, number: int) -> None:
-        """Say the state, and the progress, of a minute."""
+        """Send the state and the progress of a minute."""
         from prefect.client.schemas.actions import ArtifactUpdate
         from prefect.states import Running
 
@@ -32,13 +32,13 @@ class SaidToPrefect:
         self.client.update_artifact(self._artifacts[1], ArtifactUpdate(data=number / 1.8))
 
     def report(self, text: str) -> None:
-        """Say the report."""
+        """Send the report."""
         from prefect.client.schemas.actions import ArtifactUpdate
 
         self.client.update_artifact(self._artifacts[0], ArtifactUpdate(data=text))
 
     def beat(self, times: int) -> None:
-        """Give signs of life."""
+        """Send heartbeats."""
         from flows.control.healing import ALIVE
 
         for _ in range(times):
@@ -46,7 +46,7 @@ class SaidToPrefect:
 
 
 def run_a_show(report: str, say: Callable[[SaidToPrefect], Any]) -> None:
-    """Call `say` within a flow run against the server of the environment. report: its first."""
+    """Call `say` within a flow run at the server of the environment. report: the first one."""
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
     from prefect.client.orchestration import get_client

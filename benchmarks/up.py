@@ -1,4 +1,4 @@
-"""A stack as `showmood up` keeps it, in processes of its own: to be used, and to be broken."""
+"""A stack of `showmood up` in separate processes, for tests and benchmarks with faults."""
 
 import contextlib
 import os
@@ -27,14 +27,14 @@ from flows.demo.channel import LiveOrigin
 T = TypeVar("T")
 SEGMENT_S: Final = 1.0
 START_S: Final = 360.0
-"""A stack on a busy machine takes so long at most."""
+"""Maximum seconds for a stack on a busy machine."""
 
 FAKETIME: Final = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
-"""What gives a process another clock, where Debian's package libfaketime is installed."""
+"""The library that gives a process another clock, of Debian's package libfaketime."""
 
 
 def until(found: Callable[[], T | None], *, what: str, within_s: float = 120.0) -> T:
-    """Return what `found` gives as soon as it gives something."""
+    """Return the first true result of `found`."""
     pause, pause_s = threading.Event(), 0.005
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
@@ -47,8 +47,8 @@ def until(found: Callable[[], T | None], *, what: str, within_s: float = 120.0) 
 
 
 def free_port() -> int:
-    """Return a port that nobody has, nor is given by asking for any: what is to bind it starts."""
-    # Test processes of a run have a part each: none takes what another was just given.
+    """Return a free port outside the ephemeral range, for a process that will start."""
+    # Each test process has its own part of the range, so that they cannot collide.
     part = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4
     for port in random.sample(range(20_000 + part * 3_000, 23_000 + part * 3_000), 100):
         with contextlib.suppress(OSError), socket.socket() as probe:
@@ -64,24 +64,24 @@ time.sleep = lambda seconds: select.select((), (), (), max(0, seconds)) and None
 
 
 def other_clock(site: Path, *, ahead_s: int) -> dict[str, str]:
-    """Return the variables that give a Python process a clock that is so much ahead.
+    """Return the environment variables for a Python process with a clock ahead by this much.
 
-    site: a folder that its PYTHONPATH has to name. Takes Debian's package libfaketime.
+    site: a folder for its PYTHONPATH. Needs Debian's package libfaketime.
     """
     assert FAKETIME is not None
     site.mkdir(exist_ok=True)
-    # Without a clock of its own for lengths, its sleep() does not know when to end.
+    # The monotonic clock must stay unchanged, or sleep() would not end.
     (site / "sitecustomize.py").write_text(_SLEEP)
-    # What waits for a length of time is none of the clock's business.
+    # Timeouts must not depend on the changed clock.
     told = {"LD_PRELOAD": FAKETIME, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     return told | {"FAKETIME": f"{ahead_s:+d}s", "PYTHONPATH": str(site)}
 
 
 class Up:
-    """A stack that `showmood up` keeps, and a live channel of our own."""
+    """A stack of `showmood up`, and a live channel."""
 
     def __init__(self, home: Path, origin: LiveOrigin, env: dict[str, str]) -> None:
-        """Start it, and wait until it is up. env: settings, over those for a quick test."""
+        """Start it, and wait until it is up. env: settings that override those for a quick test."""
         self.home = home
         self.origin = origin
         self.port = free_port()
@@ -105,7 +105,7 @@ class Up:
         self.restart()
 
     def restart(self) -> None:
-        """Start it, and wait until it says that it is up."""
+        """Start it again, and wait until it reports that it is up."""
         with self.log.open("w") as sink:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "flows.cli", "up"],
@@ -122,27 +122,27 @@ class Up:
         try:
             until(ready, what="showmood up", within_s=START_S)
         except BaseException:
-            self.process.kill()  # with all that it started
+            self.process.kill()  # and its descendants
             self.process.wait()
             raise
         self.engine = make_engine(self.cli("db", "url").strip())
 
     @property
     def link(self) -> str:
-        """Return the link to its UI, as it has printed it."""
+        """Return the link to its UI, from its output."""
         found = re.search(r"Prefect UI: (\S+)", self.log.read_text())
         assert found is not None
         return found[1]
 
     def cli(self, *arguments: str) -> str:
-        """Return what `showmood ...` prints."""
+        """Return the output of `showmood ...`."""
         command = [sys.executable, "-m", "flows.cli", *arguments]
         return subprocess.run(
             command, env=self.env, capture_output=True, text=True, check=True
         ).stdout
 
     def stop(self) -> None:
-        """Have it stop as Ctrl-C does."""
+        """Stop it with SIGINT, like Ctrl-C."""
         self.engine.dispose()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
@@ -153,21 +153,21 @@ class Up:
                 self.process.wait()
 
     def is_up(self) -> bool:
-        """Tell whether the server answers."""
+        """Return whether the server answers."""
         try:
             return self.api.get("/health").is_success
         except httpx.TransportError:
             return False
 
     def create_run(self, deployment: str, **parameters: object) -> httpx.Response:
-        """Do what the UI's Custom run does."""
+        """Create a run, like the UI's Custom run."""
         found = self.api.get(f"/deployments/name/watch-show/{deployment}").raise_for_status().json()
         return self.api.post(
             f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters}
         )
 
     def deploy(self, name: str, *, pool: str, schedules: Sequence[object] = ()) -> None:
-        """Have the show of `adhoc` also as another deployment; slots are scheduled in seconds."""
+        """Deploy the show of `adhoc` under another name; slots are scheduled within seconds."""
         adhoc = self.api.get("/deployments/name/watch-show/adhoc").raise_for_status().json()
         kept = ("flow_id", "entrypoint", "path", "pull_steps", "parameter_openapi_schema", "tags")
         made = {key: adhoc[key] for key in kept} | {"name": name, "work_pool_name": pool}
@@ -178,13 +178,13 @@ class Up:
     def worker(
         self, pool: str, *, ahead_s: int = 0, settable: bool = False
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a worker as one starts it by hand, on a machine whose clock is so much ahead.
+        """Run a worker as if started by hand, with a clock ahead by this much.
 
-        settable: `set_clock` may set that clock later.
+        settable: `set_clock` can change that clock later.
         """
         (ours, *_) = self.tools("worker start --type process")
         env = ours.environ()
-        # It has the umask of whoever started it: what it writes is not the stack's to keep closed.
+        # It keeps the umask of its parent, because the stack does not control it.
         env["TMPDIR"] = str(self.home / "by-hand")
         (self.home / "by-hand").mkdir(exist_ok=True)
         if ahead_s:
@@ -216,7 +216,7 @@ class Up:
             process.terminate()
             try:
                 process.wait(30)
-            except subprocess.TimeoutExpired:  # it waits for a server that is busy
+            except subprocess.TimeoutExpired:  # waits for a busy server
                 process.kill()
                 process.wait()
 
@@ -235,27 +235,27 @@ class Up:
         return str(self.create_run(deployment, **parameters).raise_for_status().json()["id"])
 
     def cancel(self, run: str) -> None:
-        """Do what the UI's Cancel does."""
+        """Cancel a run, like the UI."""
         state = {"state": {"type": "CANCELLING"}}
         self.api.post(f"/flow_runs/{run}/set_state", json=state).raise_for_status()
 
     def ended(self, run: str) -> dict[str, Any] | None:
-        """Return the state that a run has ended in; None while it has not."""
+        """Return the final state of a run; None while it is running."""
         state = self.api.get(f"/flow_runs/{run}").raise_for_status().json()["state"]
         return state if state["type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED") else None
 
     def states(self, run: str) -> list[str]:
-        """Return the names of the states that a run has had, in order."""
+        """Return the names of a run's states, in order."""
         answer = self.api.get("/flow_run_states/", params={"flow_run_id": run}).raise_for_status()
         return [state["name"] for state in sorted(answer.json(), key=lambda s: s["timestamp"])]
 
     def rows(self, sql: str, **values: object) -> list[Any]:
-        """Return what a query of its database gives."""
+        """Return the result of a query of its database."""
         with self.engine.connect() as connection:
             return list(connection.execute(text(sql), values))
 
     def processes(self, *marks: str, but: str | None = None) -> list[psutil.Process]:
-        """Return the processes of this stack whose command line holds all the marks, and not it."""
+        """Return the processes of this stack whose command line has all marks, and not `but`."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -279,7 +279,7 @@ class Up:
         return found
 
     def tools(self, *marks: str) -> list[psutil.Process]:
-        """Return those of them that are no keepers of others."""
+        """Return those that do not supervise other processes."""
         return self.processes(*marks, but="keeper.py")
 
     def postgres(self) -> list[psutil.Process]:

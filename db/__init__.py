@@ -1,1 +1,1 @@
-"""The history in Postgres: tables, the one way to write them, and the questions asked of them."""
+"""The history in Postgres: tables, writes and queries."""

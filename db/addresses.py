@@ -1,4 +1,4 @@
-"""A database's URL in the forms that other programs take."""
+"""Converts a database's URL to the formats of other programs."""
 
 from typing import Final, Literal, get_args
 from urllib.parse import quote, urlencode
@@ -11,10 +11,10 @@ PROGRAMS: Final = get_args(Program)
 
 
 def address_for(url: str, program: Program) -> str:
-    """Return what a program is given to reach a database, its password in it.
+    """Return the address of a database for a program, with its password.
 
-    psycopg: the URL of libpq. sqlalchemy: with its driver. jdbc: for DBeaver, too. duckdb: the
-    statement that attaches it. Raises BadDatabaseURL where JDBC can't reach it: by a socket.
+    psycopg: the URL of libpq. sqlalchemy: with its driver. jdbc: also for DBeaver. duckdb: the
+    ATTACH statement. Raises BadDatabaseURL for JDBC with a Unix socket.
     """
     parsed = driver_url(url)
     if program == "sqlalchemy":
@@ -27,15 +27,15 @@ def address_for(url: str, program: Program) -> str:
     user = {"user": parsed.username} if parsed.username else {}
     password = {"password": str(parsed.password)} if parsed.password else {}
     if program == "duckdb":
-        said = {"host": host, "port": port, **user, **password, "dbname": parsed.database, **query}
-        words = " ".join(f"{name}={_quoted(str(value))}" for name, value in said.items() if value)
+        parts = {"host": host, "port": port, **user, **password, "dbname": parsed.database, **query}
+        words = " ".join(f"{name}={_quoted(str(value))}" for name, value in parts.items() if value)
         return "ATTACH '{}' AS showmood (TYPE postgres, READ_ONLY);".format(
             words.replace("'", "''")
         )
     if host.startswith("/"):
         raise BadDatabaseURL(
-            "JDBC can't use a socket, and this database has nothing else: set "
-            "SHOWMOOD_DATABASE_PORT, and start showmood up again"
+            "JDBC can't use a socket, and this database has no TCP port: set "
+            "SHOWMOOD_DATABASE_PORT, and restart showmood up"
         )
     named = f"[{host}]" if ":" in host else host
     rest = urlencode({**user, **password, **query}, quote_via=quote)
@@ -43,7 +43,7 @@ def address_for(url: str, program: Program) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Return a value as libpq's connection strings have it."""
+    """Return a value, quoted if necessary for libpq's connection strings."""
     if value.replace("/", "").replace(".", "").replace("_", "").replace("-", "").isalnum():
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")

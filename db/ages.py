@@ -1,4 +1,4 @@
-"""Which shows' rows are old enough to be deleted: by the time since they were written."""
+"""SQL for the retention of rows, by the time since their show was last written."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from sqlalchemy import DateTime, bindparam, text
 from db.tables.shows import TRACKS_PER_BROADCAST
 
 MAY_GO: Final = "NOT b.imported AND b.stored_at < :before"
-"""Of broadcasts `b`: old enough to be deleted, and not imported by hand."""
+"""Condition on broadcasts `b`: due for deletion, and not imported by hand."""
 
 _OWN: Final = (
     f"o.channel_id = b.channel_id AND o.track_id >= b.id * {TRACKS_PER_BROADCAST}::bigint"
@@ -17,14 +17,14 @@ _OWN: Final = (
 _IN_MONTH: Final = "b.observed_from < :end AND b.observed_until > :start"
 
 HOLDS_KEPT = text(f"SELECT EXISTS (SELECT FROM broadcasts b WHERE NOT ({MAY_GO}) AND {_IN_MONTH})")
-"""Whether the month [:start, :end) holds rows of a show whose rows stay."""
+"""Whether the month [:start, :end) has rows of a show that is not due."""
 
 DUE_HOURS = text(
     "SELECT b.id, b.channel_id, hour FROM broadcasts b CROSS JOIN LATERAL generate_series("
     " greatest(b.observed_from, :start), least(b.observed_until, :end) - interval '1 us',"
     f" interval '1 hour') hour WHERE {MAY_GO} AND {_IN_MONTH} ORDER BY 1, 3"
 ).bindparams(*(bindparam(name, type_=DateTime(timezone=True)) for name in ("start", "end")))
-"""The hours of [:start, :end) that shows which are due have rows in."""
+"""The hours of [:start, :end) with rows of shows that are due."""
 
 DELETE_HOUR = text(
     "DELETE FROM observations o USING broadcasts b"
@@ -32,8 +32,8 @@ DELETE_HOUR = text(
     " AND o.ts >= :hour AND o.ts < least(CAST(:hour AS timestamptz) + interval '1 hour', :end)"
 ).bindparams(*(bindparam(name, type_=DateTime(timezone=True)) for name in ("hour", "end")))
 
-# Of what is written now the writer keeps the bounds. Where rows were dropped, or an older version
-# wrote some without saying so, they are found again.
+# Writers maintain these bounds. This recomputes them where rows were dropped, or were written by
+# an older version without bounds.
 BOUND = text(
     "UPDATE broadcasts b SET observed_from = date_bin('1 hour', f.ts, '2000-01-01+00'),"
     " observed_until = date_bin('1 hour', l.ts, '2000-01-01+00') + interval '1 hour'"
@@ -52,4 +52,4 @@ BOUND = text(
 )
 
 OLDEST = text("SELECT min(observed_from) FROM broadcasts b WHERE NOT b.imported")
-"""When the oldest raw row is from, to the hour, imports aside."""
+"""Hour of the oldest raw row, without imports."""

@@ -1,8 +1,8 @@
-"""A channel's lock: one watcher each, and none left behind by a dead one.
+"""A channel's lock, which ensures one watcher per channel and is freed when its process dies.
 
-It is an advisory lock, which in Postgres anybody may take who can log in. So its key is in a table
-that only writers read, and whoever holds it without the right to write has nothing: the next
-watcher makes another key.
+It is an advisory lock, which every Postgres user can take. So its key is in a table
+that only writers can read, and a lock held by a user without the right to write is ignored: the
+next watcher creates another key.
 """
 
 import hashlib
@@ -67,7 +67,7 @@ class ChannelLock:
             )
 
     def _try(self, connection: Connection) -> tuple[bool, str | None]:
-        """Return whether it is taken now, else by whom it was."""
+        """Return whether it was acquired, and if not, the name of its holder."""
         connection.execute(_MAKE_KEY, {"slug": self._slug, "key": _first_key(self._slug)})
         for _ in range(_ATTEMPTS):
             key = connection.scalar(_KEY, {"slug": self._slug})
@@ -85,16 +85,16 @@ class ChannelLock:
                 new = secrets.randbits(63)
                 connection.execute(_NEW_KEY, {"slug": self._slug, "key": key, "new": new})
                 _log.warning(
-                    "%s held the lock of channel '%s' without the right to write: it is ignored",
+                    "%s held the lock of channel '%s' without the right to write: ignored",
                     holders[0][0] or "somebody",
                     self._slug,
                 )
         return False, None
 
     def check(self) -> None:
-        """Return if it is ours: still, or again where its connection was lost and nobody took it.
+        """Verify that it is held; acquire it again if its connection was lost.
 
-        Raise ChannelLockLost if somebody else has it; DatabaseUnreachable.
+        Raise ChannelLockLost if another process has it; DatabaseUnreachable.
         """
         try:
             if self._connection is not None:
@@ -111,7 +111,7 @@ class ChannelLock:
             ) from busy
 
     def free(self) -> None:
-        """Give it back: by now, not when the server has noticed that the session has ended."""
+        """Release it immediately, before the server notices the end of the session."""
         if self._connection is not None:
             with suppress(DBAPIError):
                 self._connection.execute(_UNLOCK, {"key": self._key})
@@ -126,17 +126,17 @@ class ChannelLock:
 
 
 def _first_key(slug: str) -> int:
-    """Return the key that a channel has until somebody else holds it."""
+    """Return the initial key of a channel."""
     digest = hashlib.sha256(f"showmood channel {slug}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
 @contextmanager
 def channel_lock(engine: Engine, slug: str, holder: str) -> Iterator[ChannelLock]:
-    """Hold the lock of a channel: one watcher each, and none left behind by a dead one.
+    """Hold the lock of a channel, on its own connection.
 
-    It lives on a connection of its own, whose application name tells `holder` to others. Raise
-    ChannelBusy, which says who has it, if it is taken; DatabaseUnreachable.
+    holder: shown to other processes as the application name. Raise ChannelBusy, which names the
+    holder, if it is taken; DatabaseUnreachable.
     """
     lock = ChannelLock(engine, slug, holder)
     try:
@@ -147,18 +147,18 @@ def channel_lock(engine: Engine, slug: str, holder: str) -> Iterator[ChannelLock
 
 
 def is_watched(connection: Connection, slug: str) -> bool:
-    """Tell whether a channel's lock is held; also for users who may not see by which session."""
+    """Return whether a channel's lock is held; works without the right to see its session."""
     return any(may_write for _, may_write in _holders(connection, _key_of(connection, slug)))
 
 
 def holder_of(connection: Connection, slug: str) -> str | None:
-    """Return who holds the lock of a channel."""
+    """Return the name of the holder of a channel's lock."""
     holders = _holders(connection, _key_of(connection, slug))
     return next((name for name, may_write in holders if may_write), None)
 
 
 def _key_of(connection: Connection, slug: str) -> int:
-    """Return the channel's key; to who may not read it, the one that it nearly always is."""
+    """Return the channel's key; without the right to read it, the initial one."""
     key: int | None = None
     if connection.scalar(text("SELECT has_table_privilege('channel_locks', 'SELECT')")):
         key = connection.scalar(_KEY, {"slug": slug})
@@ -184,7 +184,7 @@ _HOLDERS = text(
 
 
 def _holders(connection: Connection, key: int) -> list[tuple[str | None, bool]]:
-    """Return by name who holds a key, and whether they may write."""
+    """Return the holders of a key: name, and whether they may write."""
     unsigned = key & 0xFFFF_FFFF_FFFF_FFFF
     rows = connection.execute(_HOLDERS, {"high": unsigned >> 32, "low": unsigned & 0xFFFF_FFFF})
     return [((row[0] or "").removeprefix("showmood ") or None, bool(row[1])) for row in rows]

@@ -1,17 +1,17 @@
-"""The errors of this package: each message is one line that says what to do.
+"""The errors of this package: each message is one line with cause and remedy.
 
 DatabaseError
  +-- BadDatabaseURL        not a Postgres URL
- +-- DatabaseUnreachable   nobody answered there, or the connection was lost for good
+ +-- DatabaseUnreachable   no answer, or the connection was lost and could not be restored
  +-- DatabaseNotMigrated   the tables are missing or older than the code
  +-- DatabaseTooNew        the tables are newer than the code
  +-- DatabaseBusy          another transaction held a lock for too long
  +-- DatabaseRefused       Postgres could not write (disk full, read-only, no permission)
- +-- ChannelBusy           somebody else is watching this channel
- +-- ChannelLockLost       the connection that held a channel's lock is gone, and it is taken
+ +-- ChannelBusy           another process is watching this channel
+ +-- ChannelLockLost       the connection with a channel's lock was lost, and another holds the lock
  +-- UnknownChannel        no such channel in the database
  +-- MachineNameTaken      another machine has that name
- +-- TimeTaken             another broadcast of the channel has that time
+ +-- TimeTaken             another broadcast of the channel overlaps that time
  +-- EmbeddedError         the embedded server could not be set up, started or stopped
 """
 
@@ -25,7 +25,7 @@ class BadDatabaseURL(DatabaseError):
 
 
 class DatabaseUnreachable(DatabaseError):
-    """The database did not answer, or its connection was lost for good."""
+    """The database did not answer, or its connection could not be restored."""
 
 
 class DatabaseNotMigrated(DatabaseError):
@@ -48,13 +48,13 @@ class ChannelBusy(DatabaseError):
     """Another process is watching this channel."""
 
     def __init__(self, message: str, *, holder: str | None) -> None:
-        """Keep the holder of the channel, where Postgres knows it."""
+        """Store message and holder; holder: None if Postgres does not show it."""
         super().__init__(message)
         self.holder = holder
 
 
 class ChannelLockLost(DatabaseError):
-    """The connection that held a channel's lock is gone, and another process has the lock."""
+    """The connection with a channel's lock was lost, and another process holds the lock."""
 
 
 class UnknownChannel(DatabaseError):
@@ -66,7 +66,7 @@ class MachineNameTaken(DatabaseError):
 
 
 class TimeTaken(DatabaseError):
-    """Another broadcast of the channel has that time."""
+    """Another broadcast of the channel overlaps that time."""
 
 
 class EmbeddedError(DatabaseError):

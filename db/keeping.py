@@ -1,4 +1,4 @@
-"""Stretches of recording that a user keeps: retention does not delete their files."""
+"""Kept stretches of recordings, which are protected from retention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from sqlalchemy.types import String
 from db.errors import UnknownChannel
 
 MAX_KEPT: Final = timedelta(days=7)
-"""The longest stretch that can be kept: a show is not longer."""
+"""Maximum length of a kept stretch, that of a show."""
 
 NOTE_CHARS: Final = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptRow:
-    """A stretch that is kept; times are aware."""
+    """A kept stretch; times are aware."""
 
     id: int
     channel: str
@@ -53,9 +53,9 @@ def keep(connection: Connection, slug: str, since: datetime, until: datetime, no
     NOTE_CHARS; UnknownChannel.
     """
     if not since < until:
-        raise ValueError("what is kept ends after it begins")
+        raise ValueError("a kept stretch must end after it begins")
     if until - since > MAX_KEPT:
-        raise ValueError(f"what is kept is at most {MAX_KEPT.days} days long")
+        raise ValueError(f"a kept stretch is at most {MAX_KEPT.days} days long")
     if len(note) > NOTE_CHARS or "\0" in note:
         raise ValueError(f"a note is text of at most {NOTE_CHARS} characters")
     values = {"slug": slug, "since": since, "until": until, "note": note}
@@ -66,16 +66,16 @@ def keep(connection: Connection, slug: str, since: datetime, until: datetime, no
 
 
 def let_go(connection: Connection, number: int) -> bool:
-    """Keep a stretch no longer; tell whether it was kept."""
+    """Remove a kept stretch; return whether it existed."""
     return connection.execute(_LET_GO, {"id": number}).rowcount > 0
 
 
 def kept(connection: Connection, slug: str | None = None) -> list[KeptRow]:
-    """Return what is kept, of one channel or of all, the newest stretch first."""
+    """Return the kept stretches of one channel or of all, newest first."""
     return [KeptRow(**row._mapping) for row in connection.execute(_LISTED, {"slug": slug})]
 
 
 def kept_among(connection: Connection, broadcast_id: int, names: Sequence[str]) -> set[str]:
-    """Return those of a broadcast's files, by name, of which a part is kept."""
+    """Return the names of a broadcast's files that are kept, at least in part."""
     values = {"broadcast": broadcast_id, "names": list(names)}
     return set(connection.scalars(_AMONG, values))

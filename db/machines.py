@@ -1,4 +1,4 @@
-"""Machines that watch shows: their names, when they were seen, and what they have yet to copy."""
+"""Machines that watch shows: names, heartbeats, and their backlog of copies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from sqlalchemy import Connection, text
 from db.errors import MachineNameTaken
 
 SEEN_WITHIN: Final = timedelta(minutes=2)
-"""A machine that was seen so recently counts as online."""
+"""Time since its last heartbeat within which a machine counts as online."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """A machine; uploads: files that wait to be copied, upload_since: when the oldest was done.
+    """A machine. uploads: files waiting to be copied; upload_since: end of the oldest one.
 
-    is_there: it was seen recently, by the database's clock: a machine's own may be wrong.
+    is_there: online, by the database's clock, because a machine's own may be wrong.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Machine:
 
     @property
     def copying(self) -> str | None:
-        """Say how far behind copying to the object store is; None where there is none."""
+        """Return a summary of the backlog of copies; None without an object store."""
         if self.uploads is None:
             return None
         return summary_of_copies(
@@ -41,16 +41,16 @@ class Machine:
 
 
 def summary_of_copies(files: int, n_bytes: int, since: datetime | None, error: str | None) -> str:
-    """Return a few words on what waits to be copied to the object store."""
+    """Return a one-line summary of the files waiting to be copied to the object store."""
     if not files:
         return "all recordings are copied"
     age_s = (datetime.now(UTC) - since).total_seconds() if since else 0.0
-    said = f"{files} recorded files ({n_bytes / 1e6:.0f} MB) wait to be copied"
-    said += f", the oldest for {age_s:.0f} s"
-    return f"{said}: {error}" if error else said
+    summary = f"{files} recorded files ({n_bytes / 1e6:.0f} MB) wait to be copied"
+    summary += f", the oldest for {age_s:.0f} s"
+    return f"{summary}: {error}" if error else summary
 
 
-# Two that start at once look one after the other. Readers do not wait.
+# Serialises machines that start at the same time; does not block readers.
 _LOCK = text("LOCK TABLE machines IN SHARE ROW EXCLUSIVE MODE")
 _SEEN = text(
     "INSERT INTO machines (name, disk, version, seen_at) VALUES (:name, :disk, :version, now())"
@@ -75,39 +75,39 @@ _BEHIND = text(
 
 
 def register(connection: Connection, *, name: str, disk: str, version: str) -> str | None:
-    """Record that a machine is here; return a line for people if it had another name, or disk.
+    """Register a machine; return a message for the user if its name or disk has changed.
 
-    disk: what tells its home folder from others. Raises MachineNameTaken where another machine of
-    this name, or with a copy of this home folder, was seen lately.
+    disk: unique id of its home folder. Raises MachineNameTaken if another machine with
+    this name, or with a copy of this home folder, is online.
     """
     connection.execute(_LOCK)
     known = machines(connection)
-    said: str | None = None
+    message: str | None = None
     same = next((each for each in known if each.name == name), None)
     if same is not None and same.disk != disk:
         if same.is_there:
             raise MachineNameTaken(
                 f"another machine is called {name}, and was seen at {same.seen_at:%H:%M:%S} UTC: "
-                "set SHOWMOOD_MACHINE to a name of its own for this one"
+                "set SHOWMOOD_MACHINE to another name for this one"
             )
-        said = f"{name} had another disk before: recordings that its rows say are here may not be"
+        message = f"{name} had another disk before: recordings of its rows may be missing here"
     former = next((each for each in known if each.disk == disk and each.name != name), None)
     if former is not None and former.is_there:
         raise MachineNameTaken(
             f"{former.name} has the same disk-id as {name}, and was seen at "
-            f"{former.seen_at:%H:%M:%S} UTC: where SHOWMOOD_HOME was copied, delete its file "
-            "disk-id here; where this machine has another name now, wait two minutes"
+            f"{former.seen_at:%H:%M:%S} UTC: if SHOWMOOD_HOME was copied, delete its file "
+            "disk-id here; if this machine was renamed, wait two minutes"
         )
     if former is not None:
         n_rows = connection.execute(_RENAMED, {"new": name, "old": former.name}).rowcount
         connection.execute(text("DELETE FROM machines WHERE name = :name"), {"name": former.name})
-        said = f"this machine was called {former.name}: {n_rows} recordings are now {name}'s"
+        message = f"this machine was called {former.name}: {n_rows} recordings are now {name}'s"
     connection.execute(_SEEN, {"name": name, "disk": disk, "version": version})
-    return said
+    return message
 
 
 def leave(connection: Connection, disk: str) -> None:
-    """Record that a machine is not here any more."""
+    """Mark a machine as offline."""
     connection.execute(_LEFT, {"disk": disk, "within": SEEN_WITHIN})
 
 
@@ -120,24 +120,24 @@ def note_uploads(
     since: datetime | None,
     error: str | None,
 ) -> None:
-    """Record what a machine has yet to copy to the object store, and why that waits."""
+    """Record a machine's backlog of copies to the object store, and the last error."""
     values = {"uploads": files, "bytes": n_bytes, "since": since, "error": error}
     connection.execute(_UPLOADS, values | {"name": name})
 
 
 def machines(connection: Connection) -> Sequence[Machine]:
-    """Return the machines that were ever seen, by name."""
+    """Return all known machines, by name."""
     return [
         Machine(**row._mapping) for row in connection.execute(_MACHINES, {"within": SEEN_WITHIN})
     ]
 
 
 def behind_ms(connection: Connection, name: str) -> int | None:
-    """Return how late a machine's newest segments were analysed; None where it watches nothing."""
+    """Return the largest lag of a machine's newest segments in ms; None if it watches nothing."""
     lag: int | None = connection.scalar(_BEHIND, {"name": name})
     return lag
 
 
 def installation(connection: Connection) -> str:
-    """Return what tells this history from others."""
+    """Return the unique id of this history."""
     return str(connection.scalar(text("SELECT id FROM installation")))

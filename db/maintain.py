@@ -1,10 +1,10 @@
-"""Maintenance of the history: partitions made ahead, and old rows of each table dropped.
+"""Maintenance of the history: creates partitions in advance, and deletes old rows of each table.
 
-What counts is how long they have been here, not of when they are: of a show, when something of it
-was last written. What was imported by hand stays until it is forgotten.
+The age of rows is the time since their show was last written, not since it was on air.
+Imports by hand stay until they are deleted explicitly.
 
-Safe at any time, twice, and beside writers and readers: every step is a short transaction of its
-own, and the one that needs the whole table to itself gives up after a moment and tries again.
+Idempotent, and safe to run concurrently with writers and readers: every step is a short
+transaction, and dropping a partition, which needs an exclusive lock, is retried.
 """
 
 import logging
@@ -31,11 +31,11 @@ LOCK_TIMEOUT: Final = "5s"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retention:
-    """How many days each table's rows are kept at least; None is for ever.
+    """Minimum days for which each table's rows are kept; None: for ever.
 
-    observations go by whole months (UTC), when all of one is old enough, by when they are of and by
-    when they were written. Minutes and tracks are kept for as long as there are raw rows of their
-    time, whatever is said here; seconds go with the raw rows, shots with the tracks.
+    observations are dropped by whole months (UTC), once all rows of a month are old enough, both by
+    their time and by the time of writing. Minutes and tracks are kept at least as long as the raw
+    rows of their time; seconds are deleted with the raw rows, shots with the tracks.
     """
 
     observations_days: int | None = None
@@ -45,7 +45,7 @@ class Retention:
     gaps_days: int | None = None
 
     def __post_init__(self) -> None:
-        """Check that nothing is dropped on the day that it is written."""
+        """Check that rows are kept for at least a day."""
         for name in self.__slots__:
             days = getattr(self, name)
             if days is not None and days < 1:
@@ -56,10 +56,10 @@ class Retention:
 class Maintained:
     """The result for one table.
 
-    before: rows older than this were due; None where they are kept for ever. made, dropped:
-    partitions by name. deleted: rows, without those of dropped partitions; of a partition that
-    holds what is kept too, the rest goes row by row. postponed: partitions that were in use all the
-    time, and are left for the next time.
+    before: rows older than this were due; None if they are kept for ever. made, dropped:
+    partitions by name. deleted: number of rows, without those of dropped partitions; partitions
+    that also have rows to keep are deleted row by row. postponed: partitions that were in use,
+    and are left for the next run.
     """
 
     table: str
@@ -71,11 +71,11 @@ class Maintained:
 
 
 def maintain(engine: Engine, retention: Retention, *, now: datetime) -> list[Maintained]:
-    """Make the partitions of this and the next months, and drop what is too old.
+    """Create the partitions of this and the next months, and delete rows that are too old.
 
-    Where an extension cuts `observations` up in its own way, that table is left to it.
-    now: aware. Return one entry a table. Raise DatabaseUnreachable, DatabaseBusy or
-    DatabaseRefused; what was done until then stays done, and the next time goes on.
+    If `observations` is not partitioned by us (an extension does it), that table is skipped.
+    now: aware. Return one entry per table. Raise DatabaseUnreachable, DatabaseBusy or
+    DatabaseRefused; finished steps stay committed, and the next run continues.
     """
     if now.tzinfo is None:
         raise ValueError(f"now must be aware, not {now!r}")
@@ -147,7 +147,7 @@ def _make_months(engine: Engine, now: datetime) -> tuple[str, ...]:
 
 
 def _drop_months(engine: Engine, before: datetime) -> tuple[tuple[str, ...], tuple[str, ...], int]:
-    """Return the months that were dropped, those in use, and how many rows of others went."""
+    """Return the months that were dropped, those in use, and the rows deleted from others."""
     with engine.connect() as connection:
         months = _months(connection)
     dropped, postponed, deleted = [], [], 0
@@ -162,7 +162,7 @@ def _drop_months(engine: Engine, before: datetime) -> tuple[tuple[str, ...], tup
             continue
         gone = _drop_month(engine, month)
         if gone is None:
-            _log.warning("%s is in use: it is left for the next time", name)
+            _log.warning("%s is in use: it will be dropped by the next run", name)
             postponed.append(name)
         elif gone:
             dropped.append(name)
@@ -183,7 +183,7 @@ def _delete_from_month(engine: Engine, span: dict[str, datetime]) -> int:
 
 
 def _drop_month(engine: Engine, month: datetime) -> bool | None:
-    """Return whether it was there; None if it was in use at every attempt."""
+    """Return whether it existed; None if it was in use at every attempt."""
     pause = threading.Event()
     for _ in range(DROP_ATTEMPTS):
         try:
@@ -203,14 +203,14 @@ def _deleting(table: str, due: str) -> TextClause:
     )
 
 
-# Of a show that is old enough here, and was not imported.
+# Joins rows `d` with shows that are due and not imported.
 _DUE: Final = "JOIN broadcasts b ON b.id = d.broadcast_id AND " + ages.MAY_GO
 _RAW_IS_GONE: Final = "(b.observed_from IS NULL OR b.observed_from > {})"
 _ENDED: Final = (
     f"{_DUE} WHERE d.channel_id = :channel AND d.started_at < :before AND d.ended_at <= :before"
 )
 
-# Channel by channel, so that an index finds them.
+# Per channel, so that indexes are used.
 _DELETE: Final = {
     "seconds": _deleting(
         "seconds",
@@ -242,7 +242,7 @@ _DELETE: Final = {
 
 
 def _delete(engine: Engine, statement: TextClause, before: datetime | None) -> int:
-    """Delete in batches, each its own transaction: locks stay short and few."""
+    """Delete in batches, each in its own transaction, to keep locks short."""
     if before is None:
         return 0
     with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Rows of segments and their copies in an object store: what is copied, what is to be deleted."""
+"""Segments' copies in an object store: recording, listing and removing their keys."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,21 +56,21 @@ def copied(connection: Connection, broadcast_id: int) -> set[str]:
 def record_copy(
     connection: Connection, broadcast_id: int, name: str, *, key: str, size: int, sha256: str
 ) -> bool:
-    """Record where a file's copy is; tell whether a row speaks of the file."""
+    """Record the key of a file's copy; return whether the file has a row."""
     values = {"broadcast": broadcast_id, "name": name, "key": key, "size": size, "sha256": sha256}
     return connection.execute(_RECORD, values).rowcount > 0
 
 
 def oldest_copies(connection: Connection, most: int) -> Sequence[ObjectRow]:
-    """Return the oldest copies that may go: analysed, and not kept."""
+    """Return the oldest copies that may be deleted: analysed, and not kept."""
     return [ObjectRow(**row._mapping) for row in connection.execute(_OLDEST, {"most": most})]
 
 
 def total_bytes(connection: Connection) -> int:
-    """Return how much the copies take."""
+    """Return the total size of the copies."""
     return int(connection.scalar(_TOTAL) or 0)
 
 
 def forget_copies(connection: Connection, keys: Sequence[str]) -> int:
-    """Record that copies are gone; return how many rows spoke of one."""
+    """Record that copies were deleted; return the number of updated rows."""
     return connection.execute(_FORGET, {"keys": list(keys)}).rowcount

@@ -1,4 +1,4 @@
-"""A database's password in a file that libpq reads, in place of an address that others may see."""
+"""Passes a database password to libpq in a file, instead of a URL that other users may see."""
 
 import os
 from pathlib import Path
@@ -9,14 +9,14 @@ from db.session import driver_url
 
 
 def without_password(url: str) -> tuple[str, str | None]:
-    """Return a database's URL without its password, and the password; None where it has none.
+    """Return a database's URL without its password, and the password, None if there is none.
 
     Raises BadDatabaseURL.
     """
     parsed = driver_url(url)
     query = {name: value for name, value in parsed.query.items() if name != "password"}
     secret = parsed.password or parsed.query.get("password")
-    # URL.set() takes None for "as it is".
+    # URL.set() interprets None as "unchanged".
     plain = URL.create(
         "postgresql",
         username=parsed.username,
@@ -29,7 +29,7 @@ def without_password(url: str) -> tuple[str, str | None]:
 
 
 def write_passfile(file: Path, secret: str) -> dict[str, str]:
-    """Write a password into a file of mode 0600; return the environment that names it to libpq."""
+    """Write a password into a file of mode 0600; return the environment for libpq."""
     escaped = secret.replace("\\", "\\\\").replace(":", "\\:")
     part = file.with_name(f".{file.name}-{os.getpid()}")
     part.unlink(missing_ok=True)

@@ -1,11 +1,10 @@
-"""Roles to give to people and programs: one that reads the views, and one that writes the history.
+"""Roles for people and programs: one that reads the views, and one that writes the history.
 
-An analyst makes nothing in the database, not for a moment either: no temporary tables, no functions
-of their own, no large objects. What Postgres does not pass on from a role to its members, limits of
-time, is set when a member logs in.
+An analyst cannot create objects: no temporary tables, no functions, no large objects.
+Time limits, which members do not inherit from a role in Postgres, are set when a member logs in.
 
-They can't log in themselves: `GRANT showmood_analyst TO somebody` makes somebody an analyst. Roles
-belong to the server and their rights to one database, so each database is asked for its own.
+The roles have no login: `GRANT showmood_analyst TO somebody` makes somebody an analyst. Roles
+belong to the server and their rights to one database, so each database grants its own.
 """
 
 import logging
@@ -49,21 +48,21 @@ VIEWS: Final = (
     "shows",
     "track_summary",
 )
-"""All that an analyst may read."""
+"""Views that analysts can read."""
 
-QUESTIONS: Final = (
+FUNCTIONS: Final = (
     "emotion_around(text, timestamptz, interval, interval)",
     "emotion_between(text, timestamptz, timestamptz, interval, text)",
     "emotion_newest(text, integer)",
 )
 
 PARTITIONS: Final = ("observations_partition(timestamptz)", "observations_drop(timestamptz)")
-"""Functions with their owner's rights: writers need not own the tables."""
+"""Functions with their owner's rights, so that writers need not own the tables."""
 
 LOGIN_TRIGGERS: Final = 17_00_00
 _VERSION = text("SELECT current_setting('server_version_num')::integer")
 
-# Two may do this at once, on two databases of one server.
+# May run concurrently, on two databases of one server.
 _CREATE = (
     "DO $$BEGIN CREATE ROLE {role} NOLOGIN;"
     " EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END$$"
@@ -78,13 +77,13 @@ LIMITS: Final = {
     "idle_in_transaction_session_timeout": "1min",
     "idle_session_timeout": "8h",
 }
-"""Of an analyst's sessions, as they begin. Postgres lets each session set them anew."""
+"""Initial time limits of an analyst's sessions; each session can change them."""
 
 _SET_LIMITS: Final = ", ".join(
     f"set_config('{name}', '{value}', false)" for name, value in LIMITS.items()
 )
 
-# A login must never fail of this.
+# Must never make a login fail.
 _AT_LOGIN: Final = f"""
 CREATE OR REPLACE FUNCTION analyst_limits() RETURNS event_trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
@@ -112,16 +111,16 @@ _LARGE_OBJECTS: Final = (
 )
 
 _MAY_NOT: Final = (
-    "{url}: this user may not make roles or grant rights: run this as the tables' owner with "
+    "{url}: this user may not create roles or grant rights: run this as the tables' owner with "
     "CREATEROLE, or have an administrator run it"
 )
 
 
 def grant_roles(url: str) -> None:
-    """Make the roles that are missing, and give both their rights here; idempotent.
+    """Create missing roles, and grant both their rights in this database; idempotent.
 
     Raise DatabaseUnreachable, DatabaseNotMigrated, DatabaseTooNew, or DatabaseRefused if this user
-    may not make roles.
+    may not create roles.
     """
     current = make_engine(url)
     try:
@@ -163,18 +162,18 @@ def _grant(connection: Connection) -> None:
     for statement in (
         f"GRANT USAGE ON SCHEMA {schema} TO {both}",
         f"GRANT SELECT ON {views} TO {both}",
-        f"GRANT EXECUTE ON FUNCTION {', '.join(QUESTIONS)} TO {both}",
+        f"GRANT EXECUTE ON FUNCTION {', '.join(FUNCTIONS)} TO {both}",
         f"GRANT SELECT ON alembic_version TO {both}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {WRITER}",
         f"GRANT EXECUTE ON FUNCTION {', '.join(PARTITIONS)} TO {WRITER}",
     ):
         connection.execute(text(statement))
-    _close_the_rest(connection, schema)
+    _revoke_public(connection, schema)
     _limit_analysts(connection)
 
 
-def _close_the_rest(connection: Connection, schema: str) -> None:
-    """Revoke from PUBLIC what only the owner needs, as far as this user may."""
+def _revoke_public(connection: Connection, schema: str) -> None:
+    """Revoke rights of PUBLIC that only the owner needs, as far as this user may."""
     database = connection.dialect.identifier_preparer.quote(
         str(connection.scalar(text("SELECT current_database()")))
     )
@@ -182,14 +181,14 @@ def _close_the_rest(connection: Connection, schema: str) -> None:
         f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
         f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
     ):
-        connection.execute(text(statement))  # who owns neither is only warned
+        connection.execute(text(statement))  # Postgres only warns users who own neither
     if _is_superuser(connection):
         functions = ", ".join(_LARGE_OBJECTS)
         connection.execute(text(f"REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC"))
 
 
 def _limit_analysts(connection: Connection) -> None:
-    """Limit the sessions of members: those to come too, where this user may make a trigger."""
+    """Limit the sessions of members; of future ones too, if this user may create a trigger."""
     if _is_superuser(connection) and connection.scalar(_VERSION) >= LOGIN_TRIGGERS:
         connection.execute(text(_AT_LOGIN))
         connection.execute(text("REVOKE ALL ON FUNCTION analyst_limits() FROM PUBLIC"))
@@ -212,7 +211,7 @@ def _limit_analysts(connection: Connection) -> None:
                     )
         except ProgrammingError as error:
             code = getattr(error.orig, "pgcode", None)
-            if code == "42704":  # dropped meanwhile
+            if code == "42704":  # the role was dropped
                 continue
             if code != "42501":
                 raise

@@ -1,4 +1,4 @@
-"""The way to the database: an engine, and the migrations."""
+"""Engine, connection errors and migrations of the database."""
 
 import json
 import re
@@ -29,7 +29,7 @@ from db.errors import (
 )
 
 MIGRATIONS: Final = Path(__file__).resolve().parent.parent / "migrations"
-"""Alembic's script directory: beside this package, installed or not."""
+"""Alembic's script directory, next to this package, also when installed."""
 
 CONNECT_TIMEOUT_S: Final = 10
 
@@ -40,21 +40,21 @@ KEEPALIVES: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 90_000,
 }
-"""A dead peer is noticed within a minute, and within 90 s by whoever waits for its answer (in ms):
-keepalives are not sent while something is on its way. Longer than the database itself waits for the
-session of a channel's lock (db/channel_lock.py): else the next connection would find the lock held
-by the session that it follows."""
+"""libpq's options: a dead peer is detected within a minute, and within 90 s while waiting for an
+answer (`tcp_user_timeout`, in ms), because keepalives are not sent then. This is longer than the
+server's timeout for the session of a channel's lock (db/channel_lock.py): otherwise a new
+connection would find the lock still held by the old session."""
 
 LOST: Final = ("08", "57P")
 """SQLSTATE classes of a lost connection: connection exception, server shutting down."""
 
 REFUSED: Final = ("53", "58", "XX", "25006", "42501")
-"""SQLSTATE of Postgres unable to write: out of a resource, an error of its disk (a full quota is an
+"""SQLSTATE prefixes of failed writes: insufficient resources, I/O errors (an exceeded quota is an
 internal one), read-only, no permission."""
 
 
 def redact(url: str | URL) -> str:
-    """Return the URL as it may be shown: any password in it is `***`."""
+    """Return the URL with any password replaced by `***`."""
     if isinstance(url, URL):
         url = url.set(drivername="postgresql").render_as_string(hide_password=False)
         url = url.replace("%2F", "/")
@@ -71,7 +71,8 @@ def driver_url(url: str) -> URL:
         parsed = make_url(re.sub(r"^postgres(?=[:+])", "postgresql", url.strip()))
     except (ArgumentError, ValueError) as error:
         raise BadDatabaseURL(
-            f"'{redact(url)}' is no database URL: use postgresql://user:password@host:5432/database"
+            f"'{redact(url)}' is not a database URL: use "
+            "postgresql://user:password@host:5432/database"
         ) from error
     if parsed.get_backend_name() != "postgresql":
         raise BadDatabaseURL(
@@ -80,16 +81,16 @@ def driver_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg2")
 
 
-def connection_defaults(url: URL, **told: object) -> dict[str, object]:
-    """Return what libpq is told of a connection beside its URL, which goes first."""
-    defaults = {"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVES, **told}
+def connection_defaults(url: URL, **options: object) -> dict[str, object]:
+    """Return the options for libpq that the URL does not set."""
+    defaults = {"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVES, **options}
     return {name: value for name, value in defaults.items() if name not in url.query}
 
 
 def make_engine(url: str, *, application_name: str = "showmood") -> Engine:
-    """Return an engine whose sessions are in UTC; nothing is opened yet.
+    """Return an engine whose sessions use UTC, without connecting.
 
-    When it can't connect it raises DatabaseUnreachable, which names the URL without its password.
+    A failed connection raises DatabaseUnreachable with the URL without its password.
     Raise BadDatabaseURL unless it is a Postgres URL.
     """
     parsed = driver_url(url)
@@ -102,7 +103,7 @@ def make_engine(url: str, *, application_name: str = "showmood") -> Engine:
 
     @event.listens_for(engine, "connect")
     def _use_utc(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        # As a statement, because poolers refuse it as a start-up option.
+        # Not as a start-up option, which poolers refuse.
         cursor = connection.cursor()
         cursor.execute("SET timezone = 'UTC'")
         cursor.close()
@@ -122,37 +123,37 @@ def make_engine(url: str, *, application_name: str = "showmood") -> Engine:
 
 
 def unreachable(url: URL, error: BaseException) -> DatabaseUnreachable:
-    """Return the error that says so, in one line, with libpq's last word on it."""
-    said = " ".join(str(error).split()).rpartition("failed: ")[2] or type(error).__name__
+    """Return a DatabaseUnreachable, one line with libpq's message."""
+    cause = " ".join(str(error).split()).rpartition("failed: ")[2] or type(error).__name__
     if url.password:
-        said = said.replace(str(url.password), "***")
+        cause = cause.replace(str(url.password), "***")
     return DatabaseUnreachable(
-        f"can't reach the database {redact(url)}: {said} - is it running, "
+        f"can't reach the database {redact(url)}: {cause} - is it running, "
         "and is SHOWMOOD_DATABASE_URL right?"
     )
 
 
 def explain(url: URL, error: DBAPIError) -> DatabaseError | None:
-    """Return this package's error for what the driver raised, if it is of the world's making."""
+    """Return this package's error for an operational error of the driver; None for bugs."""
     code = getattr(error.orig, "pgcode", None) or ""
-    said = (str(error.orig).strip().splitlines() or ["no words"])[0]
+    cause = (str(error.orig).strip().splitlines() or ["no message"])[0]
     if error.connection_invalidated or code.startswith(LOST):
         return unreachable(url, error.orig or error)
     if code in ("55P03", "40P01", "40001"):
         return DatabaseBusy(
-            f"{redact(url)} is busy ({said}): another transaction is in the way, try again"
+            f"{redact(url)} is busy ({cause}): another transaction holds a lock, try again"
         )
     if code == "42501":
         return DatabaseRefused(
-            f"{redact(url)}: {said}: this needs more than this user may do (docs/scale.md, roles)"
+            f"{redact(url)}: {cause}: this user lacks the right (docs/scale.md, roles)"
         )
     if code.startswith(REFUSED):
-        return DatabaseRefused(f"{redact(url)} refused to write: {said}")
+        return DatabaseRefused(f"{redact(url)} refused to write: {cause}")
     return None
 
 
 def alembic_config(url: str) -> Config:
-    """Return Alembic's configuration for this database, from code and without a file."""
+    """Return Alembic's configuration for this database, without a file."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["url"] = url
@@ -160,7 +161,7 @@ def alembic_config(url: str) -> Config:
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the tables to what the code expects; safe to run twice and by two at once.
+    """Migrate the tables to the code's version; idempotent, safe to run concurrently.
 
     Raise DatabaseUnreachable, DatabaseTooNew, DatabaseBusy or DatabaseRefused.
     """
@@ -178,7 +179,7 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 
 def require_current(engine: Engine) -> None:
-    """Return if the tables are those the code expects.
+    """Check that the tables have the code's version.
 
     Raise DatabaseNotMigrated, DatabaseTooNew or DatabaseUnreachable.
     """
@@ -196,9 +197,9 @@ def require_current(engine: Engine) -> None:
 
 
 def require_readable(url: str) -> None:
-    """Return if this version can read what is there, as far as the URL's user may know.
+    """Check that this version can read the tables; passes if the user may not read the version.
 
-    An analyst's role reads the views, and not the table with the version. Raise as
+    An analyst's role can read the views, but not the table of the version. Raise as
     `require_current`.
     """
     engine = make_engine(url)

@@ -1,4 +1,4 @@
-"""Work that goes on while its results are used."""
+"""Prefetching: items are produced by a thread while the previous ones are used."""
 
 from collections.abc import Callable, Iterator
 from queue import Empty, Full, Queue
@@ -6,27 +6,27 @@ from threading import Event, Thread
 from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
-_LOOK_S: Final = 0.1
+_POLL_S: Final = 0.1
 _CLOSE_S: Final = 1.0
 
 
 class _End:
-    """What comes after the last item; `error` is raised in its place."""
+    """Marks the end of the items; `error`, if any, is raised to the consumer."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
 class Ahead(Generic[_T]):
-    """An iterator whose items are made by a thread, at most `depth` before they are asked for.
+    """An iterator whose items are produced by a thread, at most `depth` in advance.
 
-    The thread starts at once. What it raises is raised where the items are taken. `close` ends
-    it early; so does the end of the process. An item that is being made then is finished, and
-    dropped: nobody waits for it longer than a second.
+    The thread starts immediately. Its exceptions are raised to the consumer. `close` ends
+    it early, as does the end of the process; an item that is being produced then is finished and
+    dropped, and `close` waits for it at most a second.
     """
 
     def __init__(self, make: Callable[[], Iterator[_T]], *, depth: int) -> None:
-        """Start to make items. depth: how many may wait, 1 at least."""
+        """Start to produce items. depth: capacity of the queue, at least 1."""
         self._ready: Queue[_T | _End] = Queue(depth)
         self._stopped = Event()
         self._ended: _End | None = None
@@ -49,7 +49,7 @@ class Ahead(Generic[_T]):
         """Return the next item, waiting for it."""
         while self._ended is None:
             try:
-                item = self._ready.get(timeout=_LOOK_S)
+                item = self._ready.get(timeout=_POLL_S)
             except Empty:
                 if self._stopped.is_set():
                     break
@@ -62,7 +62,7 @@ class Ahead(Generic[_T]):
         raise StopIteration
 
     def close(self) -> None:
-        """Stop making items, and wait until that is so, a second at most."""
+        """Stop producing items, and wait for the thread, at most a second."""
         self._stopped.set()
         self._thread.join(_CLOSE_S)
 
@@ -72,15 +72,15 @@ class Ahead(Generic[_T]):
             for item in make():
                 if not self._put(item):
                     break
-        except BaseException as e:  # noqa: BLE001 - raised where the items are taken
+        except BaseException as e:  # noqa: BLE001 - raised to the consumer
             error = e
         self._put(_End(error))
 
     def _put(self, item: _T | _End) -> bool:
-        """Hand an item over as soon as there is room; tell whether it is still wanted."""
+        """Queue an item when there is room; return False once closed."""
         while not self._stopped.is_set():
             try:
-                self._ready.put(item, timeout=_LOOK_S)
+                self._ready.put(item, timeout=_POLL_S)
             except Full:
                 continue
             return True

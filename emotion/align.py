@@ -1,8 +1,8 @@
 """Faces to crops, for all faces of a segment at once.
 
-Each crop is a rectangle of the picture, turned where the rule says so, brought to a square of a
-fixed size by bilinear sampling about as fine as the picture's own pixels and averaging: large
-faces do not alias, and small ones are not blurred.
+Each crop is a rectangle of the picture, rotated if the rule requires it, resampled to a square of
+a fixed size: bilinear sampling at about the picture's resolution, then averaging, so that large
+faces do not alias and small ones are not blurred.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ BT601: Final = (0.299, 0.587, 0.114)
 """Weights of R, G, B in luma (ITU-R BT.601), as the gray pictures of FER2013 were made."""
 
 _MAX_OVERSAMPLING: Final = 8
-_MIN_EYE_DISTANCE: Final = 0.15  # of the box's width: in profile the eyes' line says nothing
+_MIN_EYE_DISTANCE: Final = 0.15  # of the box's width: in profile the line of the eyes is useless
 
 
 def regions(faces: Faces, rule: CropRule) -> tuple[Float64, Float64, Float64]:
     """Return centres and sizes (M, 2) x y in the faces' pixels, and roll angles (M,) in radians.
 
-    The angle is that of the line from the person's right eye to the left, clockwise as seen, and
-    0 where the rule leaves the face as it is.
+    The angle is that of the line from the person's right eye to the left, clockwise in the
+    picture, and 0 if the rule does not rotate the face.
     """
     box = faces.boxes.astype(np.float64)
     centre = (box[:, :2] + box[:, 2:]) / 2
@@ -58,13 +58,12 @@ def crops(
 ) -> Tensor:
     """Return float32 (M, C, size_px, size_px), 0 to 255, C being 1 (gray) or 3 (RGB).
 
-    pictures: what the faces' frame numbers count, uint8 (H, W, 3), where they are on the device
-    already; of `frames` only the sizes are taken then. What lies outside the picture repeats its
-    edge. No faces give a tensor of length 0.
+    pictures: the frames as uint8 (H, W, 3), if they are already on the device; then only the sizes
+    of `frames` are used. Outside the picture its border is repeated. No faces give length 0.
     """
     _, height, width, _ = frames.images.shape
     shape = np.array((width, height))
-    # In the frames' pixels: they are square, the source's need not be.
+    # In the frames' pixels, which are square; the source's may not be.
     scale = (shape / (frames.source_width_px, frames.source_height_px)).astype(np.float32)
     faces = replace(faces, boxes=faces.boxes * np.tile(scale, 2), landmarks=faces.landmarks * scale)
     centre, size, angle = regions(faces, rule)
@@ -73,7 +72,7 @@ def crops(
     out = torch.zeros((len(faces), 1 if gray else 3, size_px, size_px), device=device)
     if len(faces) == 0:
         return out
-    order = np.lexsort((fineness, faces.frame))  # faces of a picture and of about a size together
+    order = np.lexsort((fineness, faces.frame))  # groups faces of one picture and similar size
     fineness, frame = fineness[order], faces.frame[order]
     if pictures is None:
         pictures = bring(frames.images, device).unbind()
@@ -100,9 +99,9 @@ def crops(
 
 
 def _reach(where: Float64, width_px: int, height_px: int) -> tuple[Int64, Int64]:
-    """Return (M, 2) x y of the first pixel, and of that after the last, that each crop needs.
+    """Return (M, 2) x y of the first pixel (inclusive) and the last (exclusive) of each crop.
 
-    where: (M, 6), centre, size, cosine and sine of the angle. One pixel at least is between them.
+    where: (M, 6), centre, size, cosine and sine of the angle. Never empty.
     """
     cos, sin = np.abs(where[:, 4]), np.abs(where[:, 5])
     half_x, half_y = where[:, 2] / 2, where[:, 3] / 2

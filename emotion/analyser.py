@@ -1,4 +1,4 @@
-"""A segment in, detections out: decoding and both networks, each at work while it can be."""
+"""Analysis of a segment: decoding and both networks, in parallel."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,16 +29,16 @@ from emotion.weights import store as weights
 Parts = Ahead[Frames]
 
 _MAX_WORKERS: Final = 8
-_MIN_FACES: Final = 4  # fewer at once cost more each
+_MIN_FACES: Final = 4  # smaller batches cost more per face
 _PARTS_AHEAD: Final = 16
 
 
 class Analyser:
-    """Both networks, loaded once: what it says depends on the segment and `model` alone.
+    """Both networks, loaded once. Results depend only on the segment and on `model`.
 
-    Several threads may call it at once. On a CPU the frames of a segment are spread over threads
-    that each work alone, while the next are decoded: threads that work on one picture together
-    wait for each other, all the more where other programs want the cores too.
+    Thread-safe. On a CPU the frames of a segment are distributed over single-threaded
+    workers, while the next are decoded: threads that share one picture
+    wait for each other, especially if other programs use the cores.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Analyser:
 
         device: "auto", "cpu", "cuda" or "cuda:N". cache_dir: None for the user's cache folder.
         emotion_model: a name, or the path of an ONNX file with its card. longest_side_px, fps: of
-        what `analyse_file` looks at; None for the size that the detector was made for.
-        min_score: of a face, 0 to 1. everywhere: search every frame whole, and ask the emotion
-        network about every face, as a GPU always does.
+        the analysed frames; None for the size that the detector was trained for.
+        min_score: of a face, 0 to 1. everywhere: detect in every whole frame and classify every
+        face; always so on a GPU.
         Raises WeightsError, DeviceError, or ValueError for a number out of range.
         """
         faces, emotions = weights.detector_model(detector), weights.emotion_model(emotion_model)
@@ -97,7 +97,7 @@ class Analyser:
         self.fps = fps
 
     def analyse(self, frames: Frames) -> Detections:
-        """Return the faces of the frames and what is on them."""
+        """Return the faces of the frames and their emotions."""
         _, height, width, _ = frames.images.shape
         step = max(1, self._detector.part_px() // max(1, height * width))
         firsts = range(0, len(frames), step) if len(frames) else range(1)
@@ -116,11 +116,10 @@ class Analyser:
         longest_s: float | None = None,
         lead: Sequence[Path] = (),
     ) -> Parts:
-        """Begin to decode a segment's file; return what `analyse_parts` takes.
+        """Start to decode a segment's file; return the input of `analyse_parts`.
 
-        fps: instead of the one that is set. longest_s: a file that goes on for longer is refused.
-        lead: files before it that its first pictures may need (`media.segment`). To be closed if it
-        is not used up.
+        fps: overrides the configured one. longest_s: maximum duration. lead: preceding files that
+        its first pictures may need (`media.segment`). Close it if it is not consumed.
         """
         return Ahead(
             lambda: segment.read_parts(
@@ -136,9 +135,9 @@ class Analyser:
         )
 
     def analyse_parts(self, parts: Iterable[Frames]) -> Detections:
-        """Return the detections of a segment's frames, which come in parts, one at least.
+        """Return the detections of a segment's frames, given in at least one part.
 
-        Faces are sought in a part as soon as it is there. Raises what comes with the parts.
+        Detection starts with the first part. Raises the exceptions of the iterator.
         """
         if not self._everywhere:
             return self._analyse_near(parts)
@@ -163,7 +162,7 @@ class Analyser:
         )
 
     def _analyse_near(self, parts: Iterable[Frames]) -> Detections:
-        """Return the same, frames between looks being searched where faces are expected."""
+        """Do the same, searching frames between looks only around expected faces."""
         search = Search(self._detector, self._workers)
         pictures: list[Tensor] = []
         offsets_s: list[Float64] = []
@@ -192,17 +191,17 @@ class Analyser:
         )
 
     def _detect(self, part: Frames) -> tuple[Faces, Tensor]:
-        """Return the faces, and the pictures where they were brought to for both networks."""
+        """Return the faces, and the pictures on the device, for the second network."""
         pictures = bring(part.images, self._detector.device)
         return self._detector.detect(part, pictures), pictures
 
     def _classify(
         self, first: Frames, faces: Faces, pictures: list[Tensor], person: Int64 | None = None
     ) -> tuple[Float32, Float32 | None]:
-        """Return what `Classifier.answer` says of the faces, each worker's share at once.
+        """Return the results of `Classifier.answer`, computed by all workers.
 
-        first: frames of the pictures' size, and of their source's. person: of each face, if those
-        that did not change need not be asked about again.
+        first: frames with the pictures' size and their source's. person: (M,), from
+        `alike.people`, to skip unchanged faces; None to classify all.
         """
         order = np.arange(len(faces)) if person is None else np.argsort(person, kind="stable")
         n_parts = max(1, min(self._n_workers, len(faces) // _MIN_FACES))

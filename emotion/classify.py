@@ -23,13 +23,13 @@ MODULES: Final[Mapping[str, Callable[[EmotionModel], nn.Module]]] = {
     "showmood-expression": lambda model: ExpressionNet(),
     "mini-xception": lambda model: MiniXception(len(model.classes)),
 }
-"""How to build the network that a record names; it maps (M, C, S, S) to (M, outputs)."""
+"""Constructors by `module` of a record; the networks map (M, C, S, S) to (M, outputs)."""
 
-_BATCH: Final = 64  # faces at once
+_BATCH: Final = 64  # faces
 
 
 class Classifier:
-    """One emotion network, with all that its record says about its input and output."""
+    """One emotion network, with the input and output format of its record."""
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class Classifier:
     ) -> None:
         """Load the network.
 
-        weights: tensors by name, as `weights.load` gives them, or an ONNX file's bytes. Raises
-        DeviceError for a device that is not there, WrongNetwork for weights of something else.
+        weights: tensors by name, as from `weights.load`, or an ONNX file's bytes. Raises
+        DeviceError for an unavailable device, WrongNetwork for weights of another network.
         """
         self.model = model
         self.device = choose_device(device) if isinstance(device, str) else device
@@ -51,7 +51,7 @@ class Classifier:
         else:
             module = MODULES[model.module](model)
             self._network = place(module, weights, self.device, name=model.name)
-        # Measured for our own network alone: no probability moves by more than 0.01.
+        # Measured only for our own network: no probability changes by more than 0.01.
         own = model.module == "showmood-expression"
         self._half = half_type(self.device) if own else None
         self._batches = Batches("faces")
@@ -67,9 +67,9 @@ class Classifier:
     def of(
         cls, model: EmotionModel, *, cache_dir: Path | None = None, device: str | torch.device
     ) -> "Classifier":
-        """Return the classifier of this record, from weights that are here.
+        """Return the classifier of this record, from installed weights.
 
-        Raises WeightsError, and what the constructor raises.
+        Raises WeightsError, and the errors of the constructor.
         """
         if model.module == "onnx":
             return cls(model, stored.read(model, cache_dir), device=device)
@@ -77,15 +77,15 @@ class Classifier:
 
     @property
     def gives_affect(self) -> bool:
-        """Tell whether the network gives valence or arousal."""
+        """Return whether the network outputs valence or arousal."""
         return any(output is not None for output in self._affect)
 
     def classify(self, frames: Frames, faces: Faces) -> Float32:
         """Return float32 (M, 8), columns as EMOTIONS, rows summing to 1.
 
-        NaN stands where the network lacks a class. No faces give shape (0, 8). Raises
-        OutputsError where the network answers with what is no number, DeviceError where the
-        device's memory does not suffice for one face.
+        NaN where the network lacks a class. No faces give shape (0, 8). Raises
+        OutputsError if the network returns NaN or infinity, DeviceError if the
+        device has not enough memory for one face.
         """
         return self.answer(frames, faces)[0]
 
@@ -97,11 +97,11 @@ class Classifier:
         pictures: Sequence[Tensor] | None = None,
         person: Int64 | None = None,
     ) -> tuple[Float32, Float32 | None]:
-        """Return what `classify` does, and float32 (M, 2) valence and arousal, -1 to 1.
+        """Return the result of `classify`, and float32 (M, 2) valence and arousal, -1 to 1.
 
-        NaN stands where the network lacks one of the two, None where it lacks both. pictures: as
-        `align.crops` takes them. person: (M,), as `alike.people` gives them, faces of one next to
-        each other: those that stay as they are share what is said; None to ask about all.
+        NaN where the network lacks one of the two, None if it lacks both. pictures: as in
+        `align.crops`. person: (M,), from `alike.people`, contiguous per face, to interpolate the
+        outputs of unchanged faces; None to classify all.
         """
         if pictures is None:
             pictures = bring(frames.images, self.device).unbind()
@@ -128,10 +128,10 @@ class Classifier:
                 seen = seen.flip(1)
             n_probs = len(self._columns)
             if person is None:
-                said = self._all(seen)
+                outputs = self._all(seen)
             else:
-                said = alike.answers(seen, person[rows], self._all, n_probs=n_probs)
-            found, values = said[:, :n_probs], said[:, n_probs:]
+                outputs = alike.outputs_of(seen, person[rows], self._all, n_probs=n_probs)
+            found, values = outputs[:, :n_probs], outputs[:, n_probs:]
             probs[rows, self._columns] = found.cpu().numpy()
             for column, output in enumerate(self._affect):
                 if output is not None:
@@ -140,20 +140,20 @@ class Classifier:
         self._batches.over(len(faces), _BATCH, run)
         given = [column for column, output in enumerate(self._affect) if output is not None]
         if not (np.isfinite(probs[:, self._columns]).all() and np.isfinite(affect[:, given]).all()):
-            raise OutputsError(f"{self.model.name} answered with what is no number (NaN or inf)")
+            raise OutputsError(f"{self.model.name} returned NaN or infinity")
         return probs, affect if self.gives_affect else None
 
     @torch.inference_mode()
     def probabilities(self, pictures: Tensor) -> Tensor:
         """Return (M, C) of crops (M, channels, S, S), 0 to 255.
 
-        The channels are in the record's order. The C columns are the emotions among the record's
-        classes, in its order.
+        Channels and the C columns, the emotions among the record's classes, are in the record's
+        order.
         """
         return self._all(pictures)[:, : len(self._columns)]
 
     def _all(self, pictures: Tensor) -> Tensor:
-        """Return the probabilities of crops, and beside them all outputs as they are."""
+        """Return the probabilities of crops, followed by all raw outputs."""
         x = (pictures.to(self.device).float() / 255 - self._mean) / self._std
         probs, outputs = self._run(x)
         if self.model.flip:

@@ -1,4 +1,4 @@
-"""Where the networks run, and how much at once."""
+"""The device of the networks, their placement and batch sizes."""
 
 import ctypes
 import logging
@@ -22,13 +22,13 @@ _MEMORY: Final = ((-8, 1), (-3, 16 << 20), (-1, 64 << 20))
 
 
 class DeviceError(EmotionError):
-    """No such device here, or too little memory on it."""
+    """The device does not exist, or has too little memory."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of this name; "auto" is the first CUDA device, or else the CPU.
 
-    Raises DeviceError where the name means nothing or the machine has no such device.
+    Raises DeviceError for an unknown name or a device that this machine lacks.
     """
     n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
@@ -46,9 +46,9 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def half_type(device: torch.device) -> torch.dtype | None:
-    """Return the type of half the size that this device computes with faster; None if it has none.
+    """Return the half-precision type in which this device computes faster; None if none.
 
-    Of CPUs only those with instructions for it: others are slower so than with float32.
+    None for CPUs without native instructions for it, where it is slower than float32.
     """
     if device.type == "cuda":
         return torch.float16
@@ -58,10 +58,10 @@ def half_type(device: torch.device) -> torch.dtype | None:
 
 
 def pool_memory() -> bool:
-    """Have the threads of this process share what is free; tell whether that can be said here.
+    """Configure glibc to use one malloc arena and keep free memory; False without glibc.
 
-    glibc gives each thread a pool of its own, which keeps the most that was ever in it, and gives
-    what is large back at once: it comes again page by page, for a tenth of a segment's time.
+    By default each thread has its own arena, which keeps its peak size, and large blocks are
+    returned to the system: page faults then take a tenth of a segment's time.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -71,20 +71,20 @@ def pool_memory() -> bool:
 
 
 def bring(images: UInt8, device: torch.device) -> Tensor:
-    """Return the pictures on the device, in one transfer; on the CPU they stay where they are."""
+    """Return the pictures on the device, in one transfer; without a copy on the CPU."""
     return torch.from_numpy(np.require(images, requirements=("C", "W"))).to(device)
 
 
 def place(network: _N, weights: Mapping[str, Tensor], device: torch.device, *, name: str) -> _N:
-    """Return the network with these weights, on the device, ready to be asked.
+    """Return the network with these weights, on the device, in evaluation mode.
 
-    Raises WrongNetwork, one line that names what differs first, where the weights are not its
-    own, or are not numbers.
+    Raises WrongNetwork, one line with the first differences, if the weights do not fit, or
+    are not finite.
     """
     own = network.state_dict()
     needed = {key for key in own if not key.endswith(".num_batches_tracked")}  # only to train
     problems = [f"{key} is missing" for key in needed - weights.keys()]
-    problems += [f"{key} is not of it" for key in weights.keys() - own.keys()]
+    problems += [f"{key} is unknown" for key in weights.keys() - own.keys()]
     problems += [
         f"{key} is {tuple(weights[key].shape)} where {tuple(own[key].shape)} is expected"
         for key in own.keys() & weights.keys()
@@ -101,18 +101,18 @@ def place(network: _N, weights: Mapping[str, Tensor], device: torch.device, *, n
 
 
 class Batches:
-    """Work in batches: as large as asked for, and smaller for good once memory has run out."""
+    """Runs work in batches whose size is reduced permanently after out-of-memory errors."""
 
     def __init__(self, what: str) -> None:
-        """Start without a limit. what: of which so many are taken at once, for the log."""
+        """Start without a limit. what: name of the items, for the log."""
         self._what = what
         self._limit: int | None = None
 
     def over(self, n: int, size: int, run: Callable[[slice], _T]) -> list[_T]:
-        """Return what `run` returns for slices that cover `n` things, at most `size` at once.
+        """Return the results of `run` for slices that cover `n` items, at most `size` each.
 
-        Where the device's memory does not suffice, half as many are taken, once and for all.
-        Raises DeviceError when it does not suffice for one.
+        If the device runs out of memory, the batch size is halved permanently.
+        Raises DeviceError if there is not enough memory for one item.
         """
         results: list[_T] = []
         first = 0
@@ -124,15 +124,15 @@ class Batches:
                 continue
             except torch.OutOfMemoryError as e:
                 if at_once == 1:
-                    said = str(e).splitlines()[0] if str(e) else "out of memory"
+                    cause = str(e).splitlines()[0] if str(e) else "out of memory"
                     raise DeviceError(
-                        f"the device's memory does not suffice for one of the {self._what}: "
-                        f"take smaller pictures, another network or another device ({said})"
+                        f"the device has not enough memory for one of the {self._what}: "
+                        f"take smaller pictures, another network or another device ({cause})"
                     ) from e
-            # Only here are the frames of what failed gone, and with them its tensors.
+            # Outside of `except`, so that the traceback no longer holds the tensors.
             self._limit = at_once // 2
             _log.warning(
-                "out of memory with %d %s at once: %d from now on",
+                "out of memory with a batch of %d %s: batches of %d from now on",
                 at_once,
                 self._what,
                 self._limit,

@@ -3,17 +3,17 @@
 EmotionError
  +-- WeightsError
  |    +-- WeightsMissing    not pulled yet
- |    +-- WeightsDamaged    the file is not the one that the record names
- |    +-- WrongNetwork      the file is whole, and not of the network that the record describes
- |    +-- CardError         the card beside a user's own network does not fit
- +-- OutputsError           a network answered with what is no number
+ |    +-- WeightsDamaged    the file does not match the hash of its record
+ |    +-- WrongNetwork      the file is intact, but of another network than its record describes
+ |    +-- CardError         the card beside a user's own network is invalid
+ +-- OutputsError           a network returned NaN or infinity
 """
 
 from emotion.types import EmotionError
 
 
 class WeightsError(EmotionError):
-    """Weights cannot be had, or are not what they should be."""
+    """Weights are missing or wrong."""
 
 
 class WeightsMissing(WeightsError):
@@ -21,7 +21,7 @@ class WeightsMissing(WeightsError):
 
 
 class WeightsDamaged(WeightsError):
-    """A weights file is not the one that the record names."""
+    """A weights file does not match the hash of its record."""
 
 
 class WrongNetwork(WeightsError):
@@ -29,8 +29,8 @@ class WrongNetwork(WeightsError):
 
 
 class CardError(WeightsError):
-    """The card beside a user's own network does not fit."""
+    """The card beside a user's own network is invalid."""
 
 
 class OutputsError(EmotionError):
-    """A network answered with what is no number."""
+    """A network returned NaN or infinity."""

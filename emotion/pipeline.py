@@ -1,4 +1,4 @@
-"""A segment in, detections out; detections in order in, observations out."""
+"""Analyser: a segment to detections. Linker: detections, in order, to observations."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,22 +20,22 @@ _STATE_VERSION: Final = 1
 
 
 class Linker:
-    """Segments of one broadcast, in order: who is who over time, and the smoothed history."""
+    """Tracking and smoothing over the segments of one broadcast, in order."""
 
     def __init__(self, state: dict[str, Any] | None = None, *, number_from: int = 1) -> None:
-        """Start a broadcast, or go on exactly where `state` was taken.
+        """Start a broadcast, or continue exactly from `state`.
 
-        number_from: no new track's number is below. Raises StateError for a foreign state.
+        number_from: smallest number of a new track. Raises StateError for an invalid state.
         """
         self._tracker = Tracker()
         self._smoother = Smoother()
         self._shots = cuts.Shots()
         self._seen_us: int | None = None
         if state is not None:
-            self._go_on(state)
+            self._restore(state)
         self._tracker.number_from(number_from)
 
-    def _go_on(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: dict[str, Any]) -> None:
         if state.get("version") != _STATE_VERSION:
             raise StateError(
                 f"the stored state of tracks has version {state.get('version')!r}, and this "
@@ -51,7 +51,7 @@ class Linker:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Return all that the next segment needs, for JSON; some kilobytes."""
+        """Return the state for the next segment, JSON-serialisable, some kilobytes."""
         histogram, usual = self._shots.state
         return {
             "version": _STATE_VERSION,
@@ -65,8 +65,8 @@ class Linker:
     def update(self, detections: Detections, start: datetime) -> Observations:
         """Return the observations of the segment whose first video frame is at `start`.
 
-        start: aware UTC, after the segments before. All tracks end at a shot cut (also at one
-        between two segments) and at a hole of more than `track.MAX_AGE_S`, after which another
+        start: aware UTC, after the previous segments. All tracks end at a shot cut (also
+        between two segments) and at a gap of more than `track.MAX_AGE_S`, after which a new
         shot begins too.
         """
         if start.utcoffset() != timedelta(0):

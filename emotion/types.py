@@ -1,4 +1,4 @@
-"""The data that the rooms of `emotion` exchange: columnar, frozen, shapes checked."""
+"""The data types of `emotion`: frozen dataclasses of arrays, with checked shapes."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,11 +33,11 @@ def _no_times() -> Microseconds:
 
 
 class EmotionError(Exception):
-    """Root of this package's errors; each message is one line that says what to do."""
+    """Root of this package's errors; each message is one line with cause and remedy."""
 
 
 class StateError(EmotionError):
-    """A stored state of tracks is not one that this version can go on from."""
+    """A stored state of tracks cannot be continued by this version."""
 
 
 def _check(

@@ -1,9 +1,9 @@
-"""A whole stack with several shows, while random things are killed, stopped, filled, cut, misdated.
+"""Chaos test: a whole stack with several shows under random faults of machine and sources.
 
 python -m benchmarks.chaos [--minutes 30] [--seed 1] [--shows 4] [--keep DIR]
 
-Up to two minutes it is a fixed list of faults, one show and a minute or so. Exit status 1 where
-anything is not as it must be; a table and what was wrong stand at the end.
+Up to two minutes it is a fixed list of faults with one show. Exit status 1 if a check
+fails; prints a table and the failed checks at the end.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SHORT = (
 
 
 def main(arguments: list[str]) -> int:
-    """Break a stack for a while; return 1 if anything of a show was lost without a word."""
+    """Run a trial; return 1 if a check fails, for example a silent loss."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         return 0
     home = options.keep or Path(tempfile.mkdtemp(prefix="showmood-chaos-"))
     home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o755)  # the database's OS user has to get there
+    home.chmod(0o755)  # for the database's OS user
     trial = Trial(home, seed=options.seed, n_shows=options.shows)
     wrong = trial.run(plan)
     if wrong and not options.keep:

@@ -1,6 +1,6 @@
-"""Every second of a show is a row, a gap with a true reason, or waits on disk; none is there twice.
+"""Audit: every second of a show is once a row, a gap with a true reason, or spooled on disk.
 
-What was on air is known by construction: each frame of a source by its bytes.
+Every frame of a source has unique bytes, so what was on air is known.
 """
 
 import re
@@ -26,29 +26,29 @@ from flows.recordings.finding import WAITING
 SEGMENT_S: Final = 2.0
 MIN_GAP: Final = timedelta(milliseconds=100)
 _ROUNDED: Final = timedelta(milliseconds=2)
-"""Of dates, which are whole milliseconds."""
+"""Tolerance of dates, which are whole milliseconds, in seconds."""
 
 _MAX_DATE_ERROR_S: Final = 0.1
 
 _LATE: Final = timedelta(seconds=75)
-"""What a fault does may be seen so long after it: a start takes time, and a window passes."""
+"""Seconds after a fault in which its effects may appear, for example a slow start."""
 
 _CAUSES: Final[tuple[tuple[str, tuple[Cause, ...]], ...]] = (
     (r"nothing was recording|was interrupted|did not run", ("process",)),
     (r"MiB free|No space|[Rr]ead-only|disk", ("disk",)),
     (r"", ("source",)),
 )
-"""What a gap's reason may be put down to, by its words: the first that fits."""
+"""Causes by patterns of a gap's reason; the first match counts."""
 
 _FRAME_LIMIT_S: Final = MAX_AGE_S + 2 * SEGMENT_S
-"""A track is not seen for so long at most, when one frame a segment is analysed."""
+"""Maximum seconds between observations of a track, with one analysed frame per segment."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Found:
-    """What the audit of a show found.
+    """Result of the audit of a show.
 
-    failed: the segments that could not be analysed. wrong: a line each.
+    failed: the segments whose analysis failed. wrong: failed checks, a line each.
     """
 
     slug: str
@@ -62,17 +62,17 @@ class Found:
 
 
 def waiting(recordings: Path, slug: str = "*") -> list[Path]:
-    """Return the writes that wait on disk."""
+    """Return the spooled writes."""
     return sorted(recordings.glob(f"{slug}/*/{WAITING}/*"))
 
 
 def audit(
     up: Up, show: Show, archive: Archive, done: Sequence[Done], *, end: int, last: int
 ) -> Found:
-    """Account for a show.
+    """Audit a show.
 
-    end: what its source published before this has to be there. last: the broadcasts with a higher
-    number are not of it.
+    end: everything that its source published before this must be present. last: highest id of its
+    broadcasts.
     """
     found = Found(slug=show.slug)
     events = _rows(up, show, archive, found, last)
@@ -145,7 +145,7 @@ def _segment(row: Any, show: Show, path: Path) -> Segment:  # noqa: ANN401
 
 
 def is_true(gap: Gap, slug: str, done: Sequence[Done]) -> bool:
-    """Tell whether a fault that a gap's reason fits went on then."""
+    """Return whether a fault that matches a gap's reason was active then."""
     causes = next(causes for words, causes in _CAUSES if re.search(words, gap.why))
     return any(
         each.why_not is None
@@ -163,7 +163,7 @@ def slug_of(number: int) -> str:
 
 
 def _wrong_in_journals(up: Up, show: Show) -> list[str]:
-    """Return what was recorded and is no row."""
+    """Return journal entries without a row."""
     wrong = []
     segments: dict[int, set[int]] = {}
     gaps: dict[int, set[datetime]] = {}
@@ -212,7 +212,7 @@ _MINUTES: Final = (
 
 
 def _wrong_in_tracks(up: Up, show: Show, found: Found) -> list[str]:
-    """Return what is wrong with faces: a number for two of them, rows of no segment, sums."""
+    """Return errors of faces: a track number with two faces, rows without a segment, wrong sums."""
     wrong = []
     seen: dict[int, list[datetime]] = {}
     for row in up.rows(_FACES, slug=show.slug):

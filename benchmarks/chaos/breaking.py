@@ -1,4 +1,4 @@
-"""Breaks and mends what a step of the plan names, in a stack that runs."""
+"""Injects and ends the faults of a plan in a running stack."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ from flows.demo.faults import Fault
 
 POOL: Final = "other-clock"
 AHEAD_S: Final = 90
-"""So much is the clock of that pool's worker ahead, whose shows it watches."""
+"""Clock offset of the worker of the pool with a wrong clock."""
 
 WORKER: Final = "worker start --type process"
 SERVER: Final = "-m flows.stack.server"
@@ -38,7 +38,7 @@ _SCENARIOS: Final = {scenario.name: scenario for scenario in SCENARIOS}
 
 
 class NotPossible(Exception):
-    """The fault can't be made here, or just now; says why."""
+    """The fault is not possible on this machine or now, with the reason."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -53,7 +53,7 @@ class Show:
 
 @dataclass(kw_only=True)
 class Breaker:
-    """Begins and ends faults, one of the machine at a time."""
+    """Injects and ends faults, one of the machine at a time."""
 
     up: Up
     shows: Sequence[Show]
@@ -64,7 +64,7 @@ class Breaker:
     _other: subprocess.Popen[bytes] | None = None
 
     def begin(self, step: Step) -> Callable[[], object]:
-        """Do it, and return what undoes it. Raises NotPossible."""
+        """Inject a fault, and return the function that ends it. Raises NotPossible."""
         if (scenario := _SCENARIOS.get(step.name)) is not None:
             return self._of_source(scenario, step)
         of_show: dict[str, Callable[[Show], Callable[[], object]]] = {
@@ -110,7 +110,9 @@ class Breaker:
         if not processes:
             raise NotPossible("there is no such process just now")
         for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it went with another
+            with contextlib.suppress(
+                psutil.NoSuchProcess
+            ):  # it ended together with another process
                 process.send_signal(number)
         return lambda: None
 
@@ -131,15 +133,15 @@ class Breaker:
         self.tend()
         return lambda: None
 
-    # -- the worker of the other clock, which an operator would have started again
+    # -- the worker with another clock, which an operator would restart
 
     @property
     def has_clock(self) -> bool:
-        """Tell whether a process can have another clock here."""
+        """Return whether a process can have another clock on this machine."""
         return FAKETIME is not None
 
     def tend(self) -> None:
-        """Start it, or start it again when it has ended."""
+        """Start it, or restart it if it has ended."""
         if self._other is not None and self._other.poll() is None:
             return
         self._workers.close()
@@ -150,7 +152,7 @@ class Breaker:
 
     def _kill_other(self, processes: Sequence[psutil.Process]) -> Callable[[], object]:
         self._send(processes, signal.SIGKILL)
-        time.sleep(1.0)  # as a service manager waits
+        time.sleep(1.0)  # like a service manager
         self.tend()
         return lambda: None
 
@@ -161,7 +163,7 @@ class Breaker:
         return lambda: self.up.set_clock(POOL, ahead_s=AHEAD_S)
 
     def close(self) -> None:
-        """End that worker."""
+        """Stop that worker."""
         self._workers.close()
 
     # -- the database

@@ -1,4 +1,4 @@
-"""Carries a plan out, and keeps what was done when."""
+"""Executes a plan, and logs its steps."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from benchmarks.chaos.plan import Step
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Done:
-    """A step that was carried out, from when to when; why_not: or why it was not."""
+    """An executed step with its times; why_not: the reason if it was skipped."""
 
     step: Step
     begin: datetime
@@ -23,20 +23,20 @@ class Done:
 
 
 class Carrying:
-    """Keeps the log of a plan that is carried out."""
+    """Executes a plan and keeps its log."""
 
     def __init__(self, breaker: Breaker, seed: int, left_s: Callable[[], float]) -> None:
-        """Nothing was done yet. left_s: the seconds that are left for faults, at any moment."""
+        """Start with an empty log. left_s: returns the seconds left for faults."""
         self._breaker = breaker
         self._seed = seed
         self._left_s = left_s
         self._printing: Final = threading.Lock()
         self.done: list[Done] = []
         self.failed: list[str] = []
-        """Faults that could not be made for a reason nobody thought of, a line each."""
+        """Faults that failed with an unexpected error, a line each."""
 
     def carry_out(self, plan: Sequence[Step]) -> None:
-        """Do it all: of each show's source, and of the machine, one thing at a time."""
+        """Execute all steps: sequentially for each show's source, and for the machine."""
         lanes: dict[int | None, list[Step]] = {}
         for step in plan:
             is_source = step.cause == "source" and step.show is not None
@@ -52,7 +52,7 @@ class Carrying:
             print(f"{datetime.now(UTC):%H:%M:%S.%f} seed {self._seed}: {text}", flush=True)
 
     def _lane(self, steps: Sequence[Step], began: float) -> None:
-        # What took longer than planned, as a start does, moves the rest: the pauses stay.
+        # A step that takes longer than planned delays the rest; the pauses keep their length.
         late_s = 0.0
         for step in steps:
             time.sleep(max(0.0, began + late_s + step.at_s - time.monotonic()))

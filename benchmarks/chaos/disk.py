@@ -12,7 +12,7 @@ _BLOCK: Final = 1 << 16
 
 
 class Disk:
-    """Mounted at a folder; where that is not allowed, its faults are not possible."""
+    """A tmpfs mounted at a folder; without the right to mount, its faults are not possible."""
 
     def __init__(self, folder: Path, *, size_mb: int) -> None:
         """Mount it."""
@@ -23,11 +23,13 @@ class Disk:
         self._ballast = folder / ".ballast"
 
     def fill(self, *, leave_bytes: int = 0) -> bool:
-        """Leave so much room; tell whether that was done."""
+        """Fill it up to this free space; return whether it was possible."""
         if not self.is_own:
             return False
         free = shutil.disk_usage(self.folder).free
-        with self._ballast.open("wb", buffering=0) as file:  # else closing writes, and fails
+        with self._ballast.open(
+            "wb", buffering=0
+        ) as file:  # otherwise close() would write, and fail
             try:
                 for _ in range(max(0, free - leave_bytes) // _BLOCK + 1):
                     file.write(bytes(_BLOCK))
@@ -38,11 +40,11 @@ class Disk:
         return True
 
     def empty(self) -> None:
-        """Give the room back."""
+        """Free the space."""
         self._ballast.unlink(missing_ok=True)
 
     def protect(self) -> bool:
-        """Make it read-only; tell whether that was done: not while a file is being written."""
+        """Make it read-only; return whether it was possible: not while a file is being written."""
         if not self.is_own:
             return False
         end = time.monotonic() + 3.0
@@ -53,7 +55,7 @@ class Disk:
         return True
 
     def unprotect(self) -> None:
-        """Let it be written again."""
+        """Make it writable again."""
         _runs(["mount", "-o", "remount,rw", str(self.folder)])
 
     def close(self) -> None:
@@ -69,7 +71,7 @@ def _runs(command: list[str]) -> bool:
 
 
 class Archive:
-    """Copies recorded files as they appear: making room may delete them before the audit."""
+    """Copies recorded files as they appear, because retention may delete them before the audit."""
 
     def __init__(self, recordings: Path, folder: Path) -> None:
         """Begin."""
@@ -79,11 +81,11 @@ class Archive:
         self._thread.start()
 
     def find(self, path: Path) -> Path:
-        """Return where a recorded file's copy is."""
+        """Return the path of a recorded file's copy."""
         return self._folder / "-".join(path.parts[-3:])
 
     def close(self) -> None:
-        """Stop, after a last look."""
+        """Copy the last files, and stop."""
         self._over.set()
         self._thread.join()
 
@@ -97,7 +99,7 @@ class Archive:
                 part = copy.with_suffix(".part")
                 try:
                     shutil.copyfile(path, part)
-                except OSError:  # it repeated what is recorded, and is gone
+                except OSError:  # deleted, because it repeated recorded content
                     continue
                 part.replace(copy)
             if over:

@@ -1,4 +1,4 @@
-"""What a stack that has stopped has left behind, and should not."""
+"""Checks for leftovers of a stopped stack: processes, locks, files."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ _UNFINISHED: Final = ("*.tmp", "*.part", "*.damaged", "ffmpeg.pid", "*.gone")
 
 
 def locks_held(up: Up) -> list[str]:
-    """Return the advisory locks that are held in the database, a line each."""
+    """Return the advisory locks in the database, a line each."""
     sql = (
         "SELECT coalesce(a.application_name, '?') AS who FROM pg_locks l LEFT JOIN"
         " pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory'"
@@ -23,7 +23,7 @@ def locks_held(up: Up) -> list[str]:
 
 
 def left_behind(up: Up, cluster: Path, *, ours: int) -> list[str]:
-    """Return what is left of a stack that was stopped, a line each. ours: a process that stays."""
+    """Return the leftovers of a stopped stack, a line each. ours: a process to ignore."""
     home = up.home
     wrong = [f"a process is left: {_line(each)}" for each in up.processes() if each.pid != ours]
     for process in psutil.process_iter():

@@ -1,4 +1,4 @@
-"""What goes wrong when, from a seed: the same seed gives the same plan."""
+"""Plans of faults, deterministic by seed."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -12,19 +12,19 @@ DEAD_AFTER_S: Final = 40
 """SHOWMOOD_DEAD_AFTER_S of the stack under test."""
 
 SETTLED_S: Final = 60.0
-"""Nothing begins so long before the end, and nothing lasts into it."""
+"""Seconds without faults at the end."""
 
 Cause = Literal["source", "disk", "process", "other"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """A fault of the machine. lasts_s: at least and at most; 0 is over at once.
+    """A fault of the machine. lasts_s: minimum and maximum; 0 is instantaneous.
 
-    cause: what a gap that it makes may be put down to. of_show: of one show's watcher, not of all.
-    ends: a watch, which stays Crashed if that happens again within MIN_CRASH_INTERVAL_S.
-    apart_s: from one of these to the next, as `showmood up` gives up what ends too often.
-    rest_s: the least time after it.
+    cause: cause of the gaps that it makes. of_show: affects one show's watcher, not all.
+    ends: it ends a watch, which stays Crashed if that happens again within MIN_CRASH_INTERVAL_S.
+    apart_s: minimum interval, because `showmood up` gives up parts that end too often.
+    rest_s: minimum pause after it.
     """
 
     name: str
@@ -69,18 +69,18 @@ KINDS: Final = (
 )
 
 NETWORK: Final = ("network cut", "network slow")
-"""Of all sources at once; a source does nothing else wrong meanwhile."""
+"""Faults of all sources at once; a source has no other fault at the same time."""
 
 _QUIET_S: Final = (6.0, 18.0)
 _SOURCE_QUIET_S: Final = (6.0, 40.0)
 _MIN_FACTOR: Final = 0.2
 _MAX_FACTOR: Final = 1.5
-"""A source's fault lasts from this to that share of its length in the table of faults."""
+"""Minimum and maximum length of a source's fault, relative to the table of faults."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """A fault of the plan: from when on, for how long, of which show; None for the machine."""
+    """A fault of the plan: start, length, show; None for the machine."""
 
     at_s: float
     lasts_s: float
@@ -90,7 +90,7 @@ class Step:
 
     @property
     def end_s(self) -> float:
-        """Return when it is over."""
+        """Return its end in seconds."""
         return self.at_s + self.lasts_s
 
     def summary(self) -> str:
@@ -130,7 +130,7 @@ def fixed_plan(names: Sequence[str], *, apart_s: float, lasts_s: float) -> list[
 
 
 def _of_machine(chance: random.Random, end_s: float, n_shows: int) -> Iterator[Step]:
-    """Yield each kind once, in any order, and again."""
+    """Yield all kinds in random order, repeatedly."""
     ended_s = [-1e9] * n_shows
     last_s: dict[str, float] = {}
     at_s = chance.uniform(*_QUIET_S)

@@ -1,4 +1,4 @@
-"""One trial: the stack is started, broken as planned, stopped, and accounted for."""
+"""One trial: starts the stack, executes the plan, stops the stack, and audits."""
 
 import os
 import random
@@ -32,27 +32,26 @@ WINDOW: Final = 20
 DISK_MB: Final = 256
 START_S: Final = 400.0
 RECOVERY_S: Final = 300.0
-"""What was broken last has to be well again within this."""
+"""Seconds within which everything must work again after the last fault."""
 
 END_S: Final = 120.0
 NEXT_S: Final = 240.0
 GONE_S: Final = 60.0
-"""A cancelled show has to end within the first, the next watch of it within the second, and its
-processes have to be gone within the third. All are longer where the start has shown a slow machine.
-"""
+"""Time limits in seconds: end of a cancelled show, end of its next watch, end of its processes.
+They are extended if the start was slow."""
 
 QUIET_START_S: Final = 60.0
-"""What the start of all shows takes on two free cores, at most."""
+"""Maximum seconds for the start of all shows on two idle cores."""
 
 MAX_LATE: Final = 0.5
-"""Faults may begin later than planned, as each start of a process takes time: by so much of the
-plan's length. What would begin later still is left out, and said."""
+"""Maximum delay of faults, as a share of the plan's length, because starts of processes take time.
+Later faults are skipped and reported."""
 
 AFTER_S: Final = RECOVERY_S + END_S + NEXT_S + 2 * GONE_S
-"""So long the sources have something to show after the last fault."""
+"""Seconds for which the sources continue after the last fault."""
 
 MARGIN: Final = 3
-"""What was published this many segments before a show was cancelled has to be there."""
+"""Segments published this many before the cancel of a show must be present."""
 
 _SOURCES: Final = frozenset(scenario.name for scenario in SCENARIOS)
 _NEWEST: Final = (
@@ -69,7 +68,7 @@ class Trial:
     """A trial in a folder of its own."""
 
     def __init__(self, home: Path, *, seed: int, n_shows: int) -> None:
-        """Nothing is started yet."""
+        """Store the arguments."""
         self._base, self._seed, self._n_shows = home, seed, n_shows
         self.home = home / "home"
         self.home.mkdir(parents=True)
@@ -78,7 +77,7 @@ class Trial:
         self._ends_at = 0.0
 
     def run(self, plan: Sequence[Step]) -> list[str]:
-        """Do all of it; print the log and the table, and return what was wrong."""
+        """Run the trial; print the log and the table, and return the failed checks."""
         with ExitStack() as stack:
             disk = Disk(self.home / "recordings", size_mb=DISK_MB)
             stack.callback(disk.close)
@@ -89,7 +88,7 @@ class Trial:
             temporary = self.home / "tmp"
             temporary.mkdir()
             up = Up(self.home, shows[0].origin, self._settings(temporary))
-            up.api.timeout = 60.0  # of a server that is busy
+            up.api.timeout = 60.0  # if the server is busy
             stack.callback(up.api.close)
             stack.callback(up.stop)
             directory = Path(up.rows("SHOW data_directory")[0].data_directory)
@@ -146,7 +145,7 @@ class Trial:
             breaker.close()
             up.stop()
             self.wrong += left_behind(up, directory, ours=os.getpid())
-            if not directory.is_relative_to(self._base):  # where the database's OS user could get
+            if not directory.is_relative_to(self._base):  # for the database's OS user
                 shutil.rmtree(directory.parent)
         for line in self.wrong:
             print(f"WRONG {line}")
@@ -158,7 +157,7 @@ class Trial:
         self.wrong.append(line)
 
     def _left_s(self) -> float:
-        """Return the seconds that are left for faults: what comes after them takes its time."""
+        """Return the seconds left for faults."""
         return self._ends_at - time.monotonic() - AFTER_S
 
     def _settings(self, temporary: Path) -> dict[str, str]:
@@ -180,7 +179,7 @@ class Trial:
             duration_s=duration_s,
             segment_s=SEGMENT_S,
             fps=FPS,
-            # Minutes of encoding on a busy machine.
+            # Encoding takes minutes on a busy machine.
             variants=VARIANTS if any(step.name in _SOURCES for step in plan) else (),
             clip=clip,
             size="320x180",
@@ -221,7 +220,7 @@ class Trial:
         return runs
 
     def _all_newer(self, up: Up, shows: Sequence[Show], seconds: float) -> bool:
-        """Tell whether each show has rows from less than so long ago; of any, for 0."""
+        """Return whether each show has recent rows; for 0, any rows."""
         oldest = datetime.now(UTC) - timedelta(seconds=max(0.0, seconds - 1))
         for show in shows:
             (row,) = up.rows(_NEWEST, slug=show.slug)
@@ -230,13 +229,13 @@ class Trial:
         return True
 
     def _hold(self, what: str, holds: Callable[[], T | None], within_s: float) -> T | None:
-        """Wait for it, longer on a slow machine; note it as wrong if it does not come."""
+        """Wait for an event, longer on a slow machine; record a failure if it does not come."""
 
         def tried() -> T | None:
             try:
                 return holds()
             except (httpx.HTTPError, DatabaseError, DBAPIError):
-                return None  # the server or the database is still away
+                return None  # the server or the database is still unavailable
 
         try:
             return until(tried, what=what, within_s=within_s * self._slow)
@@ -245,7 +244,7 @@ class Trial:
             return None
 
     def _end(self, up: Up, shows: Sequence[Show]) -> None:
-        """Cancel all, and see that it ends as it says."""
+        """Cancel all shows, and check that they end in time."""
         for show in shows:
             if (state := up.ended(show.run)) is not None:
                 self._note(f"{show.slug} has ended before its time: {state['message']}")
@@ -258,7 +257,7 @@ class Trial:
         self._hold("the end of all watchers", lambda: not up.tools(WATCHER), GONE_S)
 
     def _next_start(self, up: Up, breaker: Breaker, shows: Sequence[Show]) -> None:
-        """Watch each for a moment: what waits on disk is written, what was left open is closed."""
+        """Watch each show again briefly, which writes spooled rows and closes open broadcasts."""
         for run, show in zip(self._start(up, breaker, shows, duration="4s"), shows, strict=True):
             state = self._hold(f"the next watch of {show.slug}", lambda: up.ended(run), NEXT_S)  # noqa: B023
             if state is not None and state["type"] != "COMPLETED":

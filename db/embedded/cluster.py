@@ -1,4 +1,4 @@
-"""The data directory of the embedded Postgres: made whole or not at all, and of one version."""
+"""The data directory of the embedded Postgres: atomic creation and check of its version."""
 
 import shutil
 from collections.abc import Callable
@@ -13,11 +13,11 @@ DATABASE: Final = "showmood"
 """Name of the database and of the role that owns the cluster."""
 
 RunTool = Callable[..., str]
-"""Runs one of Postgres's tools with arguments; returns what it said, raises EmbeddedError."""
+"""Runs one of Postgres's tools with arguments; returns its output, raises EmbeddedError."""
 
 
 def initialise(cluster: Path, run: RunTool, *, account: Account | None, durable: bool) -> None:
-    """Make the cluster under another name, so that half a cluster is never taken for one."""
+    """Create the cluster under a temporary name and rename it, so that it is never incomplete."""
     part = cluster.with_name("cluster.part")
     if part.exists():
         shutil.rmtree(part)
@@ -35,7 +35,7 @@ def initialise(cluster: Path, run: RunTool, *, account: Account | None, durable:
 
 
 def check_version(cluster: Path, run: RunTool) -> None:
-    """Raise EmbeddedError where the cluster is of another Postgres than the wheel's."""
+    """Raise EmbeddedError if the cluster has another major version than the wheel's Postgres."""
     have = (cluster / "PG_VERSION").read_text(encoding="utf-8").strip()
     want = run("postgres", "--version").split()[-1].split(".")[0]
     if have != want:

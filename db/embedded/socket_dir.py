@@ -1,4 +1,4 @@
-"""The directory of the embedded Postgres's socket: no other user may write there, or enter."""
+"""The directory of the embedded Postgres's socket, closed to other users."""
 
 import hashlib
 import os
@@ -11,20 +11,20 @@ from typing import Final
 from db.embedded.placement import Account
 
 PORT: Final = 5432
-"""Only part of the socket's file name, where nothing listens on TCP."""
+"""Part of the socket's file name; without TCP no port is used."""
 
 MAX_SOCKET_BYTES: Final = 100
-"""The kernel's limit on a socket's path is 108 bytes on Linux, 104 on macOS."""
+"""Maximum length of a socket's path; the kernel's limit is 108 bytes on Linux, 104 on macOS."""
 
 
 def make_socket_dir(home: Path, account: Account | None) -> Path:
     """Return a directory for the socket, closed to others, with a short enough path.
 
-    home: of the data. account: who runs the server, if not we do.
+    home: directory of the data. account: OS user of the server; None: the current user.
     """
     short = home / "run"
     too_long = len(os.fsencode(short / ".s.PGSQL.65535")) > MAX_SOCKET_BYTES
-    # Quoting rules of lists: what would need quotes goes elsewhere.
+    # The setting is a list: paths that need quotes are avoided.
     if too_long or not re.fullmatch(r"[\w/.@-]+", str(short), re.ASCII):
         name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
         short = Path("/tmp") / f"showmood-{name}"
@@ -34,10 +34,10 @@ def make_socket_dir(home: Path, account: Account | None) -> Path:
         found = short.lstat()
         ours = (account.uid if account else os.geteuid(), os.geteuid())
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours or found.st_mode & 0o077:
-            # Somebody else got there first; never serve out of a directory of theirs.
+            # Created by another user: never use their directory.
             short = Path(tempfile.mkdtemp(dir="/tmp", prefix="showmood-"))
     give_away(short, account)
-    for lock in short.glob(".s.PGSQL.*.lock"):  # a dead server's
+    for lock in short.glob(".s.PGSQL.*.lock"):  # of a dead server
         lock.unlink(missing_ok=True)
     return short
 

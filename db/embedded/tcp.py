@@ -1,4 +1,4 @@
-"""A port of the embedded Postgres on this machine, for other programs: a reader with a password."""
+"""TCP access to the embedded Postgres on this machine, for a read-only user with a password."""
 
 import socket
 from pathlib import Path
@@ -8,7 +8,7 @@ from db.errors import EmbeddedError
 
 ADDRESS: Final = "127.0.0.1"
 READER: Final = "showmood_reader"
-"""The one user who may connect by TCP."""
+"""The only user that may connect by TCP."""
 
 _RULES: Final = f"""\
 local all all trust
@@ -18,19 +18,19 @@ host all all all reject
 
 
 def listening(cluster: Path, port: int) -> list[str]:
-    """Return options that make a server listen on a port, and write which user may connect.
+    """Return the options for a TCP port, and write the file of access rules.
 
-    The socket, whose folder is closed to others, is open as without. Raises EmbeddedError where the
-    port is in use.
+    The socket, whose directory is closed to others, stays usable by all roles. Raises EmbeddedError
+    if the port is in use.
     """
-    with socket.socket() as asked:
-        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            asked.bind((ADDRESS, port))
+            probe.bind((ADDRESS, port))
         except OSError as e:
             raise EmbeddedError(
-                f"port {port} can't be Postgres's ({e.strerror}): choose another "
-                "SHOWMOOD_DATABASE_PORT, or end what has it"
+                f"Postgres can't use port {port} ({e.strerror}): choose another "
+                "SHOWMOOD_DATABASE_PORT, or stop the program that uses it"
             ) from e
     rules = cluster / "showmood_hba.conf"
     rules.write_text(_RULES, encoding="utf-8")

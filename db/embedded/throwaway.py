@@ -1,8 +1,8 @@
-"""Runs a command beside an empty Postgres that is gone afterwards.
+"""Runs a command with an empty temporary Postgres.
 
 python -m db.embedded.throwaway COMMAND.
 
-The command finds the database's URL in SHOWMOOD_DATABASE_URL.
+SHOWMOOD_DATABASE_URL is set to the database's URL.
 """
 
 import os
@@ -18,7 +18,7 @@ def main(command: list[str]) -> int:
     """Run the command and return its exit status."""
     with tempfile.TemporaryDirectory(prefix="showmood-") as name:
         directory = Path(name)
-        directory.chmod(0o755)  # the server's OS user has to get there
+        directory.chmod(0o755)  # for the server's OS user
         with EmbeddedPostgres(
             directory / "pg", open_dir=directory / "open", die_with_owner=True, durable=False
         ) as server:

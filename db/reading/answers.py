@@ -13,7 +13,7 @@ Microseconds = NDArray[np.datetime64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelRow:
-    """A channel that has shows, and when the newest of them began."""
+    """A channel with shows, and the start of the newest one."""
 
     slug: str
     n_broadcasts: int
@@ -25,8 +25,8 @@ class Summary:
     """A channel's history between two times.
 
     n_frames: analysed. segments: count by status. share: mean of each smoothed emotion over the
-    seconds with a face, in the order of `EMOTIONS`; None where the network lacks it or nothing was
-    seen. time_share: likewise, the share of those seconds in which it was the strongest.
+    seconds with a face, in the order of `EMOTIONS`; None if the network lacks it or there are no
+    faces. time_share: likewise, the share of those seconds in which it was the strongest.
     emotion: the strongest of them. median_lag_ms, p95_lag_ms: from the end of a segment to its
     rows. first_ts, last_ts: of the observations.
     """
@@ -50,11 +50,11 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeline:
-    """Means over buckets of time that have a face; other buckets are left out.
+    """Means over buckets of time with a face; other buckets are omitted.
 
-    start: datetime64[us] (B,), UTC, on a grid of whole buckets since 1970. seconds: int64 (B,),
+    start: datetime64[us] (B,), UTC, multiples of the bucket since 1970. seconds: int64 (B,),
     those with a face. emotions: float64 (B, 8), mean of each smoothed emotion over these, columns
-    as `EMOTIONS`, NaN where there is none.
+    as `EMOTIONS`, NaN if unknown.
     """
 
     start: Microseconds
@@ -67,9 +67,8 @@ class Tracks:
     """Tracks, by their first observation in the range.
 
     broadcast_id, track, n: int64 (T,), with n the observations in the range. first_ts, last_ts:
-    datetime64[us] (T,), UTC, of those. emotions: float64 (T, 8), means of the smoothed over the
-    track's seconds, NaN where there is none. emotion: the strongest, (T,) of str, "" where there
-    is none.
+    datetime64[us] (T,), UTC, of those. emotions: float64 (T, 8), means of the smoothed emotions
+    over the track's seconds, NaN if unknown. emotion: the strongest, (T,) of str, "" if unknown.
     """
 
     broadcast_id: Int64
@@ -86,8 +85,8 @@ class Newest:
     """The state of the channel's newest broadcast.
 
     n_observations, n_tracks, segments: of that broadcast. ts, n_faces, emotion: of the newest
-    moment with a face, the strongest mean of smoothed emotions there. lag_ms: of the segment that
-    was analysed last. recorded_until: the end of the newest segment, analysed or not.
+    frame with a face, the strongest mean of its smoothed emotions. lag_ms: of the last analysed
+    segment. recorded_until: the end of the newest segment, analysed or not.
     """
 
     broadcast_id: int

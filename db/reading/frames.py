@@ -1,4 +1,4 @@
-"""Every analysed frame of a channel with its faces, those without a face too, in order."""
+"""Reads all analysed frames of a channel with their faces, also frames without faces, in order."""
 
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ COLUMNS: Final = (
     "roll_deg",
     *EMOTIONS,
 )
-"""frame: of its show, from 1. From `track` on, of a face: null in a frame without one."""
+"""frame: number within its show, from 1. Columns from `track` on are null without a face."""
 
 _SLICE: Final = timedelta(minutes=30)
 
@@ -70,7 +70,7 @@ def read_frames(
         if first is None:
             continue
         low, high = max(first, begin), min(end, last)
-        # Frames are counted from the show's first on: each keeps its number.
+        # Frames are always counted from the show's first one, so their numbers are stable.
         number = 0
         if first < low < high:
             number = connection.execute(_BEFORE, span | {"since": low}).scalar_one()

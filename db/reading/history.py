@@ -1,7 +1,7 @@
-"""A channel's history row by row, however long: read in batches, in order, with bounded memory.
+"""Reads a channel's history row by row: in batches, in order, with bounded memory.
 
-Everything is read from the views, so an analyst may do it too. What a view has is asked of the
-database: its columns, their types, and what they mean.
+Reads only views, so it works with an analyst's rights. Columns, their types and their meaning
+come from the database.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -22,15 +22,15 @@ KINDS: Final = get_args(Kind)
 BATCH_ROWS: Final = 5000
 
 SLICE: Final = timedelta(days=1)
-"""Rows are read in such parts, so that the server never sorts more than a day."""
+"""Length of the parts in which rows are read, so that the server never sorts more than a day."""
 
 _SKEW: Final = timedelta(days=1)
-"""The difference allowed between a show's times, by our clock, and its rows', by the source's."""
+"""Allowed difference between a show's times, by our clock, and its rows', by the source's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """How rows of one kind are read. at: the column with their time. order: within a show."""
+    """The view of one kind of rows. at: its column of time. order: sort order within a show."""
 
     name: str
     at: str
@@ -57,7 +57,7 @@ class ColumnInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Some rows of one show, in order; until: of [since, until), so much is read by then."""
+    """Some rows of one show, in order; until: end of the range read so far."""
 
     show: ShowRow
     rows: Sequence[Sequence[Any]]
@@ -70,7 +70,7 @@ _COLUMNS = text(
     " FROM pg_attribute WHERE attrelid = CAST(:view AS regclass) AND attnum > 0 ORDER BY attnum"
 )
 
-# Tracks are kept for as long as raw rows are, and tell when there are some.
+# Tracks are kept at least as long as raw rows, and give their range of time.
 _SPANS = text(
     "SELECT broadcast_id, min(first_ts), max(last_ts) FROM track_summary"
     " WHERE broadcast_id = ANY(:ids) AND first_ts < :until AND last_ts >= :since"
@@ -83,7 +83,7 @@ _SPANS = text(
 
 
 def columns_of(connection: Connection, kind: Kind) -> list[ColumnInfo]:
-    """Return what a row of a kind has, in order."""
+    """Return the columns of a kind of rows, in order."""
     rows = connection.execute(_COLUMNS, {"view": VIEWS[kind].name})
     return [ColumnInfo(**row._mapping) for row in rows]
 
@@ -96,9 +96,9 @@ def shows_between(
     *,
     show_ids: Collection[int] | None,
 ) -> tuple[list[ShowRow], datetime, datetime]:
-    """Return the shows that may have rows in [since, until), and that range, closed.
+    """Return the shows that may have rows in [since, until), and that range without None.
 
-    show_ids: of these alone. Raise UnknownChannel, or ValueError for a naive time.
+    show_ids: only these. Raise UnknownChannel, or ValueError for a naive time.
     """
     for name, moment in (("since", since), ("until", until)):
         if moment is not None and moment.tzinfo is None:
@@ -125,7 +125,7 @@ def read_rows(
 ) -> Iterator[Batch]:
     """Yield a channel's rows in [since, until), show by show, each in order of time.
 
-    show_ids: of these shows alone. Raise UnknownChannel, or ValueError for a naive time.
+    show_ids: only these shows. Raise UnknownChannel, or ValueError for a naive time.
     """
     shows, begin, end = shows_between(connection, slug, since, until, show_ids=show_ids)
     seen: dict[int, tuple[datetime, datetime]] = {}

@@ -1,4 +1,4 @@
-"""What a report names and draws: moments, cuts, and how a track's emotion changes over time."""
+"""Queries for reports: peaks of emotions, cuts, and the emotions of tracks over time."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from db.tables.shows import EMOTIONS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moment:
-    """When an emotion was strongest. ts: aware UTC. value: its smoothed probability then."""
+    """Peak of an emotion. ts: aware UTC. value: its smoothed probability."""
 
     emotion: str
     ts: datetime
@@ -25,7 +25,7 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackMoods:
-    """The strongest emotion of tracks, over buckets of time that hold something.
+    """The strongest emotion of tracks, over buckets of time with observations.
 
     track_id: int64 (M,), unique among all broadcasts. start: datetime64[us] (M,), UTC. emotion:
     (M,) of str. Ordered by track, then start.
@@ -36,7 +36,7 @@ class TrackMoods:
     emotion: NDArray[np.str_]
 
 
-# One pass: the greatest array is that with the greatest first element.
+# In one pass: arrays are ordered by their first element.
 _STRONGEST = text(
     "SELECT "
     + ", ".join(
@@ -51,9 +51,9 @@ _STRONGEST = text(
 def strongest_moments(
     connection: Connection, slug: str, since: datetime, until: datetime
 ) -> list[Moment]:
-    """Return when each emotion was strongest in [since, until), the strongest emotion first.
+    """Return the peak of each emotion in [since, until), the strongest emotion first.
 
-    since, until: aware. Emotions that were never seen there are left out.
+    since, until: aware. Emotions without values are omitted.
     """
     require_channel(connection, slug)
     span = {"slug": slug, "since": since, "until": until}
@@ -71,7 +71,7 @@ def strongest_moments(
     return sorted(found, key=lambda moment: -moment.value)
 
 
-# Not the beginning of a show, nor what follows a hole: no cut was seen there.
+# Starts of shots at the start of a show or after a gap are not cuts.
 _CUTS = text(
     "SELECT started_at FROM (SELECT started_at, is_ad,"
     "  lag(ended_at) OVER (PARTITION BY broadcast_id ORDER BY shot) AS last_ended_at"
@@ -89,7 +89,7 @@ def cuts(
     *,
     show_ids: Collection[int],
 ) -> list[datetime]:
-    """Return when the picture of these shows was cut in [since, until), without advertisements."""
+    """Return the times of cuts of these shows in [since, until), without advertisements."""
     span = {"slug": slug, "since": since, "until": until, "shows": sorted(show_ids)}
     return list(connection.scalars(_CUTS, span))
 

@@ -16,7 +16,7 @@ _NEWEST_MOMENT = text(
     " AND ts = (SELECT max(last_ts) FROM face_tracks WHERE broadcast_id = :broadcast) GROUP BY ts"
 )
 
-# By minutes, so that asking every second costs a show's minutes and not its observations.
+# Sums minutes instead of observations, because it is queried every second.
 _COUNTS = text(
     "SELECT (SELECT coalesce(sum(n), 0) FROM emotion_minutes WHERE broadcast_id = :broadcast),"
     " (SELECT count(*) FROM face_tracks WHERE broadcast_id = :broadcast),"
@@ -27,7 +27,7 @@ _COUNTS = text(
 
 
 def newest(connection: Connection, slug: str) -> Newest | None:
-    """Return how the channel's newest broadcast goes; None if it has none."""
+    """Return the state of the channel's newest broadcast; None if it has none."""
     number = channel_id(connection, slug)
     show = connection.execute(
         select(Broadcast.id, Broadcast.status, Broadcast.started_at)

@@ -1,4 +1,4 @@
-"""A stretch of a channel, broadcast by broadcast: what is analysed again in one go."""
+"""The broadcasts of a stretch of a channel, for a re-analysis."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from db.reading.queries import channel_id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """A broadcast within a stretch; machine: that with most of its files, None if none has any."""
+    """A broadcast within a stretch; machine: the one with most of its files, None without files."""
 
     broadcast_id: int
     status: str
@@ -32,6 +32,6 @@ _PARTS = text(
 
 
 def parts_between(connection: Connection, slug: str, begin: datetime, end: datetime) -> list[Part]:
-    """Return the broadcasts of [begin, end) of which there are files; raises UnknownChannel."""
+    """Return the broadcasts with files in [begin, end); raise UnknownChannel."""
     where = {"channel": channel_id(connection, slug), "begin": begin, "end": end}
     return [Part(**row._mapping) for row in connection.execute(_PARTS, where)]

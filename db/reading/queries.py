@@ -1,7 +1,7 @@
 """Queries of the application; analysts have the views.
 
-Ranges of time are half-open and aware; where one end is None it is open. An empty range gives
-empty arrays and None for what can't be known. An unknown channel raises UnknownChannel.
+Ranges of time are half-open and aware; None means unbounded. An empty range gives
+empty arrays, and None for unknown values. An unknown channel raises UnknownChannel.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,7 +40,7 @@ def channels(connection: Connection) -> list[ChannelRow]:
 
 
 def channel_id(connection: Connection, slug: str) -> int:
-    """Return the channel's id; raise UnknownChannel, which lists those there are."""
+    """Return the channel's id; raise UnknownChannel, which lists the existing ones."""
     found: int | None = connection.scalar(select(Channel.id).where(Channel.slug == slug))
     if found is None:
         require_channel(connection, slug)
@@ -49,7 +49,7 @@ def channel_id(connection: Connection, slug: str) -> int:
 
 
 def require_channel(connection: Connection, slug: str) -> None:
-    """Raise UnknownChannel, which lists those there are, unless the channel has a show."""
+    """Raise UnknownChannel, which lists the existing ones, unless the channel has a show."""
     if connection.scalar(text("SELECT 1 FROM shows WHERE channel = :slug LIMIT 1"), {"slug": slug}):
         return
     statement = text("SELECT DISTINCT channel FROM shows ORDER BY channel LIMIT 11")
@@ -62,7 +62,7 @@ def require_channel(connection: Connection, slug: str) -> None:
 
 
 def broadcast_of_run(connection: Connection, flow_run_id: str) -> BroadcastRow | None:
-    """Return the newest broadcast that a flow run has begun, if it has."""
+    """Return the newest broadcast of a flow run, if any."""
     row = connection.execute(
         select(Broadcast.id, Broadcast.started_at, Broadcast.planned_end, Broadcast.status)
         .where(Broadcast.flow_run_id == flow_run_id)
@@ -87,7 +87,7 @@ def segments_of(connection: Connection, broadcast_id: int) -> list[SegmentRow]:
 def tracker_state_before(
     connection: Connection, broadcast_id: int, started_at: datetime
 ) -> dict[str, Any] | None:
-    """Return the tracker's state after the last analysed segment that starts before then."""
+    """Return the tracker's state after the last analysed segment that starts before this time."""
     found: dict[str, Any] | None = connection.scalar(
         select(Segment.tracker_state)
         .where(
@@ -109,13 +109,13 @@ OBSERVED: Final = (
     " AND NOT EXISTS (SELECT FROM advertisements a WHERE a.channel = :slug"
     " AND a.started_at <= o.ts AND a.ended_at > o.ts)"
 )
-"""Faces in [:since, :until) of the channel :slug. Only views are read: an analyst may, too."""
+"""Faces in [:since, :until) of the channel :slug. Reads only views, as analysts can."""
 
 _OBSERVATIONS = text(
     f"SELECT count(*), count(DISTINCT o.track_id), min(o.ts), max(o.ts) FROM {OBSERVED}"
 )
 
-# A second counts once, however many faces are in it and however often it was looked at.
+# A second counts once, independent of the number of faces and frames.
 _SECONDS: Final = (
     "emotion_seconds o WHERE o.channel = :slug AND o.second < :until"
     " AND o.second >= date_trunc('second', CAST(:since AS timestamptz))"
@@ -158,7 +158,7 @@ _GAPS = text(
 def summary(
     connection: Connection, slug: str, since: datetime | None = None, until: datetime | None = None
 ) -> Summary:
-    """Return what happened on a channel in [since, until)."""
+    """Return a summary of a channel in [since, until)."""
     span = _span(connection, slug, since, until)
     seen = connection.execute(_OBSERVATIONS, span).one()
     seconds, *values = connection.execute(_MOOD, span).one()
@@ -193,7 +193,7 @@ _TIMELINE = text(
 
 
 def whole_seconds(bucket_s: float) -> timedelta:
-    """Return a bucket's length; raise ValueError unless that is one whole second or more."""
+    """Return a bucket's length; raise ValueError unless it is whole seconds, at least 1."""
     if not (bucket_s >= 1 and float(bucket_s).is_integer()):
         raise ValueError(f"bucket_s must be whole seconds, at least 1, not {bucket_s}")
     return timedelta(seconds=bucket_s)
@@ -208,7 +208,7 @@ def timeline(
 ) -> Timeline:
     """Return the emotions of a channel in [since, until), by buckets of whole seconds.
 
-    Raise ValueError unless `bucket_s` is that.
+    Raise ValueError unless `bucket_s` is a whole number.
     """
     bucket = whole_seconds(bucket_s)
     span = _span(connection, slug, since, until)
@@ -226,7 +226,7 @@ TRACK_SECONDS: Final = (
     + ", ".join(f"avg(o.{emotion}) AS {emotion}" for emotion in EMOTIONS)
     + f" FROM {OBSERVED}"
 )
-"""Seconds of tracks, to be grouped by 1, 2: means over these are over time."""
+"""Seconds of tracks; add GROUP BY 1, 2. Means over these are means over time."""
 
 _TRACKS = text(
     f"SELECT track_id / {TRACKS_PER_BROADCAST}, track_id % {TRACKS_PER_BROADCAST},"
@@ -238,7 +238,7 @@ _TRACKS = text(
 def tracks(
     connection: Connection, slug: str, since: datetime | None = None, until: datetime | None = None
 ) -> Tracks:
-    """Return the tracks of a channel that were seen in [since, until)."""
+    """Return the tracks of a channel with observations in [since, until)."""
     rows = connection.execute(_TRACKS, _span(connection, slug, since, until)).all()
     return Tracks(
         broadcast_id=np.array([row[0] for row in rows], dtype=np.int64),
@@ -257,13 +257,13 @@ def tracks(
 def gaps(
     connection: Connection, slug: str, since: datetime | None = None, until: datetime | None = None
 ) -> list[tuple[datetime, datetime, str]]:
-    """Return the gaps that overlap [since, until), in order: start, end, why."""
+    """Return the gaps that overlap [since, until), in order: start, end, reason."""
     rows = connection.execute(_GAP_ROWS, _span(connection, slug, since, until))
     return [(row[0], row[1], row[2]) for row in rows]
 
 
 def strongest(share: dict[str, float | None]) -> str | None:
-    """Return the emotion with the highest value, the first of equals; None if there is none."""
+    """Return the emotion with the highest value, the first of equals; None without values."""
     known = {emotion: value for emotion, value in share.items() if value is not None}
     return max(known, key=lambda emotion: known[emotion]) if known else None
 

@@ -1,7 +1,7 @@
-"""The recorded files that rows name: to find a moment again, and to delete old files.
+"""Queries of recorded files, for playing and for retention.
 
-A segment's row stays when its file is deleted; its `path` is null from then on, and its
-`object_key` when the copy in the object store is.
+A segment's row stays when its file is deleted, and its `path` becomes null; likewise its
+`object_key` when the copy in the object store is deleted.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,14 +17,14 @@ from db.reading.queries import channel_id
 from db.tables.shows import Gap, Segment
 
 MAX_SEGMENT: Final = timedelta(minutes=10)
-"""The longest segment: the search for those that reach into a range begins so long before it."""
+"""Maximum length of a segment, which bounds the search for overlapping ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedRow:
-    """A segment, as far as playing it goes; path: None where its file was deleted.
+    """A segment, with the columns for playing it; path: None if its file was deleted.
 
-    machine: whose disk that is on. object_key, size_bytes, sha256: of its copy, where there is one.
+    machine: the machine with that path. object_key, size_bytes, sha256: of its copy, if any.
     """
 
     broadcast_id: int
@@ -46,13 +46,13 @@ class RecordedRow:
 
     @property
     def ended_at(self) -> datetime:
-        """Return the end of the range, which does not belong to it."""
+        """Return the end of the range, exclusive."""
         return self.started_at + timedelta(seconds=self.duration_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedBroadcast:
-    """A broadcast, as far as its recording goes."""
+    """A broadcast, with the columns for its recording."""
 
     id: int
     slug: str
@@ -110,7 +110,7 @@ _UNSURE = text(
     " ORDER BY b.started_at"
 )
 
-# By name: a broadcast's files lie in one folder, which may have been moved since.
+# By name, because a broadcast's folder may have been moved.
 _NAME: Final = "substring(path FROM '[^/]*$')"
 
 _STATUSES = text(
@@ -126,9 +126,9 @@ _FORGET = text(
 def recorded(
     connection: Connection, slug: str, since: datetime, until: datetime
 ) -> list[RecordedRow]:
-    """Return the segments of a channel that reach into [since, until), in order.
+    """Return the segments of a channel that overlap [since, until), in order.
 
-    Those whose file was deleted too. Raises UnknownChannel.
+    Includes segments whose file was deleted. Raises UnknownChannel.
     """
     span = {
         "channel": channel_id(connection, slug),
@@ -142,34 +142,35 @@ def recorded(
 def nearest(
     connection: Connection, slug: str, at: datetime
 ) -> tuple[datetime | None, datetime | None]:
-    """Return the last moment before and the first one after that a file is there for."""
+    """Return the end of the last recording before `at`, and the start of the next one after."""
     where = {"channel": channel_id(connection, slug), "at": at}
     return connection.scalar(_BEFORE, where), connection.scalar(_AFTER, where)
 
 
 def newest_broadcast(connection: Connection, slug: str) -> RecordedBroadcast | None:
-    """Return the channel's newest broadcast that is on air or has files; None if none has."""
+    """Return the channel's newest broadcast that is on air or has files; None without one."""
     where = {"channel": channel_id(connection, slug)}
     row = connection.execute(_NEWEST, where).one_or_none()
     return RecordedBroadcast(**row._mapping) if row else None
 
 
 def broadcasts(connection: Connection, ids: Collection[int]) -> dict[int, RecordedBroadcast]:
-    """Return those of these broadcasts that there are, by id."""
+    """Return the existing ones of these broadcasts, by id."""
     rows = connection.execute(_BY_ID, {"ids": sorted(ids)})
     return {row.id: RecordedBroadcast(**row._mapping) for row in rows}
 
 
 def live_broadcasts(connection: Connection, slug: str) -> list[RecordedBroadcast]:
-    """Return the broadcasts of a channel that nobody has closed, oldest first."""
+    """Return the live broadcasts of a channel, oldest first."""
     rows = connection.execute(_LIVE, {"slug": slug})
     return [RecordedBroadcast(**row._mapping) for row in rows]
 
 
 def unsure(connection: Connection, slug: str, since: datetime) -> list[RecordedBroadcast]:
-    """Return the broadcasts of a channel of which somebody may have more than rows, oldest first.
+    """Return the broadcasts of a channel that may have files without rows, oldest first.
 
-    since: of those that were closed, as another machine may have, the ones that ended later.
+    These are the live ones, and those that ended after `since`, which another machine may have
+    closed.
     """
     rows = connection.execute(_UNSURE, {"slug": slug, "since": since})
     return [RecordedBroadcast(**row._mapping) for row in rows]
@@ -178,9 +179,9 @@ def unsure(connection: Connection, slug: str, since: datetime) -> list[RecordedB
 def starts(
     connection: Connection, broadcast_id: int, *, settled: bool = False
 ) -> frozenset[datetime]:
-    """Return when the segments of a broadcast begin.
+    """Return the starts of a broadcast's segments.
 
-    settled: of those alone whose analysis is.
+    settled: only of analysed and failed ones.
     """
     where = Segment.status != "recorded" if settled else true()
     statement = select(Segment.started_at).where(Segment.broadcast_id == broadcast_id, where)
@@ -188,25 +189,25 @@ def starts(
 
 
 def last_of(connection: Connection, broadcast_id: int) -> RecordedRow | None:
-    """Return the segment that a broadcast ends with, by the highest number of any; None of none."""
+    """Return the last segment of a broadcast, with its highest sequence; None without segments."""
     row = connection.execute(_LAST, {"broadcast": broadcast_id}).one_or_none()
     return RecordedRow(**row._mapping) if row else None
 
 
 def gap_starts(connection: Connection, broadcast_id: int) -> frozenset[datetime]:
-    """Return when the gaps of a broadcast begin."""
+    """Return the starts of a broadcast's gaps."""
     return frozenset(
         connection.scalars(select(Gap.started_at).where(Gap.broadcast_id == broadcast_id))
     )
 
 
 def statuses(connection: Connection, broadcast_id: int, names: Sequence[str]) -> dict[str, str]:
-    """Return how the analysis of these files stands, by name, without those that have no row."""
+    """Return the status of these files by name, without files that have no row."""
     where = {"broadcast": broadcast_id, "names": list(names)}
     return {row.name: row.status for row in connection.execute(_STATUSES, where)}
 
 
 def forget(connection: Connection, broadcast_id: int, names: Sequence[str]) -> int:
-    """Record that the files of these names are gone; return how many rows spoke of one of them."""
+    """Record that these files were deleted; return the number of updated rows."""
     where = {"broadcast": broadcast_id, "names": list(names)}
     return connection.execute(_FORGET, where).rowcount

@@ -1,4 +1,4 @@
-"""A channel's shows, by what an analyst may read."""
+"""Queries of a channel's shows, with an analyst's rights."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +12,9 @@ from db.reading.queries import require_channel
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShowRow:
-    """A show. title: the channel's name where it has none. ended_at: None while it is on air.
+    """A show. title: the channel's name if it has none. ended_at: None while it is on air.
 
-    first_recorded, last_recorded: by the source's clock, where that was asked for.
+    first_recorded, last_recorded: by the source's clock; set only by `with_recorded`.
     """
 
     id: int
@@ -26,7 +26,7 @@ class ShowRow:
     last_recorded: datetime | None = None
 
     def summary(self) -> str:
-        """Return it as a line of text."""
+        """Return a one-line summary."""
         return f"{self.id} ({self.started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, {self.title})"
 
 
@@ -44,7 +44,7 @@ def shows_of(connection: Connection, slug: str) -> list[ShowRow]:
 
 
 def with_recorded(connection: Connection, shows: Sequence[ShowRow]) -> list[ShowRow]:
-    """Return the shows with when they were recorded."""
+    """Return the shows with their first and last recorded times."""
     statement = text(
         "SELECT broadcast_id, first_recorded, last_recorded FROM coverage"
         " WHERE broadcast_id = ANY(:ids)"
@@ -58,7 +58,7 @@ def with_recorded(connection: Connection, shows: Sequence[ShowRow]) -> list[Show
 
 
 def n_faces_of(connection: Connection, slug: str, show_ids: Collection[int]) -> int:
-    """Return how many faces were stored of these shows of a channel, counted by minutes."""
+    """Return the number of stored faces of these shows, from the table of minutes."""
     statement = text(
         "SELECT coalesce(sum(observations), 0) FROM emotion_timeline"
         " WHERE channel = :slug AND broadcast_id = ANY(:ids)"

@@ -1,7 +1,7 @@
-"""The tables of observations, and of what is computed from them.
+"""The tables of observations, and of the means computed from them.
 
-One column an emotion, null where the network lacks one: a fifth of the size and time of a row an
-emotion.
+One column per emotion, null where the network lacks one, takes a fifth of the space and time of one
+row per emotion.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ __all__ = ["Base", "ChannelLockKey", "Shot", "emotion_minutes", "observations", 
 
 
 class Shot(Base):
-    """Where a shot begins; it lasts until the next one, or until a hole."""
+    """Start of a shot, which lasts until the next one, or until a gap."""
 
     __tablename__ = "shots"
     __table_args__ = (
@@ -61,8 +61,8 @@ def _emotion_columns(prefix: str = "") -> list[Column[Any]]:
     return [Column(f"{prefix}{emotion}", REAL, nullable=True) for emotion in EMOTIONS]
 
 
-# No foreign keys: they cost a look-up a row, and only the storing transaction writes here. The
-# columns stand in the order that packs them: eight bytes, then four.
+# No foreign keys: they cost a look-up per row, and only the storing transaction writes here. The
+# columns are ordered to avoid padding: eight bytes, then four.
 observations = Table(
     "observations",
     Base.metadata,
@@ -76,7 +76,7 @@ observations = Table(
     Column("score", REAL, nullable=False, comment="How sure it is a face, 0 to 1"),
     *_emotion_columns(),
     *_emotion_columns("smoothed_"),
-    *(Column(name, REAL, nullable=True, comment=said) for name, said in (AFFECT | POSE).items()),
+    *(Column(name, REAL, nullable=True, comment=note) for name, note in (AFFECT | POSE).items()),
     PrimaryKeyConstraint("channel_id", "ts", "track_id"),
     comment="One face at one time: box, emotions as the network gave them, and smoothed",
     postgresql_partition_by="RANGE (ts)",
@@ -97,7 +97,7 @@ emotion_minutes = Table(
         for emotion in EMOTIONS
     ),
     *_emotion_columns("raw_"),
-    *(Column(name, REAL, nullable=True, comment=said) for name, said in AFFECT.items()),
+    *(Column(name, REAL, nullable=True, comment=note) for name, note in AFFECT.items()),
     Column("models", String, nullable=True, comment="The segments' models, each once"),
     Column("low_fps", REAL, nullable=True, comment="Looks a second, of the slowest segment"),
     Column("high_fps", REAL, nullable=True, comment="Looks a second, of the quickest segment"),
@@ -125,7 +125,7 @@ seconds = Table(
     Column("tracks", Integer, nullable=False, comment="Distinct tracks"),
     *_emotion_columns(),
     *_emotion_columns("raw_"),
-    *(Column(name, REAL, nullable=True, comment=said) for name, said in AFFECT.items()),
+    *(Column(name, REAL, nullable=True, comment=note) for name, note in AFFECT.items()),
     Column(
         "is_ad",
         Boolean,

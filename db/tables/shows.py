@@ -1,8 +1,8 @@
 """The tables of shows and their segments, gaps and tracks. Their views are in the migrations.
 
-Times are timestamptz. What was seen is in `db.tables.observations`. A class has its table's name:
-`Segment` and `Gap` here are rows, those of `flows.capture.segment` files and times; the two
-packages do not know each other.
+Times are timestamptz. Observations are in `db.tables.observations`. Classes are named after their
+tables: `Segment` and `Gap` are rows here, files and times in `flows.capture.segment`; the two
+packages are independent.
 """
 
 from datetime import datetime
@@ -50,11 +50,11 @@ POSE: Final = {
     "yaw": "How far the nose is off the middle of the eyes, in distances between them; 0: ahead,"
     " 0.5: about profile, positive: turned to the right of the picture",
 }
-"""How a face is turned, by column: proxies from five landmarks, eight bytes a row."""
+"""Pose of a face, by column: approximations from five landmarks, eight bytes per row."""
 
 TRACKS_PER_BROADCAST: Final = 100_000_000
-"""A track's id is `broadcast_id * TRACKS_PER_BROADCAST + track_no`: the same after any number of
-re-analyses, known before anything is written, and it tells the broadcast without a join."""
+"""A track's id is `broadcast_id * TRACKS_PER_BROADCAST + track_no`: stable across re-analyses,
+known before it is written, and the broadcast can be derived without a join."""
 
 STATUSES_OF_BROADCAST: Final = ("live", "completed", "cancelled", "failed", "interrupted")
 STATUSES_OF_SEGMENT: Final = ("recorded", "analysed", "failed")
@@ -70,11 +70,11 @@ NO_AD: Final = (
     "NOT EXISTS (SELECT FROM segments a WHERE a.channel_id = o.channel_id AND a.is_ad"
     " AND a.started_at <= o.ts AND a.ended_at > o.ts)"
 )
-"""Of observations `o`: rows outside advertisements."""
+"""Condition on observations `o`: outside advertisements."""
 
 
 class Base(DeclarativeBase):
-    """Root of the models, with names for constraints that migrations can rely on."""
+    """Root of the models, with fixed names of constraints for migrations."""
 
     metadata = MetaData(
         naming_convention={
@@ -136,7 +136,7 @@ class Broadcast(Base):
 
 
 class Segment(Base):
-    """A piece of recording of a few seconds, and how its analysis went."""
+    """A recorded segment of a few seconds, and the state of its analysis."""
 
     __tablename__ = "segments"
     __table_args__ = (
@@ -209,7 +209,7 @@ class Segment(Base):
 
 
 class Gap(Base):
-    """A stretch of a broadcast that no segment covers, and why."""
+    """A stretch of a broadcast without a segment, and the reason."""
 
     __tablename__ = "gaps"
     __table_args__ = (
@@ -226,7 +226,7 @@ class Gap(Base):
 
 
 class Kept(Base):
-    """A stretch of recording that stays on disk until it is released."""
+    """A stretch of recording that retention does not delete."""
 
     __tablename__ = "kept"
     __table_args__ = (
@@ -244,7 +244,7 @@ class Kept(Base):
 
 
 class FaceTrack(Base):
-    """One face, followed through one broadcast until it was lost."""
+    """One track: a face followed through one broadcast."""
 
     __tablename__ = "face_tracks"
     __table_args__ = (

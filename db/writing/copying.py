@@ -1,8 +1,8 @@
-"""Observations in the binary form of COPY, made by numpy without a loop over rows.
+"""Encodes observations in the binary format of COPY, with numpy, without a loop over rows.
 
 Format: PostgreSQL manual, COPY, "Binary Format". A field is its length (int32) and its bytes in
-network order; a null is the length -1 alone. So rows with the same nulls have the same layout,
-and nearly always there is one: what the network does not tell.
+network order; a null is only the length -1. So rows with the same nulls have the same layout;
+usually there is one, because nulls are the classes that the network lacks.
 """
 
 from typing import Any, Final
@@ -39,12 +39,12 @@ WIDTHS: Final = {">i8": 8, ">i4": 4, ">f4": 4}
 
 
 def track_ids(broadcast_id: int, track: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return `face_tracks.id` of these track numbers."""
+    """Convert track numbers to `face_tracks.id`."""
     return np.int64(broadcast_id) * TRACKS_PER_BROADCAST + track
 
 
 def encode(channel_id: int, broadcast_id: int, rows: ObservationRows) -> bytes:
-    """Return what `COPY` reads."""
+    """Return the rows in the binary format of COPY."""
     unknown = np.full((len(rows), 2), np.nan, dtype=np.float32)
     more = [unknown if values is None else values for values in (rows.affect, rows.pose)]
     emotions = np.concatenate([rows.probs, rows.smoothed, *more], axis=1)  # (M, 20)
@@ -81,10 +81,10 @@ def encode(channel_id: int, broadcast_id: int, rows: ObservationRows) -> bytes:
 
 
 def months(rows: ObservationRows) -> list[np.datetime64]:
-    """Return the beginnings of the months (UTC) that these rows fall in."""
+    """Return the months (UTC) of these rows."""
     return list(np.unique(rows.ts.astype("datetime64[M]")))
 
 
 def partition_name(month: np.datetime64) -> str:
-    """Return the partition's name, as the function `observations_partition` gives it."""
+    """Return the partition's name, as the SQL function `observations_partition` does."""
     return "observations_" + str(month.astype("datetime64[M]")).replace("-", "_")

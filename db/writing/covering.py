@@ -1,7 +1,7 @@
-"""No second twice, and no gap where something is: what comes late yields to what is stored.
+"""Overlaps of segments and gaps: no second is stored twice, and gaps cover no segment.
 
-Two machines may have recorded the same seconds: one that was cut off while another went on. What
-the first has beyond that fills the gap that the second noted.
+Two machines may record the same seconds, if one was cut off and another took over. Stored segments
+win; later ones are cut to the uncovered parts, which fill the gaps of the other machine.
 """
 
 from dataclasses import replace
@@ -13,10 +13,10 @@ from sqlalchemy import Connection, text
 from db.writing.rows import SegmentRow
 
 MIN_LENGTH: Final = timedelta(milliseconds=100)
-"""Shorter holes are no gaps, and shorter remains of a segment are no segments."""
+"""Minimum length of a gap, and of the remaining part of a segment."""
 
 MAX_SEGMENT: Final = timedelta(minutes=10)
-"""The longest segment: the search for those that reach into a range begins so long before it."""
+"""Maximum length of a segment, which bounds the search for overlapping ones."""
 
 Span = tuple[datetime, datetime]
 
@@ -28,7 +28,7 @@ GAP_THERE: Final = (
     "EXISTS (SELECT FROM gaps WHERE channel_id = :channel AND broadcast_id = :broadcast"
     " AND started_at < :end AND ended_at > :start)"
 )
-"""Whether a gap of the broadcast lies in [:start, :end) of :channel."""
+"""Whether a gap of the broadcast overlaps [:start, :end) of :channel."""
 
 _TAKE_GAPS = text(
     "DELETE FROM gaps WHERE channel_id = :channel AND broadcast_id = :broadcast"
@@ -47,7 +47,7 @@ def uncovered(
 ) -> list[Span]:
     """Return the parts of [start, end) that no segment of the channel covers, in order.
 
-    own: the segment that begins at `start` does not count.
+    own: ignore the segment that starts at `start`.
     """
     found = connection.execute(
         _SEGMENTS,
@@ -71,11 +71,11 @@ def uncovered(
 
 
 def parts_of(connection: Connection, segment: SegmentRow) -> list[SegmentRow]:
-    """Return what of a segment no other covers; its own row, stored before, does not count."""
+    """Return the parts of a segment that no other segment covers; its own row is ignored."""
     start, end = segment.started_at, segment.ended_at
     parts: list[SegmentRow] = []
     for began, stopped in uncovered(connection, segment.channel_id, start, end, own=True):
-        # Durations are rounded: neighbours may overlap a little, and keep their keys.
+        # Durations are rounded, so neighbours may overlap slightly; their keys do not change.
         first = start if began - start < MIN_LENGTH else began
         last = end if end - stopped < MIN_LENGTH else stopped
         parts.append(
@@ -93,7 +93,7 @@ def parts_of(connection: Connection, segment: SegmentRow) -> list[SegmentRow]:
 
 
 def _within(frames_us: list[int] | None, first: timedelta, last: timedelta) -> list[int] | None:
-    """Return the frames from `first` to before `last` after the start, counted from `first`."""
+    """Return the frames in [first, last) after the start, relative to `first`."""
     if frames_us is None:
         return None
     low, high = (round(each / timedelta(microseconds=1)) for each in (first, last))
@@ -103,7 +103,7 @@ def _within(frames_us: list[int] | None, first: timedelta, last: timedelta) -> l
 def fill_gaps(
     connection: Connection, *, channel_id: int, broadcast_id: int, start: datetime, end: datetime
 ) -> None:
-    """Take [start, end) out of the gaps of a broadcast; what is left of one stays, with its why."""
+    """Cut [start, end) out of the gaps of a broadcast; the remaining parts keep their reason."""
     key: dict[str, Any] = {"channel": channel_id, "broadcast": broadcast_id}
     taken = connection.execute(_TAKE_GAPS, key | {"start": start, "end": end}).all()
     for began, stopped, why in taken:
@@ -113,6 +113,6 @@ def fill_gaps(
 
 
 def put_gap(connection: Connection, *, channel: int, broadcast: int, span: Span, why: str) -> None:
-    """Write a gap; one that starts then is replaced."""
+    """Write a gap; one with the same start is replaced."""
     values = {"channel": channel, "broadcast": broadcast, "start": span[0], "end": span[1]}
     connection.execute(_PUT_GAP, values | {"why": why})

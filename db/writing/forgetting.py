@@ -1,4 +1,4 @@
-"""Deletes rows by broadcast: all of one at once, in the caller's transaction."""
+"""Deletes all rows of broadcasts, in the caller's transaction."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from db.writing.replacement import LOCK_TIMEOUT, SET_LOCK_TIMEOUT
 _BY_BROADCAST: Final = tuple(
     table for table in reversed(Base.metadata.sorted_tables) if "broadcast_id" in table.columns
 )
-"""The tables that say of which broadcast a row is, in an order that foreign keys allow."""
+"""The tables with a broadcast's id, in the order required by foreign keys."""
 
 _LOCK_CHANNEL = text("SELECT id FROM channels WHERE id = :channel FOR NO KEY UPDATE")
 
-# By the key (channel, time, track): the times are those of the tracks.
+# With the range of the tracks, so that the key (channel, time, track) is used.
 _DELETE_OBSERVATIONS = text(
     "DELETE FROM observations WHERE channel_id = :channel"
     " AND ts >= (SELECT min(first_ts) FROM face_tracks WHERE broadcast_id = :broadcast)"
@@ -29,20 +29,20 @@ _DELETE_OBSERVATIONS = text(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forgotten:
-    """How many rows went. observations: faces. others: segments, tracks, minutes, gaps, shows."""
+    """Number of deleted rows. observations: faces. others: segments, tracks, minutes, gaps ..."""
 
     observations: int = 0
     others: int = 0
 
 
 def lock_channel(connection: Connection, channel_id: int) -> None:
-    """Have other writers of a channel wait until this transaction ends."""
+    """Block other writers of a channel until this transaction ends."""
     connection.execute(SET_LOCK_TIMEOUT, {"timeout": LOCK_TIMEOUT})
     connection.execute(_LOCK_CHANNEL, {"channel": channel_id})
 
 
 def clear_broadcast(connection: Connection, channel_id: int, broadcast_id: int) -> Forgotten:
-    """Delete all rows of a broadcast but its own."""
+    """Delete all rows of a broadcast, except the one in `broadcasts`."""
     span = {"channel": channel_id, "broadcast": broadcast_id}
     observations = connection.execute(_DELETE_OBSERVATIONS, span).rowcount
     others = sum(
@@ -55,7 +55,7 @@ def clear_broadcast(connection: Connection, channel_id: int, broadcast_id: int) 
 def forget_broadcasts(
     connection: Connection, channel_id: int, broadcast_ids: Collection[int]
 ) -> Forgotten:
-    """Delete broadcasts of a channel with all their rows; what other shows have stays."""
+    """Delete broadcasts of a channel with all their rows."""
     lock_channel(connection, channel_id)
     observations = others = 0
     for broadcast_id in sorted(broadcast_ids):
@@ -67,7 +67,7 @@ def forget_broadcasts(
 
 
 def forget_channel(connection: Connection, channel_id: int) -> None:
-    """Delete the row of a channel that has no broadcast any more; else nothing."""
+    """Delete the row of a channel if it has no broadcasts."""
     connection.execute(
         text(
             "DELETE FROM channels c WHERE id = :channel"

@@ -10,7 +10,7 @@ from db.tables.shows import Broadcast, Channel
 from db.writing.forgetting import clear_broadcast, forget_broadcasts, lock_channel
 from db.writing.writes import ensure_channel, open_broadcast
 
-# By its content; those that were stored before that was kept, by their path.
+# By content; imports of older versions by path.
 _IMPORTS = text(
     "SELECT b.id FROM broadcasts b JOIN channels c ON c.id = b.channel_id WHERE c.slug = :slug"
     " AND (b.source_id = :source OR (b.source_id IS NULL AND b.flow_run_id IS NULL"
@@ -28,7 +28,7 @@ _TAKEN = text(
 
 
 def imports_of(connection: Connection, slug: str, source_id: str, path: Path) -> list[int]:
-    """Return the broadcasts of a channel that are this file, whenever it was put there."""
+    """Return the broadcasts of a channel that were imported from this file."""
     where = {"slug": slug, "source": source_id, "path": str(path)}
     return list(connection.scalars(_IMPORTS, where))
 
@@ -36,7 +36,7 @@ def imports_of(connection: Connection, slug: str, source_id: str, path: Path) ->
 def require_free(
     connection: Connection, slug: str, start: datetime, end: datetime, *, own: list[int]
 ) -> None:
-    """Raise TimeTaken where another broadcast of the channel than `own` has [start, end)."""
+    """Raise TimeTaken if a broadcast of the channel, other than `own`, overlaps [start, end)."""
     span = {"slug": slug, "start": start, "end": end, "own": own}
     taken = connection.execute(_TAKEN, span).one_or_none()
     if taken is not None:
@@ -58,9 +58,9 @@ def open_import(
     start: datetime,
     end: datetime,
 ) -> tuple[int, int]:
-    """Return the ids of channel and broadcast for a file that is put at [start, end).
+    """Return the ids of channel and broadcast for a file that is imported at [start, end).
 
-    If the channel has the file already, that broadcast is emptied and moved there. The channel
+    If the channel already has the file, that broadcast is cleared and moved. The channel
     keeps its URL. Raises TimeTaken.
     """
     channel_id = connection.scalar(select(Channel.id).where(Channel.slug == slug))

@@ -1,9 +1,8 @@
-"""Means over seconds, and over the seconds of a minute: how a segment's are computed again.
+"""SQL to recompute the means of seconds, and of minutes from their seconds.
 
-A second with a face counts once, however many faces are in it and however often it was looked at:
-so a mean over a minute or a show is one over time. Within a second each face counts at each look.
-A second without a face has a row too, that it was looked at, and no means. Advertisements are left
-out of all of it.
+A second with a face counts once, independent of the number of faces and analysed frames,
+so a mean over a minute or a show is one over time. Within a second each observation counts.
+An analysed second without a face has a row without means. Advertisements are excluded.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from sqlalchemy.types import DateTime
 from db.tables.shows import AFFECT, EMOTIONS, NO_AD, TRACKS_PER_BROADCAST
 
 COLUMNS_OF_MEANS: Final = (*EMOTIONS, *(f"raw_{emotion}" for emotion in EMOTIONS), *AFFECT)
-"""What `seconds` and `emotion_minutes` have means of, and `observations` has by other names."""
+"""Columns of means in `seconds` and `emotion_minutes`, in the order of `_OBSERVED`."""
 
 _OBSERVED: Final = (*(f"smoothed_{emotion}" for emotion in EMOTIONS), *EMOTIONS, *AFFECT)
 
@@ -25,7 +24,7 @@ STRONGEST: Final = (
     + " ".join(f"WHEN {emotion} THEN '{emotion}'" for emotion in EMOTIONS)
     + " END"
 )
-"""The name of the strongest emotion, the first of equals; null where there is none."""
+"""SQL for the strongest emotion, the first of equals; null without emotions."""
 
 _OF_BROADCAST: Final = (
     f"o.track_id >= m.broadcast_id * {TRACKS_PER_BROADCAST}::bigint"
@@ -42,9 +41,9 @@ def _counted(unit: str) -> str:
 
 
 def _recompute(table: str, unit: str, fresh: str, columns: tuple[str, ...]) -> TextClause:
-    """Return the statement that makes a table's rows of a stretch the same as those of `fresh`.
+    """Return the statement that replaces a table's rows of a stretch by those of `fresh`.
 
-    Its parameter `kept`: the seconds or minutes whose rows stay as they are.
+    Its parameter `kept`: the seconds or minutes whose rows are not changed.
     """
     names = f"{unit}, channel_id, broadcast_id, {', '.join(columns)}"
     return text(
@@ -63,7 +62,7 @@ INCOMPLETE_MINUTES: Final = (
     f" AND m.minute >= :first_minute AND m.minute < :end_minute AND m.n <> {_counted('minute')}"
 )
 
-# Those that the segment holds whole are replaced whole: only one that it begins or ends in counts.
+# Only at the segment's ends: seconds inside the segment are replaced completely.
 INCOMPLETE_SECONDS: Final = (
     "SELECT m.second FROM seconds m WHERE m.channel_id = :channel AND m.second >= :first_second"
     " AND m.second < :end_second AND (m.second < :start OR m.second + interval '1 s' > :end)"
@@ -74,10 +73,10 @@ FRAMES_US: Final = (
     "coalesce(s.frames_us, ARRAY(SELECT (i * s.duration_s * 1000000 / s.frames_analysed)::integer"
     " FROM generate_series(0, s.frames_analysed - 1) i))"
 )
-"""A segment's analysed frames; spread evenly where an older version did not keep when they were."""
+"""A segment's analysed frames; evenly spaced if an older version did not store their times."""
 
-# Means are sums of floating-point numbers, so their order is fixed: the same rows, whenever and
-# in whatever order they were written, give the same mean to the last bit.
+# The order of summation is fixed, so that the same rows give bit-identical means, independent of
+# the order of writes.
 FRESH_SECONDS: Final = (
     "SELECT coalesce(o.second, l.second) AS second, CAST(:channel AS integer) AS channel_id,"
     " coalesce(o.broadcast_id, l.broadcast_id) AS broadcast_id, coalesce(l.looks, 0) AS looks,"

@@ -1,11 +1,11 @@
 """The transaction that stores a segment: it replaces exactly that segment's rows.
 
 In order: lock the channel, upsert the segment, delete its half-open range of time, upsert its
-tracks, write its observations and shots, mend the ends of the tracks that lost some, recompute the
-touched seconds from raw rows and the minutes from their seconds, except those whose raw rows are
-gone. Done twice is as done once, in either order with its neighbours, and with two writers at once:
-the lock makes them take turns, since two that share a minute or a track would each compute it
-without the other's rows.
+tracks, write its observations and shots, correct the ends of tracks that lost observations,
+recompute the touched seconds from raw rows and the minutes from their seconds, except those whose
+raw rows were deleted. It is idempotent, and independent of the order of segments. The lock
+serialises concurrent writers: two that share a minute or a track would each compute it without the
+other's rows.
 """
 
 import io
@@ -36,12 +36,12 @@ LOCK_TIMEOUT: Final = "10s"
 
 SET_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :timeout, true)")
 
-# Against other writers, not against the key look-ups of foreign keys.
+# Blocks other writers, but not the look-ups of foreign keys.
 _LOCK_CHANNEL = text("SELECT id FROM channels WHERE id = :channel FOR NO KEY UPDATE")
 
-# A statement of its own: one that waited for the lock would still see the time before it. Where
-# an extension cuts the table up in its own way, no partition of ours is ever missing. Then
-# the minutes and seconds that count other rows than there are: theirs were dropped, for their age.
+# A separate statement, because the one that waited for the lock would see an older snapshot. No
+# partition is reported missing if an extension partitions the table. Minutes and seconds whose
+# count differs from their rows are incomplete: their raw rows were deleted by retention.
 _FACTS = text(
     "SELECT (SELECT channel_id FROM broadcasts WHERE id = :broadcast),"
     " (SELECT min(started_at) FROM segments WHERE broadcast_id = :broadcast"
@@ -51,14 +51,14 @@ _FACTS = text(
     f" ARRAY({INCOMPLETE_MINUTES}), ARRAY({INCOMPLETE_SECONDS}), {GAP_THERE}"
 )
 
-# As text: SQLAlchemy does not cache its own upserts, and compiling one takes 5 ms each time.
+# As text, because SQLAlchemy does not cache upserts, and compiling one takes 5 ms.
 _SEGMENT: Final = tuple(
     name
     for name in Segment.__table__.columns.keys()  # noqa: SIM118 - it has no __iter__ of names
-    if name not in ("object_key", "size_bytes", "sha256")  # its uploader's
+    if name not in ("object_key", "size_bytes", "sha256")  # written by the uploader
 )
 _STAYS: Final = ("lag_ms", "path", "machine")
-"""Where it is not given, it stays: a recording is analysed again, or from its copy elsewhere."""
+"""Columns that None does not overwrite, for a re-analysis, also from a copy in the object store."""
 _UPSERT_SEGMENT = text(
     f"INSERT INTO segments ({', '.join(_SEGMENT)}) VALUES (:{', :'.join(_SEGMENT)})"
     " ON CONFLICT (channel_id, started_at) DO UPDATE SET "
@@ -95,9 +95,9 @@ _DELETE_STALE_TRACKS = text(
     "DELETE FROM face_tracks WHERE id = ANY(:ids) AND first_ts >= :start AND last_ts < :end"
 ).bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
 
-# Only an end that lay in the range can have moved, and the next observation is near: the key
-# (channel, ts, track) finds it by walking a few rows, so no index on the track is needed.
-_MEND_TRACKS = text(
+# Only ends inside the range can have changed, and the next observation is near: it is found with
+# the key (channel, ts, track) in a few rows, without an index on the track.
+_CORRECT_TRACKS = text(
     "UPDATE face_tracks t SET"
     " first_ts = CASE WHEN t.first_ts < :start THEN t.first_ts ELSE coalesce((SELECT o.ts"
     "  FROM observations o WHERE o.channel_id = :channel AND o.track_id = t.id"
@@ -121,8 +121,8 @@ _INSERT_SHOTS = text(
     bindparam("befores", type_=ARRAY(DateTime(timezone=True))),
 )
 
-# Once an hour or so: whole hours outwards, so that a show's rows are found by its row.
-_NOTE_BROADCAST = text(
+# Bounds are rounded outwards to whole hours, so the row changes about once an hour.
+_UPDATE_BROADCAST = text(
     "UPDATE broadcasts SET stored_at = now(),"
     " observed_from = least(observed_from, date_bin('1 hour', :start, '2000-01-01+00')),"
     " observed_until = greatest(observed_until,"
@@ -136,11 +136,11 @@ _NOTE_BROADCAST = text(
 
 
 class PartitionMissing(Exception):
-    """The month of these observations has no partition yet."""
+    """The partition for a month of these observations does not exist yet."""
 
 
 def segment_values(segment: SegmentRow) -> dict[str, Any]:
-    """Return the columns of `segments` for this row."""
+    """Return the values of `segments` for this row, by column."""
     return {
         "channel_id": segment.channel_id,
         "started_at": segment.started_at,
@@ -170,7 +170,7 @@ def segment_values(segment: SegmentRow) -> dict[str, Any]:
 def replace_rows(
     connection: Connection, segment: SegmentRow, observations: ObservationRows
 ) -> StoredCounts:
-    """Do it, in the transaction that the connection is in.
+    """Replace the rows of a segment, in the connection's transaction.
 
     Raise PartitionMissing, UnknownChannel, DBAPIError; ValueError for a broadcast of another
     channel.
@@ -193,7 +193,7 @@ def replace_rows(
         raise ValueError(f"broadcast {segment.broadcast_id} is not of this channel")
     if missing:
         raise PartitionMissing
-    # A duration that was rounded up may reach into the next segment, whose rows stay its own.
+    # A rounded duration may overlap the next segment, whose rows must not be replaced.
     span["end"] = end = next_start or segment.ended_at
     rows = observations.within(segment.started_at, end)
     low, high = to_microseconds(segment.started_at), to_microseconds(end)
@@ -219,13 +219,13 @@ def replace_rows(
     if len(rows):
         _copy(connection, encode(segment.channel_id, segment.broadcast_id, rows))
     if gone:
-        connection.execute(_MEND_TRACKS, span | {"ids": sorted(gone)})
+        connection.execute(_CORRECT_TRACKS, span | {"ids": sorted(gone)})
     connection.execute(_DELETE_SHOTS, span)
     if len(rows.shots):
         befores = [None if np.isnat(at) else _aware(at) for at in rows.seen_before]
         shots = [_aware(at) for at in rows.shots]
         connection.execute(_INSERT_SHOTS, span | {"shots": shots, "befores": befores})
-    connection.execute(_NOTE_BROADCAST, span)
+    connection.execute(_UPDATE_BROADCAST, span)
     touched = span | span_of(segment.started_at, end)
     connection.execute(RECOMPUTE_SECONDS, touched | {"kept": seconds})
     connection.execute(RECOMPUTE_MINUTES, touched | {"kept": minutes})
@@ -252,7 +252,7 @@ def _upsert_tracks(
         _UPSERT_TRACKS,
         span
         | {
-            "ids": present.tolist(),  # in order, so that two writers can't lock each other out
+            "ids": present.tolist(),  # sorted, against deadlocks
             "firsts": [moment.replace(tzinfo=UTC) for moment in first.tolist()],
             "lasts": [moment.replace(tzinfo=UTC) for moment in last.tolist()],
         },
@@ -271,7 +271,7 @@ def _aware(moment: np.datetime64) -> datetime:
 
 
 def _copy(connection: Connection, payload: bytes) -> None:
-    """Send the rows by COPY, and give its errors the form that all others have."""
+    """Send the rows with COPY; its errors are raised as DBAPIError, like all others."""
     driver = connection.connection.dbapi_connection
     if driver is None:
         raise DatabaseUnreachable("the connection was lost")

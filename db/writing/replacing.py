@@ -1,4 +1,4 @@
-"""Storing a segment whatever is in the way for a moment: a lost connection, another writer."""
+"""Stores a segment, with retries after transient errors."""
 
 import logging
 import random
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 4
 FIRST_PAUSE_S: Final = 0.05
-"""Before the second attempt; each further pause is four times as long."""
+"""Pause before the second attempt in seconds; each further one is four times as long."""
 
 SERIALISATION: Final = ("40001", "40P01")
 """SQLSTATE of a serialisation failure and of a deadlock."""
@@ -28,11 +28,11 @@ SERIALISATION: Final = ("40001", "40P01")
 def replace_segment(
     engine: Engine, segment: SegmentRow, observations: ObservationRows
 ) -> StoredCounts:
-    """Store an analysed segment: afterwards its range of time holds exactly these observations.
+    """Store an analysed segment: afterwards its range of time has exactly these observations.
 
-    The whole transaction is tried again, a few times within about a second, when the connection
-    is lost or another transaction is in the way. A missing partition is made first, in a
-    transaction of its own. Rows of other broadcasts of the channel in that range go too: the key
+    Idempotent. The whole transaction is retried a few times within about a second, after a lost
+    connection or a conflict. A missing partition is created first, in its own transaction.
+    Rows of other broadcasts of the channel in that range are replaced too, because the key
     is the source's clock. Raise DatabaseUnreachable, DatabaseBusy, DatabaseRefused or
     UnknownChannel, with nothing written.
     """
@@ -41,18 +41,18 @@ def replace_segment(
     made_partitions = 0
     while True:
         try:
-            # Under any stricter level, a transaction that waited for the lock would go on
-            # without seeing what its holder wrote.
+            # At a stricter level, a transaction that waited for the lock would not see the
+            # rows of its previous holder.
             with (
                 engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
                 connection.begin(),
             ):
                 return replace_rows(connection, segment, observations)
         except PartitionMissing:
-            if made_partitions == ATTEMPTS:  # a few may be dropped again at once, for their age
+            if made_partitions == ATTEMPTS:  # maintenance may drop old ones again
                 raise DatabaseRefused(
-                    f"the partitions of {redact(engine.url)} are not where its tables are: "
-                    "set the same search_path for everybody who uses it"
+                    f"the partitions of {redact(engine.url)} are in another schema than its "
+                    "tables: set the same search_path for all its users"
                 ) from None
             _make_partitions(engine, observations)
             made_partitions += 1
@@ -67,7 +67,7 @@ def replace_segment(
                     raise known from error
                 raise
             cause = error
-        _log.warning("storing a segment again after attempt %d: %s", attempt, cause)
+        _log.warning("storing a segment failed at attempt %d, will retry: %s", attempt, cause)
         time.sleep(pause_s * random.uniform(0.5, 1.0))
         pause_s *= 4
         attempt += 1
@@ -75,7 +75,7 @@ def replace_segment(
 
 def _is_transient(error: DBAPIError) -> bool:
     code = getattr(error.orig, "pgcode", None) or ""
-    if code == "23514":  # also said of a row whose partition was dropped a moment ago
+    if code == "23514":  # also raised if the row's partition has just been dropped
         diagnostics = getattr(error.orig, "diag", None)
         return getattr(diagnostics, "table_name", None) == "observations"
     return error.connection_invalidated or code.startswith(LOST) or code in SERIALISATION

@@ -1,4 +1,4 @@
-"""A segment's row, and its observations as columns."""
+"""A segment's row, and its observations as arrays."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,15 +23,15 @@ SegmentStatus = Literal["recorded", "analysed", "failed"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentRow:
-    """One row of `segments`; the functions of `db.writing.writes` set the status that is theirs.
+    """One row of `segments`; the functions of `db.writing.writes` set its status.
 
     started_at: aware, with `duration_s` the half-open range of time that the segment owns.
-    offset_s: where in the file at `path` it begins. lag_ms: end of segment to its rows.
-    tracker_state: anything JSON can hold without NaN. is_ad: whether the source says that it is an
-    advertisement; None where it says nothing. needs: names of the files, beside the one at `path`,
-    that are decoded before it; None for none. machine: whose disk the path is on; where path and
-    machine are None, those that are stored stay. frames_us: the analysed frames, microseconds after
-    `started_at`; None where that is not known.
+    offset_s: its start in the file at `path`. lag_ms: end of segment to its rows.
+    tracker_state: JSON without NaN. is_ad: marked as an advertisement by the source; None if
+    the source marks nothing. needs: names of files next to `path` that are decoded before
+    it; None for none. machine: the machine with that path; if path and machine are None,
+    stored values are kept. frames_us: the analysed frames, microseconds after
+    `started_at`; None if unknown.
     """
 
     channel_id: int
@@ -65,7 +65,7 @@ class SegmentRow:
 
     @property
     def ended_at(self) -> datetime:
-        """Return the end of the range, which does not belong to it."""
+        """Return the end of the range, exclusive."""
         return self.started_at + timedelta(seconds=self.duration_s)
 
 
@@ -76,9 +76,9 @@ class ObservationRows:
     ts: datetime64[us] (M,), UTC. track: int64 (M,), number within the broadcast, from 1.
     boxes: float32 (M, 4), x0 y0 x1 y1 in source pixels. scores: float32 (M,).
     probs, smoothed: float32 (M, 8), columns as `EMOTIONS`; NaN is stored as null.
-    affect: float32 (M, 2), columns as `AFFECT`, likewise; None where the network gives neither.
+    affect: float32 (M, 2), columns as `AFFECT`, likewise; None if the network has neither.
     pose: float32 (M, 2), columns as `POSE`, likewise.
-    shots: datetime64[us] (S,), UTC, where shots begin. seen_before: (S,), the last frame before
+    shots: datetime64[us] (S,), UTC, starts of shots. seen_before: (S,), the last frame before
     each; NaT before a broadcast's first.
     """
 
@@ -94,7 +94,7 @@ class ObservationRows:
     seen_before: Microseconds = field(default_factory=_no_times)
 
     def __post_init__(self) -> None:
-        """Check shapes, and what the table would refuse."""
+        """Check shapes, and values that the table would refuse."""
         m, k = len(self.ts), len(EMOTIONS)
         for name, dtype, shape in (
             ("ts", "datetime64[us]", (m,)),
@@ -127,7 +127,7 @@ class ObservationRows:
         return len(self.ts)
 
     def take(self, rows: NDArray[Any]) -> "ObservationRows":
-        """Return the chosen rows (indices or mask), in that order; and all shots."""
+        """Return the rows of these indices or mask, in that order, with all shots."""
         return replace(
             self,
             ts=self.ts[rows],
@@ -141,7 +141,7 @@ class ObservationRows:
         )
 
     def within(self, start: datetime, end: datetime) -> "ObservationRows":
-        """Return the rows of [start, end), sorted by time, then track; of doubles the surest."""
+        """Return the rows of [start, end), by time, then track; of duplicates the best score."""
         low, high = to_microseconds(start), to_microseconds(end)
         kept = np.flatnonzero((self.ts >= low) & (self.ts < high))
         order = np.lexsort((-self.scores[kept], self.track[kept], self.ts[kept]))
@@ -156,7 +156,7 @@ class ObservationRows:
 
 
 def to_microseconds(moment: datetime) -> np.datetime64:
-    """Return an aware time as numpy has it: UTC, naive, exact."""
+    """Convert an aware time to numpy: UTC, naive, exact."""
     offset = moment.utcoffset()
     if offset is None:
         raise ValueError(f"a time must be aware, not {moment!r}")
@@ -165,12 +165,12 @@ def to_microseconds(moment: datetime) -> np.datetime64:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredCounts:
-    """What storing a segment did.
+    """The result of storing a segment.
 
-    observations: rows written. replaced: rows that were there before. tracks: distinct, of those
-    written. stale_tracks: removed, because no observation of theirs is left. outside: not
-    written, since their time belongs to another segment. duplicates: not written, since another
-    had the same time and track.
+    observations: rows written. replaced: previous rows. tracks: distinct, of the written
+    rows. stale_tracks: removed, without observations. outside: not
+    written, because their time belongs to another segment. duplicates: not written, because
+    another had the same time and track.
     """
 
     observations: int
@@ -183,7 +183,7 @@ class StoredCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BroadcastRow:
-    """A broadcast as it is in the database."""
+    """A broadcast's row in the database."""
 
     id: int
     started_at: datetime

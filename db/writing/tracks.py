@@ -1,4 +1,4 @@
-"""Numbers of face tracks: which of a broadcast's are taken."""
+"""The track numbers that a broadcast already uses."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,9 +27,9 @@ def last_number(
     broadcast_id: int,
     outside: Sequence[tuple[datetime, datetime]] = (),
 ) -> int:
-    """Return the highest number of a broadcast's tracks, 0 where it has none.
+    """Return the highest track number of a broadcast, 0 without tracks.
 
-    outside: half-open ranges of time, in order; tracks that are seen in them alone don't count.
+    outside: half-open ranges of time, in order; tracks that occur only in them are ignored.
     """
     if not outside:
         found: int = connection.execute(

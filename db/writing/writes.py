@@ -1,6 +1,6 @@
-"""The one way to write the history: each function takes a connection and leaves the commit to it.
+"""Writes of the history. Each function takes a connection; the caller commits.
 
-Except `replace_segment`, which is a transaction of its own: what it does twice is as done once.
+The exception is `replace_segment`, which runs its own transaction. It is idempotent.
 """
 
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenBroadcast:
-    """A broadcast that is under way, and where to go on.
+    """A live broadcast, and the state to continue it.
 
     next_sequence: of its next segment, from 0. recorded_until: end of its last segment, if any.
     """
@@ -54,11 +54,11 @@ class OpenBroadcast:
 
 
 def ensure_channel(connection: Connection, slug: str, url: str) -> int:
-    """Return the channel's id; make it if it is new, and keep the URL that was used last."""
+    """Return the channel's id; create it if necessary, and update its URL."""
     found: int | None = connection.scalar(
         select(Channel.id).where(Channel.slug == slug, Channel.url == url)
     )
-    if found is not None:  # the usual case takes no lock and no number
+    if found is not None:  # the usual case, without a lock or a new sequence number
         return found
     statement = insert(Channel).values(slug=slug, url=url)
     made: int = connection.execute(
@@ -80,10 +80,10 @@ def open_broadcast(
     flow_run_id: str | None = None,
     status: str = "live",
 ) -> int:
-    """Return the id of the channel's broadcast that starts then, made or opened again.
+    """Return the id of the channel's broadcast with this start, created or reopened.
 
-    A recorded file is opened as 'interrupted' and closed as 'completed', so that nobody takes it
-    for a show on air.
+    A recorded file is opened as 'interrupted' and closed as 'completed', so that it never
+    looks like a show on air.
     """
     _require_status(status)
     values = {
@@ -155,9 +155,9 @@ def reopen_broadcast(
     source_id: str | None,
     now: datetime,
 ) -> None:
-    """Have the broadcast that a run left be live again, where that was its channel's newest.
+    """Set the broadcast that a run left to live again, if it is its channel's newest.
 
-    One that was completed, whose time is over, or that is of another source stays as it is.
+    Completed broadcasts, and those past their end or of another source, are not changed.
     """
     newest = (
         select(Broadcast.id)
@@ -182,7 +182,7 @@ def reopen_broadcast(
 def close_broadcast(
     connection: Connection, broadcast_id: int, *, ended_at: datetime, status: str
 ) -> None:
-    """Record how a broadcast ended: completed, cancelled, failed or interrupted."""
+    """Record the end and the status of a broadcast: completed, cancelled, failed, interrupted."""
     _require_status(status)
     connection.execute(
         update(Broadcast)
@@ -194,7 +194,7 @@ def close_broadcast(
 def interrupt_broadcast(
     connection: Connection, broadcast_id: int, *, status: str = "interrupted"
 ) -> None:
-    """Record that a broadcast's watcher died: it ended with what was recorded last."""
+    """Close the broadcast of a dead watcher at the end of its last segment."""
     _require_status(status)
     end = func.greatest(Broadcast.started_at, _end_of_last(broadcast_id))
     connection.execute(
@@ -215,10 +215,10 @@ def _end_of_last(broadcast_id: int) -> ScalarSelect[datetime]:
 
 
 def record_segment(connection: Connection, segment: SegmentRow) -> None:
-    """Record that a segment is on disk; one that was analysed stays so.
+    """Record that a segment is on disk; an analysed one is not changed.
 
-    Of what another segment covers, as another machine recorded it, no second is stored twice; what
-    is stored fills gaps.
+    Parts covered by other segments, as of another machine, are omitted, so no second is stored
+    twice; stored parts fill gaps.
     """
     for part in parts_of(connection, segment):
         values = segment_values(replace(part, status="recorded", error=None))
@@ -241,7 +241,7 @@ def record_segment(connection: Connection, segment: SegmentRow) -> None:
 
 
 def fail_segment(connection: Connection, segment: SegmentRow, error: str) -> None:
-    """Record why a segment could not be analysed; what an earlier analysis found stays."""
+    """Record why the analysis of a segment failed; results of an earlier analysis are kept."""
     values = segment_values(replace(segment, status="failed", error=error))
     statement = insert(Segment).values(**values)
     stands = (Segment.status == "analysed") & (
@@ -262,7 +262,7 @@ def fail_segment(connection: Connection, segment: SegmentRow, error: str) -> Non
 
 
 def record_lag(connection: Connection, segment: SegmentRow, *, lag_ms: int) -> None:
-    """Record how long it took from the end of a segment's file to its rows being committed."""
+    """Record the time from the end of a segment's file to the commit of its rows."""
     connection.execute(
         update(Segment)
         .where(Segment.channel_id == segment.channel_id, Segment.started_at == segment.started_at)
@@ -279,16 +279,16 @@ def record_gap(
     ended_at: datetime,
     why: str,
 ) -> None:
-    """Record a gap from then to then, except where there is a segment; idempotent.
+    """Record a gap, except where there are segments; idempotent.
 
-    One that starts then is replaced.
+    A gap with the same start is replaced.
     """
     for span in uncovered(connection, channel_id, started_at, ended_at):
         put_gap(connection, channel=channel_id, broadcast=broadcast_id, span=span, why=why)
 
 
 def ensure_partition(connection: Connection, at: datetime) -> str:
-    """Make the partition of `observations` for the month of `at` if it is missing; its name."""
+    """Create the partition of `observations` for the month of `at` if missing; return its name."""
     name: str = connection.scalars(select(func.observations_partition(at))).one()
     return name
 

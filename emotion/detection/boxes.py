@@ -21,7 +21,7 @@ def anchors(height_px: int, width_px: int, *, n_left_out: int = 0) -> Tensor:
     """Return float32 (A, 4), centre x, centre y, width and height of each anchor.
 
     Level by level, row by row, cell by cell, the two sizes of a level side by side in each cell.
-    n_left_out: levels, of the finest, that are not among them.
+    n_left_out: number of the finest levels to omit.
     """
     levels = []
     for stride, sides in list(zip(STRIDES_PX, ANCHOR_SIDES_PX, strict=True))[n_left_out:]:
@@ -67,14 +67,14 @@ def suppress(
 ) -> Tensor:
     """Return indices of the boxes that greedy non-maximum suppression keeps, best first.
 
-    boxes: (M, 4). scores: (M,). frame: int64 (M,), from 0, the picture of each box (None: all of
-    one): boxes of one say nothing of another's, and indices come picture by picture. most: boxes
-    of a picture that are looked at, the best; 0 for all. Of equal scores the first wins. No boxes
-    give no indices. Time and memory grow with the square of the boxes of a picture.
+    boxes: (M, 4). scores: (M,). frame: int64 (M,), from 0, the picture of each box (None: one
+    picture); pictures are independent, and indices are grouped by picture. most: number of the
+    best boxes of a picture to consider; 0 for all. Of equal scores the first wins. No boxes
+    give no indices. Time and memory are quadratic in the boxes of a picture.
 
-    A box falls if a kept box of a better score overlaps it by more than `max_iou`. Instead of
-    one box after the other, all are judged at once against those kept so far, until nothing
-    changes: box i is right after at most i rounds, in practice after two or three.
+    A box is suppressed if a kept box of a better score overlaps it by more than `max_iou`. All
+    boxes are evaluated in parallel against the currently kept ones, until nothing
+    changes: box i is final after at most i rounds, in practice after two or three.
     """
     order = torch.argsort(scores, descending=True, stable=True)
     if len(order) == 0:

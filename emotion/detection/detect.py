@@ -1,4 +1,4 @@
-"""Frames to faces."""
+"""Detection of faces in frames."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -20,11 +20,11 @@ MIN_SCORE: Final = 0.7
 MAX_IOU: Final = 0.4  # as biubug6/Pytorch_Retinaface, `detect.py`
 
 COARSE_PX: Final = 48.0
-"""Faces from this side on are found by the anchors of 64 px and more."""
+"""Side of a face in px from which the anchors of 64 px and more detect it."""
 
-MAX_CANDIDATES: Final = 1000  # of a frame, the best; what suppression costs grows with the square
+MAX_CANDIDATES: Final = 1000  # best of a frame; the cost of suppression is quadratic
 
-# What runs through the network at once: on a CPU what its caches hold, on a GPU a whole segment.
+# Pixels per batch: on a CPU what fits its caches, on a GPU a whole segment.
 _BATCH_PX: Final = {"cpu": 2 * 640 * 360, "cuda": 64 * 640 * 360}
 
 
@@ -34,7 +34,7 @@ def _anchors(height_px: int, width_px: int, finest: bool, device: torch.device) 
 
 
 class Detector:
-    """RetinaFace over the frames of a segment."""
+    """RetinaFace on the frames of a segment."""
 
     def __init__(
         self,
@@ -48,11 +48,10 @@ class Detector:
     ) -> None:
         """Load the network.
 
-        weights: tensors by name, as `weights.load` gives them. model: their record, or its name.
+        weights: tensors by name, as from `weights.load`. model: their record, or its name.
         min_score, max_iou: 0 to 1. exact: on a CPU compute in float32; otherwise in half precision
-        where the CPU has instructions for it, which moves boxes by 0.2 % of their side (median).
-        Raises DeviceError for a device that is not there, WrongNetwork for weights of something
-        else.
+        if the CPU supports it, which moves boxes by 0.2 % of their side (median).
+        Raises DeviceError for an unavailable device, WrongNetwork for weights of another network.
         """
         self.model = detector_model(model) if isinstance(model, str) else model
         self.device = choose_device(device) if isinstance(device, str) else device
@@ -61,8 +60,8 @@ class Detector:
         mean, std = torch.tensor(self.model.mean), torch.tensor(self.model.std)
         blank = RetinaFace(self.model.backbone)
         network = place(blank, weights, self.device, name=self.model.name)
-        # Frames are RGB, 0 to 255: the first convolution is scaled and turned round, once,
-        # instead of every picture.
+        # Frames are RGB, 0 to 255: scaling and channel order are folded into the first
+        # convolution.
         first = network.get_parameter(FIRST[self.model.backbone])
         with torch.no_grad():
             first.div_(std.view(1, 3, 1, 1).to(self.device))
@@ -76,17 +75,16 @@ class Detector:
         self._batches = Batches("frames")
 
     def part_px(self) -> int:
-        """Return how many pixels of frames are best looked at together on this device."""
+        """Return the batch size for this device, in pixels."""
         return _BATCH_PX.get(self.device.type, _BATCH_PX["cpu"])
 
     @torch.inference_mode()
     def detect(self, frames: Frames, pictures: Tensor | None = None) -> Faces:
         """Return the faces of all frames, frame by frame, the best of each frame first.
 
-        pictures: the frames' images where they are on the device already. Boxes and landmarks are
-        in source pixels; boxes end at the picture's edge. Raises OutputsError where the network
-        answers with what is no number, DeviceError where the device's memory does not suffice for
-        one frame.
+        pictures: the frames' images if they are already on the device. Boxes and landmarks are
+        in source pixels; boxes are clipped to the picture. Raises OutputsError if the network
+        returns NaN or infinity, DeviceError if the device has not enough memory for one frame.
         """
         n, height, width, _ = frames.images.shape
         step = max(1, self.part_px() // max(1, height * width))
@@ -105,10 +103,7 @@ class Detector:
         )
 
     def _found(self, images: Tensor, rows: slice) -> Float64:
-        """Return (M, 16): frame number, score, box and landmarks, in the frames' pixels.
-
-        All on the device: one transfer in, one out.
-        """
+        """Return (M, 16): frame number, score, box and landmarks, in the frames' pixels."""
         _, height, width, _ = images.shape
         frame, scores, corners, landmarks = self.candidates(self.centred(images))
         kept = boxes.suppress(
@@ -117,26 +112,26 @@ class Detector:
         columns = (frame[:, None], scores[:, None], corners, landmarks.flatten(1))
         values: Float64 = torch.cat([c.double() for c in columns], dim=1)[kept].cpu().numpy()
         if not np.isfinite(values).all():
-            raise OutputsError(f"{self.model.name} answered with boxes that are no numbers")
+            raise OutputsError(f"{self.model.name} returned boxes that are NaN or infinity")
         values[:, 0] += rows.start
         inside = values[:, 2:6]
         np.clip(inside, 0, (width, height) * 2, out=inside)
         return values[(inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)]
 
     def centred(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Return pictures (N, H, W, 3) less the mean; dtype: None for that of the network."""
+        """Return pictures (N, H, W, 3) minus the mean; dtype: None for that of the network."""
         n, height, width, _ = images.shape
-        # Whole rows at once: three colours at a time take five times as long.
+        # On flat rows: broadcasting over three channels takes five times as long.
         rows = images.reshape(n, height, -1).to(dtype or self._dtype)
         return rows.sub_(self._mean.repeat(width)).view(n, height, width, 3)
 
     def candidates(
         self, rgb: Tensor, *, finest: bool = True
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return picture, score, box and landmarks of all that is above the threshold.
+        """Return picture, score, box and landmarks, in pixels, of all above the threshold.
 
-        rgb: (N, H, W, 3), as `centred` gives them. In their pixels. finest: False to leave out the
-        level for faces under `COARSE_PX`, which takes two fifths of the time.
+        rgb: (N, H, W, 3), from `centred`. finest: False to omit the level for faces under
+        `COARSE_PX`, two fifths of the time.
         """
         _, height, width, _ = rgb.shape
         pixels = rgb.to(self._dtype).permute(0, 3, 1, 2)  # channels last already
@@ -144,7 +139,7 @@ class Detector:
         # Of two classes, softmax is the sigmoid of the difference.
         scores = torch.sigmoid(answers[..., 5].float() - answers[..., 4].float())  # (N, A)
         if not torch.isfinite(scores.sum()):
-            raise OutputsError(f"{self.model.name} answered with scores that are no numbers")
+            raise OutputsError(f"{self.model.name} returned scores that are NaN or infinity")
         frame, anchor = (scores >= self.min_score).nonzero(as_tuple=True)
         at = _anchors(height, width, finest, self.device)[anchor]
         values = answers[frame, anchor].float()

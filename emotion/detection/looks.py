@@ -1,14 +1,14 @@
-"""Which frames of a segment are searched whole, and in which windows the others are.
+"""Selects the frames of a segment that are searched whole, and the windows in the others.
 
-The second frame is searched whole, then one every `LOOK_S`, the last but one, and both sides of a
-jump of the colours. Where two of these looks see the same faces, the frames between are searched
-around the boxes between theirs (`near`), and those at the segment's ends around the nearest
-look's. A quarter of the pixels of the frame in the middle tells whether somebody else was there in
-the meantime. Where two looks see other faces, because somebody came, left, turned away or went far,
-the frame in the middle is searched whole, and so on down to neighbours; so is a frame where a face
-is not found where it was expected. What moves much is looked at as if there were no such rule.
+A frame that is searched whole is a "look": the second frame, then one every `LOOK_S`, the last but
+one, and both sides of a colour jump. If two looks have the same faces, the frames between
+are searched around the interpolated boxes (`near`), and those at the segment's ends around the
+boxes of the nearest look. The middle frame at half resolution shows whether another face appeared
+in between. If two looks have different faces, because a face appeared, left, turned away or moved
+far, the middle frame is searched whole, and so on recursively; so is a frame where an expected
+face is not found. With much motion this amounts to searching every frame whole.
 
-All of it depends on the segment's frames alone: the segment before is not asked.
+The result depends only on the segment's frames, not on the segment before.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,24 +27,24 @@ from emotion.linking.assign import best_pairs
 from emotion.types import Faces, Float32, Frames, Int64
 
 LOOK_S: Final = 1.4
-"""The longest time between two searches of the whole picture."""
+"""Maximum time between two looks, in seconds."""
 
 NEWCOMER_S: Final = 0.4
-"""A face that stays is found within this time. Frames further apart are all searched whole."""
+"""Seconds within which a new face is found. Frames further apart are all searched whole."""
 
-SUSPECT: Final = 0.08
-"""Two frames that differ by more (`cuts.difference`) are both searched whole."""
+COLOUR_JUMP: Final = 0.08
+"""Two frames that differ by more (`cuts.difference`, 0 to 1) are both searched whole."""
 
-_FAR: Final = 1.5  # of the smaller face's side, that a face moved between two looks
-_GROWN: Final = 1.5
-_THERE: Final = 0.3  # overlap of a face with where it was expected
-_LONG: Final = 4  # frames between two looks: the middle one is looked at from afar, for others
+_MAX_MOVE: Final = 1.5  # between two looks, in sides of the smaller face
+_MAX_GROWTH: Final = 1.5  # ratio of a face's sides in two looks
+_MIN_IOU: Final = 0.3  # of a found with an expected box
+_MIN_CHECKED: Final = 4  # frames between two looks from which the middle one is checked
 _US: Final = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Stretch:
-    """Frames `between` that two looks, at frames a and b, see the same faces on either side of.
+    """Frames `between` two looks, at frames a and b, that have the same faces.
 
     before, after: (N, 4), each face's box at a and at b. At a segment's ends a and b are one look.
     """
@@ -57,7 +57,7 @@ class _Stretch:
 
 
 class Search:
-    """The faces of one segment, whose frames come one after the other."""
+    """Detection in one segment, whose frames arrive one by one."""
 
     def __init__(self, detector: Detector, workers: ThreadPoolExecutor) -> None:
         """Start before the first frame."""
@@ -68,14 +68,14 @@ class Search:
         self._begun: dict[int, Future[Faces]] = {}
 
     def see(self, frame: Frames, picture: Tensor, histogram: Float32) -> None:
-        """Take the next frame, one; begin to search it where that is certain already."""
+        """Add the next frame (one); start to search it if it is certainly a look."""
         at = len(self._frames)
         self._frames.append(frame)
         self._pictures.append(picture)
         self._histograms.append(histogram)
         if at == 0:
             return
-        if cuts.difference(self._histograms[-2], histogram) > SUSPECT:
+        if cuts.difference(self._histograms[-2], histogram) > COLOUR_JUMP:
             self._begin(at - 1)
             self._begin(at)
         now_s = float(frame.offset_s[0])
@@ -87,7 +87,7 @@ class Search:
             self._begin(at)
 
     def cancel(self) -> None:
-        """Start no further search."""
+        """Cancel the searches that have not started."""
         for future in self._begun.values():
             future.cancel()
 
@@ -120,7 +120,7 @@ class Search:
         return self._begun[at].result()
 
     def _stretches(self) -> list[_Stretch]:
-        """Return the frames that need not be searched whole; search those in the middle that do."""
+        """Return the frames that need not be searched whole; search the middle ones that do."""
         n = len(self._frames)
         looks = sorted(self._begun)
         stretches: list[_Stretch] = []
@@ -130,11 +130,11 @@ class Search:
             if b - a < 2:
                 continue
             before, after = self._whole(a).boxes, self._whole(b).boxes
-            # Not asked of crowds: to pair a thousand faces takes seconds.
+            # Not for crowds: pairing a thousand faces takes seconds.
             row = same_faces(before, after) if self._pays(before) else None
             if row is not None:
                 one = _Stretch(a=a, b=b, before=before, after=after[row], between=range(a + 1, b))
-                if len(one.between) < _LONG or not self._somebody_else(one):
+                if len(one.between) < _MIN_CHECKED or not self._has_new_face(one):
                     stretches.append(one)
                     continue
             middle = (a + b) // 2
@@ -150,14 +150,14 @@ class Search:
                 )
         return stretches
 
-    def _somebody_else(self, one: _Stretch) -> bool:
-        """Tell whether a quarter of the middle frame's pixels show a face that is not expected."""
+    def _has_new_face(self, one: _Stretch) -> bool:
+        """Return whether the middle frame, at half resolution, has an unexpected face."""
         at = (one.a + one.b) // 2
         frame, picture = self._frames[at], self._pictures[at][::2, ::2].contiguous()
         small = replace(frame, images=picture[None].numpy())
         seen = self._workers.submit(self._detector.detect, small, picture[None]).result()
         overlap = boxes.iou_of(seen.boxes, self._expected(one, at))
-        return bool((overlap.max(axis=1, initial=0) < _THERE).any())
+        return bool((overlap.max(axis=1, initial=0) < _MIN_IOU).any())
 
     def _expected(self, one: _Stretch, at: int) -> Float32:
         share = self._apart_s(one.a, at) / (self._apart_s(one.a, one.b) or 1.0)
@@ -174,10 +174,10 @@ class Search:
         return pays(self._frames[0], boxes_)
 
     def _around(self, stretches: list[_Stretch]) -> dict[int, Faces | None]:
-        """Return what is found in each frame around where it is expected.
+        """Return the faces of each frame, found around the expected boxes.
 
-        None where that is not what was expected. The looks' own frames are searched so too: what
-        their boxes differ by from those of the whole picture, the others' are moved by.
+        None if they are not the expected ones. The looks' own frames are searched in this way too:
+        the offset from their boxes of the whole picture corrects the others.
         """
         frame, where = [], [np.zeros((0, 4), np.float32)]
         for one in stretches:
@@ -212,20 +212,20 @@ class Search:
 def _of(expected: Float32, found: Faces, frame: int) -> Faces | None:
     """Return the faces found in a frame, in the order of the expected boxes.
 
-    None where one is not there, or one more is.
+    None if one is missing, or there are more.
     """
     rows = np.flatnonzero(found.frame == frame)
     if len(expected) != len(rows):
         return None
     overlap = boxes.iou_of(expected, found.boxes[rows])
-    pairs = best_pairs(np.where(overlap > _THERE, overlap, 0.0))
+    pairs = best_pairs(np.where(overlap > _MIN_IOU, overlap, 0.0))
     if len(pairs) < len(rows):
         return None
     return found.rows(rows[np.array([j for _, j in pairs], dtype=np.int64)])
 
 
 def same_faces(a: Float32, b: Float32) -> Int64 | None:
-    """Return the row in `b` (N, 4) of each box of `a` (N, 4); None where one has no other."""
+    """Return the row in `b` (N, 4) of each box of `a` (N, 4); None unless all have a match."""
     if len(a) != len(b):
         return None
     sides = [(x[:, 2:] - x[:, :2]).max(axis=1, initial=1).astype(np.float64) for x in (a, b)]
@@ -233,6 +233,6 @@ def same_faces(a: Float32, b: Float32) -> Int64 | None:
     smaller = np.minimum(sides[0][:, None], sides[1])
     apart = np.linalg.norm(centres[0][:, None] - centres[1], axis=2) / smaller
     grown = np.abs(np.log(sides[0][:, None] / sides[1]))
-    fits = (apart <= _FAR) & (grown <= np.log(_GROWN))
-    pairs = best_pairs(np.where(fits, _FAR + 1 - apart, 0.0))
+    fits = (apart <= _MAX_MOVE) & (grown <= np.log(_MAX_GROWTH))
+    pairs = best_pairs(np.where(fits, _MAX_MOVE + 1 - apart, 0.0))
     return np.array([j for _, j in pairs], dtype=np.int64) if len(pairs) == len(a) else None

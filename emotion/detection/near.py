@@ -1,8 +1,8 @@
-"""Faces in frames between two looks: sought around where the looks on either side say they are.
+"""Detection in the frames between two looks, in windows around the expected faces.
 
-A window of a fixed number of pixels is cut around each expected face, large faces at a half, a
-third ... of their size, and all windows of a segment go through the detector's network together: a
-call costs milliseconds whatever its size.
+A window of a fixed size is cut around each expected face, downscaled by 2, 3 ... for large faces,
+and all windows of a segment are processed in one batch, because each call of the network costs
+milliseconds.
 """
 
 from typing import Final, NamedTuple
@@ -17,25 +17,25 @@ from emotion.detection.detect import COARSE_PX, MAX_CANDIDATES, Detector, no_fac
 from emotion.types import Bool, Faces, Float32, Float64, Frames, Int64
 
 WINDOW_PX: Final = 128
-"""Side of a window, as the network gets it."""
+"""Side of a window in the network's input, in pixels."""
 
 LARGE_WINDOW_PX: Final = 192
-"""The same with few faces: boxes are closer to those of the whole picture then."""
+"""The same with few faces, for boxes closer to those of the whole picture."""
 
-_FEW: Final = 12  # boxes expected in a segment
-_MANY: Final = 60  # boxes expected in a frame: it is searched whole without counting
-_AROUND: Final = 1.4  # of the expected face's longer side: what a window holds at least
-_WITHIN: Final = 0.2  # of a face's side: what another face's window must show around it
-_EDGE_PX: Final = 3  # of the network's pixels: a box that ends at a window's edge is cut by it
+_FEW: Final = 12  # expected boxes in a segment up to which windows are large
+_MANY: Final = 60  # expected boxes in a frame above which it is searched whole
+_AROUND: Final = 1.4  # minimum side of a window, in longer sides of the expected face
+_WITHIN: Final = 0.2  # margin around a face in the window of another, in sides of the face
+_EDGE_PX: Final = 3  # a box closer to a window's border, in the network's pixels, is cut by it
 _BATCH: Final = 32
-_MAX_WINDOW_SHARE: Final = 0.6  # of a frame's pixels in its windows: with more it is searched whole
-_STRIDE_PX: Final = boxes.STRIDES_PX[1]  # of the anchors for faces that a window holds unreduced
+_MAX_WINDOW_SHARE: Final = 0.6  # of a frame's pixels in windows, above which it is searched whole
+_STRIDE_PX: Final = boxes.STRIDES_PX[1]  # of the anchors for faces in windows of full resolution
 
 
 class Windows(NamedTuple):
-    """Where to look, each (W,): the picture, its first pixel, and how often it is reduced.
+    """Windows, each field (W,): the picture, the first pixel, and the downscaling factor.
 
-    is_large: the expected faces are, as the network gets them, so large that the finest level of
+    is_large: the expected faces are so large in the network's input that the finest level of
     its pyramid is not needed.
     """
 
@@ -46,7 +46,7 @@ class Windows(NamedTuple):
     is_large: Bool
 
     def of(self, rows: Int64) -> "Windows":
-        """Return these windows."""
+        """Return the windows of these rows."""
         return Windows(
             self.frame[rows],
             self.left[rows],
@@ -59,8 +59,8 @@ class Windows(NamedTuple):
 def windows_around(frame: Int64, expected: Float64, window_px: int) -> Windows:
     """Return the windows around expected boxes (M, 4), in the frames' pixels.
 
-    A window that is not reduced begins where the whole picture's anchors repeat. A face that lies
-    well within a window of another one of about its size needs none of its own.
+    A window of full resolution is aligned to the anchors of the whole picture. A face well
+    inside the window of another one of similar size gets no window.
     """
     side = (expected[:, 2:] - expected[:, :2]).max(axis=1, initial=1)
     times = np.ceil(_AROUND * side / window_px).clip(1).astype(np.int64)
@@ -85,7 +85,7 @@ def windows_around(frame: Int64, expected: Float64, window_px: int) -> Windows:
 
 
 def pays(frames: Frames, expected: Float32) -> bool:
-    """Tell whether to search around these boxes (M, 4) of a frame is less than to search it all.
+    """Return whether windows around these boxes (M, 4) are cheaper than the whole frame.
 
     expected: in source pixels.
     """
@@ -101,9 +101,9 @@ def pays(frames: Frames, expected: Float32) -> bool:
 def detect_near(
     detector: Detector, frames: Frames, pictures: list[Tensor], frame: Int64, expected: Float32
 ) -> Faces:
-    """Return the faces around expected boxes (M, 4) of the pictures that `frame` (M,) names.
+    """Return the faces around expected boxes (M, 4), in source pixels.
 
-    frames: of the pictures' size, and of their source's. expected: in source pixels.
+    frames: with the pictures' size and their source's. frame: (M,), index into `pictures`.
     """
     if len(frame) == 0:
         return no_faces()
@@ -149,7 +149,7 @@ def _found(
     times = torch.from_numpy(at.times)[window].float()
     origin = torch.from_numpy(np.stack((at.left, at.top), axis=1))[window]
     end = origin + window_px * torch.from_numpy(at.times)[window][:, None]
-    # Of the window's four edges those count that are not the picture's.
+    # Only edges of the window that are not edges of the picture count.
     low = (corners[:, :2] < _EDGE_PX) & (origin > 0)
     high = (corners[:, 2:] > window_px - _EDGE_PX) & (end < torch.tensor((width, height)))
     whole = ~(low | high).any(dim=1)
@@ -164,7 +164,7 @@ def _found(
 def _cut(
     detector: Detector, picture: Tensor, left: int, top: int, times: int, window_px: int
 ) -> Tensor:
-    """Return float32 (S, S, 3) of a window, less the mean; 0 outside, as around a whole frame."""
+    """Return float32 (S, S, 3) of a window, minus the mean; 0 outside, as around a whole frame."""
     height, width, _ = picture.shape
     reach = window_px * times
     x0, y0, x1, y1 = max(0, left), max(0, top), min(width, left + reach), min(height, top + reach)
@@ -173,7 +173,7 @@ def _cut(
         padding = (0, 0, x0 - left, left + reach - x1, y0 - top, top + reach - y1)
         part = functional.pad(part, padding)
     if times > 1:
-        # Whole rows first, then whole slices: five times as fast as a mean over both axes.
+        # Rows first, then slices: five times as fast as a mean over both axes.
         rows = part.view(window_px, times, -1).sum(dim=1).view(window_px, window_px, times, 3)
         return torch.stack(rows.unbind(2)).sum(dim=0).div_(times * times)
     return part[0]

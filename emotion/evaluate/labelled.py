@@ -1,4 +1,4 @@
-"""Labelled pictures as data sets come: a folder for each class, or a CSV file."""
+"""Reads labelled pictures: a folder for each class, or a CSV file."""
 
 import csv
 import re
@@ -34,19 +34,19 @@ NUMBERED: Final[Mapping[str, tuple[int, str]]] = {
     "raf-db": (1, "surprise fear disgust happiness sadness anger neutral"),
     "affectnet": (0, "neutral happiness sadness surprise fear disgust anger contempt"),
 }
-"""The classes that numbers stand for in well-known data sets: the first number, and the classes."""
+"""Numbered classes of well-known data sets: the first number, and the classes."""
 
 
 class LabelError(EmotionError):
-    """Labelled pictures are not laid out as they must be; one line that says what to do."""
+    """Labelled pictures are in a wrong layout; one line with cause and remedy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labelled:
-    """Pictures and what they are labelled with.
+    """Pictures and their labels.
 
-    label: int64 (N,), index into EMOTIONS. group: (N,) names, or empty where there are none.
-    left_out: how many pictures have a label that is no emotion, by that label.
+    label: int64 (N,), index into EMOTIONS. group: (N,) names, or empty without groups.
+    left_out: number of ignored pictures by label that is not an emotion.
     """
 
     paths: tuple[Path, ...]
@@ -64,8 +64,8 @@ class Labelled:
 def read(path: Path, classes: str | None = None) -> Labelled:
     """Read a folder of class folders, or a CSV file with the columns path, label[, group].
 
-    classes: what labels stand for where they say nothing, as "raf-db" or "1=surprise,2=fear".
-    Paths in a CSV file are as seen from its folder. Raises LabelError.
+    classes: the meaning of numeric labels, for example "raf-db" or "1=surprise,2=fear".
+    Paths in a CSV file are relative to its folder. Raises LabelError.
     """
     named = _named(classes)
     if path.is_dir():
@@ -77,7 +77,7 @@ def read(path: Path, classes: str | None = None) -> Labelled:
 
 
 def emotion_of(label: str, named: Mapping[str, str] | None = None) -> str | None:
-    """Return the emotion that a label stands for, "3_Happy" as "happiness"; None if it is none."""
+    """Return the emotion of a label, "3_Happy" as "happiness"; None for other labels."""
     label = label.strip().lower()
     if named and label in named:
         return named[label]
@@ -97,7 +97,7 @@ def _named(classes: str | None) -> dict[str, str]:
         emotion = emotion_of(word)
         if not label.strip() or emotion is None:
             raise LabelError(
-                f"classes {classes!r}: name {', '.join(NUMBERED)}, or write label=emotion, as "
+                f"classes {classes!r}: use {', '.join(NUMBERED)}, or label=emotion, for example "
                 f"1=surprise,2=fear; emotions are {', '.join(EMOTIONS)}"
             )
         named[label.strip().lower()] = emotion
@@ -111,8 +111,8 @@ def _of_folders(root: Path, named: Mapping[str, str]) -> Iterator[tuple[Path, st
             inner = [f.name for f in folder.iterdir() if f.is_dir() and emotion_of(f.name, named)]
             if inner:
                 raise LabelError(
-                    f"{root} holds {', '.join(f.name for f in folders)}, each with classes in it: "
-                    f"name one of them, as {folder}"
+                    f"{root} has {', '.join(f.name for f in folders)}, each with class folders: "
+                    f"choose one of them, for example {folder}"
                 )
     for folder in folders:
         for file in sorted(folder.rglob("*")):
@@ -131,7 +131,7 @@ def _of_csv(path: Path) -> Iterator[tuple[Path, str, str]]:
                     raise LabelError(f"{path}, line {reader.line_num}: path or label is missing")
                 yield path.parent / row["path"], row["label"], row.get("group") or ""
     except (OSError, UnicodeError, csv.Error) as e:
-        raise LabelError(f"{path} is no CSV file of pictures: {e}") from e
+        raise LabelError(f"{path} is not a CSV file of pictures: {e}") from e
 
 
 def _labelled(
@@ -141,23 +141,23 @@ def _labelled(
     label: list[int] = []
     groups: list[str] = []
     left_out: dict[str, int] = {}
-    for file, said, group in rows:
-        emotion = emotion_of(said, named)
+    for file, word, group in rows:
+        emotion = emotion_of(word, named)
         if emotion is None:
-            left_out[said] = left_out.get(said, 0) + 1
+            left_out[word] = left_out.get(word, 0) + 1
             continue
         paths.append(file)
         label.append(EMOTIONS.index(emotion))
         groups.append(group or "(none)")
     if not paths:
-        numbers = all(said.strip().isdigit() for said in left_out)
+        numbers = all(word.strip().isdigit() for word in left_out)
         raise LabelError(
             f"{path} has no labelled pictures: there must be a folder for each class, named after "
             f"an emotion ({', '.join(EMOTIONS)}), or a CSV file with the columns path,label[,group]"
             if not left_out
             else f"{path}: none of the labels {', '.join(sorted(left_out)[:8])} is an emotion"
             + (
-                f": say what they stand for with --classes {' or '.join(NUMBERED)}, or as "
+                f": give their meaning with --classes {' or '.join(NUMBERED)}, or for example "
                 "--classes 1=surprise,2=fear"
                 if numbers
                 else ""

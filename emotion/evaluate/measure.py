@@ -1,4 +1,4 @@
-"""Labelled pictures through the networks, as production takes them, and how right they are."""
+"""Runs the networks on labelled pictures, with the production code path."""
 
 import logging
 import warnings
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _ENLARGE_TO_PX: Final = 224
 _SHRINK_TO_PX: Final = {True: 256, False: 640}
-"""Longest side of a face crop, and of a whole picture, beyond which it is made smaller."""
+"""Longest side of a face crop (True) and of a whole picture (False) above which it is reduced."""
 
 _BORDER: Final = 0.15
 _AT_ONCE: Final = 256
@@ -35,9 +35,9 @@ FOUND, NO_FACE, UNREADABLE = 0, 1, 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """What the networks say of pictures.
+    """The networks' outputs for pictures.
 
-    probs: float32 (N, 8), as `Detections.probs`; rows of 0 where there is no answer.
+    probs: float32 (N, 8), as `Detections.probs`; rows of 0 without a face.
     state: int64 (N,), FOUND, NO_FACE or UNREADABLE.
     """
 
@@ -48,10 +48,11 @@ class Answers:
 def ask(
     paths: Sequence[Path], classifier: Classifier, detector: Detector | None, *, n_threads: int = 4
 ) -> Answers:
-    """Return what is on the largest face of each picture.
+    """Return the emotion of the largest face of each picture.
 
-    detector: None where each picture is the crop of a face, all of which the network then sees.
-    Small pictures are enlarged for the detector, and all get a border: data sets cut closely.
+    detector: None if each picture is the crop of a face; then the network sees all of it.
+    For the detector, small pictures are enlarged, and all get a border, since data sets are
+    cropped tightly.
     """
     probs = np.zeros((len(paths), K), dtype=np.float32)
     state = np.full(len(paths), UNREADABLE, dtype=np.int64)
@@ -66,13 +67,13 @@ def ask(
 def look(
     paths: Sequence[Path], detector: Detector | None, *, margin: float, n_threads: int = 4
 ) -> Iterator[tuple[Int64, Frames, Faces]]:
-    """Give the pictures that can be read, in groups: their numbers, frames and largest faces.
+    """Yield the readable pictures in groups: their indices, frames and largest faces.
 
-    detector: as `ask` takes it. margin: of the crop rule for which, without a detector, the crop
-    is the whole picture.
+    detector: as in `ask`. margin: of the crop rule; without a detector, faces are placed so that
+    the crop is the whole picture.
     """
     with warnings.catch_warnings(), ThreadPoolExecutor(n_threads) as pool:
-        warnings.filterwarnings("ignore", module="PIL")  # of metadata, which we do not need
+        warnings.filterwarnings("ignore", module="PIL")  # about metadata, which is not used
         for first in range(0, len(paths), _AT_ONCE):
             part = paths[first : first + _AT_ONCE]
             pictures = list(pool.map(lambda path: _picture(path, crops=detector is None), part))
@@ -100,7 +101,7 @@ def _parts(rows: list[int], step: int) -> Iterator[list[int]]:
 
 
 def _picture(path: Path, *, crops: bool) -> UInt8 | None:
-    """Return uint8 (H, W, 3), upright; for the detector on a square with a border. None: unread."""
+    """Return uint8 (H, W, 3), upright; for the detector square with a border. None: unreadable."""
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file).convert("RGB")
@@ -142,7 +143,7 @@ def _largest(faces: Faces) -> Faces:
 
 
 def _whole(frames: Frames, margin: float) -> Faces:
-    """Return, for each frame, the upright face of which the crop is the whole picture."""
+    """Return, for each frame, the upright face whose crop is the whole picture."""
     n, height, width, _ = frames.images.shape
     size = np.array((width, height), dtype=np.float32)
     half = size / 2 / (1 + 2 * margin)

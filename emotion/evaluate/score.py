@@ -1,7 +1,7 @@
-"""How right probabilities are, on plain arrays.
+"""Accuracy and calibration of probabilities, on plain arrays.
 
-Labels are int64 (N,), indices into `EMOTIONS`; below 0 means not labelled, left out everywhere.
-Probabilities are (N, 8); NaN where a network lacks a class, which then is never its answer.
+Labels are int64 (N,), indices into `EMOTIONS`; negative ones are unlabelled and ignored.
+Probabilities are (N, 8); NaN where a network lacks a class, which is then never predicted.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Score:
 
     n: labelled faces. accuracy, mean_recall and macro_f1 (over the classes that occur),
     calibration_error: 0 to 1. recall: (8,), NaN where a class does not occur. precision: (8,), NaN
-    where a class is never answered. confusion: int64 (8, 8), rows are labels.
+    where a class is never predicted. confusion: int64 (8, 8), rows are labels.
     """
 
     n: int
@@ -45,7 +45,7 @@ def answers(probs: Probabilities) -> Labels:
 
 
 def calibration_error(probs: Probabilities, label: Labels) -> float:
-    """Mean gap between confidence and accuracy over bins of confidence, weighed by their size."""
+    """Expected calibration error: gap of confidence and accuracy, weighted by bin size."""
     confidence, right, n = reliability(probs, label)
     return float((np.abs(confidence - right) * n).sum() / max(1, n.sum()))
 
@@ -67,7 +67,7 @@ def reliability(
 
 
 def score(probs: Probabilities, label: Labels) -> Score:
-    """Compare with one labelling; where nothing is labelled every share is NaN."""
+    """Compare probabilities with labels; without labels every share is NaN."""
     labelled = label >= 0
     n = int(labelled.sum())
     confusion = np.zeros((K, K), np.int64)

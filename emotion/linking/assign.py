@@ -1,4 +1,4 @@
-"""Assignment of faces to tracks with the best total fit: the Hungarian method."""
+"""Assignment of faces to tracks with the largest total fit: the Hungarian method."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ from emotion.types import Float64
 
 
 def best_pairs(fit: Float64) -> list[tuple[int, int]]:
-    """Return the pairs (row, column) of a matrix (R, C), by row, whose fits have the largest sum.
+    """Return the pairs (row, column) of a matrix (R, C), by row, with the largest sum of fits.
 
-    fit: not negative; 0 is none, and no pair. Each row and column is in one pair at most.
+    fit: not negative; 0 means no match. Each row and column is in at most one pair.
     """
     rows = np.flatnonzero(fit.max(axis=1, initial=0) > 0)
     if not len(rows):
         return []
     first = fit[rows].argmax(axis=1)
-    if len(set(first.tolist())) == len(rows):  # mostly: each fits another one best
+    if len(set(first.tolist())) == len(rows):  # usual case: no two rows prefer the same column
         return list(zip(rows.tolist(), first.tolist(), strict=True))
     columns = np.flatnonzero(fit.max(axis=0) > 0)
     chosen = fit[np.ix_(rows, columns)]
@@ -26,9 +26,9 @@ def best_pairs(fit: Float64) -> list[tuple[int, int]]:
 
 
 def _assigned(cost: Float64) -> list[int]:
-    """Return the column of each row of a matrix (R, C), R <= C, so that the sum is the smallest.
+    """Return the column of each row of a matrix (R, C), R <= C, with the smallest sum.
 
-    One shortest augmenting path a row, with potentials (Kuhn 1955; as in Jonker and Volgenant,
+    One shortest augmenting path per row, with potentials (Kuhn 1955; as in Jonker and Volgenant,
     "A Shortest Augmenting Path Algorithm for Dense and Sparse Linear Assignment Problems", 1987).
     """
     n, m = cost.shape

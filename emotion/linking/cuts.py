@@ -1,9 +1,9 @@
-"""Shot cuts: where the picture is another one, and a face in the same place is another face.
+"""Detection of shot cuts, at which faces in the same place are different faces.
 
-Each frame's colours are counted in soft bins, so that light that drifts across a bin's border
-changes little: brightness by the picture's quarters (where a face was, a cut puts something
-else), chroma over the whole picture. Two frames differ by half the sum of absolute differences,
-0 (same) to 1.
+Each frame gets a histogram with soft bins, so that slow changes of light across a bin's border
+have little effect: luma per quarter of the picture (a cut changes the layout),
+chroma over the whole picture. The difference of two frames is half the sum of absolute
+differences, 0 (same) to 1.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,9 @@ from emotion.types import Float32, Float64, Int64, UInt8
 
 N_BINS: Final = 4 * 8 + 5 * 5
 CUT: Final = 0.25
-"""Measured between consecutive frames at 5 fps: up to 0.13 in a shot, from 0.35 across a cut to
-other colours. From 0.11 between two shots of the same colours, as of one set: see `Shots`."""
+"""Difference above which there is a cut, 0 to 1. Measured between consecutive frames at 5 fps: up
+to 0.13 within a shot, from 0.35 across a cut to other colours, from 0.11 between two shots of the
+same colours, as in one set: see `Shots`."""
 
 SOFT_CUT: Final = 0.1
 _TIMES_USUAL: Final = 5.0
@@ -24,12 +25,12 @@ _USUAL_GAIN: Final = 0.3
 
 _N_LUMA: Final = 8
 _N_CHROMA: Final = 5
-_CHROMA_REACH: Final = 64.0  # of 128: beyond, colours count as fully saturated
-_SAMPLES: Final = 64  # along the longer side
+_CHROMA_REACH: Final = 64.0  # of 128: chroma above counts as fully saturated
+_SAMPLES: Final = 64  # pixels along the longer side
 
 
 class Shots:
-    """How much the frames of a shot usually differ, so that a jump stands out."""
+    """Detects cuts relative to the usual difference of frames within the shot."""
 
     def __init__(self) -> None:
         """Start before the first frame."""
@@ -38,7 +39,7 @@ class Shots:
 
     @classmethod
     def from_state(cls, histogram: list[float] | None, usual: float | None) -> "Shots":
-        """Go on from a state. Raises ValueError or TypeError where it is something else."""
+        """Continue from a state. Raises ValueError or TypeError if it is invalid."""
         self = cls()
         if histogram is not None:
             self._histogram = np.array(histogram, dtype=np.float32)
@@ -47,14 +48,14 @@ class Shots:
 
     @property
     def state(self) -> tuple[list[float] | None, float | None]:
-        """Return the last histogram and what is usual, for JSON and `from_state`."""
+        """Return the last histogram and the usual difference, for JSON and `from_state`."""
         return None if self._histogram is None else self._histogram.tolist(), self._usual
 
     def see(self, histogram: Float32, *, faces_stay: Callable[[], bool]) -> bool:
-        """Take the next frame; return whether it is of another shot than the one before.
+        """Add the next frame; return whether it begins a new shot.
 
-        A jump below `CUT` that is unusual for the shot is a cut too, unless the faces are where
-        they were, as when a caption is put up; `faces_stay` is asked only then.
+        A jump below `CUT` that is unusual for the shot is also a cut, unless the faces stay in
+        place, as when a caption appears; `faces_stay` is called only then.
         """
         before, self._histogram = self._histogram, histogram
         if before is None:
@@ -100,7 +101,7 @@ def histograms(images: UInt8) -> Float32:
 
 
 def _soft(values: Float64, n_bins: int) -> tuple[Int64, Float64]:
-    """Return the lower of the two bins that a value, 0 to 1, is between; and the upper's share."""
+    """Return the lower of the two bins around a value, 0 to 1, and the share of the upper one."""
     at = np.clip(values, 0, 1) * (n_bins - 1)
     low = np.minimum(at.astype(np.int64), n_bins - 2)
     return low, at - low
@@ -111,5 +112,5 @@ def _count(total: Float64, bins: Int64, weights: Float64) -> None:
 
 
 def difference(a: Float32, b: Float32) -> float:
-    """Return how much two histograms (N_BINS,) differ, 0 to 1."""
+    """Return the difference of two histograms (N_BINS,), 0 to 1."""
     return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).sum() / 2)

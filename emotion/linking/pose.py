@@ -1,4 +1,4 @@
-"""How a face is turned, as far as its five landmarks tell: proxies, not angles of a head."""
+"""Pose of a face from its five landmarks: approximations, not the angles of a head."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ from emotion.types import Float32
 def pose(landmarks: Float32) -> Float32:
     """Return float32 (M, 2) of landmarks (M, 5, 2): roll in degrees, and a proxy of yaw.
 
-    roll: of the line through the eyes, positive where the head is tilted clockwise in the picture.
-    yaw: how far the nose is off the middle of the eyes, along that line, in distances between the
-    eyes: 0 where the face looks ahead, about 0.5 at profile, positive where it is turned to the
-    right of the picture. NaN where both eyes are at one place.
+    roll: of the line through the eyes, positive if the head is tilted clockwise in the picture.
+    yaw: offset of the nose from the midpoint of the eyes, along that line, divided by the distance
+    of the eyes: 0 for a frontal face, about 0.5 at profile, positive if it is turned to the
+    right of the picture. NaN if both eyes are at the same point.
     """
     eyes = landmarks[:, 1] - landmarks[:, 0]
     apart_squared = (eyes**2).sum(axis=1)

@@ -1,11 +1,10 @@
-"""Probabilities over each track's time.
+"""Smoothing of probabilities over the time of each track.
 
-The mean is exponentially weighted, of the past only, and without start-up bias: a frame that is
-t seconds old weighs exp(-t / time constant), whatever the spacing, and the mean is the weighted
-sum over the sum of weights; so a track's first frames are averaged plainly.
+The causal mean is exponentially weighted, over the past only, without start-up bias: a frame of
+t seconds ago has the weight exp(-t / time constant), independent of the frame rate, and the mean
+is the weighted sum divided by the sum of weights; so a track's first frames get a plain average.
 
-Where the future is known, `centred` weighs frames before and after by the same rule: as quick, and
-nothing is late.
+For recordings `centred` weights frames before and after by the same rule, without lag.
 """
 
 from collections.abc import Sequence, Set
@@ -17,14 +16,14 @@ import numpy as np
 from emotion.types import Float32, Float64, Int64, K, Observations, StateError
 
 TIME_CONSTANT_S: Final = 1.0
-"""How far the mean looks back. A causal mean lags by its time constant, and expressions last some
-0.5 to 4 s; so 1 s: as much averaging as 2 s of plain mean, and a short smile is still seen."""
+"""Of the causal mean, in seconds. It lags by its time constant, and expressions last some 0.5 to
+4 s; 1 s averages as much as 2 s of plain mean, and keeps a short smile visible."""
 
 CENTRED_TIME_CONSTANT_S: Final = 0.6
-"""Of centred means: as little noise as a causal mean has, and a quicker rise (docs/tracks.md)."""
+"""Of centred means, in seconds: noise as of the causal mean, rises faster (docs/tracks.md)."""
 
 LOOK_S: Final = 2.0
-"""How far a centred mean looks to both sides; what is further away would weigh a thirtieth."""
+"""Window of a centred mean to each side, in seconds; beyond it weights are below 1/28."""
 
 _US: Final = 1_000_000
 
@@ -42,7 +41,7 @@ _NOTHING: Final = _Mean(seen_us=0, mean=np.zeros(K), weight=np.zeros(K))
 
 
 class Smoother:
-    """Means of the tracks of one broadcast."""
+    """Causal means of the tracks of one broadcast."""
 
     def __init__(self, time_constant_s: float = TIME_CONSTANT_S) -> None:
         """Start with nothing seen."""
@@ -53,7 +52,7 @@ class Smoother:
     def from_state(
         cls, state: list[dict[str, Any]], time_constant_s: float = TIME_CONSTANT_S
     ) -> "Smoother":
-        """Go on from `state`. Raises StateError where that is something else."""
+        """Continue from `state`. Raises StateError if it is invalid."""
         self = cls(time_constant_s)
         try:
             for row in state:
@@ -68,7 +67,7 @@ class Smoother:
 
     @property
     def state(self) -> list[dict[str, Any]]:
-        """Return all of it, for JSON, from which `from_state` goes on exactly."""
+        """Return the whole state, JSON-serialisable, for `from_state`."""
         return [
             {
                 "track": track,
@@ -84,10 +83,10 @@ class Smoother:
         self._means = {t: one for t, one in self._means.items() if t in tracks}
 
     def update(self, ts_us: int, tracks: Int64, probs: Float32) -> Float32:
-        """Take a frame's tracks (M,) and probabilities (M, 8), return their means (M, 8).
+        """Add a frame's tracks (M,) and probabilities (M, 8), return their means (M, 8).
 
-        A class that is NaN in a frame is left out of that frame, and NaN where it was never seen.
-        Rows sum to 1 over the classes that are known.
+        NaN values are ignored; a class without any value is NaN.
+        Rows sum to 1 over the other classes.
         """
         befores = [self._means.get(track, _NOTHING) for track in tracks.tolist()]
         elapsed_us = np.array([ts_us - b.seen_us for b in befores]).reshape(-1, 1)
@@ -109,9 +108,9 @@ class Smoother:
 def centred(
     parts: Sequence[Observations], at: int, time_constant_s: float = CENTRED_TIME_CONSTANT_S
 ) -> Observations:
-    """Return `parts[at]`, smoothed by what is up to `LOOK_S` before and after, in all the parts.
+    """Return `parts[at]`, smoothed with all observations up to `LOOK_S` before and after.
 
-    parts: in order of time. Where they reach as far, where a part ends makes no difference.
+    parts: in order of time. If they cover that window, their borders do not change the result.
     """
     one = parts[at]
     ts_us = np.concatenate([part.ts for part in parts]).astype(np.int64)

@@ -1,11 +1,11 @@
-"""Faces of consecutive frames to tracks: who is the same face as in the frame before.
+"""Tracking: assigns the faces of consecutive frames to tracks.
 
 Hungarian assignment on the overlap of boxes that are enlarged ("buffered IoU", Yang et al.,
 "Hard to Track Objects with Irregular Motions and Similar Appearances? Make It Easier by Buffering
-the Matching Space", WACV 2023, arXiv:2211.14317), since at a few frames a second a moving face's
-boxes hardly touch. Each box is first moved on as its track last moved, and enlarged the more the
-longer its face was not seen; of two faces that fit, the one of the same size fits better. The
-numbers here were chosen on `benchmarks.tracks.measure`, with other random numbers than it reports.
+the Matching Space", WACV 2023, arXiv:2211.14317), because at a few frames a second the boxes of a
+moving face hardly overlap. Each box is first shifted by its track's velocity, and enlarged more the
+longer its face was not seen; faces of similar size are preferred. The
+constants were tuned on `benchmarks.tracks.measure`, with other random seeds than it reports.
 """
 
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from emotion.linking.assign import best_pairs
 from emotion.types import Float32, Float64, Int64, StateError
 
 MAX_AGE_S: Final = 2.0
-"""How long a face may be away and still be the same track; later it is a new one. A head that
-turns to profile is back within this, and at 1 frame a second one miss is bridged."""
+"""Seconds that a face may be missing before its track ends. Covers a head that turns to profile and
+back, and one missed frame at 1 frame a second."""
 
 _BUFFER: Final = 0.3  # of the box's sides, added on each side (the paper's narrower setting)
-_BUFFER_A_SECOND: Final = 1.0  # added to that for each second that the face was not seen
+_BUFFER_A_SECOND: Final = 1.0  # added to _BUFFER for each second that the face was not seen
 _MAX_BUFFER: Final = 2.0
 _MIN_OVERLAP: Final = 0.1
 _STAYS: Final = 0.8  # overlap of a face with itself, predicted, after 0.2 s of talk
-_SIZE_WEIGHT: Final = 2.0  # a face of twice the width fits as well as a quarter of the overlap
-_VELOCITY_TIME_S: Final = 0.3  # over which a velocity is averaged: a box's jitter is not trusted
+_SIZE_WEIGHT: Final = 2.0  # twice the width counts like a quarter of the overlap
+_VELOCITY_TIME_S: Final = 0.3  # over which a velocity is averaged, against the jitter of boxes
 _US: Final = 1_000_000
 
 _SOON_US: Final = 300_000  # between two frames in which somebody may run by widths of a face
@@ -38,7 +38,7 @@ _GROWN: Final = 0.25  # logarithm of the sizes' ratio
 
 @dataclass(kw_only=True, slots=True)
 class _Track:
-    """A face that is, or lately was, in view; velocity in pixels a second of its centre."""
+    """A face seen within the maximum age; velocity of its centre in pixels a second."""
 
     number: int
     seen_us: int
@@ -49,7 +49,7 @@ class _Track:
         return self.box + np.tile(self.velocity * ((ts_us - self.seen_us) / _US), 2)
 
     def move(self, ts_us: int, box: Float64, *, runs: bool = False) -> None:
-        """Go there. runs: so fast that the whole way is believed at once."""
+        """Update box and velocity. runs: fast motion, so the velocity is not averaged."""
         moved = ((box - self.box)[:2] + (box - self.box)[2:]) / 2
         elapsed_s = (ts_us - self.seen_us) / _US
         gain = 1.0 if runs else 1 - exp(-elapsed_s / _VELOCITY_TIME_S)
@@ -58,7 +58,7 @@ class _Track:
 
 
 class Tracker:
-    """Tracks of one broadcast. Numbers count up from 1 and are never used again."""
+    """Tracks of one broadcast. Numbers count up from 1 and are never reused."""
 
     def __init__(self, max_age_s: float = MAX_AGE_S) -> None:
         """Start with no track."""
@@ -68,7 +68,7 @@ class Tracker:
 
     @classmethod
     def from_state(cls, state: dict[str, Any], max_age_s: float = MAX_AGE_S) -> "Tracker":
-        """Go on from `state`. Raises StateError where that is something else."""
+        """Continue from `state`. Raises StateError if it is invalid."""
         self = cls(max_age_s)
         try:
             self._next = int(state["next"])
@@ -87,7 +87,7 @@ class Tracker:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Return all of it, for JSON, from which `from_state` goes on exactly."""
+        """Return the whole state, JSON-serialisable, for `from_state`."""
         tracks = [
             {
                 "number": t.number,
@@ -101,21 +101,21 @@ class Tracker:
 
     @property
     def numbers(self) -> frozenset[int]:
-        """Return the numbers of the tracks that a next frame may continue."""
+        """Return the numbers of the tracks that the next frame can continue."""
         return frozenset(t.number for t in self._tracks)
 
     def number_from(self, number: int) -> None:
-        """Give no new track a number below this one."""
+        """Set the smallest number of new tracks."""
         self._next = max(self._next, number)
 
     def reset(self) -> None:
-        """Forget every face, as after a cut; numbers go on."""
+        """End all tracks, as after a cut; numbers continue."""
         self._tracks = []
 
     def faces_stay(self, ts_us: int, boxes: Float32) -> bool:
-        """Tell whether at least half of the faces last seen are where their tracks lead.
+        """Return whether at least half of the faces last seen are at their predicted places.
 
-        No track gives False.
+        False without tracks.
         """
         newest_us = max((t.seen_us for t in self._tracks), default=0)
         last = [t for t in self._tracks if t.seen_us == newest_us < ts_us]
@@ -128,8 +128,8 @@ class Tracker:
     def update(self, ts_us: int, boxes: Float32) -> Int64:
         """Return the track number (M,) of each box (M, 4) of the frame at `ts_us`.
 
-        Frames come in order of time; one that does not come after the last ends all tracks, as
-        does a gap of more than the maximum age. A face that no track claims starts a new one.
+        Frames must be in order of time; an earlier one ends all tracks, as
+        does a gap of more than the maximum age. An unassigned face starts a new track.
         """
         self._tracks = [t for t in self._tracks if 0 < ts_us - t.seen_us <= self._max_age_us]
         numbers = np.zeros(len(boxes), dtype=np.int64)
@@ -143,7 +143,7 @@ class Tracker:
             numbers[j] = self._tracks[i].number
             left.discard(i)
         newest_us = max((t.seen_us for t in self._tracks if t.seen_us < ts_us), default=0)
-        # Seen once, it has no velocity. A longer track is searched only where its motion leads.
+        # Tracks seen once have no velocity. Longer ones are matched only at their predicted place.
         before = [
             i
             for i in sorted(left)
@@ -164,10 +164,10 @@ class Tracker:
 
 
 def _fit(predicted: Float64, boxes: Float64, unseen_s: Float64) -> Float64:
-    """Return (T, M), how well each box fits each track, 0 where it is none of its."""
+    """Return (T, M), the fit of each box with each track; 0 means no match."""
     margin = np.minimum(_BUFFER + _BUFFER_A_SECOND * unseen_s, _MAX_BUFFER)
     overlap = buffered_iou(predicted, boxes, margin)
-    overlap[overlap < _MIN_OVERLAP] = 0  # not one good match less for two bad ones
+    overlap[overlap < _MIN_OVERLAP] = 0  # so that two bad matches do not replace a good one
     tiny = np.finfo(np.float64).tiny
     widths = [np.log(np.maximum(b[:, 2] - b[:, 0], tiny)) for b in (predicted, boxes)]
     fit: Float64 = overlap * np.exp(-_SIZE_WEIGHT * np.abs(widths[0][:, None] - widths[1]))
@@ -175,9 +175,9 @@ def _fit(predicted: Float64, boxes: Float64, unseen_s: Float64) -> Float64:
 
 
 def _ran(predicted: Float64, boxes: Float64) -> list[tuple[int, int]]:
-    """Return the pairs of a track and a face, far apart, that are each other's only candidate.
+    """Return the pairs of a track and a distant face that are each other's only candidate.
 
-    People run to the side; their faces keep their size.
+    Fast people move sideways, and their faces keep their size.
     """
     width = [b[:, 2] - b[:, 0] for b in (predicted, boxes)]
     apart = (boxes[None, :, :2] + boxes[None, :, 2:] - predicted[:, None, :2]) / 2

@@ -1,4 +1,4 @@
-"""A video stream to the pictures that are asked for, in order of time."""
+"""Decodes a video stream to the sampled pictures, in order of time."""
 
 import math
 import time
@@ -19,30 +19,30 @@ from emotion.media.pictures import US, Picture
 from emotion.media.streams import Truncated, VideoError, open_video
 
 Skip = Literal["needless", "nonref", "nonkey"]
-"""What is not decoded: non-reference frames that are not needed, which changes no result; all
-non-reference frames; all but keyframes."""
+"""Frames that are not decoded: non-reference frames that are not sampled (does not change the
+result); all non-reference frames; all but keyframes."""
 
-_DECLARE_DURATION: Final = ("mov", "matroska", "flv")  # others let ffmpeg estimate it
+_DECLARE_DURATION: Final = ("mov", "matroska", "flv")  # for others ffmpeg estimates it
 
 LATE_US: Final = 2_000  # containers that round to 1 ms put a frame up to this much early
 _MISSING_S: Final = 0.5  # less of the declared duration missing at the end is rounding
 _JUMP_S: Final = 0.1
-"""Times of decoding that go back by more have started over: files were put together."""
+"""Seconds back in decoding time that mark a new timeline, as in concatenated files."""
 
 _REORDERED: Final = 16
-"""Most packets before the one that is shown first (H.264 and HEVC, Annex A)."""
+"""Maximum number of packets before the one displayed first (H.264 and HEVC, Annex A)."""
 
-_LONG_AGO: Final = 1 << 40
-"""Ticks that frames decoded before a file's beginning are moved back by: they are not shown."""
+_LEAD_SHIFT: Final = 1 << 40
+"""Ticks by which the timestamps of lead files are moved back, so that they are not output."""
 
 
 def cell_of(offset_us: int, fps: float) -> int:
-    """Return which k / fps seconds a frame at this offset is the first after, or not the first."""
+    """Return the index k of the sampling interval, from k / fps seconds, of this offset."""
     return int((offset_us + LATE_US) * fps // US)
 
 
 class Reader:
-    """Decodes a video stream, and knows at the end whether it was all there."""
+    """Decodes a video stream, and detects at its end whether it was complete."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Reader:
         limits: Limits = FILE,
         longest_s: float | None = None,
     ) -> None:
-        """Read an open file. longest_s: it may go on for so long; None without limit."""
+        """Read an open file. longest_s: its maximum duration; None without limit."""
         self.path = path
         self._limits, self._longest_s = limits, longest_s
         self._n_packets = 0
@@ -61,7 +61,7 @@ class Reader:
         self._shift = 0
         self._last_dts: int | None = None
         self.end_us = 0
-        """Where the last frame seen so far ends, decoded or not."""
+        """End of the last frame so far, decoded or not, in microseconds."""
         self._container = container
         self._stream = stream
         self._first: Fraction | None = None
@@ -72,22 +72,21 @@ class Reader:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Return width and height of the pictures, as the file says."""
+        """Return the declared width and height of the pictures."""
         context = self._stream.codec_context
         return max(1, context.width), max(1, context.height)
 
     @property
     def pixel_aspect(self) -> Fraction | None:
-        """Return how much wider than high the file's pixels are, once a picture was decoded."""
+        """Return width / height of the file's pixels; known once a picture was decoded."""
         in_container = self._stream.sample_aspect_ratio
         return in_container or self._stream.codec_context.sample_aspect_ratio
 
     def pictures(self, fps: float, skip: Skip = "needless") -> Iterator[Picture]:
-        """Yield whole frames in order of time: those on the grid of `fps`, and perhaps others.
+        """Yield intact frames in order of time: those sampled by `fps`, and perhaps others.
 
-        Raises VideoError where the file is cut off, and where it goes on for longer, has more
-        pictures or takes more time than it may. Broken frames amid good ones are left out: that is
-        what a lost packet leaves behind.
+        Raises VideoError if the file is truncated or exceeds its duration, number of pictures or
+        decoding time. Broken frames between good ones, as after a lost packet, are skipped.
         """
         before_us = -1
         for frame in self._frames(fps, skip):
@@ -109,9 +108,9 @@ class Reader:
         return max(1, round(length * US))
 
     def prime(self, lead: Sequence[Path]) -> None:
-        """Decode what these files hold, so that pictures that refer to theirs can be decoded.
+        """Decode these preceding files, to which the first pictures may refer.
 
-        What can't be read of them is left out. To be called before `pictures`.
+        Unreadable parts are skipped. Call it before `pictures`.
         """
         context = self._stream.codec_context
         context.skip_frame = "NONREF"
@@ -122,8 +121,8 @@ class Reader:
                         self._require_time()
                         if packet.dts is None or not packet.size:
                             continue
-                        packet.dts -= _LONG_AGO
-                        packet.pts = packet.dts if packet.pts is None else packet.pts - _LONG_AGO
+                        packet.dts -= _LEAD_SHIFT
+                        packet.pts = packet.dts if packet.pts is None else packet.pts - _LEAD_SHIFT
                         try:
                             context.decode(packet)
                         except (av.error.FFmpegError, ValueError):
@@ -136,9 +135,9 @@ class Reader:
             raise VideoError(f"{self.path} takes more than {self._limits.decoding_s:g} s to decode")
 
     def _packets(self) -> Iterator["Packet[Stream]"]:
-        """Give the packets of pictures and sound; where the pictures' times jump back, they go on.
+        """Yield the packets of video and audio, with continuous video timestamps.
 
-        What is shown first is known before the first is given: packets come as they are decoded.
+        The first packets are held back, until the time of the first displayed picture is known.
         """
         streams = [s for s in self._container.streams if s.type in ("video", "audio")]
         held: list[Packet[Stream]] = []
@@ -146,7 +145,7 @@ class Reader:
         try:
             for packet in self._container.demux(streams):
                 if packet.stream is self._stream:
-                    self._mend_times(packet)
+                    self._make_continuous(packet)
                     n_video += 1
                 if n_video > _REORDERED and not held:
                     yield packet
@@ -163,7 +162,7 @@ class Reader:
             self._find_first(held)
             yield from held
 
-    def _mend_times(self, packet: "Packet[Stream]") -> None:
+    def _make_continuous(self, packet: "Packet[Stream]") -> None:
         if packet.dts is None:
             return
         base = packet.time_base
@@ -197,7 +196,7 @@ class Reader:
                     )
                 if packet.stream is not self._stream:
                     continue
-                self._require_room()
+                self._check_limits()
                 needless = self._is_needless(packet, fps)
                 if skip == "nonkey":
                     context.skip_frame = "NONKEY"
@@ -213,24 +212,22 @@ class Reader:
                     if not self._broken:
                         yield frame
 
-    def _require_room(self) -> None:
-        """Count a packet; raise VideoError if it is one too many, or too late."""
+    def _check_limits(self) -> None:
+        """Count a packet; raise VideoError if there are too many, or the file is too long."""
         self._n_packets += 1
         read_s = 0.0 if self._first is None else float(self._read_to - self._first)
         if self._longest_s is not None and read_s > self._longest_s:
-            raise VideoError(
-                f"{self.path} goes on for more than the {self._longest_s:g} s that it may"
-            )
+            raise VideoError(f"{self.path} is longer than the allowed {self._longest_s:g} s")
         most = self._limits.frames_per_s * (1 + max(0.0, read_s))
         if self._n_packets > most:
             raise VideoError(
-                f"{self.path} holds more than {self._limits.frames_per_s} pictures a second"
+                f"{self.path} has more than {self._limits.frames_per_s} pictures a second"
             )
 
     def _is_needless(self, packet: "Packet[Stream]", fps: float) -> bool:
-        """Tell whether an earlier frame of the same cell was read: so this one is not asked for.
+        """Return whether an earlier frame of the same cell was read, so this one is not sampled.
 
-        It is decoded all the same if others refer to it: the decoder knows.
+        The decoder still decodes it if other frames refer to it.
         """
         if packet.pts is None or self._first is None or packet.is_discard:
             return False
@@ -250,7 +247,7 @@ class Reader:
         return first_us < offset_us and not packet.is_corrupt
 
     def _require_whole(self) -> None:
-        """Raise VideoError if the last frame was broken, or the end came before its time."""
+        """Raise VideoError if the last frame was broken, or the file ended early."""
         if self._broken:
             raise Truncated(f"{self.path} is truncated: its last picture is broken")
         duration = self._container.duration

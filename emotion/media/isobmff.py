@@ -1,8 +1,8 @@
 """Counts the declared content of an ISO BMFF file (MP4, fMP4, MOV) before memory is allocated.
 
-A table's entries stand in the file one by one, but for some a single number stands for all. A
-demuxer takes 24 bytes and more for each. Containers are entered, and sizes read, as libavformat
-does (libavformat/mov.c, `mov_read_default`): what it would pass over is passed over.
+Some tables declare all entries by a single number, for which a demuxer allocates at least 24
+bytes each. Containers are entered, sizes read and boxes skipped as in libavformat
+(libavformat/mov.c, `mov_read_default`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,25 +19,25 @@ _DEEPEST: Final = 10
 _MAX_EDITS: Final = 1000
 _PACKED: Final = {b"cmov": "a header that is packed", b"iloc": "a picture", b"iinf": "a picture"}
 _PER_SAMPLE: Final = (0x100, 0x200, 0x400, 0x800)
-"""Flags of a run's columns, 4 bytes for each sample (ISO/IEC 14496-12, 8.8.8)."""
+"""Flags of a run's columns, 4 bytes per sample (ISO/IEC 14496-12, 8.8.8)."""
 
 
 _PER_PACKET: Final = 1024
 _PER_BYTE: Final = 8
-"""Samples; of the tightest sound."""
+"""Maximum of samples per byte, of the most compact audio."""
 
 _SMALL_BYTES: Final = 1 << 14
 
 
 class TooMuch(Exception):
-    """A file declares more content than it can hold, or may."""
+    """A file declares more content than fits into it, or than is allowed."""
 
 
 @dataclass(kw_only=True, slots=True)
 class _Track:
     """The tables of one track.
 
-    is_even: of sound whose samples all take as long: whole chunks of it are packets.
+    is_even: audio whose samples all have the same duration, so that whole chunks are packets.
     """
 
     handler: bytes = b""
@@ -45,11 +45,11 @@ class _Track:
     is_even: bool = False
     n_chunks: int = 0
     chunks: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
-    """First chunk, from 1, and samples in each from there on."""
+    """(N, 2): first chunk, from 1, and the samples per chunk from there on."""
 
     @property
     def n_samples(self) -> int:
-        """The number of samples, by one table or the other."""
+        """The number of samples, the larger of two tables."""
         lengths = np.diff(self.chunks[:, 0], append=self.n_chunks + 1)
         return max(self.n_sizes, int(np.maximum(lengths, 0) @ self.chunks[:, 1]))
 
@@ -61,9 +61,9 @@ class _Track:
 
 
 def require_counts(file: BinaryIO, n_bytes: int, *, most_samples: int, most_boxes: int) -> None:
-    """Raise TooMuch for a file of so many bytes that declares an impossible content.
+    """Raise TooMuch for a file of `n_bytes` that declares impossible content.
 
-    most_samples: of all tracks together. What is not ISO BMFF passes.
+    most_samples: of all tracks together. Files that are not ISO BMFF pass.
     """
     tracks = [_Track()]
     n_in_runs = 0
@@ -76,7 +76,7 @@ def require_counts(file: BinaryIO, n_bytes: int, *, most_samples: int, most_boxe
             tracks.append(_Track())
         elif kind in _READERS:
             file.seek(content)
-            # Tables are read whole: they are as long as the file, at most, and most are short.
+            # Only the table of chunks is read whole; it is bounded by the file's size.
             data = file.read(size if kind == b"stsc" else min(size, 20))
             n_in_runs += _READERS[kind](data, size, tracks[-1])
             if n_in_runs > most_samples:
@@ -90,7 +90,7 @@ def require_counts(file: BinaryIO, n_bytes: int, *, most_samples: int, most_boxe
 
 
 def _walk(file: BinaryIO, begin: int, end: int, depth: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, place and size of each box's content, containers before what is in them."""
+    """Yield kind, position and size of each box's content, containers before their children."""
     at = begin
     while end - at >= 8:
         file.seek(at)
@@ -189,4 +189,4 @@ _READERS: Final[Mapping[bytes, Callable[[bytes, int, _Track], int]]] = {
     b"elst": _read_edits,
     b"hdlr": _read_handler,
 }
-"""Takes a table's beginning and size; returns how many samples of a run it has."""
+"""Readers of tables: take the table's beginning and size; return the number of samples of a run."""

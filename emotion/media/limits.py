@@ -1,4 +1,4 @@
-"""Limits of what reading a media file may cost, and how they are enforced."""
+"""Limits of the content of a media file, and their enforcement."""
 
 import ctypes
 import io
@@ -16,7 +16,7 @@ from emotion.media.isobmff import TooMuch, require_counts
 __all__ = ["FILE", "SEGMENT", "Limits", "TooMuch", "options", "require_bounded"]
 
 MAX_AT_ONCE_BYTES: Final = 256 << 20
-"""That libav may take in one piece: an index, a picture of 33 million pixels with 16 bits each."""
+"""Largest allocation of libav: an index, a picture of 33 million pixels with 16 bits each."""
 
 _BOXES: Final = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx")
 
@@ -25,9 +25,9 @@ _BOXES: Final = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", 
 class Limits:
     """Limits of one file's content.
 
-    pixels: of a picture. samples: packets of all tracks, where the container counts them. boxes: of
-    an MP4 file. frames_per_s: of pictures, on average over the file. decoding_s: for which the
-    whole file is decoded; None without limit.
+    pixels: of a picture. samples: packets of all tracks, if the container declares them. boxes: of
+    an MP4 file. frames_per_s: pictures a second, averaged over the file. decoding_s: time to decode
+    the whole file; None without limit.
     """
 
     pixels: int
@@ -38,21 +38,21 @@ class Limits:
 
 
 SEGMENT: Final = Limits(pixels=4096 * 2304, samples=200_000, boxes=20_000, decoding_s=120.0)
-"""Of a live stream: 4K, for as long as a segment is."""
+"""For segments of a live stream: up to 4K."""
 
 FILE: Final = Limits(pixels=8192 * 4320, samples=10_000_000, boxes=5_000_000)
 """For the operator's own files: 8K, ten hours of 240 pictures a second."""
 
 
 def options(limits: Limits) -> dict[str, str]:
-    """Return what tells libavformat and its decoders."""
+    """Return the options for libavformat and its decoders."""
     return {"max_pixels": str(limits.pixels), "max_streams": "100"}
 
 
 def require_bounded(source: Path | bytes, limits: Limits) -> None:
-    """Raise TooMuch for a file, or the beginning of one, that says it holds more than it may.
+    """Raise TooMuch for a file, or the beginning of one, that declares more than the limits.
 
-    To be called before libav opens it. Raises OSError.
+    Call it before libav opens the file. Raises OSError.
     """
     _bound_libav()
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
@@ -64,7 +64,7 @@ def require_bounded(source: Path | bytes, limits: Limits) -> None:
 
 @cache
 def _bound_libav() -> bool:
-    """Have libav's allocations fail beyond a size; tell whether its library was found."""
+    """Limit the size of libav's allocations; return whether its library was found."""
     places: Mapping[str, str] = {"av.libs": "libavutil*.so*", "av/.dylibs": "libavutil*.dylib"}
     root = Path(av.__file__).parent.parent
     found = [path for place, name in places.items() for path in (root / place).glob(name)]

@@ -1,4 +1,4 @@
-"""Decoded frames to pictures: upright, with square pixels, in RGB of the size that is asked for."""
+"""Conversion of decoded frames to RGB: upright, with square pixels, in the requested size."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,12 +24,12 @@ class Picture:
 
     @property
     def _quarter_turns(self) -> int:
-        """Return how often to turn by 90 degrees, counter-clockwise."""
+        """Return the number of counter-clockwise rotations by 90 degrees."""
         return round(self.frame.rotation / 90) % 4
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Return width and height, upright, in the pixels that the file has."""
+        """Return width and height, upright, in the pixels of the file."""
         width, height = self.frame.width, self.frame.height
         return (height, width) if self._quarter_turns % 2 else (width, height)
 
@@ -51,7 +51,7 @@ class Picture:
 
 
 class Converter:
-    """Frames to RGB of any size; of an interlaced frame, one field."""
+    """Converts frames to RGB of any size; of an interlaced frame, one field."""
 
     def __init__(self) -> None:
         """Start without any size."""
@@ -63,13 +63,13 @@ class Converter:
         if frame.interlaced_frame:
             frame = self._top_field(frame)
         if frame.format.name == "yuv420p" and (frame.width, frame.height) != (width, height):
-            # Scaled first and coloured afterwards, each by its fast way: a third of the time.
+            # Scaling before the conversion to RGB takes a third of the time.
             frame = self._scaler.reformat(frame, width, height)
         rgb: UInt8 = self._reformatter.reformat(frame, width, height, "rgb24").to_ndarray()  # type: ignore[assignment]
         return rgb
 
     def _top_field(self, frame: VideoFrame) -> VideoFrame:
-        """Return every other line: the two fields are 1/50 s apart, and what moves is combed."""
+        """Return every other line: the two fields are 1/50 s apart, which combs moving edges."""
         key = (frame.width, frame.height, frame.format.name)
         if self._field is None or self._field[0] != key:
             graph = Graph()

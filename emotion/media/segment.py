@@ -1,8 +1,8 @@
-"""The frames of one segment of a live stream, also where it begins amid pictures.
+"""The frames of one segment of a live stream, also without a keyframe at its start.
 
-A source may cut where no keyframe is: a segment's first pictures then refer to those of the
-segments before, which are decoded first and given to nobody. What comes is a function of the bytes
-of both.
+A source may cut between keyframes: a segment's first pictures then refer to those of the
+segments before, which are decoded first and discarded. The result depends only on the bytes
+of these files.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from emotion.media.video import Collected
 from emotion.types import Frames
 
 _LATE_US: Final = US // 4
-"""Pictures that are missed at the beginning for less than this are those of an open GOP."""
+"""Microseconds at the start that may be undecodable without more lead: an open GOP."""
 
 
 def read_parts(
@@ -32,17 +32,16 @@ def read_parts(
     longest_s: float | None = None,
     lead: Sequence[Path] = (),
 ) -> Iterator[Frames]:
-    """Yield the frames of `video.read_frames` in parts of about `part_px` pixels, one at least.
+    """Yield the frames of `video.read_frames` in parts of about `part_px` pixels, at least one.
 
-    It is a segment: what holds more than one can, or goes on for more than `longest_s`, is refused.
-    One that is cut off gives what can be decoded.
+    The limits of a segment apply; longer files than `longest_s` are refused.
+    A truncated segment gives the frames that can be decoded.
 
-    lead: what was recorded before it without a break, in order. As much of it is decoded first as
-    the segment's first pictures need, from the newest keyframe on from which they can be had.
+    lead: the files recorded before it without a gap, in order. They are decoded first, from the
+    newest keyframe that makes the segment's first pictures decodable.
 
-    At least one part comes, if an empty one. A file without any keyframe is decoded as far as it
-    can be, whatever `skip` says; not where that takes its lead, of which keyframes alone can do
-    without.
+    At least one part is yielded, possibly empty. With `skip="nonkey"` a file without a keyframe
+    gives an empty part if it has a lead; without a lead it is decoded as with "nonref".
     """
     there = [each for each in lead if each.is_file()]
     n_lead = 0
@@ -91,7 +90,7 @@ def read_parts(
 
 
 def _more_lead(lead: Sequence[Path], n: int) -> int:
-    """Return how many files to try next: twice as many, and on to the next with a keyframe."""
+    """Return the number of lead files to try next: at least twice `n`, from one with a keyframe."""
     most = len(lead)
     for more in range(max(n + 1, 2 * n), most):
         if _has_keyframe(lead[most - more]):

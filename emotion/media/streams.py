@@ -1,8 +1,8 @@
-"""A file opened within bounds, and the video stream of it that a player would show.
+"""Opens a file within limits, and selects the video stream that a player would show.
 
-Files are opened by the file protocol only and only as one of `_FORMATS`: a playlist or a list of
-other files that calls itself a video (`ffconcat version 1.0` in a .ts) would make the decoder
-open its neighbours.
+Files are opened only with the file protocol and as one of `_FORMATS`: otherwise a playlist or a
+list of files disguised as a video (`ffconcat version 1.0` in a .ts) would make the decoder
+open other files.
 """
 
 import os
@@ -23,29 +23,29 @@ from emotion.types import EmotionError
 
 _FORMATS: Final = "mpegts,mpeg,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,ogg,mxf"
 _STILL: Final = frozenset(("mjpeg", "png", "bmp", "gif", "tiff", "webp"))
-"""Codecs of covers and thumbnails, where another stream has pictures that move."""
+"""Codecs of covers and thumbnails, ignored if there is another video stream."""
 
 _MAX_THREADS: Final = 4
-_H264_ANEW: Final = frozenset((5,))
+_H264_IDR: Final = frozenset((5,))
 _H264_SEQUENCE: Final = frozenset((7,))
-_HEVC_ANEW: Final = frozenset(range(16, 21))
+_HEVC_IDR: Final = frozenset(range(16, 21))
 _HEVC_SEQUENCE: Final = frozenset((33,))
 _START_CODE: Final = re.compile(rb"\x00\x00\x01")
 
 
 class VideoError(EmotionError):
-    """The file is not a video that can be read to its end."""
+    """The file is not a video that can be read completely."""
 
 
 class Truncated(VideoError):
-    """The file ends before its time; what comes before can be used."""
+    """The file ends early; the frames before can be used."""
 
 
 @contextmanager
 def open_video(
     path: Path, *, limits: Limits = FILE
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its best video stream. Raises VideoError, before memory is taken."""
+    """Open a file and its best video stream. Raises VideoError, before memory is allocated."""
     try:
         size = path.stat().st_size
     except OSError as e:
@@ -54,28 +54,28 @@ def open_video(
         raise VideoError(f"{path} is not a file")
     if size == 0:
         raise VideoError(f"{path} is empty")
-    # skip_frame is for the look that is taken at the beginning alone: what it finds is in the
-    # headers, and decoding pictures for it costs a sixth of a short segment's time.
-    asked = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "skip_frame": "all"}
-    asked |= options(limits)
+    # skip_frame applies only to probing: the headers suffice, and decoding
+    # pictures for it takes a sixth of a short segment's time.
+    chosen = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "skip_frame": "all"}
+    chosen |= options(limits)
     try:
         require_bounded(path, limits)
-        container = av.open(f"file:{path.absolute()}", options=asked, metadata_errors="replace")
+        container = av.open(f"file:{path.absolute()}", options=chosen, metadata_errors="replace")
     except TooMuch as e:
-        raise VideoError(f"{path} says that it holds {e}") from e
+        raise VideoError(f"{path} declares {e}") from e
     except (av.error.FFmpegError, OSError, ValueError) as e:
-        raise VideoError(f"{path} is not a video that can be read, or it is cut off") from e
+        raise VideoError(f"{path} is not a video that can be read, or it is truncated") from e
     with container:
         stream = best_video(container)
         if stream is None:
             raise VideoError(f"{path} has no video stream")
         if stream.codec_context is None:
-            raise VideoError(f"{path}: there is no decoder here for its video")
+            raise VideoError(f"{path}: no decoder for its video is installed")
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > limits.pixels:
-            raise VideoError(f"{path}: pictures of {width}x{height} are larger than is read here")
+            raise VideoError(f"{path}: pictures of {width}x{height} exceed the limit")
         stream.codec_context.options = options(limits)
-        # Threads of the decoder cost a fifth more in all: they are for cores that would idle.
+        # Multithreaded decoding costs a fifth more CPU time: only for idle cores.
         n_threads = min(_MAX_THREADS, max(1, cores() // 2))
         stream.codec_context.thread_count = n_threads
         stream.thread_type = "AUTO" if n_threads > 1 else "NONE"
@@ -83,7 +83,7 @@ def open_video(
 
 
 def moving(container: InputContainer) -> list[VideoStream]:
-    """Return the video streams that are no cover or thumbnail, as far as the file says."""
+    """Return the video streams that are not declared as covers or thumbnails."""
     shown = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     return [s for s in shown if not s.codec_context or s.codec_context.name not in _STILL] or shown
 
@@ -91,8 +91,8 @@ def moving(container: InputContainer) -> list[VideoStream]:
 def best_video(container: InputContainer) -> VideoStream | None:
     """Return the video stream that a player would show; None if there is none.
 
-    One that can be decoded before others, one marked as the default before others, then the
-    largest (as `av_find_default_stream_index` of libavformat weighs them), then the first.
+    Decodable streams first, then those marked as default, then the largest (as in
+    `av_find_default_stream_index` of libavformat), then the first.
     """
     return max(moving(container), key=_rank, default=None)
 
@@ -106,22 +106,22 @@ def _rank(stream: VideoStream) -> tuple[bool, bool, int]:
 
 
 def begins_anew(packet: "Packet[Stream]", stream: VideoStream) -> bool:
-    """Tell whether no picture before this keyframe is needed for any after it.
+    """Return whether decoding can start here: no later picture refers to an earlier one.
 
-    Of H.264 that is an IDR picture, of HEVC one or a broken link (Rec. ITU-T H.264, table 7-1;
-    H.265, table 7-1); keyframes of other codecs are taken for such.
+    In H.264 an IDR picture, in HEVC an IDR or a broken link (Rec. ITU-T H.264, table 7-1;
+    H.265, table 7-1); in other codecs every keyframe.
     """
     kinds = _kinds(packet, stream)
     if kinds is None:
         return True
-    return bool(kinds & (_H264_ANEW if _name(stream) == "h264" else _HEVC_ANEW))
+    return bool(kinds & (_H264_IDR if _name(stream) == "h264" else _HEVC_IDR))
 
 
 def has_parameters(packet: "Packet[Stream]", stream: VideoStream) -> bool:
-    """Tell whether a decoder can begin with this keyframe: what it needs to know comes with it."""
+    """Return whether this keyframe comes with the parameter sets that a decoder needs."""
     kinds, context = _kinds(packet, stream), stream.codec_context
     if kinds is None or (context and bytes(context.extradata or b"")[:1] == b"\x01"):
-        return True  # or stands in the file's header
+        return True  # they are in the file's header
     return bool(kinds & (_H264_SEQUENCE if _name(stream) == "h264" else _HEVC_SEQUENCE))
 
 
@@ -140,7 +140,7 @@ def _kinds(packet: "Packet[Stream]", stream: VideoStream) -> set[int] | None:
 
 
 def _units(data: bytes, *, lengths: bool) -> list[int]:
-    """Return the first bytes of a packet's NAL units, with their lengths or start codes before."""
+    """Return the first byte of each NAL unit of a packet, delimited by lengths or start codes."""
     if not lengths:
         return [data[at.end()] for at in _START_CODE.finditer(data) if at.end() < len(data)]
     found, at = [], 0
@@ -151,7 +151,7 @@ def _units(data: bytes, *, lengths: bool) -> list[int]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Video files to frames, decoded in process straight to the size that is asked for."""
+"""Reads video files as frames, decoded in process to the requested size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class VideoInfo:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Return what the file says of itself; one frame is decoded, for the rotation.
+    """Return the declared properties of a file; one frame is decoded, for the rotation.
 
     Raises VideoError as `read_frames` does, except for truncation.
     """
@@ -66,13 +66,13 @@ def probe(path: Path) -> VideoInfo:
 def read_frames(path: Path, *, fps: float, longest_side_px: int, skip: Skip = "needless") -> Frames:
     """Return the frames of one short file, all at once.
 
-    Of the frames those are taken that come first at or after each k / fps seconds from the first
-    video packet that is shown, so the same bytes give the same frames; a slower video gives all.
-    Pictures are turned as the file says, have square pixels, and are no larger than
-    `longest_side_px` and than the file's. skip: what not to decode, at the price of fewer frames.
+    Samples the first frame at or after each k / fps seconds from the first displayed
+    video packet, so the same bytes give the same frames; a slower video gives all.
+    Pictures are rotated as declared, have square pixels, and are not larger than
+    `longest_side_px` and the file's. skip: frames not to decode, which may give fewer frames.
 
-    Raises VideoError, in one line: the file is missing, empty, no video, has no video stream, no
-    picture that can be decoded, or ends before its time.
+    Raises VideoError, one line: the file is missing, empty, not a video, without a video stream,
+    without a decodable picture, or truncated.
     """
     with open_video(path) as (container, stream):
         reader = Reader(path, container, stream)
@@ -87,10 +87,10 @@ def read_windows(
 ) -> Iterator[tuple[float, float, Frames]]:
     """Yield (offset_s, duration_s, frames) of each `window_s` of a long file, in bounded memory.
 
-    Windows start at whole multiples of `window_s` from the first video packet; `frames.offset_s`
-    counts from the start of the window. The last is as long as its video; a stretch without any
-    video yields nothing. Frames are taken and errors raised as by `read_frames`, Truncated after
-    all that can be decoded was yielded.
+    Windows start at multiples of `window_s` from the first video packet; `frames.offset_s`
+    counts from the start of the window. The last one ends with the video; windows without
+    video are omitted. Sampling and errors as in `read_frames`; Truncated is raised after
+    all decodable frames.
     """
     window_us = round(window_s * US)
     if window_us <= 0:
@@ -126,7 +126,7 @@ def read_windows(
 
 
 class Collected:
-    """Frames on a grid of time, converted as they come."""
+    """Samples frames, converting each one directly."""
 
     def __init__(self, reader: Reader, fps: float, longest_side_px: int) -> None:
         if not fps > 0 or longest_side_px < 1:
@@ -155,7 +155,7 @@ class Collected:
         return len(self) * self._shape[0] * self._shape[1]
 
     def add(self, picture: Picture) -> None:
-        """Keep a picture if it is the first of its cell; all get the first one's size."""
+        """Keep a picture if it is the first of its sampling interval; all get the first's size."""
         if self._size_px == (0, 0):
             self._size_px = picture.size_px
             self._shape = picture.shape_within(self._longest_side_px, self._reader.pixel_aspect)
@@ -166,7 +166,7 @@ class Collected:
             self._offsets_us.append(picture.offset_us)
 
     def nothing(self) -> Frames:
-        """Return no frames, of the size that the file says."""
+        """Return no frames, of the declared size."""
         width, height = self._reader.size_px
         return Frames(
             images=np.zeros((0, height, width, 3), dtype=np.uint8),
@@ -176,7 +176,7 @@ class Collected:
         )
 
     def frames(self, start_us: int) -> Frames:
-        """Return what was kept, counted from there, and forget it.
+        """Return and clear the kept frames, with offsets from `start_us`.
 
         Raises VideoError if there never was a picture.
         """
@@ -193,7 +193,7 @@ class Collected:
 
 
 def _creation_time(text: str | None) -> datetime | None:
-    """Return the container's time; the zero of an unset clock (1904 or 1970) is none."""
+    """Return the container's time; None for the zero of an unset clock (1904 or 1970)."""
     if text is None:
         return None
     try:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 SIZE_PX: Final = 48
 N_VOTED: Final = 8
-"""Classes of the head that learnt from FER+'s votes, ordered as `EMOTIONS`."""
+"""Classes of the head trained on FER+'s votes, ordered as `EMOTIONS`."""
 N_KEYWORD: Final = 7
-"""Classes of the head that learnt FER2013's own label: `EMOTIONS` without contempt, the last."""
+"""Classes of the head trained on FER2013's own labels: `EMOTIONS` without contempt, the last."""
 
 WIDTHS: Final = (48, 96, 192)
 DEPTHS: Final = (1, 2, 2)
@@ -51,7 +51,7 @@ class Block(nn.Module):
 
 
 class Tower(nn.Module):
-    """Gray faces to two sets of logits: what ten annotators would vote, what FER2013 would say.
+    """Maps gray faces to two sets of logits: the votes of annotators, and FER2013's label.
 
     widths, depths: channels and blocks of each stage; every stage halves the map.
     folded: batch norms are folded into the convolutions, as shipped.
@@ -85,8 +85,8 @@ class Tower(nn.Module):
     def forward(self, gray: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 1, 48, 48) in 0 to 1 -> logits (N, 8) and (N, 7).
 
-        Each face is first brought to mean 0 and deviation 1, so brightness and contrast of the
-        whole face do not matter.
+        Each face is first normalised to mean 0 and deviation 1, against differences of brightness
+        and contrast.
         """
         deviation, mean = torch.std_mean(gray, (1, 2, 3), correction=0, keepdim=True)
         x = (gray - mean) / (deviation + 1e-2)
@@ -97,13 +97,13 @@ class Tower(nn.Module):
 
 
 class ExpressionNet(nn.Module):
-    """A tower that sees each face both ways round, as shipped: folded, calibrated probabilities.
+    """The shipped network: a folded tower on each face and its mirror image, calibrated.
 
-    The answer is the mean, to a share, of what people would vote and of what FER2013 would say,
-    each with its own prior (in the bias); `power` sharpens confidence without changing the answer.
+    The output is the weighted mean of the two heads' probabilities,
+    each with its own prior (in the bias); `power` changes the confidence, not the ranking.
     """
 
-    share: Tensor  # (1,): of the votes
+    share: Tensor  # (1,): weight of the votes' head
     power: Tensor  # (1,)
     voted_bias: Tensor  # (8,)
     keyword_bias: Tensor  # (7,)

@@ -1,7 +1,7 @@
-"""The face detector's network, rewritten to answer the same with fewer passes over memory.
+"""The face detector's network, fused for fewer passes over memory; same outputs.
 
-Convolutions of the same input become one, and on the CPU oneDNN applies the activation while a
-convolution's result is still in the cache: what torch's own compiler would make of it, without
+Convolutions of the same input are merged, and on the CPU oneDNN applies the activation while a
+convolution's result is still in the cache: like `torch.compile`, but without
 a compiler on the user's machine.
 """
 
@@ -15,14 +15,14 @@ from torch.nn import functional
 from emotion.networks.retinaface import SSH, RetinaFace
 
 N_VALUES: Final = 4 + 2 + 10
-"""Of each anchor: box offsets, class logits (the face second), landmark offsets."""
+"""Values per anchor: box offsets, class logits (background, face), landmark offsets."""
 
 
 class FusedRetinaFace(nn.Module):
-    """RetinaFace whose answer is (N, A, N_VALUES); weights are taken from the one given."""
+    """RetinaFace with one output (N, A, N_VALUES), from the weights of another instance."""
 
     def __init__(self, network: RetinaFace) -> None:
-        """Rewrite a network that is in place already; it is not to be used any more."""
+        """Fuse a network that is already on its device; do not use it afterwards."""
         super().__init__()
         heads = (network.bbox_head, network.class_head, network.landmark_head)
         levels = zip(*(cast("Iterable[nn.Conv2d]", head) for head in heads), strict=True)
@@ -36,11 +36,11 @@ class FusedRetinaFace(nn.Module):
             _fuse(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (N, A, N_VALUES) of (N, 3, H, W), anchors as `boxes.anchors` has them."""
+        """Return (N, A, N_VALUES) of (N, 3, H, W), anchors in the order of `boxes.anchors`."""
         return self._rows(self.fpn(*self.body(x)))
 
     def coarse(self, x: Tensor) -> Tensor:
-        """Return the same without the anchors of the finest level, for three fifths of the work."""
+        """Return the same without the anchors of the finest level, at three fifths of the cost."""
         return self._rows(self.fpn.coarse(*self.body(x)[1:]))
 
     def _rows(self, levels: Sequence[Tensor]) -> Tensor:
@@ -54,13 +54,13 @@ class FusedRetinaFace(nn.Module):
 
 
 class _Context(nn.Module):
-    """SSH with its first two convolutions in one."""
+    """SSH with its first two convolutions merged."""
 
     def __init__(self, ssh: SSH) -> None:
         super().__init__()
         plain = cast(nn.Conv2d, ssh.conv3X3.get_submodule("0"))
         first = cast(nn.Conv2d, ssh.conv5X5_1.get_submodule("0"))
-        # The activation may stand after both: the plain half goes through a ReLU at the end,
+        # The activation can be applied to both: the plain half has a ReLU at the end,
         # and relu(leaky_relu(x)) is relu(x).
         self.first = nn.Sequential(_joined([plain, first]), ssh.conv5X5_1.get_submodule("1"))
         self.n_plain = plain.out_channels
@@ -76,7 +76,7 @@ class _Context(nn.Module):
 
 
 def _joined(convolutions: Sequence[nn.Conv2d]) -> nn.Conv2d:
-    """Return one convolution whose output is theirs, side by side."""
+    """Return one convolution whose output is the concatenation of theirs."""
     like = convolutions[0]
     assert like.bias is not None
     joined = nn.Conv2d(
@@ -96,7 +96,7 @@ def _joined(convolutions: Sequence[nn.Conv2d]) -> nn.Conv2d:
 
 
 def _joined_heads(heads: Sequence[nn.Conv2d]) -> nn.Conv2d:
-    """Return one head that gives all values of an anchor, then all of the cell's next anchor."""
+    """Return one head whose output has all values of an anchor, then of the cell's next anchor."""
     joined = _joined(heads)
     assert joined.bias is not None
     n_anchors = joined.out_channels // N_VALUES
@@ -127,7 +127,7 @@ class _FusedConv(nn.Module):
         self.scalars = [] if slope is None else [slope]
         assert convolution.bias is not None
         self.bias = convolution.bias.detach()
-        # In the layout that oneDNN computes in, once.
+        # Converted once to oneDNN's layout.
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(
             convolution.weight.detach(), self.padding, self.stride, self.dilation, self.groups
         )
@@ -162,7 +162,7 @@ def _fuse(module: nn.Module) -> None:
 
 
 def _onednn_works(dtype: torch.dtype = torch.float32) -> bool:
-    """Tell whether oneDNN is in this torch, and answers as torch itself does."""
+    """Return whether this torch has oneDNN, and it computes the same as torch."""
     convolution = nn.Conv2d(16, 16, 3, padding=1).to(dtype)
     x = torch.randn(1, 16, 8, 8).to(dtype).contiguous(memory_format=torch.channels_last)
     try:

@@ -1,4 +1,4 @@
-"""mini-XCEPTION: the network, nothing else.
+"""The network mini-XCEPTION.
 
 Arriaga, Valdenegro-Toro, Plöger, "Real-time Convolutional Neural Networks for Emotion and Gender
 Classification", arXiv:1710.07557; layers as in oarriaga/face_classification (`src/models/cnn.py`).
@@ -20,7 +20,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _pool_same(x: Tensor) -> Tensor:
-    """Max-pool 3x3 by 2 as Keras pads for "same": an even side gets its one pixel at the end."""
+    """Max-pool 3x3, stride 2, with Keras's "same" padding: even sides are padded at the end."""
     top, left = x.shape[2] % 2, x.shape[3] % 2
     padded = functional.pad(x, (left, 1, top, 1), value=-torch.inf)
     return functional.max_pool2d(padded, 3, 2)

@@ -18,13 +18,13 @@ _MEMORY: Final = ("failed to allocate memory", "out of memory", "bfcarena")
 
 
 class OnnxNetwork:
-    """One ONNX file: maps (M, C, S, S) to (M, outputs), on the CPU or through CUDA."""
+    """One ONNX file: maps (M, C, S, S) to (M, outputs), on the CPU or CUDA."""
 
     def __init__(self, model: EmotionModel, data: bytes, device: torch.device) -> None:
         """Open the file.
 
-        data: of a file without external data. Raises WeightsError where ONNX Runtime is not
-        installed, WrongNetwork where the file is not as the record says.
+        data: of a file without external data. Raises WeightsError if ONNX Runtime is not
+        installed, WrongNetwork if the file does not match the record.
         """
         try:
             import onnxruntime
@@ -44,38 +44,38 @@ class OnnxNetwork:
                 )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # what matters is raised
-        # Threads that spin while they wait starve ffmpeg and Postgres.
+        options.log_severity_level = 3  # errors are raised
+        # Spinning threads would starve ffmpeg and Postgres.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(data, options, providers=providers)
         except self._errors as e:
-            raise WrongNetwork(f"{model.name} is no ONNX file that can be run: {_line(e)}") from e
+            raise WrongNetwork(f"{model.name} is not a usable ONNX file: {_line(e)}") from e
         self._model = model
         self._input = self._check()
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Return float32 (M, outputs) of float32 (M, C, S, S).
 
-        Raises torch.OutOfMemoryError as torch would, and WrongNetwork where the outputs are not
-        as many as the classes.
+        Raises torch.OutOfMemoryError as torch would, and WrongNetwork if the number of outputs
+        differs from the number of classes.
         """
         model = self._model
         array = np.ascontiguousarray(pictures.cpu().numpy(), dtype=np.float32)
         try:
             (outputs,) = self._session.run(None, {self._input: array})
         except self._errors as e:
-            said = _line(e)
-            if any(mark in said.lower() for mark in _MEMORY):
-                raise torch.OutOfMemoryError(said) from e
-            raise WrongNetwork(f"{model.name} cannot be run: {said}") from e
+            message = _line(e)
+            if any(mark in message.lower() for mark in _MEMORY):
+                raise torch.OutOfMemoryError(message) from e
+            raise WrongNetwork(f"{model.name} cannot be run: {message}") from e
         wanted = (len(array), len(model.classes))
         if outputs.shape != wanted:
-            raise WrongNetwork(f"{model.name} answered {outputs.shape} where {wanted} is expected")
+            raise WrongNetwork(f"{model.name} returned {outputs.shape} where {wanted} is expected")
         return torch.from_numpy(outputs).to(pictures.device)
 
     def _check(self) -> str:
-        """Return the input's name; raises WrongNetwork unless input and output fit the record."""
+        """Return the input's name; raise WrongNetwork unless input and output match the record."""
         model, session = self._model, self._session
         inputs, outputs = session.get_inputs(), session.get_outputs()
         channels = 1 if model.colour == "gray" else 3
@@ -84,7 +84,9 @@ class OnnxNetwork:
         for what, found, wanted in (("input", inputs, wanted_in), ("output", outputs, wanted_out)):
             if len(found) != 1:
                 names = ", ".join(one.name for one in found)
-                raise WrongNetwork(f"{model.name} needs one {what}, and has {len(found)}: {names}")
+                raise WrongNetwork(
+                    f"{model.name} must have one {what}, but has {len(found)}: {names}"
+                )
             if found[0].type != _FLOAT or not _fits(found[0].shape, wanted):
                 raise WrongNetwork(
                     f"{model.name}: its {what} {found[0].name} is {found[0].type} "
@@ -94,9 +96,9 @@ class OnnxNetwork:
 
 
 def _fits(shape: list[Any], wanted: tuple[int | None, ...]) -> bool:
-    """Tell whether a shape may be the wanted one: names and None stand for any length.
+    """Return whether a shape matches; names and None stand for any length.
 
-    The first dimension, of the faces at once, must be free.
+    The first dimension, the batch, must be dynamic.
     """
     if len(shape) != len(wanted) or isinstance(shape[0], int):
         return False
@@ -114,7 +116,7 @@ def _line(error: Exception) -> str:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises: its errors have no root of their own."""
+    """Return the exceptions of ONNX Runtime, which have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     kinds = [kind for kind in vars(state).values() if isinstance(kind, type)]

@@ -1,11 +1,11 @@
-"""RetinaFace with the MobileNet 0.25 or the ResNet50 backbone: the network, nothing else.
+"""The network RetinaFace with the MobileNet 0.25 or the ResNet50 backbone.
 
 Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wild", CVPR 2020. Layout and
 names as in the PyTorch implementations biubug6/Pytorch_Retinaface, yakhyo/retinaface-pytorch
 (`models/retinaface.py`) and ternaus/retinaface (`retinaface/network.py`), whose batch norms are
 folded into the convolutions here.
 
-Input: float32 (N, 3, H, W), as the record of the weights says; any height and width.
+Input: float32 (N, 3, H, W), in the format of the weights' record; any height and width.
 Output, A = 2 * sum over the strides 8, 16, 32 of ceil(H / stride) * ceil(W / stride) anchors, in
 the order of `boxes.anchors`: offsets (N, A, 4), class logits (N, A, 2) with the face second,
 landmark offsets (N, A, 10).
@@ -20,11 +20,11 @@ from torch.nn import functional
 Backbone = Literal["mobilenet0.25", "resnet50"]
 
 FIRST: Final = {"mobilenet0.25": "body.stage1.0.0.weight", "resnet50": "body.conv1.weight"}
-"""The convolution that sees the picture, (C, 3, k, k)."""
+"""The first convolution, (C, 3, k, k)."""
 
 _SLOPE: Final = 0.1
 _ANCHORS_A_CELL: Final = 2
-_NARROW: Final = 64  # networks of at most this width leak (`_SLOPE`), wider ones do not
+_NARROW: Final = 64  # networks up to this width have leaky ReLU (`_SLOPE`), wider ones ReLU
 
 
 def _conv(
@@ -55,7 +55,7 @@ def _separable(c_in: int, c_out: int, stride: int = 1) -> nn.Module:
 
 
 class MobileNet025(nn.Module):
-    """MobileNet v1 at a quarter of its width; features at strides 8, 16 and 32."""
+    """MobileNet v1 with a quarter of its width; features at strides 8, 16 and 32."""
 
     channels: Final = (64, 128, 256)
 
@@ -159,7 +159,7 @@ class FPN(nn.Module):
         return p3, p4, p5
 
     def coarse(self, c4: Tensor, c5: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the two coarser levels, which do without the finest."""
+        """Return only the two coarser levels."""
         p4, p5 = self.output2(c4), self.output3(c5)
         p4 = self.merge2(p4 + functional.interpolate(p5, size=p4.shape[2:], mode="nearest"))
         return p4, p5
@@ -209,7 +209,7 @@ class RetinaFace(nn.Module):
         levels = (self.ssh1(p3), self.ssh2(p4), self.ssh3(p5))
 
         def rows(heads: nn.ModuleList, n_values: int) -> Tensor:
-            """Put the anchors of all levels in one row, cell by cell."""
+            """Concatenate the anchors of all levels, cell by cell."""
             maps = (head(level) for head, level in zip(heads, levels, strict=True))
             parts = [m.permute(0, 2, 3, 1).reshape(len(m), -1, n_values) for m in maps]
             return torch.cat(parts, dim=1)

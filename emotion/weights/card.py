@@ -1,4 +1,4 @@
-"""A user's own emotion network: an ONNX file, and beside it a card, `NAME.toml`, that describes it.
+"""A user's own emotion network: an ONNX file with a card beside it, `NAME.toml`.
 
     classes = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
     input_px = 224
@@ -7,11 +7,11 @@
     std = [0.229, 0.224, 0.225]
     outputs = "logits"              # or "probabilities"
     licence = "MIT"
-    # and, where it matters: source, crop = "box", margin = 0.1, derotate_above_deg = 15,
+    # optional: source, crop = "box", margin = 0.1, derotate_above_deg = 15,
     # flip = true, sha256 = "..."
 
-The file is one input (N, C, input_px, input_px) and one output (N, classes), both float32. A
-class may also be "valence", "arousal", or "-" for an output to leave out. `derotate_above_deg`
+The network has one input (N, C, input_px, input_px) and one output (N, classes), both float32. A
+class may also be "valence", "arousal", or "-" for an output to ignore. `derotate_above_deg`
 of 0 means never.
 """
 

@@ -1,8 +1,8 @@
-"""Original weight files to tensors by name, once; the parsers are imported only here and then.
+"""Converts original weight files to tensors by name; parsers are imported only when needed.
 
 No downloaded code is run: a bytes constant is read with `ast.literal_eval`, ONNX with `onnx`
-(data only), Keras HDF5 with `h5py`, a torch checkpoint with torch's `weights_only`, which knows
-tensors and containers and nothing else.
+(data only), Keras HDF5 with `h5py`, a torch checkpoint with torch's `weights_only`, which allows
+only tensors and containers.
 """
 
 import ast
@@ -19,7 +19,7 @@ Tensors = dict[str, NDArray[np.float32]]
 def bytes_constant(source: bytes, name: str) -> bytes:
     """Return the bytes literal that Python source assigns to `name`, without running it.
 
-    Raises ValueError where there is no such literal.
+    Raises ValueError if there is no such literal.
     """
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and any(

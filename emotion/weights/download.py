@@ -1,7 +1,7 @@
-"""One file from one pinned host, over https, no larger than expected, and verified.
+"""Download of one file from a pinned host, over https, with a size limit, and verified.
 
-For networks that no package carries. Redirects are followed only to the hosts that the record
-names; the URL holds a commit or a release, and a hash decides.
+For networks that are in no package. Redirects are followed only to the hosts of the record;
+the URL names a commit or a release, and the hash is checked.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import httpx
 from emotion.weights.fetch import FetchFailed
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes so far and, where the server says it, of how many."""
+"""Called with the bytes received and the total, None if unknown."""
 
 _MAX_REDIRECTS: Final = 3
 _TIMEOUT: Final = httpx.Timeout(30, connect=10)
@@ -28,9 +28,9 @@ _TIMEOUT: Final = httpx.Timeout(30, connect=10)
 class Asset:
     """A file on the web.
 
-    url: https. hosts: others that it may redirect to. max_bytes: give up beyond. One of
-    git_blob: the file's id in its git repository; sha256: its SHA-256, all of it; by_content: the
-    publisher tells neither, and what reads the file has to find exactly the network in it.
+    url: https. hosts: allowed targets of redirects. max_bytes: size limit. One of
+    git_blob: the file's id in its git repository; sha256: its full SHA-256; by_content: no hash is
+    published, and the converter checks that the file has exactly the network's tensors.
     """
 
     url: str
@@ -41,7 +41,7 @@ class Asset:
     by_content: bool = False
 
     def __post_init__(self) -> None:
-        """Check that it is https, and known by one thing; the beginning of a hash is none."""
+        """Check for https and exactly one, complete, identification."""
         known = (self.git_blob is not None, self.sha256 is not None, self.by_content)
         if not self.url.startswith("https://") or sum(known) != 1:
             raise ValueError(f"{self.url}: need https, and one of git_blob, sha256 and by_content")
@@ -49,7 +49,7 @@ class Asset:
             raise ValueError(f"{self.url}: sha256 has 64 hexadecimal digits, not {self.sha256!r}")
 
     def describes(self, data: bytes) -> bool:
-        """Tell whether these bytes are the file, as far as that is known before it is read."""
+        """Return whether these bytes match the hash; always True with `by_content`."""
         if self.git_blob is not None:
             return git_blob_id(data) == self.git_blob
         return self.by_content or hashlib.sha256(data).hexdigest() == self.sha256
@@ -61,7 +61,7 @@ def git_blob_id(data: bytes) -> str:
 
 
 def only_member(data: bytes, *, max_bytes: int) -> bytes | None:
-    """Return the content of a zip file's only member; None where it is no such file."""
+    """Return the content of a zip file's only member; None for other files."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.infolist()
@@ -75,8 +75,7 @@ def only_member(data: bytes, *, max_bytes: int) -> bytes | None:
 def download(asset: Asset, *, progress: Progress | None = None) -> bytes:
     """Return the verified file.
 
-    Obeys the environment's proxy variables and SSL_CERT_FILE. Raises FetchFailed, one line, for
-    whatever is in the way.
+    Uses the environment's proxy variables and SSL_CERT_FILE. Raises FetchFailed, one line.
     """
     try:
         with httpx.Client(timeout=_TIMEOUT) as client:
@@ -86,7 +85,7 @@ def download(asset: Asset, *, progress: Progress | None = None) -> bytes:
         raise FetchFailed(f"cannot fetch {asset.url}: {_reason(e)} (is {host} reachable?)") from e
     if not asset.describes(data):
         raise FetchFailed(
-            f"{asset.url} is not the file that was recorded: {len(data)} bytes, "
+            f"{asset.url} is not the file of the record: {len(data)} bytes, "
             f"SHA-256 {hashlib.sha256(data).hexdigest()}"
         )
     return data
@@ -97,7 +96,7 @@ def _body(asset: Asset, client: httpx.Client, progress: Progress | None) -> byte
     url = httpx.URL(asset.url)
     for _ in range(_MAX_REDIRECTS + 1):
         if url.scheme != "https" or url.netloc.decode() not in allowed:
-            raise FetchFailed(f"{asset.url} leads to {url.scheme}://{url.host}, not followed")
+            raise FetchFailed(f"{asset.url} redirects to {url.scheme}://{url.host}: not allowed")
         with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
             if response.next_request is not None:
                 url = response.next_request.url
@@ -109,9 +108,9 @@ def _body(asset: Asset, client: httpx.Client, progress: Progress | None) -> byte
 
 
 def _read(asset: Asset, response: httpx.Response, progress: Progress | None) -> bytes:
-    said = response.headers.get("Content-Length", "")
-    total = int(said) if said.isascii() and said.isdigit() else None
-    too_large = f"{asset.url} is larger than {asset.max_bytes >> 20} MB: not what was recorded"
+    length = response.headers.get("Content-Length", "")
+    total = int(length) if length.isascii() and length.isdigit() else None
+    too_large = f"{asset.url} is larger than {asset.max_bytes >> 20} MB: not the file of the record"
     if total is not None and total > asset.max_bytes:
         raise FetchFailed(too_large)
     data = bytearray()

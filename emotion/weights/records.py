@@ -1,4 +1,4 @@
-"""A network's record: where its weights are, its inputs and its outputs."""
+"""Records of networks: the origin of the weights, inputs and outputs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,14 @@ from emotion.weights.download import Asset
 from emotion.weights.fetch import Wheel
 
 AFFECT: Final = ("valence", "arousal")
-"""Further outputs of an emotion network: how pleasant, how aroused, -1 to 1."""
+"""Further outputs of an emotion network, -1 (unpleasant, calm) to 1 (pleasant, excited)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FromWheel:
-    """Weights inside a wheel: `converter` (of `convert.CONVERTERS`) makes tensors of the member.
+    """Weights inside a wheel: `converter` (of `convert.CONVERTERS`) converts the member to tensors.
 
-    tensors_sha256: `digest` of the result, by which the cached file is known.
+    tensors_sha256: `digest` of the result, against which the cached file is checked.
     """
 
     wheel: Wheel
@@ -26,9 +26,9 @@ class FromWheel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FromUrl:
-    """A file on one pinned host: `converter` makes tensors of it, or it is kept as it is.
+    """A file on one pinned host: `converter` converts it to tensors; None keeps it unchanged.
 
-    The tensors that are kept carry their own `digest`, by which damage is noticed later.
+    Stored tensors have their `digest` in the metadata, to detect damage.
     """
 
     asset: Asset
@@ -45,7 +45,7 @@ class Shipped:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UserFile:
-    """A file of the user's own, by its path and the SHA-256 it had when its card was read."""
+    """A user's own file, by its path and its SHA-256 at the time when its card was read."""
 
     path: Path
     sha256: str
@@ -53,12 +53,12 @@ class UserFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CropRule:
-    """Which part of the picture a network sees of a face.
+    """The crop of a face for a network.
 
-    shape: the box made a square of its longer side, about its centre; or the box itself, which
-    fills the network's square input. `margin` (a share of each side) is added on each side. The
-    crop turns with the eye line where the face rolls by more than `derotate_above_deg` (never,
-    if None).
+    shape: "square" with the longer side of the box and the same centre, or the "box" itself,
+    stretched to the network's square input. `margin` (a share of each side) is added on each side.
+    The crop is rotated along the line of the eyes if the face's roll exceeds
+    `derotate_above_deg` (None: never).
     """
 
     margin: float
@@ -68,9 +68,9 @@ class CropRule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """What every record says. `origin` says where the weights are; `module` which network.
+    """Fields of every record. origin: source of the weights. module: name of the network's class.
 
-    note: what whoever chooses the network must know. size_mb: of what is fetched, about.
+    note: a warning for users of the network. size_mb: approximate size of the download.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Model:
 
     @property
     def on_the_web(self) -> bool:
-        """Tell whether the weights come from one host of their own, not through an index."""
+        """Return whether the weights are downloaded from a URL, not from the package index."""
         return isinstance(self.origin, FromUrl)
 
 
@@ -91,8 +91,8 @@ class Model:
 class DetectorModel(Model):
     """A face detector: RetinaFace on one of its backbones, its classes background and face.
 
-    input_px: longest side of the picture it was made for; any size works. mean, std: one for each
-    channel in the order of `colour`, of values 0 to 255. outputs: what its classes end with.
+    input_px: longest side of the pictures it was trained for; any size works. mean, std: one per
+    channel in the order of `colour`, of values 0 to 255. outputs: kind of the class outputs.
     """
 
     backbone: Literal["mobilenet0.25", "resnet50"]
@@ -107,10 +107,10 @@ class DetectorModel(Model):
 class EmotionModel(Model):
     """An emotion network.
 
-    classes: what each output stands for, one of EMOTIONS or AFFECT; None for one to leave out.
-    input_px: side of the square input. mean, std: one for each channel, of values 0 to 1.
+    classes: the class of each output, one of EMOTIONS or AFFECT; None for one to ignore.
+    input_px: side of the square input. mean, std: one per channel, of values 0 to 1.
     flip: average the probabilities of the crop and of its mirror image.
-    outputs: whether its emotions end before the softmax or after it.
+    outputs: whether its emotions are before or after the softmax.
     """
 
     classes: tuple[str | None, ...]

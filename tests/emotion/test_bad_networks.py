@@ -1,4 +1,4 @@
-"""Weights of something else, too little memory, answers that are no numbers: one line each."""
+"""Wrong weights, too little memory and NaN outputs give one-line errors."""
 
 import io
 import logging
@@ -45,7 +45,7 @@ def test_one_backbone_is_not_the_other(tensors):
     [
         (lambda t: t | {"fpn.merge1.0.bias": torch.zeros(3)}, r"is \(3,\) where \(64,\)"),
         (lambda t: {k: v for k, v in t.items() if k != "fpn.merge1.0.bias"}, "is missing"),
-        (lambda t: t | {"fpn.merge9.0.bias": torch.zeros(3)}, "is not of it"),
+        (lambda t: t | {"fpn.merge9.0.bias": torch.zeros(3)}, "is unknown"),
         (lambda t: t | {"fpn.merge1.0.bias": torch.full((64,), torch.nan)}, "is not finite"),
     ],
     ids=["shape", "missing", "surplus", "nan"],
@@ -115,7 +115,7 @@ def test_a_detector_that_runs_out_of_memory_takes_half_and_says_so_once(tensors,
         assert faces.frame.tolist() == expected.frame.tolist()
     assert small.seen == [5, 2, 2, 1, 2, 2, 1]
     assert [r.message for r in caplog.records] == [
-        "out of memory with 5 frames at once: 2 from now on"
+        "out of memory with a batch of 5 frames: batches of 2 from now on"
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_classifier_that_runs_out_of_memory_takes_half_until_it_fits(
 def test_too_little_memory_for_one_frame_is_one_clear_line(tensors, portrait):
     detector = Detector(tensors, device="cpu")
     _shrunk(detector, at_most=0)
-    with pytest.raises(DeviceError, match="does not suffice for one of the frames") as error:
+    with pytest.raises(DeviceError, match="not enough memory for one of the frames") as error:
         detector.detect(_many(portrait))
     assert "\n" not in str(error.value)
 
@@ -168,7 +168,7 @@ class Broken(nn.Module):
 def test_a_detector_that_answers_nan_refuses_the_segment(tensors, portrait):
     detector = Detector(tensors, device="cpu")
     detector._network = Broken(detector._network)
-    with pytest.raises(OutputsError, match=f"{DETECTOR} answered with") as error:
+    with pytest.raises(OutputsError, match=f"{DETECTOR} returned") as error:
         detector.detect(_many(portrait, 1))
     assert "\n" not in str(error.value)
 
@@ -177,7 +177,7 @@ def test_a_classifier_that_answers_nan_refuses_the_segment(detector, portrait_fr
     model = weights.emotion_model(EMOTIONS_BY)
     classifier = Classifier.of(model, device="cpu")
     classifier._network = Broken(classifier._network)
-    with pytest.raises(OutputsError, match=f"{EMOTIONS_BY} answered with"):
+    with pytest.raises(OutputsError, match=f"{EMOTIONS_BY} returned"):
         classifier.classify(portrait_frames, detector.detect(portrait_frames))
 
 

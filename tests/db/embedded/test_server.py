@@ -290,11 +290,11 @@ def test_a_closed_home_stays_closed_and_the_data_is_elsewhere(make, open_tmp):
         assert make(data_dir).running_url is None
         assert placement.place(data_dir, "showmood", open_tmp / "open") == moved
     (moved / "requested").unlink()
-    with pytest.raises(EmbeddedError, match="the data is nowhere, since a crash emptied it"):
+    with pytest.raises(EmbeddedError, match="is damaged, as after a crash"):
         make(data_dir).start()
     (data_dir / "location").write_text(f"{moved}\n")
     shutil.rmtree(moved)
-    with pytest.raises(EmbeddedError, match="which is gone: restore it, or delete"):
+    with pytest.raises(EmbeddedError, match="which is missing: restore it, or delete"):
         make(data_dir).start()
 
 

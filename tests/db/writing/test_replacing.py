@@ -212,7 +212,7 @@ def test_a_conflict_that_stays_is_said_after_four_attempts(
 ):
     monkeypatch.setattr(replacing, "FIRST_PAUSE_S", 0.001)
     refuse(engine, "deadlock_detected", 99)
-    with pytest.raises(DatabaseBusy, match="another transaction is in the way"):
+    with pytest.raises(DatabaseBusy, match="another transaction holds a lock"):
         replace_segment(engine, show.segment(0), observe(show.segment(0)))
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT last_value FROM tries")) == 4
@@ -223,7 +223,7 @@ def test_a_lock_held_too_long_is_said_in_one_line(engine, show, observe, monkeyp
     monkeypatch.setattr(replacement, "LOCK_TIMEOUT", "50ms")
     with engine.begin() as other:
         other.execute(text("SELECT FROM channels FOR UPDATE"))
-        with pytest.raises(DatabaseBusy, match="another transaction is in the way") as raised:
+        with pytest.raises(DatabaseBusy, match="another transaction holds a lock") as raised:
             replace_segment(engine, show.segment(0), observe(show.segment(0)))
     assert "\n" not in str(raised.value)
 

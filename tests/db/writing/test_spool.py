@@ -166,7 +166,7 @@ def test_a_damaged_file_is_set_aside_and_the_rest_is_written(
     assert {row[1] for row in tables()["segments"]} >= {show.segment(n).started_at for n in (0, 2)}
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == len(aside)
-    assert all("is set aside as 00000000" in line and "\n" not in line for line in lines)
+    assert all("quarantined as 00000000" in line and "\n" not in line for line in lines)
 
 
 def test_what_the_database_will_never_take_is_set_aside(engine, show, spool, t0, tables):

@@ -192,7 +192,7 @@ def _asked(crops, person=None):
         return torch.stack((light, 1 - light), dim=1)
 
     person = np.zeros(len(crops), dtype=np.int64) if person is None else person
-    said = alike.answers(crops, person, ask, n_probs=2)
+    said = alike.outputs_of(crops, person, ask, n_probs=2)
     return said, sum(len(one) for one in looked)
 
 

@@ -73,7 +73,7 @@ def test_a_csv_file_names_pictures_from_its_own_folder(tmp_path):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["train/happy", "test/happy"], "name one of them"),
+        (["train/happy", "test/happy"], "choose one of them"),
         (["1", "2"], "--classes"),
         (["cats", "dogs"], "is an emotion"),
         ([], "a folder for each class"),

@@ -193,7 +193,7 @@ def test_an_mp4_cut_off_before_its_index(clips, tmp_path):
     _ffmpeg("-i", clips / "clip.ts", "-c", "copy", tmp_path / "whole.mp4")
     data = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
-    _refused(tmp_path / "cut.mp4", "cut off")
+    _refused(tmp_path / "cut.mp4", "truncated")
 
 
 def test_windows_before_the_damage_are_yielded(clips, tmp_path):

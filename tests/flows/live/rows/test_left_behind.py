@@ -141,4 +141,4 @@ def test_a_damaged_write_costs_the_analysis_of_its_segment_and_nothing_else(
     write_left_behind(engine, recordings_dir / "flash")
     assert [row[1] for row in rows(engine, SEGMENTS)] == ["analysed", "recorded", "failed"]
     assert set_aside(recordings_dir) == [spool.directory / "0000000000.damaged"]
-    assert "is set aside" in caplog.text
+    assert "quarantined as" in caplog.text
