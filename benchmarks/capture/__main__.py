@@ -1,10 +1,10 @@
-"""How long after a segment is published it is a finished file, and rows: both engines, and peers.
+"""Latency from the publication of a segment to its file and its rows: both engines, and others.
 
 python -m db.embedded.throwaway python -m benchmarks.capture [SECONDS] [STREAMLINK]
 
-STREAMLINK: the program to measure beside ours, installed for this alone. A live channel on this
-machine lists a segment of 2 s at the moment when its last frame has passed, so a segment's end
-date is when it was published.
+STREAMLINK: path of a streamlink to compare with. A live channel on this
+machine lists a segment of 2 s as soon as its last frame has passed, so a segment's end
+date is its time of publication.
 """
 
 import logging
@@ -35,16 +35,16 @@ from flows.live.rows.store import Store
 from flows.settings import load_settings
 
 HELD: Final = "hls-held"
-"""The HLS engine where the source holds its answers until there is more."""
+"""The HLS engine with a source that supports blocking playlist reload."""
 
 _FIRST: Final = 2
-"""So many segments at the beginning are not counted: they were published before."""
+"""Number of first segments to ignore, which were published before the start."""
 
 
 def measure_engine(
     engine: str, origin: LiveOrigin, url: str, directory: Path, run_s: float, *, name: str = ""
 ) -> str:
-    """Watch for so long; return a row of the table."""
+    """Watch for this time; return a row of the table."""
     name = name or engine
     settings = load_settings()
     database = make_engine(url)
@@ -93,7 +93,7 @@ def measure_engine(
 
 
 def measure_streamlink(program: str, origin: LiveOrigin, directory: Path, run_s: float) -> str:
-    """Let streamlink write its file; time when each whole segment is in it."""
+    """Run streamlink; measure when each complete segment is in its file."""
     target = directory / "streamlink.ts"
     command = [program, "-l", "none", "-o", str(target), f"hls://{origin.url}", "best"]
     grown: list[tuple[float, int]] = []
@@ -116,8 +116,8 @@ def measure_streamlink(program: str, origin: LiveOrigin, directory: Path, run_s:
         at += len(pieces[found])
         when = next((t for t, size in grown if size >= at), None)
         if when is None:
-            break  # written as it ended, when nobody looked any more
-        # The latest time that this piece of the loop was on the air before it came.
+            break  # written at its end, after the last poll
+        # The last time that this part of the loop was on air before it arrived.
         index = max(
             k
             for k in range(found, found + 100 * len(pieces), len(pieces))
@@ -128,7 +128,7 @@ def measure_streamlink(program: str, origin: LiveOrigin, directory: Path, run_s:
 
 
 def measure_plain(origin: LiveOrigin, directory: Path, run_s: float) -> str:
-    """Let ffmpeg alone cut the stream into files, as recipes do."""
+    """Run plain ffmpeg, which cuts the stream into files."""
     command = [find_ffmpeg(), "-v", "error", "-nostdin", "-i", origin.url, "-c", "copy"]
     command += ["-f", "hls", "-hls_time", "1.8", "-hls_list_size", "0"]
     started = time.time()
@@ -137,7 +137,7 @@ def measure_plain(origin: LiveOrigin, directory: Path, run_s: float) -> str:
         listed = (directory / "plain.m3u8").read_text().count("#EXTINF")
         process.terminate()
     paths = sorted(directory.glob("plain*.ts"), key=lambda p: p.stat().st_mtime)[:listed]
-    # Its files do not tell when they were on the air: they begin with the third segment from the
+    # Its files have no dates: they begin with the third segment from the
     # end of the first playlist that it read.
     first = int((started - origin.started_at.timestamp()) / origin.segment_s) - 3
     lags = [

@@ -1,7 +1,7 @@
-"""What records a live stream to a directory, to be held to the same faults: our engines and peers.
+"""Programs that record a live stream to a directory, for the same faults: our engines and others.
 
-Each is started, may be killed and started again, and leaves files; what ours say of theirs is in
-the recording's journal.
+Each is started, may be killed and restarted, and leaves files; our engines also write
+a journal.
 """
 
 import contextlib
@@ -28,46 +28,46 @@ from flows.demo.channel import LiveOrigin
 POLICY: Final = AddressPolicy(allow_networks=LOOPBACK)
 STOP_S: Final = 10.0
 MIN_FREE_BYTES: Final = 1 << 20
-"""What ours leave free: a small part of the small disk that is filled up."""
+"""Minimum free disk space of our engines, for the small disk that is filled."""
 
 
 class Contender(Protocol):
-    """What records an origin to a directory."""
+    """A program that records an origin to a directory."""
 
     def start(self) -> None:
-        """Begin, or go on after `kill`."""
+        """Start, or continue after `kill`."""
 
     def kill(self) -> None:
-        """End it as SIGKILL does."""
+        """Kill it with SIGKILL."""
 
     def stop(self) -> None:
-        """End it as a person does."""
+        """Stop it as a user would."""
 
     @property
     def over(self) -> bool:
         """Whether it has ended by itself."""
 
     def files(self) -> list[Path]:
-        """Return what it says it has recorded, finished or not."""
+        """Return its recorded files, finished or not."""
 
     def account(self, audit: Audit, *, end: int | None) -> Account:
-        """Account for what it recorded, after its end."""
+        """Audit its recording, after its end."""
 
 
 def stream_of(origin: LiveOrigin) -> Stream:
-    """Return what yt-dlp finds at the origin now, without the second it takes."""
+    """Return the stream at the origin, like yt-dlp, but without its delay of a second."""
     return live_stream(origin.share_url, origin.keyed_url)
 
 
 def files_in(directory: Path) -> list[Path]:
-    """Return the files that the journal of a running recording names."""
+    """Return the files in the journal of a running recording."""
     journal = directory / "events.jsonl"
     lines = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal.exists() else []
     return [directory / line["file"] for line in map(json.loads, lines) if "file" in line]
 
 
 def events_in(directory: Path) -> list[Segment | Gap]:
-    """Return what the journal of a recording says."""
+    """Return the events in the journal of a recording."""
     return Recording(directory, channel="demo", broadcast=1).events
 
 
@@ -75,7 +75,7 @@ class InProcess:
     """One of our engines in a thread of this process; it can't be killed."""
 
     def __init__(self, origin: LiveOrigin, directory: Path, **options: Any) -> None:  # noqa: ANN401
-        """Remember; options: Capture's."""
+        """Store the arguments; options: for Capture."""
         self.capture = Capture(
             origin.share_url,
             directory=directory,
@@ -88,7 +88,7 @@ class InProcess:
         self._directory = directory
 
     def start(self) -> None:
-        """Begin."""
+        """Start."""
         self.capture.__enter__()
 
     def kill(self) -> None:
@@ -103,7 +103,7 @@ class InProcess:
     def over(self) -> bool:
         """Whether the capture has ended by itself."""
         while self.capture.get(0.0) is not None:
-            pass  # What it brings is in the journal too.
+            pass  # Its events are in the journal too.
         return self.capture.finished
 
     def files(self) -> list[Path]:
@@ -116,7 +116,7 @@ class InProcess:
 
 
 class _Program:
-    """A program, in runs that follow each other."""
+    """An external program, in consecutive runs."""
 
     def __init__(self, directory: Path, log: Path) -> None:
         self.directory, self._log = directory, log
@@ -127,7 +127,7 @@ class _Program:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Begin a run."""
+        """Start a run."""
         self._runs += 1
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -141,7 +141,7 @@ class _Program:
         self.process.wait()
 
     def stop(self) -> None:
-        """Send SIGINT, as a person does, and SIGKILL to what takes no notice."""
+        """Send SIGINT, and SIGKILL if it does not react."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -158,12 +158,12 @@ class _Program:
         return sorted(self.directory.glob("run-*.ts"))
 
     def account(self, audit: Audit, *, end: int | None) -> Account:
-        """Account for the files, in the order in which they were begun."""
+        """Audit the files, in the order of their start."""
         return audit.of_files(self.files(), end=end)
 
 
 class Ours(_Program):
-    """One of our engines in a process of its own, as it is by default."""
+    """One of our engines in its own process, with default settings."""
 
     def __init__(self, engine: str, origin: LiveOrigin, directory: Path, log: Path) -> None:
         """Remember; nothing is started yet."""
@@ -184,7 +184,7 @@ class Ours(_Program):
 
 
 class PlainFfmpeg(_Program):
-    """ffmpeg -c copy into segments, as recipes have it."""
+    """ffmpeg -c copy into segments, with common options."""
 
     def __init__(self, origin: LiveOrigin, directory: Path, log: Path) -> None:
         """Remember; nothing is started yet."""
@@ -198,7 +198,7 @@ class PlainFfmpeg(_Program):
 
 
 class Streamlink(_Program):
-    """Streamlink into a file: the program that STREAMLINK names, or this Python's."""
+    """Streamlink into a file: the program in STREAMLINK, or the one of this Python."""
 
     def __init__(self, origin: LiveOrigin, directory: Path, log: Path) -> None:
         """Remember; nothing is started yet."""

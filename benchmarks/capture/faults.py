@@ -1,11 +1,11 @@
-"""Seconds lost and seconds to recover at each fault of a live source: our engines and peers.
+"""Seconds lost and seconds to recover for each fault of a live source: our engines and others.
 
 python -m benchmarks.capture.faults [--scale 0.25] [--only PART_OF_A_NAME] [--json FILE] [--jobs 8]
 
 Prints a markdown table. At full length a segment is 2 s; --scale 0.25 makes it half a second and
-the faults a quarter as long (not the peers' own patience, which is theirs). What was lost is
-counted frame by frame: no two frames of the show are alike. The disk that is full is a tmpfs, which
-takes root.
+the faults a quarter as long (but not the timeouts of the other programs). Losses are
+counted frame by frame, because all frames of the show are unique. The full disk is a tmpfs, which
+needs root.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from flows.demo.channel import LiveOrigin
 
 SEGMENT_S: Final = 2.0
 WINDOW: Final = 30
-"""So many segments are listed: a minute of them at full length."""
+"""Number of listed segments: a minute of them at full length."""
 
 SHOW_S: Final = 160.0
 WAIT_S: Final = 24.0
@@ -61,7 +61,7 @@ EVERY: Final = (
 
 
 def fill(directory: Path) -> None:
-    """Leave no byte on the directory's disk."""
+    """Fill the directory's disk completely."""
     with (directory / "filler").open("wb", buffering=0) as filler:
         try:
             while filler.write(bytes(4096)) == 4096:
@@ -71,7 +71,7 @@ def fill(directory: Path) -> None:
 
 
 def bound(scenario: Scenario, contender: Contender, directory: Path) -> Scenario:
-    """Return the scenario with what it does to the recorder or its disk."""
+    """Return the scenario with its effect on the recorder or its disk."""
     if scenario.name == KILLED:
         return replace(scenario, begin=lambda _: contender.kill(), end=lambda _: contender.start())
     if scenario.name == DISK_FULL:
@@ -86,7 +86,7 @@ def bound(scenario: Scenario, contender: Contender, directory: Path) -> Scenario
 def try_one(
     scenario: Scenario, name: str, show: dict[str, Path], work: Path, scale: float
 ) -> Outcome | None:
-    """Hold one contender to one fault; None where this machine can't."""
+    """Run one contender with one fault; None if it is not possible on this machine."""
     directory = work / f"{scenario.name} {name}".replace(" ", "-")
     directory.mkdir()
     mounted = scenario.name == DISK_FULL
@@ -133,7 +133,7 @@ def summary(outcome: Outcome | None, scenario: Scenario) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Hold each to each fault; return 1 if one of ours lost something silently."""
+    """Run each contender with each fault; return 1 if one of ours lost something silently."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.capture.faults")
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--table", default="all", choices=["faults", "kinds", "all"])

@@ -1,10 +1,10 @@
-"""A live stream as measurements give it to a capture, without the second that yt-dlp takes."""
+"""A live stream for measurements, without yt-dlp's delay of a second."""
 
 from flows.capture.stream import Stream
 
 
 def live_stream(page_url: str, url: str) -> Stream:
-    """Return a live HLS stream, as yt-dlp finds one behind a page."""
+    """Return a live HLS stream, like yt-dlp for a page."""
     return Stream(
         page_url=page_url,
         url=url,

@@ -1,9 +1,9 @@
-"""Random faults of a live source, one after another: what was lost, and whether memory stays flat.
+"""Soak test: random faults of a live source, with losses and memory use.
 
 python -m benchmarks.capture.soak [--minutes 30] [--seed 1] [--engines hls,ffmpeg] [--json FILE]
 
-Each engine records an origin of its own in a process of its own; both origins do the same at the
-same moments. Every frame of the show is then accounted for.
+Each engine records its own origin in its own process; both origins have the same faults at the
+same times. Then every frame of the show is audited.
 """
 
 import argparse
@@ -36,18 +36,18 @@ WINDOW: Final = 30
 FPS: Final = 12
 _MIN_FACTOR: Final = 0.2
 _MAX_FACTOR: Final = 1.5
-"""A fault lasts from this to that share of its length in the table of faults."""
+"""Minimum and maximum length of a fault, relative to the table of faults."""
 
 _QUIET: Final = (1.0, 8.0)
-"""So many segments pass, at least and at most, between faults."""
+"""Minimum and maximum number of segments between faults."""
 
 _MARGIN: Final = 4
-"""What was published this many segments before the end has to be recorded."""
+"""Segments published this many before the end must be recorded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """A fault of the plan: from when on, for how long."""
+    """A fault of the plan: start and length."""
 
     at_s: float
     lasts_s: float
@@ -55,9 +55,9 @@ class Step:
 
 
 def make_plan(seed: int, duration_s: float, *, scale: float = 1.0) -> list[Step]:
-    """Return the faults of a soak, each over before the next begins; the same for the same seed.
+    """Return the faults of a soak, not overlapping, deterministic by seed.
 
-    The last tenth is quiet, for what comes late.
+    The last tenth has no faults, for late recoveries.
     """
     chance = random.Random(seed)
     choices = [scenario for scenario in (*SCENARIOS, *KINDS) if not scenario.final]
@@ -73,7 +73,7 @@ def make_plan(seed: int, duration_s: float, *, scale: float = 1.0) -> list[Step]
 
 
 def carry_out(plan: Sequence[Step], origins: Sequence[LiveOrigin], began: float) -> None:
-    """Do wrong as planned, to every origin alike."""
+    """Inject the planned faults into all origins."""
     for step in plan:
         _wait_until(began + step.at_s)
         for origin in origins:
@@ -89,7 +89,7 @@ def _wait_until(moment: float) -> None:
 
 
 def resident_bytes(pid: int) -> dict[str, int]:
-    """Return the resident memory of a process, and of its children together."""
+    """Return the resident memory of a process, and the sum of its children."""
     try:
         process = psutil.Process(pid)
         children = process.children(recursive=True)
@@ -103,10 +103,10 @@ def resident_bytes(pid: int) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Soaked:
-    """How an engine fared.
+    """The result of an engine.
 
-    overlaps: events that begin before the one before them ends. holes: that begin later without a
-    gap between. memory: seconds since the beginning, and resident bytes.
+    overlaps: events that start before the end of the previous one. holes: that start later without
+    a gap in between. memory: seconds since the start, and resident bytes.
     """
 
     account: Account
@@ -125,7 +125,7 @@ def soak(
     margin: int = _MARGIN,
     sample_s: float = 10.0,
 ) -> dict[str, Soaked]:
-    """Let each record its origin while that does wrong as planned; account for it."""
+    """Let each engine record its origin during the planned faults; audit the recordings."""
     origins = [origin for _, origin, _ in contenders.values()]
     memory: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
     for contender, _, _ in contenders.values():
@@ -169,7 +169,7 @@ def soak(
 
 
 def summary(name: str, soaked: Soaked) -> str:
-    """Return a few lines on an engine."""
+    """Return a summary of an engine."""
     account = soaked.account
     own = [sample["own"] / 2**20 for sample in soaked.memory if sample["own"]]
     lines = [
@@ -189,7 +189,7 @@ def summary(name: str, soaked: Soaked) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Soak; return 1 if an engine lost something silently or has something twice."""
+    """Run the soak; return 1 if an engine lost something silently or has duplicates."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.capture.soak")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)

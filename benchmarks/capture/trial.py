@@ -1,4 +1,4 @@
-"""One fault, one contender: what was lost of the show, and how soon new content came again."""
+"""One fault with one contender: losses, and time to recover."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -13,24 +13,24 @@ from flows.demo.channel import LiveOrigin
 
 _POLL_S: Final = 0.03
 _WARM: Final = 3
-"""The fault begins once so many of the show's segments are recorded."""
+"""Number of recorded segments before the fault starts."""
 
 _MARGIN: Final = 4
-"""What was published this many segments before the end of a trial has to be recorded."""
+"""Segments published this many before the end of a trial must be recorded."""
 
 _PATIENCE_S: Final = 60.0
 
 
 class NothingRecorded(Exception):
-    """Nothing was recorded though nothing was wrong."""
+    """Nothing was recorded before the fault."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """How a trial went.
+    """The result of a trial.
 
-    recovered_s: from the end of the fault until something was recorded that was published after
-    it; None if that never was. over: the contender had ended by itself.
+    recovered_s: from the end of the fault to the first recorded segment published after
+    it; None if there was none. over: the contender had exited.
     """
 
     account: Account
@@ -39,7 +39,7 @@ class Outcome:
 
 
 class _Newest:
-    """Which of the show's segments was recorded last."""
+    """Finds the last recorded segment of the show."""
 
     def __init__(self, audit: Audit, files: Callable[[], Iterable[Path]]) -> None:
         self._audit, self._files = audit, files
@@ -47,7 +47,7 @@ class _Newest:
         self.seen: set[int] = set()
 
     def look(self) -> int:
-        """Read what has grown; return the newest segment of which there is something, or -1."""
+        """Read the new data; return the newest segment with any frames, or -1."""
         for path in self._files():
             try:
                 size = path.stat().st_size
@@ -69,11 +69,11 @@ def run_trial(
     settle: int = 4,
     strict: bool = True,
 ) -> Outcome:
-    """Let it record, do wrong, put it right, and account for what was recorded.
+    """Start recording, inject the fault, end it, and audit the recording.
 
-    scale: how long the fault lasts, as a share of its full length. wait_s: for so long after the
-    fault, at most, something new is waited for, and then for `settle` segments more. strict: what
-    comes late, at the end, is lost.
+    scale: length of the fault, relative to its full length. wait_s: maximum time to wait after the
+    fault for a new segment, and then for `settle` segments more. strict: late segments at the end
+    count as lost.
     Raises NothingRecorded.
     """
     newest = _Newest(Audit(origin), contender.files)
@@ -83,7 +83,7 @@ def run_trial(
         while time.monotonic() < deadline:
             if until():
                 return True
-            time.sleep(_POLL_S)  # the show goes on, and knows no other time
+            time.sleep(_POLL_S)  # the show continues, in real time
         return False
 
     contender.start()

@@ -1,9 +1,9 @@
-"""What a watcher costs that only captures: processor time and memory, for both engines.
+"""CPU time and memory of a watcher that only captures, for both engines.
 
 python -m benchmarks.capture.watcher [SECONDS]
 
-A live channel on this machine, 2 s segments; a process for each engine, and what that starts
-counted with it. The networks are not loaded: what analysis costs is another question.
+A live channel on this machine, 2 s segments; a process for each engine, including its
+descendants. The networks are not loaded, so analysis is not included.
 """
 
 import subprocess
@@ -23,11 +23,11 @@ from flows.demo.channel import LiveOrigin
 from flows.demo.programme import make_programme
 
 _FIRST: Final = 3
-"""After so many segments all is loaded and begun."""
+"""Number of segments before the measurement starts."""
 
 
 def watch_alone(engine: str, url: str, directory: Path, run_s: float) -> str:
-    """Capture for so long and do nothing else; return a row of the table."""
+    """Only capture for this time; return a row of the table."""
     with Capture(
         url,
         directory=directory,
@@ -55,7 +55,7 @@ def watch_alone(engine: str, url: str, directory: Path, run_s: float) -> str:
 
 
 def measure() -> tuple[float, float]:
-    """Return the processor time (s) and memory (MB) of this process and all that it started."""
+    """Return the CPU time (s) and memory (MB) of this process and its descendants."""
     me = psutil.Process()
     family = [me, *me.children(recursive=True)]
     times = [each.cpu_times() for each in family]
@@ -64,7 +64,7 @@ def measure() -> tuple[float, float]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure both engines, each in a process of its own."""
+    """Measure both engines, each in its own process."""
     if len(arguments) == 4:
         engine, url, directory, seconds = arguments
         print(watch_alone(engine, url, Path(directory), float(seconds)), flush=True)

@@ -1,1 +1,1 @@
-"""A fleet on one kernel: machines with a network, a disk and a host name of their own."""
+"""Fleet test: several machines on one kernel, each with its own network, disk and host name."""

@@ -1,13 +1,12 @@
-"""Machines of one kernel, each with a network, a disk and a host name of its own, that watch shows.
+"""Fleet test: machines on one kernel, each with its own network, disk and host name, watch shows.
 
 python -m benchmarks.fleet [--short] [--only TRIAL ...] [--list]   as root, with `ip` (iproute2) and
 Debian's PostgreSQL
 
 A server (Prefect's, its gate, Postgres over TCP with a password), a live source, an object store
-and two workers. In each trial something is killed, cut off, filled or stopped while shows are on.
-After it: is every second of the show a row, a gap with its reason, or on a disk that is alive? A
-table stands at the end; exit status 1 where a second is lost, or stored twice, or a trial does not
-come to its end.
+and two workers. Each trial kills, cuts off, fills or stops a part while shows are on air.
+Then the audit checks that every second of the show is a row, a gap with its reason, or on a disk of
+a live machine. Prints a table; exit status 1 if a second is lost or stored twice, or a trial fails.
 """
 
 import argparse
@@ -34,7 +33,7 @@ FAULTS = (AssertionError, subprocess.SubprocessError, DatabaseError, SQLAlchemyE
 
 
 def run_one(fleet: Fleet, each: Trial) -> tuple[list[str], bool]:
-    """Do a trial; return lines of the table, and whether nothing was wrong."""
+    """Run a trial; return lines of the table, and whether it passed."""
     print(f"{each.name}: {each.what}", flush=True)
     is_right = True
     try:
@@ -62,7 +61,7 @@ def run_one(fleet: Fleet, each: Trial) -> tuple[list[str], bool]:
 
 
 def main(arguments: list[str]) -> int:
-    """Try each trouble; return 1 where a second is lost or there twice."""
+    """Run all trials; return 1 if a second is lost or stored twice."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet")
     parser.add_argument("--short", action="store_true", help="the first three trials")
     parser.add_argument("--only", action="append", choices=TRIALS, help="this trial; repeatable")

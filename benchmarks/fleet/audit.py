@@ -1,4 +1,4 @@
-"""What became of each second of a show: a row, a gap with its reason, or waiting on a disk."""
+"""Audit of each second of a show: a row, a gap with its reason, or waiting on a disk."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ from flows.capture.recorded.journal import read_events
 from flows.capture.segment import Segment
 
 ROUNDED_S: Final = 0.5
-"""So much of a show may be missing, or there twice, by rounded dates."""
+"""Tolerance in seconds for missing or duplicate content, from rounded dates."""
 
 EARLY_S: Final = 10.0
-"""A show that ended as planned has rows, or a gap, up to so long before its planned end."""
+"""Seconds before its planned end up to which a completed show must have rows or a gap."""
 
 Span = tuple[datetime, datetime]
 
@@ -34,7 +34,7 @@ _SHOWS: Final = (
 
 @dataclass(kw_only=True, slots=True)
 class Account:
-    """A show's seconds. early_s: how long before its planned end it has nothing any more."""
+    """A show's seconds. early_s: time without rows before its planned end."""
 
     rows_s: Counter[str] = field(default_factory=Counter)
     gaps_s: Counter[str] = field(default_factory=Counter)
@@ -48,12 +48,12 @@ class Account:
 
     @property
     def is_whole(self) -> bool:
-        """Tell whether every second is accounted for, once."""
+        """Return whether every second is accounted for exactly once."""
         is_right = max(self.lost_s, self.twice_s) < ROUNDED_S and self.early_s < EARLY_S
         return self.n_rows > 0 and is_right
 
     def cells(self) -> list[str]:
-        """Return it as cells of a table."""
+        """Return the cells of a table."""
         copied = f"{self.n_copied} of {self.n_rows}"
         lost = f"{self.lost_s:.2f}" + (f", {self.early_s:.0f} at its end" if self.early_s else "")
         seconds = [_summary(each) for each in (self.rows_s, self.gaps_s, self.waits_s)]
@@ -64,7 +64,7 @@ HEAD: Final = ("s of rows", "s of gaps", "s that wait", "s lost", "s twice", "co
 
 
 def audit(fleet: Fleet, slug: str) -> Account:
-    """Account for every show of a channel."""
+    """Audit every show of a channel."""
     account = Account()
     rows, gaps = fleet.rows(_ROWS, slug=slug), fleet.rows(_GAPS, slug=slug)
     waiting = _waiting(fleet, slug, {(row.broadcast_id, row.started_at) for row in rows})
@@ -98,7 +98,7 @@ def audit(fleet: Fleet, slug: str) -> Account:
 def _waiting(
     fleet: Fleet, slug: str, stored: set[tuple[int, datetime]]
 ) -> list[tuple[str, int, Span]]:
-    """Return what is recorded on disks and is no row: the machine, the broadcast, from when on."""
+    """Return recordings on disks without rows: machine, broadcast, start."""
     found = []
     for name, machine in fleet.machines.items():
         for folder in sorted((machine.home / "recordings" / slug).glob("*/")):

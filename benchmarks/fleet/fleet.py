@@ -36,7 +36,7 @@ SETTINGS: Final = {
     "SHOWMOOD_DETECTION_SIZE_PX": "320",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-"""Of every machine, over those of the environment: a quick test on a busy machine."""
+"""Settings of every machine, which override the environment, for quick tests under load."""
 
 _OF_SHOW: Final = "FROM segments s JOIN channels c ON c.id = s.channel_id WHERE c.slug = :slug"
 _NEWEST: Final = text(f"SELECT machine {_OF_SHOW} ORDER BY started_at DESC LIMIT 1")
@@ -51,7 +51,7 @@ class Fleet:
     """A server and two machines, with shows to watch."""
 
     def __init__(self, root: Path, stack: ExitStack) -> None:
-        """Start them, and wait until both workers are there."""
+        """Start them, and wait until both workers are online."""
         self.root = root
         stack.enter_context(bridge())
         self.postgres = stack.enter_context(Postgres(secrets.token_urlsafe(16)))
@@ -79,7 +79,7 @@ class Fleet:
             self.until_there(name)
 
     def _serve(self, env: dict[str, str], stack: ExitStack) -> dict[str, str]:
-        """Start Prefect's server behind the gate; return how workers know it."""
+        """Start Prefect's server behind the gate; return the workers' settings for it."""
         home, port = self.root / "server", free_port()
         home.mkdir()
         own = {"SHOWMOOD_HOME": str(home), "SHOWMOOD_UI_PORT": str(port)}
@@ -96,7 +96,7 @@ class Fleet:
         until(lambda: "Prefect UI" in log.read_text(), what=f"the server ({log})", within_s=360)
         access = Access.make(home)
         self.api = connect(f"http://127.0.0.1:{port}/api", access.headers)
-        self.api.timeout = 60.0  # of a server that is busy
+        self.api.timeout = 60.0  # if the server is busy
         stack.callback(self.api.close)
         known = {"PREFECT_API_URL": f"http://{SERVER}:{port}/api"}
         return known | {"PREFECT_API_AUTH_STRING": access.auth_string}
@@ -108,11 +108,11 @@ class Fleet:
         return next(each for each in NAMES if each != name)
 
     def until_there(self, name: str) -> None:
-        """Wait for a machine's worker."""
+        """Wait until a machine's worker is online."""
         until(lambda: f"{name}-shows" in self.online(), what=f"worker {name}", within_s=240)
 
     def online(self) -> set[str]:
-        """Return the workers that are there."""
+        """Return the online workers."""
         asked = {"workers": {"status": {"any_": ["ONLINE"]}}}
         with contextlib.suppress(httpx.HTTPError):
             answer = self.api.post("/work_pools/shows/workers/filter", json=asked)
@@ -121,7 +121,7 @@ class Fleet:
         return set()
 
     def make_well(self) -> list[str]:
-        """Start what does not run, as service managers do; return a line on each."""
+        """Start stopped services, like a service manager; return a line for each."""
         ended = [name for name, machine in self.machines.items() if not machine.runs]
         for name in ended:
             self.machines[name].start()
@@ -130,7 +130,7 @@ class Fleet:
         return [f"the worker of {name} had ended" for name in ended]
 
     def command(self, *arguments: str, env: dict[str, str] | None = None) -> str:
-        """Run a command of ours on a machine that watches nothing; return what it says."""
+        """Run a `showmood` command on a machine that watches nothing; return its output."""
         command = [*PYTHON, "flows.cli", *arguments]
         done = subprocess.run(
             command,
@@ -169,12 +169,12 @@ class Fleet:
         return found
 
     def n_rows(self, slug: str) -> int:
-        """Return how many rows a show has."""
+        """Return the number of rows of a show."""
         with self.engine.connect() as connection:
             return int(connection.scalar(_COUNT, {"slug": slug}) or 0)
 
     def until_rows(self, slug: str, more: int, *, on: str | None = None) -> str:
-        """Wait for so many more rows of a show, the newest of a machine; return which."""
+        """Wait for this many new rows of a show, the newest of a machine; return the machine."""
         wanted = self.n_rows(slug) + more
 
         def there() -> str | None:
@@ -185,7 +185,7 @@ class Fleet:
         return str(until(there, what=what, within_s=240))
 
     def until_over(self, slug: str) -> None:
-        """Wait until nobody writes a show any more: its run may have ended before."""
+        """Wait until a show gets no more rows; its run may have ended before."""
 
         def over() -> bool:
             with self.engine.connect() as connection:
@@ -194,7 +194,7 @@ class Fleet:
         until(over, what=f"the end of {slug}", within_s=240)
 
     def until_ended(self, run: str, *, within_s: float = 300) -> str:
-        """Wait until a run has ended; return how."""
+        """Wait until a run has ended; return its state."""
         return str(until(lambda: self._ended(run), what="the run's end", within_s=within_s))
 
     def _ended(self, run: str) -> str | None:
@@ -205,13 +205,13 @@ class Fleet:
         return None
 
     def until_left(self, run: str, name: str) -> float:
-        """Wait until no process of a run is on a machine; return how many seconds that took."""
+        """Wait until a machine has no process of a run; return the seconds."""
         began = time.monotonic()
         gone = f"the end of what {name} had of the run"
         until(lambda: not self.machines[name].has_run(run), what=gone, within_s=240)
         return time.monotonic() - began
 
     def rows(self, sql: str, **values: object) -> list[Any]:
-        """Return what a query gives."""
+        """Return the result of a query."""
         with self.engine.connect() as connection:
             return list(connection.execute(text(sql), values))

@@ -1,4 +1,4 @@
-"""A worker's machine: namespaces of its own, a small disk, a power switch and a clock."""
+"""A worker's machine: its own namespaces, a small disk, a power switch and a clock."""
 
 import os
 import shutil
@@ -18,16 +18,16 @@ _KINDS: Final = ("--mount", "--uts", "--pid", "--net")
 
 
 class Machine:
-    """A machine that sees no other one's disk.
+    """A machine without access to other machines' disks.
 
-    ahead_s: its clock, as of the next start of its worker. code: a folder whose packages its worker
-    runs in place of those that are installed, as of its next start.
+    ahead_s: its clock offset, from the next start of its worker. code: a folder whose packages
+    replace the installed ones, from the next start of its worker.
     """
 
     def __init__(
         self, name: str, number: int, root: Path, env: dict[str, str], hidden: list[Path]
     ) -> None:
-        """Keep the arguments; nothing is there yet. hidden: what is no disk of this machine."""
+        """Store the arguments. hidden: paths that this machine must not see."""
         self.name, self.cable = name, Cable(name, number)
         self.ahead_s, self.code = 0, ""
         self._root, self._env, self._hidden = root, env, hidden
@@ -36,13 +36,13 @@ class Machine:
         self.disk: Disk | None = None
 
     def __enter__(self) -> "Machine":
-        """Have its network and its disk."""
+        """Create its network and its disk."""
         self.cable.lay()
         self.disk = Disk(self.home, size_mb=DISK_MB)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Have it gone."""
+        """Remove it."""
         self.kill()
         self.cable.remove()
         assert self.disk is not None
@@ -53,24 +53,24 @@ class Machine:
 
     @property
     def home(self) -> Path:
-        """The worker's home, and all of this machine's disk."""
+        """The worker's home, which is the whole disk of this machine."""
         return self._root / self.name
 
     @property
     def log(self) -> Path:
-        """What its worker says."""
+        """Path of its worker's log."""
         return self._root / f"{self.name}.log"
 
     @property
     def worker_log(self) -> Path:
-        """What Prefect's worker says."""
+        """Path of the log of Prefect's worker."""
         return self.home / "logs" / "shows-worker.log"
 
     def _boot(self) -> None:
         hidden = "; ".join(f"mount -t tmpfs none {each}" for each in self._hidden) or "true"
         up = self._root / f"{self.name}.up"
         up.unlink(missing_ok=True)
-        # The first process takes in what others leave behind, as an init does.
+        # The first process reaps orphans, like init.
         script = f"hostname {self.name}; {hidden}; touch {up}; while :; do sleep 1; done"
         inside = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         self._kernel = subprocess.Popen(
@@ -79,7 +79,7 @@ class Machine:
         until(up.exists, what=f"machine {self.name}", within_s=30)
 
     def start(self) -> None:
-        """Start its worker, as a service manager does; boot first where the power was off."""
+        """Start its worker, like a service manager; boot first if the power was off."""
         if self._kernel is None:
             self._boot()
         assert self._kernel is not None
@@ -99,13 +99,13 @@ class Machine:
 
     @property
     def runs(self) -> bool:
-        """Tell whether its worker runs."""
+        """Return whether its worker is running."""
         return self._worker is not None and self._worker.poll() is None
 
     def kill(self) -> None:
-        """Cut its power."""
+        """Switch its power off."""
         if self._kernel is not None:
-            self._kernel.kill()  # and, with it, all that runs in it
+            self._kernel.kill()  # and with it all its processes
             self._kernel.wait()
             self._kernel = None
         if self._worker is not None:
@@ -113,14 +113,14 @@ class Machine:
             self._worker = None
 
     def stop(self, within_s: float) -> None:
-        """Ask its worker to end, and wait; the machine goes on."""
+        """Stop its worker, and wait; the machine keeps running."""
         assert self._worker is not None
         os.kill(_child_of(self._worker.pid), signal.SIGTERM)
         self._worker.wait(within_s)
         self._worker = None
 
     def has_run(self, run: str) -> bool:
-        """Tell whether a process of a run is alive on this machine."""
+        """Return whether this machine has a process of a run."""
         told, home = f"PREFECT__FLOW_RUN_ID={run}".encode(), f"SHOWMOOD_HOME={self.home}".encode()
         for place in Path("/proc").glob("[0-9]*"):
             try:
@@ -138,5 +138,5 @@ def _child_of(pid: int) -> int:
 
 
 def pause(seconds: float) -> None:
-    """Let a trouble last so long."""
+    """Wait for the length of a fault."""
     threading.Event().wait(seconds)

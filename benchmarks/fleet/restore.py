@@ -1,4 +1,4 @@
-"""The history out of a dump: the same again in another database."""
+"""Trial: the history restored from a dump is the same in another database."""
 
 import subprocess
 
@@ -14,7 +14,7 @@ _FACTS = text(
 
 
 def history_is_restored(fleet: Fleet) -> str:
-    """Have a dump of the history back in another database, and compare it."""
+    """Restore a dump of the history in another database, and compare."""
     programs, back = fleet.postgres.programs, f"{fleet.url}_again"
     dumped = [programs / "pg_dump", "-Fc", fleet.url]
     dump = subprocess.run(dumped, check=True, capture_output=True).stdout

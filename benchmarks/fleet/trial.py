@@ -1,4 +1,4 @@
-"""A trial: a trouble that a show has, under a name by which it is run alone."""
+"""A trial: a fault with a name, by which it can be run alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ Do = Callable[[Fleet, str], str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """What is done to a fleet.
+    """A fault of a fleet.
 
-    do: given the fleet and the name of the show, returns a few words on how it went; raises
-    AssertionError. shows: its shows' names are the trial's, with a number where there are more.
-    is_short: it is in the short form too.
+    do: takes the fleet and the name of the show, returns a short summary; raises
+    AssertionError. shows: number of shows, named after the trial, with a number if several.
+    is_short: also part of the short form.
     """
 
     name: str
@@ -35,7 +35,7 @@ TRIALS: Final[dict[str, Trial]] = {}
 
 
 def trial(what: str, *, n_shows: int = 1, is_short: bool = False) -> Callable[[Do], Do]:
-    """Have a function be a trial of its own name."""
+    """Decorator: make a function a trial with this name."""
 
     def keep(do: Do) -> Do:
         TRIALS[do.__name__] = Trial(

@@ -1,4 +1,4 @@
-"""Trials of what lies between machines: networks, services, disks and clocks."""
+"""Trials of networks, services, disks and clocks."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ AHEAD_S: Final = 120
 
 @trial("its network is cut for 30 s, the way to the source with it")
 def network_is_cut(fleet: Fleet, slug: str) -> str:
-    """Pull the cable of the machine that watches."""
+    """Cut the network of the watching machine."""
     run = fleet.start(slug, "90s")
     first = fleet.until_rows(slug, 8)
     fleet.machines[first].cable.pull()
@@ -28,7 +28,7 @@ def network_is_cut(fleet: Fleet, slug: str) -> str:
 
 @trial("it is cut off for 5 min from all but the source")
 def network_is_cut_for_long(fleet: Fleet, slug: str) -> str:
-    """Cut the machine that watches off from the fleet while it goes on recording."""
+    """Cut the watching machine off from the fleet, but not from the source."""
     run = fleet.start(slug, "400s")
     first = fleet.until_rows(slug, 8)
     second = fleet.other(first)
@@ -56,7 +56,7 @@ def server_is_away(fleet: Fleet, slug: str) -> str:
 
 @trial("the object store alone is away for a minute")
 def store_is_away(fleet: Fleet, slug: str) -> str:
-    """Cut every machine off from the store; all is copied afterwards."""
+    """Cut every machine off from the store; afterwards all files are copied."""
     how = _without(fleet, slug, STORE)
     asked = (
         "SELECT count(*) AS n FROM segments s JOIN channels c ON c.id = s.channel_id"
@@ -79,7 +79,7 @@ def _without(fleet: Fleet, slug: str, address: str) -> str:
 
 @trial("the database is killed in the middle of a transaction")
 def database_is_killed(fleet: Fleet, slug: str) -> str:
-    """Have a watcher wait in its transaction for a row of ours, then kill the database."""
+    """Block a watcher's transaction with a lock, then kill the database."""
     run = fleet.start(slug, "75s")
     fleet.until_rows(slug, 8)
     asked = (
@@ -102,7 +102,7 @@ def database_is_killed(fleet: Fleet, slug: str) -> str:
 
 @trial("its disk is full for 25 s")
 def disk_is_full(fleet: Fleet, slug: str) -> str:
-    """Fill the disk of the machine that watches, and make room again."""
+    """Fill the disk of the watching machine, and free it again."""
     run = fleet.start(slug, "90s")
     first = fleet.until_rows(slug, 8)
     disk = fleet.machines[first].disk
@@ -115,7 +115,7 @@ def disk_is_full(fleet: Fleet, slug: str) -> str:
 
 @trial("its clock is two minutes ahead, and then it dies", n_shows=2)
 def clock_is_wrong(fleet: Fleet, slug: str) -> str:
-    """Watch on a machine whose clock is ahead; the other goes on by its own clock."""
+    """Watch on a machine whose clock is ahead; another machine with a correct clock takes over."""
     assert FAKETIME is not None, "no other clock here: install Debian's package libfaketime"
     ahead = fleet.machines["a"]
     ahead.stop(90)

@@ -1,4 +1,4 @@
-"""A newer version of Showmood: a copy of this one with a number and a migration more."""
+"""A newer version of Showmood: a copy with a higher number and one more migration."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def downgrade() -> None:
 
 
 def newer_version(folder: Path) -> str:
-    """Make it in a folder; return what PYTHONPATH has to be for it to run."""
+    """Create it in a folder; return its PYTHONPATH."""
     skip = shutil.ignore_patterns("__pycache__")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=skip)

@@ -1,4 +1,4 @@
-"""The wires of the fleet: a bridge, an address for each service, a cable for each machine."""
+"""The network of the fleet: a bridge, an address for each service, a link for each machine."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ DATABASE: Final = f"{NET}.2"
 SERVER: Final = f"{NET}.3"
 STORE: Final = f"{NET}.4"
 SOURCE: Final = f"{NET}.5"
-"""Addresses of the services: each has its own, so that each can be away alone."""
+"""Addresses of the services, one each, so that each can be made unavailable alone."""
 
 
 def ip(*arguments: str) -> None:
@@ -23,7 +23,7 @@ def ip(*arguments: str) -> None:
 
 @contextmanager
 def bridge() -> Iterator[None]:
-    """Have the bridge, and on it every service's address."""
+    """Create the bridge with all service addresses."""
     ip("link", "add", BRIDGE, "type", "bridge")
     try:
         ip("addr", "add", f"{NET}.1/24", "dev", BRIDGE)
@@ -36,12 +36,12 @@ def bridge() -> Iterator[None]:
 
 
 def take_away(address: str) -> None:
-    """Have a service be away for every machine: what is sent to it is answered by nobody."""
+    """Make a service unreachable for all machines: packets to it are dropped."""
     ip("addr", "del", f"{address}/32", "dev", BRIDGE)
 
 
 def give_back(address: str) -> None:
-    """Have a service be there."""
+    """Make a service reachable again."""
     ip("addr", "add", f"{address}/32", "dev", BRIDGE)
 
 
@@ -49,12 +49,12 @@ class Cable:
     """The network of one machine: a namespace, and its link to the bridge."""
 
     def __init__(self, name: str, number: int) -> None:
-        """Keep the arguments; number: tells its address from the others'."""
+        """Store the arguments; number: unique part of its address."""
         self.space, self._link = f"sm-{name}", f"sm{name}"
         self._address = f"{NET}.{10 + number}/24"
 
     def lay(self) -> None:
-        """Make it."""
+        """Create it."""
         ip("netns", "add", self.space)
         ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.space)
         ip("link", "set", self._link, "master", BRIDGE, "up")
@@ -63,19 +63,19 @@ class Cable:
             ip("-n", self.space, "link", "set", device, "up")
 
     def remove(self) -> None:
-        """Have it gone."""
+        """Remove it."""
         subprocess.run(["ip", "netns", "del", self.space], check=False, capture_output=True)
 
     def pull(self) -> None:
-        """Cut the machine off from all."""
+        """Disconnect the machine."""
         ip("link", "set", self._link, "down")
 
     def plug(self) -> None:
-        """Join it again."""
+        """Connect it again."""
         ip("link", "set", self._link, "up")
 
     def lose(self, *addresses: str) -> None:
-        """Cut the machine off from these services alone: the way there leads to nobody."""
+        """Cut the machine off from these services only, with blackhole routes."""
         for address in addresses:
             way = ("via", NOBODY, "dev", "eth0", "onlink")
             ip("-n", self.space, "route", "add", f"{address}/32", *way)

@@ -1,4 +1,4 @@
-"""Trials of workers: shows spread, handed over, replayed; machines that die; a new version."""
+"""Trials of workers: distribution, hand-over, replay, dying machines, rolling upgrade."""
 
 from benchmarks.fleet.fleet import Fleet
 from benchmarks.fleet.trial import trial
@@ -12,7 +12,7 @@ _ANALYSED_AGAIN = (
 
 @trial("two shows are started at once", n_shows=2, is_short=True)
 def two_at_once(fleet: Fleet, slug: str) -> str:
-    """Start two shows together: each machine takes one."""
+    """Start two shows at once: each machine takes one."""
     runs = [fleet.start(f"{slug}-{n}", "20s") for n in range(2)]
     where = {fleet.until_rows(f"{slug}-{n}", 1) for n in range(2)}
     for run in runs:
@@ -23,7 +23,7 @@ def two_at_once(fleet: Fleet, slug: str) -> str:
 
 @trial("the worker that watches is stopped", is_short=True)
 def worker_is_stopped(fleet: Fleet, slug: str) -> str:
-    """Stop the worker that watches, as an upgrade does: the other goes on at once."""
+    """Stop the watching worker, as in an upgrade: the other takes over immediately."""
     run = fleet.start(slug, "75s")
     first = fleet.until_rows(slug, 5)
     fleet.machines[first].stop(90)
@@ -36,9 +36,9 @@ def worker_is_stopped(fleet: Fleet, slug: str) -> str:
 
 @trial("a channel of two shows is replayed on all machines, twice", is_short=True)
 def replayed_wide(fleet: Fleet, slug: str) -> str:
-    """Record a channel twice, and have both shows analysed again at once, wherever there is room.
+    """Record a channel twice, and analyse both shows again in parallel on any machine.
 
-    The same command again starts nothing.
+    Repeating the command starts nothing.
     """
     for _ in range(2):
         fleet.until_ended(fleet.start(slug, "15s"))
@@ -56,7 +56,7 @@ def replayed_wide(fleet: Fleet, slug: str) -> str:
 
 @trial("the machine that watches dies")
 def machine_dies(fleet: Fleet, slug: str) -> str:
-    """Kill the machine that watches; it is back when the show is over."""
+    """Kill the watching machine; it restarts after the show."""
     run = fleet.start(slug, "100s")
     first = fleet.until_rows(slug, 8)
     fleet.machines[first].kill()
@@ -69,7 +69,7 @@ def machine_dies(fleet: Fleet, slug: str) -> str:
 
 @trial("a new version is rolled through the fleet", n_shows=2)
 def version_is_rolled(fleet: Fleet, slug: str) -> str:
-    """Migrate, deploy, then install and restart worker by worker, with a show on each."""
+    """Migrate, deploy, then upgrade and restart worker by worker, with a show on each."""
     runs = [fleet.start(f"{slug}-{n}", "240s") for n in range(2)]
     where = {fleet.until_rows(f"{slug}-{n}", 5) for n in range(2)}
     code = newer_version(fleet.root / "newer")
@@ -91,7 +91,7 @@ def version_is_rolled(fleet: Fleet, slug: str) -> str:
 
 @trial("eight shows on two machines, one of which dies", n_shows=8)
 def eight_shows(fleet: Fleet, slug: str) -> str:
-    """Kill one of two machines with eight shows on them: the other has all."""
+    """Kill one of two machines with eight shows: the other takes all."""
     runs = [fleet.start(f"{slug}-{n}", "300s", analysed_fps=1) for n in range(8)]
     for n in range(8):
         fleet.until_rows(f"{slug}-{n}", 1)

@@ -1,11 +1,11 @@
 """Measures the history: python -m benchmarks.history [--rows 1000000] [--json FILE].
 
-Ten channels, a year of shows of an hour (`made_shows`, seeded) in an embedded Postgres
-of its own, settings as `showmood up` has them, synced to disk. First through the real write path
-(`replace_segment`, 60 s segments as in a bulk replay, then 2 s segments as on air), up to
-`--through` rows; the rest of the rows by COPY with their minutes and tracks, since only their
-number matters to the questions. The same rows once more with the emotions as one JSONB column, and
-as one row an emotion.
+Ten channels, a year of shows of an hour (`made_shows`, seeded) in its own embedded Postgres
+with the settings of `showmood up`, synced to disk. The first `--through` rows use the real write
+path (`replace_segment`, 60 s segments as in a bulk replay, then 2 s segments as on air);
+the rest uses COPY with minutes and tracks, because only the number of rows
+matters for queries. The same rows are also stored with the emotions as one JSONB column, and
+as one row per emotion.
 """
 
 import argparse
@@ -46,7 +46,7 @@ REPEATS = 30
 def time_ms(
     engine: Engine, statement: str, values: Callable[[], dict[str, Any]]
 ) -> dict[str, float]:
-    """Return median and p95 of the statement over random values, each read to its end."""
+    """Return median and p95 of the statement over random values, reading all rows."""
     took = []
     with engine.connect() as connection:
         for _ in range(REPEATS):
@@ -74,7 +74,7 @@ def size(engine: Engine, table: str) -> int:
 
 
 def drop_a_month(engine: Engine, show: Show) -> dict[str, float]:
-    """Drop the first month while a writer stores; the drop's time and the writer's worst."""
+    """Drop a month while a writer stores; return the times of the drop and of the writer."""
     stop, worst = threading.Event(), [0.0]
 
     def write() -> None:
@@ -92,7 +92,7 @@ def drop_a_month(engine: Engine, show: Show) -> dict[str, float]:
             rows = make_show((index,), start=at, seconds=2, seats=4)
             began = time.perf_counter()
             replace_segment(engine, segment, rows)
-            if index:  # the first makes its partition
+            if index:  # the first one creates its partition
                 worst[0] = max(worst[0], time.perf_counter() - began)
             index += 1
 
@@ -203,7 +203,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="showmood-bench-") as name:
         directory = Path(name)
-        directory.chmod(0o755)  # the server's OS user has to get there
+        directory.chmod(0o755)  # for the server's OS user
         with EmbeddedPostgres(
             directory / "pg", open_dir=directory / "open", die_with_owner=True
         ) as server:

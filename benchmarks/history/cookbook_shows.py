@@ -1,7 +1,7 @@
-"""The shows that docs/sql.md asks about, as they are stored and as plain Python has them.
+"""The shows of the examples in docs/sql.md, in the database and as Python objects.
 
-Eleven nights of one channel; two mornings of another, one of them with holes; and a debate on three
-nights about the end of summer time in Berlin: by two networks, with advertisements, without a face.
+Eleven nights of one channel; two mornings of another, one of them with gaps; and a debate on three
+nights around the end of summer time in Berlin: by two networks, with advertisements, without faces.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ AGAIN = "retinaface-mobilenet0.25+enet_b0_8_best_vgaf+centred"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Face:
-    """A face at a moment; emotions that the network lacks are left out."""
+    """A face in a frame; emotions that the network lacks are omitted."""
 
     ts: datetime
     track: int
@@ -44,7 +44,7 @@ class Face:
 
     @property
     def emotion(self) -> str:
-        """The strongest."""
+        """The strongest emotion."""
         return max(self.smoothed, key=lambda name: self.smoothed[name])
 
 
@@ -60,14 +60,14 @@ class Stretch:
     why: str = ""
 
     def frames(self) -> Iterator[datetime]:
-        """Yield what was looked at."""
+        """Yield the times of the analysed frames."""
         for index in range(round((self.end - self.start).total_seconds() * self.fps)):
             yield self.start + timedelta(seconds=index / self.fps)
 
 
 @dataclass(kw_only=True, slots=True)
 class Told:
-    """A show, as it was told to the database."""
+    """A show, as it is in the database."""
 
     channel: str
     title: str
@@ -199,7 +199,7 @@ def _store_segment(
 def _with_extras(
     rows: ObservationRows, start: datetime, *, lacks_contempt: bool
 ) -> ObservationRows:
-    """Add shots (each third face that appears comes with a cut), and how the faces are turned."""
+    """Add shots (every third new face comes with a cut), and the pose of the faces."""
     firsts = np.unique(rows.track, return_index=True)[1]
     begin = np.datetime64(start.replace(tzinfo=None), "us")
     shots = np.unique(rows.ts[firsts][::3]) if len(rows) else rows.ts[:0]

@@ -1,10 +1,10 @@
-"""What an export of many faces costs: time beside COPY, and memory.
+"""Cost of an export of many faces: CPU time compared with COPY, and memory.
 
 python -m benchmarks.history.exported DIR [--rows 1000000]
 
-DIR: as `benchmarks.history.grown load` has made it. Each form is written by a process of its own,
-of a quarter of the rows and of all: memory that grows with them is not bounded. Times are CPU, of
-the process and of its connection's server.
+DIR: from `benchmarks.history.grown load`. Each format is written by a separate process, for
+a quarter of the rows and for all, which shows whether memory grows. Times are CPU time of
+the process and of its server process.
 """
 
 import argparse
@@ -28,7 +28,7 @@ FORMS = ("copy", "csv", "parquet")
 
 
 def write(url: str, form: str, days: int) -> None:
-    """Write them into a file that is thrown away, and say what that took."""
+    """Write an export to a temporary file, and print its cost."""
     engine = make_engine(url)
     until = YEAR + timedelta(days=days)
     out = Path(f"/dev/shm/exported-{form}")

@@ -2,9 +2,9 @@
 
 python -m benchmarks.history.grown load|ask DIR [--rows N]
 
-load: makes both in DIR, in an embedded Postgres (`benchmarks.history.grown_rows`). ask: asks them
-what the cookbook, the page and `benchmarks.history` ask, cold (nothing of them in memory) and warm,
-and prints a table. DIR is left for more questions: delete it.
+load: creates both in DIR, in an embedded Postgres (`benchmarks.history.grown_rows`). ask: runs
+the queries of the cookbook, the page and `benchmarks.history`, cold (nothing in memory) and warm,
+and prints a table. DIR is kept for more queries: delete it afterwards.
 """
 
 import argparse
@@ -39,7 +39,7 @@ LOADING: Final = {
     "autovacuum": "off",
     "shared_buffers": "512MB",
 }
-"""Nothing of it is worth a second write: what a crash loses is made again."""
+"""Settings without durability, because the data can be generated again."""
 
 FEW, MANY = "few", "many"
 COLD: Final = 3
@@ -49,9 +49,9 @@ LIMIT_S: Final = 60.0
 
 
 def server_in(directory: Path) -> EmbeddedPostgres:
-    """Return the server whose data is below a directory."""
+    """Return the server with its data below a directory."""
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    directory.chmod(0o755)  # the server's OS user has to get there
+    directory.chmod(0o755)  # for the server's OS user
     return EmbeddedPostgres(directory / "pg", open_dir=directory / "open")
 
 
@@ -61,7 +61,7 @@ def url_of(server: EmbeddedPostgres, name: str) -> str:
 
 
 def administer(server: EmbeddedPostgres, *statements: str) -> None:
-    """Do what no transaction can."""
+    """Run a statement that is not allowed in a transaction."""
     connection = psycopg2.connect(url_of(server, "postgres"))
     try:
         connection.autocommit = True
@@ -73,7 +73,7 @@ def administer(server: EmbeddedPostgres, *statements: str) -> None:
 
 
 def load(directory: Path, n_rows: int) -> None:
-    """Make both."""
+    """Create both."""
     server = server_in(directory)
     with server:
         settings = [f"ALTER SYSTEM SET {name} = '{value}'" for name, value in LOADING.items()]
@@ -104,7 +104,7 @@ def load(directory: Path, n_rows: int) -> None:
 
 
 def forget(server: EmbeddedPostgres) -> None:
-    """Have nothing of its files in memory: the server's own goes with its restart."""
+    """Drop its files from the page cache; the server's own cache is lost at its restart."""
     for path in server.log_path.parent.rglob("*"):
         if path.is_file():
             fd = os.open(path, os.O_RDONLY)
@@ -116,7 +116,7 @@ def forget(server: EmbeddedPostgres) -> None:
 
 
 class Asked:
-    """One database, and how its server is started again."""
+    """One database, with a function to restart its server."""
 
     def __init__(self, server: EmbeddedPostgres, name: str) -> None:
         self.server, self.name = server, name
@@ -137,7 +137,7 @@ class Asked:
         return engine
 
     def ms(self, ask: Question, number: int) -> float | None:
-        """Return how long a question about a show takes, read to its end; None: too long."""
+        """Return the time of a query, reading all rows, in ms; None if it takes too long."""
         engine = self.engine()
         try:
             with engine.connect() as connection:
@@ -150,7 +150,7 @@ class Asked:
             engine.dispose()
 
     def cold(self, ask: Question) -> float | None:
-        """Return the median of a few, nothing in memory before each."""
+        """Return the median of a few runs, each with cold caches."""
         took = []
         for number in range(COLD):
             self.server.stop()
@@ -160,7 +160,7 @@ class Asked:
         return None if None in took else median(took)  # type: ignore[type-var]
 
     def warm(self, ask: Question) -> float | None:
-        """Return the median of several on one connection, each asked before."""
+        """Return the median of several runs on one connection, after a first one."""
         engine, took = self.engine(), []
         try:
             with engine.connect() as connection:
@@ -181,7 +181,7 @@ class Asked:
 
 
 def shows_of(engine: Engine) -> list[dict[str, Any]]:
-    """Return the shows of an hour of the cookbook's channels, in an order that is no order."""
+    """Return the shows of an hour of the cookbook's channels, shuffled."""
     with engine.connect() as connection:
         rows = connection.execute(
             text(
@@ -218,7 +218,7 @@ def size(engine: Engine) -> dict[str, Any]:
 
 
 def ask(directory: Path, only: str, n_cold: bool) -> dict[str, Any]:
-    """Ask both; print a row of the table for each question."""
+    """Query both; print a row of the table for each query."""
     server = server_in(directory)
     found: dict[str, Any] = {}
     with server:

@@ -1,4 +1,4 @@
-"""Hours of show, stored as the product stores them: what `benchmarks.history.grown_rows` copies."""
+"""Hours of shows, stored by the production code, which `benchmarks.history.grown_rows` copies."""
 
 import json
 from dataclasses import dataclass, replace
@@ -16,22 +16,22 @@ from db.writing.rows import ObservationRows, to_microseconds
 from db.writing.writes import close_broadcast, ensure_channel, ensure_partition, open_broadcast
 
 CHANNELS: Final = ("late-night", "morning", "debate", *(f"channel-{n}" for n in range(3, 10)))
-"""Three are the cookbook's."""
+"""Channels, of which three are the cookbook's."""
 
 SHOW_S: Final = 3600.0
 SEGMENT_S: Final = 2
 FIRST: Final = datetime(2024, 12, 1, 19, tzinfo=UTC)
-"""When the first made hour begins; the others of it on the days after."""
+"""Start of the first generated hour; the others are on the following days."""
 
 BLOCKS: Final = 3
-"""So many made hours a channel has."""
+"""Generated hours per channel."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
     """Ten shows at once.
 
-    packed: uint8 (M, n), their rows as COPY reads them. show, track: int64 (M,), whose they are.
+    packed: uint8 (M, n), their rows in COPY's format. show, track: int64 (M,), of each row.
     """
 
     start: datetime
@@ -42,7 +42,7 @@ class Block:
 
 
 def make_block(engine: Engine, number: int) -> Block:
-    """Store an hour of all channels as the product does, and keep its rows."""
+    """Store an hour of all channels with the production code, and return its rows."""
     start = FIRST + timedelta(days=number)
     broadcasts, channels, made = [], [], []
     for index, slug in enumerate(CHANNELS):
@@ -85,7 +85,7 @@ def _turned(rows: ObservationRows) -> ObservationRows:
 
 
 def _as_on_air(connection: Connection, show: Show) -> None:
-    """Give the segments what a watcher writes: file, machine, frames, and the tracker's state."""
+    """Add a watcher's values to the segments: file, machine, frames, and the tracker's state."""
     random = np.random.default_rng(show.number)
     known = [float(each) for each in np.float32(random.random(57 + 3 * 24))]
     state = {
@@ -123,7 +123,7 @@ def _as_on_air(connection: Connection, show: Show) -> None:
 
 
 def _packed(payload: bytes) -> NDArray[np.uint8]:
-    """Return rows of one form, all of the same bytes."""
+    """Return rows in COPY's format, all of the same length."""
     body = payload[len(HEADER) : -len(TRAILER)]
     return np.frombuffer(body, dtype=np.uint8).reshape(-1, _row_bytes(body))
 

@@ -1,4 +1,4 @@
-"""What is asked of both histories: for `benchmarks.history.grown`."""
+"""Queries of both histories, for `benchmarks.history.grown`."""
 
 import re
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def _state(connection: Connection, show: dict[str, Any]) -> object:
 
 
 def all_questions() -> dict[str, dict[str, Question]]:
-    """Return them by whose they are."""
+    """Return the queries by their origin."""
     page: dict[str, Question] = {
         "channels": lambda connection, show: show_queries.channels(connection),
         "first page: shows, strips, figures": _listed,

@@ -1,10 +1,9 @@
-"""A history of 100 M rows, made in minutes: for `benchmarks.history.grown`.
+"""Generates a history of 100 M rows in minutes, for `benchmarks.history.grown`.
 
-Thirty hours of show are made and stored with the statements of the write path, their seconds and
-minutes computed by them (`benchmarks.history.grown_blocks`). All other shows are these again at
-other times, under other numbers: what is computed from raw rows is the same for them. Raw rows come
-by COPY into months without an index, in the order in which ten channels on air at once would have
-stored them; then the index.
+Thirty hours of shows are generated and stored with the statements of the write path, with their
+seconds and minutes (`benchmarks.history.grown_blocks`). All other shows are copies with
+other times and ids, so their computed rows are copies too. Raw rows are copied
+into months without an index, in the order of ten channels on air at once, and indexed afterwards.
 """
 
 import io
@@ -31,13 +30,13 @@ _log = logging.getLogger(__name__)
 YEAR: Final = datetime(2025, 1, 1, tzinfo=UTC)
 COPIED: Final = ("seconds", "emotion_minutes", "segments", "face_tracks")
 
-# Postgres's form of a row for COPY: 2 bytes of count, then each field behind its length.
+# COPY's format of a row: a count of 2 bytes, then each field after its length.
 _FIELDS: Final = {"ts": (6, ">i8"), "track_id": (18, ">i8")}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """A time at which a block's shows are on air again; first: the first of their numbers."""
+    """A copy of a block's shows at another time; first: the first of their ids."""
 
     start: datetime
     block: Block
@@ -45,17 +44,17 @@ class Slot:
 
     @property
     def shift(self) -> timedelta:
-        """How much later than the block's own."""
+        """Offset from the block's own time."""
         return self.start - self.block.start
 
     @property
     def numbers(self) -> NDArray[np.int64]:
-        """The numbers of its shows."""
+        """The ids of its shows."""
         return np.arange(self.first, self.first + len(self.block.broadcasts))
 
 
 def _moved(slot: Slot) -> bytes:
-    """Return a slot's rows for COPY."""
+    """Return a slot's rows in COPY's format."""
     packed = slot.block.packed.copy()
     kind = {
         "names": list(_FIELDS),
@@ -71,7 +70,7 @@ def _moved(slot: Slot) -> bytes:
 
 @contextmanager
 def without_indexes(engine: Engine, tables: tuple[str, ...]) -> Iterator[None]:
-    """Take the tables' indexes away, and make them again at the end."""
+    """Drop the tables' indexes, and create them again at the end."""
     drop, make = [], []
     with engine.begin() as connection:
         for table in tables:
@@ -104,9 +103,9 @@ def without_indexes(engine: Engine, tables: tuple[str, ...]) -> Iterator[None]:
 
 
 def grow(engine: Engine, blocks: list[Block], n_rows: int) -> int:
-    """Add shows over a year until there are so many rows; return how many.
+    """Add shows over a year up to this number of rows; return the number of shows.
 
-    Indexes of the small tables are made at the end, those of a month with it.
+    Indexes of the small tables are created at the end, those of a month with the month.
     """
     a_slot = sum(len(block.packed) for block in blocks) / len(blocks)
     n_slots = max(12, round(n_rows / a_slot))
@@ -137,7 +136,7 @@ def grow(engine: Engine, blocks: list[Block], n_rows: int) -> int:
 
 
 def _copy_month(engine: Engine, month: datetime, slots: list[Slot]) -> int:
-    """Fill a month's table while nothing knows of it, then index and attach it."""
+    """Fill a month's detached table, then index and attach it."""
     name = f"observations_{month:%Y_%m}"
     after = (month + timedelta(days=32)).replace(day=1)
     n_rows = 0
@@ -152,7 +151,7 @@ def _copy_month(engine: Engine, month: datetime, slots: list[Slot]) -> int:
         assert driver is not None
         cursor = driver.cursor()
         statement = COPY.replace("COPY observations ", f"COPY {name} ")
-        # Into a table of the same transaction: nothing of it is logged, or to be frozen later.
+        # A table of the same transaction needs no WAL and no later freezing.
         statement = statement.replace("(FORMAT binary)", "(FORMAT binary, FREEZE)")
         for slot in slots:
             cursor.copy_expert(statement, io.BytesIO(_moved(slot)), size=1 << 20)
@@ -167,7 +166,7 @@ def _copy_month(engine: Engine, month: datetime, slots: list[Slot]) -> int:
     return n_rows
 
 
-# What is not moved in time or number is as it was. As on air, rows lie in order of time.
+# All other fields are unchanged. Rows are in order of time, as on air.
 _MOVED: Final = {
     "broadcasts": {"id": "g.new", "title": "'Show ' || g.new"},
     "seconds": {"broadcast_id": "g.new"},
@@ -188,7 +187,7 @@ _TIME: Final = {
 
 
 def _copy_the_rest(connection: Connection, slot: Slot) -> None:
-    """Copy a slot's broadcasts, and what was computed from their rows."""
+    """Copy a slot's broadcasts and their computed rows."""
     connection.execute(text("SET LOCAL session_replication_role = replica"))
     connection.execute(text("SET LOCAL work_mem = '256MB'"))
     for table, moved in _MOVED.items():

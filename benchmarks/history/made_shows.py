@@ -1,9 +1,9 @@
-"""Shows that were never on air: seeded, and realistic in what matters to tables and plans.
+"""Generated shows: seeded, and realistic in the aspects that matter for tables and plans.
 
-A few seats, on each of which faces come (half a minute on average) and go. What they show wanders
-like a real smoothed curve (an autoregressive process with a time constant of seconds), each seat
-has a temper, and now and then something happens that moves all faces at once. 5 frames a second,
-some 3 faces: 15 observations a second of show. The same seed gives the same rows.
+A few seats with faces that appear (for half a minute on average) and leave. Their emotions follow
+an autoregressive process with a time constant of seconds, each seat
+has its own mean, and sometimes an event affects all faces. 5 frames a second,
+some 3 faces: 15 observations per second of show. The same seed gives the same rows.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ SMOOTH_S: Final = 1.5
 ON_S: Final = 30.0
 OFF_S: Final = 10.0
 EVENT_S: Final = 75.0
-"""Mean time between things that move all faces."""
+"""Mean seconds between events that affect all faces."""
 
 
 def make_show(
@@ -82,7 +82,7 @@ def pieces(
 def _attendance(
     random: np.random.Generator, n: int, seats: int, fps: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return whether a face is there and its track, (n, seats) bool and int64."""
+    """Return whether a face is present, and its track: (n, seats) bool and int64."""
     present = np.zeros((n, seats), dtype=bool)
     track = np.zeros((n, seats), dtype=np.int64)
     entries: list[tuple[int, int, int]] = []
@@ -99,7 +99,7 @@ def _attendance(
 
 
 def _events(random: np.random.Generator, n: int, fps: float) -> np.ndarray:
-    """Return what all faces share, (n, 1, k): a jump that fades in some ten seconds."""
+    """Return the common events, (n, 1, k): jumps that fade within some ten seconds."""
     jumps = np.zeros((n, 1, len(EMOTIONS)))
     for frame in np.flatnonzero(random.random(n) < 1.0 / (EVENT_S * fps)):
         jumps[frame, 0, random.integers(1, 5)] += random.uniform(2.0, 4.0)

@@ -1,4 +1,4 @@
-"""What is asked of a history, and of others with another form: for `benchmarks.history`."""
+"""Queries of a history, and of histories in other formats, for `benchmarks.history`."""
 
 from db.tables.shows import EMOTIONS
 

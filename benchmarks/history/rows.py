@@ -23,7 +23,7 @@ YEAR = datetime(2025, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Show:
-    """One made show, with its rows."""
+    """One generated show, with its rows."""
 
     number: int
     channel: int
@@ -33,7 +33,7 @@ class Show:
 
 
 def shows(engine: Engine, n_rows: int) -> Iterator[Show]:
-    """Make shows, spread over a year and the channels, until there are so many rows."""
+    """Generate shows, spread over a year and the channels, up to this number of rows."""
     per_show = 54_000
     count = max(CHANNELS, -(-n_rows // per_show))
     made = 0
@@ -54,7 +54,7 @@ def shows(engine: Engine, n_rows: int) -> Iterator[Show]:
 def store(
     engine: Engine, show: Show, *, segment_s: float, seconds: float
 ) -> tuple[int, list[float]]:
-    """Store a show's first seconds by the real write path: rows, and seconds for each segment."""
+    """Store a show's first seconds with the real write path; return rows and times in s."""
     n_rows, took = 0, []
     cut = pieces(show.rows, start=show.start, seconds=seconds, segment_s=segment_s)
     for index, (at, part) in enumerate(cut):
@@ -76,7 +76,7 @@ def store(
 
 
 def load(connection: Connection, show: Show) -> None:
-    """Put a show in by COPY, with the segments, tracks and minutes that the write path makes."""
+    """Store a show with COPY, with the segments, tracks and minutes of the write path."""
     copy(connection, COPY, encode(show.channel, show.broadcast, show.rows))
     ids = track_ids(show.broadcast, show.rows.track)
     order = np.argsort(ids, kind="stable")

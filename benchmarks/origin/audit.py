@@ -1,6 +1,6 @@
-"""What of a show is in a recording: each frame is known by its bytes, so none is taken for another.
+"""Finds the frames of a show in a recording, by their unique bytes.
 
-Copying and cutting leave a frame's bytes as they are, whatever becomes of its timestamps.
+Copying and cutting do not change a frame's bytes, only its timestamps.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from flows.capture.segment import Gap, Segment
 from flows.demo.airing import Airing
 
 _MIN_GAP: Final = timedelta(milliseconds=100)
-"""What is missing for less than this is no gap (flows.capture.recorded.recording.MIN_GAP)."""
+"""Minimum length of a gap in seconds (flows.capture.recorded.recording.MIN_GAP)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class Frame:
 def read_frames(path: Path) -> list[Frame]:
     """Return the frames of video in an MPEG-TS or MP4 file, in the order of their bytes.
 
-    Nothing where there are none that can be read.
+    Empty if none can be read.
     """
     frames: list[Frame] = []
     try:
@@ -56,7 +56,7 @@ def read_frames(path: Path) -> list[Frame]:
                     )
                 )
     except (av.FFmpegError, OSError, IndexError):
-        pass  # What was read of a damaged file was read.
+        pass  # Keep the frames of a damaged file that were read.
     return frames
 
 
@@ -67,12 +67,12 @@ def _frames_of_piece(path: Path) -> tuple[Frame, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Account:
-    """What of a show was recorded, in seconds of the show.
+    """The recorded parts of a show, in seconds of the show.
 
-    first, end: the half-open range of the show's segments that this is about. repeated_s: recorded
-    more than once. silent_s: lost, a tenth of a second or more at a stretch, and no gap that says
-    so. gaps_s: the length of the gaps.
-    date_error_s: the worst of a recorded frame's date, where the source dated it.
+    first, end: half-open range of the audited segments. repeated_s: recorded
+    more than once. silent_s: lost for at least a tenth of a second without a gap.
+    gaps_s: the length of the gaps.
+    date_error_s: maximum error of a recorded frame's date, if the source has dates.
     """
 
     first: int
@@ -89,13 +89,13 @@ class Audit:
     """Knows the frames of a show, and finds them in recordings."""
 
     def __init__(self, show: Airing) -> None:
-        """Know nothing yet."""
+        """Start without frames."""
         self._show = show
         self._known: dict[bytes, tuple[int, int]] = {}
         self._read = 0
 
     def find(self, frame: Frame) -> tuple[int, int] | None:
-        """Return the segment of the show and the frame in it; None for what was not on air."""
+        """Return the segment of the show and the frame in it; None for an unknown frame."""
         while self._read < self._show.published:
             for n, piece in enumerate(_frames_of_piece(self._show.piece_at(self._read).path)):
                 self._known[piece.digest] = (self._read, n)
@@ -103,21 +103,21 @@ class Audit:
         return self._known.get(frame.digest)
 
     def segments_in(self, path: Path) -> list[int]:
-        """Return which of the show's segments a file has something of."""
+        """Return the show's segments that a file has frames of."""
         found = {place[0] for frame in read_frames(path) if (place := self.find(frame))}
         return sorted(found)
 
     def of_files(self, paths: Iterable[Path], *, end: int | None = None) -> Account:
-        """Account for files that nothing is known of but their order; see `of_events`."""
+        """Audit files, given only their order; see `of_events`."""
         places = [self.find(frame) for path in paths for frame in read_frames(path)]
         return self._account([place for place in places if place], [], end, [])
 
     def of_events(self, events: Sequence[Segment | Gap], *, end: int | None = None) -> Account:
-        """Account for what a capture brought.
+        """Audit the segments and gaps of a capture.
 
-        end: the segment of the show before which nothing may be missing; None for the last frame
-        that was recorded. Of a segment that begins inside its file (`offset_s`), the
-        frames before are the segment's before it.
+        end: the segment of the show before which nothing may be missing; None for the last
+        recorded frame. If a segment starts inside its file (`offset_s`), earlier
+        frames belong to the previous segment.
         """
         places: list[tuple[int, int]] = []
         errors: list[float] = [0.0]
@@ -183,7 +183,7 @@ class Audit:
 
 
 def _sum_of_holes(missing: list[tuple[datetime, float]]) -> float:
-    """Return how many seconds are missing in stretches that should be gaps; given dated frames."""
+    """Return the missing seconds in stretches that should be gaps, from dated frames."""
     total_s = hole_s = 0.0
     end = None
     for date, frame_s in [*sorted(missing), (datetime.max.replace(tzinfo=UTC), 0.0)]:

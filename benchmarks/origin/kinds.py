@@ -1,4 +1,4 @@
-"""Kinds of streams as packagers make them, by name: a source turns into each for a while."""
+"""Kinds of streams by different packagers, by name, to which a source changes temporarily."""
 
 from collections.abc import Callable
 from typing import Final

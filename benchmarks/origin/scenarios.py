@@ -1,4 +1,4 @@
-"""What goes wrong with live sources, by name: each with its beginning, its length and its end."""
+"""Faults of live sources, by name, with their start, length and end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from flows.demo.faults import Fault
 class Scenario:
     """A fault of an origin that plays a test card with its variants (`benchmarks.origin.testcard`).
 
-    lasts_s: at full length, which goes with segments of 2 s; `begin` and `end` are called with the
-    origin. least_lost: so many segments are never offered whole, and no capture can have them.
-    final: the show ends, and does not go on.
+    lasts_s: full length, for segments of 2 s; `begin` and `end` are called with the
+    origin. least_lost: segments that are never offered intact, so that no capture can have them.
+    final: the show ends.
     """
 
     name: str

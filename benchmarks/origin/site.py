@@ -13,7 +13,7 @@ from yt_dlp.utils import ExtractorError, UserNotLive
 from flows.demo.server import HttpServer, Reply
 
 START = 1_795_370_400
-"""When shows of `KindIE` begin: 2026-11-22 18:00 UTC."""
+"""Start of the shows of `KindIE`: 2026-11-22 18:00 UTC."""
 
 Status = Literal["offline", "is_upcoming", "is_live", "post_live", "was_live"]
 
@@ -34,16 +34,16 @@ class Announced:
 
 
 class ShowSite:
-    """Serves one page, which says one thing after another, each time that it is looked at.
+    """Serves one page, whose content changes with each request.
 
-    pages: the last stays. on_look: called with the number of each look, from 0, before it is
-    answered. Use as a context manager.
+    pages: in order; the last one stays. on_look: called with the number of each request, from 0,
+    before it is answered. Use as a context manager.
     """
 
     def __init__(
         self, *pages: Announced, on_look: Callable[[int], object] = lambda number: None
     ) -> None:
-        """Keep the arguments; nothing is served yet."""
+        """Store the arguments."""
         self._lock = threading.Lock()
         self._pages, self._on_look = list(pages or (Announced(),)), on_look
         self.looks = 0
@@ -64,7 +64,7 @@ class ShowSite:
         return f"http://127.0.0.1:{self._server.port}/shows/live"
 
     def say(self, *pages: Announced) -> None:
-        """Say this from now on."""
+        """Serve this page from now on."""
         with self._lock:
             self._pages = list(pages)
 
@@ -104,7 +104,7 @@ class ShowSiteIE(InfoExtractor):  # type: ignore[misc]
 
 
 class KindIE(InfoExtractor):  # type: ignore[misc]
-    """Reads no site: shows are what the last word of their addresses says."""
+    """Extractor without requests: the last part of the address names the kind of show."""
 
     _VALID_URL = r"(?P<base>http://127\.0\.0\.1:\d+)/show/(?P<id>[\w-]+)"
 
@@ -129,7 +129,7 @@ class KindIE(InfoExtractor):  # type: ignore[misc]
 
 
 class SaidIE(InfoExtractor):  # type: ignore[misc]
-    """Gives what a page says as JSON, whatever that is."""
+    """Extractor that returns the JSON of a page."""
 
     _VALID_URL = r"http://127\.0\.0\.1:\d+/said/(?P<id>\w+)"
 

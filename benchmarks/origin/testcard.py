@@ -1,4 +1,4 @@
-"""A show to measure captures by: a test picture of which no two frames are alike."""
+"""A show for measuring captures: a test card with unique frames."""
 
 import os
 import subprocess
@@ -9,12 +9,12 @@ from flows.capture.processes import find_ffmpeg
 from flows.demo.errors import DemoError
 
 VARIANTS: Final = ("smaller", "silent")
-"""What LiveOrigin's `play` can change to: another resolution, and no sound."""
+"""Variants for LiveOrigin's `play`: another resolution, and no sound."""
 
 _SIZES: Final = {"smaller": "128x72"}
 _SIZE: Final = "192x108"
 _CORNER: Final = "cellauto=size=48x28:rule=30:seed=1:scroll=1:full=1"
-"""So small a test picture would repeat itself; this does not."""
+"""Size with unique frames; a smaller test card would repeat itself."""
 
 
 def make_testcard(
@@ -28,10 +28,10 @@ def make_testcard(
     size: str = _SIZE,
     ffmpeg_path: str | os.PathLike[str] | None = None,
 ) -> dict[str, Path]:
-    """Make a show in MPEG-TS segments of exactly `segment_s`; return its directories.
+    """Create a show in MPEG-TS segments of exactly `segment_s`; return its directories.
 
     The show itself is at "", its variants at their names; fps times segment_s must be whole.
-    clip: what fills the picture, again and again, with what never repeats in a corner of it.
+    clip: fills the picture, in a loop, with a unique pattern in one corner.
     size: of the picture.
     Raises DemoError.
     """
@@ -52,7 +52,7 @@ def make_testcard(
             command += ["-filter_complex", f"{below};[below][0:v]overlay[v]", "-map", "[v]"]
             command += [] if name == "silent" else ["-map", "2:a"]
         command += ["-t", str(duration_s), "-c:v", "libx264", "-preset", "veryfast"]
-        # A keyframe where a segment begins, and nowhere else.
+        # Keyframes only at the start of segments.
         command += ["-pix_fmt", "yuv420p", "-g", str(round(fps * segment_s)), "-sc_threshold", "0"]
         command += ["-f", "hls", "-hls_time", str(segment_s), "-hls_list_size", "0"]
         command += ["-hls_segment_filename", str(target / "piece-%05d.ts")]

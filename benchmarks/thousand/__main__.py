@@ -1,10 +1,10 @@
-"""A thousand channels without a video: python -m benchmarks.thousand [PART ...].
+"""Load test of a thousand channels without video: python -m benchmarks.thousand [PART ...].
 
 PART: database, sqlite, postgres.
 
-Rows, lock checks and lags at their real rate by the product's own writes on an embedded Postgres;
-what shows say to Prefect's server at theirs, on SQLite and on Debian's PostgreSQL. Channels are
-added until something falls behind; the rest is reckoned from what each costs.
+Rows, lock checks and lags at their real rate, by the production code, on an embedded Postgres;
+shows' requests to Prefect's server at theirs, on SQLite and on Debian's PostgreSQL. Channels are
+added until something falls behind; the rest is extrapolated from the cost of each.
 """
 
 import argparse

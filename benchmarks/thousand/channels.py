@@ -1,6 +1,6 @@
-"""Channels that are on air without a video: their rows at their real rate, by the product's writes.
+"""Channels on air without video: their rows at their real rate, by the production code.
 
-Each channel has what a watcher has: an engine, a lock on a connection of its own, a store. Every
+Each channel has an engine, a lock on its own connection and a store, like a watcher. Every
 two seconds it stores a segment of ten looks with some three faces, its lag, and checks its lock.
 """
 
@@ -27,15 +27,15 @@ from flows.live.rows.store import Store
 SEGMENT_S: Final = 2.0
 LOOKS: Final = 10
 MADE: Final = 30
-"""So many different segments are made; then they come again."""
+"""Number of different segments, which are repeated."""
 
 AT_ONCE: Final = 12
-"""Threads a process of writers has."""
+"""Threads per writer process."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
-    """What a process wrote in a step: how late each segment was, and its own CPU."""
+    """Writes of a process in a step: the lag of each segment, and its CPU time."""
 
     late_s: list[float] = field(default_factory=list)
     check_s: list[float] = field(default_factory=list)
@@ -64,11 +64,11 @@ class Channel:
         self._lock.take()
 
     def check(self) -> None:
-        """Check the lock, as `Hold` does."""
+        """Check the lock, like `Hold`."""
         self._lock.check()
 
     def store(self, rows: ObservationRows, state: dict[str, Any]) -> None:
-        """Store the next segment, of rows that are counted from the epoch."""
+        """Store the next segment; its rows' times are relative to the epoch."""
         at = self._start + timedelta(seconds=SEGMENT_S * self._next)
         shift = np.datetime64(at.replace(tzinfo=None), "us") - np.datetime64(0, "us")
         step = np.timedelta64(200_000, "us")
@@ -106,7 +106,7 @@ class Channel:
 
 
 def made_segments() -> list[ObservationRows]:
-    """Return a minute of a show in segments, each counted from the epoch."""
+    """Return a minute of a show in segments, with times relative to the epoch."""
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     made = []
     for number in range(MADE):
@@ -125,7 +125,7 @@ def _shifted(rows: ObservationRows, by: np.timedelta64) -> ObservationRows:
 
 
 def made_state() -> dict[str, Any]:
-    """Return a tracker's state of the size that three faces give."""
+    """Return a tracker's state of the size for three faces."""
     random = np.random.default_rng(7)
     known = [float(each) for each in np.float32(random.random(128))]
     tracks = [
@@ -147,7 +147,7 @@ def made_state() -> dict[str, Any]:
 
 
 def write(pipe: Connection, url: str, start: datetime) -> None:
-    """Do what is asked through the pipe: have more channels, write for so long; None: end."""
+    """Execute commands from the pipe: add channels, write for a time; None: end."""
     channels: list[Channel] = []
     made, state = made_segments(), made_state()
     with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -167,7 +167,7 @@ def _write_for(
     state: dict[str, Any],
     threads: ThreadPoolExecutor,
 ) -> Written:
-    """Write from then until then (seconds since 1970); what is due and not done is late too."""
+    """Write in a range of time (seconds since 1970); unfinished segments count as late."""
     begin, end = span
     n = len(channels)
     written, cpu_s = Written(), time.process_time()
@@ -201,7 +201,7 @@ def _write_for(
 
 
 def make_months(url: str, start: datetime) -> None:
-    """Have the partition that is written to."""
+    """Create the partition for the writes."""
     engine = make_engine(url)
     with engine.begin() as connection:
         ensure_partition(connection, start)

@@ -1,4 +1,4 @@
-"""The database of many channels: how many it carries, and what each of them costs it."""
+"""The database with many channels: maximum number, and cost of each."""
 
 import multiprocessing
 import statistics
@@ -27,12 +27,12 @@ from flows.report.text import markdown
 WRITERS: Final = 3
 MAX_CONNECTIONS: Final = 2500
 BEHIND_S: Final = 2.0
-"""A segment that is stored so late has the next one waiting behind it."""
+"""Lag in seconds at which the next segment is already waiting."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """So many channels for a while."""
+    """Results with a number of channels."""
 
     channels: int
     segments_a_s: float
@@ -47,16 +47,16 @@ class Step:
 
     @property
     def is_behind(self) -> bool:
-        """Whether it does not keep up."""
+        """Whether it fell behind."""
         wanted = self.channels / SEGMENT_S
         return self.failed > 0 or self.p95_ms > BEHIND_S * 1000 or self.segments_a_s < 0.95 * wanted
 
 
 def measure(steps: list[int], seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Put more and more channels on one embedded Postgres, until it falls behind."""
+    """Add channels to one embedded Postgres until it falls behind."""
     with tempfile.TemporaryDirectory(prefix="showmood-bench-") as name:
         directory = Path(name)
-        directory.chmod(0o755)  # the server's OS user has to get there
+        directory.chmod(0o755)  # for the server's OS user
         server = EmbeddedPostgres(
             directory / "pg", open_dir=directory / "open", die_with_owner=True
         )
@@ -101,7 +101,9 @@ def _ramp(
             for _, pipe in writers:
                 pipe.recv()
             there = n_channels
-            _step(url, postmaster, writers, n_channels, 4.0)  # their first statements are planned
+            _step(
+                url, postmaster, writers, n_channels, 4.0
+            )  # warm-up: their first statements are planned
             step = _step(url, postmaster, writers, n_channels, seconds)
             done.append(step)
             say(
@@ -176,7 +178,7 @@ def _postmaster(server: EmbeddedPostgres) -> int:
 
 
 def _cpu_s(postmaster: psutil.Process) -> float:
-    total = sum(postmaster.cpu_times()[:4])  # those that have ended are counted with it
+    total = sum(postmaster.cpu_times()[:4])  # including ended children
     for child in postmaster.children():
         try:
             total += sum(child.cpu_times()[:2])
@@ -202,7 +204,7 @@ def _memory_mb(url: str) -> list[float]:
 
 
 def _backend_ms(engine: Engine, ask: Callable[[Any], object], times: int) -> float:
-    """Return the CPU of the server's own process for a question, ms."""
+    """Return the CPU time of the server's process for a query, in ms."""
     with engine.connect() as connection:
         backend = psutil.Process(int(connection.scalar(text("SELECT pg_backend_pid()")) or 0))
         ask(connection)
@@ -213,12 +215,12 @@ def _backend_ms(engine: Engine, ask: Callable[[Any], object], times: int) -> flo
 
 
 def _asking_ms(url: str) -> float:
-    """Return what it costs a show that was started by hand to ask whose turn it is."""
+    """Return the cost for a show started by hand to check for waiting scheduled runs."""
     engine = make_engine(url)
     try:
         with engine.connect() as held:
             pid = int(held.scalar(text("SELECT pg_backend_pid()")) or 0)
-        backend = psutil.Process(pid)  # the pool gives the same one again
+        backend = psutil.Process(pid)  # the pool returns the same one
         before = sum(backend.cpu_times()[:2])
         for _ in range(100):
             asked_by(engine, "channel-0")

@@ -1,7 +1,7 @@
-"""Prefect's server of many shows: how many it carries on SQLite and on Postgres.
+"""Prefect's server with many shows: maximum number on SQLite and on Postgres.
 
-A show's minute is what a watcher says in it, by the same client: a task run, signs of life,
-the state, the progress, and the report. More and more of them a second, as from so many shows.
+A show's minute has the requests of a watcher, with the same client: a task run, heartbeats,
+the state, the progress, and the report. Their rate is increased like the number of shows.
 """
 
 import json
@@ -33,8 +33,8 @@ from flows.stack.processes.environment import environment
 PROGRAMS: Final = Path("/usr/lib/postgresql")
 BEATS_A_MINUTE: Final = round(60 / (120 / BEATS))
 REQUESTS: Final = 2 * BEATS_A_MINUTE + 4
-"""Requests of a show's minute: two a beat, two for the state, two for artifacts. Its task run's
-three states go by a web socket."""
+"""Requests per minute of show: two per heartbeat, two for the state, two for artifacts. The three
+states of the task run use a web socket."""
 
 CLIENTS: Final = 2
 REPORT_BYTES: Final = 40_000
@@ -43,7 +43,7 @@ BEHIND_S: Final = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """So many shows for a while."""
+    """Results with a number of shows."""
 
     shows: int
     minutes_a_s: float
@@ -56,14 +56,14 @@ class Step:
 
     @property
     def is_behind(self) -> bool:
-        """Whether it does not keep up."""
+        """Whether it fell behind."""
         return self.failed > 0 or self.p95_s > BEHIND_S or self.minutes_a_s < 0.9 * self.shows / 60
 
 
 def measure(
     database: str, steps: list[int], seconds: float, say: Callable[[str], None]
 ) -> list[Step]:
-    """Put more and more shows on a server, until it falls behind. database: sqlite or postgres."""
+    """Add shows to a server until it falls behind. database: sqlite or postgres."""
     done: list[Step] = []
     with tempfile.TemporaryDirectory(prefix="showmood-bench-") as name, _database(database) as url:
         home = Path(name)
@@ -183,7 +183,7 @@ def _port_of(url: str) -> int:
 
 @contextmanager
 def _database(kind: str) -> Iterator[str | None]:
-    """Run Debian's PostgreSQL, for who is on this machine; None: SQLite needs nobody."""
+    """Run Debian's PostgreSQL for local users; yield None for SQLite."""
     if kind == "sqlite":
         yield None
         return
@@ -212,7 +212,7 @@ def _database(kind: str) -> Iterator[str | None]:
 
 
 def say_minutes(rate: float, seconds: float) -> None:
-    """Say so many shows' minutes a second, as a flow run against the server of the environment."""
+    """Send the requests of `rate` show minutes a second, in a flow run."""
     report = "-" * REPORT_BYTES
     told: dict[str, Any] = {"took": [], "failed": 0}
 
@@ -236,7 +236,7 @@ def say_minutes(rate: float, seconds: float) -> None:
                 say(number)
             except Exception:  # noqa: BLE001 - it is what is measured
                 told["failed"] += 1
-            # From when it was due: who waits behind others is late too.
+            # From its due time, so that queueing counts.
             told["took"].append(time.monotonic() - began - due)
         told["lasted_s"] = max(seconds, time.monotonic() - began)
         told["cpu_s"] = time.process_time() - cpu_s

@@ -383,7 +383,7 @@ def test_a_normal_user_is_told_about_roots_data(open_tmp, used):
 
     said = as_nobody(job)
     assert said.startswith("EmbeddedError: ")
-    assert "run as the one who made it" in said
+    assert "run as its owner" in said
 
 
 @as_root
