@@ -1,10 +1,10 @@
-"""How fast segments become observations, beside what was done before.
+"""Speed of the analysis, compared with the old recipe.
 
 python -m db.embedded.throwaway python -m benchmarks.analysis [PART ...] [--json FILE] [--rounds N]
 
-PART: detector, ratio, file, channels, lag, memory, load; all of them if none is named.
-Everything is measured on a made clip (`benchmarks.analysis.made_clip`); where two ways are
-compared they take turns, and medians are given. Needs `pip install 'showmood[bench]'`.
+PART: detector, ratio, file, channels, lag, memory, load; default: all.
+Measured on a generated clip (`benchmarks.analysis.made_clip`); compared programs run
+alternately, and medians are given. Needs `pip install 'showmood[bench]'`.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def measure_detector(bench: Bench) -> None:
 
 
 def measure_ratio(bench: Bench) -> None:
-    """CPU time of a segment, analysed both ways, over that of its decoding alone."""
+    """Ratio of a segment's CPU time to that of its decoding, with both search methods."""
     ways = {"everywhere": Analyser(device="cpu", everywhere=True), "around": Analyser(device="cpu")}
     for analyser in ways.values():
         for piece in bench.pieces:
@@ -76,7 +76,7 @@ def measure_file(bench: Bench) -> None:
 
 
 def measure_channels(bench: Bench) -> None:
-    """How many channels at 5 frames a second, all frames, rows before the next segment."""
+    """Number of channels at 5 frames a second whose rows are stored before the next segment."""
     best = 0
     for n_channels in (4, 6, 8, 10, 12, 14):
         taken = channels.watch_together(
@@ -93,7 +93,7 @@ def measure_channels(bench: Bench) -> None:
 
 
 def measure_lag(bench: Bench) -> None:
-    """From a segment's end to its rows, one channel."""
+    """Lag from a segment's end to its rows, one channel."""
     (taken,) = channels.watch_together(
         database(), bench.pieces, bench.work / "live", n_channels=1, n_segments=25
     )
@@ -104,7 +104,7 @@ def measure_lag(bench: Bench) -> None:
 
 
 def measure_memory(bench: Bench) -> None:
-    """Resident memory of a watcher's process, with what a flow run imports."""
+    """Resident memory of a watcher's process, including the imports of a flow run."""
     script = (
         "import sys, time, pathlib; import flows.watch; from benchmarks import channels;"
         "channels.watch(sys.argv[1], 0, [pathlib.Path(p) for p in sys.argv[3:]],"
@@ -123,7 +123,7 @@ def measure_memory(bench: Bench) -> None:
 
 
 def measure_load(bench: Bench) -> None:
-    """What a watch does while other programs want the cores: its rate over time."""
+    """Frame rate of a watch over time while other programs use the cores."""
     n_busy = 4 * (os.cpu_count() or 1)
     with channels.busy(n_busy, from_s=16, until_s=46):
         (taken,) = channels.watch_together(
@@ -144,7 +144,7 @@ def measure_load(bench: Bench) -> None:
 
 
 def main() -> int:
-    """Measure the parts that are named, and print and write the figures."""
+    """Measure the given parts, and print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[], metavar="PART")
     parser.add_argument("--json", type=Path)

@@ -1,10 +1,10 @@
-"""Looking around known faces beside looking everywhere: what is found, where, and for how much.
+"""Detection around known faces compared with detection in whole frames: faces, boxes, CPU time.
 
 python -m benchmarks.analysis.around --media DIR [KIND ...]
 
-For each kind of programme (`kinds`): of the faces that looking everywhere finds, those
-that are found; boxes that are no face's; how far boxes are off, of their side; emotions that are
-the same; frames that are searched whole; and CPU time of a segment over its decoding alone.
+For each kind of programme (`kinds`): the share of faces found; false boxes; the offset of boxes
+relative to their side; equal emotions; frames searched whole; and the ratio of a segment's CPU time
+to that of its decoding.
 """
 
 import argparse
@@ -26,15 +26,15 @@ _SAME = 0.5
 
 
 class Compared:
-    """What is summed over a kind's segments."""
+    """Sums over a kind's segments."""
 
     def __init__(self) -> None:
-        """Start with nothing."""
+        """Start with zeros."""
         self.n_faces = self.n_found = self.n_false = self.n_same = 0
         self.off: list[float] = []
 
     def add(self, whole: Detections, around: Detections) -> None:
-        """Compare two answers about a segment."""
+        """Compare two results for a segment."""
         for i in range(len(whole.offset_s)):
             a, b = (np.flatnonzero(d.faces.frame == i) for d in (whole, around))
             self.n_faces += len(a)
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def _count(detector: Any, looks: list[None]) -> None:  # noqa: ANN401
-    """Have each frame that is searched whole counted."""
+    """Count the frames that are searched whole."""
     detect = detector.detect
 
     def counted(*arguments: object) -> object:

@@ -1,7 +1,7 @@
-"""Live channels at once on this machine: each a process with its own networks and database writes.
+"""Concurrent live channels on this machine: each a process with its own networks and writes.
 
-A segment is published by giving its file to the process when it would have been closed: every
-`SEGMENT_S`, the channels one after the other. From then on all is as in a watch: decoding, both
+A segment is published by giving its file to the process at the time when it would be closed: every
+`SEGMENT_S`, the channels one after another. The rest is as in a watch: decoding, both
 networks, tracks, one transaction in Postgres.
 """
 
@@ -34,9 +34,9 @@ from flows.live.rows.pace import LEVELS
 from flows.live.rows.store import Store
 
 UNCOUNTED: Final = 2
-"""Segments at the beginning that warm up."""
+"""Number of first segments for warm-up."""
 
-# Forked from a process that has imported everything and started nothing: the networks' threads
+# Forked from a process that has only imported modules, because the networks' threads
 # do not survive a fork.
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["benchmarks.analysis.channels"])
@@ -44,7 +44,7 @@ _CONTEXT.set_forkserver_preload(["benchmarks.analysis.channels"])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Taken:
-    """A segment that was stored: when, counted from the start, how late, and how closely seen."""
+    """A stored segment: time since the start, lag, and frame rate."""
 
     at_s: float
     lag_s: float
@@ -53,7 +53,7 @@ class Taken:
 
 
 class _Notes(Observer):
-    """Writes down what was stored."""
+    """Records the stored segments."""
 
     def __init__(self, began: float) -> None:
         self.analysis: Analysis | None = None
@@ -62,7 +62,7 @@ class _Notes(Observer):
         self._frames = 0
 
     def took(self, item: Segment | Gap, observations: Observations | None, counts: Counts) -> None:
-        """Note it."""
+        """Record a segment."""
         assert self.analysis is not None
         assert counts.lag_s is not None
         self.taken.append(
@@ -84,9 +84,9 @@ def watch(
     n_segments: int,
     begin: Callable[[], float],
 ) -> list[Taken]:
-    """Watch one made channel; return what was taken.
+    """Watch one generated channel; return its stored segments.
 
-    begin: called with the networks loaded, tells when to (seconds since 1970).
+    begin: called after the networks are loaded, returns the start time (seconds since 1970).
     """
     directory.mkdir(parents=True, exist_ok=True)
     analyser = networks(DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, "auto", None, None)
@@ -150,7 +150,7 @@ def _child(pipe: Any, arguments: tuple[Any, ...], nice: int) -> None:  # noqa: A
 def watch_together(
     url: str, pieces: list[Path], work: Path, *, n_channels: int, n_segments: int, nice: int = 0
 ) -> list[list[Taken]]:
-    """Watch so many channels at once; return what each took."""
+    """Watch several channels at once; return the stored segments of each."""
     forget(url)
     started = []
     for number in range(n_channels):
@@ -183,7 +183,7 @@ def forget(url: str) -> None:
 
 @contextlib.contextmanager
 def busy(n_processes: int, *, from_s: float, until_s: float) -> Iterator[None]:
-    """Have so many processes do nothing but compute, from then until then."""
+    """Run this many CPU-bound processes in a range of time."""
     now = time.time()
     times = (now + from_s, now + until_s)
     processes = [

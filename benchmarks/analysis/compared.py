@@ -1,4 +1,4 @@
-"""Ours beside what was done before: the detector alone, and a file to observations."""
+"""Our analysis compared with the old recipe: the detector alone, and a file to observations."""
 
 import tempfile
 from pathlib import Path
@@ -58,7 +58,7 @@ def frame_of(frames: Frames, i: int) -> Frames:
 
 
 def sorted_boxes(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return boxes within the picture, in an order that does not depend on scores."""
+    """Return boxes clipped to the picture, in an order independent of scores."""
     boxes = boxes.clip(min=0)
     return boxes[np.argsort(boxes[:, 0].round())]
 
@@ -110,7 +110,7 @@ def by_frame(
 
 
 def found_again(old: list[NDArray[np.float32]], new: list[NDArray[np.float32]]) -> float:
-    """Return which share of the old boxes over 32 px high a new one overlaps by half."""
+    """Return the share of old boxes over 32 px high that a new box overlaps by half."""
     hits = total = 0
     for before, now in zip(old, new, strict=True):
         large = before[(before[:, 3] - before[:, 1]) > 32]

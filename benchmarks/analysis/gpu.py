@@ -1,12 +1,12 @@
-"""The whole path on a GPU, once: is it right, how fast is it, and what bounds it.
+"""Benchmark of the whole path on a GPU: correctness, speed and bottlenecks.
 
 python -m db.embedded.throwaway python -m benchmarks.analysis.gpu [--json FILE] [--short]
 
-For a machine that is lent for minutes: it fetches nothing, prints each figure as soon as it has
-it, and what matters most comes first. It takes about five minutes. Without a CUDA device it says so
-in one line and does the same on the CPU with little of everything, so that it is known to run.
+Made for short access to a GPU: it fetches nothing, prints each figure immediately,
+and starts with the most important ones. It takes about five minutes. Without a CUDA device it
+prints a line and runs a short form on the CPU, as a test of the script.
 
-The clip is that of `benchmarks.analysis`: 720p30, three faces, looked at 5 times a second.
+The clip is that of `benchmarks.analysis`: 720p30, three faces, analysed 5 times a second.
 """
 
 import argparse
@@ -39,12 +39,12 @@ from emotion.types import Frames
 
 CHANNELS: Final = (1, 8, 16, 32, 48, 64)
 MAX_LAG_S: Final = 2.0
-MIN_FREE: Final = 0.08  # of the device's memory: with less left no more channels are tried
+MIN_FREE: Final = 0.08  # of the device's memory: with less free no more channels are added
 _SAMPLE_S: Final = 0.2
 
 
 def measure_answers(bench: Bench, device: str) -> None:
-    """Compare what the device says with what the CPU says, every frame searched whole."""
+    """Compare the results of the device with those of the CPU, every frame searched whole."""
     cpu, other = Analyser(device="cpu", everywhere=True), Analyser(device=device, everywhere=True)
     compared = Compared()
     for piece in bench.pieces[:2]:
@@ -61,7 +61,7 @@ def measure_answers(bench: Bench, device: str) -> None:
 
 
 def measure_rates(bench: Bench, device: str, *, short: bool) -> None:
-    """Frames a second: of the device alone, of decoding alone, and end to end."""
+    """Frames a second: only the device, only decoding, and end to end."""
     analyser = Analyser(device=device)
     frames = read_frames(bench.pieces[0], fps=5.0, longest_side_px=DEFAULT_PX)
     n_segments = 1 if short else 6
@@ -96,7 +96,7 @@ def measure_rates(bench: Bench, device: str, *, short: bool) -> None:
 
 
 def measure_parts(bench: Bench, device: str, *, short: bool) -> None:
-    """Measure what the device's part of a segment is made of; and the network by its batch."""
+    """Measure the steps of a segment on the device, and the network by batch size."""
     analyser = Analyser(device=device)
     detector, classifier = analyser._detector, analyser._classifier
     frames = read_frames(bench.pieces[0], fps=5.0, longest_side_px=DEFAULT_PX)
@@ -127,7 +127,7 @@ def measure_parts(bench: Bench, device: str, *, short: bool) -> None:
 
 
 def measure_channels(bench: Bench, device: str, *, short: bool) -> None:
-    """How many channels at 5 frames a second, all frames, in processes of their own."""
+    """Number of channels at 5 frames a second, in separate processes."""
     best = 0
     for n_channels in (1,) if short else CHANNELS:
         with _least_free(device) as free:
@@ -209,7 +209,7 @@ def _wait(device: str) -> None:
 
 @contextmanager
 def _least_free(device: str) -> Iterator[list[float]]:
-    """Give a list of which share of the device's memory was free, by and by."""
+    """Yield a list of samples of the share of free device memory."""
     free: list[float] = []
     over = threading.Event()
 

@@ -1,9 +1,9 @@
-"""Kinds of programme for whoever compares two ways to find faces: talk, street, sport, crowd, cuts.
+"""Kinds of programmes for comparing detection methods: talk, street, sport, crowd, cuts.
 
-Real people on made paths: heads cut out of a photograph of several people walk and sway over a
-textured wall; a real clip of one talking face is shown still, and as a camera held by a running
-person would. Neither photograph nor clip is part of the project: `--media` names a folder with
-`five-faces.jpg` and `woman-crying-360p.mp4`. Nothing is random.
+Real faces on synthetic paths: heads cut out of a photograph of several people move over a
+textured wall; a real clip of one talking face is shown with a fixed and with a shaking
+camera. Photograph and clip are not part of the project: `--media` names a folder with
+`five-faces.jpg` and `woman-crying-360p.mp4`. Deterministic.
 """
 
 import subprocess
@@ -43,7 +43,7 @@ class Cast:
 
 
 def cast(media: Path, detector: Detector) -> Cast:
-    """Return what the kinds are made of. Raises OSError where the media are not there."""
+    """Return the material of the kinds. Raises OSError if the media are missing."""
     with Image.open(media / "five-faces.jpg") as file:
         photograph = file.convert("RGB")
     pixels = np.asarray(photograph)
@@ -79,7 +79,7 @@ def _head(photograph: Image.Image, box: list[float]) -> Image.Image:
 
 
 def drawing(kind: str, of: Cast) -> Draw:
-    """Return what draws a kind's picture at a time in seconds."""
+    """Return the function that draws a kind's picture at a time in seconds."""
     if kind == "cuts":
         others = [drawing(name, of) for name in ("talk", "street", "crowd", "sport")]
         return lambda t: others[int(t / 1.07) % 4](t)
@@ -91,7 +91,7 @@ def _talk(of: Cast) -> Draw:
 
 
 def _street(of: Cast) -> Draw:
-    """People of several sizes walk both ways, past others who stand."""
+    """People of several sizes walk in both directions, past others who stand."""
 
     def draw(t: float) -> Image.Image:
         picture = of.wall.crop((200, 0, 200 + WIDTH_PX, HEIGHT_PX))
@@ -109,7 +109,7 @@ def _street(of: Cast) -> Draw:
 
 
 def _sport(of: Cast) -> Draw:
-    """A camera that pans, zooms and shakes over several people, and over a face that is near."""
+    """A camera that pans, zooms and shakes over several people, and over a close face."""
 
     def draw(t: float) -> Image.Image:
         near = int(t / 4) % 2
@@ -124,7 +124,7 @@ def _sport(of: Cast) -> Draw:
 
 
 def _crowd(of: Cast) -> Draw:
-    """Twenty who sway, each as it likes."""
+    """Twenty people who sway independently."""
 
     def draw(t: float) -> Image.Image:
         picture = of.wall.crop((100, 0, 100 + WIDTH_PX, HEIGHT_PX))
@@ -139,7 +139,7 @@ def _crowd(of: Cast) -> Draw:
 
 
 def _paste(picture: Image.Image, of: Cast, number: int, x: float, y: float, face_px: float) -> None:
-    """Put a head there, its face so wide; every second one is turned round."""
+    """Paste a head with this width of the face; every second one is mirrored."""
     head = of.heads[number % len(of.heads)]
     zoom = 3 * face_px / head.width
     head = head.resize((round(head.width * zoom), round(head.height * zoom)))
@@ -163,7 +163,7 @@ def pictures(draw: Draw, length_s: float) -> Iterator[Pixels]:
 
 
 def write(path: Path, images: Iterator[Pixels], fps: float) -> None:
-    """Encode pictures (H, W, 3) as a broadcast would be: x264 at 3 Mbit/s, keyframes every 2 s."""
+    """Encode pictures (H, W, 3) like a broadcast: x264 at 3 Mbit/s, keyframes every 2 s."""
     first = next(images)
     height, width, _ = first.shape
     gop = str(round(fps * SEGMENT_S))

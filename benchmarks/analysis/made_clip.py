@@ -1,9 +1,9 @@
-"""A clip with faces of known sizes at known places: 1280 x 720, 30 frames a second, H.264.
+"""Generates a clip with faces of known sizes at known places: 1280 x 720, 30 fps, H.264.
 
 The portrait is the public-domain picture of Grace Hopper that ships with matplotlib. Eight faces of
-34 to 220 pixels sway over a textured, slowly panning wall, so that the stream costs about as much
-to decode as a broadcast of its bit rate: x264's medium preset with B-frames, a keyframe every 2 s.
-Nothing is random.
+34 to 220 pixels sway over a textured, slowly panning wall, so that decoding costs about as much
+as for a broadcast of its bit rate: x264's medium preset with B-frames, a keyframe every 2 s.
+Deterministic.
 """
 
 import subprocess
@@ -32,7 +32,7 @@ _CENTRES: Final = (
 
 
 def make_clip(path: Path, *, duration_s: int = 20, faces: int = len(FACE_HEIGHTS_PX)) -> Path:
-    """Write the clip, with the last (largest) so many of the faces; return `path`."""
+    """Write the clip with the n largest faces; return `path`."""
     command = [find_ffmpeg(), "-v", "error", "-nostdin", "-y", "-f", "rawvideo"]
     command += ["-pix_fmt", "rgb24", "-s", f"{WIDTH_PX}x{HEIGHT_PX}", "-r", str(FPS), "-i", "pipe:"]
     command += ["-c:v", "libx264", "-preset", "medium", "-b:v", "3M", "-maxrate", "4M"]
@@ -51,7 +51,7 @@ def make_clip(path: Path, *, duration_s: int = 20, faces: int = len(FACE_HEIGHTS
 
 
 def cut(path: Path, directory: Path) -> list[Path]:
-    """Cut a clip into MPEG-TS segments of `SEGMENT_S`, as a live channel publishes them."""
+    """Cut a clip into MPEG-TS segments of `SEGMENT_S`, like a live channel."""
     directory.mkdir(parents=True, exist_ok=True)
     command = [find_ffmpeg(), "-v", "error", "-nostdin", "-i", str(path), "-c", "copy"]
     command += ["-f", "segment", "-segment_time", f"{SEGMENT_S - 0.1}", str(directory / "%03d.ts")]
@@ -73,7 +73,7 @@ def wall() -> Picture:
 
 
 def _card(scale: float) -> tuple[Picture, NDArray[np.float32]]:
-    """Return head and shoulders, RGB, and how opaque they are, 0 to 1."""
+    """Return head and shoulders, RGB, and their opacity, 0 to 1."""
     with Image.open(str(get_sample_data("grace_hopper.jpg", asfileobj=False))) as file:
         portrait = file.convert("RGB").crop((110, 40, 430, 480))
     mask = Image.new("L", portrait.size, 0)

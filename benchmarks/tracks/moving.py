@@ -1,6 +1,6 @@
-"""More programmes with known truth: people who run, cameras in hands, crowds, entrances.
+"""More programmes with known ground truth: fast people, hand-held cameras, crowds, entrances.
 
-Apart from `benchmarks.tracks.programmes`, whose sum stays what it was.
+Separate from `benchmarks.tracks.programmes`, so that the totals there stay comparable.
 """
 
 from math import sin
@@ -17,7 +17,7 @@ def _one(name: str, length_s: float, *faces: Face) -> Programme:
 
 
 def _crosses(look: int, widths_a_look: float, begins_s: float, y: float, width: float) -> Face:
-    """Return somebody who crosses the picture by so many widths in 0.2 s."""
+    """Return a person who crosses the picture at this many widths per 0.2 s."""
     lasts_s = 1480 / (widths_a_look * width / _LOOK_S)
     return walks(look, begins_s, begins_s + lasts_s, (-100, y, width), (1380, y, width))
 

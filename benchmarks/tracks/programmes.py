@@ -1,4 +1,4 @@
-"""Programmes with known truth: what is hard about following faces, a programme for each."""
+"""Programmes with known ground truth, one for each difficulty of tracking."""
 
 from math import pi, sin
 from typing import Final
@@ -7,7 +7,7 @@ from benchmarks.tracks.scenes import Face, Path, Place, Programme, Shot
 
 
 def going(first_s: float, last_s: float, *places: Place, gently: bool = False) -> Path:
-    """From the first place to the second between these times; at the first and last, it stays."""
+    """Move from the first place to the second between these times; constant before and after."""
     begin, end = places
 
     def path(t_s: float) -> Place:
@@ -35,7 +35,7 @@ def sits(place: Place, look: int, *away: tuple[float, float]) -> Face:
 
 
 def walks(look: int, first_s: float, last_s: float, *places: Place) -> Face:
-    """Return a person who walks, as `going` has it."""
+    """Return a person who walks, see `going`."""
     return Face(path=going(first_s, last_s, *places), look=look)
 
 
@@ -49,13 +49,13 @@ def _zoomed(look: int, far: Place, near: Place) -> Face:
 
 
 def _turned(t_s: float) -> float:
-    """A camera that turns by 700 pixels in 2 s, waits 2 s, and turns back."""
+    """A camera that pans by 700 pixels in 2 s, waits 2 s, and pans back."""
     turns = [going(at, at + 2, (0, 0, 0), (700, 0, 0), gently=True)(t_s)[0] for at in (2, 6)]
     return turns[0] - turns[1]
 
 
 def panned(place: Place, look: int) -> Face:
-    """Return a person who sits while the camera turns away and back."""
+    """Return a person who sits while the camera pans away and back."""
     seated = sits(place, look).path
 
     def path(t_s: float) -> Place:

@@ -1,6 +1,6 @@
-"""What a programme with known truth is: shots, and faces on known paths in them, in 1280x720.
+"""Programmes with known ground truth: shots, with faces on known paths, in 1280x720.
 
-A face is the same one as long as a track is meant to go on: from a shot's beginning to its end,
+A face has one identity as long as its track should continue: within a shot,
 without absences of more than `track.MAX_AGE_S`.
 """
 
@@ -15,20 +15,20 @@ from emotion.linking.track import MAX_AGE_S
 
 WIDTH_PX: Final = 1280
 HEIGHT_PX: Final = 720
-_HIDDEN: Final = 0.4  # of a box behind another one: the detector's suppression leaves one of them
-_INSIDE: Final = 0.75  # of a box that is in the picture, or the face is out of it
+_HIDDEN: Final = 0.4  # overlap above which the detector's suppression removes the box behind
+_INSIDE: Final = 0.75  # minimum share of a box inside the picture
 _STEP_S: Final = 0.02
 
 Place = tuple[float, float, float]
 """Centre x, y and width of a face, in pixels."""
 
 Path = Callable[[float], Place]
-"""Where a face is, at a time in seconds from the shot's beginning."""
+"""Place of a face, by the time in seconds from the shot's start."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Face:
-    """look: which picture of a face. away: when it cannot be seen. Earlier ones are in front."""
+    """look: picture of the face. away: times when it is invisible. Earlier faces are in front."""
 
     path: Path
     look: int
@@ -37,9 +37,9 @@ class Face:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shot:
-    """What one camera shows without a cut.
+    """The picture of one camera without a cut.
 
-    set: gives its colours. camera: which part of the set is seen. turned_px: to the right.
+    set: number of its colours. camera: visible part of the set. turned_px: pan to the right.
     """
 
     length_s: float
@@ -51,7 +51,7 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """A frame, `at_s` into its shot. identity: int64 (N,), of each face that can be seen."""
+    """A frame, `at_s` into its shot. identity: int64 (N,), of each visible face."""
 
     t_s: float
     at_s: float
@@ -63,13 +63,13 @@ class View:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Programme:
-    """Shots one after the other."""
+    """A sequence of shots."""
 
     name: str
     shots: tuple[Shot, ...] = field(repr=False)
 
     def views(self, fps: float) -> list[View]:
-        """Return the frames at that rate. The truth is the same at every rate."""
+        """Return the frames at a frame rate; the ground truth does not depend on it."""
         views: list[View] = []
         n_before, began_s = 0, 0.0
         for number, shot in enumerate(self.shots):
@@ -100,7 +100,7 @@ class Programme:
 
 
 def boxes_of(shot: Shot, t_s: float) -> NDArray[np.float64]:
-    """Return the box (F, 4) of every face of the shot, seen or not; 1.25 times as high as wide."""
+    """Return the box (F, 4) of every face of the shot, visible or not; height is 1.25 widths."""
     x, y, width = np.array([face.path(t_s) for face in shot.faces]).reshape(-1, 3).T
     half = np.stack((width, 1.25 * width)) / 2
     return np.stack((x - half[0], y - half[1], x + half[0], y + half[1]), axis=1)
@@ -128,7 +128,7 @@ def _shared(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _appearances(times: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return (T,), counted from 1: a new one after each absence that is too long."""
+    """Return (T,) numbers from 1, with a new one after each long absence."""
     at = times[seen]
     begins = at[1:][np.diff(at) > MAX_AGE_S + _STEP_S]
     return 1 + np.searchsorted(begins, times, side="right").astype(np.int64)

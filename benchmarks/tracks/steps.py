@@ -1,4 +1,4 @@
-"""What smoothing does to a face that changes at once, to a short smile, and to noise.
+"""Response of the smoothing to a step, to a short smile, and to noise.
 
 python -m benchmarks.tracks.steps
 """
@@ -44,7 +44,7 @@ def smoothed(values: Values, fps: float) -> dict[str, Values]:
 
 
 def crossing_s(values: Values, level: float, fps: float, change_s: float) -> float:
-    """Return when a rising curve passes the level, from the change on, in seconds."""
+    """Return the time from the step until a rising curve passes the level, in seconds."""
     after = int(np.argmax(values >= level))
     before = after - 1
     share = (level - values[before]) / (values[after] - values[before])
@@ -53,7 +53,7 @@ def crossing_s(values: Values, level: float, fps: float, change_s: float) -> flo
 
 def main() -> None:
     """Command line."""
-    fps, n = 100, 4000  # finer than shows are analysed, to read times from
+    fps, n = 100, 4000  # finer than the analysis, to read times
     times = np.arange(n) / fps
     step = smoothed((times >= 20).astype(np.float64), fps)
     smile = smoothed(((times >= 20) & (times < 21)).astype(np.float64), fps)
