@@ -58,6 +58,12 @@ class Spool:
         """Return the quarantined files, whose writes are impossible."""
         return self._files(_ASIDE)
 
+    def remove_unfinished(self) -> None:
+        """Delete what a process has left that died while it wrote; to be called without another."""
+        with suppress(OSError):
+            for part in self.directory.glob("*.part"):
+                part.unlink(missing_ok=True)
+
     def _files(self, suffix: str) -> list[Path]:
         try:
             return [path for path in self._listed() if path.suffix == suffix]

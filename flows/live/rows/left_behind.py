@@ -40,6 +40,7 @@ def write_left_behind(engine: Engine, directory: Path, machine: str | None = Non
     late: set[int] = set()
     for path in sorted(directory.glob(f"*/{WAITING}")):
         spool = Spool(path)
+        spool.remove_unfinished()
         if not spool.waiting() and not spool.set_aside():
             continue
         if (broadcast := _known(engine, path.parent)) is not None:

@@ -138,7 +138,10 @@ def test_a_damaged_write_costs_the_analysis_of_its_segment_and_nothing_else(
             "truncated",
         )
     spool.waiting()[0].write_bytes(data)
+    unfinished = spool.directory / "0000000002.part"  # by a process that was killed
+    unfinished.touch()
     write_left_behind(engine, recordings_dir / "flash")
     assert [row[1] for row in rows(engine, SEGMENTS)] == ["analysed", "recorded", "failed"]
     assert set_aside(recordings_dir) == [spool.directory / "0000000000.damaged"]
     assert "quarantined as" in caplog.text
+    assert not unfinished.exists()
