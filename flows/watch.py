@@ -164,7 +164,7 @@ def watch_show(
             audio_language=audio_language,
         )
         settings = load_settings()
-        make_home(settings.home, embedded=False)
+        make_home(settings.home, embedded=False, may_wait=True)
         keep_private()
         own = UUID(deployment.id) if deployment.id else None
         apart, of_schedule = name_of_run(show.slug, show.url, own, shows)

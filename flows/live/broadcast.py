@@ -5,7 +5,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,11 +15,11 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from db.channel_lock import ChannelLock
-from db.errors import ChannelLockLost
+from db.errors import ChannelLockLost, DatabaseError
 from db.session import make_engine, require_current
 from db.writing.spool import Spool
 from flows.capture.redaction import shorten
-from flows.capture.segment import NotLive
+from flows.capture.segment import CaptureError, NotLive
 from flows.capture.source.operator.sources_values import SecretOf, no_secrets
 from flows.capture.source.resolve import BOX
 from flows.capture.source.waiting import Waiting, wait_for_show
@@ -112,11 +112,19 @@ class Watch:
             told: dict[str, Any] = {"run_id": self.run_id, "machine": machine, "log": self.log}
             ask = self.was_cancelled
             when_there(lambda: close_left_open(engine, recordings, was_cancelled=ask, **told))
-            until = held.until
+            rest: datetime | None = None
             if self.run_id is not None:
                 run_id = self.run_id
-                until = when_there(lambda: rest_of(engine, run_id, datetime.now(UTC))) or until
-            stream = self._wait(engine, way, until, held.lock)
+                rest = when_there(lambda: rest_of(engine, run_id, datetime.now(UTC)))
+            until = rest or held.until
+            try:
+                stream = self._wait(engine, way, until, held.lock, was_on_air=rest is not None)
+            except CaptureError:
+                if rest is not None:  # nothing more will come of its broadcast
+                    told |= {"run_id": None, "was_cancelled": lambda run: False}
+                    with suppress(DatabaseError):
+                        close_left_open(engine, recordings, **told)
+                raise
             self.log.info("found %s", stream.title or shorten(self.show.url))
             broadcast = when_there(
                 lambda: open_or_continue(engine, self.show, stream, until, **told)
@@ -182,7 +190,13 @@ class Watch:
             return counts
 
     def _wait(
-        self, engine: Engine, way: WayToSource, until: datetime | None, lock: ChannelLock
+        self,
+        engine: Engine,
+        way: WayToSource,
+        until: datetime | None,
+        lock: ChannelLock,
+        *,
+        was_on_air: bool,
     ) -> Stream:
         """Return the show's stream when it is on air; raises as `wait_for_show`."""
         url, patience = self.show.url, self.show.max_wait
@@ -205,7 +219,13 @@ class Watch:
 
         look = partial(way.find, self.show, self.extractors)
         wait = partial(
-            wait_for_show, url, look, give_up_after=patience, on_waiting=on_waiting, pause=pause
+            wait_for_show,
+            url,
+            look,
+            give_up_after=patience,
+            on_waiting=on_waiting,
+            pause=pause,
+            was_on_air=was_on_air,
         )
         try:
             return self.find(wait)

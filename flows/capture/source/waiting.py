@@ -7,8 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from flows.capture.segment import CaptureError, NotLive, ShowMissed, SourceUnreachable
+from flows.capture.segment import (
+    CaptureError,
+    NotLive,
+    ShowMissed,
+    SourceUnreachable,
+    UnsafeURL,
+)
 from flows.capture.stream import Stream
+
+DOUBTED_S: Final = 15.0
+"""A site that says that a show is over is believed after so long, where it was on air before."""
 
 MIN_PAUSE_S: Final = 5.0
 _MAX_BEFORE_S: Final = 300.0
@@ -33,19 +42,24 @@ def wait_for_show(
     give_up_after: timedelta,
     on_waiting: Callable[[Waiting], None],
     pause: Callable[[float], None] = time.sleep,
+    was_on_air: bool = False,
 ) -> Stream:
     """Return the stream as soon as `find` does: NotLive is waited out, unless the show is over.
 
     So is a playlist that is not there yet, and, once the site has said that the show is to come,
     one that does not answer for a moment. A server that says when it wants to be asked again is
     asked then. tell: called at first, and when what is known changes.
-    pause: waits between two looks; what it raises ends the wait.
+    pause: waits between two looks; what it raises ends the wait. was_on_air: it is one that was
+    recorded already, by a process that died; whatever is wrong may be so for a moment then, as it
+    is for a capture that runs.
 
     Raises ShowMissed when the show has not begun after so long, or is announced for later; else
     what `find` raises.
     """
     began = datetime.now(UTC)
-    give_up_at = began + give_up_after
+    least = timedelta(seconds=DOUBTED_S if was_on_air else 0.0)
+    give_up_at = began + max(give_up_after, least)
+    over_since: float | None = None
     told: Waiting | None = None
     starts_at: datetime | None = None
     while True:
@@ -55,7 +69,11 @@ def wait_for_show(
             cause = e
             leave_s = _named_s(e)
             is_asked_for = 0 < leave_s <= (give_up_at - datetime.now(UTC)).total_seconds()
-            if not is_asked_for and not _may_begin(e, url, waited=told is not None):
+            is_over = isinstance(e, NotLive) and e.final
+            over_since = (over_since or time.monotonic()) if is_over else None
+            doubted = over_since is None or time.monotonic() - over_since < DOUBTED_S
+            goes_on = was_on_air and doubted and not isinstance(e, UnsafeURL)
+            if not (is_asked_for or goes_on or _may_begin(e, url, waited=told is not None)):
                 raise
         if isinstance(cause, NotLive):
             starts_at = cause.starts_at

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from filelock import FileLock, Timeout
 
+from flows.capture.disk import may_pass
 from flows.capture.state import write_whole
 from flows.errors import UsageError
 
@@ -31,10 +32,14 @@ MADE: Final = ("recordings", "clips", "logs", "prefect", "tmp", "demo")
 """Folders in a home that are closed, too."""
 
 
-def make_home(home: Path, *, embedded: bool = True, mounts: str | None = None) -> None:
+def make_home(
+    home: Path, *, embedded: bool = True, may_wait: bool = False, mounts: str | None = None
+) -> None:
     """Make the home folder if it is missing, and close it to others whatever its mode was.
 
-    embedded: a database of ours is to be in it. mounts: in place of /proc/self/mounts.
+    embedded: a database of ours is to be in it. may_wait: a disk that is full, read-only or away
+    just now is a warning: a show that is watched waits for it. mounts: in place of
+    /proc/self/mounts.
 
     Raises UsageError, one line, where it cannot serve; then nothing was made in it.
     """
@@ -60,6 +65,9 @@ def make_home(home: Path, *, embedded: bool = True, mounts: str | None = None) -
             probe.flush()
         _close(home)
     except OSError as e:
+        if may_wait and may_pass(e):
+            _log.warning("%s cannot be written to for now: %s", home, e.strerror)
+            return
         raise UsageError(f"{home} cannot be written to ({e.strerror}): {else_}") from e
 
 

@@ -18,10 +18,10 @@ from benchmarks.origin.site import Announced, ShowSite, ShowSiteIE
 from benchmarks.up import until
 from db.channel_lock import channel_lock
 from db.errors import ChannelLockLost
-from db.writing import replacing
+from db.writing import replacing, writes
 from flows.capture.processes import find_ffmpeg
 from flows.capture.recorded.journal import read_events
-from flows.capture.segment import Segment, ShowMissed
+from flows.capture.segment import NotLive, Segment, ShowMissed
 from flows.capture.source import waiting
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
@@ -141,6 +141,24 @@ def test_a_show_that_never_begins_leaves_one_line_and_no_broadcast(
         make_watch(site, give_up_after="0s").run()
     assert listener.heard == [str(missed.value)]
     assert rows(engine, "SELECT * FROM broadcasts") == []
+
+
+def test_a_run_started_again_whose_show_is_over_by_now_closes_its_broadcast(
+    make_watch: MakeWatch, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "DOUBTED_S", 0.05)
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    with engine.begin() as connection:
+        writes.open_broadcast(
+            connection,
+            channel_id=writes.ensure_channel(connection, "show", "http://show"),
+            started_at=began,
+            planned_end=began + timedelta(hours=1),
+            flow_run_id="the run",
+        )
+    with ShowSite(Announced(status="was_live")) as site, pytest.raises(NotLive):
+        make_watch(site, give_up_after="0s", run_id="the run").run()
+    assert rows(engine, "SELECT status, ended_at FROM broadcasts") == [("interrupted", began)]
 
 
 def test_a_watch_that_lost_its_channel_to_another_ends_and_leaves_the_broadcast_to_it(

@@ -79,6 +79,7 @@ class Box:
             try:
                 with theirs:
                     self._send([theirs.fileno(), leash])
+                ours.settimeout(within_s)  # of a process that does not read
                 ours.sendall(json.dumps(question).encode())
                 ours.shutdown(socket.SHUT_WR)
                 said = _read(ours, ends_at, patience)

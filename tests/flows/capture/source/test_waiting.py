@@ -26,7 +26,9 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def wait(policy: AddressPolicy) -> Callable[..., tuple[Stream, list[Waiting]]]:
-    def run(url: str, *, minutes: float = 10.0) -> tuple[Stream, list[Waiting]]:
+    def run(
+        url: str, *, minutes: float = 10.0, was_on_air: bool = False
+    ) -> tuple[Stream, list[Waiting]]:
         told: list[Waiting] = []
         stream = wait_for_show(
             url,
@@ -34,6 +36,7 @@ def wait(policy: AddressPolicy) -> Callable[..., tuple[Stream, list[Waiting]]]:
             give_up_after=minutes * MINUTE,
             on_waiting=told.append,
             pause=lambda seconds: None,
+            was_on_air=was_on_air,
         )
         return stream, told
 
@@ -84,6 +87,36 @@ def test_what_waiting_does_not_help_is_said_at_once(
     with ShowSite(page) as site, pytest.raises(error) as caught:
         wait(site.url)
     assert not isinstance(caught.value, ShowMissed)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(Announced(status="was_live"), id="over"),
+        pytest.param(Announced(status="is_live"), id="no stream"),
+        pytest.param(Announced(http_status=404), id="no such page"),
+        pytest.param(Announced(http_status=500), id="broken"),
+    ],
+)
+@pytest.mark.parametrize("minutes", [0, 10])
+def test_a_show_that_was_on_air_is_looked_for_again_whatever_its_site_says_for_a_moment(
+    wait, page: Announced, minutes: int
+) -> None:
+    """A process that is started again knows no less than the one that died."""
+    on_air = Announced(status="is_live", playlist="http://127.0.0.1/live.m3u8")
+    with ShowSite(page, page, on_air) as site:
+        stream, _ = wait(site.url, minutes=minutes, was_on_air=True)
+    assert stream.live_status == "is_live"
+
+
+def test_a_site_that_goes_on_saying_that_a_show_is_over_is_believed(
+    wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "DOUBTED_S", 0.05)
+    with ShowSite(Announced(status="was_live")) as site, pytest.raises(NotLive) as caught:
+        wait(site.url, was_on_air=True)
+    assert caught.value.final
+    assert site.looks > 1
 
 
 def test_a_show_that_does_not_begin_is_missed(policy: AddressPolicy) -> None:

@@ -1,11 +1,13 @@
 """The home folder: its owner's alone, and refused in one line where it cannot serve."""
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -98,6 +100,20 @@ def test_home_on_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         make_home(tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
+def test_home_on_a_disk_that_is_full_for_now_does_not_end_a_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(home_module, "tempfile", SimpleNamespace(TemporaryFile=fail))
+    with pytest.raises(UsageError, match="cannot be written to"):
+        make_home(tmp_path, embedded=False)
+    make_home(tmp_path, embedded=False, may_wait=True)
+    assert f"cannot be written to for now: {os.strerror(number)}" in caplog.text
 
 
 def test_home_that_cannot_be_made_is_said_before_anything_begins(tmp_path: Path) -> None:
