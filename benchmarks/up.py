@@ -19,6 +19,7 @@ import httpx
 import psutil
 from sqlalchemy import text
 
+from benchmarks.other_clock import FAKETIME, other_clock
 from db.session import make_engine
 from flows.auth.access import Access
 from flows.control.client.api import connect
@@ -28,9 +29,6 @@ T = TypeVar("T")
 SEGMENT_S: Final = 1.0
 START_S: Final = 360.0
 """Maximum seconds for a stack on a busy machine."""
-
-FAKETIME: Final = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
-"""The library that gives a process another clock, of Debian's package libfaketime."""
 
 
 def until(found: Callable[[], T | None], *, what: str, within_s: float = 120.0) -> T:
@@ -55,26 +53,6 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise OSError("no port is free")
-
-
-_SLEEP: Final = """
-import select, time
-time.sleep = lambda seconds: select.select((), (), (), max(0, seconds)) and None
-"""
-
-
-def other_clock(site: Path, *, ahead_s: int) -> dict[str, str]:
-    """Return the environment variables for a Python process with a clock ahead by this much.
-
-    site: a folder for its PYTHONPATH. Needs Debian's package libfaketime.
-    """
-    assert FAKETIME is not None
-    site.mkdir(exist_ok=True)
-    # The monotonic clock must stay unchanged, or sleep() would not end.
-    (site / "sitecustomize.py").write_text(_SLEEP)
-    # Timeouts must not depend on the changed clock.
-    told = {"LD_PRELOAD": FAKETIME, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    return told | {"FAKETIME": f"{ahead_s:+d}s", "PYTHONPATH": str(site)}
 
 
 class Up:

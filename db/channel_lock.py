@@ -10,14 +10,15 @@ import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from db.errors import ChannelBusy, ChannelLockLost
-from db.session import connection_defaults, unreachable
+from db.errors import ChannelBusy, ChannelLockLost, DatabaseBusy
+from db.session import connection_defaults, redact, unreachable
 
 _log = logging.getLogger(__name__)
 
@@ -35,12 +36,14 @@ class ChannelLock:
             isolation_level="AUTOCOMMIT",
         )
         self._connection: Connection | None = None
+        self._session: Row[tuple[int, datetime]] | None = None
         self._key = 0
 
     def take(self) -> None:
-        """Take it, on a new connection.
+        """Take it, on a new connection; the session of the one before is ended.
 
-        Raise DatabaseUnreachable; ChannelBusy, which says who has it, if it is taken.
+        The database may keep that for a minute, if its connection was cut, and the lock with it.
+        Raise DatabaseUnreachable, DatabaseBusy; ChannelBusy, which says who has it, if it is taken.
         """
         try:
             connection = self._connection = self._engine.connect()
@@ -54,6 +57,14 @@ class ChannelLock:
                 ),
                 {"name": f"showmood {self._holder}".encode("ascii", "replace").decode()[:63]},
             )
+            last = self._session
+            if last is not None and connection.scalar(_END_SESSION, last._asdict()) is False:
+                self._drop()
+                raise DatabaseBusy(
+                    f"{redact(self._url)} does not end the session that held channel "
+                    f"'{self._slug}', whose connection was lost: it is asked again"
+                )
+            self._session = connection.execute(_SESSION).one_or_none()
             taken, name = self._try(connection)
         except DBAPIError as error:
             self._drop()
@@ -94,7 +105,7 @@ class ChannelLock:
     def check(self) -> None:
         """Verify that it is held; acquire it again if its connection was lost.
 
-        Raise ChannelLockLost if another process has it; DatabaseUnreachable.
+        Raise ChannelLockLost if another process has it; DatabaseUnreachable, DatabaseBusy.
         """
         try:
             if self._connection is not None:
@@ -107,7 +118,8 @@ class ChannelLock:
         except ChannelBusy as busy:
             raise ChannelLockLost(
                 f"the connection that held channel '{self._slug}' was lost, and "
-                f"{busy.holder or 'somebody else'} watches it by now: this watch has ended"
+                f"{busy.holder or 'somebody else'} watches it by now: this watch has ended",
+                holder=busy.holder,
             ) from busy
 
     def free(self) -> None:
@@ -166,6 +178,13 @@ def _key_of(connection: Connection, slug: str) -> int:
 
 
 _ATTEMPTS: Final = 10
+
+_SESSION = text("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+# By its start too: the number may be another session's by now.
+_END_SESSION = text(
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+    " WHERE pid = :pid AND backend_start = :backend_start"
+)
 
 _KEY = text("SELECT key FROM channel_locks WHERE slug = :slug")
 _MAKE_KEY = text(

@@ -56,6 +56,11 @@ class ChannelBusy(DatabaseError):
 class ChannelLockLost(DatabaseError):
     """The connection with a channel's lock was lost, and another process holds the lock."""
 
+    def __init__(self, message: str, *, holder: str | None) -> None:
+        """Keep the holder of the channel, where Postgres knows it."""
+        super().__init__(message)
+        self.holder = holder
+
 
 class UnknownChannel(DatabaseError):
     """No such channel in the database."""

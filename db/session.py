@@ -38,12 +38,10 @@ KEEPALIVES: Final = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
-    "tcp_user_timeout": 90_000,
+    "tcp_user_timeout": 30_000,
 }
-"""libpq's options: a dead peer is detected within a minute, and within 90 s while waiting for an
-answer (`tcp_user_timeout`, in ms), because keepalives are not sent then. This is longer than the
-server's timeout for the session of a channel's lock (db/channel_lock.py): otherwise a new
-connection would find the lock still held by the old session."""
+"""libpq's options: a dead peer is detected within a minute, and within 30 s while waiting for an
+answer (`tcp_user_timeout`, in ms), because keepalives are not sent then."""
 
 LOST: Final = ("08", "57P")
 """SQLSTATE classes of a lost connection: connection exception, server shutting down."""

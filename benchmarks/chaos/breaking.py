@@ -18,7 +18,8 @@ from sqlalchemy import text
 from benchmarks.chaos.disk import Disk
 from benchmarks.chaos.plan import Step
 from benchmarks.origin.scenarios import SCENARIOS, Scenario
-from benchmarks.up import FAKETIME, Up
+from benchmarks.other_clock import FAKETIME
+from benchmarks.up import Up
 from db.errors import DatabaseError
 from flows.control.client.work_pool import put_pools
 from flows.demo.channel import LiveOrigin

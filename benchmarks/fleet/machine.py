@@ -11,7 +11,8 @@ from typing import Final
 
 from benchmarks.chaos.disk import Disk
 from benchmarks.fleet.wires import Cable
-from benchmarks.up import other_clock, until
+from benchmarks.other_clock import other_clock
+from benchmarks.up import until
 
 DISK_MB: Final = 400
 _KINDS: Final = ("--mount", "--uts", "--pid", "--net")
@@ -86,13 +87,10 @@ class Machine:
         first = _child_of(self._kernel.pid)
         ways = ["nsenter", f"--target={first}", *_KINDS, "sh", "-c"]
         env = self._env | {"SHOWMOOD_HOME": str(self.home)}
-        path = [self.code] if self.code else []
+        if self.code:
+            env["PYTHONPATH"] = self.code
         if self.ahead_s:
-            told = other_clock(self._root / f"{self.name}-clock", ahead_s=self.ahead_s)
-            path.append(told.pop("PYTHONPATH"))
-            env |= told
-        if path:
-            env["PYTHONPATH"] = ":".join(path)
+            env |= other_clock(self._root / f"{self.name}-clock", ahead_s=self.ahead_s)
         command = f"cd {self.home}; exec {sys.executable} -m flows.cli worker --pool shows"
         with self.log.open("ab") as sink:
             self._worker = subprocess.Popen([*ways, command], env=env, stdout=sink, stderr=sink)

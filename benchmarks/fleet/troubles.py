@@ -8,7 +8,8 @@ from benchmarks.fleet.fleet import Fleet
 from benchmarks.fleet.machine import pause
 from benchmarks.fleet.trial import trial
 from benchmarks.fleet.wires import DATABASE, SERVER, STORE, give_back, take_away
-from benchmarks.up import FAKETIME, until
+from benchmarks.other_clock import FAKETIME
+from benchmarks.up import until
 
 AWAY_S: Final = 60.0
 FULL_S: Final = 25.0
@@ -116,7 +117,7 @@ def disk_is_full(fleet: Fleet, slug: str) -> str:
 @trial("its clock is two minutes ahead, and then it dies", n_shows=2)
 def clock_is_wrong(fleet: Fleet, slug: str) -> str:
     """Watch on a machine whose clock is ahead; another machine with a correct clock takes over."""
-    assert FAKETIME is not None, "no other clock here: install Debian's package libfaketime"
+    assert FAKETIME is not None, "no other clock here: it takes libfaketime and a C compiler"
     ahead = fleet.machines["a"]
     ahead.stop(90)
     ahead.ahead_s = AHEAD_S

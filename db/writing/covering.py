@@ -22,7 +22,8 @@ Span = tuple[datetime, datetime]
 
 _SEGMENTS = text(
     "SELECT started_at, ended_at FROM segments WHERE channel_id = :channel AND started_at < :end"
-    " AND started_at > :earliest AND ended_at > :start AND started_at <> :own ORDER BY started_at"
+    " AND started_at > :earliest AND ended_at > :start AND (started_at IS DISTINCT FROM :own"
+    "  OR machine <> :machine AND status = 'analysed') ORDER BY started_at"
 )
 GAP_THERE: Final = (
     "EXISTS (SELECT FROM gaps WHERE channel_id = :channel AND broadcast_id = :broadcast"
@@ -43,11 +44,17 @@ _PUT_GAP = text(
 
 
 def uncovered(
-    connection: Connection, channel_id: int, start: datetime, end: datetime, *, own: bool = False
+    connection: Connection,
+    channel_id: int,
+    start: datetime,
+    end: datetime,
+    *,
+    own: datetime | None = None,
+    machine: str | None = None,
 ) -> list[Span]:
     """Return the parts of [start, end) that no segment of the channel covers, in order.
 
-    own: ignore the segment that starts at `start`.
+    own: ignore the segment that starts then, unless a machine other than `machine` analysed it.
     """
     found = connection.execute(
         _SEGMENTS,
@@ -56,7 +63,8 @@ def uncovered(
             "start": start,
             "end": end,
             "earliest": start - MAX_SEGMENT,
-            "own": start if own else datetime.min.replace(tzinfo=start.tzinfo),
+            "own": own,
+            "machine": machine,
         },
     )
     free: list[Span] = []
@@ -74,7 +82,8 @@ def parts_of(connection: Connection, segment: SegmentRow) -> list[SegmentRow]:
     """Return the parts of a segment that no other segment covers; its own row is ignored."""
     start, end = segment.started_at, segment.ended_at
     parts: list[SegmentRow] = []
-    for began, stopped in uncovered(connection, segment.channel_id, start, end, own=True):
+    free = uncovered(connection, segment.channel_id, start, end, own=start, machine=segment.machine)
+    for began, stopped in free:
         # Durations are rounded, so neighbours may overlap slightly; their keys do not change.
         first = start if began - start < MIN_LENGTH else began
         last = end if end - stopped < MIN_LENGTH else stopped

@@ -27,7 +27,7 @@ from db.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 from db.session import explain
 from db.writing.covering import parts_of
 from db.writing.replacing import replace_segment
-from db.writing.rows import ObservationRows, SegmentRow
+from db.writing.rows import ObservationRows, SegmentRow, StoredCounts
 from db.writing.writes import fail_segment, record_gap, record_segment
 
 _log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ def _read(path: Path) -> Callable[[Engine], object]:
             if name in arrays:  # files of older versions have no shots
                 arrays[name] = arrays[name].astype("datetime64[us]")
         rows = ObservationRows(**arrays)
-        return lambda engine: _replace_uncovered(engine, segment, rows)
+        return lambda engine: replace_uncovered(engine, segment, rows)
     if kind == "recorded":
         return lambda engine: commit(engine, lambda connection: record_segment(connection, segment))
     if kind == "failure":
@@ -215,12 +215,16 @@ def _read(path: Path) -> Callable[[Engine], object]:
     raise ValueError(f"unknown kind {kind!r}")
 
 
-def _replace_uncovered(engine: Engine, segment: SegmentRow, rows: ObservationRows) -> None:
-    """Store an analysed segment, except the parts that another machine has stored since."""
+def replace_uncovered(
+    engine: Engine, segment: SegmentRow, rows: ObservationRows
+) -> list[StoredCounts]:
+    """Store an analysed segment, except the parts that another machine has stored since.
+
+    Return the counts of each stored part. Raise as replace_segment.
+    """
     parts: list[SegmentRow] = []
     commit(engine, lambda connection: parts.extend(parts_of(connection, segment)))
-    for part in parts:
-        replace_segment(engine, part, rows)
+    return [replace_segment(engine, part, rows) for part in parts]
 
 
 def commit(engine: Engine, write: Callable[[Connection], None]) -> None:

@@ -202,7 +202,7 @@ class Watch:
         url, patience = self.show.url, self.show.max_wait
         if until is not None:
             patience = max(timedelta(0), min(patience, until - datetime.now(UTC)))
-        hold = Hold(lock, self.log, lost=lambda: None)
+        hold = Hold(lock, self.log, lost=lambda: None, own=self.run_id)
 
         def on_waiting(waiting: Waiting) -> None:
             self.log.info("%s; waiting until %s UTC", waiting.why, f"{waiting.give_up_at:%H:%M:%S}")
@@ -254,7 +254,8 @@ class Watch:
         copies = copying(self.settings, store.engine)
         with capture, rolling(recordings), copies, ExitStack() as stack:
             try:
-                hold = stack.enter_context(Hold(lock, self.log, lost=capture.stop))
+                checked = Hold(lock, self.log, lost=capture.stop, own=self.run_id)
+                hold = stack.enter_context(checked)
                 way = giving_way(
                     store.engine,
                     self.show.slug,

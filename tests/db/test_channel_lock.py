@@ -1,13 +1,16 @@
 """A channel's lock: one holder, lost and taken again, and none left by the dead."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import text
 
 from db import channel_lock as locks
-from db.channel_lock import channel_lock
+from db.channel_lock import ChannelLock, channel_lock
 from db.errors import ChannelBusy, ChannelLockLost, DatabaseUnreachable
 from db.session import make_engine
 
@@ -51,6 +54,35 @@ def test_a_lost_lock_that_somebody_else_took_is_noticed_each_time(databases, eng
         lock.check()
 
 
+@contextmanager
+def cut(lock: ChannelLock) -> Iterator[None]:
+    """Cut the way of a lock to the database, which does not hear of it."""
+    assert lock._connection is not None
+    fd = lock._connection.connection.dbapi_connection.fileno()
+    the_databases = os.dup(fd)
+    with open(os.devnull, "rb+") as nothing:
+        os.dup2(nothing.fileno(), fd)
+    try:
+        yield
+    finally:
+        os.close(the_databases)
+
+
+def test_the_session_of_a_connection_that_was_cut_is_not_taken_for_another_watcher(engine):
+    with channel_lock(engine, "demo", "first") as lock, cut(lock):
+        lock.check()
+        with pytest.raises(ChannelBusy, match="first"), channel_lock(engine, "demo", "second"):
+            pass
+
+
+def test_who_has_a_lost_lock_is_told(databases, engine):
+    with channel_lock(engine, "demo", "first") as lock:
+        databases.run(CUT_OFF)
+        with channel_lock(engine, "demo", "second"), pytest.raises(ChannelLockLost) as lost:
+            lock.check()
+        assert lost.value.holder == "second"
+
+
 def test_a_machine_that_is_cut_off_does_not_wait_for_ever(engine):
     """Not for the answer to what it asked, nor the database for it; nor for a new connection."""
     with channel_lock(engine, "demo", "first") as lock, engine.connect() as other:
@@ -58,12 +90,12 @@ def test_a_machine_that_is_cut_off_does_not_wait_for_ever(engine):
             told = connection.connection.dbapi_connection.get_dsn_parameters()
             assert told["connect_timeout"] == "10"
             assert told["keepalives_idle"] == "30"
-            assert told["tcp_user_timeout"] == "90000"
+            assert told["tcp_user_timeout"] == "30000"
 
 
 HOLDER = """
 import sys
-from db.channel_lock import channel_lock
+from db.channel_lock import ChannelLock, channel_lock
 from db.session import make_engine
 with channel_lock(make_engine(sys.argv[1]), "demo", "the dead"):
     print("held", flush=True)

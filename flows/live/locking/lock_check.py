@@ -8,6 +8,7 @@ from typing import Final, Self
 from db.channel_lock import ChannelLock
 from db.errors import ChannelLockLost
 from db.writing.spool import PASSING
+from flows.errors import HandedOver
 
 CHECK_S: Final = 2.0
 """Seconds between two checks: short, so that no other process gets it after an outage."""
@@ -21,16 +22,18 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 class Hold:
     """Checks a channel's lock on a thread of its own, for as long as its context lasts.
 
-    lost: called when another process has it.
+    lost: called when another process has it. own: the run that this process is of, if any.
     """
 
-    def __init__(self, lock: ChannelLock, log: Log, *, lost: Callable[[], object]) -> None:
+    def __init__(
+        self, lock: ChannelLock, log: Log, *, lost: Callable[[], object], own: str | None = None
+    ) -> None:
         """Keep the arguments; nothing is checked yet."""
-        self._lock, self._log, self._when_lost = lock, log, lost
+        self._lock, self._log, self._when_lost, self._own = lock, log, lost, own
         self._over = threading.Event()
         self._asking = threading.Lock()
         self._away = False
-        self._lost: ChannelLockLost | None = None
+        self._lost: ChannelLockLost | HandedOver | None = None
         self._thread = threading.Thread(target=self._run, name="channel-lock", daemon=True)
 
     def __enter__(self) -> Self:
@@ -44,7 +47,7 @@ class Hold:
         self._thread.join(_LAST_S)
 
     def check(self) -> None:
-        """Check now; raises ChannelLockLost if another process has it."""
+        """Check now; raises ChannelLockLost if another run has it, HandedOver if this one has."""
         self._ask()
         if self._lost is not None:
             raise self._lost
@@ -66,7 +69,8 @@ class Hold:
                     self._log.warning("could not verify the channel lock; will retry: %s", e)
                 self._away = True
             except ChannelLockLost as e:
-                self._lost = e
+                goes_on = e.holder is not None and e.holder == self._own
+                self._lost = HandedOver(str(e)) if goes_on else e
                 self._when_lost()
             else:
                 self._away = False

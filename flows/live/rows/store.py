@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from db.errors import DatabaseError
 from db.writing.replacing import replace_segment
 from db.writing.rows import ObservationRows, SegmentRow, StoredCounts, to_microseconds
-from db.writing.spool import PASSING, Spool, commit
+from db.writing.spool import PASSING, Spool, commit, replace_uncovered
 from db.writing.writes import fail_segment, record_gap, record_lag, record_segment
 from emotion.types import Observations
 from flows.capture.plain import plain
@@ -88,7 +88,7 @@ class Store:
         counts: list[StoredCounts] = []
         stored = self._write(
             segment,
-            lambda: counts.append(replace_segment(self.engine, row, rows)),
+            lambda: counts.extend(self._replace(row, rows)),
             lambda spool: spool.put_segment(row, rows),
         )
         if stored and closed_at is not None:
@@ -96,6 +96,12 @@ class Store:
             lag_ms = round(lag.total_seconds() * 1000)
             self._commit(lambda connection: record_lag(connection, row, lag_ms=lag_ms))
         return counts[0] if counts else None
+
+    def _replace(self, row: SegmentRow, rows: ObservationRows) -> list[StoredCounts]:
+        """Replace a segment's rows; once the database was away, not what others have stored."""
+        if self._try_again_at:
+            return replace_uncovered(self.engine, row, rows)
+        return [replace_segment(self.engine, row, rows)]
 
     def recorded(self, segment: Segment) -> None:
         """Note that a segment is on disk and not analysed: for a replay."""

@@ -67,6 +67,21 @@ def test_the_last_word_on_a_segment_is_the_last(engine, show, observe, tables, s
     assert {row[2] for row in tables()["face_tracks"]} == {4, 5}
 
 
+def test_what_another_machine_has_stored_meanwhile_stays(engine, show, observe, tables, spool):
+    """This one was cut off from the database alone: both have seen the same."""
+    own = [show.segment(index, machine="a") for index in range(3)]
+    others = show.segment(1, machine="b")
+    replace_segment(engine, own[0], observe(own[0], (1,)))
+    replace_segment(engine, others, observe(others, (10_001,)))
+    for segment in own:
+        spool.put_segment(segment, observe(segment, (2,)))
+    assert spool.write(engine) == 3
+    with engine.connect() as connection:
+        sql = "SELECT machine FROM segments ORDER BY started_at"
+        assert connection.scalars(text(sql)).all() == ["a", "b", "a"]
+    assert {row[2] for row in tables()["face_tracks"]} == {2, 10_001}
+
+
 def test_a_database_that_is_away_loses_nothing(
     databases, engine, show, observe, tables, spool, monkeypatch
 ):

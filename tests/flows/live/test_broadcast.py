@@ -29,7 +29,7 @@ from flows.errors import HandedOver
 from flows.live import broadcast
 from flows.live import lifecycle as opening
 from flows.live.broadcast import Watch
-from flows.live.locking import handover_signal
+from flows.live.locking import handover_signal, lock_check
 from flows.live.rows.analysis import Analysis, take_for
 from flows.live.rows.observers import Observer
 from flows.live.rows.store import Store
@@ -161,28 +161,45 @@ def test_a_run_started_again_whose_show_is_over_by_now_closes_its_broadcast(
     assert rows(engine, "SELECT status, ended_at FROM broadcasts") == [("interrupted", began)]
 
 
-def test_a_watch_that_lost_its_channel_to_another_ends_and_leaves_the_broadcast_to_it(
-    origin: LiveOrigin, make_watch: MakeWatch, engine: Engine, listener: Listener, databases
+@pytest.mark.parametrize(
+    ("winner", "error", "heard"),
+    [
+        pytest.param("the winner", ChannelLockLost, ["failed"], id="another run"),
+        pytest.param("the loser", HandedOver, [], id="this run elsewhere"),
+    ],
+)
+def test_a_watch_that_lost_its_channel_ends_and_leaves_the_broadcast_to_who_has_it(
+    winner: str,
+    error: type[Exception],
+    heard: list[object],
+    origin: LiveOrigin,
+    make_watch: MakeWatch,
+    engine: Engine,
+    listener: Listener,
+    databases,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(lock_check, "CHECK_S", 600.0)  # not before the winner has it
+
     def minute(analysis: Analysis, capture: Capture) -> None:
         take_for(analysis, capture, minute_s=0.1)
         databases.run(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE application_name = 'showmood the loser'"
         )
-        winner.__enter__()
+        watching.__enter__()
 
-    winner = channel_lock(engine, "show", "the winner")
+    watching = channel_lock(engine, "show", winner)
     page = Announced(status="is_live", playlist=signed(origin))
     try:
         with (
             ShowSite(page) as site,
-            pytest.raises(ChannelLockLost, match="the winner watches it by now"),
+            pytest.raises(error, match=f"{winner} watches it by now"),
         ):
             make_watch(site, give_up_after="0s", run_id="the loser", minute=minute).run()
     finally:
-        winner.__exit__(None, None, None)
-    assert listener.heard == ["failed"]
+        watching.__exit__(None, None, None)
+    assert listener.heard == heard
     assert rows(engine, "SELECT status FROM broadcasts") == [("live",)]
 
 

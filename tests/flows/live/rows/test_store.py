@@ -137,6 +137,26 @@ def test_a_show_goes_on_while_its_database_is_away(databases, engine, store):
     assert contents(engine) == before
 
 
+def test_what_another_machine_stored_while_the_database_was_away_is_not_stored_twice(
+    databases, engine, store
+):
+    """Until who was cut off hears that it has lost the channel."""
+    here, there = replace(store, machine="a"), replace(store, machine="b", spool=None)
+    away(databases, engine)
+    take(here, 0)
+    back(databases, engine)
+    take(there, 1)
+    with engine.begin() as connection:  # without a date of the source's
+        connection.execute(text("UPDATE segments SET started_at = started_at - interval '0.3 s'"))
+    take(here, 1)
+    with engine.connect() as connection:
+        sql = "SELECT machine, extract(epoch FROM ended_at - started_at)::float FROM segments"
+        assert connection.execute(text(f"{sql} ORDER BY started_at")).all() == [
+            ("a", pytest.approx(1.7)),
+            ("b", pytest.approx(2.3)),
+        ]
+
+
 def test_a_new_process_writes_what_the_last_one_could_not(databases, engine, database_url, store):
     away(databases, engine)
     all_of_it(store)
