@@ -108,8 +108,10 @@ class Fleet:
         return next(each for each in NAMES if each != name)
 
     def until_there(self, name: str) -> None:
-        """Wait until a machine's worker is online."""
-        until(lambda: f"{name}-shows" in self.online(), what=f"worker {name}", within_s=240)
+        """Wait until a machine's worker is online, the process that was started last."""
+        machine, worker = self.machines[name], f"{name}-shows"
+        what = f"worker {name}"
+        until(lambda: machine.serves and worker in self.online(), what=what, within_s=240)
 
     def online(self) -> set[str]:
         """Return the online workers."""

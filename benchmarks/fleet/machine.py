@@ -15,6 +15,9 @@ from benchmarks.other_clock import other_clock
 from benchmarks.up import until
 
 DISK_MB: Final = 400
+STARTED: Final = "started!"
+"""What Prefect's worker says then; the server takes one that has just ended for it."""
+
 _KINDS: Final = ("--mount", "--uts", "--pid", "--net")
 
 
@@ -34,6 +37,7 @@ class Machine:
         self._root, self._env, self._hidden = root, env, hidden
         self._kernel: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
+        self._n_started = 0
         self.disk: Disk | None = None
 
     def __enter__(self) -> "Machine":
@@ -91,9 +95,18 @@ class Machine:
             env["PYTHONPATH"] = self.code
         if self.ahead_s:
             env |= other_clock(self._root / f"{self.name}-clock", ahead_s=self.ahead_s)
+        self._n_started = self._said_started()
         command = f"cd {self.home}; exec {sys.executable} -m flows.cli worker --pool shows"
         with self.log.open("ab") as sink:
             self._worker = subprocess.Popen([*ways, command], env=env, stdout=sink, stderr=sink)
+
+    def _said_started(self) -> int:
+        return self.worker_log.read_text().count(STARTED) if self.worker_log.exists() else 0
+
+    @property
+    def serves(self) -> bool:
+        """Tell whether its worker has begun to ask for runs since it was started."""
+        return self._said_started() > self._n_started
 
     @property
     def runs(self) -> bool:

@@ -67,15 +67,19 @@ def machine_dies(fleet: Fleet, slug: str) -> str:
     return how
 
 
-@trial("a new version is rolled through the fleet", n_shows=2)
+@trial("a new version is rolled through the fleet", n_shows=3)
 def version_is_rolled(fleet: Fleet, slug: str) -> str:
-    """Migrate, deploy, then upgrade and restart worker by worker, with a show on each."""
+    """Deploy, migrate, then upgrade and restart worker by worker, with a show on each.
+
+    A third show begins before a worker has the new version: it waits for one.
+    """
     runs = [fleet.start(f"{slug}-{n}", "240s") for n in range(2)]
     where = {fleet.until_rows(f"{slug}-{n}", 5) for n in range(2)}
     code = newer_version(fleet.root / "newer")
     newer = {"PYTHONPATH": code}
-    fleet.command("db", "upgrade", env=newer)
     fleet.command("deploy", env=newer)
+    fleet.command("db", "upgrade", env=newer)
+    runs.append(fleet.start(f"{slug}-2", "60s"))
     for name, machine in fleet.machines.items():
         machine.code = code
         machine.stop(90)
@@ -83,7 +87,8 @@ def version_is_rolled(fleet: Fleet, slug: str) -> str:
         fleet.until_there(name)
     for n in range(2):
         fleet.until_rows(f"{slug}-{n}", 5)
-    versions = {row.version for row in fleet.rows("SELECT version FROM machines")}
+    asked = "SELECT version FROM machines WHERE name IN ('a', 'b')"
+    versions = {row.version for row in fleet.rows(asked)}
     assert len(where) == 2, f"both on {where.pop()}"
     assert len(versions) == 1, versions
     return ", ".join(sorted({fleet.until_ended(run) for run in runs}))

@@ -228,12 +228,17 @@ def _is_over(run: Mapping[str, Any], now: datetime) -> bool:
     return datetime.fromisoformat(run["expected_start_time"]) + length <= now
 
 
-def reschedule_lost(api_url: str, headers: Mapping[str, str] | None = None) -> None:
+def reschedule_lost(
+    api_url: str, pools: Sequence[str], headers: Mapping[str, str] | None = None
+) -> None:
     """Put runs back on schedule that a worker had taken and not begun when it was killed.
 
-    For a server whose only worker is about to start. Raises httpx.HTTPError.
+    pools: those whose workers are about to start. Raises httpx.HTTPError.
     """
-    lost = {"flow_runs": {"state": {"type": {"any_": ["PENDING"]}}}}
+    lost = {
+        "flow_runs": {"state": {"type": {"any_": ["PENDING"]}}},
+        "work_pools": {"name": {"any_": list(pools)}},
+    }
     with connect(api_url, headers) as http:
         for run in http.post("/flow_runs/filter", json=lost).raise_for_status().json():
             state = {"type": "SCHEDULED", "message": "Its worker was gone before it began."}

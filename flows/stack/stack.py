@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Self
@@ -30,6 +30,7 @@ from flows.stack.processes.child import STOP_TIMEOUT_S, Child
 from flows.stack.processes.environment import environment
 from flows.stack.processes.home import keep_private, make_home
 from flows.stack.processes.postgres import Postgres, embedded
+from flows.stack.workers.handover import runs_of
 from flows.stack.workers.machine import among_machines
 from flows.stack.workers.worker import REVIVE_S, revived, worker_command
 
@@ -153,14 +154,14 @@ class Stack(AbstractContextManager["Stack"]):
         server.wait_until(self.server.is_up, self.stopping)
         self.echo(f"Prefect server is up: {self.ui_url}")
         name = f"{socket.gethostname()}-{os.getpid()}"
-        self._exit.callback(self._cancel_runs)
-        healing.reschedule_lost(self.api_url, headers)
+        healing.reschedule_lost(self.api_url, settings.work_pools, headers)
         self.server.put_pools(settings.work_pools)
         for pool in settings.work_pools:
             self.server.make_queue(pool, queue_of(settings.machine_name))
         # A worker, and Prefect's command that deploys, import Prefect for seconds before they ask
         # anything: side by side.
         begun = [(pool, self._begin_worker(pool, f"{name}-{pool}")) for pool in settings.work_pools]
+        self._exit.callback(self._cancel_runs, {f"{name}-{pool}" for pool, _ in begun})
         dead_after_s = settings.dead_after_s
         healing.apply(self.api_url, dead_after_s=dead_after_s, headers=headers, switch_on=True)
         block = settings.notify_block
@@ -226,8 +227,12 @@ class Stack(AbstractContextManager["Stack"]):
         self._exit.callback(child.stop)
         return child
 
-    def _cancel_runs(self) -> None:
+    def _cancel_runs(self, workers: Collection[str]) -> None:
+        """Cancel what runs, while the workers are there; what other machines watch goes on."""
+        pools = self.settings.work_pools
         try:
-            self.server.cancel_runs(self.stopping, timeout_s=STOP_TIMEOUT_S)
+            there = {name for pool in pools for name in self.server.workers(pool)}
+            among = runs_of(self.settings.home) if there.difference(workers) else None
+            self.server.cancel_runs(pools, self.stopping, timeout_s=STOP_TIMEOUT_S, among=among)
         except httpx.HTTPError as e:
             self.echo(f"runs could not be cancelled: {e!r}")

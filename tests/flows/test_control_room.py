@@ -64,6 +64,7 @@ from flows.settings import Settings
 from flows.shows.applying import VERSION, apply_showfile, paused_slots, version_of
 from flows.shows.slots import Slot
 from flows.stack.processes.child import Child
+from flows.stack.stack import Stack
 from flows.stack.workers import show_worker
 from flows.stack.workers.handover import hand_over, runs_below
 from flows.stack.workers.worker import run_worker
@@ -1039,6 +1040,46 @@ def test_channel_is_replayed_by_a_run_a_broadcast_on_the_machines_that_have_it(
     assert datetime.fromisoformat(found["on-b"]["start"]) == start + timedelta(days=1)
     assert datetime.fromisoformat(found["on-b"]["end"]) == start + timedelta(days=1, minutes=1)
     control.api.delete(f"/deployments/{deployment}").raise_for_status()
+
+
+def test_stack_that_stops_cancels_what_runs_here_and_not_what_other_machines_watch(
+    control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.stack.stack.STOP_TIMEOUT_S", 0.0)
+    url, headers = control.env["PREFECT_API_URL"], control.access.headers
+    stack = Stack(Settings(home=tmp_path, work_pools="shared"), say=print)
+    with PrefectServer(url, headers) as stack.server:
+        runs = {}
+        for pool, name in (("shared", "here"), ("shared", "there"), ("apart", "apart")):
+            stack.server.make_pool(pool)
+            deployment = made_deployment(control, "any", name, work_pool_name=pool)
+            path = f"/deployments/{deployment}/create_flow_run"
+            runs[name] = control.api.post(path, json={}).raise_for_status().json()["id"]
+
+        def states(kind: str = "") -> dict[str, str]:
+            for run in runs.values() if kind else []:
+                body = {"state": {"type": kind}, "force": True}
+                control.api.post(f"/flow_runs/{run}/set_state", json=body).raise_for_status()
+            return {name: stack.server.read_run(run).state for name, run in runs.items()}
+
+        states("PENDING")
+        healing.reschedule_lost(url, ["shared"], headers)
+        assert states() == {"here": "SCHEDULED", "there": "SCHEDULED", "apart": "PENDING"}
+        states("RUNNING")
+        beat = control.api.post("/work_pools/shared/workers/heartbeat", json={"name": "other"})
+        beat.raise_for_status()
+        env = {"SHOWMOOD_HOME": str(tmp_path), "PREFECT__FLOW_RUN_ID": runs["here"]}
+        show = [sys.executable, "-S", "-c", "print(flush=True); input()"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(show, env=os.environ | env, **pipes) as process:
+            assert process.stdout.readline() == b"\n"
+            stack._cancel_runs(["ours"])
+            assert states() == {"here": "CANCELLING", "there": "RUNNING", "apart": "RUNNING"}
+            process.communicate(b"\n")
+        stack._cancel_runs(["ours", "other"])
+        assert states() == {"here": "CANCELLING", "there": "CANCELLING", "apart": "RUNNING"}
+    for run in runs.values():
+        control.api.delete(f"/flow_runs/{run}").raise_for_status()
 
 
 def test_worker_that_ends_leaves_its_shows_to_others(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -138,9 +138,13 @@ class PrefectServer:
 
     def has_worker(self, pool: str, name: str) -> bool:
         """Return whether a worker of this name serves the work pool."""
+        return name in self.workers(pool)
+
+    def workers(self, pool: str) -> list[str]:
+        """Return the names of the workers that serve the work pool; none where there is no such."""
         asked = {"workers": {"status": {"any_": ["ONLINE"]}}}
         answer = self._http.post(f"/work_pools/{pool}/workers/filter", json=asked)
-        return answer.is_success and any(worker["name"] == name for worker in answer.json())
+        return [worker["name"] for worker in answer.json()] if answer.is_success else []
 
     def put_pools(self, ours: Sequence[str]) -> None:
         """Have the work pools of this machine's workers, and put all right, as `work_pool` says."""
@@ -178,24 +182,36 @@ class PrefectServer:
         """Return a run as it is now."""
         return FlowRun.of(self._http.get(f"/flow_runs/{run_id}").raise_for_status().json())
 
-    def cancel_runs(self, stopping: threading.Event, *, timeout_s: float) -> None:
-        """Cancel running and pending runs, and wait until they have ended, at most `timeout_s`.
+    def cancel_runs(
+        self,
+        pools: Sequence[str],
+        stopping: threading.Event,
+        *,
+        timeout_s: float,
+        among: Collection[str] | None = None,
+    ) -> None:
+        """Cancel running and pending runs of these pools, and wait until they have ended.
 
-        A worker that is stopped cuts its flows off; cancelled, they store what they have.
+        among: the ids of those that may be cancelled; without, all. timeout_s: the longest wait. A
+        worker that is stopped cuts its flows off; cancelled, they store what they have.
         """
         end = time.monotonic() + timeout_s
-        for run in self._active():
-            state = "CANCELLING" if run.state == "RUNNING" else "CANCELLED"
+        asked = {"RUNNING": "CANCELLING", "PENDING": "CANCELLED"}
+        for run in self._active(pools, among):
+            if (state := asked.get(run.state)) is None:
+                continue
             answer = self._http.post(
                 f"/flow_runs/{run.id}/set_state", json={"state": {"type": state}}
             )
             answer.raise_for_status()
-        while self._active() and time.monotonic() < end:
+        while self._active(pools, among) and time.monotonic() < end:
             stopping.wait(0.25)
 
-    def _active(self) -> list[FlowRun]:
-        types = {"any_": ["RUNNING", "PENDING", "CANCELLING"]}
-        answer = self._http.post(
-            "/flow_runs/filter", json={"flow_runs": {"state": {"type": types}}}
-        )
-        return [FlowRun.of(run) for run in answer.raise_for_status().json()]
+    def _active(self, pools: Sequence[str], among: Collection[str] | None) -> list[FlowRun]:
+        asked = {
+            "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
+            "work_pools": {"name": {"any_": list(pools)}},
+        }
+        answer = self._http.post("/flow_runs/filter", json=asked)
+        found = [FlowRun.of(run) for run in answer.raise_for_status().json()]
+        return [run for run in found if among is None or run.id in among]

@@ -38,6 +38,19 @@ def runs_below(worker: int) -> dict[str, int]:
     return found
 
 
+def runs_of(home: Path) -> set[str]:
+    """Return the runs whose processes are of this home, also of workers that are gone; by /proc."""
+    found: set[str] = set()
+    own = b"SHOWMOOD_HOME=" + os.fsencode(home)
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            variables = (place / "environ").read_bytes().split(b"\0")
+            told = [each for each in variables if each.startswith(_RUN_ID)]
+            if own in variables:
+                found |= {each.removeprefix(_RUN_ID).decode() for each in told}
+    return found
+
+
 def hand_over(
     runs: Mapping[str, int],
     *,
