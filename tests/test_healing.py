@@ -32,6 +32,9 @@ BROADCASTS = (
 DEAD_AFTER_S = 40
 APART_S = 120
 SLOT_S = 90
+ONE_FPS = {"analysed_fps": 1.0}
+"""Of a show: these tests look at no face."""
+
 WORKER = "worker start --type process"
 SERVER = "-m flows.stack.server"
 WATCHER = "-m flows.begin"
@@ -48,7 +51,7 @@ def up(start_up: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
 @pytest.fixture(scope="module")
 def run(up: Any) -> str:
     """A show that lasts longer than these tests."""
-    started = up.start("adhoc", url=up.origin.url, name="healing", duration="15m")
+    started = up.start("adhoc", url=up.origin.url, name="healing", duration="15m", **ONE_FPS)
     up.until(lambda: analysed(up) >= 3, what="three segments", within_s=180)
     return str(started)
 
@@ -58,7 +61,9 @@ def elsewhere(up: Any, run: str) -> Iterator[str]:
     """A show of the pool gpu, on a machine whose clock is two minutes ahead where that can be."""
     with up.worker("gpu", ahead_s=APART_S if up.has_clocks else 0):
         up.deploy("elsewhere", pool="gpu")
-        started = up.start("elsewhere", url=up.origin.url, name="elsewhere", duration="15m")
+        started = up.start(
+            "elsewhere", url=up.origin.url, name="elsewhere", duration="15m", **ONE_FPS
+        )
         up.until(lambda: analysed(up, "elsewhere") >= 2, what="its segments", within_s=180)
         yield str(started)
 
@@ -248,7 +253,7 @@ def slot(up: Any, run: str) -> tuple[str, datetime]:
     schedule = {
         "schedule": {"rrule": rule, "timezone": "UTC"},
         "active": True,
-        "parameters": {"url": up.origin.url, "name": "healing", "duration": f"{SLOT_S}s"},
+        "parameters": {"url": up.origin.url, "name": "healing", "duration": f"{SLOT_S}s"} | ONE_FPS,
     }
     up.deploy("slots", pool="shows", schedules=[schedule])
     deployment = up.api.get("/deployments/name/watch-show/slots").raise_for_status().json()["id"]
@@ -279,7 +284,7 @@ def test_slot_that_begins_while_the_last_one_runs_waits_until_that_has_ended(
 
 def test_cancelled_show_that_was_taken_for_dead_stays_cancelled(up: Any) -> None:
     """As where a busy server lost the event of its end."""
-    run = up.start("adhoc", url=up.origin.url, name="cancelled", duration="15m")
+    run = up.start("adhoc", url=up.origin.url, name="cancelled", duration="15m", **ONE_FPS)
     up.until(lambda: analysed(up, "cancelled") >= 1, what="a segment")
     up.cancel(run)
     assert up.until(lambda: up.ended(run), what="its cancel")["type"] == "CANCELLED"
