@@ -16,8 +16,8 @@ demo: $(RUN) ## The whole pipeline on a built-in channel or on VIDEO=clip.mp4
 up: $(RUN) ## The embedded stack, until Ctrl-C
 	$(BIN)/showmood up
 
-test: $(DEV) ## The tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(DEV) ## The tests, in WORKERS=3 processes
+	$(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: $(DEV) ## Format, lint, types, and the tests that need no server: under two minutes
 	$(BIN)/ruff format --check .
@@ -80,7 +80,8 @@ QUICK := tests/test_architecture.py tests/test_readme.py tests/emotion/linking \
 	tests/emotion/detection/test_boxes.py tests/emotion/test_align.py tests/emotion/test_classify.py \
 	tests/emotion/detection/test_detect.py tests/emotion/weights tests/emotion/evaluate tests/flows/capture/playlists \
 	tests/flows/capture/test_headers.py tests/flows/capture/test_redaction.py tests/flows/capture/recorded \
-	tests/flows/capture/hls/test_listing.py tests/flows/capture/net/test_address.py tests/flows/shows \
+	tests/flows/capture/hls/test_aligning.py tests/flows/capture/hls/test_listing.py \
+	tests/flows/capture/hls/test_dates_by_playlist.py tests/flows/capture/net/test_address.py tests/flows/shows \
 	tests/flows/report/test_picture.py tests/flows/live/rows/test_pace.py tests/flows/test_alerts.py tests/flows/test_show.py
 
 DATA ?= data

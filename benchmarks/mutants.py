@@ -45,6 +45,10 @@ MODULES: Final = {
 """Modules and their tests."""
 
 MAX_MUTANTS: Final = 60
+MADE_ONCE: Final = "SHOWMOOD_TESTS_MADE_ONCE"
+"""As in tests/conftest.py."""
+
+PLAIN: Final = ("frozen", "kw_only", "slots", "init", "strict")
 TIMEOUT_S: Final = 120.0
 """Seconds after which a mutant in an endless loop counts as detected."""
 
@@ -102,11 +106,11 @@ def mutants(source: str) -> list[Mutant]:
     """Return all mutants of a module."""
     tree = ast.parse(source)
     made = []
-    # Arguments of `dataclass` and `field` do not change behaviour here.
+    # Arguments of `dataclass` and `field`, and `strict` of zip, do not change behaviour here.
     plain = {
         id(constant)
         for node in ast.walk(tree)
-        if isinstance(node, ast.keyword) and node.arg in ("frozen", "kw_only", "slots", "init")
+        if isinstance(node, ast.keyword) and node.arg in PLAIN
         for constant in ast.walk(node)
     }
     for number, node in enumerate(ast.walk(tree)):
@@ -233,25 +237,32 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=MAX_MUTANTS, help="mutants of a module, drawn")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    for module in arguments.modules:
-        stem = Path(module)
-        tests = MODULES.get(module, (f"tests/{stem.parent}/test_{stem.name}",))
-        source = stem.read_text(encoding="utf-8")
-        with tempfile.NamedTemporaryFile(suffix=".txt") as said:
-            passes = survives(module, tests, source, tell=Path(said.name))
-            load(Path(said.name).read_text(encoding="utf-8").split("\n"))
-        if not passes or not survives(module, tests, source):
-            print(f"{module}: its tests fail without a mutant", flush=True)
-            continue
-        there = mutants(source)
-        drawn = random.Random(arguments.seed).sample(there, min(arguments.most, len(there)))
-        left = [each for each in sorted(drawn, key=lambda m: m.line) if _told(module, tests, each)]
-        share = 1 - len(left) / len(drawn)
-        print(
-            f"{module}: {len(drawn) - len(left)} of {len(drawn)} noticed ({share:.0%}; "
-            f"{len(there)} there are)",
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory() as made:
+        os.environ[MADE_ONCE] = made  # a migrated database, say
+        for module in arguments.modules:
+            _score(module, most=arguments.most, seed=arguments.seed)
+
+
+def _score(module: str, *, most: int, seed: int) -> None:
+    """Print who of a module's mutants survives, and the share of those that do not."""
+    stem = Path(module)
+    tests = MODULES.get(module, (f"tests/{stem.parent}/test_{stem.name}",))
+    source = stem.read_text(encoding="utf-8")
+    with tempfile.NamedTemporaryFile(suffix=".txt") as said:
+        passes = survives(module, tests, source, tell=Path(said.name))
+        load(Path(said.name).read_text(encoding="utf-8").split("\n"))
+    if not passes or not survives(module, tests, source):
+        print(f"{module}: its tests fail without a mutant", flush=True)
+        return
+    there = mutants(source)
+    drawn = random.Random(seed).sample(there, min(most, len(there)))
+    left = [each for each in sorted(drawn, key=lambda m: m.line) if _told(module, tests, each)]
+    share = 1 - len(left) / len(drawn)
+    print(
+        f"{module}: {len(drawn) - len(left)} of {len(drawn)} noticed ({share:.0%}; "
+        f"{len(there)} there are)",
+        flush=True,
+    )
 
 
 def _told(module: str, tests: Sequence[str], mutant: Mutant) -> bool:

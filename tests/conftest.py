@@ -187,6 +187,9 @@ class Databases:
                 cursor.execute(f"DROP ROLE {role}")
 
 
+MADE_ONCE = "SHOWMOOD_TESTS_MADE_ONCE"
+"""The variable that names the folder of what several runs of the tests share."""
+
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
@@ -197,7 +200,8 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
     Nobody changes it: it is the same for all test processes of a run.
     """
     own = tmp_path_factory.getbasetemp()
-    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made-once"
+    run = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    shared = Path(os.environ.get(MADE_ONCE, run / "made-once"))
 
     def get(name: str, make: Callable[[Path], object]) -> Path:
         shared.mkdir(exist_ok=True)

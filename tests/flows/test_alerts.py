@@ -168,6 +168,7 @@ def test_several_alerts_are_told_in_order_of_time_each_by_its_own_measure() -> N
 
 def test_a_minute_is_sixty_seconds_and_what_is_left_out_has_a_default() -> None:
     assert angry(length=" 1.5 m ").length == timedelta(seconds=90)
+    assert Alert(emotion="anger", for_="1m") == angry(0.7, length="1m")
     alert = Alert(emotion="anger")
     assert (alert.above, alert.length, alert.of) == (0.7, timedelta(seconds=3), "track")
 
