@@ -236,3 +236,82 @@ def test_the_state_says_where_a_face_was_and_how_it_moved():
     assert (tracker.state["next"], track["number"], track["seen_us"]) == (2, 1, 5_800_000)
     assert track["box"] == [580.0, 290.0, 680.0, 390.0]
     np.testing.assert_allclose(track["velocity"], [100.0, 50.0], rtol=1e-6)
+
+
+def _followed(*, at=(0, 0)):
+    """A face that was seen twice, and hardly moved: it is searched around where it goes alone."""
+    tracker = Tracker()
+    _see(tracker, 0.0, at)
+    _see(tracker, 0.2, (at[0] + 1, at[1]))
+    return tracker
+
+
+@pytest.mark.parametrize(
+    ("after_s", "within_px", "beyond_px"),
+    [(0.2, 160, 168), (0.6, 222, 236), (1.9, 405, 425)],
+    ids=["soon", "later", "as far as it gets"],
+)
+def test_the_longer_a_face_is_away_the_farther_off_it_may_be_up_to_a_bound(
+    after_s, within_px, beyond_px
+):
+    """A tenth of the enlarged boxes has to overlap: of a width's 1.3 to 4 more on each side."""
+    for away_px, number in ((within_px, 1), (beyond_px, 2)):
+        assert _see(_followed(), 0.2 + after_s, (1 + away_px, 0)) == [number]
+
+
+@pytest.mark.parametrize(
+    ("corner", "side", "number"),
+    [
+        ((330, 0), 100.0, 1),
+        ((331, 0), 100.0, 2),
+        ((-330, 0), 100.0, 1),
+        ((300, 60), 100.0, 1),
+        ((300, 61), 100.0, 2),
+        ((300, -61), 100.0, 2),
+        ((286, -14), 128.0, 1),
+        ((285.5, -14.5), 129.0, 2),
+        ((310, 10), 79.0, 1),
+        ((311, 11), 77.0, 2),
+    ],
+    ids=str,
+)
+def test_who_was_seen_once_may_run_three_widths_to_the_side(corner, side, number):
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    assert tracker.update(200_000, _boxes(corner, side=side)).tolist() == [number]
+
+
+def test_who_runs_is_believed_for_three_tenths_of_a_second():
+    for after_us, number in ((300_000, 1), (300_001, 2)):
+        tracker = Tracker()
+        tracker.update(0, _boxes((0, 0)))
+        assert tracker.update(after_us, _boxes((330, 0))).tolist() == [number]
+
+
+def test_where_two_may_be_who_ran_both_are_new():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    assert _see(tracker, 0.2, (280, 0), (-280, 0)) == [2, 3]
+
+
+def test_who_ran_is_expected_to_run_on_at_that_speed():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    _see(tracker, 0.2, (300, 0))
+    [track] = tracker.state["tracks"]
+    np.testing.assert_allclose(track["velocity"], [1500.0, 0.0])
+
+
+def test_a_first_move_is_half_believed_in_two_tenths_of_a_second():
+    tracker = Tracker()
+    _see(tracker, 0.0, (0, 0))
+    _see(tracker, 0.2, (10, -20))
+    [track] = tracker.state["tracks"]
+    np.testing.assert_allclose(track["velocity"], [24.33, -48.66], atol=0.01)
+
+
+def test_a_smaller_face_goes_on_where_the_other_overlaps_much_less():
+    """exp(-2 |log 0.8|) is 0.64: 0.41 of fit is left to it, and the other has 0.43, then 0.38."""
+    for away_px, numbers in ((80, [2, 1]), (90, [1, 2])):
+        boxes = np.concatenate((_boxes((11, 10), side=80), _boxes((1 + away_px, 0), side=100)))
+        assert _followed().update(400_000, boxes).tolist() == numbers
