@@ -4,11 +4,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import IntegrityError
 
 from db.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 from db.writing import replacement, replacing
@@ -207,16 +210,55 @@ def test_a_conflict_is_tried_again(
     assert_sound(show.channel_id)
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long it waited between its attempts, without the wait."""
+    waited: list[float] = []
+    monkeypatch.setattr(replacing, "time", SimpleNamespace(sleep=waited.append))
+    return waited
+
+
 def test_a_conflict_that_stays_is_said_after_four_attempts(
-    engine, show, observe, tables, monkeypatch
+    engine, show, observe, tables, pauses, caplog
 ):
-    monkeypatch.setattr(replacing, "FIRST_PAUSE_S", 0.001)
     refuse(engine, "deadlock_detected", 99)
     with pytest.raises(DatabaseBusy, match="another transaction holds a lock"):
         replace_segment(engine, show.segment(0), observe(show.segment(0)))
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT last_value FROM tries")) == 4
     assert tables()["observations"] == []
+    assert [record.args[0] for record in caplog.records] == [1, 2, 3]
+    for pause_s, longest_s in zip(pauses, (0.05, 0.2, 0.8), strict=True):
+        assert longest_s / 2 <= pause_s <= longest_s
+
+
+def test_what_is_no_conflict_is_not_tried_again(engine, show, observe, pauses):
+    refuse(engine, "check_violation", 99)
+    with pytest.raises(IntegrityError):
+        replace_segment(engine, show.segment(0), observe(show.segment(0)))
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT last_value FROM tries")) == 1
+    assert pauses == []
+
+
+def test_rows_whose_partition_was_dropped_a_moment_ago_are_tried_again(
+    engine, show, observe, pauses
+):
+    refuse(engine, "check_violation USING TABLE = 'observations'", 2)
+    assert replace_segment(engine, show.segment(0), observe(show.segment(0))).observations == 30
+    assert len(pauses) == 2
+
+
+def test_partitions_that_are_made_elsewhere_are_said_after_four_times(
+    engine, show, observe, pauses, monkeypatch
+):
+    made = []
+    monkeypatch.setattr(replacing, "_make_partitions", lambda *_: made.append(1))
+    segment = show.segment(0, started_at=datetime(2031, 5, 1, tzinfo=UTC))
+    with pytest.raises(DatabaseRefused, match="set the same search_path"):
+        replace_segment(engine, segment, observe(segment))
+    assert len(made) == 4
+    assert pauses == []
 
 
 def test_a_lock_held_too_long_is_said_in_one_line(engine, show, observe, monkeypatch):
@@ -235,11 +277,11 @@ def test_a_read_only_database_is_said_in_one_line(databases, engine, show, obser
         replace_segment(engine, show.segment(0), observe(show.segment(0)))
 
 
-def test_a_database_that_is_gone_is_said_in_one_line(databases, engine, show, observe, monkeypatch):
-    monkeypatch.setattr(replacing, "FIRST_PAUSE_S", 0.001)
+def test_a_database_that_is_gone_is_said_in_one_line(databases, engine, show, observe, pauses):
     databases.drop(engine.url.database)
     with pytest.raises(DatabaseUnreachable, match=r"can't reach the database .*does not exist"):
         replace_segment(engine, show.segment(0), observe(show.segment(0)))
+    assert len(pauses) == 3
 
 
 STORER = """
