@@ -4,8 +4,8 @@
     python -m benchmarks.mutants flows/live/rows/pace.py --most 200
 
 Each mutant changes one operator, number, truth value, statement or word of SQL. The module's
-tests run on it, in a fork of a process that has loaded everything but our own code. Mutants that
-no test detects survive, and are printed with their line.
+tests run on it, in a fork of a process that has loaded everything that does not use it. Mutants
+that no test detects survive, and are printed with their line.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -52,11 +52,11 @@ PLAIN: Final = ("frozen", "kw_only", "slots", "init", "strict")
 TIMEOUT_S: Final = 120.0
 """Seconds after which a mutant in an endless loop counts as detected."""
 
+OURS: Final = ("db", "emotion", "flows", "benchmarks", "training", "migrations")
 NOT_LOADED: Final = (
-    *("db", "emotion", "flows", "benchmarks", "training", "migrations", "tests"),
-    *("xdist", "execnet", "anyio", "hypothesis", "pytest_timeout", "pytest", "py"),
+    *("tests", "xdist", "execnet", "anyio", "hypothesis", "pytest_timeout", "pytest", "py"),
 )
-"""Packages loaded in each fork: ours and pytest's; all others are loaded once."""
+"""Packages loaded in each fork, as is what uses the module; all others are loaded once."""
 
 OPERATORS: Final[dict[type, type]] = {
     ast.Lt: ast.LtE,
@@ -197,8 +197,7 @@ def survives(module: str, tests: Sequence[str], source: str, *, tell: Path | Non
         os.setsid()
         code = 2
         try:
-            name = module.removesuffix(".py").replace("/", ".")
-            sys.meta_path.insert(0, _Instead(name, Path(module).resolve(), source))
+            sys.meta_path.insert(0, _Instead(_name_of(module), Path(module).resolve(), source))
             with tempfile.TemporaryFile() as sink:
                 os.dup2(sink.fileno(), 1)
                 os.dup2(sink.fileno(), 2)
@@ -222,12 +221,36 @@ def survives(module: str, tests: Sequence[str], source: str, *, tell: Path | Non
     return False
 
 
-def load(names: Sequence[str]) -> None:
+def _name_of(module: str) -> str:
+    return module.removesuffix(".py").replace("/", ".")
+
+
+def users_of(module: str) -> frozenset[str]:
+    """Return the names of our modules that import this one, or one that does, and its own."""
+    imports: dict[str, set[str]] = {}
+    for path in (path for package in OURS for path in Path(package).rglob("*.py")):
+        name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+        found = imports.setdefault(name, set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    users: set[str] = set()
+    more = {module}
+    while more:
+        users |= more
+        more = {name for name, found in imports.items() if found & users} - users
+    return frozenset(users)
+
+
+def load(names: Sequence[str], *, but: Collection[str]) -> None:
     """Import these modules, if possible, for all later forks."""
     for name in names:
-        if name.partition(".")[0] not in NOT_LOADED and not name.startswith("_"):
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
+        if name.partition(".")[0] in NOT_LOADED or name.startswith("_") or name in but:
+            continue
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 
 
 def main() -> None:
@@ -250,7 +273,8 @@ def _score(module: str, *, most: int, seed: int) -> None:
     source = stem.read_text(encoding="utf-8")
     with tempfile.NamedTemporaryFile(suffix=".txt") as said:
         passes = survives(module, tests, source, tell=Path(said.name))
-        load(Path(said.name).read_text(encoding="utf-8").split("\n"))
+        users = users_of(_name_of(module))
+        load(Path(said.name).read_text(encoding="utf-8").split("\n"), but=users)
     if not passes or not survives(module, tests, source):
         print(f"{module}: its tests fail without a mutant", flush=True)
         return
