@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "test-output"
 SLOW_MS = 60_000
-RAN = {"flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED"]}}}}
 
 
 def browser_path() -> str:
@@ -58,8 +57,13 @@ def shoot(page: Page, name: str, *, docs: bool = False) -> None:
 
 
 def submit_form(page: Page, up: Any, *, name: str, duration: str) -> str:
-    """Start `watch-show` by the form of Custom run; return the run, once a worker has it."""
-    before = {run["id"] for run in up.api.post("/flow_runs/filter", json=RAN).json()}
+    """Start `watch-show` by the form of Custom run; return the run, as soon as it is made."""
+
+    def runs() -> dict[str, str]:
+        found = up.api.post("/flow_runs/filter", json={}).raise_for_status().json()
+        return {run["id"]: run["parameters"].get("name") for run in found}
+
+    before = runs()
     page.goto(f"{up.ui_url}/deployments")
     page.get_by_role("link", name="adhoc").first.click()
     page.get_by_role("button", name="Run", exact=True).click()
@@ -70,12 +74,10 @@ def submit_form(page: Page, up: Any, *, name: str, duration: str) -> str:
     shoot(page, "form" if name == "demo" else f"form-{name}", docs=name == "demo")
     page.get_by_role("button", name="Submit").click()
 
-    def begun() -> str | None:
-        runs = up.api.post("/flow_runs/filter", json=RAN).json()
-        made = (r for r in runs if r["id"] not in before and r["name"].startswith(f"{name} "))
-        return next((str(run["id"]) for run in made), None)
+    def made() -> str | None:
+        return next((run for run, of in runs().items() if run not in before and of == name), None)
 
-    return str(up.until(begun, what="the run that the form has made"))
+    return str(up.until(made, what="the run that the form has made"))
 
 
 def test_without_the_link_there_is_one_page_and_with_it_the_ui(page: Page, up: Any) -> None:
