@@ -1,6 +1,5 @@
-"""A real Postgres for every test that asks: one server a process, one database a test.
-
-And for the tests of the whole, a stack as `showmood up` keeps it.
+"""Shared fixtures: a real Postgres (one server per process, one database per test), a clock, and a
+stack of `showmood up` for end-to-end tests.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ from flows.settings import Settings
 
 _numbers = itertools.count()
 
-# What somebody has set for other uses is none of the tests'.
+# Settings of the environment must not affect the tests.
 for _name in [*os.environ]:
     if _name.startswith("PREFECT_") or _name in {
         f"SHOWMOOD_{each.upper()}" for each in Settings.model_fields
@@ -43,7 +42,7 @@ for _name in [*os.environ]:
 
 @pytest.fixture(autouse=True)
 def umask() -> Iterator[None]:
-    """A test that runs a command in this process leaves no closed umask to the ones after it."""
+    """Restore the umask after each test, because commands change it."""
     before = os.umask(0o022)
     os.umask(before)
     yield
@@ -72,7 +71,7 @@ SELECT md5(string_agg(line, '|' ORDER BY line)) FROM (
     UNION ALL SELECT version_num FROM alembic_version
 ) lines(line)
 """
-"""What a test may change in a database beside its rows."""
+"""Statement that describes the schema of a database, without its rows."""
 
 LATER_PARTITIONS = """
 SELECT inhrelid::regclass FROM pg_inherits
@@ -88,7 +87,7 @@ AND relname <> 'alembic_version'
 
 
 class Databases:
-    """Makes and drops databases on one server; one that a test has used is emptied for the next."""
+    """Creates and drops databases on one server; used databases are emptied and reused."""
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         self.server = server
@@ -117,7 +116,7 @@ class Databases:
         self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def lend(self) -> str:
-        """Return the name of a migrated database without rows, which nobody had by that name."""
+        """Return the name of a migrated database without rows, under a new name."""
         if self._spare is None:
             name = self.create(template="migrated")
             if self._schema is None:
@@ -129,7 +128,7 @@ class Databases:
         return name
 
     def take_back(self, name: str) -> None:
-        """Empty a database that was lent, or drop it if more than its rows has changed."""
+        """Empty a lent database, or drop it if its schema has changed."""
         try:
             as_lent = self._emptied(name) == self._schema
         except psycopg2.Error:
@@ -140,9 +139,9 @@ class Databases:
             self.drop(name)
 
     def _emptied(self, name: str) -> str:
-        """Delete the rows of a database, and return what says how its schema is.
+        """Delete the rows of a database, and return the description of its schema.
 
-        That takes a tenth of what a new copy of the template takes.
+        Ten times as fast as a new copy of the template.
         """
         with contextlib.closing(psycopg2.connect(self.url(name))) as connection:
             connection.autocommit = True
@@ -164,7 +163,7 @@ class Databases:
 
     @contextmanager
     def with_password(self, role: str, secret: str) -> Iterator[str]:
-        """Give the URL of an empty database whose owner has to say a password."""
+        """Yield the URL of an empty database whose owner needs a password."""
         connection = psycopg2.connect(self.server.url)
         connection.autocommit = True
         with contextlib.closing(connection), connection.cursor() as cursor:
@@ -195,9 +194,9 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
-    """`made_once(name, make)`: a file or folder that `make` makes for the first who asks.
+    """`made_once(name, make)`: a file or folder that `make` creates at the first call.
 
-    Nobody changes it: it is the same for all test processes of a run.
+    Shared by all test processes of a run; tests must not change it.
     """
     own = tmp_path_factory.getbasetemp()
     run = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
@@ -217,13 +216,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
 
 @pytest.fixture(scope="session")
 def put_cluster(made_once: MadeOnce) -> Callable[[Path], None]:
-    """`put_cluster(data_dir)`: what an EmbeddedPostgres there begins with, its databases migrated.
+    """`put_cluster(data_dir)`: copies a migrated cluster for an EmbeddedPostgres.
 
-    Made once and copied: that is quicker than initdb.
+    Created once, because copying is faster than initdb.
     """
 
     def make(path: Path) -> None:
-        # Not below pytest's own directory: that is closed to others, the server's OS user included.
+        # Not below pytest's directory, which the server's OS user cannot enter.
         directory = Path(tempfile.mkdtemp(prefix="showmood-test-"))
         directory.chmod(0o755)
         with EmbeddedPostgres(
@@ -235,13 +234,13 @@ def put_cluster(made_once: MadeOnce) -> Callable[[Path], None]:
                 connection.autocommit = True
                 with connection.cursor() as cursor:
                     cursor.execute("CREATE DATABASE migrated TEMPLATE showmood")
-        # As it was stopped, without what a running one leaves.
+        # As after a shutdown, without files of a running server.
         subprocess.run(["cp", "-a", directory / "pg" / "cluster", path], check=True)
         shutil.rmtree(directory)
 
     def put(data_dir: Path) -> None:
         data_dir.mkdir()
-        data_dir.chmod(0o755)  # whatever the umask: the server's OS user must get in
+        data_dir.chmod(0o755)  # independent of the umask, for the server's OS user
         cluster = made_once("cluster", make)
         subprocess.run(["cp", "-a", cluster, data_dir / "cluster"], check=True)
 
@@ -250,7 +249,7 @@ def put_cluster(made_once: MadeOnce) -> Callable[[Path], None]:
 
 @pytest.fixture(scope="session")
 def databases(put_cluster: Callable[[Path], None]) -> Iterator[Databases]:
-    """A server of this test process's own, which dies with it."""
+    """A server for this test process, which ends with it."""
     directory = Path(tempfile.mkdtemp(prefix="showmood-test-"))
     directory.chmod(0o755)
     put_cluster(directory / "pg")
@@ -288,11 +287,11 @@ def engine(database_url: str) -> Iterator[Engine]:
     made.dispose()
 
 
-# -- a show whose time the test says
+# -- a clock for shows
 
 
 class Clock:
-    """The time that the test says it is."""
+    """A clock whose time the test sets."""
 
     def __init__(self) -> None:
         self.passed_s = 0.0
@@ -303,7 +302,7 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands still until `passed_s` is set."""
+    """A clock that stops until `passed_s` is set."""
     return Clock()
 
 
@@ -313,7 +312,7 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_testcard(tmp_path_factory.mktemp("card"), duration_s=4.0, segment_s=0.5)
 
 
-# -- whom processes connect to
+# -- connections of processes
 
 LISTENER = """
 import os, sys
@@ -336,8 +335,8 @@ sys.addaudithook(hear)
 
 
 def listening(directory: Path) -> dict[str, str]:
-    """Return an environment whose Pythons write into `directory`/connections.log whom they reach,
-    or look up, but for this machine.
+    """Return an environment in which Python logs outgoing connections and look-ups to
+    `directory`/connections.log, except those to this machine.
     """
     site = directory / "listener"
     site.mkdir()
@@ -347,41 +346,41 @@ def listening(directory: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def heard_of() -> Callable[[Path], dict[str, str]]:
-    """`listening`, for whoever needs no stack."""
+    """`listening` as a fixture."""
     return listening
 
 
-# -- a stack that `showmood up` keeps, for the tests of the whole
+# -- a stack of `showmood up`, for end-to-end tests
 
 
 LONGEST_FIRST = ("test_healing.py", "test_browser.py", "test_main_job.py")
-"""What waits long for real time begins first, so that what computes runs beside it."""
+"""Files that wait for real time start first, so that CPU-bound tests run in parallel."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest: else one worker ends with them, and others idle."""
+    """Start with the files that take longest, so that no worker is idle at the end."""
     order = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 ONE_STACK = "tests/whole/"
-"""The tests of this folder share a stack, and so a process."""
+"""Folder whose tests share a stack, and so a process."""
 
 
 class _Files(LoadFileScheduling):
-    """`--dist loadfile`, but for files that share a stack."""
+    """`--dist loadfile`, with one group for the files that share a stack."""
 
     def _split_scope(self, nodeid: str) -> str:
         return ONE_STACK if nodeid.startswith(ONE_STACK) else super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
-    """Keep the tests of a file, and of what shares a stack, in one process."""
+    """Run the tests of a file, and those that share a stack, in one process."""
     return _Files(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how much memory the worst of the hostile inputs took."""
+    """Print the largest memory use of the hostile inputs."""
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
     told = [value for each in reports for name, value in each.user_properties if name == "hostile"]
     if told:
@@ -393,28 +392,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", name="until")
 def the_until() -> Callable[..., Any]:
-    """`until`, for whoever needs no stack."""
+    """`until` as a fixture."""
     return until
 
 
 @pytest.fixture(scope="session", name="free_port")
 def the_free_port() -> Callable[[], int]:
-    """`free_port`, for whoever needs no stack."""
+    """`free_port` as a fixture."""
     return free_port
 
 
 @pytest.fixture(scope="session")
 def start_up(made_once: MadeOnce) -> Callable[..., AbstractContextManager[Up]]:
-    """What starts `showmood up` in a home folder, with more settings if given; stopped on exit."""
+    """Starts `showmood up` in a home folder, with further settings; stops it at the end."""
 
     @contextmanager
     def start(home: Path, **env: str) -> Iterator[Up]:
         with ExitStack() as stack:
             programme = made_once("programme-24.mp4", partial(make_programme, duration_s=24))
-            # Its own channel, which nobody watches here, plays that too: three minutes take long.
+            # Its own channel, which is not watched here, plays it too: encoding takes long.
             (home / "demo").mkdir(mode=0o700)
             shutil.copy(programme, home / "demo" / "programme.mp4")
-            # So much is listed that a busy machine misses nothing.
+            # A long playlist, so that a busy machine misses nothing.
             origin = stack.enter_context(LiveOrigin(programme, segment_s=SEGMENT_S, window=30))
             up = Up(home, origin, listening(home) | env)
             stack.callback(up.api.close)

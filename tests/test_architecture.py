@@ -1,4 +1,4 @@
-"""The rooms keep to themselves: who may import whom, as the table in docs/architecture.md says."""
+"""Imports between rooms are those of the table in docs/architecture.md."""
 
 import ast
 import re
@@ -29,14 +29,14 @@ NOT_IN = {
     "flows/page/": ("prefect", "torch"),
     "flows/commands/": ("torch",),
 }
-"""Packages that a room, and the rooms in it, must not import."""
+"""Packages that a room and its subrooms must not import."""
 
 BOTH_EMOTION_AND_DB = {"flows/live/rows/store.py"}
-"""Who may know the rows of the one and the arrays of the other."""
+"""Rooms that may import both `db` and `emotion`."""
 
 
 def cells() -> list[tuple[list[str], list[str]]]:
-    """Each row's room, by the names of its first cell, and what it may import."""
+    """Return each room, by the names in its first cell, and its allowed imports."""
     found = []
     for line in TABLE.splitlines():
         parts = [part.strip() for part in line.strip().strip("|").split("|")]
@@ -54,7 +54,7 @@ def files() -> list[Path]:
 
 
 def room_of(file: Path) -> str:
-    """Return the first name of the room that a file is in: named itself, or by its folder."""
+    """Return the first name of a file's room, listed by file or by folder."""
     path = file.relative_to(ROOT).as_posix()
     for first, (names, _) in ROOMS.items():
         if path in names:
@@ -67,7 +67,7 @@ def room_of(file: Path) -> str:
 
 
 def imports(file: Path) -> set[str]:
-    """Return the full names of what a file imports, of a package's modules where it names those."""
+    """Return the full names of a file's imports, including submodules."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -81,7 +81,7 @@ def imports(file: Path) -> set[str]:
 
 
 def source_of(module: str) -> Path | None:
-    """Return the file of a module of ours."""
+    """Return the file of one of our modules."""
     path = ROOT / module.replace(".", "/")
     for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
         if file.is_file():
@@ -133,7 +133,7 @@ def test_form_offers_the_networks_there_are() -> None:
 
 
 def test_source_files_stay_small() -> None:
-    """A file over 300 lines is two ideas."""
+    """At most 300 lines per file."""
     served = {
         each for kind in ("js", "css", "html") for each in ROOT.glob(f"flows/page/*/*.{kind}")
     }

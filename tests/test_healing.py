@@ -1,4 +1,4 @@
-"""What heals by itself: a real server, worker and Postgres, killed while a show is on."""
+"""Automatic recovery: a real server, worker and Postgres, killed during a show."""
 
 import contextlib
 import itertools
@@ -58,7 +58,7 @@ def run(up: Any) -> str:
 
 @pytest.fixture(scope="module")
 def elsewhere(up: Any, run: str) -> Iterator[str]:
-    """A show of the pool gpu, on a machine whose clock is two minutes ahead where that can be."""
+    """A show of the pool gpu, on a machine with its clock two minutes ahead, if possible."""
     with up.worker("gpu", ahead_s=APART_S if up.has_clocks else 0):
         up.deploy("elsewhere", pool="gpu")
         started = up.start(
@@ -75,25 +75,25 @@ def analysed(up: Any, slug: str = "healing") -> int:
 def kill(processes: list[psutil.Process]) -> None:
     assert processes
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it went with another
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended together with another process
             process.send_signal(signal.SIGKILL)
 
 
 def more(up: Any, n: int) -> Callable[[], bool]:
-    """Return what tells whether so many more segments are analysed."""
+    """Return a function that checks for this many more analysed segments."""
     before = analysed(up)
     return lambda: analysed(up) >= before + n
 
 
 def assert_whole(up: Any, slug: str) -> None:
-    """Not a segment is missing."""
+    """Assert that no segment is missing."""
     sequences = [row.sequence for row in up.rows(SEQUENCES, slug=slug)]
     assert sequences == list(range(len(sequences)))
     assert up.rows(GAPS, slug=slug) == []
 
 
 def last_words(up: Any, run: str) -> int:
-    """Return how often a worker has said that it is done with a process of a run."""
+    """Return the number of a worker's final reports for a run's processes."""
     related = {"id": [f"prefect.flow-run.{run}"]}
     asked = {"filter": {"event": {"name": [healing.WORKER_REPORTED]}, "related": related}}
     return int(up.api.post("/events/filter", json=asked).raise_for_status().json()["total"])
@@ -106,7 +106,7 @@ def crash_automation(up: Any) -> dict[str, Any]:
 
 
 def spoil(up: Any) -> None:
-    """Do what somebody who was logged in once can: change how runs start, switch healing off."""
+    """Change the start of runs and switch recovery off, like a logged-in user."""
     pool = up.api.get("/work_pools/shows").raise_for_status().json()
     template = pool["base_job_template"]
     template["job_configuration"]["command"] = "false"
@@ -127,13 +127,13 @@ def assert_unspoilt(up: Any) -> None:
 
 
 def assert_closed(home: Path) -> None:
-    """Others may look into nothing that was written, and no environment was: it has passwords."""
+    """Assert that other users can read no file, and that no stored environment has passwords."""
     folders = [home / name for name in ("recordings", "logs", "prefect", "tmp")]
     written = [file for folder in folders for file in (folder, *folder.rglob("*"))]
     assert len(written) > 20
     assert home.stat().st_mode & 0o077 == 0
     for file in written:
-        with contextlib.suppress(FileNotFoundError):  # a socket's end, say
+        with contextlib.suppress(FileNotFoundError):  # for example a socket
             assert file.stat().st_mode & 0o077 == 0, file
             assert not file.is_file() or b"SHOWMOOD_DATABASE_URL" not in file.read_bytes(), file
 
@@ -155,7 +155,7 @@ def test_worker_of_the_gpu_pool_takes_its_shows(up: Any, elsewhere: str) -> None
 
 
 def test_show_goes_on_while_its_worker_and_the_server_are_killed(up: Any, run: str) -> None:
-    """Not a segment is lost, and both are there again."""
+    """No segment is lost, and both are restarted."""
     (watcher,) = up.tools(WATCHER)
     (worker,) = up.tools(WORKER, "--pool shows")
     kill([worker, *up.tools(SERVER)])
@@ -179,7 +179,7 @@ def test_second_run_for_a_channel_is_skipped_and_says_who_has_it(up: Any, run: s
 def test_show_on_a_machine_whose_clock_is_wrong_is_not_taken_for_dead(
     up: Any, elsewhere: str
 ) -> None:
-    """Two minutes ahead, three times the silence after which a show is dead."""
+    """Two minutes ahead, three times the heartbeat timeout."""
     if not up.has_clocks:
         pytest.skip("NO OTHER CLOCK: not tested; install Debian's package libfaketime")
     (broadcast,) = up.rows(BROADCASTS, slug="elsewhere")
@@ -209,7 +209,7 @@ def test_show_whose_worker_is_gone_is_cancelled_all_the_same(up: Any, elsewhere:
 
 
 def test_show_goes_on_after_its_machine_was_rebooted(up: Any, run: str) -> None:
-    """All killed, the database too: the same run, broadcast and tracks, and a row for the hole."""
+    """All killed, including the database: same run, broadcast and tracks, and a gap row."""
     up.until(more(up, 1), what="a segment")
     before = up.rows(BROADCASTS, slug="healing")
     spoil(up)
@@ -247,7 +247,7 @@ def test_show_goes_on_after_its_machine_was_rebooted(up: Any, run: str) -> None:
 
 @pytest.fixture(scope="module")
 def slot(up: Any, run: str) -> tuple[str, datetime]:
-    """A run that the scheduler made for a slot of the same show, and when that begins."""
+    """A scheduled run for a slot of the same show, and its start."""
     begins = (datetime.now(UTC) + timedelta(seconds=5)).replace(microsecond=0)
     rule = f"DTSTART:{begins:%Y%m%dT%H%M%S}\nRRULE:FREQ=SECONDLY;COUNT=1"
     schedule = {
@@ -257,7 +257,7 @@ def slot(up: Any, run: str) -> tuple[str, datetime]:
     }
     up.deploy("slots", pool="shows", schedules=[schedule])
     deployment = up.api.get("/deployments/name/watch-show/slots").raise_for_status().json()["id"]
-    # It is asked for, or a scheduler that is slow would find the slot in the past.
+    # Requested explicitly, because a slow scheduler would find the slot in the past.
     span = {"start_time": begins - timedelta(minutes=1), "end_time": begins + timedelta(minutes=1)}
     asked = {name: at.isoformat() for name, at in span.items()}
     up.api.post(f"/deployments/{deployment}/schedule", json=asked).raise_for_status()
@@ -270,7 +270,7 @@ def slot(up: Any, run: str) -> tuple[str, datetime]:
 def test_slot_that_begins_while_the_last_one_runs_waits_until_that_has_ended(
     up: Any, run: str, slot: tuple[str, datetime]
 ) -> None:
-    """The slot is the scheduler's: the run that no schedule started gives way to it."""
+    """The slot is scheduled: the unscheduled run gives way to it."""
     second, _ = slot
     log = {"logs": {"flow_run_id": {"any_": [second]}}}
 
@@ -283,7 +283,7 @@ def test_slot_that_begins_while_the_last_one_runs_waits_until_that_has_ended(
 
 
 def test_cancelled_show_that_was_taken_for_dead_stays_cancelled(up: Any) -> None:
-    """As where a busy server lost the event of its end."""
+    """As if a busy server had lost the event of its end."""
     run = up.start("adhoc", url=up.origin.url, name="cancelled", duration="15m", **ONE_FPS)
     up.until(lambda: analysed(up, "cancelled") >= 1, what="a segment")
     up.cancel(run)
@@ -319,5 +319,5 @@ def test_slot_has_taken_over_from_the_one_before_it(up: Any, slot: tuple[str, da
 
 
 def test_place_of_a_show_that_died_is_free_again(up: Any, run: str) -> None:
-    """The machine's death left it taken; its lease ends by itself."""
+    """The machine died with its slot taken; the lease expires."""
     up.until(lambda: places_taken(up) == 0, what="its place", within_s=180)

@@ -1,4 +1,4 @@
-"""What heals by itself, at the length that it has in life: `make heal`, some twenty minutes.
+"""Automatic recovery at full length: `make heal`, some twenty minutes.
 
 test_healing.py has the short forms of these.
 """
@@ -40,7 +40,7 @@ def up(start_up: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
 
 @pytest.fixture
 def show(up: Any) -> Iterator[Callable[[str], str]]:
-    """Start a long show, and have it cancelled afterwards."""
+    """Start a long show, and cancel it afterwards."""
     runs = []
 
     def start(slug: str, *, deployment: str = "adhoc") -> str:
@@ -62,14 +62,14 @@ def analysed(up: Any, slug: str) -> int:
 
 
 def assert_whole(up: Any, slug: str) -> None:
-    """Not a segment is missing."""
+    """Assert that no segment is missing."""
     sequences = [row.sequence for row in up.rows(ROWS, slug=slug)]
     assert sequences == list(range(len(sequences)))
     assert up.rows(GAPS, slug=slug) == []
 
 
 def assert_lived(up: Any, run: str) -> None:
-    """It runs, and was never taken for dead."""
+    """Assert that it is running and was never considered dead."""
     assert up.api.get(f"/flow_runs/{run}").raise_for_status().json()["state_type"] == "RUNNING"
     assert not {"AwaitingRetry", "Crashed"} & set(up.states(run))
 
@@ -77,7 +77,7 @@ def assert_lived(up: Any, run: str) -> None:
 def send(processes: list[psutil.Process], number: signal.Signals) -> None:
     assert processes
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it went with another
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended together with another process
             process.send_signal(number)
 
 
@@ -87,12 +87,12 @@ def until_analysed(up: Any, slug: str, n: int, within_s: float = 180) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "mute"])
 def test_server_is_away_for_a_minute(up: Any, show: Any, how: signal.Signals) -> None:
-    """Capture and rows go on, and the server hears how it went meanwhile."""
+    """Capture and rows continue, and the server gets the state afterwards."""
     slug = f"away-{how.name[3:].lower()}"
     run = show(slug)
     until_analysed(up, slug, 5)
     server, before = up.tools(SERVER), analysed(up, slug)
-    up.process.send_signal(signal.SIGSTOP)  # or it would start another server at once
+    up.process.send_signal(signal.SIGSTOP)  # otherwise it would restart the server immediately
     try:
         send(server, how)
         until_analysed(up, slug, before + AWAY_S)
@@ -117,7 +117,7 @@ def test_server_is_away_for_a_minute(up: Any, show: Any, how: signal.Signals) ->
 
 @pytest.mark.parametrize("ahead_s", [APART_S, -APART_S], ids=["ahead", "behind"])
 def test_clocks_of_worker_and_server_are_apart(up: Any, show: Any, ahead_s: int) -> None:
-    """For longer than the silence after which a show is dead."""
+    """For longer than the heartbeat timeout."""
     if not up.has_clocks:
         pytest.skip("NO OTHER CLOCK: not tested; install Debian's package libfaketime")
     pool = f"apart-{ahead_s}".replace("--", "-minus-")
@@ -126,7 +126,7 @@ def test_clocks_of_worker_and_server_are_apart(up: Any, show: Any, ahead_s: int)
         up.deploy(pool, pool=pool)
         asked = datetime.now(UTC)
         run = show(slug, deployment=pool)
-        # A worker that is behind takes it when its own clock says so.
+        # A worker whose clock is behind takes the run late.
         until_analysed(up, slug, 3, within_s=180 + APART_S)
         (broadcast,) = up.rows(BROADCASTS, slug=slug)
         off = broadcast.started_at - up.rows(ROWS, slug=slug)[0].started_at
@@ -142,7 +142,7 @@ def test_clocks_of_worker_and_server_are_apart(up: Any, show: Any, ahead_s: int)
 
 @contextmanager
 def nobody_heals(up: Any) -> Iterator[None]:
-    """Have the dead stay dead."""
+    """Switch the automatic recovery off."""
     query = {"automations": {"name": {"any_": [
         each["name"] for each in healing.automations(120)
     ]}}}  # fmt: skip
@@ -184,14 +184,14 @@ def test_place_on_the_gpu_is_had_after_its_holder_has_died(up: Any, show: Any) -
         holder.send_signal(signal.SIGKILL)
         died = datetime.now(UTC)
         until_analysed(up, "wants", 30, within_s=300)
-    # What was on air while it waited is analysed too.
+    # Content recorded during the wait is analysed too.
     assert up.rows(ROWS, slug="wants")[0].started_at < died
     assert_whole(up, "wants")
     up.api.patch(path, json={"limit": limit["limit"]}).raise_for_status()
 
 
 def test_slots_that_overlap_take_turns(up: Any) -> None:
-    """A slot a minute, each for 90 s, by the scheduler: the second has the rest of its own time."""
+    """A scheduled slot per minute, each for 90 s: the second one watches the rest of its time."""
     begins = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     rule = f"DTSTART:{begins:%Y%m%dT%H%M%S}\nRRULE:FREQ=MINUTELY;COUNT=2"
     slot = {

@@ -1,7 +1,7 @@
-"""How `showmood-expression-2` was made: data, net, training, the rule, report."""
+"""Training of `showmood-expression-2`: data, network, training, rule, report."""
 
 import os
 
-# Before torch is imported anywhere: threads that wait for others sleep, as in `flows.cli`. Where
-# cores are shared, spinning takes three times the processor and ten times as long.
+# Must be set before torch is imported: waiting threads sleep, as in `flows.cli`. On shared
+# cores, spinning takes three times the CPU time and ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

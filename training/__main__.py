@@ -1,9 +1,9 @@
-"""All of it: train teachers side by side, one tower from them, that one again by itself; report.
+"""The whole training: teachers in parallel, a tower distilled from them, self-distillation, report.
 
     python -m training --data DIR [--run DIR] [--minutes 140]
 
-Takes an interrupted run up again. SMOKE=1 goes through all of it in two minutes, on a few faces,
-and leaves what ships alone.
+Continues an interrupted run. SMOKE=1 runs everything in two minutes, on a few faces,
+without changing the shipped files.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from training.measuring import report
 
 N_TEACHERS: Final = 2
 N_AGAIN: Final = 2
-"""How often the tower that has learnt from teachers is its own teacher then."""
+"""Rounds of self-distillation after the distillation from teachers."""
 MINUTES: Final = train.MINUTES + (1 + N_AGAIN) * distil.MINUTES
 SHIPPED: Final = Path("emotion/weights")
 PAGE: Final = Path("docs/accuracy.md")
@@ -27,7 +27,7 @@ PICTURE: Final = Path("docs/accuracy-confusion.png")
 
 
 def teach(directory: Path, run: Path, minutes: float) -> None:
-    """Train the teachers, each in a process of its own, so that none waits for another."""
+    """Train the teachers, each in its own process."""
     threads = max(1, (os.cpu_count() or N_TEACHERS) // N_TEACHERS)
     command = [sys.executable, "-m", "training.learning.train", "--data", str(directory)]
     command += ["--run", str(run), "--minutes", str(minutes), "--threads", str(threads)]
@@ -46,10 +46,10 @@ def teach(directory: Path, run: Path, minutes: float) -> None:
 
 
 def learn(directory: Path, teachers: Path, run: Path, minutes: float, *how: str) -> None:
-    """Train a tower from what others say."""
+    """Distil a tower from others."""
     command = [sys.executable, "-m", "training.learning.distil", "--data", str(directory)]
     command += ["--teachers", str(teachers), "--run", str(run), "--minutes", str(minutes)]
-    # A smoke run's batches are so small that threads wait for each other most of the time.
+    # In a smoke run batches are so small that several threads would mostly wait.
     threads = 1 if os.environ.get("SMOKE") == "1" else os.cpu_count() or 1
     command += ["--threads", str(threads), *how]
     if (failed := subprocess.run(command, check=False).returncode) != 0:

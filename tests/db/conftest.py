@@ -74,7 +74,7 @@ def show(new_show: Callable[..., Show]) -> Show:
 
 @pytest.fixture
 def observe() -> Callable[..., ObservationRows]:
-    """Build observations of some tracks at 5 frames a second."""
+    """Create observations of some tracks at 5 frames a second."""
 
     def make(
         segment: SegmentRow,
@@ -106,7 +106,7 @@ def observe() -> Callable[..., ObservationRows]:
 
 @pytest.fixture
 def tables(engine: Engine) -> Callable[[], dict[str, list[tuple[Any, ...]]]]:
-    """Read every table whole, in the order of its key."""
+    """Return all rows of all tables, by primary key."""
 
     def read() -> dict[str, list[tuple[Any, ...]]]:
         with engine.connect() as connection:
@@ -157,7 +157,7 @@ def fresh_seconds(engine: Engine) -> Callable[[int], list[tuple[Any, ...]]]:
 
 @pytest.fixture
 def raw_ends(engine: Engine) -> Callable[[], list[tuple[Any, ...]]]:
-    """Read from raw rows when each track began and ended."""
+    """Return the first and last time of each track, from raw rows."""
 
     def read() -> list[tuple[Any, ...]]:
         with engine.connect() as connection:
@@ -171,7 +171,7 @@ def raw_ends(engine: Engine) -> Callable[[], list[tuple[Any, ...]]]:
 
 @pytest.fixture
 def assert_sound(tables, fresh_minutes, fresh_seconds, raw_ends) -> Callable[[int], None]:
-    """Hold the invariants: minutes and tracks follow from the raw rows, and nothing else."""
+    """Assert that minutes and tracks equal those computed from the raw rows."""
 
     def check(channel: int) -> None:
         now = tables()

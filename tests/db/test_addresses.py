@@ -1,4 +1,4 @@
-"""A database's URL as other programs want it."""
+"""A database's URL in the formats of other programs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Advertisements are stored, and are no part of a show's mood."""
+"""Advertisements are stored, and excluded from a show's means."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ def test_ads_are_left_out_of_the_mood_and_can_be_asked_for(engine, new_show, obs
         segment = show.segment(index, seconds=4.0)
         told = {0: None, 1: False, 2: True, 3: True}[index]
         row = replace(segment, is_ad=told, needs=["a.ts"] if index == 3 else None)
-        for _ in range(2):  # twice is as once
+        for _ in range(2):  # idempotent
             replace_segment(engine, row, observe(row, (1, 2)))
     end = row.ended_at
     with engine.connect() as connection:

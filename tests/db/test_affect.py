@@ -1,4 +1,4 @@
-"""Valence and arousal, where a network gives them: null otherwise, and in every way out."""
+"""Valence and arousal: null if the network lacks them, and in all outputs."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from db.writing.spool import Spool
 
 @pytest.fixture
 def seen(show, observe):
-    """Return a segment, and observations of which some lack valence."""
+    """Return a segment, and observations, some without valence."""
     segment = show.segment(0)
     rows = observe(segment)
     affect = np.random.default_rng(0).uniform(-1, 1, (len(rows), 2)).astype(np.float32)

@@ -1,6 +1,6 @@
-"""The statements of docs/sql.md, run by psql as an analyst: what they print is what it says.
+"""Runs the statements of docs/sql.md with psql, as an analyst, and compares their output.
 
-After a change of the statements: SHOWMOOD_WRITE_DOCS=1 pytest tests/db/test_cookbook.py
+To update the output in the document: SHOWMOOD_WRITE_DOCS=1 pytest tests/db/test_cookbook.py
 """
 
 import itertools
@@ -33,7 +33,7 @@ QUESTION = re.compile(r"```sql\n(?P<statement>.*?)```\n(?:\n```text\n(?P<answer>
 
 @pytest.fixture(scope="module")
 def filled(databases) -> Iterator[tuple[str, list[Told]]]:
-    """The URL of an analyst of the database that has all shows, and the shows."""
+    """The URL of an analyst for a database with all shows, and the shows."""
     name = databases.create(template="migrated")
     url = databases.url(name)
     engine = make_engine(url)
@@ -98,14 +98,14 @@ def test_the_shows_are_the_same_every_time():
     assert len(other) != len(one) or (other.smoothed[:, :7] != one.smoothed[:, :7]).any()
 
 
-# -- the same answers without SQL
+# -- the same results without SQL
 
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
 class Known:
-    """What was told to the database, counted by plain Python."""
+    """The data in the database, evaluated in plain Python."""
 
     def __init__(self, shows: list[Told]) -> None:
         self.shows = shows
@@ -172,7 +172,7 @@ def hours(since: str, until: str) -> tuple[datetime, datetime]:
 
 
 def runs(ats: list[datetime]) -> list[tuple[datetime, int]]:
-    """Return where consecutive seconds begin, and how many they are."""
+    """Return the starts and lengths of runs of consecutive seconds."""
     found: list[tuple[datetime, int]] = []
     for at in ats:
         if found and found[-1][0] + timedelta(seconds=found[-1][1]) == at:
@@ -600,7 +600,7 @@ def ads_themselves(k: Known):
 
 
 def first(n: int, rows: Iterable[tuple], *keys) -> list[tuple]:
-    """Return the first rows, ordered by these keys, the last of which decides last."""
+    """Return the first rows, sorted by these keys."""
     found = list(rows)
     for key in reversed(keys):
         found.sort(key=key)
@@ -677,7 +677,7 @@ TRUTH: dict[str, Callable[[Known], Iterable[tuple]]] = {
 
 
 def test_the_answers_are_those_of_a_second_computation(filled):
-    """Without SQL, from what was stored: with gaps, mixtures, advertisements and summer time."""
+    """Without SQL, on data with gaps, several networks, advertisements and summer time."""
     url, shows = filled
     known = Known(shows)
     sections = re.split(r"^## (.*)\n", COOKBOOK.read_text(encoding="utf-8"), flags=re.M)
@@ -701,7 +701,7 @@ def test_the_answers_are_those_of_a_second_computation(filled):
 
 
 def same(got: object, expected: object) -> bool:
-    """Tell whether a cell is as expected, to the digits that it was rounded to."""
+    """Return whether a cell has the expected value, to its rounded digits."""
     if got is None or expected is None:
         return got is expected
     if isinstance(got, Decimal | float):

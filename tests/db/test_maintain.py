@@ -1,4 +1,4 @@
-"""Maintenance: months come and go, each table by its own age, whoever else is at work."""
+"""Maintenance: partitions and retention of each table, also with concurrent writers."""
 
 import re
 import threading
@@ -54,7 +54,7 @@ def year(engine, new_show, observe):
 
 
 def age(engine, *, until: str = "2025-12-15") -> None:
-    """Have all shows be here since then; tests write them now."""
+    """Set the time when all shows were stored."""
     with engine.begin() as connection:
         connection.execute(text("UPDATE broadcasts SET stored_at = :at"), {"at": until})
 
@@ -112,7 +112,7 @@ def test_each_table_has_its_own_age(engine, year, tables):
 
 
 def test_minutes_and_tracks_outlive_their_raw_rows(engine, year, tables):
-    """Though their own age is past."""
+    """Although they are due by their own retention."""
     done = maintain(
         engine, Retention(observations_days=100, minutes_days=1, tracks_days=1), now=NOW
     )
@@ -144,7 +144,7 @@ def test_many_rows_go_in_batches(engine, show, tables, monkeypatch):
     }
     monkeypatch.setattr(maintenance, "BATCH_ROWS", 10)
     monkeypatch.setattr(maintenance, "_DELETE", statements)
-    # After today, too: what was stored in the last day stays.
+    # Also after today: rows stored within the last day are kept.
     later = max(NOW, datetime.now(UTC)) + timedelta(days=9)
     done = maintain(engine, Retention(segments_days=1), now=later)
     assert {each.table: each.deleted for each in done}["segments"] == 25
@@ -168,7 +168,7 @@ def test_a_month_in_use_is_tried_again_and_left_for_the_next_time(engine, year, 
 
 
 def test_beside_writers_and_another_maintenance(engine, year, observe, tables, database_url):
-    """Writers store into this month, and into one that is being dropped; two maintain."""
+    """Writers store into this month and into one being dropped, with two maintenance runs."""
     retention = Retention(observations_days=60, segments_days=200)
     raised: list[BaseException] = []
     barrier = threading.Barrier(4)
@@ -231,7 +231,7 @@ EVERYTHING = Retention(
 
 
 def test_what_was_written_lately_stays_however_old_it_is(engine, year, tables):
-    """As a recording of last year that was analysed again yesterday."""
+    """For example a recording of last year, analysed again yesterday."""
     age(engine, until="2026-11-01")
     before = tables()
     done = maintain(engine, EVERYTHING, now=NOW)
@@ -240,7 +240,7 @@ def test_what_was_written_lately_stays_however_old_it_is(engine, year, tables):
 
 
 def test_a_clip_of_2019_stays_and_what_is_due_beside_it_goes(engine, new_show, observe, tables):
-    """Also of the same month, whose partition cannot be dropped; and all of it, once forgotten."""
+    """Also in the same month, whose partition cannot be dropped; and the clip, once forgotten."""
     at = datetime(2019, 6, 1, 12, tzinfo=UTC)
     with engine.begin() as connection:
         channel, clip = open_import(
@@ -309,7 +309,7 @@ def test_a_night_is_not_an_age():
 
 
 def test_a_table_that_is_not_ours_to_cut_up_is_left_alone(engine, new_show, observe, tables):
-    """As a hypertable is: a plain table to us. It is written, read, and maintained by its own."""
+    """Like a hypertable: a plain table for us, partitioned by an extension."""
     shown = new_show()
     moments = (NOW - timedelta(days=200), NOW, NOW + timedelta(seconds=2))
     segments = [shown.segment(index, started_at=at) for index, at in enumerate(moments)]

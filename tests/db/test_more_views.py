@@ -1,4 +1,4 @@
-"""The views and functions for the rest of an analyst's questions."""
+"""Further views and functions for analysts."""
 
 from datetime import timedelta
 
@@ -27,7 +27,7 @@ VIEWS = (
 
 @pytest.fixture
 def filled(engine, new_show, observe, t0):
-    """80 s with two faces, a third for 4 s; a segment failed, one waits, three gaps."""
+    """80 s with two faces, a third for 4 s; a failed segment, a waiting one, three gaps."""
     titled = new_show("news", title="The Ten O'Clock")
     plain = new_show("demo", title="")
     replace_segment(engine, titled.segment(0), observe(titled.segment(0)))
@@ -89,7 +89,7 @@ def test_seconds_are_told_apart_by_show(engine, ask, filled, new_show, observe, 
 
 
 def test_every_second_says_what_is_known_of_it(engine, ask, filled, t0):
-    """Gaps, a failure, a wait; and keyframes alone, of which one in three seconds is looked at."""
+    """Gaps, a failure, a waiting segment; and only keyframes, one every three seconds."""
     segment = filled.segment(
         30, seconds=4.0, frames_analysed=2, analysed_fps=0.5, frames_us=[0, 3_000_000]
     )
@@ -186,7 +186,7 @@ def test_long_is_the_timeline_turned(ask):
 
 
 def test_a_mixtures_means_are_over_the_seconds_that_know_them(engine, show, observe, t0):
-    """Two networks share the first minute: that of its last third knows contempt."""
+    """Two networks share the first minute: only the one of its last third has contempt."""
     for index in range(5):
         segment = show.segment(index, seconds=20.0, model="plain" if index < 2 else "rich")
         rows = observe(segment, (1,), lacking=(7,) if index < 2 else ())
@@ -224,7 +224,7 @@ def test_a_mixtures_means_are_over_the_seconds_that_know_them(engine, show, obse
 
 
 def test_buckets_have_raw_means_whatever_they_are_made_of(ask, t0):
-    """Of minutes, of seconds, and of raw rows."""
+    """From minutes, from seconds, and from raw rows."""
     names = [f"raw_{emotion}" for emotion in EMOTIONS[:6]]
     [wanted] = ask(
         f"SELECT {', '.join(f'avg({name})' for name in names)} FROM emotion_seconds"
@@ -253,7 +253,7 @@ BETWEEN = "SELECT * FROM emotion_between('demo', :since, :until, CAST(:bucket AS
 
 
 def test_whole_minutes_come_from_the_minutes(engine, ask, t0):
-    """They are as right as raw rows, and still there when those are gone."""
+    """Same results as from raw rows, also after the raw rows were deleted."""
     span = {"since": t0 - timedelta(minutes=1), "until": t0 + timedelta(minutes=3)}
     rows = ask(BETWEEN, **span, bucket="2 min")
     shifted = {name: at - timedelta(microseconds=1) for name, at in span.items()}
@@ -364,7 +364,7 @@ def test_newest(ask):
 
 
 def test_around_a_moment_of_an_unknown_channel_is_nothing(ask, t0):
-    """It stands beside a table of moments, of which one may name another channel."""
+    """As in a join with a table of times, which may have unknown channels."""
     rows = ask(
         "SELECT e.channel, count(h.ts) FROM (VALUES ('demo'), ('nobody'), (NULL)) e (channel)"
         " LEFT JOIN LATERAL emotion_around(e.channel, :at, '1 s', '1 s') h ON true"
@@ -381,7 +381,7 @@ def test_newest_of_a_channel_without_a_face_is_empty(ask, new_show):
 
 
 def test_a_shows_seconds_and_faces_are_read_by_key(engine, filled):
-    """However the history grows, a show's questions touch its own rows."""
+    """Queries of a show read only its own rows, independent of the history's size."""
     with engine.connect() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))
         for view, key in (

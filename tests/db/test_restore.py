@@ -1,4 +1,4 @@
-"""A history that is had back from a dump, as docs/operations.md says."""
+"""A history is restored from a dump, as described in docs/operations.md."""
 
 import subprocess
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ def store(engine: Engine, number: int) -> None:
 
 
 def history(engine: Engine) -> list[object]:
-    """Return what people ask of a history, and the number by which the object store knows it."""
+    """Return results of typical queries, and the id of the installation."""
     asked = (
         "SELECT count(*), min(ts), max(ts), avg(happiness) FROM emotion_history",
         "SELECT count(*), min(minute), max(minute) FROM emotion_timeline",

@@ -1,4 +1,4 @@
-"""The two roles: an analyst reads the views and nothing else, a writer does all that flows do."""
+"""The two roles: an analyst only reads the views, a writer can do everything that flows do."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ TABLES = (
 
 
 def logged_in(databases, url: str, role: str, who: str = "user") -> Iterator[Engine]:
-    """An engine of a user who logs in, and has nothing but this role."""
+    """An engine of a user with only this role."""
     name = f"{who}_{make_engine(url).url.database}"
     databases.run(f"CREATE ROLE {name} LOGIN IN ROLE {role}")
     user = make_engine(url.replace("://showmood@", f"://{name}@", 1))
@@ -66,7 +66,7 @@ def writer(databases, database_url):
 
 @pytest.fixture
 def writer_too(databases, database_url, analyst):
-    """One who is both."""
+    """A user with both roles."""
     yield from logged_in(databases, database_url, f"{WRITER}, {ANALYST}", "both")
 
 
@@ -124,7 +124,7 @@ def test_an_analysts_sessions_have_limits_from_the_first_login(analyst, writer_t
 def test_an_owner_who_is_no_superuser_limits_those_whose_roles_are_his(
     databases, database_url, caplog
 ):
-    """Without the right to make a login trigger; it is said of whom he can't limit."""
+    """Without the right to create a login trigger; a warning names users that cannot be limited."""
     names = [f"{who}_{make_engine(database_url).url.database}" for who in ("boss", "ann", "bob")]
     boss, ann, bob = names
     databases.run(f"CREATE ROLE {boss} LOGIN CREATEROLE IN ROLE showmood")
@@ -149,7 +149,7 @@ def test_an_owner_who_is_no_superuser_limits_those_whose_roles_are_his(
 
 
 def test_no_analyst_stops_a_channel_or_a_migration(analyst, engine, database_url, caplog):
-    """They hold each key that there was, from before and while others come, exclusive or shared."""
+    """Even if they hold all known keys, exclusive or shared, before and during watches."""
     for how in ("pg_advisory_lock", "pg_advisory_lock_shared"):
         with analyst.connect() as thief, engine.connect() as connection:
             with channel_lock(engine, "demo", "one"):
@@ -187,9 +187,9 @@ def test_the_functions_are_closed_to_everybody_else(databases, database_url):
 
 
 def test_a_writer_does_all_that_the_flows_do(writer, observe, tables):
-    """From the first look at the schema to the report, in a month that has no partition yet."""
+    """From the schema check to the report, in a month without a partition."""
     require_current(writer)
-    upgrade(writer.url.render_as_string())  # as every command does: nothing is left to do
+    upgrade(writer.url.render_as_string())  # like every command; a no-op
     began = datetime(2031, 1, 31, 23, 59, 58, tzinfo=UTC)
     with channel_lock(writer, "demo", "me"):
         with writer.begin() as connection:

@@ -1,4 +1,4 @@
-"""The way to the database: URLs, passwords, migrations' state, what errors mean."""
+"""Database sessions: URLs, passwords, state of migrations, meaning of errors."""
 
 import pytest
 from sqlalchemy import text
@@ -113,8 +113,8 @@ def test_a_newer_database_says_so(engine, database_url):
     {
         "53100": DatabaseRefused,  # disk full
         "53200": DatabaseRefused,  # out of memory
-        "58030": DatabaseRefused,  # an error of the disk
-        "XX000": DatabaseRefused,  # what a full quota is to Postgres
+        "58030": DatabaseRefused,  # I/O error
+        "XX000": DatabaseRefused,  # exceeded quota
         "25006": DatabaseRefused,  # read-only
         "42501": DatabaseRefused,  # no permission
         "55P03": DatabaseBusy,
@@ -122,7 +122,7 @@ def test_a_newer_database_says_so(engine, database_url):
         "40P01": DatabaseBusy,
         "57P01": DatabaseUnreachable,  # shutting down
         "08006": DatabaseUnreachable,
-        "22012": DBAPIError,  # a mistake of ours
+        "22012": DBAPIError,  # bug in our SQL
         "42703": DBAPIError,
     }.items(),
 )

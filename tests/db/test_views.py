@@ -1,4 +1,4 @@
-"""What an analyst sees, with no right to anything but the views."""
+"""The views, with an analyst's rights."""
 
 from datetime import timedelta
 
@@ -37,7 +37,7 @@ def filled(engine, new_show, observe, t0):
 
 @pytest.fixture
 def analyst(engine, databases, filled):
-    """A connection with the rights of a role that may read the views only."""
+    """A connection with a role that can only read the views."""
     role = f"analyst_{engine.url.database}"
     with engine.begin() as connection:
         connection.execute(text(f"CREATE ROLE {role}"))
@@ -134,7 +134,7 @@ def test_views_say_what_they_are(engine, view):
 
 
 def test_a_channels_hour_is_read_by_key_and_from_one_partition(engine, filled):
-    """However the history grows, the plan touches the hour's month and goes by the key."""
+    """The plan uses the key and only the hour's partition, independent of the history's size."""
     with engine.connect() as connection:
         connection.execute(text("SELECT observations_partition(now() + interval '2 months')"))
         connection.execute(text("SET LOCAL enable_seqscan = off"))

@@ -1,4 +1,4 @@
-"""Real weights, pulled once into the default cache, and the one real picture that ships."""
+"""Real weights, pulled once into the default cache, and a portrait from matplotlib."""
 
 from pathlib import Path
 

@@ -1,9 +1,9 @@
-"""Run retinaface-pytorch's own modules, in a process of their own: see test_parity.py.
+"""Runs retinaface-pytorch's own modules in a separate process: see test_parity.py.
 
-Arguments: a folder to work in, which holds `published/` (what was unpacked of the wheels of
-retinaface-pytorch and torchvision) and `picture.npy` (uint8 (H, W, 3), RGB). Writes there
-`checkpoint.pth`, a state dict of random weights, and `answers.npz`, what the package makes of the
-picture with them.
+Argument: a folder with `published/` (unpacked files of the wheels of
+retinaface-pytorch and torchvision) and `picture.npy` (uint8 (H, W, 3), RGB). Writes
+`checkpoint.pth`, a state dict of random weights, and `answers.npz`, the package's outputs for the
+picture with these weights.
 """
 
 import sys
@@ -15,7 +15,7 @@ import torch
 
 
 def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
-    """Stand in for torchvision's compiled operator: one box after the other, best first."""
+    """Replaces torchvision's compiled operator: greedy suppression, best first."""
     kept: list[int] = []
     for i in scores.argsort(descending=True, stable=True).tolist():
         x0, y0, x1, y1 = boxes[i].tolist()
@@ -37,7 +37,7 @@ def stub(name: str, **content: object) -> None:
 
 
 class Longest:
-    """albumentations' LongestMaxSize, for a picture that has its size already."""
+    """albumentations' LongestMaxSize, for a picture that already has its size."""
 
     def __init__(self, max_size: int, p: float) -> None:
         self.max_size = max_size
@@ -70,7 +70,7 @@ class Compose:
 
 def main(folder: Path) -> None:
     sys.path.insert(0, str(folder / "published"))
-    stub("cv2")  # for pictures of its answers only
+    stub("cv2")  # only used for drawing
     stub("albumentations", Compose=Compose, LongestMaxSize=Longest, Normalize=Normalize)
     stub("torchvision.ops", nms=nms)
     stub("torchvision.transforms")
@@ -87,9 +87,9 @@ def main(folder: Path) -> None:
         for name, norm in network.named_modules():
             if isinstance(norm, torch.nn.BatchNorm2d):
                 low, high = (0.1, 0.3) if name.endswith("bn3") else (0.5, 1.5)
-                norm.weight.uniform_(low, high)  # a trained net's blocks add little each, too
+                norm.weight.uniform_(low, high)  # as in a trained network, blocks add little
                 norm.bias.normal_(0, 0.1)
-                norm.momentum = None  # statistics of what follows, so that no layer runs away
+                norm.momentum = None  # statistics of the outputs, so that values stay bounded
         network.train()
         network(torch.cat((inputs, inputs.flip(3))))
         network.eval()

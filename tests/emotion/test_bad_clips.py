@@ -1,4 +1,4 @@
-"""Clips that no programme should hold: right rows all the same, and memory that stays bounded."""
+"""Unusual clips give correct rows with bounded memory."""
 
 import json
 import subprocess
@@ -82,5 +82,5 @@ def test_ten_hours_with_a_picture_every_ten_minutes(analyser, tmp_path):
         at_s += (
             (seen.frames - np.datetime64("2026-01-01", "us")) / np.timedelta64(1, "s")
         ).tolist()
-        assert len(seen.shots) == 1  # nothing is known across a hole of ten minutes
+        assert len(seen.shots) == 1  # no track continues across a gap of ten minutes
     assert at_s == [600.0 * i for i in range(60)]

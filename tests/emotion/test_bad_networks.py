@@ -73,7 +73,7 @@ def test_a_file_that_is_no_checkpoint_is_one_clear_line_and_never_runs(kind):
 
 
 class Small(nn.Module):
-    """Stands in for a device's memory alone: so many at once, and no more."""
+    """Simulates limited device memory: a maximum batch size."""
 
     def __init__(self, network: nn.Module, at_most: int) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ def test_a_device_that_is_not_here_is_one_clear_line(name):
 
 
 def test_scale_and_order_of_colours_are_folded_into_the_first_convolution(tensors, portrait):
-    """The same network, told in RGB from 0 to 1, finds the same."""
+    """The same network, with a record in RGB from 0 to 1, finds the same faces."""
     plain = weights.detector_model(DETECTOR)
     told = replace(
         plain,

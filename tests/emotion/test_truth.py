@@ -1,4 +1,4 @@
-"""The goals of linking, on the programmes that `benchmarks.tracks.measure` measures."""
+"""The goals of linking, on the programmes of `benchmarks.tracks.measure`."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def cast(detector):
 @pytest.mark.parametrize("programme", PROGRAMMES, ids=NAMES)
 def test_faces_keep_their_tracks_at_five_frames_a_second(programme):
     result = sum((alone(programme, 5, seed) for seed in range(1000, 1003)), Result())
-    # Two that are hidden at once by a third come out the wrong way round in some of the runs.
+    # Two faces hidden by a third at once are swapped in some runs.
     assert result.scores.idf1 >= (0.85 if programme.name == "two pass a third, closely" else 0.97)
     assert result.across_cuts == 0
 

@@ -1,4 +1,4 @@
-"""Migrations: from zero, down and up again, by two at once, and in agreement with the models."""
+"""Migrations: from empty, down and up, concurrently, and equal to the models."""
 
 import os
 import re
@@ -63,7 +63,7 @@ FILL = (
     " ON CONFLICT DO NOTHING"
 )
 
-# What a revision adds is filled by its upgrade: rows that are put in later get the same.
+# New columns are filled by the upgrade; rows inserted later get the same values.
 FILL_MORE = (
     "DO $$ BEGIN IF to_regclass('seconds') IS NOT NULL THEN"
     " UPDATE broadcasts SET stored_at = started_at, observed_from = started_at,"
@@ -86,7 +86,7 @@ TABLES = (
 
 
 def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
-    """Read every table whole."""
+    """Return all rows of all tables."""
     engine = make_engine(url)
     with engine.connect() as connection:
         found = {
@@ -100,7 +100,7 @@ def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
 def assert_outlived(
     rows: dict[str, list[tuple[object, ...]]], left: dict[str, list[tuple[object, ...]]]
 ) -> None:
-    """Check that every row is there, as far as there are columns for it: new ones come last."""
+    """Assert that every row is kept, for the common columns; new columns are last."""
     assert {table: len(found) for table, found in left.items()} == {
         table: len(found) for table, found in rows.items()
     }
@@ -109,7 +109,7 @@ def assert_outlived(
 
 
 def fill(url: str) -> None:
-    """Put a row into every table, and a partition."""
+    """Insert a row into every table, and create a partition."""
     engine = make_engine(url)
     with engine.begin() as connection:
         connection.execute(text(FILL))
@@ -118,7 +118,7 @@ def fill(url: str) -> None:
 
 
 def test_every_migration_goes_down_and_up_again(empty_database_url):
-    """With a row in every table and a partition: they outlive every step but the first."""
+    """With a row in every table and a partition: they survive every step but the first."""
     config = alembic_config(empty_database_url)
     revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     for step, revision in enumerate(reversed(revisions)):
@@ -154,7 +154,7 @@ def test_two_upgrades_at_once(empty_database_url):
 
 
 def test_a_migration_does_not_queue_behind_a_long_query(database_url, engine):
-    """It gives up after the lock's timeout, and leaves everything as it was."""
+    """It gives up after the lock timeout, without changes."""
     config = alembic_config(database_url)
     config.attributes["lock_timeout"] = "50ms"
     before = dump(database_url)

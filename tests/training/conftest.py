@@ -26,7 +26,7 @@ def portraits(n: int) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What training reads, small: 96 faces to learn, 48 to check, 48 to test; 12 of the press."""
+    """Small training data: 96 faces to train, 48 to validate, 48 to test; 12 of the press."""
     directory = tmp_path_factory.mktemp("faces")
     rng = np.random.default_rng(7)
     split = np.repeat(np.array([0, 1, 2], np.uint8), (96, 48, 48))

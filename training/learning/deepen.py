@@ -1,11 +1,11 @@
-"""Train what ships further: unfold its batch norms, add blocks that begin as the identity.
+"""Train the shipped network further: unfold batch norms, add blocks that start as the identity.
 
     python -m training.learning.deepen --data DIR --file WEIGHTS --run DIR [--teacher WEIGHTS]
 
-The network that ships teaches its own successor (arXiv:1805.04770), as in `distil`, and older files
-may join it. Where FER2013's label is one that the teachers hardly believe, their opinion replaces
-it (self-cure, arXiv:2002.10392). Runs from the same file differ by their seed alone, so that the
-mean of their weights is one tower.
+The shipped network is the teacher of its successor (arXiv:1805.04770), as in `distil`, possibly
+with older files. Labels of FER2013 with a low probability by the teachers are replaced by the
+teachers' probabilities (self-cure, arXiv:2002.10392). Runs from the same file differ only by their
+seed, so that their weights can be averaged.
 """
 
 import argparse
@@ -29,17 +29,17 @@ from training.pictures.augment import augment
 log = logging.getLogger("training")
 
 FORMER_DEPTHS: Final = (1, 2, 2)
-"""Blocks of each stage in the file to begin with."""
+"""Blocks of each stage in the initial file."""
 DEPTHS: Final = (1, 3, 3)
 """Blocks of each stage of its successor: 1.46 times the arithmetic."""
 N_SEEN: Final = 1024
-"""Faces by which the scale of each new batch norm is found."""
+"""Number of faces to estimate the statistics of new batch norms."""
 CURED_FROM: Final = 0.4
-"""By how much the teachers have to believe another class more than FER2013's label."""
+"""Minimum difference of the teachers' probabilities between another class and FER2013's label."""
 
 
 def former(file: Path) -> Tower:
-    """Return the tower of a file that shipped, its batch norms folded."""
+    """Return the tower of a shipped file, with folded batch norms."""
     net = ExpressionNet(depths=FORMER_DEPTHS)
     net.load_state_dict({name: value.float() for name, value in load_file(file).items()})
     return net.tower.eval()
@@ -47,11 +47,11 @@ def former(file: Path) -> Tower:
 
 @torch.no_grad()
 def unfold(folded: Tower, faces: Tensor, depths: tuple[int, ...] = DEPTHS) -> Tower:
-    """Return a tower with batch norms, deeper, that answers as the folded one does.
+    """Return a deeper tower with batch norms and the same outputs as the folded one.
 
-    faces: float32 (N, 1, 48, 48), 0 to 1, as training shows them; each batch norm gets the mean and
-    deviation that its convolution has over them, and the gain and bias that undo that. A block more
-    than before adds nothing at first: the gain of its last batch norm is 0.
+    faces: float32 (N, 1, 48, 48), 0 to 1, augmented as in training; each batch norm gets the mean
+    and deviation of its convolution's outputs, and a gain and bias that undo them. New blocks
+    are the identity at first: the gain of their last batch norm is 0.
     """
     outputs: dict[str, Tensor] = {}
     modules = dict(folded.named_modules())
@@ -95,7 +95,7 @@ def unfold(folded: Tower, faces: Tensor, depths: tuple[int, ...] = DEPTHS) -> To
 
 
 def kept(depths: tuple[int, ...]) -> list[int]:
-    """Return where the former blocks stand among those of a tower of these depths."""
+    """Return the indices of the former blocks in a tower of these depths."""
     places, first = [], 0
     for before, now in zip(FORMER_DEPTHS, depths, strict=True):
         places += range(first, first + before)
@@ -103,18 +103,18 @@ def kept(depths: tuple[int, ...]) -> list[int]:
     return places
 
 
-def cured(wanted: Tensor, label: Tensor, said: Tensor) -> Tensor:
-    """(N, K) targets; the teachers' opinion alone where they strongly believe another class.
+def cured(wanted: Tensor, label: Tensor, outputs: Tensor) -> Tensor:
+    """(N, K) targets; only the teachers' probabilities where they clearly prefer another class.
 
-    label: (N, K) by which a class is the label, or zeros. said: (N, K) the teachers' probabilities.
+    label: (N, K), one-hot, or zeros. outputs: (N, K), the teachers' probabilities.
     """
-    believed = said.gather(1, label.argmax(1, keepdim=True))
-    wrong = said.amax(1, keepdim=True) - believed > CURED_FROM
-    return torch.where(wrong & (label.sum(1, keepdim=True) > 0), said, wanted)
+    believed = outputs.gather(1, label.argmax(1, keepdim=True))
+    wrong = outputs.amax(1, keepdim=True) - believed > CURED_FROM
+    return torch.where(wrong & (label.sum(1, keepdim=True) > 0), outputs, wanted)
 
 
 def remembered(file: Path, teachers: list[Tower], images: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return the teachers' opinion of the faces, which the first run leaves to the others."""
+    """Return the teachers' outputs for the faces, cached by the first run."""
     if not file.exists():
         partial = file.with_suffix(f".{os.getpid()}")
         torch.save(opinion(teachers, images), partial)
@@ -160,15 +160,17 @@ def main() -> None:
         rng = torch.Generator().manual_seed(BASE_SEED)
         some = torch.randperm(len(pictures), generator=rng)[:N_SEEN].numpy()
         faces = torch.from_numpy(pictures.images[some])[:, None].float() / 255
-        torch.manual_seed(BASE_SEED)  # new blocks begin alike in every run, so that they can blend
+        torch.manual_seed(
+            BASE_SEED
+        )  # same initial blocks in every run, so that weights can be averaged
         run.start_from(unfold(teacher, augment(faces, rng, strength=0.5)))
         torch.manual_seed(recipe.seed)
     log.info("%d faces, %s, %s", len(pictures), run.device, recipe)
     teachers = [teacher, *(former(file) for file in arguments.teacher)]
-    said = remembered(arguments.run / "opinion.pt", teachers, pictures.images)
+    outputs = remembered(arguments.run / "opinion.pt", teachers, pictures.images)
     labels = targets(pictures)
-    voted, keyword = mixed_targets(labels, said, AGAIN)
-    run.train(pictures, validation, (voted, cured(keyword, labels[1], said[1])))
+    voted, keyword = mixed_targets(labels, outputs, AGAIN)
+    run.train(pictures, validation, (voted, cured(keyword, labels[1], outputs[1])))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Train one tower further, on the labels and on what finished towers say of the same faces.
+"""Continue the training of one tower, with labels and with the outputs of finished towers.
 
     python -m training.learning.distil --data DIR --teachers RUN --run RUN [--again] --minutes 30
 
-Both labellings are noisy; the mean of several towers' answers, each for the face and its mirror
+Both sets of labels are noisy; the mean of several towers' outputs, each for the face and its mirror
 image, is less so (Furlanello et al. 2018, arXiv:1805.04770). The tower starts from the first of
-its teachers, with a warm restart of the learning rate. A tower that has learnt so can teach itself
-once more (--again): it then believes its teacher more, and moves less.
+its teachers, with a warm restart of the learning rate. The result can be its own teacher
+once more (--again), with more weight of the teacher and a lower learning rate.
 """
 
 import argparse
@@ -29,19 +29,18 @@ from training.pictures import data
 log = logging.getLogger("training")
 
 MINUTES: Final = 30
-"""Wall clock on two cores."""
+"""Wall time in minutes on two cores."""
 
 CALM: Final = 0.4
-"""Share of the run at its end without mix-up and with half the disturbances."""
+"""Share of the run at its end without mix-up and with half the augmentations."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """How a tower learns from teachers.
+    """Parameters of the distillation.
 
-    rate: learning rate at the peak; of a first run it is twice as high or more, the tower is good
-    already. voted_share, keyword_share: how much of each target is the teachers': more where one
-    search word is all the evidence.
+    rate: peak learning rate, at most half of that of a first run. voted_share, keyword_share:
+    weight of the teachers in each target: higher for FER2013's label, which is weaker evidence.
     """
 
     rate: float
@@ -65,13 +64,13 @@ def opinion(teachers: list[Tower], images: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def mixed_targets(
-    labels: tuple[Tensor, Tensor], said: tuple[Tensor, Tensor], lesson: Lesson
+    labels: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor], lesson: Lesson
 ) -> tuple[Tensor, Tensor]:
-    """Labels (N, 8) and (N, 7) with the teachers' share; a face without a label stays without."""
+    """Labels (N, 8) and (N, 7) mixed with the teachers' outputs; unlabelled faces keep zeros."""
     shares = lesson.voted_share, lesson.keyword_share
     voted, keyword = (
         torch.where(label.sum(1, keepdim=True) > 0, torch.lerp(label, of, share), label)
-        for label, of, share in zip(labels, said, shares, strict=True)
+        for label, of, share in zip(labels, outputs, shares, strict=True)
     )
     return voted, keyword
 

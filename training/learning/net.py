@@ -1,4 +1,4 @@
-"""What is learnt: the loss over both labellings, mix-up, and the average of the weights."""
+"""Loss over both sets of labels, mix-up, and averaging of weights."""
 
 import copy
 from typing import Final
@@ -12,19 +12,19 @@ from emotion.networks.expression import N_KEYWORD, N_VOTED
 from training.pictures.data import KEYWORD_TO_EMOTION, Pictures
 
 KEYWORD_WEIGHT: Final = 0.6
-"""How much the loss of the FER2013 head counts beside that of the votes."""
+"""Weight of the loss of the FER2013 head, relative to that of the votes."""
 
 KEYWORD_SMOOTHING: Final = 0.1
-"""One search word is weaker evidence than ten annotators: this much is spread over all classes."""
+"""Label smoothing of FER2013's labels, which are weaker evidence than ten annotators."""
 
 KEYWORD_ORDER: Final = tuple(sorted(KEYWORD_TO_EMOTION))
 """Emotions of the FER2013 head's columns: all but contempt, in the order of `EMOTIONS`."""
 
 
 def targets(pictures: Pictures) -> tuple[Tensor, Tensor]:
-    """(N, 8) shares of the votes and (N, 7) smoothed FER2013 label; rows of zeros: nothing known.
+    """(N, 8) shares of the votes and (N, 7) smoothed FER2013 label; rows of zeros: unlabelled.
 
-    The loss weighs a row by its sum, so an unlabelled face costs nothing.
+    The loss weights a row by its sum, so unlabelled faces are ignored.
     """
     known = torch.from_numpy(pictures.keyword >= 0)
     one_hot = F.one_hot(torch.from_numpy(np.maximum(pictures.keyword, 0)), N_VOTED)
@@ -43,9 +43,9 @@ def loss(outputs: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Tenso
 
 
 def mix_up(x: Tensor, wanted: tuple[Tensor, Tensor], rng: Generator) -> tuple[Tensor, ...]:
-    """Blend each face with another one, and their targets alike (arXiv:1710.09412).
+    """Blend each face and its targets with another one (arXiv:1710.09412).
 
-    The share is uniform in 0 to 0.3: mild, the first face stays what one sees.
+    The weight of the other face is uniform in 0 to 0.3, so the first face dominates.
     """
     share = float(torch.rand((), generator=rng)) * 0.3
     other = torch.randperm(len(x), generator=rng)
@@ -53,7 +53,7 @@ def mix_up(x: Tensor, wanted: tuple[Tensor, Tensor], rng: Generator) -> tuple[Te
 
 
 class WeightAverage:
-    """Exponential moving average of parameters and batch-norm statistics, the net that ships."""
+    """Exponential moving average of parameters and batch-norm statistics; this is shipped."""
 
     def __init__(self, net: nn.Module, *, decay: float = 0.9995) -> None:
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
@@ -62,7 +62,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
-        """Move towards the net's present weights; faster in the first steps."""
+        """Update the average; faster in the first steps."""
         self.updates += 1
         rate = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         averaged, present = self.net.state_dict(), net.state_dict()

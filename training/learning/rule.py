@@ -1,8 +1,7 @@
-"""How two heads become one answer, and the one search that chooses it.
+"""The rule that combines the two heads, and the search that chooses it.
 
-The search looks at faces that no head learnt from: FER+'s validation faces, by its authors' rule
-and by FER2013's labels, and press photographs (`press`). What is said of faces in the wild
-comes first; FER2013's bolder, often posed faces are a guard.
+The search uses faces that were not used for training: FER+'s validation faces, by its authors'
+protocol and by FER2013's labels, and press photographs (`press`), which have the highest weight.
 """
 
 from dataclasses import dataclass, replace
@@ -29,8 +28,8 @@ NEGATIVE: Final = tuple(
 class Goal:
     """A figure that the shipped rule should reach.
 
-    wanted: 0 to 1. weight: what a shortfall costs in the search, beside the others'. at_most: less
-    is better. margin: by how much validation should be better, so that other faces reach it too.
+    wanted: 0 to 1. weight: cost of a shortfall in the search. at_most: lower is
+    better. margin: by how much validation should be better, so that other faces reach it too.
     """
 
     wanted: float
@@ -39,7 +38,7 @@ class Goal:
     margin: float = 0.01
 
     def short(self, value: float) -> float:
-        """How much is missing, margin included."""
+        """Shortfall, including the margin."""
         missing = value - self.wanted if self.at_most else self.wanted - value
         return max(0.0, missing + self.margin)
 
@@ -50,7 +49,7 @@ class Goal:
 
 GOALS: Final = {
     "official_accuracy": Goal(wanted=0.88, weight=1.0),
-    "official_recall": Goal(wanted=0.75, weight=0.5),  # hangs on a few dozen rare faces
+    "official_recall": Goal(wanted=0.75, weight=0.5),  # depends on a few dozen rare faces
     "press_accuracy": Goal(wanted=0.87, weight=1.0),
     "calm_negative": Goal(wanted=0.04, weight=2.0, at_most=True, margin=0.0),
     "anger_found": Goal(wanted=0.70, weight=1.0),
@@ -64,12 +63,12 @@ PRIORS: Final = np.linspace(-0.7, 1, 18)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """How the two heads become one answer.
+    """Parameters of the combination of the two heads.
 
-    share: of the votes' head. voted_prior, keyword_prior: exponents of logit adjustment
-    (arXiv:2007.07314): 1 takes the class shares that the head saw in training out of its answer,
-    0 leaves them in, below 0 adds to them.
-    power: exponent of the mixed probabilities, which changes confidence and never the answer.
+    share: weight of the votes' head. voted_prior, keyword_prior: exponents of logit adjustment
+    (arXiv:2007.07314): 1 removes the class shares of the training data from the output,
+    0 keeps them, below 0 amplifies them.
+    power: exponent of the mixed probabilities, which changes confidence but not the ranking.
     """
 
     share: float = 0.7
@@ -104,14 +103,14 @@ class Evidence:
         return np.pad(probs, ((0, 0), (0, N_VOTED - N_KEYWORD)))
 
     def probs(self, c: Calibration) -> NDArray[np.float64]:
-        """(N, 8), as the shipped network will say."""
+        """(N, 8) probabilities of the shipped network with this rule."""
         mixed = c.share * self.voted_probs(c.voted_prior)
         mixed += (1 - c.share) * self.keyword_probs(c.keyword_prior)
         return sharpened(mixed, c.power)
 
 
 def sharpened(probs: NDArray[np.float64], power: float) -> NDArray[np.float64]:
-    """(N, 8) to a power, rows summing to 1 again."""
+    """(N, 8) to a power, rows normalised to 1."""
     sharp = probs**power
     normal: NDArray[np.float64] = sharp / sharp.sum(axis=1, keepdims=True)
     return normal
@@ -144,10 +143,10 @@ def figures(answer: NDArray[np.int64], pictures: data.Pictures) -> dict[str, flo
 
 
 def press_figures(answer: NDArray[np.int64], label: NDArray[np.int64]) -> dict[str, float]:
-    """What matters of press photographs; labels below 0 are left out.
+    """Figures on press photographs; negative labels are ignored.
 
-    calm_negative, calm_angry: share of calm faces that are called one of `NEGATIVE`, or angry.
-    anger_found: share of the angry ones that are called so.
+    calm_negative, calm_angry: share of calm faces classified as one of `NEGATIVE`, or as angry.
+    anger_found: recall of anger.
     """
     accuracy, recall = _accuracy_and_recall(answer, label)
     calm, angry = answer[label == CALM], answer[label == ANGER]
@@ -165,7 +164,7 @@ def press_figures(answer: NDArray[np.int64], label: NDArray[np.int64]) -> dict[s
 
 
 def worth(found: dict[str, float]) -> float:
-    """How near all goals are at once; beyond them, what is right in all counts a little."""
+    """Score of a rule: minus the weighted shortfalls, plus a little for total accuracy."""
     short = sum(goal.weight * goal.short(found[name]) for name, goal in GOALS.items())
     beyond = found["official_accuracy"] + found["press_accuracy"] + found["keyword_accuracy"]
     return 0.05 * beyond - short
@@ -180,9 +179,9 @@ def calibrate(
     shares: NDArray[np.float64] = SHARES,
     priors: NDArray[np.float64] = PRIORS,
 ) -> Calibration:
-    """Choose share and priors by the goals, then the sharpness by the calibration error.
+    """Choose share and priors by the goals, then the power by the calibration error.
 
-    Rare classes have few faces here, so a single best point may be luck: the worth of a point is
+    Rare classes have few faces here, so a single best point may be chance: the score of a point is
     the mean over its neighbours in the grid.
     """
     heads = [
@@ -209,7 +208,7 @@ def calibrate(
 
 
 def sharpness(judged: list[tuple[NDArray[np.float64], NDArray[np.int64]]]) -> float:
-    """The exponent under which confidence meets accuracy best, where it does so worst.
+    """The exponent that minimises the largest calibration error over the sets of faces.
 
     judged: probabilities and labels of each set of faces.
     """
@@ -224,7 +223,7 @@ def sharpness(judged: list[tuple[NDArray[np.float64], NDArray[np.int64]]]) -> fl
 def validated(
     c: Calibration, seen: Evidence, pictures: data.Pictures, at_press: Evidence, press: Press
 ) -> dict[str, float]:
-    """Every figure of a rule on the faces that it was chosen by."""
+    """All figures of a rule on the faces used to choose it."""
     here, there = seen.probs(c), at_press.probs(c)
     found = figures(answers(here), pictures) | press_figures(answers(there), press.label)
     found["calibration_error"] = calibration_error(here, pictures.official)

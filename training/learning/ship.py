@@ -1,8 +1,8 @@
-"""A trained tower to the file that ships: fold, calibrate on the validation faces, write.
+"""Convert a trained tower to the shipped file: fold, calibrate on the validation faces, write.
 
     python -m training.learning.ship --data DIR (--run DIR | --file WEIGHTS) --out emotion/weights
 
-Nothing here sees a test picture.
+Test pictures are not used.
 """
 
 import argparse
@@ -35,7 +35,7 @@ NAME: Final = "showmood-expression-2"
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of one convolution that does what the two did."""
+    """Weight and bias of one convolution equivalent to convolution and batch norm."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
@@ -56,7 +56,7 @@ def fold_tower(tower: Tower) -> dict[str, Tensor]:
 
 
 def priors(pictures: data.Pictures, recipe: Recipe) -> tuple[NDArray[np.float64], ...]:
-    """(8,) and (7,) class shares that the heads saw in training, sampling included."""
+    """(8,) and (7,) class shares in the training data, including the sampling weights."""
     weights = data.sampling_weights(
         pictures, power=recipe.balance, keyword_share=recipe.balance_keyword_share
     )
@@ -65,7 +65,7 @@ def priors(pictures: data.Pictures, recipe: Recipe) -> tuple[NDArray[np.float64]
 
 
 def assemble(tower: Tower, recipe: Recipe) -> ExpressionNet:
-    """The network that ships, not calibrated yet."""
+    """The shipped network, not calibrated yet."""
     net = ExpressionNet(widths=recipe.widths, depths=recipe.depths, stem=recipe.stem)
     net.tower.load_state_dict(fold_tower(tower))
     return net.eval()
@@ -108,8 +108,8 @@ def load_towers(run: Path) -> tuple[list[Tower], Recipe]:
 def ship(directory: Path, run: Path, out: Path) -> Path:
     """Write the network of a finished run into `out` and return the file.
 
-    Raises DataError where nothing has been trained, or several towers have, or the data is not
-    there.
+    Raises DataError if there is no trained tower, or more than one, or the data are
+    missing.
     """
     towers, recipe = load_towers(run)
     if len(towers) > 1:
@@ -122,7 +122,7 @@ def ship(directory: Path, run: Path, out: Path) -> Path:
 
 
 def choose(net: ExpressionNet, directory: Path, recipe: Recipe) -> dict[str, dict[str, float]]:
-    """Choose the rule of a network, put it in, and return it with its figures.
+    """Choose the rule of a network, set it, and return it with its figures.
 
     Raises DataError where the data is not there.
     """
@@ -143,7 +143,7 @@ def choose(net: ExpressionNet, directory: Path, recipe: Recipe) -> dict[str, dic
 
 
 def rule_again(directory: Path, file: Path, out: Path) -> Path:
-    """Choose the rule of a file that shipped anew, and write it into `out` under today's name.
+    """Choose the rule of a shipped file again, and write it into `out` under the current name.
 
     Raises DataError where the data is not there.
     """

@@ -1,9 +1,9 @@
-"""Train one tower; an interrupted run goes on where it stopped when started again.
+"""Train one tower; an interrupted run continues when started again.
 
     python -m training.learning.train --data DIR --run DIR --tower 1 --minutes 50
 
-The learning rate follows the clock (or, with --epochs, the epochs), so a run ends in time on any
-machine. SMOKE=1 trains a few steps on a few faces, to see that everything works.
+The learning rate follows wall time (or, with --epochs, the epochs), so a run ends in time on any
+machine. SMOKE=1 trains a few steps on a few faces, as a test.
 """
 
 import argparse
@@ -31,26 +31,26 @@ BASE_SEED: Final = 20130
 """A tower's seed is this plus its number."""
 
 N_SMOKE: Final = 128
-"""Faces of a split that a smoke run takes."""
+"""Faces per split in a smoke run."""
 
 MINUTES: Final = 50
-"""Wall clock of a run on one core."""
+"""Wall time of a run in minutes, on one core."""
 
 CHECK_EVERY: Final = 3
-"""Epochs between looks at the validation faces, which change nothing in the run."""
+"""Epochs between evaluations on the validation faces, which do not affect the run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Everything that decides the result beside the data and the clock.
+    """Hyperparameters of a run.
 
-    minutes: wall clock of the run; epochs: counts instead of the clock where it is not None.
-    learning_rate: at the peak, after `warmup` of the run; then half a cosine down to zero.
-    restart: where in the run, as a share of it, the rate rises once more, to `second_rate`, and
+    minutes: wall time of the run; epochs: replaces it if not None.
+    learning_rate: peak, after `warmup` of the run; then half a cosine down to zero.
+    restart: share of the run after which the rate rises once more, to `second_rate`, and
         falls again (warm restart, arXiv:1608.03983); 1 for never.
-    balance: exponent of the sampling by class rarity, 0 as found, 1 all classes alike.
-    mix_up_share: of the batches. calm: in this last part of the run nothing is mixed up, and
-        light, blur and the like fall on half as many faces.
+    balance: exponent of the sampling by class rarity; 0: as in the data, 1: equal classes.
+    mix_up_share: of the batches. calm: last share of the run, without mix-up, and with
+        photometric augmentations on half as many faces.
     """
 
     minutes: float
@@ -86,7 +86,7 @@ class Recipe:
 
 
 def device() -> torch.device:
-    """The GPU where there is one."""
+    """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -119,11 +119,11 @@ class TrainingRun:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run can be taken up again."""
+        """Path of the checkpoint."""
         return self.directory / "checkpoint.pt"
 
     def save(self) -> None:
-        """Write the checkpoint; a crash leaves the old one or the new one, never half of one."""
+        """Write the checkpoint atomically."""
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(
             {
@@ -143,7 +143,7 @@ class TrainingRun:
         partial.replace(self.checkpoint)
 
     def resume(self) -> bool:
-        """Take the checkpoint up if there is one."""
+        """Load the checkpoint if there is one."""
         if not self.checkpoint.exists():
             return False
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
@@ -158,13 +158,13 @@ class TrainingRun:
         return True
 
     def progress(self, in_epoch: float, since_s: float) -> float:
-        """Share of the run that is done."""
+        """Finished share of the run."""
         if self.recipe.epochs is not None:
             return (self.epoch + in_epoch) / self.recipe.epochs
         return (self.elapsed_s + since_s) / (self.recipe.minutes * 60)
 
     def step(self, images: Tensor, wanted: tuple[Tensor, Tensor], progress: float) -> float:
-        """Learn from one batch, uint8 (B, 1, 48, 48); return its loss."""
+        """Train on one batch, uint8 (B, 1, 48, 48); return its loss."""
         calm = self.recipe.cycle(progress)[1] > 1 - self.recipe.calm
         x = augment(images.float() / 255, self.rng, strength=0.5 if calm else 1.0)
         parts: tuple[Tensor, ...] = (x, *wanted)
@@ -184,7 +184,7 @@ class TrainingRun:
         return float(value.detach())
 
     def start_from(self, tower: Tower) -> None:
-        """Take over the weights of a trained tower."""
+        """Load the weights of a trained tower."""
         self.net.load_state_dict(tower.state_dict())
         self.average = WeightAverage(self.net)
 
@@ -194,9 +194,9 @@ class TrainingRun:
         validation: data.Pictures,
         wanted: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        """Run to the end of the budget and leave the course of it in `history.json`.
+        """Run to the end of the budget, and write `history.json`.
 
-        wanted: (N, 8) and (N, 7) targets of the two heads; from the labels where None.
+        wanted: (N, 8) and (N, 7) targets of the two heads; None: from the labels.
         """
         weights = data.sampling_weights(
             pictures,

@@ -1,4 +1,4 @@
-"""What a tower says of the validation faces, while it learns: no test picture is ever seen here."""
+"""Evaluation on the validation faces during training; test pictures are not used."""
 
 from collections.abc import Callable
 from typing import Final
@@ -21,7 +21,7 @@ def logits(
 ) -> tuple[Tensor, Tensor]:
     """Both heads' logits (N, 8), (N, 7), on the CPU, for uint8 (N, 48, 48) faces.
 
-    heads: what gives them for float32 (B, 1, 48, 48), 0 to 1, on the device.
+    heads: maps float32 (B, 1, 48, 48), 0 to 1, on the device, to the logits.
     """
     parts = []
     for start in range(0, len(images), _BATCH):
@@ -31,12 +31,12 @@ def logits(
 
 
 def mean_recall(predicted: np.ndarray, label: np.ndarray) -> float:
-    """Recall averaged over the classes that occur; labels below 0 are left out."""
+    """Recall averaged over the classes that occur; negative labels are ignored."""
     return float(np.mean([(predicted[label == k] == k).mean() for k in set(label[label >= 0])]))
 
 
 def validate(net: nn.Module, pictures: data.Pictures) -> dict[str, float]:
-    """Each head against its own labelling; no test picture is ever seen here."""
+    """Evaluate each head on its own labels."""
     voted, keyword = logits(net, pictures.images, next(net.parameters()).device)
     by_votes = voted.argmax(1).numpy()
     by_keyword = np.array(KEYWORD_ORDER)[keyword.argmax(1).numpy()]

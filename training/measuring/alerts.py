@@ -1,12 +1,12 @@
-"""What the thresholds of alerts mean, in figures: `docs/automations.md` has the table.
+"""False and true alert rates by threshold, for the table of `docs/automations.md`.
 
     python -m training.measuring.alerts --data DIR
 
-A face of a press photograph stands for one that holds its expression: smoothing leaves its value
-as it is, and an alert is raised where the value is at the threshold or above. So the share of calm
-faces that raise one says how many in a hundred minutes of calm faces do, each minute another face;
-the share of faces that show the emotion says how many real ones are found. Fear, disgust and
-contempt are rare in the press (or labelled at random): theirs are of FER+'s validation faces.
+Each press photograph counts as a face that holds its expression: smoothing does not change its
+value, and an alert is raised if the value is at least the threshold. So the share of calm
+faces above it is the number of false alerts per hundred minutes of calm faces, one face per minute;
+the share of faces with the emotion above it is the recall. Fear, disgust and
+contempt are rare in the press (or labelled at random), so FER+'s validation faces are used.
 """
 
 import argparse
@@ -31,7 +31,7 @@ THRESHOLDS: Final = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 OF_PRESS: Final = ("happiness", "surprise", "sadness", "anger")
 OF_FERPLUS: Final = ("disgust", "fear", "contempt")
 MAX_FALSE_SHARE: Final = 0.01
-"""Share of calm faces that may raise an alert at the threshold to begin with."""
+"""Maximum share of calm faces that raise an alert at the default threshold."""
 
 
 def shares(

@@ -1,4 +1,4 @@
-"""Where a training picture lies in our detector's box: how the crop rule was found.
+"""Position of training pictures relative to our detector's box, to find the crop rule.
 
     python -m training.measuring.crop --data DIR
 
@@ -20,7 +20,7 @@ log = logging.getLogger("training")
 
 
 def spread(values: np.ndarray) -> str:
-    """Median, and half the width of the middle 68 %."""
+    """Median, and half the width of the central 68 %."""
     low, middle, high = np.quantile(values, (0.16, 0.5, 0.84))
     return f"{middle:+.3f} (deviation {(high - low) / 2:.3f})"
 
@@ -40,7 +40,9 @@ def main() -> None:
     chosen = np.random.default_rng(0).choice(labelled, n, replace=False)
     found = [faces.boxes for _, _, faces in find(detector, pictures.images[chosen])]
     side = pictures.images.shape[1] * FACTOR
-    box = (np.concatenate(found) - PADDING_PX) / side  # in sides of the picture, from its corner
+    box = (
+        np.concatenate(found) - PADDING_PX
+    ) / side  # in sides of the picture, relative to its corner
     longer = (box[:, 2:] - box[:, :2]).max(axis=1)
     offset = (0.5 - (box[:, :2] + box[:, 2:]) / 2) / longer[:, None]
     log.info("found %d of %d (%.1f %%)", len(box), n, 100 * len(box) / n)

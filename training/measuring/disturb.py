@@ -1,4 +1,4 @@
-"""What the report does to the test pictures before production's crop and network see them."""
+"""Disturbances of the test pictures for the report, before crop and network."""
 
 import io
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def _moved(
     n = len(images)
     moved = warp(
         tensor(images),
-        degrees=torch.full((n,), -degrees),  # `warp` turns the view, not the face
+        degrees=torch.full((n,), -degrees),  # `warp` rotates the view, not the face
         scale=torch.full((n,), scale),
         shift=torch.tensor([shift]).expand(n, 2),
         mirror=torch.full((n,), mirror),
@@ -55,7 +55,7 @@ def _moved(
 
 
 def small(images: Gray, *, size_px: int) -> NDArray[np.uint8]:
-    """Show faces as small as that."""
+    """Reduce faces to this size."""
     return pictures(F.interpolate(tensor(images), size=(size_px, size_px), mode="area"))
 
 
@@ -96,7 +96,7 @@ def _tinted(images: Gray, *, gains: tuple[float, float, float]) -> NDArray[np.ui
 class Disturbance:
     """A change that maps gray uint8 (N, 48, 48) to RGB (N, S, S, 3), S being `size_px`.
 
-    roll_deg: by how much faces, and so their landmarks, are turned clockwise.
+    roll_deg: clockwise rotation of faces and landmarks.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Disturbance:
 
 
 def rolled(degrees: float) -> Disturbance:
-    """Return the disturbance that turns faces clockwise."""
+    """Return the disturbance that rotates faces clockwise."""
     return Disturbance(
         name=f"roll {degrees}°", apply=partial(_moved, degrees=degrees), roll_deg=degrees
     )

@@ -1,4 +1,4 @@
-"""Every figure of the report, by the way that production goes from a picture to an answer."""
+"""All figures of the report, with the production code path."""
 
 import logging
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ log = logging.getLogger("training")
 
 FACTOR: Final = 4
 PADDING_PX: Final = 32
-"""How test pictures are shown to the detector: enlarged, within a border."""
+"""Size and border of test pictures for the detector."""
 
 
 def whole(
@@ -34,7 +34,7 @@ def whole(
 ) -> tuple[Frames, Faces]:
     """Frames of uint8 (N, S, S, 3) faces, and boxes for which the crop is the whole picture.
 
-    margin: of the network's crop rule. roll_deg: by which the landmarks are turned clockwise.
+    margin: of the network's crop rule. roll_deg: clockwise rotation of the landmarks.
     """
     n, size = images.shape[:2]
     half = size / 2 / (1 + 2 * margin)
@@ -71,12 +71,12 @@ def classify(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
-    """Everything that is said of one network.
+    """All figures of one network.
 
-    official: FER+ as its authors test it; votes: the majority of all votes, harder faces included.
-    disturbed: accuracy by the name of the disturbance, of the official faces.
-    parameters: how many numbers its file holds.
-    detected: on the faces that our detector finds in the enlarged, padded pictures, its crop.
+    official: FER+ as its authors test it; votes: the majority of all votes, including harder faces.
+    disturbed: accuracy on the official faces, by disturbance.
+    parameters: number of its parameters.
+    detected: on the faces found by our detector in the enlarged, padded pictures, with its crop.
     unseen: without near-duplicates of training pictures.
     """
 
@@ -102,7 +102,7 @@ def enlarged(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def find(detector: Detector, images: NDArray[np.uint8]) -> Iterator[tuple[int, Frames, Faces]]:
-    """Each part of the pictures: its first index, its frames and the best face of each."""
+    """Yield batches of the pictures: first index, frames, and the best face of each frame."""
     for start in range(0, len(images), 16):
         pictures = enlarged(images[start : start + 16])
         n, height, width, _ = pictures.shape
@@ -129,7 +129,7 @@ def find(detector: Detector, images: NDArray[np.uint8]) -> Iterator[tuple[int, F
 def detected_probs(
     detector: Detector, classifiers: list[Classifier], images: NDArray[np.uint8]
 ) -> tuple[NDArray[np.bool_], list[NDArray[np.float32]]]:
-    """(N,) whether a face was found, and each network's probabilities (N, 8) by its crop."""
+    """(N,) whether a face was found, and each network's probabilities (N, 8) for its crop."""
     found = np.zeros(len(images), bool)
     probs = [np.full((len(images), len(EMOTIONS)), np.nan, np.float32) for _ in classifiers]
     for start, frames, faces in find(detector, images):
@@ -141,7 +141,7 @@ def detected_probs(
 
 
 def networks(models: list[EmotionModel]) -> tuple[Detector, list[Classifier]]:
-    """Return the default detector and each network, from the files that production loads."""
+    """Return the default detector and each network, from the shipped files."""
     for model in (weights.DEFAULT_DETECTOR, *models):
         weights.pull(model)
     detector = Detector(weights.load(weights.DEFAULT_DETECTOR), device="cpu")
@@ -151,7 +151,7 @@ def networks(models: list[EmotionModel]) -> tuple[Detector, list[Classifier]]:
 def figures(
     directory: Path, detector: Detector, classifiers: list[Classifier]
 ) -> tuple[dict[str, Figures], dict[str, int]]:
-    """Measure the networks side by side on the test pictures; and count the pictures."""
+    """Measure the networks on the test pictures; also return the number of pictures."""
     test = data.load(directory, data.TEST)
     others = [data.load(directory, split) for split in (data.TRAIN, data.VALIDATION)]
     twice = seen_before(test.images, np.concatenate([part.images for part in others]))

@@ -1,8 +1,8 @@
-"""What networks say of press photographs, by the way that production goes, and by group.
+"""Evaluation of networks on press photographs, with the production code path, and by group.
 
-The groups are those that the pictures themselves show (which way a face looks, how light it is) or
-that can be made from any picture (small, streamed at a low rate). Nothing is known, and nothing is
-guessed, of who the people are.
+The groups depend only on the pictures (pose, light), or are
+created by changing them (small, low bit rate). Attributes of the people are neither known nor
+estimated.
 """
 
 import logging
@@ -30,7 +30,7 @@ from training.pictures.press import beside, labelled
 log = logging.getLogger("training")
 
 TURNED: Final = (0.1, 0.25)
-"""Nose beside the middle of the eyes, in their distances: about 10 and 25 degrees."""
+"""Limits of the yaw proxy (`beside`): about 10 and 25 degrees."""
 LIGHT: Final = (80.0, 160.0)
 """Mean luma, 0 to 255, of dark and of bright faces."""
 N_TRACKS: Final = 1000
@@ -42,10 +42,10 @@ FPS: Final = 5
 class PressFigures:
     """One network on press photographs.
 
-    found: cut by our detector. whole: the labelled crops. groups: `rule.press_figures` of each
-    group, how many faces it has ("n"), and how many of them are angry ("angry"). single, smoothed:
-    the same of made tracks, by each frame alone and by the smoothed probabilities two seconds after
-    the track began.
+    found: cropped by our detector. whole: the labelled crops. groups: `rule.press_figures` of each
+    group, its number of faces ("n"), and of angry faces ("angry"). single, smoothed:
+    the same for synthetic tracks, by single frames and by the smoothed probabilities two seconds
+    after the start of the track.
     """
 
     found: Score
@@ -59,7 +59,7 @@ class PressFigures:
 def press_measured(
     directory: Path, classifiers: list[Classifier], detector: Detector
 ) -> dict[str, PressFigures]:
-    """Measure the networks side by side. Raises DataError where there are no such pictures."""
+    """Measure the networks. Raises DataError if the pictures are missing."""
     paths, label = labelled(directory)
     n = len(paths)
     images, turned = np.zeros((n, SIZE_PX, SIZE_PX), np.uint8), np.zeros(n)
@@ -119,15 +119,15 @@ def _figures(
 
 
 def streamed(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures (N, 48, 48, 3) as a stream at a low rate shows them."""
+    """Pictures (N, 48, 48, 3), as after compression at a low bit rate."""
     return pictures(stream(tensor(images), 15, (3, 3)))
 
 
 def made_tracks(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """Frames of faces that hold their expression while box, focus and compression vary.
 
-    A list over frames of (N, 48, 48, 3). There are no labelled tracks to be had; this says what
-    smoothing is worth against everything but the expression itself.
+    A list over frames of (N, 48, 48, 3). There are no labelled tracks; this measures the benefit of
+    smoothing against all variation except the expression itself.
     """
     rng = torch.Generator().manual_seed(0)
     x, n = tensor(images), len(images)
@@ -151,7 +151,7 @@ def made_tracks(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 def track_figures(
     classifier: Classifier, frames: list[NDArray[np.uint8]], label: NDArray[np.int64]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Figures by the single frames of tracks, all of them, and by the last smoothed one."""
+    """Figures of tracks: by all single frames, and by the last smoothed one."""
     smoother = Smoother()
     of_frames = []
     smoothed = np.zeros((len(label), 8), np.float32)

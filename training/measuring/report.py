@@ -1,10 +1,10 @@
-"""How good the shipped network is: the files as shipped, loaded as production loads them.
+"""Report on the shipped network, from the shipped files, loaded as in production.
 
     python -m training.measuring.report --data DIR \\
         --card emotion/weights/showmood-expression-2.md \\
         --docs docs/accuracy.md --picture docs/accuracy-confusion.png
 
-Writes the figures into the card and the page between their marks, and the confusion matrices as a
+Writes the figures between the marks of card and document, and the confusion matrices as a
 picture.
 """
 
@@ -27,12 +27,12 @@ from training.measuring.tables import goals, on_fer, on_press, percent
 log = logging.getLogger("training")
 
 PEERS: Final = ("mini-xception",)
-"""What ours is compared with: the default of `fer`."""
+"""The network for comparison: the default of `fer`."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 def confusion_picture(path: Path, measured: dict[str, Figures]) -> None:
-    """Confusion matrices side by side, rows in shares of the label."""
+    """Confusion matrices side by side, rows normalised by the label."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -62,7 +62,7 @@ def confusion_picture(path: Path, measured: dict[str, Figures]) -> None:
 
 
 def write_card(path: Path, text: str) -> None:
-    """Put the figures between the card's marks; raises ValueError where it has none."""
+    """Write the figures between the card's marks; raise ValueError without marks."""
     card = path.read_text()
     head, mark, rest = card.partition(BEGIN)
     _, end, tail = rest.partition(END)
@@ -73,7 +73,7 @@ def write_card(path: Path, text: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What was measured, and both texts of it: for the model card and for `docs/accuracy.md`."""
+    """The measurements, and their texts for the model card and for `docs/accuracy.md`."""
 
     measured: dict[str, Figures]
     card: str
@@ -81,7 +81,7 @@ class Report:
 
 
 def report(directory: Path, file: Path | None = None) -> Report:
-    """Measure the shipped network, or that of another file, beside the others to compare with."""
+    """Measure the shipped network, or another file, and the networks for comparison."""
     ours = weights.emotion_model(NAME)
     if file is not None:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()

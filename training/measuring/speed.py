@@ -1,4 +1,4 @@
-"""Milliseconds a face, beside the detector's for a frame, in one run and by turns."""
+"""Milliseconds per face, and of the detector per frame, measured alternately."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ WIDTH_PX, HEIGHT_PX = 640, 360
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """Best of the rounds, cropping included.
+    """Minimum of the rounds, including cropping.
 
     batch_1_ms, batch_32_ms: for one face. detector_ms: for a 640x360 frame, in batches of five.
     """
@@ -28,12 +28,12 @@ class Speed:
 
     @property
     def share(self) -> float:
-        """A face at batch 32 as a share of the detector's time for a frame."""
+        """Time of a face at batch 32, divided by the detector's time for a frame."""
         return self.batch_32_ms / self.detector_ms
 
 
 def scene(n_faces: int, n_frames: int) -> tuple[Frames, Faces]:
-    """Noise with boxes of 60 to 120 px on it; what is seen does not change the time."""
+    """Noise with boxes of 60 to 120 px; the content does not affect the time."""
     rng = np.random.default_rng(0)
     side = rng.uniform(60, 120, (n_faces, 1))
     corner = rng.uniform(0, 1, (n_faces, 2)) * (np.array([WIDTH_PX, HEIGHT_PX]) - side)
@@ -61,7 +61,7 @@ def elapsed_ms(work: Callable[[], object]) -> float:
 
 
 def measure(detector: Detector, classifiers: list[Classifier]) -> list[Speed]:
-    """One `Speed` for each classifier; all take turns, so that load from elsewhere hits all."""
+    """One `Speed` for each classifier; they alternate, so that other load affects all equally."""
     one, many = scene(1, 1), scene(32, 5)
     works: list[Callable[[], object]] = [lambda: detector.detect(many[0])]
     for classifier in classifiers:

@@ -15,13 +15,13 @@ MAX_LOST: Final = 0.04
 MAX_CALIBRATION_ERROR: Final = 0.04
 
 FEWEST: Final = 10
-"""Faces of a group from which a share of them is worth saying."""
+"""Minimum number of faces of a group for a share to be shown."""
 
 Row = list[str]
 
 
 def percent(value: float) -> str:
-    """As a table shows a share; a dash where there is none."""
+    """Format a share for a table; a dash for NaN."""
     return "–" if np.isnan(value) else f"{100 * value:.1f} %"
 
 
@@ -32,7 +32,7 @@ def table(header: Row, rows: list[Row]) -> str:
 
 
 def goals(of: Figures, press: PressFigures) -> str:
-    """Each goal, the figure, and whether it is met."""
+    """Table of goals: goal, figure, and whether it is met."""
     lost = max(of.official.accuracy - of.disturbed[name] for name in LOST_AT)
     measured = {
         "official_accuracy": ("FER+, as its authors test it: accuracy", of.official.accuracy),
@@ -71,7 +71,7 @@ def _by(value: float, wanted: float) -> str:
 
 
 def on_fer(measured: dict[str, Figures], counts: dict[str, int]) -> str:
-    """Everything about FER+'s and FER2013's test faces."""
+    """Tables on FER+'s and FER2013's test faces."""
     names, of = list(measured), list(measured.values())
     ours = of[0]
     n = ours.official.n
@@ -142,7 +142,7 @@ PRESS_ROWS: Final = {
 
 
 def on_press(measured: dict[str, PressFigures]) -> str:
-    """Everything about press photographs."""
+    """Tables on press photographs."""
     names, of = list(measured), list(measured.values())
     summary: list[Row] = [
         [what] + [percent(f.in_short[name]) for f in of] for name, what in PRESS_ROWS.items()

@@ -1,6 +1,6 @@
-"""What may happen to a face between the studio and the crop, on whole batches.
+"""Augmentations of faces, on whole batches.
 
-Every function takes and gives float32 (N, 1, H, W) in 0 to 1.
+Every function takes and returns float32 (N, 1, H, W) in 0 to 1.
 """
 
 import math
@@ -26,8 +26,8 @@ JPEG_LUMINANCE: Final = (
 )
 
 
-_BULGE: Final = 0.85  # how much of the cylinder's half a face takes up
-_EYES: Final = (0.31, 0.69)  # across an upright face's crop
+_BULGE: Final = 0.85  # share of the half cylinder that a face covers
+_EYES: Final = (0.31, 0.69)  # positions across an upright face's crop
 
 
 def uniform(n: int, low: float, high: float, rng: Generator) -> Tensor:
@@ -40,8 +40,8 @@ def warp(
 ) -> Tensor:
     """Rotate, scale, shift and mirror each face.
 
-    degrees, scale: (N,); scale above 1 shows less of the face, larger. shift: (N, 2) in half
-    widths. mirror: (N,) 1 or -1.
+    degrees, scale: (N,); scale above 1 enlarges the face. shift: (N, 2) in half
+        widths. mirror: (N,) 1 or -1.
     """
     radians = degrees * (math.pi / 180)
     cos, sin = torch.cos(radians) / scale, torch.sin(radians) / scale
@@ -60,7 +60,7 @@ def warp(
 
 
 def shrink(x: Tensor, size_px: int) -> Tensor:
-    """Show the face as if it had been `size_px` small: area average down, bilinear up."""
+    """Reduce the resolution to `size_px`: area average down, bilinear up."""
     small = F.interpolate(x, size=(size_px, size_px), mode="area")
     return F.interpolate(small, size=x.shape[2:], mode="bilinear", align_corners=False)
 
@@ -76,7 +76,7 @@ def blur(x: Tensor, sigma_px: float) -> Tensor:
 
 
 def jpeg(x: Tensor, quality: int) -> Tensor:
-    """Quantise 8 by 8 DCT blocks as a gray JPEG of this quality (1 to 100) would."""
+    """Quantise 8 by 8 DCT blocks like a gray JPEG of this quality (1 to 100)."""
     n, _, height, width = x.shape
     k = torch.arange(8, dtype=x.dtype)
     dct = torch.cos((2 * k + 1) * k[:, None] * (math.pi / 16)) * 0.5
@@ -110,7 +110,7 @@ def erase(x: Tensor, rng: Generator) -> Tensor:
 
 
 def yaw(x: Tensor, degrees: Tensor) -> Tensor:
-    """Turn each face to the side, as if it were printed on a cylinder. degrees: (N, 1, 1, 1)."""
+    """Turn each face to the side, as on a cylinder. degrees: (N, 1, 1, 1)."""
     n, _, height, width = x.shape
     radians = degrees.view(n, 1, 1) * (math.pi / 180)
     across, down = (torch.linspace(-1 + 1 / s, 1 - 1 / s, s) for s in (width, height))
@@ -123,7 +123,7 @@ def yaw(x: Tensor, degrees: Tensor) -> Tensor:
 
 
 def ellipse(n: int, size: int, centre: Tensor, radius: Tensor) -> Tensor:
-    """(N, 1, S, S) 1 within, 0 outside, soft at the edge. centre, radius: (N, 2) x y, of 0 to 1."""
+    """(N, 1, S, S), 1 inside, 0 outside, with soft edges. centre, radius: (N, 2) x y, 0 to 1."""
     at = (torch.arange(size) + 0.5) / size
     x = (at.view(1, 1, 1, -1) - centre[:, 0].view(n, 1, 1, 1)) / radius[:, 0].view(n, 1, 1, 1)
     y = (at.view(1, 1, -1, 1) - centre[:, 1].view(n, 1, 1, 1)) / radius[:, 1].view(n, 1, 1, 1)
@@ -131,13 +131,13 @@ def ellipse(n: int, size: int, centre: Tensor, radius: Tensor) -> Tensor:
 
 
 def _between(n: int, low: tuple[float, float], high: tuple[float, float], rng: Generator) -> Tensor:
-    """(N, 2) numbers, x between the first two, y between the second two."""
+    """(N, 2) random numbers, x between the first two, y between the second two."""
     least, most = torch.tensor(low), torch.tensor(high)
     return torch.rand(n, 2, generator=rng) * (most - least) + least
 
 
 def glasses(x: Tensor, rng: Generator) -> Tensor:
-    """Put two lenses, clear to dark, before the eyes of upright faces."""
+    """Draw two lenses, clear to dark, over the eyes of upright faces."""
     n, size = len(x), x.shape[-1]
     radius = _between(n, (0.11, 0.08), (0.17, 0.14), rng)
     height = 0.41 + 0.03 * torch.randn(n, generator=rng)
@@ -151,7 +151,7 @@ def glasses(x: Tensor, rng: Generator) -> Tensor:
 
 
 def cover(x: Tensor, rng: Generator) -> Tensor:
-    """Hold a microphone, or a hand, before the lower half or a side of each face."""
+    """Cover the lower half or a side of each face, as by a microphone or a hand."""
     n, size = len(x), x.shape[-1]
     hand = (torch.rand(n, generator=rng) < 0.5).view(n, 1)
     low, side = torch.rand(n, 2, generator=rng).unbind(1)
@@ -169,22 +169,22 @@ def cover(x: Tensor, rng: Generator) -> Tensor:
 
 
 def interlace(x: Tensor, shift_px: int) -> Tensor:
-    """Show two fields at once, the second moved by `shift_px`; at 0 the first field twice."""
+    """Interlace two fields, the second shifted by `shift_px`; at 0 the first field twice."""
     other = x[:, :, ::2] if shift_px == 0 else torch.roll(x[:, :, 1::2], shift_px, dims=3)
     return torch.stack((x[:, :, ::2], other), dim=3).view_as(x)
 
 
 def stream(x: Tensor, quality: int, offset_px: tuple[int, int]) -> Tensor:
-    """Quantise blocks coarsely and smooth their edges, as H.264 at a low rate does.
+    """Quantise blocks coarsely and smooth their edges, like H.264 at a low bit rate.
 
-    offset_px: down and right, where the blocks begin; a face lies anywhere in the picture.
+    offset_px: down and right, origin of the blocks.
     """
     coarse = jpeg(torch.roll(x, offset_px, dims=(2, 3)), quality)
     return blur(torch.roll(coarse, (-offset_px[0], -offset_px[1]), dims=(2, 3)), 0.45)
 
 
 def gamma(x: Tensor, exponent: Tensor) -> Tensor:
-    """Brighten or darken the middle tones. exponent: (N, 1, 1, 1)."""
+    """Brighten or darken the mid-tones. exponent: (N, 1, 1, 1)."""
     return x.clamp(1e-3, 1) ** exponent
 
 
@@ -195,20 +195,20 @@ def relight(x: Tensor, rng: Generator) -> Tensor:
 
 
 def noise(x: Tensor, deviation: Tensor, rng: Generator) -> Tensor:
-    """Add a camera's noise. deviation: (N, 1, 1, 1)."""
+    """Add sensor noise. deviation: (N, 1, 1, 1)."""
     return (x + torch.randn(x.shape, generator=rng) * deviation).clamp(0, 1)
 
 
 def on_some(x: Tensor, share: float, rng: Generator, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Change a random share of the faces; the others cost nothing and stay bit for bit."""
+    """Apply a change to a random share of the faces; the others are not computed."""
     at = torch.nonzero(torch.rand(len(x), generator=rng) < share).flatten()
     return x.index_copy(0, at, change(x[at])) if len(at) else x
 
 
 def augment(x: Tensor, rng: Generator, *, strength: float = 1.0) -> Tensor:
-    """Disturb a batch: each effect falls on its own random share of the faces.
+    """Augment a batch: each effect is applied to its own random share of the faces.
 
-    strength: what the shares of all but the geometry are multiplied by.
+    strength: factor of the shares of all effects except geometry.
     """
     n = len(x)
 

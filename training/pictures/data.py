@@ -1,8 +1,8 @@
-"""The training pictures and what two labellings say of them.
+"""The training pictures and their two sets of labels.
 
 Pictures: FER2013 (Goodfellow et al. 2013, arXiv:1307.0414), 48 by 48 gray. Votes: FER+ (Barsoum
-et al. 2016, arXiv:1608.01041), ten annotators a picture. FER2013's own label is the word that the
-picture was searched with, cleaned by hand.
+et al. 2016, arXiv:1608.01041), ten annotators per picture. FER2013's own label is the search term
+of the picture, cleaned by hand.
 """
 
 from dataclasses import dataclass
@@ -27,20 +27,20 @@ UNKNOWN_KEYWORD: Final = 255
 
 
 class DataError(Exception):
-    """The data files are missing or not what they should be; one line that says what to do."""
+    """The data files are missing or invalid; one line with cause and remedy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pictures:
     """Labelled faces.
 
-    images: uint8 (N, 48, 48), gray.
-    votes: float32 (N, 8), share of the votes for each emotion, single votes left out; rows sum to
-        1, or to 0 where nobody named an emotion.
-    majority: int64 (N,), what most of the ten said, index into `EMOTIONS`; -1 where most said
+        images: uint8 (N, 48, 48), gray.
+    votes: float32 (N, 8), share of the votes for each emotion, without single votes; rows sum to
+        1, or to 0 if no emotion has votes.
+    majority: int64 (N,), majority of the ten votes, index into `EMOTIONS`; -1 if that is
         unknown or not a face.
-    official: int64 (N,), what FER+'s authors test by; -1 where they leave the face out.
-    keyword: int64 (N,), FER2013's own label as index into `EMOTIONS`; -1 where not known.
+    official: int64 (N,), label of FER+'s test protocol; -1 if the face is excluded.
+    keyword: int64 (N,), FER2013's own label as index into `EMOTIONS`; -1 if unknown.
     """
 
     images: NDArray[np.uint8]
@@ -60,7 +60,7 @@ class Pictures:
 
     @property
     def agreed(self) -> NDArray[np.int64]:
-        """(N,) the label where the majority and FER2013 say the same, -1 elsewhere."""
+        """(N,) the label if the majority and FER2013 agree, else -1."""
         same: NDArray[np.int64] = np.where(self.majority == self.keyword, self.majority, -1)
         return same
 
@@ -69,7 +69,7 @@ class Pictures:
         return len(self.images)
 
     def select(self, chosen: NDArray[np.generic]) -> "Pictures":
-        """Return the faces that a mask or an index array chooses."""
+        """Return the faces of a mask or an index array."""
         return Pictures(
             images=self.images[chosen],
             votes=self.votes[chosen],
@@ -82,7 +82,7 @@ class Pictures:
 def load(directory: Path, split: int) -> Pictures:
     """Read one split of `ferplus.npz` and `fer2013-labels.npy`.
 
-    Raises DataError where a file is missing or has other arrays.
+    Raises DataError if a file is missing or has other arrays.
     """
     try:
         with np.load(directory / "ferplus.npz") as archive:
@@ -109,10 +109,10 @@ def load(directory: Path, split: int) -> Pictures:
 
 
 def vote_shares(votes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 10) votes -> (N, 8) shares among the emotions, without votes that one person gave alone.
+    """(N, 10) votes -> (N, 8) shares among the emotions, without votes of a single annotator.
 
-    Leaving single votes out is FER+'s own rule (section 4 of the paper); where no emotion has two
-    votes the single ones count.
+    Dropping single votes is FER+'s own rule (section 4 of the paper); if no emotion has two
+        votes the single ones count.
     """
     emotions = votes[:, :N_VOTED].astype(np.float32)
     shared = np.where(emotions > 1, emotions, 0)
@@ -122,10 +122,10 @@ def vote_shares(votes: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def official_labels(votes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(N, 10) votes -> (N,) labels by the rule that FER+'s authors test by, -1: left out.
+    """(N, 10) votes -> (N,) labels by FER+'s test protocol, -1: excluded.
 
-    Single votes are dropped; the peak has to be more than half of what is left, and an emotion
-    (microsoft/FERPlus, `src/ferplus.py`, mode "majority").
+    Single votes are dropped; the peak must be more than half of the rest, and an emotion
+        (microsoft/FERPlus, `src/ferplus.py`, mode "majority").
     """
     kept = np.where(votes > 1, votes, 0).astype(np.int64)
     peak = kept.argmax(axis=1)
@@ -135,13 +135,13 @@ def official_labels(votes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def trainable(pictures: Pictures) -> NDArray[np.bool_]:
-    """(N,) faces that have an emotion to learn: somebody named one, or FER2013 did."""
+    """(N,) whether faces have a label for training, by votes or by FER2013."""
     has: NDArray[np.bool_] = (pictures.votes.sum(axis=1) > 0) | (pictures.keyword >= 0)
     return has
 
 
 def to_learn(directory: Path, *, most: int | None = None) -> tuple[Pictures, Pictures]:
-    """Return the faces to learn from and those to validate on, the first `most` of each.
+    """Return the training and the validation faces, the first `most` of each.
 
     Raises DataError as `load` does.
     """
@@ -154,9 +154,9 @@ def to_learn(directory: Path, *, most: int | None = None) -> tuple[Pictures, Pic
 def sampling_weights(
     pictures: Pictures, *, power: float, keyword_share: float
 ) -> NDArray[np.float64]:
-    """(N,) how often to draw each face, mean 1: rarer classes by (1 / their share) ** power.
+    """(N,) sampling weights, mean 1: (1 / class share) ** power.
 
-    A face's classes are its votes and, to `keyword_share`, its FER2013 label.
+    A face's classes are its votes and, weighted by `keyword_share`, its FER2013 label.
     """
     has_keyword = pictures.keyword >= 0
     has_votes = pictures.votes.sum(axis=1) > 0

@@ -1,4 +1,4 @@
-"""Pictures that occur twice: FER2013 was gathered by searching, and some came back."""
+"""Near-duplicates in FER2013, which was collected by web search."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 SIMILAR: Final = 0.94
-"""Correlation of two pictures, 24 by 24 px, from which they count as the same one."""
+"""Minimum correlation of two pictures, at 24 by 24 px, to count as duplicates."""
 
 
 def signatures(images: NDArray[np.uint8]) -> Tensor:
@@ -19,7 +19,7 @@ def signatures(images: NDArray[np.uint8]) -> Tensor:
 
 
 def nearest(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N,) correlation with the most similar of the others, mirrored ones included."""
+    """(N,) correlation with the most similar of the others, including mirrored ones."""
     ours, theirs = signatures(images), signatures(others)
     mirrored = signatures(np.ascontiguousarray(images[:, :, ::-1]))
     best = [

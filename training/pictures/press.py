@@ -1,9 +1,9 @@
-"""Faces of press photographs with an emotion each, to validate and to choose by; never to train.
+"""Labelled faces of press photographs, for validation and the choice of the rule, not for training.
 
 `lfw/labels.csv` (`path,label`) names half of an expression-labelled LFW, gray pictures of up to
-160 px, each the crop of a face. Its labels are rough, and disgust is labelled at random: it is left
-out of everything here. A face is cut both as the product does it, by our own detector, and as the
-whole of the labelled crop.
+160 px, each the crop of a face. Its labels are rough, and disgust is labelled at random, so it is
+excluded. Faces are cropped by our own detector, as in production, and alternatively as
+the whole labelled crop.
 """
 
 import csv
@@ -34,9 +34,8 @@ LEFT_OUT: Final = frozenset({"disgust"})
 class Press:
     """Faces as the network sees them.
 
-    images: uint8 (N, 48, 48), gray. label: int64 (N,), index into `EMOTIONS`; -1 where no face was
-    found. turned: (N,) how far the nose lies beside the middle of the eyes, in distances of the
-    eyes; 0 where no detector was asked.
+    images: uint8 (N, 48, 48), gray. label: int64 (N,), index into `EMOTIONS`; -1 without a
+    detected face. turned: (N,), yaw proxy, see `beside`; 0 without a detector.
     """
 
     images: NDArray[np.uint8]
@@ -49,7 +48,7 @@ class Press:
 
 
 def labelled(directory: Path) -> tuple[list[Path], NDArray[np.int64]]:
-    """Return the pictures' files and labels (N,). Raises DataError where the list is not there."""
+    """Return the pictures' files and labels (N,). Raises DataError if the list is missing."""
     file = directory / LABELS
     try:
         with file.open(newline="") as lines:
@@ -63,7 +62,7 @@ def labelled(directory: Path) -> tuple[list[Path], NDArray[np.int64]]:
 
 
 def load(directory: Path, rule: CropRule, detector: Detector | None) -> Press:
-    """Cut every face, by the detector's box or, where it is None, as the whole labelled crop.
+    """Crop every face, by the detector's box or, if it is None, as the whole labelled crop.
 
     Raises DataError as `labelled` does.
     """
@@ -79,9 +78,9 @@ def load(directory: Path, rule: CropRule, detector: Detector | None) -> Press:
 
 
 def beside(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(M, 5, 2) -> (M,) how far the nose is along the eyes' line from their middle.
+    """(M, 5, 2) -> (M,) offset of the nose from the midpoint of the eyes, along their line.
 
-    In distances of the eyes: 0 for a face seen straight on, about 0.5 at 45 degrees.
+    In distances of the eyes: 0 for a frontal face, about 0.5 at 45 degrees.
     """
     right, left, nose = (landmarks[:, i].astype(np.float64) for i in range(3))
     eyes = left - right

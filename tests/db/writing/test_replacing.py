@@ -1,4 +1,4 @@
-"""Storing a segment whoever else writes, and whatever breaks."""
+"""Storing a segment with concurrent writers and with errors."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from db.writing.writes import replace_segment
 
 
 def in_parallel(*jobs: Callable[[], Any]) -> list[BaseException]:
-    """Run the jobs at once and return what they raised."""
+    """Run the jobs in parallel and return their exceptions."""
     barrier = threading.Barrier(len(jobs))
     raised: list[BaseException] = []
 
@@ -43,7 +43,7 @@ def in_parallel(*jobs: Callable[[], Any]) -> list[BaseException]:
 def test_two_writers_at_once_in_a_new_month(
     databases, engine, show, new_show, observe, tables, isolation, fresh_minutes, raw_ends
 ):
-    """Neighbours that share a minute and their tracks, and a second channel, all at once."""
+    """Neighbours that share a minute and tracks, and a second channel, in parallel."""
     databases.run(
         f"ALTER DATABASE {engine.url.database} SET default_transaction_isolation = '{isolation}'"
     )
@@ -78,11 +78,11 @@ def test_the_same_segment_by_two_writers_at_once(engine, show, observe, tables):
 
 
 class Injected(Exception):
-    """What the tests below throw into a transaction."""
+    """Injected into a transaction by the tests below."""
 
 
 def statements_of(engine: Engine, job: Callable[[], Any]) -> int:
-    """Count the statements of a job, the COPY included."""
+    """Count the statements of a job, including COPY."""
     count = 0
 
     def see(*_: Any) -> None:
@@ -101,7 +101,7 @@ def statements_of(engine: Engine, job: Callable[[], Any]) -> int:
 
 @pytest.fixture
 def stored(engine, show, observe) -> Callable[[], Any]:
-    """Three segments are there; the job analyses the middle one again, quite differently."""
+    """Three stored segments; the job replaces the middle one with other observations."""
     for index in range(3):
         replace_segment(engine, show.segment(index), observe(show.segment(index), (1, index + 2)))
     segment = show.segment(1, model="other")
@@ -186,7 +186,7 @@ def test_a_connection_lost_in_copy_is_tried_again(
 
 
 def refuse(engine: Engine, condition: str, times: int) -> None:
-    """Let the server refuse the next segments with this condition, so many times."""
+    """Make the server refuse the next segments with this condition, this many times."""
     with engine.begin() as connection:
         connection.execute(
             text(

@@ -1,4 +1,4 @@
-"""What can't be written waits on disk, in order, and loses nothing on the way."""
+"""The spool: failed writes wait on disk, in order, without loss."""
 
 import errno
 import json
@@ -130,7 +130,7 @@ spool.Spool(Path(sys.argv[2])).write(make_engine(sys.argv[1]))
 def test_a_writer_that_is_killed_is_gone_on_with(
     engine, database_url, show, observe, tables, spool, tmp_path
 ):
-    """After the second of three is committed, before its file is deleted."""
+    """After the commit of the second of three, before its file is deleted."""
     for index in range(3):
         spool.put_segment(show.segment(index), observe(show.segment(index)))
     (tmp_path / "waiting" / "0000000007.part").write_bytes(b"half a file")
@@ -150,7 +150,7 @@ def test_a_writer_that_is_killed_is_gone_on_with(
 
 
 def damage(whole: bytes) -> dict[str, bytes]:
-    """Ways in which a file goes bad: cut at every tenth, a byte turned in every tenth, others'."""
+    """Damaged files: truncated at every tenth, a flipped byte in every tenth, foreign content."""
     tenths = [len(whole) * n // 10 for n in range(10)]
     cut = {f"cut at {n}": whole[:n] for n in tenths}
     turned = {
@@ -173,7 +173,7 @@ def test_a_damaged_file_is_set_aside_and_the_rest_is_written(
         path.write_bytes(data)
     written = spool.write(engine)
     aside = {path.read_bytes() for path in spool.directory.glob("*.damaged")}
-    # Where a byte of no meaning was turned, it is as it was.
+    # Flipping a meaningless byte changes nothing.
     assert written == 2 + len(bad) - len(aside)
     assert len(aside) >= len(bad) - 4
     assert aside <= set(bad.values())
@@ -238,7 +238,7 @@ def test_a_header_of_any_kind_is_set_aside(engine, spool, whole):
 
 
 def test_what_the_disk_does_not_let_go_is_written_once(engine, show, spool, t0, monkeypatch):
-    """A folder with a number is none of ours to read, and none that can be deleted as a file."""
+    """A folder named like a file can neither be read nor be deleted as a file."""
     spool.put_gap(**gap_of(show, t0))
     (spool.directory / "0000000001.npz").mkdir()
     spool.put_gap(**gap_of(show, t0))

@@ -1,4 +1,4 @@
-"""The small writes: idempotent, and careful with what is there."""
+"""The small writes: idempotent, and keeping existing results."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Looking around known faces finds what looking everywhere finds, in less."""
+"""Detection around known faces finds the same faces as in whole frames, with less work."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def searched(around, monkeypatch):
 
 
 def _segment(portrait, *scenes, fps=5.0, size=SIZE_PX) -> Frames:
-    """Return frames that hold the portrait at each (x, y, step: every second pixel, ...) given."""
+    """Return frames with the portrait at each (x, y, step: of subsampling) given."""
     images = np.full((len(scenes), *size, 3), (70, 90, 110), dtype=np.uint8)
     for image, faces in zip(images, scenes, strict=True):
         for x, y, step in faces:
@@ -183,7 +183,7 @@ def test_faces_are_the_same_by_place_and_size():
 
 
 def _asked(crops, person=None):
-    """Return what is said of crops, a probability by brightness, and how many were looked at."""
+    """Return outputs of crops, a probability by brightness, and the number of classified crops."""
     looked = []
 
     def ask(some):

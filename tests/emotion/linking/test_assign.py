@@ -1,4 +1,4 @@
-"""Our assignment and scipy's: the same pairs, whatever the matrix."""
+"""Our assignment gives the same pairs as scipy's, for random matrices."""
 
 import numpy as np
 import pytest

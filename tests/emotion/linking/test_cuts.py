@@ -75,7 +75,7 @@ def _shares(moved):
 
 
 def _cuts(differences, *, faces_stay=False):
-    """Return whether each of the frames after the first, so far from it, is another shot."""
+    """Return whether each frame after the first, at this distance, begins a new shot."""
     shots = Shots()
     shots.see(_shares(0), faces_stay=lambda: faces_stay)
     return [shots.see(_shares(d), faces_stay=lambda: faces_stay) for d in differences]

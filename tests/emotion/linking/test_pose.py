@@ -1,4 +1,4 @@
-"""How a face is turned, by its landmarks."""
+"""Pose of a face, from its landmarks."""
 
 import numpy as np
 import pytest

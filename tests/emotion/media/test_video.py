@@ -19,7 +19,7 @@ def _ffmpeg(*arguments: str | Path) -> None:
 
 
 def _clip(path: Path, *, size="322x182", rate="25", duration="3", extra=()) -> Path:
-    """Write a test picture that counts, with a tone."""
+    """Write a clip of a counting test picture, with a tone."""
     _ffmpeg(
         *("-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}:d={duration}"),
         *("-f", "lavfi", "-i", f"sine=d={duration}", "-c:v", "libx264", "-preset", "ultrafast"),
@@ -234,7 +234,7 @@ def test_numbers_out_of_range(clips, wrong):
 
 
 def test_pieces_put_together_give_all_their_frames(clips, tmp_path):
-    """The second piece's timestamps begin anew: earlier than the first's end."""
+    """The second part's timestamps restart, before the end of the first."""
     both = tmp_path / "both.ts"
     piece = (clips / "clip.ts").read_bytes()
     both.write_bytes(piece + piece)

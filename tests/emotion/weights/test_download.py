@@ -1,4 +1,4 @@
-"""Over https, from a server of the test's own whose certificate is trusted here alone."""
+"""Downloads over https, from a local server with its own certificate."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ DATA = os.urandom(200_000)
 
 
 class _Server(ThreadingHTTPServer):
-    """Serves `files`: bytes, or a location to redirect to; counts what was asked for."""
+    """Serves `files`: bytes, or a location to redirect to; counts requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
@@ -58,7 +58,7 @@ class _Answer(BaseHTTPRequestHandler):
             self.end_headers()
             try:
                 self.wfile.write(found)
-            except OSError:  # who asked has heard enough
+            except OSError:  # the client has closed the connection
                 self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
@@ -256,7 +256,7 @@ def test_a_checkpoint_is_converted_once_and_damage_is_noticed(server, tmp_path):
 
 
 def test_no_network_of_the_catalogue_is_known_by_half_a_hash():
-    """One is known by its content alone, and whoever chooses it is told so."""
+    """One is identified only by its content, with a warning in its record."""
     assets = [(m, m.origin.asset) for m in weights.MODELS.values() if m.on_the_web]
     told = {model.name for model, asset in assets if asset.by_content}
     assert told == {"retinaface-resnet50"}

@@ -1,4 +1,4 @@
-"""With the real pip, which is given a folder of wheels, or an index that is not there."""
+"""Fetching with the real pip, from a folder of wheels, or from a missing index."""
 
 import hashlib
 import zipfile
@@ -18,7 +18,7 @@ def _sha256(data):
 
 @pytest.fixture
 def wheel(tmp_path, monkeypatch) -> Wheel:
-    """Return a wheel that pip finds, whose module must not be run."""
+    """Return a wheel whose module must not be run."""
     path = tmp_path / "tinynet-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("tinynet/weights.py", SOURCE)

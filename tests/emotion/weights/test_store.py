@@ -31,7 +31,7 @@ def offline(monkeypatch):
 
 @pytest.fixture
 def copied(cache_dir, tmp_path):
-    """Return a cache of one's own that holds a whole copy."""
+    """Return a separate cache with a complete copy."""
     path = weights.path_of(NAME, tmp_path)
     path.write_bytes(weights.path_of(NAME, cache_dir).read_bytes())
     return tmp_path

@@ -53,7 +53,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(data_dir: Path, tmp_path:
 def test_the_loss_of_an_epoch_is_the_mean_of_its_steps_also_of_the_last(
     data_dir: Path, tmp_path: Path, n_steps: int
 ) -> None:
-    """Six steps are an epoch; the budget ends amid the first, between two, amid the second."""
+    """Six steps are an epoch; the budget ends within the first, between two, within the second."""
 
     class Counted(TrainingRun):
         def progress(self, in_epoch: float, since_s: float) -> float:

@@ -102,8 +102,8 @@ def smoke(
 ) -> Iterator[Run]:
     """Runs a module as a smoke run; returns its log.
 
-    By default what it starts in processes of its own runs here: to import torch takes longer than
-    all the rest.
+    By default its subprocesses run in this process, because importing torch takes longer than
+    the rest.
     """
     if request.param == "in processes":
         yield run
@@ -163,4 +163,4 @@ def test_from_pictures_to_report(smoke: Run, few: Path, tmp_path: Path) -> None:
     teachers = str(tmp_path / "smoke" / "teachers")
     again = smoke("training.learning.train", "--data", str(few), "--run", teachers, "--tower", "1")
     assert "going on after epoch 2" in again
-    assert "min left" not in again  # nothing is left to train
+    assert "min left" not in again  # training is complete

@@ -61,7 +61,7 @@ def test_jpeg_is_about_what_a_jpeg_file_does(rng: torch.Generator) -> None:
     file = io.BytesIO()
     Image.fromarray(pixels.byte().numpy()).save(file, "JPEG", quality=20)
     theirs = np.asarray(Image.open(file)).astype(np.float32)
-    assert abs(ours.numpy() - theirs).mean() < 0.6  # roundings on the way
+    assert abs(ours.numpy() - theirs).mean() < 0.6  # rounding errors
     assert abs(pixels.numpy() - theirs).mean() > 2
 
 
@@ -93,7 +93,7 @@ def test_turning_the_head_moves_the_spot_and_leaves_the_rows(faces: torch.Tensor
         spot_of(augment.yaw(faces, torch.full((4, 1, 1, 1), degrees))) for degrees in (30.0, -30.0)
     ]
     assert [row for row, _ in places] == [14, 14]
-    assert places[0][1] > 33 > places[1][1]  # the side that is turned to us is seen wider
+    assert places[0][1] > 33 > places[1][1]  # the side turned towards the camera is wider
 
 
 def test_glasses_cover_the_eyes_and_a_hand_the_lower_half(rng: torch.Generator) -> None:
