@@ -154,7 +154,7 @@ def test_worker_of_the_gpu_pool_takes_its_shows(up: Any, elsewhere: str) -> None
     assert places_taken(up) == 2
 
 
-def test_show_goes_on_while_its_worker_and_the_server_are_killed(up: Any, run: str) -> None:
+def test_show_continues_while_its_worker_and_the_server_are_killed(up: Any, run: str) -> None:
     """No segment is lost, and both are restarted."""
     (watcher,) = up.tools(WATCHER)
     (worker,) = up.tools(WORKER, "--pool shows")
@@ -208,7 +208,7 @@ def test_show_whose_worker_is_gone_is_cancelled_all_the_same(up: Any, elsewhere:
     assert "## Tracks" in report, "it holds what its own clock says is not yet"
 
 
-def test_show_goes_on_after_its_machine_was_rebooted(up: Any, run: str) -> None:
+def test_show_continues_after_its_machine_was_rebooted(up: Any, run: str) -> None:
     """All killed, including the database: same run, broadcast and tracks, and a gap row."""
     up.until(more(up, 1), what="a segment")
     before = up.rows(BROADCASTS, slug="healing")

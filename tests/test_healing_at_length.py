@@ -86,7 +86,7 @@ def until_analysed(up: Any, slug: str, n: int, within_s: float = 180) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "mute"])
-def test_server_is_away_for_a_minute(up: Any, show: Any, how: signal.Signals) -> None:
+def test_server_outage_of_a_minute(up: Any, show: Any, how: signal.Signals) -> None:
     """Capture and rows continue, and the server gets the state afterwards."""
     slug = f"away-{how.name[3:].lower()}"
     run = show(slug)

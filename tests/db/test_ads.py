@@ -9,7 +9,7 @@ from db.reading.recordings import recorded
 from db.writing.writes import replace_segment
 
 
-def test_ads_are_left_out_of_the_mood_and_can_be_asked_for(engine, new_show, observe, t0):
+def test_ads_are_excluded_from_means_and_can_be_queried(engine, new_show, observe, t0):
     show = new_show("news", title="The Ten O'Clock")
     for index in range(4):
         segment = show.segment(index, seconds=4.0)

@@ -44,7 +44,7 @@ def test_a_lost_lock_is_taken_again(databases, engine):
             pass
 
 
-def test_a_lost_lock_that_somebody_else_took_is_noticed_each_time(databases, engine):
+def test_a_lost_lock_taken_by_another_is_detected_each_time(databases, engine):
     with channel_lock(engine, "demo", "first") as lock:
         databases.run(CUT_OFF)
         with channel_lock(engine, "demo", "second"):
@@ -121,7 +121,7 @@ def test_a_killed_holder_leaves_no_lock(database_url, engine):
         lock.check()
 
 
-def test_an_unreachable_database_is_said_for_a_lock_too():
+def test_an_unreachable_database_is_an_error_for_a_lock_too():
     engine = make_engine("postgresql://me@127.0.0.1:1/db")
     with pytest.raises(DatabaseUnreachable), channel_lock(engine, "demo", "me"):
         pass

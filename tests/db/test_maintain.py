@@ -125,7 +125,7 @@ def test_minutes_and_tracks_outlive_their_raw_rows(engine, year, tables):
     assert (left["emotion_minutes"], left["face_tracks"]) == (4 * 2, 4 * 2)
 
 
-def test_twice_is_as_once(engine, year, tables):
+def test_is_idempotent(engine, year, tables):
     retention = Retention(observations_days=60, minutes_days=150, segments_days=200, gaps_days=100)
     maintain(engine, retention, now=NOW)
     once = tables()
@@ -295,7 +295,7 @@ def test_a_writer_may_maintain(databases, database_url, engine, year, tables):
     databases.run(f"DROP ROLE {name}")
 
 
-def test_a_database_that_is_gone_is_said(databases, engine, database_url):
+def test_a_missing_database_is_an_error(databases, engine, database_url):
     databases.drop(engine.url.database)
     with pytest.raises(DatabaseUnreachable):
         maintain(engine, Retention(), now=NOW)

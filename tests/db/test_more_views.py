@@ -76,7 +76,7 @@ def test_seconds_are_means_of_their_rows(ask, t0):
     assert rows[61].emotion == max(known, key=lambda emotion: known[emotion])
 
 
-def test_seconds_are_told_apart_by_show(engine, ask, filled, new_show, observe, t0):
+def test_seconds_are_separate_by_show(engine, ask, filled, new_show, observe, t0):
     """Two broadcasts of a channel that share a minute."""
     other = new_show(started_at=t0 + timedelta(seconds=30), title="extra")
     segment = other.segment(45)
@@ -340,7 +340,7 @@ REFUSED = (
 )
 
 
-def test_what_can_not_be_asked_is_said(engine, show):
+def test_invalid_arguments_are_errors(engine, show):
     for arguments, said, hint in REFUSED:
         with engine.connect() as connection, pytest.raises(DBAPIError, match=said) as raised:
             connection.execute(text(f"SELECT * FROM emotion_between({arguments})"))

@@ -56,7 +56,7 @@ def history(engine: Engine) -> list[object]:
         return [installation(connection), *said]
 
 
-def test_history_of_a_dump_is_the_same_and_goes_on(
+def test_history_of_a_dump_is_the_same_and_continues(
     engine: Engine, database_url: str, empty_database_url: str
 ) -> None:
     store(engine, 0)

@@ -84,7 +84,7 @@ def test_the_views_are_all_there_are(engine):
         assert tuple(views) == VIEWS
 
 
-def test_an_analyst_asks_the_functions(analyst):
+def test_an_analyst_can_call_the_functions(analyst):
     with analyst.connect() as connection:
         connection.execute(text("SELECT * FROM emotion_newest('demo', 3)"))
         connection.execute(
@@ -254,7 +254,7 @@ def test_a_writer_makes_and_drops_partitions_but_owns_nothing(writer):
             connection.execute(text(statement))
 
 
-def test_roles_are_granted_twice_as_once(database_url):
+def test_granting_roles_is_idempotent(database_url):
     grant_roles(database_url)
     grant_roles(database_url)
 
@@ -264,7 +264,7 @@ def test_roles_need_the_tables(empty_database_url):
         grant_roles(empty_database_url)
 
 
-def test_who_may_not_make_roles_is_told(writer, databases):
+def test_without_the_right_to_create_roles_is_an_error(writer, databases):
     url = writer.url.render_as_string(hide_password=False)
     with pytest.raises(DatabaseRefused, match="may not create roles or grant rights") as raised:
         grant_roles(url)

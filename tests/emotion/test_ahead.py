@@ -13,7 +13,7 @@ def test_items_come_in_order_and_then_no_more():
     ahead.close()
 
 
-def test_items_are_made_before_they_are_asked_for_and_no_more_than_wanted():
+def test_items_are_prefetched_up_to_the_depth():
     made: list[int] = []
     third = Event()
 
@@ -75,7 +75,7 @@ def test_closing_does_not_wait_for_an_item_that_takes_long():
     assert list(ahead) == []
 
 
-def test_who_waits_for_an_item_goes_on_when_another_closes():
+def test_a_waiting_consumer_returns_when_another_thread_closes():
     go_on, ended = Event(), Event()
 
     def make() -> Iterator[int]:

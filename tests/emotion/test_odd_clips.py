@@ -172,7 +172,7 @@ def test_a_variable_rate_keeps_its_times(still, tmp_path):
 
 
 @pytest.mark.parametrize("skip", ["needless", "nonref"])
-def test_frames_that_are_not_decoded_were_not_asked_for(tmp_path, skip):
+def test_only_frames_that_are_not_sampled_are_not_decoded(tmp_path, skip):
     clip = tmp_path / "b-frames.ts"
     _ffmpeg(
         *("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=2", "-c:v", "libx264"),
@@ -251,7 +251,7 @@ def test_faces_that_the_border_cuts(analyser, still, tmp_path, side):
     assert (faces.boxes <= np.array((info.width_px, info.height_px) * 2)).all()
 
 
-def test_a_codec_that_nobody_knows_is_one_clear_line(still, tmp_path):
+def test_an_unknown_codec_is_a_one_line_error(still, tmp_path):
     clip = _clip(still, tmp_path / "known.avi", "-vf", "scale=64:36", "-c:v", "mpeg4")
     data = clip.read_bytes()
     (tmp_path / "unknown.avi").write_bytes(data.replace(b"FMP4", b"QQQQ"))

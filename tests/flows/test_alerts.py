@@ -57,7 +57,7 @@ def test_a_dip_below_the_threshold_starts_the_count_anew() -> None:
     assert told(angry(), observed=series(0.7, 0.59, 0.7, 0.7, 0.7)) == [(True, 2.0)]
 
 
-def test_it_is_told_once_while_it_lasts() -> None:
+def test_it_is_raised_once_while_it_lasts() -> None:
     assert told(angry(), observed=series(*[0.9] * 20)) == [(True, 1.0)]
 
 
@@ -128,7 +128,7 @@ def test_network_without_the_emotion_raises_nothing() -> None:
     assert told(angry(), observed=observed) == []
 
 
-def test_it_is_said_in_a_line() -> None:
+def test_its_summary_is_one_line() -> None:
     (raised,) = AlertWatch(alerts=[angry()]).update(series(0.9, 0.9, 0.9), at(1))
     assert raised.summary() == "anger of track 1 is above 0.6 since 20:00:00 UTC (0.90 now)"
 
@@ -138,9 +138,7 @@ def test_the_threshold_itself_counts() -> None:
 
 
 @pytest.mark.parametrize(("hole_s", "lasts"), [(2.0, True), (2.001, False)])
-def test_a_hole_of_two_seconds_is_bridged_and_a_longer_one_forgotten(
-    hole_s: float, lasts: bool
-) -> None:
+def test_a_gap_of_two_seconds_is_bridged_and_a_longer_one_not(hole_s: float, lasts: bool) -> None:
     found = told(angry(), observed=rows((0, 1, 0.9), (hole_s, 1, 0.9)), until=hole_s)
     assert found == ([(True, hole_s)] if lasts else [])
     watch = AlertWatch(alerts=[angry()])
@@ -154,7 +152,7 @@ def test_what_was_counted_before_a_hole_does_not_count_after_it() -> None:
     assert watch.update(series(0.9, start=3.0), at(3)) == []
 
 
-def test_several_alerts_are_told_in_order_of_time_each_by_its_own_measure() -> None:
+def test_several_alerts_are_raised_in_order_of_time_independently() -> None:
     late, soon = angry(0.5, "2s"), angry(0.8, "0.5s")
     watch = AlertWatch(alerts=[late, soon])
     found = watch.update(series(0.9, 0.9, 0.9, 0.9, 0.9, 0.6), at(2.5))
@@ -183,7 +181,7 @@ def test_a_threshold_that_is_left_out_is_the_measured_one(emotion: str, above: f
     assert "above" not in Alert.model_json_schema()["required"]  # a form may leave it empty
 
 
-def test_the_end_is_said_in_a_line_too() -> None:
+def test_the_summary_of_the_end_is_one_line_too() -> None:
     watch = AlertWatch(alerts=[angry(of="screen")])
     watch.update(series(0.9, 0.9, 0.9), at(1))
     (over,) = watch.close()

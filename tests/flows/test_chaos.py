@@ -91,7 +91,7 @@ class _Breaks:
         return lambda: None
 
 
-def test_fault_that_cannot_be_made_is_wrong_and_the_plan_goes_on() -> None:
+def test_a_failing_fault_is_reported_and_the_plan_continues() -> None:
     plan = [Step(at_s=0.0, lasts_s=0.0, name=name, cause="other") for name in ("fails", "goes on")]
     carrying = Carrying(cast("Breaker", _Breaks()), seed=1, left_s=lambda: 0.0)
     carrying.carry_out(plan)

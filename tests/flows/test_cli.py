@@ -195,7 +195,7 @@ def test_file_is_dated_by_its_container(dated: Path) -> None:
     assert (start.at, start.is_estimated) == (datetime.fromisoformat(START), False)
 
 
-def test_file_that_nobody_dated_ended_when_it_was_last_modified(clip: Path, dated: Path) -> None:
+def test_file_without_a_date_ended_when_it_was_last_modified(clip: Path, dated: Path) -> None:
     length = timedelta(seconds=probe(clip).duration_s)
     now = datetime.now(UTC)
     at = datetime.fromtimestamp(1_700_000_000, UTC)
@@ -325,7 +325,7 @@ def test_video_for_the_demo_that_is_not_there(
     assert "gone.mp4: no such file" in capsys.readouterr().err
 
 
-def test_psql_asks_the_database(
+def test_psql_queries_the_database(
     stored: str, clip: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sql = "SELECT count(*) FROM emotion_history"

@@ -390,7 +390,7 @@ def run_of(control: Control, flow: str, *states: str) -> str:
     return str(number)
 
 
-def test_runs_older_than_the_bound_are_forgotten_with_their_artifacts(control: Control) -> None:
+def test_old_runs_are_deleted_with_their_artifacts(control: Control) -> None:
     old = run_of(control, "watch-show", "RUNNING", "COMPLETED")
     artifact = {"key": "show-old", "type": "markdown", "data": "#", "flow_run_id": old}
     kept = control.api.post("/artifacts/", json=artifact).raise_for_status().json()["id"]
@@ -473,7 +473,7 @@ def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
     assert [each for each in caplog.records if each.name == "test"] == []
 
 
-def test_a_show_goes_on_while_the_server_and_the_database_are_away(
+def test_a_show_continues_while_server_and_database_are_unavailable(
     control: Control, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = run_of(control, "watch-show", "RUNNING")

@@ -129,7 +129,7 @@ def test_a_watch_outlives_its_database_and_all_rows_follow(
     engine.dispose()
 
 
-def test_a_run_that_begins_while_its_database_is_away_waits_for_it(
+def test_a_run_waits_for_an_unavailable_database_at_its_start(
     server: EmbeddedPostgres,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -159,7 +159,7 @@ def test_a_run_that_begins_while_its_database_is_away_waits_for_it(
             assert counted.result(PATIENCE_S).segments >= 2
 
 
-def test_a_database_that_stays_away_ends_a_run_with_its_cause(
+def test_a_lasting_database_outage_ends_a_run_with_its_cause(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(monotonic=count().__next__, sleep=lambda seconds: None)

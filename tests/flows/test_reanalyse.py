@@ -147,7 +147,7 @@ def test_another_network_replaces_the_rows_of_the_range_and_no_others(recorded: 
     ]  # fmt: skip
 
 
-def test_twice_is_as_once_and_back_is_as_before(recorded: Recorded) -> None:
+def test_is_idempotent_and_reversible(recorded: Recorded) -> None:
     before = recorded.rows()
     recorded.again(0, 4)
     once = recorded.rows()
@@ -193,7 +193,7 @@ def test_what_is_kept_between_counts_as_outside(recorded: Recorded) -> None:
     assert recorded.rows() == once
 
 
-def test_what_has_no_file_any_more_keeps_its_rows_and_is_said(
+def test_segments_without_files_keep_their_rows_and_are_reported(
     recorded: Recorded, caplog: pytest.LogCaptureFixture
 ) -> None:
     models = recorded.models()

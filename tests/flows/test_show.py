@@ -108,7 +108,7 @@ def test_a_time_is_also_how_long_ago_it_was(text: str, ago: timedelta) -> None:
 
 
 @pytest.mark.parametrize("text", ["", None])
-def test_what_has_no_end_goes_on_until_now(text: str | None) -> None:
+def test_a_range_without_an_end_ends_now(text: str | None) -> None:
     before = datetime.now(UTC)
     assert before <= parse_until(text) <= datetime.now(UTC)
     assert parse_until("2026-11-22T20:00:00+01:00") == datetime(2026, 11, 22, 19, tzinfo=UTC)

@@ -233,7 +233,7 @@ resolve(sys.stdin.readline().strip(), policy=AddressPolicy(allow_networks=LOOPBA
 """
 
 
-def test_it_ends_with_its_watcher_and_tells_nobody_the_url(site: Callable[..., Any]) -> None:
+def test_it_ends_with_its_watcher_and_does_not_disclose_the_url(site: Callable[..., Any]) -> None:
     asked = threading.Event()
 
     def answer(head: bytes) -> Iterator[bytes]:

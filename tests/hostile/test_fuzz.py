@@ -337,7 +337,7 @@ def test_an_answer_is_read_or_an_error(
     until(lambda: threading.active_count() <= before + 4, what="the end of their threads")
 
 
-def test_a_run_goes_on_whatever_a_source_lists(
+def test_a_run_continues_for_any_playlist(
     tmp_path: Path, site: Callable[..., Any], fuzz: Fuzz
 ) -> None:
     made = site({})

@@ -106,7 +106,9 @@ def ts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "rtmp", "rtmps", "srt"])
-def test_a_server_that_is_not_named_is_not_asked(stand: Stand, canary: Any, scheme: str) -> None:
+def test_a_server_that_is_not_allowed_gets_no_request(
+    stand: Stand, canary: Any, scheme: str
+) -> None:
     address = f"{scheme}://127.0.0.1:{canary.port}/x"
     stand(b"", "recorded:server", "UnsafeURL: .* internal address", address, most_mb=200)
     public = f"{scheme}://93.184.215.14:{canary.port}/x"
@@ -205,7 +207,7 @@ def test_an_srt_address_says_nothing_of_who_listens(stand: Stand, query: str) ->
 PACKET = b"$\0\0\x05RTSP/"
 
 
-def test_replies_and_packets_are_told_apart_wherever_they_are_cut() -> None:
+def test_replies_and_packets_are_separated_at_any_cut() -> None:
     said = (
         say("Session: 1", "Location: rtsp://x/")
         + PACKET

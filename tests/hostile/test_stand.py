@@ -16,7 +16,7 @@ def test_a_canary_hears_connections_and_datagrams(canary: Any) -> None:
     assert canary.heard() == 0
 
 
-def test_what_takes_more_than_it_may_is_told(box: Any) -> None:
+def test_exceeded_limits_are_reported(box: Any) -> None:
     assert box.ask("builtins:bytearray", 64 * 1024 * 1024, grow_mb=16).said == "MemoryError"
     taken = box.ask("asked:take_mb", 100)
     assert 70 < taken.grew_mb < 130

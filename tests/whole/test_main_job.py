@@ -41,7 +41,7 @@ def test_bad_url_fails_the_run_with_one_line(up: Any, url: str, said: str) -> No
     assert up.rows("SELECT 1 FROM channels WHERE slug = 'bad'") == []
 
 
-def test_killed_watcher_goes_on_where_it_stopped(up: Any) -> None:
+def test_killed_watcher_continues_where_it_stopped(up: Any) -> None:
     """SIGKILL mid-show: by itself the same run, broadcast and tracks, no row twice, no orphan."""
     run = up.start("adhoc", url=up.origin.url, name="killed", duration="60s")
     analysed = (
@@ -133,7 +133,7 @@ def test_status_finds_all_of_it_and_the_channel(up: Any) -> None:
     assert all(each["newest"] and each["lag_ms"] > 0 for each in channels.values())
 
 
-def test_who_starts_it_as_root_is_told(up: Any) -> None:
+def test_starting_as_root_prints_a_warning(up: Any) -> None:
     assert ("this is root" in up.log.read_text()) is (os.geteuid() == 0)
 
 

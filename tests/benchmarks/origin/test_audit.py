@@ -66,7 +66,7 @@ def test_what_is_missing_is_lost_and_silently_if_no_gap_says_so(
     assert Audit(on_air).of_events(events, end=8).lost_s == pytest.approx(2.0)
 
 
-def test_what_is_there_twice_is_counted(on_air: LiveOrigin) -> None:
+def test_duplicates_are_counted(on_air: LiveOrigin) -> None:
     account = Audit(on_air).of_events(recorded(on_air, 0, 1, 1, 2))
     assert account.repeated_s == pytest.approx(PIECE_S)
     files = [on_air.piece_at(n).path for n in (0, 1, 1, 3)]
@@ -74,7 +74,7 @@ def test_what_is_there_twice_is_counted(on_air: LiveOrigin) -> None:
     assert (account.repeated_s, account.lost_s) == pytest.approx((PIECE_S, PIECE_S))
 
 
-def test_a_wrong_date_is_told(on_air: LiveOrigin) -> None:
+def test_a_wrong_date_is_reported(on_air: LiveOrigin) -> None:
     events = recorded(on_air, 0, 1)
     right = events[1]
     assert isinstance(right, Segment)

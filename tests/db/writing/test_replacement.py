@@ -45,7 +45,7 @@ def test_missing_classes_are_null_also_when_rows_differ(engine, show, observe):
     assert tuple(nulls) == (2, 1, 1, 1, 1, 1, 1, 1)
 
 
-def test_twice_is_as_once(engine, show, observe, tables):
+def test_is_idempotent(engine, show, observe, tables):
     for index in range(4):
         replace_segment(engine, show.segment(index), observe(show.segment(index)))
     before = tables()

@@ -218,7 +218,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waited
 
 
-def test_a_conflict_that_stays_is_said_after_four_attempts(
+def test_a_lasting_conflict_is_an_error_after_four_attempts(
     engine, show, observe, tables, pauses, caplog
 ):
     refuse(engine, "deadlock_detected", 99)
@@ -261,7 +261,7 @@ def test_partitions_that_are_made_elsewhere_are_said_after_four_times(
     assert pauses == []
 
 
-def test_a_lock_held_too_long_is_said_in_one_line(engine, show, observe, monkeypatch):
+def test_a_lock_held_too_long_is_a_one_line_error(engine, show, observe, monkeypatch):
     monkeypatch.setattr(replacement, "LOCK_TIMEOUT", "50ms")
     with engine.begin() as other:
         other.execute(text("SELECT FROM channels FOR UPDATE"))
@@ -270,14 +270,14 @@ def test_a_lock_held_too_long_is_said_in_one_line(engine, show, observe, monkeyp
     assert "\n" not in str(raised.value)
 
 
-def test_a_read_only_database_is_said_in_one_line(databases, engine, show, observe):
+def test_a_read_only_database_is_a_one_line_error(databases, engine, show, observe):
     databases.run(f"ALTER DATABASE {engine.url.database} SET default_transaction_read_only = on")
     engine.dispose()
     with pytest.raises(DatabaseRefused, match=r"refused to write: cannot execute .* read-only"):
         replace_segment(engine, show.segment(0), observe(show.segment(0)))
 
 
-def test_a_database_that_is_gone_is_said_in_one_line(databases, engine, show, observe, pauses):
+def test_a_missing_database_is_a_one_line_error(databases, engine, show, observe, pauses):
     databases.drop(engine.url.database)
     with pytest.raises(DatabaseUnreachable, match=r"can't reach the database .*does not exist"):
         replace_segment(engine, show.segment(0), observe(show.segment(0)))

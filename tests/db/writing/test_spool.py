@@ -82,7 +82,7 @@ def test_what_another_machine_has_stored_meanwhile_stays(engine, show, observe, 
     assert {row[2] for row in tables()["face_tracks"]} == {2, 10_001}
 
 
-def test_a_database_that_is_away_loses_nothing(
+def test_an_unavailable_database_loses_nothing(
     databases, engine, show, observe, tables, spool, monkeypatch
 ):
     """Read-only for a while, after the first write."""

@@ -86,7 +86,7 @@ def test_a_device_that_is_not_here_is_one_clear_line(name):
     assert "\n" not in str(error.value)
 
 
-def test_auto_takes_cuda_where_there_is_one():
+def test_auto_uses_cuda_if_available():
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 

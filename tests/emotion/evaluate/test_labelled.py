@@ -56,7 +56,7 @@ def test_a_folder_is_a_class(tmp_path):
         ("1=fear,7=anger", {"fear": 1, "anger": 2}),
     ],
 )
-def test_numbered_classes_are_what_is_said(tmp_path, classes, counts):
+def test_numbered_classes_follow_the_argument(tmp_path, classes, counts):
     _folders(tmp_path, **{"1": 1, "7": 2})
     assert _counts(read(tmp_path, classes)) == counts
 
@@ -108,6 +108,6 @@ def test_classes_that_are_none_are_refused(tmp_path, classes):
         read(tmp_path, classes)
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_missing_input_is_an_error(tmp_path):
     with pytest.raises(LabelError, match="no such"):
         read(tmp_path / "nowhere")

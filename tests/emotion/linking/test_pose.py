@@ -10,7 +10,7 @@ AHEAD = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]], dtype=np.fl
 
 @pytest.mark.parametrize("degrees", [0, 20, -35])
 @pytest.mark.parametrize("shift", [0, 10, -20])
-def test_roll_and_yaw_are_told_apart(degrees, shift):
+def test_roll_and_yaw_are_independent(degrees, shift):
     face = AHEAD.copy()
     face[2, 0] += shift
     a = np.radians(degrees)

@@ -75,7 +75,7 @@ def test_tracks_do_not_mix():
     np.testing.assert_array_equal(rows, np.stack((SAD, HAPPY)))
 
 
-def test_a_forgotten_track_starts_again():
+def test_a_dropped_track_starts_again():
     smoother = Smoother()
     _one(smoother, 0.0, HAPPY)
     smoother.keep(frozenset({7}))
@@ -92,7 +92,7 @@ def test_a_frame_without_faces_changes_nothing():
     assert smoother.state == before
 
 
-def test_goes_on_exactly_from_its_state():
+def test_continues_exactly_from_its_state():
     rng = np.random.default_rng(1)
     probs = rng.dirichlet(np.ones(8), 6).astype(np.float32)
     probs[:, 5] = np.nan

@@ -142,7 +142,7 @@ def test_numbers_are_the_tracks_that_may_go_on():
     assert tracker.numbers == {2}
 
 
-def test_goes_on_exactly_from_its_state():
+def test_continues_exactly_from_its_state():
     rng = np.random.default_rng(0)
     frames = [_boxes(*rng.uniform(0, 500, (rng.integers(0, 5), 2))) for _ in range(40)]
     straight, broken = Tracker(), Tracker()
@@ -170,7 +170,7 @@ def test_the_buffer_is_of_each_boxs_own_size():
     np.testing.assert_allclose(overlap, [0, 1 / 5])
 
 
-def test_of_two_faces_that_fit_the_one_of_the_same_size_goes_on():
+def test_of_two_matching_faces_the_one_of_the_same_size_continues():
     tracker = Tracker()
     tracker.update(0, _boxes((0, 0), side=100))
     boxes = np.concatenate((_boxes((10, 10), side=70), _boxes((25, 0), side=100)))

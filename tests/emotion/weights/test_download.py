@@ -177,7 +177,7 @@ def test_offline_is_one_clear_line(monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_a_certificate_that_nobody_trusts_is_refused(server, monkeypatch):
+def test_an_untrusted_certificate_is_refused(server, monkeypatch):
     monkeypatch.delenv("SSL_CERT_FILE")
     server.files["/net.onnx"] = DATA
     with pytest.raises(FetchFailed, match="certificate"):

@@ -15,7 +15,7 @@ from flows.settings import load_settings
 from flows.shows.applying import credentials, server_environment
 
 
-def test_secret_is_made_once_and_nobody_elses(tmp_path: Path) -> None:
+def test_secret_is_created_once_and_private(tmp_path: Path) -> None:
     found: list[Access] = []
     threads = [
         threading.Thread(target=lambda: found.append(Access.make(tmp_path))) for _ in range(8)

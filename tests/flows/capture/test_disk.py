@@ -129,7 +129,7 @@ def test_what_a_dead_process_recorded_is_waited_for_too(
 
 
 @pytest.mark.parametrize("owner", [listing, rolling], ids=["position", "playlist"])
-def test_a_segment_that_is_in_the_journal_is_told_though_what_follows_fails(
+def test_a_segment_in_the_journal_is_reported_though_later_steps_fail(
     capture: Capture, owner: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, errno.ENOSPC, owner=owner, what="write_whole", after=1, times=2)
@@ -147,7 +147,7 @@ def test_what_no_disk_says_ends_the_capture(
         list(capture)
 
 
-def test_the_gap_at_the_end_is_told_though_it_can_not_be_written(
+def test_the_gap_at_the_end_is_reported_though_it_cannot_be_written(
     capture: Capture, monkeypatch: pytest.MonkeyPatch, until: Callable[..., object]
 ) -> None:
     fail(monkeypatch, errno.ENOSPC, after=1, times=10_000)

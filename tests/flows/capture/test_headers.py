@@ -36,7 +36,7 @@ def test_a_header_that_no_server_could_read_is_left_out(name: str, value: str) -
     assert headers.of("https://a.example/") == {"X-B": "c"}
 
 
-def test_a_referer_that_is_no_url_is_told_its_own_origin_alone() -> None:
+def test_a_malformed_referer_is_sent_only_to_its_own_origin() -> None:
     headers = Headers([("Referer", "http://[")], made_for="https://a.example/")
     assert headers.of("https://a.example/") == {"Referer": "http://["}
     assert headers.of("https://b.example/") == {}

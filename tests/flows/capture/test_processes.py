@@ -84,7 +84,7 @@ def start(here: Path, *, terms: int) -> tuple[subprocess.Popen[bytes], int]:
     [(1, 60.0, 120.0, 7), (2, 1.0, 60.0, 7), (99, 1.0, 2.5, 128 + signal.SIGKILL)],
     ids=["asked once", "asked twice", "killed"],
 )
-def test_a_tool_is_asked_twice_and_then_killed(
+def test_a_tool_gets_two_signals_and_is_then_killed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     terms: int,
@@ -122,7 +122,7 @@ def test_a_tool_dies_with_its_keeper(tmp_path: Path) -> None:
     wait_until_gone(pid)
 
 
-def test_a_tool_is_asked_to_end_when_its_watcher_is_killed(tmp_path: Path) -> None:
+def test_a_tool_is_terminated_when_its_watcher_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path), TOOL]) as owner:
         pid = int(wait_for_words(tmp_path / "log")[0])
         owner.kill()

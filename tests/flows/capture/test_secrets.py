@@ -256,7 +256,7 @@ def test_no_page_tells_what_signs_a_request(
         "user:SECRET@a.example",
     ],
 )
-def test_no_address_that_is_refused_is_told_whole(
+def test_no_refused_address_is_disclosed(
     url: str, policy: AddressPolicy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(CaptureError) as caught:

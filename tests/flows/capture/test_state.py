@@ -123,7 +123,7 @@ def test_all_is_recovered_from_damaged_files(folder: Path, damage) -> None:
 
 
 @pytest.mark.parametrize("damage", [DAMAGES["empty"], DAMAGES["zeros"]], ids=["empty", "zeros"])
-def test_a_recording_goes_on_from_damaged_files_and_loses_nothing(
+def test_a_recording_continues_from_damaged_files_without_loss(
     folder: Path, damage: Callable[[bytes], bytes], record
 ) -> None:
     events = recovered(folder)

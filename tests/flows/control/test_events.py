@@ -98,7 +98,7 @@ def test_a_show_is_started_and_ended(heard: Heard) -> None:
     assert over["said"] == "1 segments, 10 frames, 4 faces"
 
 
-def test_a_missed_show_is_told_and_did_not_end(heard: Heard) -> None:
+def test_a_missed_show_is_an_event_without_an_end(heard: Heard) -> None:
     told = teller(heard)
     told.missed("not live until 21:00")
     told.ended("failed")
@@ -106,7 +106,7 @@ def test_a_missed_show_is_told_and_did_not_end(heard: Heard) -> None:
     assert heard.events[0][2]["why"] == "not live until 21:00"
 
 
-def test_only_long_gaps_are_told(heard: Heard) -> None:
+def test_only_long_gaps_are_events(heard: Heard) -> None:
     told = teller(heard)
     for length_s in (10, 11):
         gap = Gap(start=T0, end=T0 + timedelta(seconds=length_s), why="HTTP 503")
@@ -115,7 +115,7 @@ def test_only_long_gaps_are_told(heard: Heard) -> None:
     assert (heard.events[0][2]["length_s"], heard.events[0][2]["why"]) == (11.0, "HTTP 503")
 
 
-def test_falling_behind_is_told_once_until_it_has_caught_up(heard: Heard) -> None:
+def test_lag_is_one_event_until_it_has_caught_up(heard: Heard) -> None:
     told = teller(heard)
     for lag_s in (1, 9, 11, 30, 9, 6, 4, 3, 12):
         told.took(segment(), angry(0, 0), Counts(lag_s=lag_s))
@@ -145,7 +145,7 @@ def test_an_alert_that_lasts_to_the_end_is_over_then(heard: Heard) -> None:
     assert heard.names == ["show.started", "alert.raised", "alert.cleared", "show.ended"]
 
 
-def test_a_show_goes_on_when_events_cannot_be_sent(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_show_continues_when_events_cannot_be_sent(caplog: pytest.LogCaptureFixture) -> None:
     def broken(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
         raise OSError("no server")
 
@@ -154,7 +154,7 @@ def test_a_show_goes_on_when_events_cannot_be_sent(caplog: pytest.LogCaptureFixt
     assert "showmood.show.started was not sent" in caplog.text
 
 
-def test_a_flood_of_alerts_is_said_once(heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_of_alerts_is_muted_once(heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
     at = iter(range(10**6))
     told = teller(heard, Alert.model_validate({"emotion": "anger", "for": "1s"}))
     told.clock = lambda: next(at) / 100

@@ -100,7 +100,7 @@ def test_other_flows_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(("status", "expected"), [("-9", True), ("1", True), ("0", False)])
-def test_a_process_that_ended_badly_goes_on_at_its_workers_last_word(
+def test_a_crashed_process_is_rescheduled_after_its_workers_last_report(
     status: str, expected: bool
 ) -> None:
     process = triggers()["process"]
@@ -117,7 +117,7 @@ def test_a_process_that_ended_badly_goes_on_at_its_workers_last_word(
         ("Flow run infrastructure exited with non-zero status code 1.", False),
     ],
 )
-def test_a_crash_that_a_worker_says_twice_is_left_to_its_last_word(
+def test_a_crash_reported_twice_is_rescheduled_after_the_last_report(
     message: str, expected: bool
 ) -> None:
     crash = triggers()["crash"]
@@ -161,7 +161,5 @@ def states(*names: str) -> list[State]:
         ("Scheduled Running Cancelled AwaitingRetry Running silent Running", False),
     ],
 )
-def test_cancelled_run_is_known_unless_somebody_asked_for_it_again(
-    had: str, expected: bool
-) -> None:
+def test_cancelled_run_is_recognised_unless_it_was_rescheduled(had: str, expected: bool) -> None:
     assert was_cancelled(states(*had.split())) is expected

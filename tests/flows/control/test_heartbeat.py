@@ -156,7 +156,7 @@ def test_a_run_that_has_stored_all_says_itself_that_it_was_cancelled(api: Api, t
     assert api.state == "CANCELLED"
 
 
-def test_one_that_has_seen_the_server_away_looks_more_often_for_a_cancel(
+def test_after_a_server_outage_cancels_are_polled_more_often(
     api: Api, terms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "LOOK_EVERY_S", 0.01)
@@ -183,7 +183,7 @@ def test_one_whose_worker_is_gone_looks_more_often_too(
     assert terms == [signal.SIGTERM]
 
 
-def test_a_server_that_is_away_ends_nothing(
+def test_an_unavailable_server_ends_nothing(
     api: Api, terms, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.is_away = True

@@ -73,7 +73,7 @@ def test_timestamps_and_dates_can_be_wrong(origin: LiveOrigin, clock) -> None:
     ]
 
 
-def test_an_address_that_expires_is_refused_and_the_page_knows_the_next(
+def test_an_expired_address_is_refused_and_the_page_has_the_next(
     origin: LiveOrigin,
 ) -> None:
     old = origin.keyed_url

@@ -243,7 +243,7 @@ def test_a_port_in_use_is_an_error(origin: LiveOrigin, pieces: Path) -> None:
     [(b"", "not a video"), (b"hello" * 99, "not a video"), (None, "no such file")],
     ids=["empty", "text", "missing"],
 )
-def test_what_is_no_video_is_said_in_a_line(
+def test_a_file_without_video_is_a_one_line_error(
     tmp_path: Path, body: bytes | None, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "clip.mp4"
@@ -272,7 +272,7 @@ def test_a_directory_needs_one_playlist(tmp_path: Path, lists: list[str], says: 
         LiveOrigin(tmp_path)
 
 
-def test_as_a_command_it_says_where_it_is_and_ends_when_told(clip: Path) -> None:
+def test_as_a_command_it_prints_its_url_and_ends_on_a_signal(clip: Path) -> None:
     command = [sys.executable, "-m", "flows.demo", "--port", "0", "--video", str(clip)]
     with subprocess.Popen([*command, "--segment", "0.5"], stdout=subprocess.PIPE) as channel:
         assert channel.stdout is not None

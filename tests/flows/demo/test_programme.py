@@ -28,7 +28,7 @@ def test_the_scenes_follow_each_other() -> None:
         assert all(scene.start_s <= t < scene.end_s for t in scene.faces_at)
 
 
-def test_hard_cuts_lie_between_the_scenes_but_where_the_shot_goes_on() -> None:
+def test_hard_cuts_are_between_the_scenes_except_within_a_shot() -> None:
     def change(at_s: float) -> float:
         index = round(at_s * FPS)
         a, b = draw_frame(index - 1).astype(int), draw_frame(index).astype(int)

@@ -203,7 +203,7 @@ def test_a_watch_that_lost_its_channel_ends_and_leaves_the_broadcast_to_who_has_
     assert rows(engine, "SELECT status FROM broadcasts") == [("live",)]
 
 
-def test_a_lock_that_was_lost_and_is_free_is_taken_again_and_the_show_goes_on(
+def test_a_lost_free_lock_is_acquired_again_and_the_show_continues(
     origin: LiveOrigin, make_watch: MakeWatch, engine: Engine, databases
 ) -> None:
     def minute(analysis: Analysis, capture: Capture) -> None:
@@ -439,7 +439,7 @@ def shut(databases, database_url: str) -> Callable[[bool], None]:
 
 
 @pytest.mark.parametrize("back", [True, False], ids=["for a while", "for good"])
-def test_a_database_that_is_away_at_the_end_is_waited_for_but_not_for_ever(
+def test_an_unavailable_database_at_the_end_is_waited_for_with_a_bound(
     origin: LiveOrigin,
     make_watch: MakeWatch,
     engine: Engine,

@@ -95,7 +95,7 @@ def camera(tmp_path: Path) -> Iterator[Camera]:
         thread.join()
 
 
-def test_a_camera_is_recorded_by_its_name_and_nobody_sees_its_password(
+def test_a_camera_is_recorded_by_its_name_without_disclosing_its_password(
     camera: Camera, tmp_path: Path
 ) -> None:
     sources = tmp_path / "sources.toml"

@@ -51,7 +51,7 @@ def statuses(engine: Engine) -> list[tuple[str, datetime | None]]:
         return [(row.status, row.ended_at) for row in found]
 
 
-def test_a_cancelled_one_that_nobody_closed_is_cancelled_with_what_was_recorded(
+def test_an_unclosed_cancelled_one_is_cancelled_with_its_recorded_rows(
     engine: Engine, air, record, left: Callable[..., Any], next_watch: Callable[..., None]
 ) -> None:
     """Its process was killed before it had stored the rest."""

@@ -27,7 +27,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_told_when_it_is_over(number: signal.Signals) -> None:
+def test_a_signal_is_raised_after_the_protected_block(number: signal.Signals) -> None:
     stored = []
 
     def store() -> None:
@@ -42,7 +42,7 @@ def test_a_signal_is_told_when_it_is_over(number: signal.Signals) -> None:
         signal.raise_signal(number)
 
 
-def test_one_that_was_heard_is_not_told_again() -> None:
+def test_a_handled_signal_is_not_raised_again() -> None:
     with undisturbed(heard=True):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)

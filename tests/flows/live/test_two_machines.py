@@ -136,7 +136,7 @@ def test_what_two_machines_recorded_is_stored_once(
     assert length == end - begin, "each second once"
 
 
-def test_recording_of_another_machine_is_said_to_be_there_and_not_deleted(
+def test_recording_of_another_machine_is_reported_as_existing(
     engine: Engine, air, record, show_on_air, recordings_dir: Path, tmp_path: Path
 ) -> None:
     show = record(air("ts"), (0, 2), show=show_on_air)
@@ -155,7 +155,7 @@ def test_recording_of_another_machine_is_said_to_be_there_and_not_deleted(
     assert len(found.segments) == 2
 
 
-def test_machines_are_told_apart(engine: Engine) -> None:
+def test_machines_are_distinguished(engine: Engine) -> None:
     with engine.begin() as connection:
         assert register(connection, name="a", disk="1", version="0.1") is None
         with pytest.raises(
@@ -192,7 +192,7 @@ def test_two_machines_of_one_name_that_start_at_once_are_one(engine: Engine, unt
     assert [each.disk for each in rows(engine, "SELECT disk FROM machines")] == ["1"]
 
 
-def test_whether_a_machine_is_there_is_not_asked_of_a_clock_of_ours(
+def test_whether_a_machine_is_online_does_not_depend_on_our_clock(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Ahead(datetime):

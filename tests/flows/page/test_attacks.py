@@ -157,7 +157,7 @@ def test_7_a_thousand_streams_are_too_many(page) -> None:
         assert page.client.get("/").status_code == 200
 
 
-def test_8_a_slow_reader_holds_up_nobody(page) -> None:
+def test_8_a_slow_reader_does_not_block_others(page) -> None:
     """Who waited for readers that never read would be answered never."""
     port = int(page.root.rpartition(":")[2])
     cookie = "; ".join(f"{name}={value}" for name, value in page.client.cookies.items())

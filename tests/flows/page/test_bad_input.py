@@ -68,7 +68,7 @@ def test_an_analyst_starts_the_page_who_may_not_see_the_version(page, started) -
             connection.execute(text("DROP ROLE looks"))
 
 
-def test_a_port_in_use_is_said_with_the_setting(page, started) -> None:
+def test_a_port_in_use_is_an_error_with_the_setting(page, started) -> None:
     port = int(page.root.rpartition(":")[2])
     said = started(page.made.url, port)
     assert f"port {port} for the page is in use" in said
@@ -125,7 +125,7 @@ def test_recordings_on_another_machine_name_it(page) -> None:
 @pytest.mark.parametrize(
     "path", ["/?channel=nobody", "/compare?channel=nobody", "/data/live/nobody"]
 )
-def test_a_channel_that_is_not_there_is_said_with_those_that_are(page, path, until) -> None:
+def test_an_unknown_channel_is_an_error_with_the_existing_ones(page, path, until) -> None:
     answer = page.client.get(path)
     assert answer.status_code == 404
     assert "there is no channel 'nobody' in this history" in answer.json()["why"]

@@ -7,7 +7,7 @@ from flows.page.reading.database import Reader
 from flows.page.reading.live_updates import Hub
 
 
-def test_listener_is_told_that_an_internal_error_keeps_news_away() -> None:
+def test_listener_is_notified_of_an_internal_error() -> None:
     def reader() -> Reader:
         raise RuntimeError("a bug")
 

@@ -32,7 +32,7 @@ def test_the_first_page_lists_each_channel_with_its_last_shows(page) -> None:
     assert '<path class="e-' in said
 
 
-def test_showfile_with_a_mistake_is_said_where_next_shows_would_be(page, tmp_path) -> None:
+def test_errors_of_the_showfile_are_shown_instead_of_next_shows(page, tmp_path) -> None:
     (tmp_path / "prefect.yaml").write_text("deployments: 3\n")
     app = make_app(replace(page.context, prefect_file=tmp_path / "prefect.yaml"))
 
@@ -92,7 +92,7 @@ def test_a_chunk_is_sent_once(page) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/tracks", "/10/{hour}", "/faces/{half_minute}"])
-def test_what_a_browser_or_the_server_has_is_not_asked_of_the_rows_again(page, path, until) -> None:
+def test_cached_data_are_not_queried_again(page, path, until) -> None:
     at = int(page.made.begin.timestamp())
     url = f"/data/show/{page.made.show}" + path.format(hour=at // 3600, half_minute=at // 30)
     first = page.client.get(url)
@@ -188,7 +188,7 @@ def gray_of(jpeg: bytes) -> float:
 
 
 @pytest.mark.parametrize("form", ["mp4", "csv", "parquet", "openface.csv", "svg", "vtt", "ass"])
-def test_a_stretch_is_taken_away(page, form, tmp_path) -> None:
+def test_a_stretch_is_exported(page, form, tmp_path) -> None:
     begin = ms(page.made.begin)
     answer = page.client.get(
         f"/take/{page.made.show}/stretch.{form}?from={begin + 2000}&to={begin + 6000}"
@@ -305,7 +305,7 @@ def test_a_table_says_the_same_to_who_cannot_see(page) -> None:
         ("/take/1/stretch.mp4", "mark a stretch first"),
     ],
 )
-def test_what_is_not_there_is_said_plainly(page, path, why) -> None:
+def test_missing_pages_have_plain_messages(page, path, why) -> None:
     answer = page.client.get(path, headers={"Accept": "text/html"})
     assert answer.status_code in (400, 404)
     assert why in answer.text

@@ -205,7 +205,7 @@ def test_a_still_and_a_clip_are_made_of_copies(
         assert sum(1 for _ in media.decode(video=0)) >= 40
 
 
-def test_what_is_on_this_disk_is_asked_of_nobody(
+def test_local_files_need_no_request_to_the_store(
     page: Any, elsewhere: Elsewhere, bucket: Bucket
 ) -> None:
     with page.made.engine.connect() as connection:
@@ -214,9 +214,7 @@ def test_what_is_on_this_disk_is_asked_of_nobody(
     assert bucket.asked == []
 
 
-def test_an_object_that_was_changed_is_said(
-    page: Any, elsewhere: Elsewhere, bucket: Bucket
-) -> None:
+def test_a_changed_object_is_reported(page: Any, elsewhere: Elsewhere, bucket: Bucket) -> None:
     [first] = (path for path in bucket.objects if path.endswith("-000001.ts"))
     bucket.objects[first] = b"other"
     answer = elsewhere.get(f"/media/{page.made.show}/1.ts")
@@ -229,7 +227,7 @@ def test_an_object_that_was_changed_is_said(
     assert elsewhere.get(f"/media/{page.made.show}/2.ts").status_code == 200
 
 
-def test_a_store_that_is_away_is_said_and_left_alone_for_a_moment(
+def test_an_unavailable_store_is_reported_and_not_retried_immediately(
     page: Any, elsewhere: Elsewhere, bucket: Bucket
 ) -> None:
     bucket.status = 403

@@ -158,7 +158,7 @@ def test_the_link_of_a_moment_shows_it(tab, page, ms, second, of_clip) -> None:
     assert second_of(seen["gray"]) == pytest.approx(of_clip, abs=0.6)
 
 
-def test_a_click_plays_that_moment_and_goes_on_across_segments(tab, page, ms) -> None:
+def test_a_click_plays_from_there_across_segments(tab, page, ms) -> None:
     open_show(tab, page)
     play_at(tab, SLOWLY)
     click_at(tab, ms(5.5))
@@ -210,7 +210,7 @@ def test_a_moment_that_is_missing_says_why(tab, page, ms) -> None:
     tab.get_by_text("Not recorded: the source answered 503").wait_for()
 
 
-def test_the_timeline_zooms_and_asks_for_each_chunk_once(tab, page) -> None:
+def test_the_timeline_zooms_and_fetches_each_chunk_once(tab, page) -> None:
     open_show(tab, page)
     asked: list[str] = []
     note = partial(lambda request: asked.append(urlsplit(request.url).path))
@@ -264,7 +264,7 @@ def test_a_search_leads_to_the_picture(tab, page) -> None:
     tab.locator("#marked").wait_for()
 
 
-def test_a_show_on_air_goes_on_and_live_leads_back_to_the_edge(tab, page, growing) -> None:
+def test_a_show_on_air_grows_and_live_seeks_to_the_edge(tab, page, growing) -> None:
     show = growing("on-air", [each.path for each in page.made.segments[:6]])
     show.grow(3)
     with channel_lock(page.made.engine, "on-air", "a test"):
@@ -309,7 +309,7 @@ def test_audio_beside_the_pictures_is_heard(tab, page, growing, tmp_path) -> Non
     wait_for_date(tab, begin + 5500, 500)
 
 
-def test_hevc_is_said_and_a_clip_offered(tab, page, growing, hevc) -> None:
+def test_hevc_is_reported_and_a_clip_offered(tab, page, growing, hevc) -> None:
     show = growing("hevc", [hevc])
     show.grow()
     tab.goto(f"{page.root}/show/{show.show}")

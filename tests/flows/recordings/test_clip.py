@@ -68,7 +68,7 @@ def test_the_same_moment_may_be_cut_twice_at_once(air, record, cut, watch) -> No
 
 
 @pytest.mark.parametrize("kind", ["ts", "mp4"])
-def test_a_gap_is_left_out_and_said(air, record, cut, watch, kind) -> None:
+def test_a_gap_is_skipped_and_reported(air, record, cut, watch, kind) -> None:
     show = record(air(kind), (0, 5), (9, 16))
     [done] = cut(show, 0, 8)
     [(begin, end, why)] = done.gaps

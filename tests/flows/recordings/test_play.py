@@ -28,7 +28,7 @@ def test_it_starts_at_the_moment_and_ends(air, record, engine, recordings_dir, w
 
 
 @pytest.mark.parametrize("kind", ["ts", "mp4"])
-def test_a_show_on_air_goes_on(
+def test_a_show_on_air_grows(
     air, open_show, capture_of, engine, recordings_dir, frames_played, kind: str
 ) -> None:
     show, channel = open_show(status="live"), air(kind)
@@ -50,7 +50,9 @@ def test_a_show_on_air_goes_on(
     assert frames_played(newest) == 3 * 12
 
 
-def test_where_there_is_nothing_the_nearest_is_said(air, record, engine, recordings_dir) -> None:
+def test_without_a_recording_the_error_names_the_nearest(
+    air, record, engine, recordings_dir
+) -> None:
     show = record(air("ts"), (0, 2), (6, 8))
     where = {"recordings_dir": recordings_dir}
     gap = show.segments[1].end + timedelta(seconds=1)

@@ -94,7 +94,7 @@ def test_the_show_that_has_most_loses_its_oldest_first(fill, keep, full, monkeyp
     assert [path is None for path in large.paths()] == [True] * 5 + [False] * 3
 
 
-def test_what_somebody_keeps_stays_until_it_is_let_go(fill, keep, engine) -> None:
+def test_kept_stretches_stay_until_released(fill, keep, engine) -> None:
     show = fill(6)
     with engine.begin() as connection:
         spans = connection.execute(
@@ -177,7 +177,7 @@ def test_a_folder_goes_when_nothing_is_in_it(fill, keep) -> None:
     assert (other.folder / "notes.txt").read_text() == "mine"
 
 
-def test_a_database_that_knows_other_broadcasts_deletes_none_of_these(fill, keep) -> None:
+def test_a_database_with_other_broadcasts_deletes_none_of_these(fill, keep) -> None:
     show = fill(3)
     with show.engine.begin() as connection:
         connection.execute(text("UPDATE segments SET path = '/elsewhere/' || sequence"))

@@ -141,7 +141,7 @@ def test_store_that_refuses_loses_nothing_and_is_caught_up_with(
     assert all(key for key, _, _ in keys(engine))
 
 
-def test_what_died_before_its_row_was_told_is_not_copied_twice(
+def test_a_copy_without_its_row_is_not_copied_twice(
     engine: Engine, air, record, uploads: Uploads, tmp_path: Path
 ) -> None:
     show = record(air("ts"), (0, 2))
@@ -219,7 +219,7 @@ def test_copies_go_by_age_and_size_but_what_is_kept(
     assert [p.name for p in (tmp_path / "store").rglob("*.ts")] == [show.segments[0].path.name]
 
 
-def test_forgotten_show_is_gone_from_the_store_too(
+def test_deleted_show_is_deleted_from_the_store_too(
     engine: Engine, air, record, uploads: Uploads, recordings_dir: Path, tmp_path: Path
 ) -> None:
     show = record(air("ts"), (0, 2))
@@ -296,7 +296,7 @@ def test_url_that_is_none_costs_no_show(engine: Engine, tmp_path: Path, caplog: 
         assert "recording goes on, and nothing is copied" in caplog.text
 
 
-def test_bucket_that_is_not_there_and_host_that_is_away_are_one_line(
+def test_missing_bucket_and_unreachable_host_are_one_line_errors(
     monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
@@ -370,7 +370,7 @@ def test_store_that_takes_nothing_is_one_line(
     assert uploads.behind.files == 1
 
 
-def test_copying_is_one_process_at_a_time_and_goes_on_beside_a_show(
+def test_copying_is_one_process_at_a_time_and_runs_beside_a_show(
     engine: Engine, air, record, uploads: Uploads, until
 ) -> None:
     record(air("ts"), (0, 2))

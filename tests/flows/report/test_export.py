@@ -235,7 +235,7 @@ def test_a_failure_leaves_the_old_file_and_no_half_one(connection, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_full_disk_is_said_and_leaves_nothing(connection, tmp_path, form):
+def test_a_full_disk_is_an_error_and_leaves_nothing(connection, tmp_path, form):
     if form == "parquet":
         pytest.importorskip("pyarrow")
     (tmp_path / f".x.{form}.part").symlink_to("/dev/full")
@@ -288,7 +288,7 @@ def test_rows_go_to_stdout_and_the_report_to_stderr(shows, database_url, monkeyp
     assert "Broken pipe" not in head.stderr
 
 
-def test_a_range_the_wrong_way_round_is_said(shows, database_url, monkeypatch):
+def test_a_reversed_range_is_an_error(shows, database_url, monkeypatch):
     monkeypatch.setenv("SHOWMOOD_DATABASE_URL", database_url)
     span = ("--since", "2026-11-02", "--until", "2026-11-01")
     done = CliRunner().invoke(app, ["report", "talk", *span])

@@ -17,7 +17,7 @@ def evidence(voted: np.ndarray, keyword: np.ndarray) -> rule.Evidence:
     )
 
 
-def test_calibration_trusts_the_head_that_knows() -> None:
+def test_calibration_prefers_the_better_head() -> None:
     rng = np.random.default_rng(2)
     label = rng.integers(0, 7, 400)
     pictures = data.Pictures(

@@ -51,7 +51,7 @@ def test_the_network_says_what_calibration_saw(tower: Tower, data_dir: Path) -> 
     np.testing.assert_allclose(said.sum(axis=1), 1, atol=1e-5)
 
 
-def test_nothing_trained_is_said_so(tmp_path: Path) -> None:
+def test_nothing_trained_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(data.DataError, match="no tower"):
         ship.load_towers(tmp_path)
 

@@ -8,7 +8,7 @@ from training.measuring.tables import on_press
 CALM, ANGER = EMOTIONS.index("neutral"), EMOTIONS.index("anger")
 
 
-def test_of_a_group_with_few_angry_faces_their_share_is_not_said() -> None:
+def test_the_share_of_few_angry_faces_is_omitted() -> None:
     label = np.array([CALM, CALM, ANGER, ANGER])
     probs = np.eye(8, dtype=np.float32)[[CALM, ANGER, ANGER, ANGER]]
     short = {

@@ -32,7 +32,7 @@ def test_single_votes_count_where_there_is_nothing_else() -> None:
     np.testing.assert_allclose(data.vote_shares(votes)[0, [0, 3]], [0.5, 0.5])
 
 
-def test_nobody_named_an_emotion_gives_zeros() -> None:
+def test_no_emotion_votes_give_zeros() -> None:
     votes = np.array([[0, 0, 0, 0, 0, 0, 0, 0, 0, 10]], np.uint8)
     assert data.vote_shares(votes).sum() == 0
 

@@ -37,6 +37,6 @@ def test_a_nose_between_the_eyes_looks_ahead() -> None:
     )
 
 
-def test_no_press_photographs_are_said_so(tmp_path: Path) -> None:
+def test_missing_press_photographs_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="path,label"):
         press.labelled(tmp_path)

@@ -88,7 +88,7 @@ def test_a_percent_sign_in_the_directory_stays_one() -> None:
     assert arguments[-1 - arguments[::-1].index("/rec/100%/0001-20261122T120000Z.m3u8")]
 
 
-def test_nothing_is_ever_deleted_or_asked() -> None:
+def test_ffmpeg_never_deletes_or_prompts() -> None:
     arguments = arguments_for(stream("https://cdn.example/a"))
     assert "delete_segments" not in " ".join(arguments)
     assert "-nostdin" in arguments

@@ -85,7 +85,7 @@ def test_what_is_repeated_of_a_stream_says_nothing(log: FfmpegLog, say) -> None:
     assert (log.complaint, list(log.opened), log.start, log.take_jumps()) == ("", [], None, [])
 
 
-def test_a_complaint_after_which_half_a_segment_looks_whole_is_told(log: FfmpegLog, say) -> None:
+def test_an_error_that_hides_half_a_segment_is_reported(log: FfmpegLog, say) -> None:
     say("[http @ 0x55] HTTP error 404 Not Found\n")
     assert log.read() == []
     assert log.complaint == "HTTP error 404 Not Found"

@@ -215,7 +215,7 @@ def test_sound_apart_is_recorded_as_it_is_and_is_in_a_clip(
         assert video.frames == 10 * N
 
 
-def test_pictures_do_not_wait_for_sound_that_fails_and_that_is_said_once(
+def test_video_does_not_wait_for_failing_audio_which_is_reported_once(
     source: Source, watch: Watch, caplog: pytest.LogCaptureFixture
 ) -> None:
     source.broken = True

@@ -343,7 +343,7 @@ def test_a_source_that_refuses_needs_a_new_address(numbered: Source, start) -> N
     assert run.finish() == []
 
 
-def test_the_next_run_goes_on_where_the_last_one_stopped_without_dates(
+def test_the_next_run_continues_where_the_last_one_stopped_without_dates(
     numbered: Source, start, tmp_path: Path
 ) -> None:
     run = start()

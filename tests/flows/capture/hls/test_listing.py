@@ -124,7 +124,7 @@ def test_a_position_that_is_not_that_of_the_newest_segment_is_not_believed(
     assert look(listing, entries(72, 102)) == ["/101.ts@0", "/102.ts@0"]
 
 
-def test_numbers_that_begin_anew_while_nobody_looks_hide_nothing(recording: Recording) -> None:
+def test_numbers_reset_between_polls_hide_nothing(recording: Recording) -> None:
     listing = Listing(recording)
     look(listing, entries(70, 99))
     anew = tuple(replace(entry, sequence=entry.sequence - 100) for entry in entries(100, 250))
@@ -334,7 +334,7 @@ def test_without_numbers_a_playlist_of_which_nothing_was_there_is_new(
     assert [name_of(entry) for entry in new] == ["/72.ts@0", "/73.ts@0"]
 
 
-def test_the_next_run_knows_how_the_numbers_go_on(recording: Recording) -> None:
+def test_the_next_run_continues_the_numbers(recording: Recording) -> None:
     """What overlaps shows that they hold, and so that what has the next number follows."""
     listing = after(recording, entries(90, 99, dated=False))
     assert look(listing, entries(95, 104, dated=False)) == [f"/{n}.ts@0" for n in range(100, 105)]
@@ -342,7 +342,7 @@ def test_the_next_run_knows_how_the_numbers_go_on(recording: Recording) -> None:
     assert listing.follows
 
 
-def test_the_next_run_knows_whether_the_source_s_numbers_hold(recording: Recording) -> None:
+def test_the_next_run_keeps_whether_the_source_s_numbers_are_reliable(recording: Recording) -> None:
     before = Listing(recording)
     look(before, entries(90, 99))
     lying = tuple(replace(entry, sequence=entry.sequence - 90) for entry in entries(91, 100))

@@ -92,7 +92,7 @@ def test_a_held_answer_is_waited_for_and_stands_in_no_address_of_a_segment(
 
 
 @pytest.mark.parametrize("refuses", [0, 400, 503], ids=["answers at once", "400", "503"])
-def test_a_server_that_does_not_keep_its_word_is_asked_as_ever(
+def test_a_server_that_ignores_blocking_reload_is_polled_normally(
     refuses: int, site, origin, asked, policy: AddressPolicy, tmp_path: Path
 ) -> None:
     LowLatency(site, origin, keeps=False, refuses=refuses)
@@ -100,7 +100,7 @@ def test_a_server_that_does_not_keep_its_word_is_asked_as_ever(
     assert sum("_HLS_msn" in query for query in asked()) == 2
 
 
-def test_pacing_asks_a_server_that_holds_shortly_before_there_is_more() -> None:
+def test_pacing_of_blocking_reload_requests_shortly_before_the_next_segment() -> None:
     pacing = Pacing()
     pacing.target_s = pacing.last_s = 2.0
     pacing.came(1000.0)

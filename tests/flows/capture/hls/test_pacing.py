@@ -28,7 +28,7 @@ def ask(pace_s: float, phase_s: float, *, jitter_s: float = 0.0, n: int = 200):
 @pytest.mark.parametrize("pace_s", [0.5, 2.0, 6.0])
 @pytest.mark.parametrize("phase_s", [0.05, 0.7, 1.6])
 @pytest.mark.parametrize("jitter_s", [0.0, 0.1])
-def test_a_playlist_is_asked_for_no_sooner_than_it_may_be_and_soon_after_it_has_grown(
+def test_a_playlist_is_polled_at_the_allowed_rate_and_soon_after_it_has_grown(
     pace_s: float, phase_s: float, jitter_s: float
 ) -> None:
     asked = ask(pace_s, phase_s % pace_s, jitter_s=jitter_s)

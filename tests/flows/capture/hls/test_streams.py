@@ -263,7 +263,7 @@ def test_an_init_section_that_changes_without_a_word_is_fetched_again(
     assert origin.asked.count("/init.mp4") == 2
 
 
-def test_a_damaged_segment_is_kept_and_its_init_section_asked_for_once_more(
+def test_a_damaged_segment_is_kept_and_its_init_section_fetched_once_more(
     clips, origin: Origin, watch: Watch
 ) -> None:
     clip = clips("fmp4")

@@ -58,7 +58,7 @@ def test_one_internal_address_among_public_ones_is_refused(
         fetcher.get("http://mixed.example/", max_bytes=10)
 
 
-def test_more_than_asked_for_is_refused_and_a_head_is_cut(
+def test_a_body_over_the_limit_is_refused_and_a_head_is_cut(
     server: HttpServer, policy: AddressPolicy
 ) -> None:
     url = f"http://127.0.0.1:{server.port}/"

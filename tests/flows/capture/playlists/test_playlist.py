@@ -99,7 +99,7 @@ def test_a_date_that_is_none(text: str) -> None:
     assert parse_date(text) is None
 
 
-def test_attributes_are_read_whatever_stands_between_them() -> None:
+def test_attributes_are_read_with_any_separators() -> None:
     value = ' METHOD=AES-128, URI="a,b=c" x,IV=0x1,,IV=0x2,=,KEYFORMAT="open'
     assert attributes_of(value) == {
         "METHOD": "AES-128",

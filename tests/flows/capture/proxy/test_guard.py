@@ -292,7 +292,9 @@ def refused(outer: Site, policy: AddressPolicy, directory: Path) -> None:
     assert not list((directory / "rec").glob("*.ts"))
 
 
-def test_a_guard_is_closed_whatever_goes_on(outer: Site, only_outer: AddressPolicy) -> None:
+def test_a_guard_is_closed_even_with_open_connections(
+    outer: Site, only_outer: AddressPolicy
+) -> None:
     outer.files["/slow"] = Reply(body=b"x", keep_bytes=0, stall=lambda: None)
     guard = Guard(only_outer).open()
     address = ("127.0.0.1", guard.port)

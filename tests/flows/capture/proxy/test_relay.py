@@ -156,9 +156,7 @@ def test_a_playlist_is_given_with_other_names_for_all_that_it_lists(
     assert all(line.endswith(".ts") for line in listed)
 
 
-def test_an_address_that_stands_for_nothing_is_not_found(
-    secure: Secure, policy: AddressPolicy
-) -> None:
+def test_an_unknown_address_is_not_found(secure: Secure, policy: AddressPolicy) -> None:
     relay = relay_for(secure.url, policy)
     with (
         Guard(policy, through=relay) as guard,
@@ -205,7 +203,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         ),
     ],
 )
-def test_a_server_that_breaks_off_anywhere_is_told_as_such(
+def test_a_broken_answer_is_reported_at_any_position(
     policy: AddressPolicy, said: bytes, answer: bytes
 ) -> None:
     """Whatever raises here unhandled, in the proxy's thread, fails the test."""

@@ -73,7 +73,9 @@ def test_what_overlaps_begins_where_the_last_ends(recording: Recording, put) -> 
     assert segment.offset_s == pytest.approx(0.3)
 
 
-def test_a_source_that_sets_its_clock_back_goes_on_estimated(recording: Recording, put) -> None:
+def test_a_source_that_sets_its_clock_back_continues_as_estimated(
+    recording: Recording, put
+) -> None:
     run = recording.new_run(NOON)
     recording.take(*put(recording, run, 0, 0))
     path, clock = put(recording, run, 1, -3600)
@@ -93,7 +95,7 @@ def test_what_ffmpeg_counted_is_the_duration_unless_frames_are_missing(
     assert segment.duration_s == pytest.approx(0.5)
 
 
-def test_without_a_clock_the_arrival_stands_for_it(recording: Recording, put) -> None:
+def test_without_a_clock_the_time_of_arrival_is_used(recording: Recording, put) -> None:
     path, _ = put(recording, recording.new_run(NOON), 0, 0)
     os.utime(path, (NOON.timestamp(), NOON.timestamp()))
     [segment] = recording.take(path, Clock())

@@ -50,7 +50,7 @@ def slow(site, airing):
 
 
 @pytest.mark.parametrize("page", ["/live.m3u8", "/master.m3u8", "/", "/long.m3u8"], ids=str)
-def test_each_playlist_is_asked_for_once(slow, page: str, tmp_path: Path) -> None:
+def test_each_playlist_is_fetched_once(slow, page: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, allow_networks="127.0.0.0/8", _env_file=None)
     show = make_show(url=slow.base + page)
     way = WayToSource.of(settings, show.url)
@@ -70,7 +70,7 @@ def test_each_playlist_is_asked_for_once(slow, page: str, tmp_path: Path) -> Non
     assert "/live.m3u8" in asked or page in asked
 
 
-def test_a_server_that_wants_to_be_left_alone_is_not_asked_by_the_recorder(
+def test_the_recorder_respects_a_servers_retry_after(
     site, origin, policy: AddressPolicy, tmp_path: Path
 ) -> None:
     site.answer = lambda asked: (b"", (("Retry-After", "40"),), 429)
@@ -92,9 +92,7 @@ def test_a_server_that_wants_to_be_left_alone_is_not_asked_by_the_recorder(
     assert 0 < caught.value.leave_s <= 40
 
 
-def test_a_page_that_wants_to_be_left_alone_is_not_asked_before(
-    site, policy: AddressPolicy
-) -> None:
+def test_a_pages_retry_after_is_respected(site, policy: AddressPolicy) -> None:
     site.answer = lambda asked: (b"", (("Retry-After", "40"),), 503)
     finding = Finding(
         lambda: resolve(f"{site.base}/show", policy=policy),

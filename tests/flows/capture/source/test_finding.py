@@ -93,9 +93,7 @@ def test_an_address_is_renewed_before_it_expires(
     check_nothing_is_lost(events)
 
 
-def test_a_source_that_refuses_is_asked_for_a_new_address(
-    make_origin, make_capture: MakeCapture
-) -> None:
+def test_a_refusing_source_is_resolved_again(make_origin, make_capture: MakeCapture) -> None:
     origin = make_origin(window=30)
     with (
         ShowSite(on_air(origin), on_look=lambda number: origin.heal()) as site,
@@ -126,7 +124,7 @@ def test_a_show_that_its_site_says_is_over_ends_the_capture(
     assert isinstance(capture.last_error, NotLive)
 
 
-def test_a_show_that_is_off_air_for_a_while_goes_on(
+def test_a_show_that_is_off_air_temporarily_continues(
     make_origin, make_capture: MakeCapture, engine: str
 ) -> None:
     origin = make_origin(window=30)

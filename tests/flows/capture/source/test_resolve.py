@@ -62,7 +62,7 @@ def test_a_show_that_is_announced_says_when(origin: LiveOrigin, policy: AddressP
         ("file", UnsafeURL, "http"),
     ],
 )
-def test_what_can_not_be_watched_is_said_in_a_line(
+def test_an_unwatchable_page_is_a_one_line_error(
     origin: LiveOrigin, policy: AddressPolicy, kind: str, error: type[CaptureError], says: str
 ) -> None:
     with pytest.raises(error, match=says) as caught:
@@ -85,7 +85,7 @@ def test_a_site_that_refuses_is_unreachable(origin: LiveOrigin, policy: AddressP
         resolve(origin.url, policy=policy)
 
 
-def test_a_site_that_is_away_is_unreachable(origin: LiveOrigin, policy: AddressPolicy) -> None:
+def test_an_unavailable_site_is_unreachable(origin: LiveOrigin, policy: AddressPolicy) -> None:
     origin.stop()
     with pytest.raises(SourceUnreachable, match="refused"):
         resolve(origin.url, policy=policy)
@@ -121,7 +121,7 @@ def test_a_file_is_not_live(policy: AddressPolicy, serve, pieces: Path) -> None:
         resolve(f"http://127.0.0.1:{server.port}/clip.mp4", policy=policy)
 
 
-def test_nothing_is_asked_of_an_address_that_is_refused(serve) -> None:
+def test_a_refused_address_gets_no_request(serve) -> None:
     server = serve(b"", "text/html")
     with pytest.raises(UnsafeURL):
         resolve(f"http://127.0.0.1:{server.port}/", policy=AddressPolicy())

@@ -81,7 +81,7 @@ def test_a_playlist_that_is_not_there_yet_is_waited_for(origin: LiveOrigin, wait
         pytest.param(Announced(http_status=500), SourceUnreachable, id="broken"),
     ],
 )
-def test_what_waiting_does_not_help_is_said_at_once(
+def test_permanent_errors_are_raised_immediately(
     wait, page: Announced, error: type[CaptureError]
 ) -> None:
     with ShowSite(page) as site, pytest.raises(error) as caught:

@@ -405,7 +405,7 @@ def wait_until_no_ffmpeg(directory: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("later", [False, True], ids=["at once", "later"])
-def test_a_killed_watcher_leaves_no_ffmpeg_and_the_next_goes_on(
+def test_a_killed_watcher_leaves_no_ffmpeg_and_the_next_continues(
     origin: LiveOrigin, make_capture: MakeCapture, killed_watcher: Path, later: bool
 ) -> None:
     if later:
@@ -448,7 +448,7 @@ def fails_with(capture: Capture) -> CaptureError:
     return caught.value
 
 
-def test_a_source_that_is_away_from_the_beginning_is_an_error(
+def test_a_source_that_is_unavailable_at_the_start_is_an_error(
     origin: LiveOrigin, make_capture: MakeCapture
 ) -> None:
     origin.stop()

@@ -70,7 +70,7 @@ def test_three_machines_with_a_part_each_take_turns(
     assert sorted(done) == ["b", "c"]
 
 
-def test_who_does_not_wait_is_told_by_whom_it_is_analysed(
+def test_without_waiting_the_error_names_the_analysing_run(
     engine: Engine, broadcast: int, tmp_path: Path
 ) -> None:
     with (

@@ -56,7 +56,7 @@ def test_without_a_planned_time_a_watched_channel_is_an_error(
         pass
 
 
-def test_who_has_nothing_left_is_told_who_held_it(engine: Engine, tmp_path: Path) -> None:
+def test_a_run_without_remaining_time_names_the_holder(engine: Engine, tmp_path: Path) -> None:
     with (
         channel_lock(engine, "news", "the-first-run"),
         pytest.raises(Skipped, match="run the-first-run was watching it"),
@@ -145,9 +145,7 @@ def opened(
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed", "interrupted"])
-def test_a_run_started_again_goes_on_with_its_broadcast_however_it_ended(
-    engine: Engine, status: str
-) -> None:
+def test_a_restarted_run_continues_its_broadcast_after_any_end(engine: Engine, status: str) -> None:
     first = opened(engine, run="one")
     close(engine, first, status, LOG)
     again = opened(engine, run="one")
@@ -235,7 +233,7 @@ def test_a_run_of_no_schedule_gives_way_to_one_that_is_scheduled(
     assert asked_by(engine, "news") is None
 
 
-def test_a_run_of_no_schedule_asks_nobody_to_give_way(engine: Engine, tmp_path: Path) -> None:
+def test_an_unscheduled_run_does_not_request_the_channel(engine: Engine, tmp_path: Path) -> None:
     with (
         channel_lock(engine, "news", "one"),
         pytest.raises(Skipped),

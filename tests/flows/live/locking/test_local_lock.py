@@ -39,7 +39,7 @@ def test_channel_stays_ours_when_its_session_has_ended(engine: Engine, tmp_path:
         pass
 
 
-def test_channel_is_asked_for_again_at_once(
+def test_channel_is_tried_again_immediately(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hold, "CHECK_S", 0.01)
@@ -73,7 +73,7 @@ def test_channels_do_not_wait_for_one_another(tmp_path: Path) -> None:
         pass
 
 
-def test_place_that_can_not_be_held_keeps_nobody_from_watching(
+def test_an_unusable_lock_file_does_not_prevent_watching(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / ".news.watched").mkdir()

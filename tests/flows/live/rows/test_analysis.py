@@ -88,7 +88,7 @@ def take_fresh(analysis: Analysis, segment: Segment) -> None:
 OBSERVATIONS = "SELECT * FROM observations ORDER BY ts, track_id"
 
 
-def test_truncated_segment_is_stored_as_failed_and_the_show_goes_on(
+def test_truncated_segment_is_stored_as_failed_and_the_show_continues(
     analysis: Analysis, segments: list[Segment], engine: Engine, tmp_path: Path
 ) -> None:
     cut = tmp_path / "cut.ts"
@@ -108,7 +108,7 @@ def test_gap_is_a_row_with_its_reason(analysis: Analysis, engine: Engine) -> Non
     assert rows(engine, "SELECT why FROM gaps") == [("the source stalled",)]
 
 
-def test_watcher_that_dies_goes_on_with_the_same_tracks(
+def test_restarted_watcher_continues_the_same_tracks(
     analysis: Analysis, segments: list[Segment], engine: Engine
 ) -> None:
     for segment in segments:

@@ -81,7 +81,7 @@ def test_late_is_more_than_two_segments_time_and_calm_less_than_three_quarters_o
     assert _steps(pace, [1.499] * CALM)[-1] == 0
 
 
-def test_a_change_is_told_and_nothing_else():
+def test_only_changes_are_reported():
     pace = Pace()
     told = [pace.update(lag_s, 2.0) for lag_s in [IN_TIME, LATE, SO_SO, LATE, LATE]]
     assert told == [False, True, False, True, False]

@@ -121,7 +121,7 @@ def all_of_it(store: Store) -> list[bool]:
     return written
 
 
-def test_a_show_goes_on_while_its_database_is_away(databases, engine, store):
+def test_a_show_continues_while_its_database_is_unavailable(databases, engine, store):
     assert all_of_it(store) == [True] * 5
     before = contents(engine)
     with engine.begin() as connection:
@@ -169,7 +169,7 @@ def test_a_new_process_writes_what_the_last_one_could_not(databases, engine, dat
     assert again.spool.waiting() == []
 
 
-def test_a_database_that_is_away_is_not_asked_at_every_segment(
+def test_an_unavailable_database_is_not_tried_at_every_segment(
     databases, engine, store, monkeypatch
 ):
     monkeypatch.setattr(stores, "RETRY_S", 1e6)
@@ -200,7 +200,7 @@ def test_maintenance_writes_what_is_left_unless_the_channel_is_watched(
     assert len(contents(engine)["segments"]) == 6
 
 
-def test_what_waits_for_another_database_is_let_be(databases, engine, store, tmp_path, caplog):
+def test_writes_for_another_database_are_not_touched(databases, engine, store, tmp_path, caplog):
     """A database that was made anew counts its broadcasts from 1 again."""
     foreign = Spool(tmp_path / "news" / f"20261031T190000Z-{store.broadcast_id}" / WAITING)
     unknown = Spool(tmp_path / "news" / "20261101T190000Z-99" / WAITING)

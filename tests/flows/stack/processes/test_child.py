@@ -14,7 +14,7 @@ def until_ended(one: Child) -> None:
     one.process.wait(60)
 
 
-def test_child_that_cannot_be_started_now_is_tried_again_and_that_is_said_once(
+def test_child_that_cannot_be_started_is_retried_and_reported_once(
     tmp_path: Path,
 ) -> None:
     """Its log is where nothing can be written: the stack goes on without it."""

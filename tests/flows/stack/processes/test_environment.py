@@ -63,7 +63,7 @@ def test_server_listens_on_loopback_unless_told_otherwise() -> None:
     assert server_command(told_otherwise, 4200)[-3] == "0.0.0.0"
 
 
-def test_run_is_told_no_password_and_finds_it(
+def test_run_gets_no_password_in_its_environment_and_finds_it(
     tmp_path: Path, databases: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prefect may write a run's environment into a file."""

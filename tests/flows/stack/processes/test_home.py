@@ -82,7 +82,7 @@ def test_home_on_a_network_disk_is_refused_for_databases_alone(tmp_path: Path) -
     make_home(tmp_path / "home", mounts=mounts, embedded=False)
 
 
-def test_home_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() == 0:
         os.chown(tmp_path, 12345, 12345)
         owner = "user 12345"
@@ -116,7 +116,7 @@ def test_home_on_a_disk_that_is_full_for_now_does_not_end_a_show(
     assert f"cannot be written to for now: {os.strerror(number)}" in caplog.text
 
 
-def test_home_that_cannot_be_made_is_said_before_anything_begins(tmp_path: Path) -> None:
+def test_home_that_cannot_be_created_is_an_error_before_any_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     settings = Settings(home=tmp_path / "file" / "home")  # type: ignore[call-arg]
     for begin in (run_up, partial(run_demo, video=None, duration="30s")):

@@ -70,7 +70,7 @@ def answer(url: str) -> object:
         engine.dispose()
 
 
-def test_one_that_is_killed_is_started_again_and_that_is_said(server, kill, monkeypatch) -> None:
+def test_a_killed_one_is_restarted_and_reported(server, kill, monkeypatch) -> None:
     monkeypatch.setattr(postgres, "FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr(child, "TRIES", 1)
     one = Postgres(server)
@@ -86,7 +86,7 @@ def test_one_that_is_killed_is_started_again_and_that_is_said(server, kill, monk
         until_said(one, "nothing")
 
 
-def test_one_that_cannot_be_started_is_tried_again_and_that_is_said_once(
+def test_one_that_cannot_be_started_is_retried_and_reported_once(
     server, kill, directory, monkeypatch
 ) -> None:
     monkeypatch.setattr(postgres, "FIRST_PAUSE_S", 0.001)

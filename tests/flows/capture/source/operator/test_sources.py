@@ -156,7 +156,7 @@ def test_a_file_of_another_user_is_refused(write, tmp_path: Path) -> None:
     assert "belongs to another user (number 12345)" in sources.mistakes[0]
 
 
-def test_a_secret_without_a_server_is_said_when_it_is_needed(write) -> None:
+def test_a_secret_without_a_server_is_an_error_when_used(write) -> None:
     sources = write('[site."site.test"]\nproxy = { secret = "way-out" }')
     assert sources.mistakes == ()
     with pytest.raises(BadSources, match="the secret 'way-out' is read from a Prefect server"):

@@ -23,7 +23,7 @@ from flows.capture.source.ytdlp.refusals import advice, kind_of
         ("The requested site is known to be slow", None),
     ],
 )
-def test_what_a_site_refuses_is_known_by_what_is_said(said: str, kind: str | None) -> None:
+def test_refusals_of_a_site_are_recognised_by_their_message(said: str, kind: str | None) -> None:
     assert kind_of(said) == kind
     if kind is not None:
         line = advice(kind, said, "www.site.test")

@@ -109,9 +109,7 @@ def test_the_operators_cookies_go_to_their_hosts_alone_and_are_kept_up_to_date(
 # -- headers
 
 
-def test_a_sites_headers_go_to_it_and_no_redirect_carries_them_away(
-    site, policy: AddressPolicy
-) -> None:
+def test_a_sites_headers_are_not_forwarded_by_redirects(site, policy: AddressPolicy) -> None:
     def answer(asked):
         if asked.headers["host"].startswith("127.0.0.1") and asked.path == "/page":
             return b"", (("Location", f"http://localhost:{site.port}/elsewhere"),)
@@ -223,7 +221,7 @@ def test_a_proxy_that_wants_another_password_or_is_down_is_a_line(
             resolve(page, policy=policy)
 
 
-def test_the_environments_proxy_counts_where_it_is_asked_for() -> None:
+def test_the_environments_proxy_is_used_where_configured() -> None:
     environment = {"HTTPS_PROXY": "http://a:b@proxy.test:8080", "NO_PROXY": "own.test,.inner"}
     upstream = Upstream.of("environment", environment)
     assert upstream is not None
