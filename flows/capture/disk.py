@@ -1,4 +1,4 @@
-"""Free space on the recording's disk, and other passing faults of this machine."""
+"""Free space on the recording's disk, and other temporary faults of this machine."""
 
 import errno
 import logging
@@ -18,13 +18,13 @@ AGAIN_S: Final = 1.0
 
 Result = TypeVar("Result")
 
-_PASSING: Final = frozenset(
+_TEMPORARY: Final = frozenset(
     {
-        # The disk is full, or the share of it that we may take.
+        # The disk is full, or the quota is used up.
         errno.ENOSPC,
         errno.EDQUOT,
         errno.EFBIG,
-        # It fails, was made read-only because it failed, or is away.
+        # The disk fails, was made read-only after a failure, or is not reachable.
         errno.EIO,
         errno.EROFS,
         errno.ENODEV,
@@ -43,12 +43,12 @@ _PASSING: Final = frozenset(
 
 
 def may_pass(error: OSError) -> bool:
-    """Return whether what kept us from writing may be over later: then to wait loses less."""
-    return error.errno in _PASSING
+    """Return whether a write error may be temporary, so that a retry makes sense."""
+    return error.errno in _TEMPORARY
 
 
 def require_space(directory: Path, min_free_bytes: int) -> None:
-    """Raise DiskFull where less than that is free."""
+    """Raise DiskFull where fewer than min_free_bytes are free."""
     free = shutil.disk_usage(directory).free
     if free < min_free_bytes:
         raise DiskFull(

@@ -1,4 +1,4 @@
-"""The headers that a site wants with requests for its stream, each sent where it may be known."""
+"""HTTP headers for requests of a stream, and to which hosts each of them may be sent."""
 
 import re
 from collections.abc import Iterable
@@ -15,34 +15,34 @@ _MAX_VALUE_CHARS: Final = 16 * 1024
 _FOR_ALL: Final = frozenset(
     {"accept", "accept-language", "origin", "sec-fetch-dest", "sec-fetch-mode", "user-agent"}
 )
-"""Headers that every browser sends to every server; any other may identify a user."""
+"""Headers that browsers send to every server; any other may identify a user."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiteHeaders:
-    """Headers that an operator has set for a site: its host, and all hosts below that."""
+    """Headers that the operator has set for a site: its host and all subdomains."""
 
     site: str
     pairs: tuple[tuple[str, str], ...] = field(repr=False)
 
     def goes_to(self, host: str) -> bool:
-        """Return whether a host is of the site."""
+        """Return whether a host belongs to the site."""
         return is_of_site(host, self.site)
 
 
 def is_of_site(host: str, site: str) -> bool:
-    """Return whether a host is a site's, or below it."""
+    """Return whether a host is the site or a subdomain of it."""
     host = host.rstrip(".").lower()
     return host == site or host.endswith(f".{site}")
 
 
 class Headers:
-    """Headers that were made for one address, such as yt-dlp gives with it.
+    """Headers made for one URL, as yt-dlp returns them with it.
 
-    All of them go to its origin: that scheme, host and port. To any other, which a playlist or a
-    redirect leads to, go those that name a browser, and of a Referer the origin alone: cookies,
-    Authorization and whatever a site has made up do not. of_sites: of the operator's, which go to
-    the sites that they are set for, whoever leads there.
+    All of them are sent to the URL's origin (scheme, host and port). Other origins, reached by a
+    playlist or a redirect, get only the headers of every browser, and the origin of the Referer:
+    no cookies, no Authorization, no site-specific headers. of_sites: the operator's headers, sent
+    to their sites wherever the URL came from.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Headers:
         made_for: str = "",
         of_sites: Iterable[SiteHeaders] = (),
     ) -> None:
-        """Keep those that can be sent."""
+        """Keep the valid headers."""
         self._headers = tuple(each for each in headers if can_be_sent(*each))
         self._origin = _origin_of(made_for)
         self._of_sites = tuple(of_sites)
 
     def of(self, url: str) -> dict[str, str]:
-        """Return what goes with a request for this URL."""
+        """Return the headers of a request for this URL."""
         sent = self._found_for(url)
         host = urlsplit(url).hostname or ""
         for each in self._of_sites:

@@ -1,15 +1,15 @@
-"""Runs one tool and ends it when its watcher asks (SIGUSR1) or has ended in any way.
+"""Supervises one tool: ends it on SIGUSR1, and when the watching process has ended in any way.
 
-SIGUSR2 ends it at once.
+SIGUSR2 kills it at once.
 
-Started as a bare script: `python -I -S keeper.py WATCHER_PID SECOND_TERM_S GRACE_S DOOR TOOL ...`.
-It imports nothing of the project, so that it starts at once and stays small. The tool gets SIGTERM,
-so that it can finish its file; a second one, for reads that only then return; and SIGKILL. Should
-the keeper itself be killed, the kernel kills the tool (Linux).
+Run as a script: `python -I -S keeper.py WATCHER_PID SECOND_TERM_S GRACE_S ENDPOINT TOOL ...`.
+It imports nothing of the project, so that it starts fast and stays small. The tool gets SIGTERM, so
+that it can finish its file; a second SIGTERM, which interrupts its reads; and SIGKILL. If the
+keeper itself is killed, the kernel kills the tool (Linux).
 
-DOOR is empty, or "FD:tcp:PORT", "FD:udp:PORT" (Linux): then the tool has a network of its own with
-nothing in it but a loopback, and a socket bound to that port there is sent over the Unix socket FD
-to whoever is to answer on it. Where the kernel refuses that, nothing is sent and nothing is run.
+ENDPOINT is empty, or "FD:tcp:PORT" or "FD:udp:PORT" (Linux): then the tool runs in a network
+namespace with only a loopback interface. A socket bound to PORT in there is sent over the Unix
+socket FD, to the process that serves it. If the kernel refuses the namespace, nothing is run.
 """
 
 import ctypes
@@ -28,18 +28,18 @@ _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 1
 
 
-def _enclose(door: str) -> None:
-    """Leave the network for one of our own, and hand out the only door to it; raises OSError."""
+def _isolate_network(endpoint: str) -> None:
+    """Enter a new network namespace, and send out a socket bound in it; raises OSError."""
     import fcntl
     import socket
     import struct
 
-    fd, kind, port = door.split(":")
+    fd, kind, port = endpoint.split(":")
     libc = ctypes.CDLL(None, use_errno=True)
     uid, gid = os.geteuid(), os.getegid()
     with socket.socket(fileno=int(fd)) as handed:
         if libc.unshare(_CLONE_NEWNET) != 0:
-            # Only root may, but everybody is root in a user namespace of their own.
+            # Only root may; in a new user namespace every user is root.
             if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
                 raise OSError(ctypes.get_errno(), "no namespace")
             maps = {"setgroups": "deny", "uid_map": f"{uid} {uid} 1", "gid_map": f"{gid} {gid} 1"}
@@ -57,13 +57,13 @@ def _enclose(door: str) -> None:
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def _become(tool: list[str], parent: int, door: str) -> None:
-    if door:
+def _become(tool: list[str], parent: int, endpoint: str) -> None:
+    if endpoint:
         try:
-            _enclose(door)
+            _isolate_network(endpoint)
         except (OSError, OverflowError):
             os._exit(1)
-    # After that: the kernel forgets it with each change of credentials.
+    # After _isolate_network: the kernel clears it when credentials change.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
@@ -72,39 +72,39 @@ def _become(tool: list[str], parent: int, door: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the tool and return its exit status, as a shell counts it."""
+    """Run the tool and return its exit status; 128 + n after signal n, as in a shell."""
     watcher, second_term_s, grace_s = int(arguments[0]), float(arguments[1]), float(arguments[2])
-    asked = hurry = False
+    stopping = kill_now = False
 
-    def ask(number: int, _: object) -> None:
-        nonlocal asked, hurry
-        asked, hurry = True, hurry or number == signal.SIGUSR2
+    def stop(number: int, _: object) -> None:
+        nonlocal stopping, kill_now
+        stopping, kill_now = True, kill_now or number == signal.SIGUSR2
 
-    signal.signal(signal.SIGUSR1, ask)
-    signal.signal(signal.SIGUSR2, ask)
-    # What is sent to the whole process group reaches the tool without us. (A handler, and not
-    # SIG_IGN: the tool would inherit that.)
+    signal.signal(signal.SIGUSR1, stop)
+    signal.signal(signal.SIGUSR2, stop)
+    # A signal to the process group reaches the tool directly. (A handler, not SIG_IGN: the tool
+    # would inherit that.)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     keeper = os.getpid()
-    door = arguments[3]
+    endpoint = arguments[3]
     tool = os.fork()
     if tool == 0:
-        _become(arguments[4:], keeper, door)
-    if door:
-        os.close(int(door.partition(":")[0]))
+        _become(arguments[4:], keeper, endpoint)
+    if endpoint:
+        os.close(int(endpoint.partition(":")[0]))
     steps = [(0.0, signal.SIGTERM), (second_term_s, signal.SIGTERM), (grace_s, signal.SIGKILL)]
-    asked_at = 0.0
+    stopped_at = 0.0
     while True:
         pid, status = os.waitpid(tool, os.WNOHANG)
         if pid:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
-        if asked_at == 0.0 and (asked or os.getppid() != watcher):
-            asked_at = time.monotonic()
-        if hurry:
+        if stopped_at == 0.0 and (stopping or os.getppid() != watcher):
+            stopped_at = time.monotonic()
+        if kill_now:
             os.kill(tool, signal.SIGKILL)
-        elif asked_at and steps and time.monotonic() - asked_at >= steps[0][0]:
+        elif stopped_at and steps and time.monotonic() - stopped_at >= steps[0][0]:
             os.kill(tool, steps.pop(0)[1])
         time.sleep(_POLL_S)
 

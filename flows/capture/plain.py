@@ -1,22 +1,22 @@
-"""Text from outside as one line that a terminal, a log, the database and a page can show."""
+"""Sanitises text from outside into one line, safe for a terminal, a log, the database, a page."""
 
 from typing import Final
 
 _JOINERS: Final = "\u200c\u200d"
-"""Characters without a picture of their own that some scripts, and emoji, are written with."""
+"""Zero-width joiners, which some scripts and emoji need."""
 
 _UNKNOWN: Final = "\ufffd"
 
 _ALIKE: Final = str.maketrans({"<": "‹", ">": "›", "`": "'"})
-"""Characters that begin HTML, a mention in a chat, or code in Markdown, and their look-alikes."""
+"""Characters that begin HTML, a chat mention, or code in Markdown, and their look-alikes."""
 
 
 def plain(text: str) -> str:
-    """Return a text that is read and does not act; once more changes nothing.
+    """Return the text without control characters and markup; idempotent.
 
-    Ends of lines and odd spaces become spaces. Control and escape characters, such as NUL, what
-    turns the direction of writing, lone surrogates and what Unicode has not given out become the
-    replacement character. No HTML is left, and no link or picture of Markdown.
+    Line ends and unusual spaces become spaces. Control and escape characters, such as NUL,
+    bidirectional overrides, lone surrogates and unassigned code points become the replacement
+    character. No HTML is left, and no Markdown link or image.
     """
     if not text.isprintable():
         text = "".join(

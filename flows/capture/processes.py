@@ -1,4 +1,4 @@
-"""Child processes that end with the process that started them, however it dies."""
+"""Child processes that end when the process that started them ends in any way."""
 
 import contextlib
 import json
@@ -22,26 +22,26 @@ from flows.capture.state import write_whole
 
 SECOND_TERM_S: Final = 4.0
 GRACE_S: Final = 5.0
-"""From the first SIGTERM to the second and to SIGKILL.
+"""Seconds from the first SIGTERM to the second, and to SIGKILL.
 
-After the first, ffmpeg ends when the read that it is in returns (with the source's next segment),
-and finishes its file; the second cuts the read off, and the file with it.
+After the first, ffmpeg finishes its file once its current read returns, with the source's next
+segment; the second interrupts that read, and cuts the file off.
 """
 
 _CUT_AFTER_S: Final = 0.5
-"""So long after the first SIGTERM, what the tool reads from is cut off."""
+"""Seconds from the first SIGTERM until the tool's input is closed."""
 
 _MARGIN_S: Final = 1.0
-_ENCLOSE_S: Final = 10.0
+_ISOLATE_S: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
-encloses = sys.platform == "linux"
-"""Whether tools get a network of their own: until the kernel has refused that once."""
+can_isolate = sys.platform == "linux"
+"""Whether tools run in a network namespace; False once the kernel has refused it."""
 
 
-class Door(Protocol):
-    """The only address that a tool may reach: our own port on loopback."""
+class Endpoint(Protocol):
+    """The only address that a tool can reach: a port of this process on loopback."""
 
     @property
     def kind(self) -> Literal["tcp", "udp"]:
@@ -49,16 +49,16 @@ class Door(Protocol):
 
     @property
     def port(self) -> int:
-        """Its number."""
+        """The port number."""
 
     def move(self, inner: socket.socket) -> None:
-        """Answer on this socket from now on, and no longer where everybody may come."""
+        """Serve this socket in the tool's namespace, and close the one that others can reach."""
 
 
 def find_ffmpeg(path: str | os.PathLike[str] | None = None) -> str:
-    """Return the ffmpeg to run: the one named, else the one that comes with imageio-ffmpeg.
+    """Return the absolute path of ffmpeg: the one named, else that of imageio-ffmpeg.
 
-    Raises CaptureFailed when the one named is not there.
+    Raises CaptureFailed if the named one does not exist.
     """
     if path is None:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
@@ -71,17 +71,19 @@ def find_ffmpeg(path: str | os.PathLike[str] | None = None) -> str:
 def kept(
     arguments: Sequence[str], *, second_term_s: float = SECOND_TERM_S, grace_s: float = GRACE_S
 ) -> list[str]:
-    """Return the command that runs a tool, by its absolute path, under a keeper of ours.
+    """Return the command that runs a tool, given by absolute path, under `keeper.py`.
 
-    SIGUSR1 to the keeper, and the end of this process, end the tool: SIGTERM, after
-    `second_term_s` another, after `grace_s` SIGKILL.
+    SIGUSR1 to the keeper, and the end of this process, end the tool: SIGTERM, another after
+    `second_term_s`, SIGKILL after `grace_s`.
     """
-    return _kept(arguments, second_term_s, grace_s, door="")
+    return _kept(arguments, second_term_s, grace_s, endpoint="")
 
 
-def _kept(arguments: Sequence[str], second_term_s: float, grace_s: float, door: str) -> list[str]:
+def _kept(
+    arguments: Sequence[str], second_term_s: float, grace_s: float, endpoint: str
+) -> list[str]:
     command = [sys.executable, "-I", "-S", keeper.__file__, str(os.getpid())]
-    return [*command, str(second_term_s), str(grace_s), door, *arguments]
+    return [*command, str(second_term_s), str(grace_s), endpoint, *arguments]
 
 
 def spawn(
@@ -90,29 +92,27 @@ def spawn(
     log: Path,
     pid_file: Path,
     environment: Mapping[str, str] | None = None,
-    door: Door | None = None,
+    endpoint: Endpoint | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a tool under a keeper that ends it when this process is gone.
 
-    The tool's output is appended to `log`. It takes no proxy, and no exception from one, from the
-    environment, to which `environment` is added: unlike a command line, only its owner sees it. It
-    stays in our process group and inherits neither
-    stdin nor stdout: whoever waits for the end of our output must not wait for the tool's.
-    `pid_file` tells `end_stale` what runs here, and for whom.
+    The tool's output is appended to `log`. environment: added to ours, from which all proxy
+    variables are removed; other users cannot read it, as they can a command line. The tool stays in
+    our process group and inherits neither stdin nor stdout, so that a reader of our output sees its
+    end. pid_file: written for `end_stale`.
 
-    door: all that the tool may reach. Where the kernel allows that, it has a network of its own,
-    in which there is nothing else.
+    endpoint: the only address that the tool can reach, where the kernel allows network namespaces.
     """
-    global encloses
+    global can_isolate
     variables = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     variables |= environment or {}
     process: subprocess.Popen[bytes] | None = None
     with log.open("ab") as sink:
-        if door is not None and encloses:
-            process = _spawn_enclosed(arguments, variables, sink.fileno(), door)
+        if endpoint is not None and can_isolate:
+            process = _spawn_isolated(arguments, variables, sink.fileno(), endpoint)
             if process is None:
-                encloses = False
-                _log.info("this system gives ffmpeg no network of its own; the proxy guards it")
+                can_isolate = False
+                _log.info("this system refuses network namespaces: only the proxy guards ffmpeg")
         if process is None:
             process = subprocess.Popen(
                 _kept(arguments, SECOND_TERM_S, GRACE_S, ""),
@@ -125,10 +125,10 @@ def spawn(
     return process
 
 
-def _spawn_enclosed(
-    arguments: Sequence[str], variables: Mapping[str, str], sink: int, door: Door
+def _spawn_isolated(
+    arguments: Sequence[str], variables: Mapping[str, str], sink: int, endpoint: Endpoint
 ) -> subprocess.Popen[bytes] | None:
-    """Start a tool in a network of its own, its door moved there; None where that can't be."""
+    """Start a tool in a network namespace with its endpoint; None where the kernel refuses."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -137,7 +137,7 @@ def _spawn_enclosed(
                     arguments,
                     SECOND_TERM_S,
                     GRACE_S,
-                    f"{theirs.fileno()}:{door.kind}:{door.port}",
+                    f"{theirs.fileno()}:{endpoint.kind}:{endpoint.port}",
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -145,7 +145,7 @@ def _spawn_enclosed(
                 env=variables,
                 pass_fds=[theirs.fileno()],
             )
-        ours.settimeout(_ENCLOSE_S)
+        ours.settimeout(_ISOLATE_S)
         try:
             _, handles, _, _ = socket.recv_fds(ours, 1, 1)
         except OSError:
@@ -153,12 +153,12 @@ def _spawn_enclosed(
     if not handles:
         stop(process, at_once=True)
         return None
-    door.move(socket.socket(fileno=handles[0]))
+    endpoint.move(socket.socket(fileno=handles[0]))
     return process
 
 
 def claim(pid_file: Path, pid: int | None = None) -> None:
-    """Write what tells `end_stale` that this process records here, with the help of another."""
+    """Write the pid file for `end_stale`: this process records here, with the child `pid`."""
     pid = os.getpid() if pid is None else pid
     record = {
         "pid": pid,
@@ -175,9 +175,9 @@ def stop(
     at_once: bool = False,
     cut: Callable[[], None] | None = None,
 ) -> int | None:
-    """Have the tool finish, or be killed after GRACE_S or at once; return its exit status.
+    """Let the tool finish, or kill it after GRACE_S or at once; return its exit status.
 
-    cut: takes away what it reads from, so that a read returns which waits for that.
+    cut: closes the tool's input, so that a blocked read returns.
     """
     if process.poll() is None:
         process.send_signal(signal.SIGUSR2 if at_once else signal.SIGUSR1)
@@ -195,7 +195,7 @@ def stop(
 
 
 def is_claimed(pid_file: Path) -> bool:
-    """Return whether a living process records in this place."""
+    """Return whether a living process records here."""
     try:
         record = json.loads(pid_file.read_text(encoding="utf-8"))
         owner, born = int(record["owner"]), record["owner_born"]
@@ -205,10 +205,10 @@ def is_claimed(pid_file: Path) -> bool:
 
 
 def end_stale(pid_file: Path) -> bool:
-    """End a tool that a dead watcher left running here; True if there was one.
+    """End a tool that a dead watcher left running here; return whether there was one.
 
-    Waits until the tool has finished its file, so that what it wrote can be read. Raises
-    CaptureFailed if the watcher is alive: two may not write to the same place.
+    Waits until the tool has finished its file, so that it can be read. Raises CaptureFailed if the
+    watcher is alive: two processes must not write to the same folder.
     """
     try:
         record = json.loads(pid_file.read_text(encoding="utf-8"))
@@ -218,7 +218,7 @@ def end_stale(pid_file: Path) -> bool:
         return False
     if owner_born is not None and _birth(owner) == owner_born:
         raise CaptureFailed(f"process {owner} is recording to {pid_file.parent} already")
-    # A number alone proves nothing: pids are used again.
+    # Also compare the start time: pids are reused.
     found = born is not None and _birth(pid) == born
     for number, wait_s in ((signal.SIGUSR1, GRACE_S + _MARGIN_S), (signal.SIGKILL, GRACE_S)):
         deadline = time.monotonic() + wait_s
@@ -232,7 +232,10 @@ def end_stale(pid_file: Path) -> bool:
 
 
 def _birth(pid: int) -> str | None:
-    """Return what tells this process from a later one with its number; None if it is gone."""
+    """Return the process's start time, which tells it from a later one with its pid.
+
+    None if it has ended.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
@@ -243,7 +246,7 @@ def _birth(pid: int) -> str | None:
 
 
 def _birth_by_ps(pid: int) -> str | None:
-    """Do the same where there is no /proc."""
+    """Return the start time where there is no /proc."""
     ps = shutil.which("ps")
     if ps is None:
         return None

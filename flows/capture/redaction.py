@@ -1,7 +1,7 @@
-"""URLs without secrets, for errors, logs, rows and the pages of a run.
+"""Removes secrets from URLs, for errors, logs, rows and pages.
 
-A request's secrets are in its query, before its host, or in its path: after a name that says so,
-or as a long word. None of them may be written to a log.
+A URL's secrets are in its query, before its host, or in its path: after a name such as "token", or
+as a long word.
 """
 
 import re
@@ -12,27 +12,27 @@ from flows.capture.plain import plain
 
 _MAX_RAW_CHARS: Final = 64 * 1024
 _MAX_TEXT_CHARS: Final = 4000
-"""A text of others is cut to so many characters: before its URLs are looked for, and after."""
+"""Longest text from outside, in characters: before its URLs are searched, and after."""
 
 _MAX_URL_CHARS: Final = 8192
 _MAX_HOST_CHARS: Final = 255
 _MAX_CHARS: Final = 120
 _MAX_NAME_CHARS: Final = 40
-"""A name in a path that is longer is a signature, or might as well be one."""
+"""A longer name in a path may be a signature."""
 
 _MAX_NAMES: Final = 8
 _SIGNS: Final = re.compile(
     r"l?sig(nature)?|token|auth\w*|key|secret|hmac|hd(nea|nts|ntl)|policy", re.IGNORECASE
 )
-"""A name in a path after which comes what signs."""
+"""A name in a path that a signature follows."""
 
 _VIDEO: Final = re.compile(r"v=[\w-]{11}(?=&|$)")
-"""YouTube's way to name a video: without it the address says nothing."""
+"""YouTube's video id in a query: shown, as the URL means nothing without it."""
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]{1,20}:(?://|\\\\)[^\s\"<>]+", re.IGNORECASE)
 _WORD: Final = re.compile(r"[^\s\"<>]+")
 _OPAQUE: Final = re.compile(r"(\.\.\.|v=[\w-]{11})['.,:;)\]!]*\Z")
-"""After a question mark: what is hidden already, or may be shown, and nothing more."""
+"""After a question mark: nothing but what is hidden already, or may be shown."""
 
 _HIDDEN: Final = re.compile(r"\.\.\.(\.[^.]{1,5})?")
 """A name in a path that is hidden already, with its suffix."""
@@ -46,19 +46,18 @@ _BREAKS: Final = (":", "[", "(")
 
 
 def shorten(url: str) -> str:
-    """Return a URL fit for one line: scheme, host and path, without what may sign a request.
+    """Return scheme, host and path of a URL, without secrets, for one line; idempotent.
 
-    Idempotent. Text that is no URL is redacted as strictly.
+    Text that is not a URL is redacted as strictly.
     """
     url = "".join(c if c.isprintable() else "?" for c in url[:_MAX_URL_CHARS])
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - which raises, too
+        parts.port  # noqa: B018 - raises ValueError, too
     except ValueError:  # such as a password with a # in it
         return f"{url.partition(':')[0][:20].lower()}://..."
-    if (
-        len(parts.netloc) > _MAX_HOST_CHARS
-    ):  # which no name of a host is: the @ may have been cut off
+    # No host is longer: the @ after a password may have been cut off.
+    if len(parts.netloc) > _MAX_HOST_CHARS:
         return f"{parts.scheme[:20]}://..."
     if not parts.netloc:
         text = re.sub("^//+", "/", parts.path.rpartition("@")[2])
@@ -71,9 +70,9 @@ def shorten(url: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return a plain text in which each URL is shortened, and what looks like a part of one.
+    """Return plain text in which each URL, and what may be part of one, is shortened.
 
-    Cut where it is long. It takes time in proportion to the text, whatever stands there.
+    Long text is cut. Takes linear time for any text.
     """
     text = _URL.sub(_shorten_found, _cut_text(text, _MAX_RAW_CHARS))
     text = _cut_text(text, _MAX_TEXT_CHARS)
@@ -89,16 +88,16 @@ def _shorten_found(found: re.Match[str]) -> str:
 
 
 def _hide_query(found: re.Match[str]) -> str:
-    """Return a word without what follows the question mark of a path, or one before a name and =.
+    """Return a word without its query: after a path's question mark, or one before `name=`.
 
-    What ends a sentence stays.
+    Punctuation at its end stays.
     """
     word = found[0]
     after_last = 0
     at = word.find("?")
     while at >= 0:
-        asks = "/" in word[after_last:at] or _PARAMETER.match(word, at + 1)
-        if asks and at + 1 < len(word) and not _OPAQUE.match(word, at + 1):
+        is_query = "/" in word[after_last:at] or _PARAMETER.match(word, at + 1)
+        if is_query and at + 1 < len(word) and not _OPAQUE.match(word, at + 1):
             # At least one character is hidden, though it might end a sentence.
             ends = len(word[at + 2 :].rstrip(_ENDS)) + at + 2
             return f"{word[: at + 1]}...{word[ends:]}"
@@ -145,9 +144,9 @@ def _shorten_name(name: str, before: str) -> str:
 
 
 def _cut_text(text: str, longest: int) -> str:
-    """Return the beginning of a text, without the last word if that may be half a secret.
+    """Return the beginning of a text, without its last word if that may be half a secret.
 
-    Half a password, or half a query, does not look like one; of a URL the whole host is kept.
+    Half a password or half a query is not recognised later; a URL's host is.
     """
     if len(text) <= longest:
         return text

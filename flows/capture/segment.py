@@ -3,14 +3,14 @@
 CaptureError
  +-- UnsafeURL            refused before anything was fetched
  +-- SourceUnreachable    the site or the stream did not answer
- +-- NoStream             it answered, and there is no video in it
- |    +-- NotWatchable    there is one that can't be watched like this, however often it is tried
- +-- NotLive              there is a video, and it is not on air
- |    +-- ShowMissed      it was waited for, and did not begin
- +-- UnreadableMedia      what was recorded or fetched is not the media it should be
- |    +-- NoPicture       it is media, and there is no video in it
- +-- DiskFull             the recording's disk has no room, or can't be written to for now
- +-- CaptureFailed        the capture or the source gave up for good
+ +-- NoStream             it answered, but has no video
+ |    +-- NotWatchable    its video can't be watched, and a retry does not help
+ +-- NotLive              there is a video, but not on air
+ |    +-- ShowMissed      it did not begin within the waiting time
+ +-- UnreadableMedia      what was recorded or fetched can't be decoded
+ |    +-- NoPicture       it can, but has no video
+ +-- DiskFull             the recording's disk is full, or can't be written to for now
+ +-- CaptureFailed        the capture ended, and a retry does not help
 """
 
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ _TOO_MANY: Final = 429
 _TOO_MANY_S: Final = 4.0
 """Pause after "too many requests" (429) without a Retry-After, in seconds."""
 
-MAX_LEAVE_S: Final = 300.0
-"""A server that wants to be left alone for longer is asked again then."""
+MAX_BACKOFF_S: Final = 300.0
+"""Longest pause that a server's Retry-After can set, in seconds."""
 
 
 class CaptureError(Exception):
     """Root of capture's errors; each message is one line that says what to do.
 
-    It goes to logs, rows and pages: the URLs in it are shortened, whoever wrote it.
+    Messages go to logs, rows and pages: URLs in them are always shortened.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -49,32 +49,32 @@ class SourceUnreachable(CaptureError):
     def __init__(
         self, message: str, *, status: int | None = None, retry_after_s: float | None = None
     ) -> None:
-        """Keep the HTTP status, if it answered with one, and when it wants to be asked again."""
+        """Keep the HTTP status, if there is one, and the seconds of its Retry-After."""
         super().__init__(message)
         self.status, self.retry_after_s = status, retry_after_s
 
     @property
-    def leave_s(self) -> float:
-        """Return for how long its server wants to be left alone; 0 where it may be asked again."""
+    def backoff_s(self) -> float:
+        """Return the seconds to wait before the next request; 0 where the server set none."""
         if self.retry_after_s is not None:
-            return min(self.retry_after_s, MAX_LEAVE_S)
+            return min(self.retry_after_s, MAX_BACKOFF_S)
         return _TOO_MANY_S if self.status == _TOO_MANY else 0.0
 
 
 class NoStream(CaptureError):
-    """Nothing at this URL can be watched."""
+    """There is no video at this URL."""
 
 
 class NotWatchable(NoStream):
-    """There is a video that can't be watched like this: encrypted, or for others alone."""
+    """There is a video that can't be watched: encrypted, or for other users only."""
 
 
 class NotLive(CaptureError):
-    """There is a video, and it is not on air.
+    """There is a video, but not on air.
 
-    starts_at: its announced start, aware UTC. over: it has been, as far as can be seen: a playlist
-    that ends may be that of an encoder which starts again. final: its site says that it is over.
-    ended_for_s: for so long its playlist has said so.
+    starts_at: its announced start, aware UTC. over: it seems to have ended; a playlist also ends
+    when its encoder restarts. final: the site states that it has ended. ended_for_s: seconds since
+    its playlist ended.
     """
 
     def __init__(
@@ -93,23 +93,23 @@ class NotLive(CaptureError):
 
 
 class ShowMissed(NotLive):
-    """A show was waited for and did not begin in time."""
+    """A show did not begin within the waiting time."""
 
 
 class UnreadableMedia(CaptureError):
-    """The bytes are not the media they should be."""
+    """The media can't be decoded."""
 
 
 class NoPicture(UnreadableMedia):
-    """The bytes are media without video."""
+    """The media has no video."""
 
 
 class DiskFull(CaptureError):
-    """The recording's disk has no room, or can't be written to for now."""
+    """The recording's disk is full, or can't be written to for now."""
 
 
 class CaptureFailed(CaptureError):
-    """The capture gave up for good."""
+    """The capture ended, and a retry does not help."""
 
 
 def _require_aware(name: str, value: datetime) -> None:
@@ -119,20 +119,20 @@ def _require_aware(name: str, value: datetime) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A finished piece of recording on disk.
+    """A finished segment of the recording, on disk.
 
     channel: the channel's slug. broadcast: the database's id of the broadcast.
     sequence: counts the broadcast's segments, across restarts, without reuse.
-    start: aware UTC, the first video frame, by the source's clock; `start_is_estimated` when the
-        source gave no clock and the time of arrival stands for it.
+    start: aware UTC, of the first video frame, by the source's clock; `start_is_estimated` where
+        the source has no clock and the time of arrival is used.
     duration_s: to the start of the next segment.
     offset_s: where in the file the segment starts, seconds from its first video frame; above 0 only
-        where a capture that was started again brought something twice: the frames before it are
-        the segment's before this one. width_px, height_px: 0 where unknown.
-    continuous: the timestamps in the file go on from those in the file of the segment before.
-    is_ad: whether the source says that it is an advertisement; None where it says nothing.
-    needs: names of the files in its folder that are decoded before it, in order: it begins amid
-        pictures that refer to theirs.
+        where a restarted capture recorded frames twice: those before it belong to the segment
+        before. width_px, height_px: 0 where unknown.
+    continuous: the file's timestamps continue those of the file before.
+    is_ad: whether the source marks it as an advertisement; None where it marks nothing.
+    needs: names of the files in its folder to decode before it, in order: its first pictures refer
+        to pictures in them.
     """
 
     channel: str
@@ -162,13 +162,13 @@ class Segment:
 
     @property
     def lead(self) -> list[Path]:
-        """Return the files that are decoded before its own, in order; some may be deleted."""
+        """Return the files to decode before its own, in order; some may be deleted."""
         return [self.path.with_name(name) for name in self.needs]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gap:
-    """A stretch of the broadcast that no segment covers, and why."""
+    """A time range of the broadcast that no segment covers, and why."""
 
     start: datetime
     end: datetime

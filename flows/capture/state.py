@@ -16,8 +16,8 @@ State = TypeVar("State")
 def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a file atomically: a crash leaves the old or the new content.
 
-    durable: also where the machine loses its power; waits for the disk. Raises OSError, and leaves
-    nothing behind then.
+    durable: survives a loss of power, too; waits for the disk. Raises OSError; then no temporary
+    file is left.
     """
     unfinished = path.with_name(f"{path.name}.tmp")
     try:
@@ -35,14 +35,14 @@ def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def read_state(path: Path, kind: TypeAdapter[State]) -> State | None:
-    """Return what a file says; None where there is none, or it says nothing of that kind."""
+    """Return a file's content as `kind`; None where the file is missing or invalid."""
     try:
         return kind.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as e:
         why = e.strerror if isinstance(e, OSError) else e.errors(include_url=False)[0]["msg"]
-        _log.warning("%s can't be used (%s): its content is found out again", path.name, why)
+        _log.warning("%s can't be used (%s): its content is determined again", path.name, why)
         return None
 
 
@@ -51,7 +51,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as e:
-        if e.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems know no such thing
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems don't support it
             raise
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""A stream that can be recorded, and what is known of it."""
+"""A stream to record, and what is known about it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,7 +9,7 @@ from flows.capture.headers import Headers, SiteHeaders
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """A playlist as it came. url: what was asked for. found_at: where that led. at: monotonic."""
+    """A fetched playlist. url: as requested. found_at: after redirects. at: monotonic time."""
 
     url: str
     found_at: str
@@ -19,21 +19,21 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stream:
-    """A stream that can be recorded, and what is known about it.
+    """A stream to record, and what is known about it.
 
     page_url: as the user gave it. url: the media playlist, or another address ffmpeg reads.
-    protocol: "http" is one file without end.
-    live: None where the source does not say. live_status: yt-dlp's word. source_id: the
-    broadcast's id at the source; another id is another broadcast. expires_at, starts_at: aware
-    UTC. headers: to be sent to where `url` is (`flows.capture.headers`). site_headers: the
-    operator's. cookies: in Netscape's format, each for the hosts that it names.
-    master_url: the master playlist that lists `url`; empty where none is known.
-    segment_query, key_query: what segments and keys want after their `?`.
-    master: what came from there, where it was fetched to find `url`.
+    protocol: "http" is one endless file.
+    live: None where unknown. live_status: yt-dlp's value. source_id: the broadcast's id at the
+    source; another id is another broadcast. expires_at, starts_at: aware UTC. headers: for
+    requests to the origin of `url` (`flows.capture.headers`). site_headers: the operator's.
+    cookies: in Netscape's format, each for the hosts that it names.
+    master_url: the master playlist that lists `url`; empty where unknown.
+    segment_query, key_query: added to the URLs of segments and keys.
+    master: the master playlist, if it was fetched to find `url`.
     user, password: of a camera's server.
-    width_px, height_px, fps, codecs: as the site says; 0 or empty where it does not.
-    loaded: its playlist, where it was fetched already: a server may ban who asks again at once.
-    ask_at: monotonic; until then its server has asked to be left alone.
+    width_px, height_px, fps, codecs: as the site states them; 0 or empty where unknown.
+    loaded: its playlist, if already fetched: some servers ban a client that repeats a request.
+    retry_at: monotonic; no request before it, by the server's Retry-After.
     """
 
     page_url: str
@@ -59,9 +59,9 @@ class Stream:
     codecs: str = ""
     loaded: Loaded | None = field(default=None, repr=False, compare=False)
     master: Loaded | None = field(default=None, repr=False, compare=False)
-    ask_at: float = field(default=0.0, repr=False, compare=False)
+    retry_at: float = field(default=0.0, repr=False, compare=False)
 
     @property
     def sent(self) -> Headers:
-        """Which of the headers go where."""
+        """The headers, with the rule which of them go to which host."""
         return Headers(self.headers, made_for=self.url, of_sites=self.site_headers)

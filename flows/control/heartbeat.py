@@ -25,7 +25,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.states import Cancelled
 
-from flows.capture.stopping import Patience, beside
+from flows.capture.waits import WaitLimit, background_thread
 from flows.control.healing import ALIVE, BEATS, FLOW, OVER, was_cancelled
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def heartbeats(run_id: UUID, *, dead_after_s: float) -> Iterator["Heartbeat"]:
     heartbeat = Heartbeat(run_id, dead_after_s / BEATS, over)
     # In our context, which says which server it is.
     beat = partial(copy_context().run, heartbeat.beat)
-    with beside(beat, over, name=f"heartbeat-{run_id}", end_s=FINAL_HEARTBEAT_TIMEOUT_S):
+    with background_thread(beat, over, name=f"heartbeat-{run_id}", end_s=FINAL_HEARTBEAT_TIMEOUT_S):
         yield heartbeat
 
 

@@ -30,7 +30,7 @@ from flows.live.capturing import analysis_of, capture_of, recover_own
 from flows.live.left_open import close_left_open
 from flows.live.lifecycle import WatchedBroadcast, close, open_or_continue
 from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
-from flows.live.locking.database_wait import patiently
+from flows.live.locking.database_wait import retry_on_outage
 from flows.live.locking.handover_signal import MAY_LEAVE
 from flows.live.locking.lock_check import Hold
 from flows.live.rows.analysis import Analysis, Counts, take_for
@@ -89,9 +89,9 @@ class Watch:
         with ExitStack() as stack:
             engine = make_engine(self.database_url)
             stack.callback(engine.dispose)
-            patience = self.show.max_wait
-            when_there = partial(patiently, engine=engine, patience=patience, log=self.log)
-            if self.run_id is None:  # somebody at a terminal, who may have mistyped its URL
+            max_wait = self.show.max_wait
+            when_there = partial(retry_on_outage, engine=engine, max_wait=max_wait, log=self.log)
+            if self.run_id is None:  # on the command line: fail at once, its URL may be mistyped
                 require_current(engine)
             else:
                 when_there(lambda: require_current(engine))
@@ -103,7 +103,7 @@ class Watch:
                 recordings_dir=self.settings.recordings_dir,
                 ends_at=self.ends_at,
                 log=self.log,
-                patience=patience,
+                max_wait=max_wait,
                 of_schedule=self.of_schedule,
             )
             held = stack.enter_context(turn)
@@ -199,9 +199,9 @@ class Watch:
         was_on_air: bool,
     ) -> Stream:
         """Return the show's stream when it is on air; raises as `wait_for_show`."""
-        url, patience = self.show.url, self.show.max_wait
+        url, max_wait = self.show.url, self.show.max_wait
         if until is not None:
-            patience = max(timedelta(0), min(patience, until - datetime.now(UTC)))
+            max_wait = max(timedelta(0), min(max_wait, until - datetime.now(UTC)))
         hold = Hold(lock, self.log, lost=lambda: None, own=self.run_id)
 
         def on_waiting(waiting: Waiting) -> None:
@@ -222,7 +222,7 @@ class Watch:
             wait_for_show,
             url,
             look,
-            give_up_after=patience,
+            give_up_after=max_wait,
             on_waiting=on_waiting,
             pause=pause,
             was_on_air=was_on_air,

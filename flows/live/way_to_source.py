@@ -74,7 +74,7 @@ class WayToSource:
                 raise
             except SourceUnreachable as e:
                 # The capture meets the same error again, once it may.
-                return replace(stream, ask_at=time.monotonic() + e.leave_s)
+                return replace(stream, retry_at=time.monotonic() + e.backoff_s)
             except CaptureError:
                 return stream
         if not playlist.entries and not playlist.ended:

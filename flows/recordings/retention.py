@@ -32,7 +32,7 @@ from db.errors import DatabaseError
 from db.reading import recordings as rows
 from db.session import explain
 from flows.capture.recorded import following
-from flows.capture.stopping import beside
+from flows.capture.waits import background_thread
 from flows.recordings.deletable import OVERDUE, Claims
 from flows.recordings.inventory import Folder, Inventory, by_show
 from flows.settings import Settings
@@ -289,5 +289,5 @@ def rolling(retention: Recordings) -> Iterator[None]:
             stop.wait(LOOK_S)
             due_s -= LOOK_S
 
-    with beside(keep, stop, name="retention", end_s=_STOP_S):
+    with background_thread(keep, stop, name="retention", end_s=_STOP_S):
         yield

@@ -25,7 +25,7 @@ from db.machines import installation, note_uploads, summary_of_copies
 from db.objects import copied, record_copy
 from db.reading import recordings as rows
 from flows.capture.recorded.audio import FOLDER
-from flows.capture.stopping import beside
+from flows.capture.waits import background_thread
 from flows.errors import UsageError
 from flows.objects.configured import objects_of
 from flows.objects.store import Objects, StoreError
@@ -254,5 +254,5 @@ def uploading(uploads: Uploads | None) -> Iterator[None]:
                 _log.exception("recordings are not copied for now")
                 stop.wait(MAX_PAUSE_S)
 
-    with beside(run, stop, name="uploads", end_s=FIRST_PAUSE_S):
+    with background_thread(run, stop, name="uploads", end_s=FIRST_PAUSE_S):
         yield

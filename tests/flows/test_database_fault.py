@@ -25,7 +25,7 @@ from db.session import make_engine, upgrade
 from flows.capture.segment import Segment
 from flows.demo.channel import LiveOrigin
 from flows.live.broadcast import Watch
-from flows.live.locking import database_wait as patience
+from flows.live.locking import database_wait
 from flows.live.rows import store
 from flows.recordings.finding import WAITING
 from flows.settings import Settings
@@ -137,7 +137,7 @@ def test_a_run_waits_for_an_unavailable_database_at_its_start(
     long_card: dict[str, Path],
 ) -> None:
     """As one that is started again when the machine, or Postgres, was killed with it."""
-    monkeypatch.setattr(patience, "ASK_AGAIN_S", 0.1)
+    monkeypatch.setattr(database_wait, "RETRY_S", 0.1)
     caplog.set_level(logging.INFO)
     url = server.url
     upgrade(url)
@@ -163,7 +163,7 @@ def test_a_lasting_database_outage_ends_a_run_with_its_cause(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(monotonic=count().__next__, sleep=lambda seconds: None)
-    monkeypatch.setattr(patience, "time", clock)
+    monkeypatch.setattr(database_wait, "time", clock)
     engine = make_engine(server.url)
     server.stop()
     asked: list[int] = []
@@ -173,8 +173,8 @@ def test_a_lasting_database_outage_ends_a_run_with_its_cause(
         engine.connect()
 
     with pytest.raises(DatabaseUnreachable):
-        patience.patiently(
-            ask, engine, patience=timedelta(seconds=2.5), log=logging.getLogger("test")
+        database_wait.retry_on_outage(
+            ask, engine, max_wait=timedelta(seconds=2.5), log=logging.getLogger("test")
         )
     assert len(asked) == 3
     engine.dispose()

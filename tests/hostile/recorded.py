@@ -37,7 +37,7 @@ def server(url: str, address: str, named: str = "") -> str:
 
 
 def _record(url: str, protocol: str, policy: AddressPolicy) -> str:
-    process.encloses = False  # The first wall holds alone.
+    process.can_isolate = False  # The first wall holds alone.
     recorder._FALSE_STARTS = 1
     stream = Stream(
         page_url=url,

@@ -22,8 +22,8 @@ from flows.capture.segment import NoStream, NotLive, SourceUnreachable, UnsafeUR
 from flows.capture.source.resolve import resolve
 from flows.capture.source.ytdlp import request as source
 from flows.capture.source.ytdlp.sandbox import Box
-from flows.capture.stopping import Stopped
 from flows.capture.stream import Stream
+from flows.capture.waits import Stopped
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts on Linux alone")
 HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from flows.capture.ffmpeg.command import build_arguments
+from flows.capture.ffmpeg.inputs import Input
 from flows.capture.ffmpeg.log import FfmpegLog
-from flows.capture.ffmpeg.way import Way
 from flows.capture.hls.anchoring import Anchoring
 from flows.capture.processes import spawn, stop
 from flows.capture.recorded.clock import Clock, Section
@@ -17,8 +17,8 @@ from flows.capture.recorded.media import TICKS_PER_S
 from flows.capture.recorded.recording import Recording
 from flows.capture.recorded.runs import save_clock
 from flows.capture.segment import CaptureError, Gap, Segment, UnreadableMedia, UnsafeURL
-from flows.capture.stopping import Stopped
 from flows.capture.stream import Stream
+from flows.capture.waits import Stopped
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class FfmpegRun:
         stream: Stream,
         recording: Recording,
         anchoring: Anchoring,
-        way: Way,
+        way: Input,
         *,
         ffmpeg_path: str,
         segment_s: float,
@@ -80,7 +80,7 @@ class FfmpegRun:
             log=log_file,
             pid_file=recording.pid_file,
             environment=way.environment,
-            door=way.door,
+            endpoint=way.endpoint,
         )
 
     def poll(self, *, why: str | None = None, last: bool = False) -> list[Segment | Gap]:

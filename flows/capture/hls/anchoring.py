@@ -18,8 +18,8 @@ from flows.capture.recorded.media import TICKS_PER_S, read_head, ticks_from
 from flows.capture.recorded.recording import MIN_GAP, Recording
 from flows.capture.recorded.runs import newest_clock
 from flows.capture.segment import CaptureError
-from flows.capture.stopping import Stopped
 from flows.capture.stream import Stream
+from flows.capture.waits import Stopped
 
 _log = logging.getLogger(__name__)
 

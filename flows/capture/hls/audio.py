@@ -33,7 +33,7 @@ from flows.capture.segment import (
     UnreadableMedia,
     UnsafeURL,
 )
-from flows.capture.stopping import Stopped
+from flows.capture.waits import Stopped
 
 _log = logging.getLogger(__name__)
 

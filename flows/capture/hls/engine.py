@@ -80,7 +80,7 @@ class HlsRun:
         self._written, self._first_load, self._losses = 0, True, Losses()
         self._pacing = pacing or Pacing()
         self._pacing.begin()
-        self._pacing.hold(stream.ask_at)
+        self._pacing.hold(stream.retry_at)
         self._holding = Holding()
         self._refused = Refused(by_page=stream.page_url != stream.url)
         self._ended_at: float | None = None

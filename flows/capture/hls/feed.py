@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import Key, Playlist, Variant
-from flows.capture.playlists.reload import asking_for
+from flows.capture.playlists.reload import blocking_reload_url
 from flows.capture.playlists.renditions import Rendition, choose_audio
 from flows.capture.quality import Quality, in_order
 from flows.capture.redaction import shorten
@@ -104,7 +104,7 @@ class Feed:
         return found if found is not None and found.url else None
 
     def _wait_for(self, sequence: int, held_s: float) -> Playlist:
-        loaded = self._fetcher.load(asking_for(self.url, sequence), held_s=held_s)
+        loaded = self._fetcher.load(blocking_reload_url(self.url, sequence), held_s=held_s)
         self.asked_at = time.monotonic()
         return self._fetcher.read_playlist(loaded, variables=self._variables)
 
@@ -170,8 +170,8 @@ class Feed:
 
 def _require_open(playlist: Playlist, page_url: str) -> None:
     keys = {entry.key for entry in playlist.entries}
-    closed = sorted({_name_of(key) for key in keys if key is not None and not key.opens})
-    if closed and all(key is not None and not key.opens for key in keys):
+    closed = sorted({_name_of(key) for key in keys if key is not None and not key.can_decrypt})
+    if closed and all(key is not None and not key.can_decrypt for key in keys):
         raise NotWatchable(f"{page_url}: encrypted by {', '.join(closed)}, and cannot be watched")
 
 

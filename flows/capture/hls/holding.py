@@ -25,7 +25,7 @@ class Holding:
         """Take note of a playlist; until: what it was waited for."""
         if until is not None:
             self._n_vain = 0 if grew else self._n_vain + 1
-        offered = playlist.holds and playlist.numbered and not playlist.ended
+        offered = playlist.can_block_reload and playlist.numbered and not playlist.ended
         is_kept = offered and bool(playlist.entries) and self._n_vain < _MAX_VAIN
         self.until = playlist.sequence + len(playlist.entries) if is_kept else None
         self.held_s = _TARGETS * playlist.target_s

@@ -9,7 +9,7 @@ import logging
 import time
 from typing import Final
 
-from flows.capture.segment import MAX_LEAVE_S, CaptureError
+from flows.capture.segment import MAX_BACKOFF_S, CaptureError
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Pacing:
         self.failures += 1
         self._grew_by = self._grows_at = None
         if retry_after_s is not None:
-            self.wait_s = min(retry_after_s, MAX_LEAVE_S)
+            self.wait_s = min(retry_after_s, MAX_BACKOFF_S)
             _log.warning("the source wants to be asked again in %.0f s", self.wait_s)
         elif status == _TOO_MANY:
             self.wait_s = min(self.target_s * 2**self.failures, _MAX_BACKOFF_S)

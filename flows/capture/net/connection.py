@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from flows.capture.net.public import Address
-from flows.capture.stopping import Patience
+from flows.capture.waits import WaitLimit
 
 Result = TypeVar("Result")
 
@@ -26,7 +26,7 @@ _WRITE: Final = select.POLLOUT
 
 
 def connect(
-    address: Address, port: int, *, patience: Patience, timeout_s: float | None
+    address: Address, port: int, *, wait_limit: WaitLimit, timeout_s: float | None
 ) -> socket.socket:
     """Return a connection that does not block; raises OSError (TimeoutError), Stopped."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -35,7 +35,7 @@ def connect(
         connection.setblocking(False)
         number = connection.connect_ex((str(address), port))
         if number == errno.EINPROGRESS:
-            _wait(connection, _WRITE, patience, _end(timeout_s))
+            _wait(connection, _WRITE, wait_limit, _end(timeout_s))
             number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             raise OSError(number, os.strerror(number))
@@ -57,10 +57,10 @@ class Connection(httpcore.NetworkStream):
     """Such a connection, as httpcore wants it."""
 
     def __init__(
-        self, connection: socket.socket, patience: Patience, allowance: Allowance | None = None
+        self, connection: socket.socket, wait_limit: WaitLimit, allowance: Allowance | None = None
     ) -> None:
         """Take over a connection that does not block."""
-        self._socket, self._patience = connection, patience
+        self._socket, self._wait_limit = connection, wait_limit
         self._allowance = allowance or Allowance()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -116,7 +116,7 @@ class Connection(httpcore.NetworkStream):
     def _do(self, action: Callable[[], Result], waits_for: int, timeout_s: float | None) -> Result:
         end = _end(timeout_s)
         while True:
-            self._patience.step_s(end)
+            self._wait_limit.step_s(end)
             try:
                 return action()
             except ssl.SSLWantReadError:
@@ -125,11 +125,11 @@ class Connection(httpcore.NetworkStream):
                 event = _WRITE
             except BlockingIOError:
                 event = waits_for
-            _wait(self._socket, event, self._patience, end)
+            _wait(self._socket, event, self._wait_limit, end)
 
 
-def _wait(connection: socket.socket, event: int, patience: Patience, end: float) -> None:
-    while not _poll(connection, event, patience.step_s(end)):
+def _wait(connection: socket.socket, event: int, wait_limit: WaitLimit, end: float) -> None:
+    while not _poll(connection, event, wait_limit.step_s(end)):
         pass
 
 
@@ -162,11 +162,11 @@ class PinnedBackend(httpcore.NetworkBackend):
     def __init__(
         self,
         addresses_of: Callable[[str, int], Iterable[Address]],
-        patience: Patience,
+        wait_limit: WaitLimit,
         allowance: Allowance | None = None,
     ) -> None:
         """Keep the arguments; nothing is connected to yet."""
-        self._addresses_of, self._patience = addresses_of, patience
+        self._addresses_of, self._wait_limit = addresses_of, wait_limit
         self._allowance = allowance
 
     def connect_tcp(
@@ -182,8 +182,10 @@ class PinnedBackend(httpcore.NetworkBackend):
         for address in self._addresses_of(host, port):
             try:
                 with _mapped(httpcore.ConnectTimeout, httpcore.ConnectError):
-                    connection = connect(address, port, patience=self._patience, timeout_s=timeout)
-                return Connection(connection, self._patience, self._allowance)
+                    connection = connect(
+                        address, port, wait_limit=self._wait_limit, timeout_s=timeout
+                    )
+                return Connection(connection, self._wait_limit, self._allowance)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as e:
                 failure = e
         raise failure or httpcore.ConnectError(f"{host} has no address")

@@ -30,8 +30,8 @@ from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Part, Playlist,
 from flows.capture.playlists.reload import without_directives
 from flows.capture.playlists.signing import Queries, with_query
 from flows.capture.segment import NoStream, SourceUnreachable
-from flows.capture.stopping import Patience
 from flows.capture.stream import Loaded
+from flows.capture.waits import WaitLimit
 
 MAX_REDIRECTS: Final = 5
 MAX_SECONDS: Final = 30.0
@@ -93,7 +93,7 @@ class Fetcher:
         stopping: threading.Event | None = None,
     ) -> None:
         """Keep the arguments; nothing is opened yet."""
-        self._patience, self._allowance = Patience(stopping), Allowance()
+        self._wait_limit, self._allowance = WaitLimit(stopping), Allowance()
         self._policy, self._headers = policy, headers or Headers()
         self._cookies = FewCookies() if cookies is None else cookies
         self._queries = queries or Queries()
@@ -125,7 +125,7 @@ class Fetcher:
     @property
     def stopping(self) -> threading.Event:
         """The event that ends its waits once it is set."""
-        return self._patience.stopping
+        return self._wait_limit.stopping
 
     def close(self) -> None:
         """Close the connections."""
@@ -251,7 +251,7 @@ class Fetcher:
         Not decoded: what is compressed against our wish is no media.
         """
         with self._open(url, {"accept-encoding": "identity"}, max_bytes=0) as (_, response):
-            self._patience.ends_at, self._allowance.left_bytes = math.inf, sys.maxsize
+            self._wait_limit.ends_at, self._allowance.left_bytes = math.inf, sys.maxsize
             yield response.iter_raw()
 
     @contextlib.contextmanager
@@ -260,7 +260,7 @@ class Fetcher:
     ) -> Iterator[tuple[str, httpx.Response]]:
         """Give the URL after redirects and the response, whose body is to be read within."""
         client = self._client = self._client or self._make_client()
-        self._patience.ends_at = time.monotonic() + self._request_s + held_s
+        self._wait_limit.ends_at = time.monotonic() + self._request_s + held_s
         wait_s = self.timeout_s + held_s
         try:
             for _ in range(MAX_REDIRECTS + 1):
@@ -282,11 +282,11 @@ class Fetcher:
                     yield url, response
                     return
         except _FAILURES as e:
-            if time.monotonic() >= self._patience.ends_at:
+            if time.monotonic() >= self._wait_limit.ends_at:
                 raise SourceUnreachable(f"{url}: not all came within {self._request_s:g} s") from e
             raise SourceUnreachable(f"{url}: {e or type(e).__name__}") from e
         finally:
-            self._patience.ends_at = math.inf
+            self._wait_limit.ends_at = math.inf
         raise SourceUnreachable(f"{url}: more than {MAX_REDIRECTS} redirects")
 
     def _make_client(self) -> httpx.Client:
@@ -294,7 +294,7 @@ class Fetcher:
             # They would log whole URLs, and what is answered with its cookies.
             logging.getLogger(name).setLevel(logging.WARNING)
         return httpx.Client(
-            transport=PinnedTransport(self._policy, self._patience, self._allowance),
+            transport=PinnedTransport(self._policy, self._wait_limit, self._allowance),
             follow_redirects=False,
             cookies=self._cookies,
         )

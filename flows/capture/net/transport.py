@@ -11,7 +11,7 @@ from flows.capture.net.address import Address, AddressPolicy
 from flows.capture.net.connection import Allowance, Connection, PinnedBackend, tls_context
 from flows.capture.net.cookies import without_excess
 from flows.capture.net.upstream import Upstream, status_of
-from flows.capture.stopping import Patience
+from flows.capture.waits import WaitLimit
 
 _LIMITS: Final[dict[str, Any]] = {"max_connections": 4, "keepalive_expiry": 30.0}
 _CONNECT_S: Final = 10.0
@@ -32,22 +32,22 @@ class _Body(httpx.SyncByteStream):
 class PinnedTransport(httpx.BaseTransport):
     """Carries httpx's requests over connections that the policy allows, or by its proxy."""
 
-    def __init__(self, policy: AddressPolicy, patience: Patience, allowance: Allowance) -> None:
+    def __init__(self, policy: AddressPolicy, wait_limit: WaitLimit, allowance: Allowance) -> None:
         """Keep the arguments; nothing is opened yet."""
         self._policy = policy
 
         def addresses_of(host: str, port: int) -> tuple[Address, ...]:
             look_up = partial(policy.addresses_of, host, port)
             try:
-                return patience.run(look_up, name="capture-name")
+                return wait_limit.run(look_up, name="capture-name")
             except TimeoutError as e:
                 raise httpcore.ConnectTimeout(f"{host} is still being looked up") from e
 
-        backend = PinnedBackend(addresses_of, patience, allowance)
+        backend = PinnedBackend(addresses_of, wait_limit, allowance)
         self._direct = _pool(backend)
         self._by_proxy: httpcore.ConnectionPool | None = None
         if policy.upstream is not None:
-            self._by_proxy = _pool_by(policy.upstream, patience, allowance)
+            self._by_proxy = _pool_by(policy.upstream, wait_limit, allowance)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request without a body; raises what httpcore raises, and as the policy does."""
@@ -92,8 +92,8 @@ class PinnedTransport(httpx.BaseTransport):
 class _UpstreamBackend(httpcore.NetworkBackend):
     """Connects to the operator's proxy; a socks5 one is asked for a tunnel at once."""
 
-    def __init__(self, upstream: Upstream, patience: Patience, allowance: Allowance) -> None:
-        self._upstream, self._patience, self._allowance = upstream, patience, allowance
+    def __init__(self, upstream: Upstream, wait_limit: WaitLimit, allowance: Allowance) -> None:
+        self._upstream, self._wait_limit, self._allowance = upstream, wait_limit, allowance
 
     def connect_tcp(
         self,
@@ -103,14 +103,14 @@ class _UpstreamBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        patience, wait_s = self._patience, timeout or _CONNECT_S
+        wait_limit, wait_s = self._wait_limit, timeout or _CONNECT_S
         if self._upstream.scheme == "socks5":
-            made = self._upstream.tunnel(host, port, patience=patience, timeout_s=wait_s)
+            made = self._upstream.tunnel(host, port, wait_limit=wait_limit, timeout_s=wait_s)
         else:
-            made = self._upstream.connect(patience=patience, timeout_s=wait_s, tls=False)
+            made = self._upstream.connect(wait_limit=wait_limit, timeout_s=wait_s, tls=False)
             # httpcore begins TLS itself.
         made.setblocking(False)
-        return Connection(made, self._patience, self._allowance)
+        return Connection(made, self._wait_limit, self._allowance)
 
 
 def _pool(backend: httpcore.NetworkBackend) -> httpcore.ConnectionPool:
@@ -118,9 +118,9 @@ def _pool(backend: httpcore.NetworkBackend) -> httpcore.ConnectionPool:
 
 
 def _pool_by(
-    upstream: Upstream, patience: Patience, allowance: Allowance
+    upstream: Upstream, wait_limit: WaitLimit, allowance: Allowance
 ) -> httpcore.ConnectionPool:
-    backend = _UpstreamBackend(upstream, patience, allowance)
+    backend = _UpstreamBackend(upstream, wait_limit, allowance)
     if upstream.scheme == "socks5":
         return _pool(backend)
     headers = [("Proxy-Authorization", upstream.authorization)] if upstream.authorization else []

@@ -18,7 +18,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from flows.capture.net.connection import connect, tls_context
 from flows.capture.segment import SourceUnreachable
-from flows.capture.stopping import Patience
+from flows.capture.waits import WaitLimit
 
 FROM_ENVIRONMENT: Final = "environment"
 """The value of `proxy` that takes the proxy from HTTPS_PROXY."""
@@ -108,7 +108,9 @@ class Upstream:
 
     # -- blocking connections, for what another program fetches
 
-    def connect(self, *, patience: Patience, timeout_s: float, tls: bool = True) -> socket.socket:
+    def connect(
+        self, *, wait_limit: WaitLimit, timeout_s: float, tls: bool = True
+    ) -> socket.socket:
         """Return a connection to it; raises SourceUnreachable, and what ends the patience.
 
         tls: speak TLS with one of https.
@@ -116,7 +118,7 @@ class Upstream:
         failure: OSError | None = None
         try:
             look_up = partial(socket.getaddrinfo, self.host, self.port, type=socket.SOCK_STREAM)
-            found = patience.run(look_up, name="capture-name")
+            found = wait_limit.run(look_up, name="capture-name")
         except (OSError, UnicodeError) as e:
             raise self.unreachable(f"no such host ({e})") from e
         for address in dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found):
@@ -124,7 +126,7 @@ class Upstream:
                 made = connect(
                     ipaddress.ip_address(address),
                     self.port,
-                    patience=patience,
+                    wait_limit=wait_limit,
                     timeout_s=timeout_s,
                 )
                 made.settimeout(timeout_s)
@@ -136,10 +138,10 @@ class Upstream:
         raise self.unreachable(str(failure or "it has no address"))
 
     def tunnel(
-        self, host: str, port: int, *, patience: Patience, timeout_s: float
+        self, host: str, port: int, *, wait_limit: WaitLimit, timeout_s: float
     ) -> socket.socket:
         """Return a connection through it to a host; raises as `connect`."""
-        made = self.connect(patience=patience, timeout_s=timeout_s)
+        made = self.connect(wait_limit=wait_limit, timeout_s=timeout_s)
         try:
             if self.scheme == "socks5":
                 self.greet(made, host, port)

@@ -1,7 +1,7 @@
 """Advertisements in a playlist: cue tags as packagers write them, and date ranges.
 
-EXT-X-CUE-OUT, -CONT and -IN, EXT-X-SCTE35 and EXT-OATCLS-SCTE35 are nowhere specified and
-everywhere used; EXT-X-DATERANGE is RFC 8216, 4.3.2.7, with SCTE-35 in 4.3.2.7.1.
+EXT-X-CUE-OUT, -CONT and -IN, EXT-X-SCTE35 and EXT-OATCLS-SCTE35 are widely used but in no
+standard; EXT-X-DATERANGE is RFC 8216, 4.3.2.7, with SCTE-35 in 4.3.2.7.1.
 """
 
 import re
@@ -13,16 +13,16 @@ from flows.capture.playlists.tags import attributes_of, number_of, parse_date
 
 _MAX_BREAKS: Final = 1000
 _MAX_BREAK: Final = timedelta(minutes=10)
-"""A break whose end is not announced is taken to be over by then."""
+"""Assumed length of a break whose end is not announced."""
 
 _AD_CLASS: Final = re.compile(r"(^|[^a-z])(ads?|advert\w*|commercial|scte-?35)([^a-z]|$)", re.I)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cue:
-    """A cue before a segment: advertisements begin, go on or are over.
+    """A cue before a segment: advertisements begin ("out"), continue ("on") or end ("in").
 
-    left_s: for how long they go on from there; None where it is not said.
+    left_s: seconds of advertisements left from there; None where unknown.
     """
 
     kind: Literal["out", "on", "in"]
@@ -31,7 +31,7 @@ class Cue:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Break:
-    """A stretch of advertisements, by the source's dates; half-open, aware UTC."""
+    """An advertisement break, by the source's dates; half-open, aware UTC."""
 
     start: datetime
     end: datetime
@@ -41,60 +41,60 @@ class Cues:
     """Reads the tags of one playlist."""
 
     def __init__(self) -> None:
-        """Nothing was read."""
+        """Begin with nothing read."""
         self._cue: Cue | None = None
         self._breaks: dict[str, Break] = {}
 
     def take(self) -> Cue | None:
-        """Return what was said since the last call, for the segment that follows."""
+        """Return the cue read since the last call, for the segment that follows."""
         cue, self._cue = self._cue, None
         return cue
 
     @property
     def breaks(self) -> tuple[Break, ...]:
-        """Return what date ranges say."""
+        """Return the breaks announced by date ranges."""
         return tuple(self._breaks.values())
 
     def read(self, tag: str, value: str) -> None:
-        """Read a tag, if it is one of these."""
+        """Read a tag; tags that are not about advertisements are ignored."""
         if tag == "#EXT-X-CUE-OUT":
-            said = attributes_of(value).get("DURATION") or value.rpartition("=")[2]
-            self._cue = Cue(kind="out", left_s=number_of(said) or None)
+            length = attributes_of(value).get("DURATION") or value.rpartition("=")[2]
+            self._cue = Cue(kind="out", left_s=number_of(length) or None)
         elif tag == "#EXT-X-CUE-OUT-CONT":
             self._cue = self._cue or Cue(kind="on", left_s=_left(value))
         elif tag in ("#EXT-X-CUE-IN", "#EXT-X-CUE"):
             self._cue = Cue(kind="in") if tag.endswith("IN") else self._cue
         elif tag == "#EXT-X-SCTE35":
-            said_of = attributes_of(value)
-            if said_of.get("CUE-OUT", "").upper() in ("YES", "CONT"):
-                self._cue = Cue(kind="out", left_s=number_of(said_of.get("DURATION", "")) or None)
-            elif said_of.get("CUE-IN", "").upper() == "YES":
+            found = attributes_of(value)
+            if found.get("CUE-OUT", "").upper() in ("YES", "CONT"):
+                self._cue = Cue(kind="out", left_s=number_of(found.get("DURATION", "")) or None)
+            elif found.get("CUE-IN", "").upper() == "YES":
                 self._cue = Cue(kind="in")
         elif tag == "#EXT-X-DATERANGE":
             self._read_range(attributes_of(value))
 
-    def _read_range(self, said: dict[str, str]) -> None:
-        name, start = said.get("ID", ""), parse_date(said.get("START-DATE", ""))
+    def _read_range(self, attributes: dict[str, str]) -> None:
+        name, start = attributes.get("ID", ""), parse_date(attributes.get("START-DATE", ""))
         known = self._breaks.get(name)
-        ends = parse_date(said.get("END-DATE", ""))
-        if known is not None and (ends or "SCTE35-IN" in said):
-            at = known.start + timedelta(seconds=number_of(said.get("DURATION", "")))
-            end = ends or (at if "DURATION" in said else start or known.end)
+        ends = parse_date(attributes.get("END-DATE", ""))
+        if known is not None and (ends or "SCTE35-IN" in attributes):
+            at = known.start + timedelta(seconds=number_of(attributes.get("DURATION", "")))
+            end = ends or (at if "DURATION" in attributes else start or known.end)
             self._breaks[name] = Break(start=known.start, end=end)
             return
-        is_ad = "SCTE35-OUT" in said or _AD_CLASS.search(said.get("CLASS", ""))
+        is_ad = "SCTE35-OUT" in attributes or _AD_CLASS.search(attributes.get("CLASS", ""))
         if not is_ad or start is None or len(self._breaks) >= _MAX_BREAKS:
             return
-        length = said.get("DURATION") or said.get("PLANNED-DURATION")
+        length = attributes.get("DURATION") or attributes.get("PLANNED-DURATION")
         if length is not None:
             ends = ends or start + min(timedelta(seconds=number_of(length)), 6 * _MAX_BREAK)
         self._breaks[name] = Break(start=start, end=ends or start + _MAX_BREAK)
 
 
 def _left(value: str) -> float | None:
-    """Return what is left of a break: "8.3/30", or ElapsedTime=8.3,Duration=30."""
-    said = attributes_of(value.replace("ElapsedTime", "ELAPSED").replace("Duration", "DURATION"))
-    if "DURATION" in said:
-        return max(0.0, number_of(said["DURATION"]) - number_of(said.get("ELAPSED", "")))
+    """Return the seconds left of a break, from "8.3/30" or "ElapsedTime=8.3,Duration=30"."""
+    found = attributes_of(value.replace("ElapsedTime", "ELAPSED").replace("Duration", "DURATION"))
+    if "DURATION" in found:
+        return max(0.0, number_of(found["DURATION"]) - number_of(found.get("ELAPSED", "")))
     elapsed, slash, length = value.partition("/")
     return max(0.0, number_of(length) - number_of(elapsed)) if slash else None

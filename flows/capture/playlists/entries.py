@@ -1,4 +1,4 @@
-"""Entries of an HLS playlist: segments, where their bytes are, and their encryption."""
+"""Entries of an HLS playlist: segments, their byte ranges and their encryption."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,8 +10,8 @@ from flows.capture.playlists.cues import Cue
 class Key:
     """The key that segments are encrypted with.
 
-    method: as the playlist names it; AES-128 is CBC with PKCS7. iv: None: the sequence number.
-    form: KEYFORMAT; "identity" is the key itself, any other a licence's.
+    method: as in the playlist; AES-128 is CBC with PKCS7. iv: None stands for the sequence number.
+    form: KEYFORMAT; "identity" is the key itself, any other needs a licence (DRM).
     """
 
     method: str
@@ -20,16 +20,16 @@ class Key:
     form: str = "identity"
 
     @property
-    def opens(self) -> bool:
-        """Whether who has the key's bytes can decrypt."""
+    def can_decrypt(self) -> bool:
+        """Whether the key's bytes are enough to decrypt."""
         return self.method == "AES-128" and self.form == "identity"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """A file, or the bytes of it from `offset` on, `length` of them; None: all.
+    """A file, or `length` bytes of it from `offset`; length None: the whole file.
 
-    key: of an initialisation section: what it may be encrypted with (RFC 8216, 4.3.2.4).
+    key: of an initialisation section that may be encrypted (RFC 8216, 4.3.2.4).
     """
 
     url: str
@@ -42,12 +42,11 @@ class Part:
 class Entry:
     """A media segment in a playlist.
 
-    media: where it is, its URL absolute. sequence: its media sequence number. duration_s: of
-    EXTINF. date: aware UTC, of its first sample; None without EXT-X-PROGRAM-DATE-TIME. dated: the
-    tag stands before it, so that no lengths are added up.
-    init: its initialisation section (fMP4), or tables (MPEG-TS); names_init: EXT-X-MAP stands right
-    before it. missing: the source says that it has none (EXT-X-GAP). cue: what stands before it of
-    advertisements.
+    media: its file, by absolute URL. sequence: its media sequence number. duration_s: of EXTINF.
+    date: aware UTC, of its first sample; None without EXT-X-PROGRAM-DATE-TIME. dated: the date is
+    in its own tag, not added up from lengths. init: its initialisation section (fMP4), or tables
+    (MPEG-TS); names_init: EXT-X-MAP is right before it. missing: the source has no file for it
+    (EXT-X-GAP). cue: the advertisement cue before it.
     """
 
     media: Part
@@ -64,21 +63,21 @@ class Entry:
 
     @property
     def url(self) -> str:
-        """The file that it is in."""
+        """The URL of its file."""
         return self.media.url
 
     @property
     def map_url(self) -> str | None:
-        """The file that its initialisation section is in."""
+        """The URL of its initialisation section's file."""
         return self.init.url if self.init else None
 
     @property
     def whole(self) -> bool:
-        """Whether it is a file of its own, as it comes: neither a byte range nor encrypted."""
+        """Whether it is a whole file, neither a byte range nor encrypted."""
         ranged = self.media.length is not None or (self.init and self.init.length is not None)
         return not ranged and self.key is None
 
     @property
     def end(self) -> datetime | None:
-        """The date of what follows it."""
+        """The date of its end, aware UTC."""
         return self.date and self.date + timedelta(seconds=self.duration_s)

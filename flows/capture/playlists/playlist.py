@@ -1,7 +1,7 @@
 """HLS playlists (RFC 8216): what they list, and when it was on air.
 
-A parser of our own: one bad tag must not cost the whole playlist, a discontinuity must end a date,
-and the amount of what a stranger can make us hold is bounded.
+Not a library's parser: here one bad tag does not lose the playlist, a discontinuity ends a date,
+and memory is bounded for hostile playlists.
 """
 
 import re
@@ -16,7 +16,7 @@ from flows.capture.playlists.cues import Break, Cues
 from flows.capture.playlists.entries import Entry, Key, Part
 from flows.capture.playlists.renditions import Rendition, rendition_of
 from flows.capture.playlists.tags import (
-    DIRT,
+    STRIPPED_CHARS,
     attributes_of,
     lines_of,
     number_of,
@@ -42,13 +42,13 @@ __all__ = [
 ]
 
 MAX_PLAYLIST_BYTES: Final = 16 * 1024 * 1024
-"""Twelve hours of signed addresses of 1,500 characters, one for each 5 s, fill two thirds of it."""
+"""Twelve hours of segments of 5 s, with signed URLs of 1,500 characters, fill two thirds of it."""
 
 MAX_ENTRIES: Final = 50_000
-"""Of segments and of variants, and of keys and maps: more than a day of segments of 2 s."""
+"""Limit of segments and variants, and of keys and maps; more than a day of segments of 2 s."""
 
 MAX_ADDRESS_CHARS: Final = 24 * 1024 * 1024
-"""Of all addresses in a playlist, once each is made absolute."""
+"""Limit of all absolute URLs in a playlist together."""
 
 MAX_SEGMENT_S: Final = 600.0
 
@@ -56,7 +56,7 @@ _ODD: Final = re.compile(r"[^!-~]|[\"<>^`{|}\\]")
 _PATH: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _MAX_RENDITIONS: Final = 1000
 _AS_THEY_ARE: Final = "!#$%&'()*+,-./:;=?@[]_~"
-"""In addresses (RFC 3986, 2.2); what else there is in one is encoded."""
+"""Characters of URLs that are not percent-encoded (RFC 3986, 2.2)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,10 +72,10 @@ class Playlist:
     """A media playlist (`entries`) or a master playlist (`offers`).
 
     sequence: of the first entry. target_s: the longest segment, rounded. ended: nothing will be
-    added (EXT-X-ENDLIST). keys: URLs of the keys that the segments are encrypted with. variables:
-    what a master playlist defines for those it leads to. breaks: advertisements, by date ranges.
-    numbered: it has an EXT-X-MEDIA-SEQUENCE. holds: its server answers once there is more, if it is
-    asked so (CAN-BLOCK-RELOAD). audio: the audio renditions of a master playlist.
+    added (EXT-X-ENDLIST). keys: URLs of the segments' keys. variables: a master playlist's
+    variables, for the playlists that it lists. breaks: advertisements, by date ranges. numbered: it
+    has an EXT-X-MEDIA-SEQUENCE. can_block_reload: CAN-BLOCK-RELOAD, see `reload.py`. audio: the
+    audio renditions of a master playlist.
     """
 
     entries: tuple[Entry, ...]
@@ -87,7 +87,7 @@ class Playlist:
     variables: Mapping[str, str] = field(default_factory=dict)
     breaks: tuple[Break, ...] = ()
     numbered: bool = True
-    holds: bool = False
+    can_block_reload: bool = False
     audio: tuple[Rendition, ...] = ()
 
     @property
@@ -97,25 +97,24 @@ class Playlist:
 
     @property
     def urls(self) -> set[str]:
-        """All that a player would fetch but audio, which is checked when it is asked for."""
+        """The URLs that a player would fetch, without audio, which is checked on its request."""
         maps = {entry.map_url for entry in self.entries if entry.map_url}
         return {entry.url for entry in self.entries} | maps | {*self.variants, *self.keys}
 
 
 def choose_variant(offers: tuple[Variant, ...], quality: Quality | None = None) -> Variant:
-    """Return the one to record; a sound-only one where there is no other."""
+    """Return the variant to record; one without a picture only where there is no other."""
     return next(iter(in_order(offers, quality or Quality())), offers[0])
 
 
 def parse_playlist(
     text: str, base_url: str, variables: Mapping[str, str] | None = None
 ) -> Playlist:
-    """Read a playlist that was found at `base_url`; lengths and dates as `timing.timed` has them.
+    """Parse a playlist fetched from `base_url`; lengths and dates are corrected by `timing.timed`.
 
-    variables: of the master playlist that led there. Raises NoStream for what is no playlist, or
-    one that holds what no player could play.
+    variables: of its master playlist. Raises NoStream for text that is not a valid playlist.
     """
-    if text.lstrip(DIRT)[:7].upper() != "#EXTM3U":
+    if text.lstrip(STRIPPED_CHARS)[:7].upper() != "#EXTM3U":
         raise NoStream(f"{base_url}: not an HLS playlist")
     try:
         return _Parser(base_url, variables).read(text)
@@ -127,7 +126,7 @@ class _Parser:
     def __init__(self, base_url: str, variables: Mapping[str, str] | None) -> None:
         self._base = base_url
         self._variables, self._cues = Variables(base_url, variables), Cues()
-        self._numbered = self._holds = False
+        self._numbered = self._can_block_reload = False
         self._audio: list[Rendition] = []
         self._entries: list[Entry] = []
         self._offers: list[Variant] = []
@@ -166,12 +165,12 @@ class _Parser:
             variables=self._variables.values,
             breaks=self._cues.breaks,
             numbered=self._numbered,
-            holds=self._holds,
+            can_block_reload=self._can_block_reload,
             audio=tuple(self._audio),
         )
 
     def _locate(self, address: str) -> str:
-        """Return an address as an absolute URL, spaces and the like encoded."""
+        """Return an address as an absolute, percent-encoded URL."""
         url = urljoin(self._base, self._variables.fill(address))
         if _ODD.search(url):
             where = _PATH.match(url)
@@ -183,7 +182,7 @@ class _Parser:
         return url
 
     def _locate_once(self, address: str) -> str:
-        """Return the URL of what many segments share: a key, an initialisation section."""
+        """Return the URL of a key or an initialisation section, which many segments share."""
         if address not in self._named:
             if len(self._named) >= MAX_ENTRIES:
                 raise ValueError(f"more than {MAX_ENTRIES} keys and maps")
@@ -210,8 +209,13 @@ class _Parser:
             self._init, self._names_init = replace(init, key=self._key), True
         elif tag == "#EXT-X-KEY":
             key = self._read_key(value)
-            # Several may stand before a segment: one of them opens it.
-            if self._fresh_key is None or not self._fresh_key.opens or key is None or key.opens:
+            # A segment may have several keys: prefer one that can decrypt it.
+            if (
+                self._fresh_key is None
+                or not self._fresh_key.can_decrypt
+                or key is None
+                or key.can_decrypt
+            ):
                 self._key = self._fresh_key = key
         elif tag == "#EXT-X-BYTERANGE":
             self._range = value
@@ -220,7 +224,7 @@ class _Parser:
         elif tag == "#EXT-X-ENDLIST":
             self._ended = True
         elif tag == "#EXT-X-SERVER-CONTROL":
-            self._holds = attributes_of(value).get("CAN-BLOCK-RELOAD") == "YES"
+            self._can_block_reload = attributes_of(value).get("CAN-BLOCK-RELOAD") == "YES"
         elif tag == "#EXT-X-MEDIA":
             self._read_rendition(attributes_of(value))
         elif tag == "#EXT-X-STREAM-INF":
@@ -242,13 +246,13 @@ class _Parser:
             return None
         form = attributes.get("KEYFORMAT") or "identity"
         if method != "AES-128" or form != "identity":
-            # Its address is nothing that is fetched: skd:, data:.
+            # Its URL, such as skd: or data:, is never fetched.
             return Key(method=method, url="", iv=None, form=form)
         url = self._locate_once(attributes.get("URI", ""))
         self._keys[url] = None
         found = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,32})", iv)
         if iv and not found:
-            raise ValueError("an IV that is no number of 128 bits")
+            raise ValueError("an IV that is not a number of 128 bits")
         return Key(method=method, url=url, iv=bytes.fromhex(found[1].zfill(32)) if found else None)
 
     def _part(self, url: str, byte_range: str | None) -> Part:

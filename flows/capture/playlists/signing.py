@@ -1,4 +1,4 @@
-"""Queries that sign what a playlist lists, where its page or its own address has them apart."""
+"""Signing queries that a page gives apart, and that are added to the URLs of a playlist."""
 
 from dataclasses import dataclass, field, replace
 
@@ -7,13 +7,13 @@ from flows.capture.playlists.playlist import Playlist
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Queries:
-    """The queries of segments and keys, as a page gave them; keys by default as segments."""
+    """The queries for segments and keys, as a page gave them; keys default to segments'."""
 
     segments: str = field(default="", repr=False)
     keys: str = field(default="", repr=False)
 
     def sign(self, playlist: Playlist) -> Playlist:
-        """Return a playlist whose addresses have it."""
+        """Return the playlist with the queries added to its URLs."""
         if not self.segments and not self.keys:
             return playlist
         entries = []
@@ -28,7 +28,7 @@ class Queries:
 
 
 def with_query(url: str, query: str) -> str:
-    """Return an address with what its site wants after the ?."""
+    """Return the URL with the query added to its own."""
     if not query:
         return url
     base, fragment_mark, fragment = url.partition("#")

@@ -1,4 +1,4 @@
-"""Lengths and dates of what a playlist lists, where single ones of them can't be right."""
+"""Corrects lengths and dates of a playlist's entries where single ones can't be right."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,15 +10,15 @@ from flows.capture.playlists.entries import Entry
 
 _MAX_SEGMENT: Final = timedelta(seconds=600)
 _FEW: Final = 3
-"""With fewer lengths there is no usual one."""
+"""With fewer known lengths, their median is not used."""
 
 
 def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:
-    """Return the entries with credible lengths, and with the dates that follow from those there.
+    """Return the entries with credible lengths, and with dates derived from those given.
 
-    A length of nothing, or of several times the usual, is what the dates around it say, else the
-    usual one. A date holds from its tag on, the lengths adding up, until the next tag (RFC 8216,
-    4.3.2.6), and before it likewise; a discontinuity ends it.
+    A length of 0, or of several times the median, is replaced: by the difference of the dates
+    around it, else by the median. Dates are extended by adding up lengths, forward from each tag to
+    the next (RFC 8216, 4.3.2.6) and backward before the first, but not across a discontinuity.
     """
     known = [entry.duration_s for entry in entries if entry.duration_s > 0]
     usual_s = median(known) if known else target_s

@@ -10,31 +10,31 @@ from flows.capture.playlists.tags import attributes_of
 _REFERENCE: Final = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 _MAX_VARIABLES: Final = 100
 _MAX_CHARS: Final = 8 * 1024
-"""Of a text with its variables filled in: twenty that hold each other would be without end."""
+"""Limit of a text with its variables filled in: nested variables can grow exponentially."""
 
 
 class Variables:
-    """Variables that a playlist defines, imports from its master, or takes from its own address."""
+    """Variables that a playlist defines, imports from its master, or takes from its own URL."""
 
     def __init__(self, url: str, imported: Mapping[str, str] | None = None) -> None:
-        """Know what the master playlist defines; nothing is defined yet."""
+        """Begin with no variable. imported: those of the master playlist."""
         self._url, self._imported = url, imported or {}
         self.values: dict[str, str] = {}
 
     def define(self, value: str) -> None:
-        """Read what follows EXT-X-DEFINE; one that can't be had is left out."""
-        said = attributes_of(value)
+        """Read the value of EXT-X-DEFINE; a variable without a value is ignored."""
+        found = attributes_of(value)
         if len(self.values) >= _MAX_VARIABLES:
             return
-        if name := said.get("NAME"):
-            self.values[name] = self.fill(said.get("VALUE", ""))
-        elif name := said.get("IMPORT"):
+        if name := found.get("NAME"):
+            self.values[name] = self.fill(found.get("VALUE", ""))
+        elif name := found.get("IMPORT"):
             if name in self._imported:
                 self.values[name] = self._imported[name]
-        elif name := said.get("QUERYPARAM"):
-            found = parse_qs(urlsplit(self._url).query, keep_blank_values=True).get(name)
-            if found:
-                self.values[name] = found[0]
+        elif name := found.get("QUERYPARAM"):
+            given = parse_qs(urlsplit(self._url).query, keep_blank_values=True).get(name)
+            if given:
+                self.values[name] = given[0]
 
     def fill(self, text: str) -> str:
         """Return the text with its references replaced; unknown ones stay. Raises ValueError."""

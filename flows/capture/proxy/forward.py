@@ -22,7 +22,7 @@ from flows.capture.proxy.rtsp_replies import Replies
 from flows.capture.proxy.rtsp_requests import Requests
 from flows.capture.redaction import shorten
 from flows.capture.segment import UnsafeURL
-from flows.capture.stopping import Patience
+from flows.capture.waits import WaitLimit
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ Connect = Callable[[str, int], AbstractContextManager[socket.socket]]
 Keeping = Callable[[socket.socket], AbstractContextManager[object]]
 
 
-def _look_up(url: str, policy: AddressPolicy, patience: Patience | None) -> tuple[Address, ...]:
+def _look_up(url: str, policy: AddressPolicy, wait_limit: WaitLimit | None) -> tuple[Address, ...]:
     look_up = partial(policy.check, url, schemes=STREAM_SCHEMES)
-    return (patience or Patience()).run(look_up, name="capture-name")
+    return (wait_limit or WaitLimit()).run(look_up, name="capture-name")
 
 
 class Forward:
@@ -59,7 +59,7 @@ class Forward:
         self,
         url: str,
         policy: AddressPolicy,
-        patience: Patience | None = None,
+        wait_limit: WaitLimit | None = None,
         *,
         user: str = "",
         password: str = "",
@@ -70,7 +70,7 @@ class Forward:
         """
         self._url, self._user, self._password = url, user, password
         self._inner = ""
-        self._addresses = _look_up(url, policy, patience)
+        self._addresses = _look_up(url, policy, wait_limit)
         self._host, port = read_host(url, schemes=STREAM_SCHEMES)
         self._port = port or 0
         self._taken = threading.Lock()
@@ -139,13 +139,15 @@ class Datagrams:
 
     kind: Literal["udp"] = "udp"
 
-    def __init__(self, url: str, policy: AddressPolicy, patience: Patience | None = None) -> None:
+    def __init__(
+        self, url: str, policy: AddressPolicy, wait_limit: WaitLimit | None = None
+    ) -> None:
         """Look the server up, once; raises UnsafeURL, SourceUnreachable, and as `Patience` does."""
         parts = urlsplit(url)
         for name, _ in parse_qsl(parts.query, keep_blank_values=True):
             if name not in _SRT_OPTIONS:
                 raise UnsafeURL(f"{shorten(url)}: {name[:20]!r} may not stand in an srt address")
-        address = _look_up(url, policy, patience)[0]
+        address = _look_up(url, policy, wait_limit)[0]
         self._server = (str(address), read_host(url, schemes=STREAM_SCHEMES)[1] or 0)
         self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         self._parts = parts

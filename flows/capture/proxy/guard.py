@@ -172,27 +172,29 @@ class Guard(Port):
         self._policy.check_unresolved([url])
         if not first and port not in self._ports:
             raise UnsafeURL(f"{host}: no tunnel to port {port}, which its URL does not name")
-        patience, wait_s = self._patience, CONNECT_TIMEOUT_S
+        wait_limit, wait_s = self._wait_limit, CONNECT_TIMEOUT_S
         if not first or upstream.scheme == "socks5":
-            return first, upstream.tunnel(host, port, patience=patience, timeout_s=wait_s)
+            return first, upstream.tunnel(host, port, wait_limit=wait_limit, timeout_s=wait_s)
         method, path, rest = first.split(b" ", 2)
         line, _, headers = rest.partition(b"\r\n")
         known = f"Proxy-Authorization: {upstream.authorization}\r\n".encode()
         known = known if upstream.authorization else b""
         first = b"%b %b%b %b\r\n%b%b" % (method, url.encode(), path, line, known, headers)
-        return first, upstream.connect(patience=patience, timeout_s=wait_s)
+        return first, upstream.connect(wait_limit=wait_limit, timeout_s=wait_s)
 
     def _connect(self, host: str, port: int, *, tunnel: bool = False) -> socket.socket:
         failure: OSError | None = None
         look_up = partial(self._policy.addresses_of, host, port)
-        for address in self._patience.run(look_up, name="capture-name"):
+        for address in self._wait_limit.run(look_up, name="capture-name"):
             if tunnel and port not in self._ports and not self._policy.names(address, port):
                 raise UnsafeURL(
                     f"{host}: no tunnel to port {port}, which its URL does not name; name "
                     f"{address}:{port} in the networks that are allowed if it is meant"
                 )
             try:
-                return connect(address, port, patience=self._patience, timeout_s=CONNECT_TIMEOUT_S)
+                return connect(
+                    address, port, wait_limit=self._wait_limit, timeout_s=CONNECT_TIMEOUT_S
+                )
             except OSError as e:
                 failure = e
         raise SourceUnreachable(f"{host}: {failure or 'no address'}")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, Self
 
-from flows.capture.stopping import Patience, Stopped
+from flows.capture.waits import Stopped, WaitLimit
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Port:
 
     def __init__(self) -> None:
         """Keep the arguments; nothing is opened yet."""
-        self._patience = Patience()
+        self._wait_limit = WaitLimit()
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._selector = selectors.DefaultSelector()
@@ -93,7 +93,7 @@ class Port:
         """End all connections, and wait until nothing of it is left."""
         if self._acceptor is None:
             return
-        self._patience.stopping.set()
+        self._wait_limit.stopping.set()
         self._cut(math.inf)
         self._wake.close()
         end = time.monotonic() + _CLOSE_S
@@ -126,7 +126,7 @@ class Port:
             self._listener = None
 
     def _accept(self) -> None:
-        while not self._patience.stopping.is_set():
+        while not self._wait_limit.stopping.is_set():
             ready = self._selector.select(_LOOK_S)
             self._cut(time.monotonic())
             for key, _ in ready:
@@ -140,7 +140,7 @@ class Port:
             return
         except OSError:
             # It was moved; or there are no more files, until some are closed.
-            self._patience.stopping.wait(_PAUSE_S)
+            self._wait_limit.stopping.wait(_PAUSE_S)
             return
         self._threads = [each for each in self._threads if each.is_alive()]
         if len(self._threads) >= MAX_CONNECTIONS:
@@ -176,7 +176,7 @@ class Port:
             try:
                 each.settimeout(IDLE_S)
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._patience.require()
+                self._wait_limit.require()
                 yield allow
             finally:
                 with self._lock:

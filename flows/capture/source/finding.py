@@ -57,8 +57,8 @@ class Finding:
                     raise self._refusal
                 self._stream = self._resolve()
             except SourceUnreachable as e:
-                if e is not self._refusal and e.leave_s:
-                    self._refusal, self._ask_at = e, time.monotonic() + e.leave_s
+                if e is not self._refusal and e.backoff_s:
+                    self._refusal, self._ask_at = e, time.monotonic() + e.backoff_s
                 if self.known is None or not recorded:
                     raise
                 note(e)

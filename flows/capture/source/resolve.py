@@ -24,8 +24,8 @@ from flows.capture.source.operator.access import Access
 from flows.capture.source.operator.cameras import camera_stream
 from flows.capture.source.ytdlp.request import BOX as BOX
 from flows.capture.source.ytdlp.request import Question, ask, text_of
-from flows.capture.stopping import Patience
 from flows.capture.stream import Loaded, Stream
+from flows.capture.waits import WaitLimit
 
 _MAX_HEADERS: Final = 50
 _MAX_HEADER_CHARS: Final = 8192
@@ -64,8 +64,8 @@ def resolve(
         return camera_stream(url, access.camera)
     if _SMUGGLED in url:
         raise UnsafeURL(f"{url}: leave out what follows the #: yt-dlp reads orders in it")
-    patience = Patience(stopping)
-    patience.run(partial(policy.check, url), name="capture-name")
+    wait_limit = WaitLimit(stopping)
+    wait_limit.run(partial(policy.check, url), name="capture-name")
     access = access or Access()
     asked = Question(
         url=url,
@@ -75,7 +75,7 @@ def resolve(
         timeout_s=timeout_s,
         extractors=extractors,
     )
-    info, cookies = ask(asked, patience)
+    info, cookies = ask(asked, wait_limit)
     status = text_of(info.get("live_status"))
     starts_at = _from_timestamp(info.get("release_timestamp"))
     if status == "is_upcoming":
@@ -86,7 +86,7 @@ def resolve(
     stream_url = info.get("url")
     if not stream_url or not isinstance(stream_url, str):
         raise NoStream(f"{url}: no stream to watch here; give the page or playlist of a live video")
-    patience.run(partial(policy.check, stream_url, schemes=STREAM_SCHEMES), name="capture-name")
+    wait_limit.run(partial(policy.check, stream_url, schemes=STREAM_SCHEMES), name="capture-name")
     protocol = text_of(info.get("protocol"))
     hls = protocol.startswith("m3u8")
     master_url = _master(info.get("manifest_url"), stream_url, policy) if hls else ""

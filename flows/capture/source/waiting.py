@@ -67,8 +67,8 @@ def wait_for_show(
             return find()
         except CaptureError as e:
             cause = e
-            leave_s = _named_s(e)
-            is_asked_for = 0 < leave_s <= (give_up_at - datetime.now(UTC)).total_seconds()
+            backoff_s = _named_s(e)
+            is_asked_for = 0 < backoff_s <= (give_up_at - datetime.now(UTC)).total_seconds()
             is_over = isinstance(e, NotLive) and e.final
             over_since = (over_since or time.monotonic()) if is_over else None
             doubted = over_since is None or time.monotonic() - over_since < DOUBTED_S
@@ -92,7 +92,7 @@ def wait_for_show(
             on_waiting(known)
             told = known
         wait_s = pause_s(now, expected=starts_at or began, give_up_at=give_up_at)
-        pause(max(wait_s, leave_s))
+        pause(max(wait_s, backoff_s))
 
 
 def pause_s(now: datetime, *, expected: datetime, give_up_at: datetime) -> float:
@@ -107,7 +107,7 @@ def _named_s(error: CaptureError) -> float:
     """Return in how many seconds a server has said that it may be asked again; 0 if it has not."""
     if not isinstance(error, SourceUnreachable) or error.retry_after_s is None:
         return 0.0
-    return error.leave_s
+    return error.backoff_s
 
 
 def _may_begin(error: CaptureError, url: str, *, waited: bool) -> bool:

@@ -6,7 +6,7 @@ import time
 from typing import Final, Literal, Protocol
 
 from flows.capture.ffmpeg import engine as ffmpeg
-from flows.capture.ffmpeg.way import open_way
+from flows.capture.ffmpeg.inputs import open_input
 from flows.capture.hls import engine as hls
 from flows.capture.hls.anchoring import Anchoring
 from flows.capture.hls.pacing import Pacing
@@ -17,8 +17,8 @@ from flows.capture.processes import find_ffmpeg
 from flows.capture.quality import Quality
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import CaptureFailed, Gap, NotLive, Segment, SourceUnreachable
-from flows.capture.stopping import Patience
 from flows.capture.stream import Stream
+from flows.capture.waits import WaitLimit
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Engines:
             )
         if self._engine == "hls":
             raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
-        if (left_s := stream.ask_at - time.monotonic()) > 0:
+        if (left_s := stream.retry_at - time.monotonic()) > 0:
             said = f"{stream.page_url}: the source wants to be asked again in {left_s:.0f} s"
             raise SourceUnreachable(said, retry_after_s=left_s)
         anchoring = Anchoring(stream, fetcher, recording, time_shifted=self._time_shifted)
@@ -116,11 +116,11 @@ class Engines:
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
-        way = open_way(
+        way = open_input(
             stream,
             self._policy,
             begin=begin,
-            patience=Patience(fetcher.stopping),
+            wait_limit=WaitLimit(fetcher.stopping),
             quality=self._quality,
         )
         try:

@@ -21,7 +21,6 @@ from flows.capture.segment import (
     UnsafeURL,
 )
 from flows.capture.source.finding import Finding, expires
-from flows.capture.stopping import Stopped
 from flows.capture.stream import Stream
 from flows.capture.supervisor.engines import Engines
 from flows.capture.supervisor.handover import Handover
@@ -29,6 +28,7 @@ from flows.capture.supervisor.plan import Plan
 from flows.capture.supervisor.progress import Progress
 from flows.capture.supervisor.quota import Quota, QuotaExceeded
 from flows.capture.supervisor.ticking import Ticker
+from flows.capture.waits import Stopped
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Recorder:
         pause_s, runs = _BACKOFF_S, 0
         while not self._plan.is_over(self._recording):
             began = time.monotonic()
-            stays, leave_s = False, 0.0
+            stays, backoff_s = False, 0.0
             try:
                 require_space(self._recording.directory, self._min_free_bytes)
                 stream = self._finding.find(
@@ -137,7 +137,7 @@ class Recorder:
                     raise
                 self._note(e)
                 stays = isinstance(e, DiskFull)
-                leave_s = e.leave_s if isinstance(e, SourceUnreachable) else 0.0
+                backoff_s = e.backoff_s if isinstance(e, SourceUnreachable) else 0.0
             except OSError as e:
                 if not may_pass(e):
                     raise
@@ -155,7 +155,7 @@ class Recorder:
                 pause_s = _BACKOFF_S
             # Half of it is left to chance, so that many captures of a source that was away do not
             # all come back at once.
-            wait_s = max(leave_s, pause_s * random.uniform(0.5, 1.0))
+            wait_s = max(backoff_s, pause_s * random.uniform(0.5, 1.0))
             self._plan.pause(wait_s, self._recording)
             pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
         self._close_with_gap()

@@ -22,9 +22,9 @@ from db.channel_lock import ChannelLock, channel_lock, holder_of
 from db.errors import ChannelBusy
 from db.reading import queries
 from db.writing.spool import PASSING
-from flows.capture.stopping import beside
+from flows.capture.waits import background_thread
 from flows.errors import Skipped
-from flows.live.locking.database_wait import patiently
+from flows.live.locking.database_wait import retry_on_outage
 from flows.live.locking.handover_signal import MAY_LEAVE
 from flows.live.locking.local_lock import hold_channel
 
@@ -57,7 +57,7 @@ def channel_turn(
     recordings_dir: Path,
     ends_at: datetime | None,
     log: Log,
-    patience: timedelta = timedelta(0),
+    max_wait: timedelta = timedelta(0),
     of_schedule: bool = False,
 ) -> Iterator[Turn]:
     """Hold a channel, when it is free.
@@ -74,10 +74,10 @@ def channel_turn(
         waited = hurries = False
         while True:
             try:
-                lock = patiently(
+                lock = retry_on_outage(
                     lambda: stack.enter_context(hold_channel(engine, recordings_dir, slug, holder)),
                     engine,
-                    patience=patience,
+                    max_wait=max_wait,
                     log=log,
                 )
                 break
@@ -141,7 +141,7 @@ def giving_way(
             end()
             return
 
-    with beside(look, over, name="giving-way", end_s=_END_S):
+    with background_thread(look, over, name="giving-way", end_s=_END_S):
         yield handed
 
 

@@ -12,18 +12,19 @@ from sqlalchemy.exc import DBAPIError
 from db.session import explain
 from db.writing.spool import PASSING
 
-ASK_AGAIN_S: Final = 1.0
+RETRY_S: Final = 1.0
+"""Seconds between two tries."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 T = TypeVar("T")
 
 
-def patiently(do: Callable[[], T], engine: Engine, *, patience: timedelta, log: Log) -> T:
-    """Return what `do` gives, done again for so long as the database is away.
+def retry_on_outage(do: Callable[[], T], engine: Engine, *, max_wait: timedelta, log: Log) -> T:
+    """Return the result of `do`, retried while the database is away, for at most max_wait.
 
-    do: what a failure leaves undone. Raises one of PASSING when that lasted too long.
+    do: must have no effect when it fails. Raises one of PASSING after that time.
     """
-    give_up_at = time.monotonic() + patience.total_seconds()
+    give_up_at = time.monotonic() + max_wait.total_seconds()
     waited = False
     while True:
         try:
@@ -32,10 +33,10 @@ def patiently(do: Callable[[], T], engine: Engine, *, patience: timedelta, log: 
             if time.monotonic() >= give_up_at:
                 raise
             if not waited:
-                until = datetime.now(UTC) + patience
-                log.warning("%s; it is asked again until %s UTC", e, f"{until:%H:%M:%S}")
+                until = datetime.now(UTC) + max_wait
+                log.warning("%s; retrying until %s UTC", e, f"{until:%H:%M:%S}")
             waited = True
-            time.sleep(ASK_AGAIN_S)
+            time.sleep(RETRY_S)
 
 
 def _mapped(do: Callable[[], T], engine: Engine) -> T:

@@ -12,7 +12,7 @@ from db.embedded.server import EmbeddedPostgres
 from db.errors import EmbeddedError
 from db.session import upgrade
 from flows.auth.access import Access
-from flows.capture.stopping import beside
+from flows.capture.waits import background_thread
 from flows.errors import StackError
 from flows.settings import Settings
 from flows.stack.processes.child import Tries
@@ -108,7 +108,7 @@ def tended(postgres: Postgres, *, every_s: float = LOOK_EVERY_S) -> Iterator[Non
             _log.error("%s", e)
 
     # A start that goes on is given up once the server is stopped.
-    with beside(tend, over, name="postgres", end_s=_STOP_S):
+    with background_thread(tend, over, name="postgres", end_s=_STOP_S):
         yield
 
 

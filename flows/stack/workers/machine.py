@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from db.errors import ChannelBusy, DatabaseError, MachineNameTaken
 from db.machines import behind_ms, leave, register
 from db.session import make_engine
-from flows.capture.stopping import beside
+from flows.capture.waits import background_thread
 from flows.errors import UsageError
 from flows.live.locking.local_lock import hold_channel
 from flows.live.rows.left_behind import write_left_behind
@@ -55,7 +55,7 @@ def among_machines(
             echo(said)
         write_all_left_behind(engine, settings)
         uploads = uploads_of(settings, engine)
-        with beside(stay, over, name="machine", end_s=0.0), uploading(uploads):
+        with background_thread(stay, over, name="machine", end_s=0.0), uploading(uploads):
             yield uploads
         with suppress(DatabaseError, DBAPIError), engine.begin() as connection:
             leave(connection, disk)

@@ -175,7 +175,7 @@ def test_an_ffmpeg_that_is_not_there_is_named() -> None:
     assert find_ffmpeg(find_ffmpeg()) == find_ffmpeg()
 
 
-class Door:
+class Endpoint:
     """A port of ours that a tool may reach."""
 
     kind: Literal["tcp"] = "tcp"
@@ -206,26 +206,29 @@ def elsewhere() -> Iterator[socket.socket]:
         yield listener
 
 
-def reaches(here: Path, door: Door, *ports: int) -> list[str]:
+def reaches(here: Path, endpoint: Endpoint, *ports: int) -> list[str]:
     tool = [sys.executable, "-c", REACHES, *map(str, ports)]
-    child = spawn(tool, log=here / "log", pid_file=here / "pid", door=door)
+    child = spawn(tool, log=here / "log", pid_file=here / "pid", endpoint=endpoint)
     assert child.wait(60) == 0
-    door.listener.close()
+    endpoint.listener.close()
     return (here / "log").read_text().split()
 
 
 @pytest.mark.skipif(not has_namespaces(), reason="the kernel gives no network of its own")
 def test_a_tool_reaches_its_door_and_nothing_else(tmp_path: Path, elsewhere: socket.socket) -> None:
-    door = Door()
-    assert reaches(tmp_path, door, door.port, elsewhere.getsockname()[1]) == ["reached", "refused"]
-    assert process.encloses
+    endpoint = Endpoint()
+    assert reaches(tmp_path, endpoint, endpoint.port, elsewhere.getsockname()[1]) == [
+        "reached",
+        "refused",
+    ]
+    assert process.can_isolate
 
 
 def test_a_tool_runs_also_where_the_kernel_gives_it_no_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "encloses", True)
-    door = Door()
-    number, door.port = door.port, 99_999  # The keeper can open no such door.
-    assert reaches(tmp_path, door, number) == ["reached"]
-    assert not process.encloses
+    monkeypatch.setattr(process, "can_isolate", True)
+    endpoint = Endpoint()
+    number, endpoint.port = endpoint.port, 99_999  # The keeper can open no such door.
+    assert reaches(tmp_path, endpoint, number) == ["reached"]
+    assert not process.can_isolate

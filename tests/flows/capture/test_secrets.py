@@ -196,7 +196,7 @@ def test_neither_gaps_nor_files_nor_command_lines_hold_what_signs_a_request(
         if engine == "ffmpeg":
             known_to, namespaces = told_and_enclosed()
             assert known_to not in seen
-            assert len(namespaces) == (2 if process.encloses else 1)
+            assert len(namespaces) == (2 if process.can_isolate else 1)
         signed.broken = {"segment": Reply(status=500)}
         signed.origin.list_only(2)
         # More than are listed at once: some are missed.

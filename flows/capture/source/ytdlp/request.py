@@ -25,7 +25,7 @@ from flows.capture.source.operator.access import Access
 from flows.capture.source.operator.cookies_file import update_cookies
 from flows.capture.source.ytdlp.refusals import REFUSALS, advice
 from flows.capture.source.ytdlp.sandbox import Box, OutOfBounds
-from flows.capture.stopping import Patience
+from flows.capture.waits import WaitLimit
 
 _log = logging.getLogger(__name__)
 
@@ -74,14 +74,14 @@ class Question:
         }
 
 
-def ask(asked: Question, patience: Patience) -> tuple[dict[str, Any], str]:
+def ask(asked: Question, wait_limit: WaitLimit) -> tuple[dict[str, Any], str]:
     """Return what the box has found, and the cookies as they are then."""
     url, policy = asked.url, asked.policy
     port = read_host(url)[1]
     with Guard(policy, ports=[port] if port else [], most_bytes=MAX_BYTES) as guard:
         within_s = _TIMES * asked.timeout_s
         try:
-            answer = BOX.ask(asked.as_sent(guard.url), patience, within_s=within_s)
+            answer = BOX.ask(asked.as_sent(guard.url), wait_limit, within_s=within_s)
         except (TimeoutError, OutOfBounds) as e:
             _check(guard, url)
             if isinstance(e, OutOfBounds):

@@ -17,7 +17,7 @@ import time
 from typing import Any, Final
 
 from flows.capture.segment import CaptureError
-from flows.capture.stopping import Patience
+from flows.capture.waits import WaitLimit
 
 MEMORY_BYTES: Final = 1 << 30
 """Of each process, a JavaScript runtime's too: V8 takes 512 MB for its own use before it starts."""
@@ -66,7 +66,7 @@ class Box:
         self._control: socket.socket | None = None
 
     def ask(
-        self, question: dict[str, Any], patience: Patience, *, within_s: float
+        self, question: dict[str, Any], wait_limit: WaitLimit, *, within_s: float
     ) -> dict[str, Any]:
         """Return what is answered to a question; when this returns or raises, the child is killed.
 
@@ -82,7 +82,7 @@ class Box:
                 ours.settimeout(within_s)  # of a process that does not read
                 ours.sendall(json.dumps(question).encode())
                 ours.shutdown(socket.SHUT_WR)
-                said = _read(ours, ends_at, patience)
+                said = _read(ours, ends_at, wait_limit)
             except ConnectionError:
                 said = b""  # it ended before it had read
             finally:
@@ -149,10 +149,10 @@ class Box:
             )
 
 
-def _read(ours: socket.socket, ends_at: float, patience: Patience) -> bytes:
+def _read(ours: socket.socket, ends_at: float, wait_limit: WaitLimit) -> bytes:
     said = bytearray()
     while True:
-        if not select.select([ours], [], [], patience.step_s(ends_at))[0]:
+        if not select.select([ours], [], [], wait_limit.step_s(ends_at))[0]:
             continue
         more = ours.recv(1 << 16)
         said += more

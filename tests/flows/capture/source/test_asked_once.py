@@ -89,7 +89,7 @@ def test_the_recorder_respects_a_servers_retry_after(
             engines.start(stream, recording, fetcher, ended_after_s=0.0)
     assert len(site.asked) == 1
     assert pacing.due_at >= begin + 40
-    assert 0 < caught.value.leave_s <= 40
+    assert 0 < caught.value.backoff_s <= 40
 
 
 def test_a_pages_retry_after_is_respected(site, policy: AddressPolicy) -> None:

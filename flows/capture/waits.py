@@ -1,4 +1,4 @@
-"""Waits with a bound, which another thread can end."""
+"""Bounded waits that another thread can end."""
 
 import logging
 import math
@@ -11,63 +11,63 @@ from typing import Final, TypeVar
 
 _log = logging.getLogger(__name__)
 
-LOOK_S: Final = 0.1
-"""A wait looks so often whether it is to end."""
+POLL_S: Final = 0.1
+"""Seconds between two checks of a wait for its end."""
 
 Result = TypeVar("Result")
 
 
 class Stopped(Exception):
-    """A wait was ended because the capture stops: nothing is wrong with the source."""
+    """A wait was ended because the capture stops; not a fault of the source."""
 
     def __init__(self) -> None:
         """Set the message."""
         super().__init__("the capture stops")
 
 
-class Patience:
-    """How long a thread may wait for a source: until it is stopped, or its time is up.
+class WaitLimit:
+    """Limits a thread's waits for a source: by a stop, or by a deadline.
 
-    stopping: set by any thread, for good. ends_at: by the monotonic clock; set again by the thread
-    that waits, for each thing that has a deadline as a whole.
+    stopping: set once, by any thread. ends_at: the deadline, by the monotonic clock; the waiting
+    thread sets it for each operation that has a deadline as a whole.
     """
 
     def __init__(self, stopping: threading.Event | None = None) -> None:
-        """Wait without end, unless it is stopped."""
+        """Begin without a deadline."""
         self.stopping = stopping or threading.Event()
         self.ends_at = math.inf
 
     def require(self) -> None:
-        """Raise Stopped once it was stopped."""
+        """Raise Stopped if it was stopped."""
         if self.stopping.is_set():
             raise Stopped
 
     def step_s(self, until: float) -> float:
-        """Return for how long to wait before the next look, at most until then (monotonic).
+        """Return the seconds to wait before the next check; until: monotonic, like ends_at.
 
-        Raises Stopped; TimeoutError if there is no time left.
+        Raises Stopped; TimeoutError if no time is left.
         """
         self.require()
         left_s = min(until, self.ends_at) - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("timed out")
-        return min(left_s, LOOK_S)
+        return min(left_s, POLL_S)
 
     def run(self, work: Callable[[], Result], *, name: str) -> Result:
-        """Do work that can't be interrupted, such as looking a name up, and return its result.
+        """Do work that can't be interrupted, such as a DNS lookup, and return its result.
 
-        It has a thread of its own, which is left to its own end where this raises Stopped or
-        TimeoutError; else it raises what the work does.
+        It runs on its own thread, which is abandoned where this raises Stopped or TimeoutError;
+        else raises what the work raises.
         """
         done: queue.SimpleQueue[tuple[Result | None, BaseException | None]] = queue.SimpleQueue()
 
-        def work_aside() -> None:
+        def work_in_thread() -> None:
             try:
                 done.put((work(), None))
-            except BaseException as e:  # noqa: BLE001 - raised by who waits
+            except BaseException as e:  # noqa: BLE001 - raised by the waiting thread
                 done.put((None, e))
 
-        thread = threading.Thread(target=work_aside, name=name, daemon=True)
+        thread = threading.Thread(target=work_in_thread, name=name, daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(self.step_s(math.inf))
@@ -78,18 +78,19 @@ class Patience:
 
 
 @contextmanager
-def beside(
+def background_thread(
     work: Callable[[], object], over: threading.Event, *, name: str, end_s: float
 ) -> Iterator[None]:
-    """Run `work` on a thread of its own while the context lasts; an error that ends it is logged.
+    """Run `work` on its own thread while the context lasts; log an error that ends it.
 
-    At its end `over` is set, by which the work ends, and it is waited for so long at most.
+    At the end of the context `over` is set, which ends the work, and the thread is joined for at
+    most end_s.
     """
 
     def logged() -> None:
         try:
             work()
-        except Exception:  # noqa: BLE001 - the caller goes on without it, and a person has to know
+        except Exception:  # noqa: BLE001 - the caller continues without it
             _log.exception("%s: an internal error ended this thread", name)
 
     thread = threading.Thread(target=logged, name=name, daemon=True)

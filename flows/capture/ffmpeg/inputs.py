@@ -11,12 +11,12 @@ from flows.capture.proxy.forward import Datagrams, Forward
 from flows.capture.proxy.guard import Guard
 from flows.capture.proxy.relay import Relay
 from flows.capture.quality import Quality
-from flows.capture.stopping import Patience
 from flows.capture.stream import Stream
+from flows.capture.waits import WaitLimit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Way:
+class Input:
     """An open one, to be closed.
 
     url: what ffmpeg is to open. environment: variables beside its command line. relay: what
@@ -24,13 +24,13 @@ class Way:
     """
 
     url: str
-    door: Guard | Datagrams
+    endpoint: Guard | Datagrams
     environment: Mapping[str, str] = field(default_factory=dict)
     relay: Relay | None = None
 
     def check(self) -> None:
         """Raise UnsafeURL if it was led where nothing may be fetched."""
-        self.door.check()
+        self.endpoint.check()
 
     @property
     def origins(self) -> tuple[datetime, ...]:
@@ -40,11 +40,11 @@ class Way:
     @property
     def complaint(self) -> str:
         """The last fetch that failed, and why; empty if none."""
-        return str(self.door.unreachable or "") if isinstance(self.door, Guard) else ""
+        return str(self.endpoint.unreachable or "") if isinstance(self.endpoint, Guard) else ""
 
     def close(self) -> None:
         """End all connections."""
-        self.door.close()
+        self.endpoint.close()
 
     def real(self, address: str) -> str:
         """Return what an address that ffmpeg opened stands for."""
@@ -58,14 +58,14 @@ class Way:
         return taken
 
 
-def open_way(
+def open_input(
     stream: Stream,
     policy: AddressPolicy,
     *,
     begin: Entry | None = None,
-    patience: Patience | None = None,
+    wait_limit: WaitLimit | None = None,
     quality: Quality | None = None,
-) -> Way:
+) -> Input:
     """Open the way to a stream; raises UnsafeURL, SourceUnreachable, OSError.
 
     begin: the segment of a live playlist to begin with; else that is the newest. patience: for
@@ -75,10 +75,12 @@ def open_way(
     if scheme in PAGE_SCHEMES:
         relay = Relay(stream, policy, begin, quality=quality)
         guard = Guard(policy, through=relay).open()
-        return Way(url=relay.url, door=guard, environment={"http_proxy": guard.url}, relay=relay)
+        return Input(
+            url=relay.url, endpoint=guard, environment={"http_proxy": guard.url}, relay=relay
+        )
     if scheme == "srt":
-        datagrams = Datagrams(stream.url, policy, patience).open()
-        return Way(url=datagrams.url, door=datagrams)
-    forward = Forward(stream.url, policy, patience, user=stream.user, password=stream.password)
+        datagrams = Datagrams(stream.url, policy, wait_limit).open()
+        return Input(url=datagrams.url, endpoint=datagrams)
+    forward = Forward(stream.url, policy, wait_limit, user=stream.user, password=stream.password)
     guard = Guard(policy, through=forward).open()
-    return Way(url=forward.at(guard.port), door=guard)
+    return Input(url=forward.at(guard.port), endpoint=guard)

@@ -11,16 +11,16 @@ from urllib.parse import urlsplit
 import pytest
 
 from flows.capture import processes as process
-from flows.capture.ffmpeg.way import open_way
+from flows.capture.ffmpeg.inputs import open_input
 from flows.capture.net import fetch
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
 from flows.capture.proxy.guard import Guard
 from flows.capture.segment import Segment
 from flows.capture.source.resolve import resolve
-from flows.capture.stopping import Patience, Stopped, beside
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
+from flows.capture.waits import Stopped, WaitLimit, background_thread
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
 
@@ -149,7 +149,7 @@ def test_the_way_of_ffmpeg_to_a_server_whose_name_is_looked_up_ends(
         source_id="live",
         title="live",
     )
-    look = partial(open_way, stream, policy, patience=Patience(stopping))
+    look = partial(open_input, stream, policy, wait_limit=WaitLimit(stopping))
     wait = partial(slow_names.wait, PATIENCE_S)
     assert isinstance(ends_when_stopped(look, wait, stopping.set), Stopped)
 
@@ -186,13 +186,13 @@ def test_a_proxy_whose_connections_wait_closes(
 
 
 def test_work_that_ends_before_it_is_told_to_stop_gives_its_result() -> None:
-    assert Patience().run(lambda: 3, name="three") == 3
+    assert WaitLimit().run(lambda: 3, name="three") == 3
     with pytest.raises(ValueError, match="none"):
-        Patience().run(partial(int, "none"), name="none")
-    patience = Patience()
-    patience.ends_at = 0.0
+        WaitLimit().run(partial(int, "none"), name="none")
+    wait_limit = WaitLimit()
+    wait_limit.ends_at = 0.0
     with pytest.raises(TimeoutError):
-        patience.step_s(LONG_S)
+        wait_limit.step_s(LONG_S)
 
 
 @pytest.mark.parametrize("engine", ["hls", "ffmpeg"])
@@ -247,7 +247,7 @@ def test_error_that_ends_a_thread_beside_is_logged(caplog: pytest.LogCaptureFixt
     def work() -> None:
         raise RuntimeError("a bug")
 
-    with beside(work, threading.Event(), name="retention", end_s=PATIENCE_S):
+    with background_thread(work, threading.Event(), name="retention", end_s=PATIENCE_S):
         pass
     (said,) = caplog.records
     assert said.getMessage() == "retention: an internal error ended this thread"
