@@ -154,7 +154,7 @@ def test_a_run_waits_for_an_unavailable_database_at_its_start(
         )
         with ThreadPoolExecutor(1) as pool:
             counted = pool.submit(watch.run)
-            until(lambda: "asked again until" in caplog.text or counted.done(), what="its asking")
+            until(lambda: "retrying until" in caplog.text or counted.done(), what="its asking")
             server.start()
             assert counted.result(PATIENCE_S).segments >= 2
 

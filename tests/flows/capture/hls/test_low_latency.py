@@ -12,7 +12,7 @@ from flows.capture.hls.engine import HlsRun
 from flows.capture.hls.pacing import Pacing
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlists.reload import asking_for, without_directives
+from flows.capture.playlists.reload import blocking_reload_url, without_directives
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import Segment
 
@@ -108,7 +108,7 @@ def test_pacing_of_blocking_reload_requests_shortly_before_the_next_segment() ->
 
 
 def test_directives_are_kept_from_all_else() -> None:
-    url = asking_for("http://a.test/x.m3u8?a=1&_HLS_msn=3&_HLS_part=2", 7)
+    url = blocking_reload_url("http://a.test/x.m3u8?a=1&_HLS_msn=3&_HLS_part=2", 7)
     assert url == "http://a.test/x.m3u8?a=1&_HLS_msn=7"
-    assert asking_for("http://a.test/x.m3u8", 7) == "http://a.test/x.m3u8?_HLS_msn=7"
+    assert blocking_reload_url("http://a.test/x.m3u8", 7) == "http://a.test/x.m3u8?_HLS_msn=7"
     assert without_directives("_HLS_msn=7&token=t&_HLS_skip=YES") == "token=t"
