@@ -180,10 +180,10 @@ def run_was_cancelled(run_id: str, *, within_s: float = ASK_S) -> bool:
         with get_client(sync_client=True) as client:
             return was_cancelled(client.read_flow_run_states(UUID(run_id)))
 
-    patience = Patience()
-    patience.ends_at = time.monotonic() + within_s
+    wait_limit = WaitLimit()
+    wait_limit.ends_at = time.monotonic() + within_s
     try:
-        return patience.run(partial(copy_context().run, ask), name="was-cancelled")
+        return wait_limit.run(partial(copy_context().run, ask), name="was-cancelled")
     except Exception as e:  # noqa: BLE001 - the show is not kept waiting by a server that is away
         _log.warning("whether run %s was cancelled is not known: %r", run_id, e)
         return False

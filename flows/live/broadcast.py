@@ -21,7 +21,7 @@ from db.writing.spool import Spool
 from flows.capture.redaction import shorten
 from flows.capture.segment import CaptureError, NotLive
 from flows.capture.source.operator.sources_values import SecretOf, no_secrets
-from flows.capture.source.resolve import BOX
+from flows.capture.source.resolve import SANDBOX
 from flows.capture.source.waiting import Waiting, wait_for_show
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
@@ -85,7 +85,7 @@ class Watch:
         for mistake in way.mistakes:
             self.log.warning("%s", mistake)
         way.check(self.show.url)
-        BOX.start()
+        SANDBOX.start()
         with ExitStack() as stack:
             engine = make_engine(self.database_url)
             stack.callback(engine.dispose)

@@ -21,7 +21,7 @@ from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.segment import NoStream, NotLive, SourceUnreachable, UnsafeURL
 from flows.capture.source.resolve import resolve
 from flows.capture.source.ytdlp import request as source
-from flows.capture.source.ytdlp.sandbox import Box
+from flows.capture.source.ytdlp.sandbox import Sandbox
 from flows.capture.stream import Stream
 from flows.capture.waits import Stopped
 
@@ -31,15 +31,15 @@ MB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def _small_box() -> Iterator[Box]:
-    box = Box("flows.capture.source.ytdlp.extraction", memory_bytes=256 * MB, cpu_s=2)
+def _small_box() -> Iterator[Sandbox]:
+    box = Sandbox("flows.capture.source.ytdlp.extraction", memory_bytes=256 * MB, cpu_s=2)
     yield box
     box.close()
 
 
 @pytest.fixture(autouse=True)
-def small_box(_small_box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
-    monkeypatch.setattr(source, "BOX", _small_box)
+def small_box(_small_box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    monkeypatch.setattr(source, "SANDBOX", _small_box)
     return _small_box
 
 
@@ -76,7 +76,7 @@ def zeros_in_brotli(n_mb: int) -> bytes:
     )
 
 
-def require_no_child(box: Box) -> None:
+def require_no_child(box: Sandbox) -> None:
     left = psutil.Process(box.pid).children(recursive=True)
     assert psutil.wait_procs(left, timeout=60)[1] == []
 
@@ -98,14 +98,14 @@ def require_no_child(box: Box) -> None:
         pytest.param(
             HTML + b"\r\n<html><body><video " + b"a='" * 200_000,
             (NoStream, SourceUnreachable),
-            "takes more than it may|no video|not read within",
+            "exceeded its limits|takes more memory than allowed|no video|not read within",
             id="attributes",
         ),
     ],
 )
 @LINUX
 def test_a_bomb_in_a_page_ends_its_child_alone(
-    answer: Any, error: type[Exception], says: str, site: Callable[..., Any], small_box: Box
+    answer: Any, error: type[Exception], says: str, site: Callable[..., Any], small_box: Sandbox
 ) -> None:
     before = psutil.Process().memory_info().rss
     with pytest.raises(error, match=says) as caught:
@@ -212,7 +212,7 @@ def test_orders_for_yt_dlp_in_a_url_are_refused() -> None:
         find("http://127.0.0.1:9/#__youtubedl_smuggle=%7B%7D")
 
 
-def test_a_stop_ends_it_and_its_child_at_once(site: Callable[..., Any], small_box: Box) -> None:
+def test_a_stop_ends_it_and_its_child_at_once(site: Callable[..., Any], small_box: Sandbox) -> None:
     stopping = threading.Event()
 
     def answer(head: bytes) -> Iterator[bytes]:

@@ -44,7 +44,7 @@ def bombs() -> dict[str, bytes]:
 
 
 TOO_LARGE = "NoStream: http://127.0.0.1:.*: larger than"
-NOT_ASKED = "SourceUnreachable: http://127.0.0.1:.*: encoded with .*, where gzip was asked for"
+NOT_ASKED = "SourceUnreachable: http://127.0.0.1:.*: encoded with .*, where gzip was requested"
 BOMBS = {
     # what is said of a playlist, a page (of which only the head is read), a segment, a key
     "gzip": (TOO_LARGE, "65536 bytes", TOO_LARGE, TOO_LARGE),
@@ -149,7 +149,7 @@ def test_what_does_not_end_is_given_up(
 def test_what_drips_is_given_up_at_the_deadline(
     begin: bytes, again: bytes, stand: Callable[..., Any]
 ) -> None:
-    says = "SourceUnreachable: .*: not all came within 0.5 s"
+    says = "SourceUnreachable: .*: not complete within 0.5 s"
     stand(dripped(begin, again), "playlist", says, REQUEST_S, most_mb=20)
 
 
@@ -158,12 +158,12 @@ def test_redirects_have_one_deadline_together(stand: Callable[..., Any]) -> None
         threading.Event().wait(0.2)
         yield b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n"
 
-    says = "SourceUnreachable: .*: not all came within 0.5 s"
+    says = "SourceUnreachable: .*: not complete within 0.5 s"
     stand(answer, "playlist", says, REQUEST_S, most_mb=20)
 
 
 def test_a_name_that_is_looked_up_for_ever_is_given_up(stand: Callable[..., Any]) -> None:
-    says = "SourceUnreachable: .*: not all came within 0.5 s"
+    says = "SourceUnreachable: .*: not complete within 0.5 s"
     stand(b"", "slow_name", says, REQUEST_S, most_mb=20)
 
 

@@ -1,4 +1,4 @@
-"""Which addresses may be fetched: public ones, unless the operator names more."""
+"""Which addresses may be fetched: public ones, and those that the operator allows."""
 
 import contextlib
 import ipaddress
@@ -19,7 +19,7 @@ PAGE_SCHEMES: Final = ("http", "https")
 """URL schemes that a user may give."""
 
 STREAM_SCHEMES: Final = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt")
-"""Schemes a page may lead to: all but http and https only where the operator names the server."""
+"""Schemes of streams; all but http and https need a server that the operator allows."""
 
 LOOPBACK: Final[tuple[Network, ...]] = (
     ipaddress.ip_network("127.0.0.0/8"),
@@ -29,10 +29,10 @@ LOOPBACK: Final[tuple[Network, ...]] = (
 
 _MAX_URL_CHARS: Final = 8192
 _MAX_ADDRESSES: Final = 8
-"""Most addresses of a host that are tried, one after the other, until one answers."""
+"""Most addresses of a host that are tried in turn."""
 
 _FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f\ud800-\udfff\\"<>^`{|}]')
-"""Characters that programs read in different ways, or can't send."""
+"""Characters that URL parsers treat differently, or can't send."""
 
 _PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322}
 
@@ -41,10 +41,10 @@ _PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 5
 class AddressPolicy:
     """Decides whether a URL may be fetched.
 
-    allow_networks: networks that may be fetched from although they are not public.
-    allow_origins: single servers, likewise: their address and port.
-    upstream: the operator's proxy, which carries http and https. It looks names up, so only an
-    address that stands in a URL itself is checked then.
+    allow_networks: non-public networks that are allowed. allow_origins: single servers that are
+    allowed, by address and port.
+    upstream: the operator's proxy for http and https. It resolves host names, so then only
+    addresses literally in a URL are checked.
     """
 
     allow_networks: tuple[Network, ...] = ()
@@ -73,13 +73,11 @@ class AddressPolicy:
         return cls(allow_networks=tuple(networks), allow_origins=tuple(origins))
 
     def check(self, url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[Address, ...]:
-        """Return the addresses of the URL's host, each of which may be fetched from.
+        """Return the addresses of the URL's host, all of them allowed; empty through the proxy.
 
-        None are known of what the operator's proxy carries.
-        Raises UnsafeURL if the URL is none of these schemes, holds credentials or characters that
-        programs read in different ways, leads to an address that is not public and not allowed, or
-        is neither http nor https and leads to one that the operator has not named;
-        SourceUnreachable if the host has no address.
+        Raises UnsafeURL for another scheme, credentials or ambiguous characters in the URL, an
+        address that is neither public nor allowed, and, unless http or https, for one that the
+        operator has not allowed; SourceUnreachable if the host has no address.
         """
         host, port = read_host(url, schemes=schemes)
         scheme = urlsplit(url).scheme
@@ -90,15 +88,15 @@ class AddressPolicy:
         for address in addresses:
             if scheme not in PAGE_SCHEMES and not self.names(address, port or 0):
                 raise UnsafeURL(
-                    f"{shorten(url)}: {scheme} is taken only from servers that are named; name "
-                    f"{address}:{port or 'PORT'} in the networks that are allowed if it is meant"
+                    f"{shorten(url)}: {scheme} is taken only from allowed servers; if it is "
+                    f"meant, add {address}:{port or 'PORT'} to SHOWMOOD_ALLOW_NETWORKS"
                 )
         return addresses
 
     def upstream_for(self, host: str) -> Upstream | None:
-        """Return the proxy that carries what is asked of a host; None where nothing does.
+        """Return the proxy for requests to a host; None without one.
 
-        Raises UnsafeURL for a name that stands for the proxy's own machine.
+        Raises UnsafeURL for a name of the proxy's own machine.
         """
         if self.upstream is None or not self.upstream.carries(host):
             return None
@@ -108,10 +106,10 @@ class AddressPolicy:
         return self.upstream
 
     def check_unresolved(self, urls: Iterable[str]) -> None:
-        """Refuse URLs by their text alone, without looking up a name.
+        """Check URLs by their text alone, without DNS.
 
-        Raises UnsafeURL as `check`: for an address that is not public, in any notation, not for a
-        name that leads to one.
+        Raises UnsafeURL as `check`: for a literal address that is not public, in any notation, but
+        not for a name that resolves to one.
         """
         seen: set[tuple[str, int | None]] = set()
         for url in urls:
@@ -129,9 +127,9 @@ class AddressPolicy:
     def addresses_of(
         self, host: str, port: int | None, *, shown: str | None = None
     ) -> tuple[Address, ...]:
-        """Return the addresses that the host has now, each of which may be connected to.
+        """Resolve the host now; return its addresses, all of them allowed.
 
-        shown: what to call it in an error. Raises as `check`.
+        shown: the host's name in an error. Raises as `check`.
         """
         addresses = _addresses_of(host, port)
         self._check(addresses, port, shown=shown or host)
@@ -146,7 +144,7 @@ class AddressPolicy:
                 )
 
     def names(self, address: Address, port: int) -> bool:
-        """Return whether the operator has named this address, alone or with this port."""
+        """Return whether the operator allows this address, alone or with this port."""
         return (address, port) in self.allow_origins or any(
             address in network for network in self.allow_networks
         )
@@ -159,10 +157,9 @@ class AddressPolicy:
 
 
 def read_host(url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[str, int | None]:
-    """Return the host and port (the scheme's own where none is given) that a URL names.
+    """Return the host and port (default: the scheme's) of a URL, without DNS.
 
-    Raises UnsafeURL for a URL that is none of these schemes, holds credentials, or characters that
-    programs read in different ways. Nothing is looked up.
+    Raises UnsafeURL for another scheme, credentials, or ambiguous characters in the URL.
     """
     if len(url) > _MAX_URL_CHARS:
         raise UnsafeURL(f"{shorten(url)}: the URL is longer than {_MAX_URL_CHARS} characters")
@@ -170,7 +167,7 @@ def read_host(url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[str, 
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        # Its text may hold a part of what stands before an @.
+        # No `from e`: its text may contain a part of a password.
         raise UnsafeURL(f"{shorten(url)}: not a URL") from None
     if parts.scheme not in tuple(schemes):
         raise UnsafeURL(f"{shorten(url)}: give a URL that begins with http:// or https://")

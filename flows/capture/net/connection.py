@@ -1,4 +1,4 @@
-"""Connections whose waits are all bounded by a Patience: connecting, handshakes, reading."""
+"""Connections whose waits (connect, handshake, read, write) are bounded by a WaitLimit."""
 
 import contextlib
 import errno
@@ -28,7 +28,7 @@ _WRITE: Final = select.POLLOUT
 def connect(
     address: Address, port: int, *, wait_limit: WaitLimit, timeout_s: float | None
 ) -> socket.socket:
-    """Return a connection that does not block; raises OSError (TimeoutError), Stopped."""
+    """Return a non-blocking connection; raises OSError (TimeoutError), Stopped."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -48,28 +48,28 @@ def connect(
 
 @dataclass(slots=True)
 class Allowance:
-    """How much may still come in answer to a request; set again by who asks."""
+    """Bytes that may still be received in response to a request; set for each request."""
 
     left_bytes: float = math.inf
 
 
 class Connection(httpcore.NetworkStream):
-    """Such a connection, as httpcore wants it."""
+    """A non-blocking connection as an httpcore stream."""
 
     def __init__(
         self, connection: socket.socket, wait_limit: WaitLimit, allowance: Allowance | None = None
     ) -> None:
-        """Take over a connection that does not block."""
+        """Take over a non-blocking connection."""
         self._socket, self._wait_limit = connection, wait_limit
         self._allowance = allowance or Allowance()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Return what comes; empty at the end."""
+        """Return received bytes; empty at the end."""
         with _mapped(httpcore.ReadTimeout, httpcore.ReadError):
             data = self._do(lambda: self._socket.recv(max_bytes), _READ, timeout)
         self._allowance.left_bytes -= len(data)
         if self._allowance.left_bytes < 0:
-            raise httpcore.ReadError("the answer is larger than it may be")
+            raise httpcore.ReadError("the response is larger than allowed")
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -104,7 +104,7 @@ class Connection(httpcore.NetworkStream):
         return self
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401
-        """Return what httpcore asks of a connection; None for anything else."""
+        """Return the values that httpcore reads of a connection; None for others."""
         if info == "ssl_object":
             return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
         if info == "socket":
@@ -154,9 +154,9 @@ def _mapped(timeout: type[Exception], error: type[Exception]) -> Iterator[None]:
 
 
 class PinnedBackend(httpcore.NetworkBackend):
-    """Connects by number to the addresses that are allowed, each looked up for that connection.
+    """Connects to allowed addresses only; each host is resolved once for each connection.
 
-    addresses_of: looks a host up, and refuses it where it may not be connected to.
+    addresses_of: resolves a host, and raises for one that is not allowed.
     """
 
     def __init__(
@@ -192,11 +192,11 @@ class PinnedBackend(httpcore.NetworkBackend):
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return what checks certificates, by those that the environment names now or certifi's."""
+    """Return a context that verifies certificates, by the environment's CAs or certifi's."""
     return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 
 @lru_cache(maxsize=4)
 def _tls_context(file: str | None, directory: str | None) -> ssl.SSLContext:
-    # It reads both itself; to read all certificates again takes 20 ms.
+    # httpx reads both variables itself; cached, as loading the certificates takes 20 ms.
     return httpx.create_ssl_context()

@@ -1,4 +1,4 @@
-"""Cookies of a stream's servers, each sent to the hosts that it is for: few and small."""
+"""Cookies of a stream's servers, limited in number and size."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -9,13 +9,13 @@ from urllib.request import Request
 _log = logging.getLogger(__name__)
 
 MAX_COOKIES: Final = 50
-"""Of one answer, and in all: what every browser keeps of a site (RFC 6265, 6.1)."""
+"""Limit for one response, and for a jar: what browsers keep at least (RFC 6265, 6.1)."""
 
 MAX_CHARS: Final = 16 * 1024
-"""Of all cookies together; most servers take no more in a request."""
+"""Limit of all cookies together; most servers accept no more in a request."""
 
 MAX_FILE_CHARS: Final = 512 * 1024
-"""Of a cookies file: a browser's export of one site takes a hundredth of it."""
+"""Limit of a cookies file; a browser's export of one site is a hundredth of it."""
 
 _MAX_COOKIE_CHARS: Final = 4096
 _HEADER: Final = "# Netscape HTTP Cookie File\n"
@@ -29,34 +29,34 @@ class _Few(DefaultCookiePolicy):
         super().__init__()
         self.held: Iterable[Cookie] = ()
         self.given: frozenset[tuple[Any, ...]] = frozenset()
-        self._said = False
+        self._warned = False
 
     def set_ok(self, cookie: Cookie, request: Request) -> bool:
-        """Refuse what would be too many, or too much; what is there is replaced."""
+        """Refuse a new cookie above the limits; replacing one is always allowed."""
         name = _name(cookie)
         others = [each for each in self.held if _name(each) not in self.given | {name}]
         chars = sum(map(_chars, others)) + _chars(cookie)
         if len(others) >= MAX_COOKIES or chars > MAX_CHARS:
-            if not self._said:
+            if not self._warned:
                 _log.warning(
                     "%s sets more than %d cookies, or %d characters of them: no more are kept",
                     cookie.domain,
                     MAX_COOKIES,
                     MAX_CHARS,
                 )
-            self._said = True
+            self._warned = True
             return False
         return super().set_ok(cookie, request)
 
 
 class FewCookies(CookieJar):
-    """A jar that takes no more from servers once it is full, and logs that once.
+    """A cookie jar with a limit on servers' cookies, which logs once that it is full.
 
-    given: what it begins with, which does not count. Several threads may use it.
+    given: initial cookies, which do not count. Thread-safe.
     """
 
     def __init__(self, given: Iterable[Cookie] = ()) -> None:
-        """Hold what is given."""
+        """Begin with the given cookies."""
         policy = _Few()
         super().__init__(policy)
         for each in given:
@@ -66,19 +66,19 @@ class FewCookies(CookieJar):
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Return a jar with what a cookies file says; raises ValueError."""
+        """Return a jar with the cookies of a file's text; raises ValueError."""
         return cls(read_cookies(text))
 
     def __iter__(self) -> Iterator[Cookie]:
-        """Give those that are held now."""
+        """Iterate over a snapshot of the cookies."""
         with self._cookies_lock:  # type: ignore[attr-defined]
             return iter(list(super().__iter__()))
 
 
 def read_cookies(text: str) -> list[Cookie]:
-    """Return the cookies of a file in Netscape's format, as browsers' extensions and yt-dlp write.
+    """Parse a cookies file in Netscape's format, as browser extensions and yt-dlp write it.
 
-    Raises ValueError, which says what is wrong and in which line, and no cookie's value.
+    Raises ValueError with the cause and the line, but without a cookie's value.
     """
     if len(text) > MAX_FILE_CHARS:
         raise ValueError(
@@ -104,7 +104,7 @@ def read_cookies(text: str) -> list[Cookie]:
         try:
             until = int(float(expires or 0)) or None
         except (ValueError, OverflowError):
-            raise ValueError(f"line {n} says no time when its cookie expires") from None
+            raise ValueError(f"line {n} has no valid expiry time") from None
         cookies.append(
             Cookie(
                 version=0,
@@ -129,7 +129,7 @@ def read_cookies(text: str) -> list[Cookie]:
 
 
 def write_cookies(cookies: Iterable[Cookie]) -> str:
-    """Return a file in Netscape's format; those that it can't hold are left out."""
+    """Return a file in Netscape's format; cookies that it can't represent are left out."""
     lines = [_HEADER]
     for each in cookies:
         name, value = (each.name, each.value) if each.value is not None else ("", each.name)
@@ -149,9 +149,9 @@ def write_cookies(cookies: Iterable[Cookie]) -> str:
 
 
 def without_excess(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """Return an answer's headers without cookies that are too long, too many or of RFC 2965.
+    """Return response headers without cookies that are too long, too many, or of RFC 2965.
 
-    The standard library reads the last in time that grows with the square of their length.
+    The standard library parses the latter in quadratic time.
     """
     kept = []
     n_set = 0

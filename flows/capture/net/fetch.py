@@ -1,8 +1,8 @@
-"""Fetches over HTTP what the address policy allows, never more than asked for.
+"""Fetches over HTTP what the address policy allows, with bounded size and time.
 
-Each connection goes to an address that the policy has just allowed, and not to what the name might
-stand for a moment later: names are looked up here, once a connection. A proxy looks names up
-itself: only one that the operator has named is used (`AddressPolicy.upstream`).
+Each connection goes to exactly the address that the policy has checked: host names are resolved
+once a connection, here (no DNS rebinding). A proxy resolves names itself: only the operator's is
+used (`AddressPolicy.upstream`).
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from flows.capture.headers import Headers
 from flows.capture.net.address import AddressPolicy, read_host
 from flows.capture.net.connection import Allowance
 from flows.capture.net.cookies import FewCookies
-from flows.capture.net.decoding import ASKED_FOR, chunks_of
+from flows.capture.net.decoding import ACCEPTED, chunks_of
 from flows.capture.net.retry_after import retry_after_s
 from flows.capture.net.transport import PinnedTransport
 from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
@@ -35,10 +35,10 @@ from flows.capture.waits import WaitLimit
 
 MAX_REDIRECTS: Final = 5
 MAX_SECONDS: Final = 30.0
-"""A request takes no longer: names, connections, redirects, headers and body together."""
+"""Time limit of a request: DNS, connections, redirects, headers and body together."""
 
 _MAX_HEAD_BYTES: Final = 256 * 1024
-"""So much may come before an answer's body: informational answers, too (RFC 9110, 15.2)."""
+"""Limit before a response's body, including informational responses (RFC 9110, 15.2)."""
 
 _OVERHEAD_BYTES: Final = 1024 * 1024
 _REFUSED: Final = (401, 403)
@@ -72,13 +72,12 @@ class Sink(Protocol):
 
 
 class Fetcher:
-    """An HTTP client that asks the policy before every connection, redirects too.
+    """An HTTP client that checks the policy before every connection, redirects included.
 
-    headers: sent with requests, each where it may be known. cookies: to begin with, each for the
-    hosts that it names; what servers set is kept there. queries: what playlists' addresses lack.
-    timeout_s: for so long nothing may come. request_s: so long may a request take as a whole,
-    whatever comes. stopping: what waits raises Stopped once this is set, by any thread. Use as a
-    context manager; the client opens at first use.
+    headers: of requests, each for the hosts that may get it. cookies: the initial ones; servers'
+    cookies are added. queries: signing queries for the URLs of playlists. timeout_s: without any
+    received byte. request_s: for a whole request. stopping: once set, by any thread, waits raise
+    Stopped. Use as a context manager; the client opens at first use.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Fetcher:
         self._cookies = FewCookies() if cookies is None else cookies
         self._queries = queries or Queries()
         self._query_of: dict[str, str] = {}
-        self._lends: set[str] = set()
+        self._needs_query: set[str] = set()
         self.timeout_s, self._request_s = timeout_s, request_s
         self._client: httpx.Client | None = None
 
@@ -124,7 +123,7 @@ class Fetcher:
 
     @property
     def stopping(self) -> threading.Event:
-        """The event that ends its waits once it is set."""
+        """The event that ends its waits."""
         return self._wait_limit.stopping
 
     def close(self) -> None:
@@ -134,33 +133,33 @@ class Fetcher:
             self._client = None
 
     def check(self, urls: Iterable[str]) -> None:
-        """Refuse a URL that may not be fetched, by its text; names are not looked up yet.
+        """Check URLs by their text, without DNS; raises UnsafeURL.
 
-        Each is looked up and checked when it is connected to. Raises UnsafeURL.
+        Host names are resolved and checked when they are connected to.
         """
         self._policy.check_unresolved(urls)
 
     def get_playlist(self, url: str, *, variables: Mapping[str, str] | None = None) -> Playlist:
-        """Return the playlist at the URL; raises as `get`, and NoStream for what is none.
+        """Fetch and parse a playlist; raises as `get`, and NoStream if it is not one.
 
-        variables: what its master playlist defines.
+        variables: of its master playlist.
         """
         return self.read_playlist(self.load(url), variables=variables)
 
     def load(self, url: str, *, held_s: float = 0.0) -> Loaded:
-        """Return the playlist at the URL unread, to be handed on; raises as `get`.
+        """Fetch a playlist without parsing it; raises as `get`.
 
-        held_s: the server may hold the request for so long.
+        held_s: how long the server may block the request.
         """
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         fetched = self.get(url, max_bytes=MAX_PLAYLIST_BYTES, held_s=held_s)
         text = fetched.body.decode(errors="replace")
-        return Loaded(url=url, found_at=fetched.url, text=text, at=asked_at)
+        return Loaded(url=url, found_at=fetched.url, text=text, at=requested_at)
 
     def read_playlist(
         self, loaded: Loaded, *, variables: Mapping[str, str] | None = None
     ) -> Playlist:
-        """Return a playlist that came; raises NoStream for what is none."""
+        """Parse a fetched playlist; raises NoStream if it is not one."""
         parts = urlsplit(loaded.found_at)
         self._query_of[parts.netloc] = without_directives(parts.query)
         return self._queries.sign(parse_playlist(loaded.text, loaded.found_at, variables))
@@ -168,7 +167,7 @@ class Fetcher:
     def read_again(
         self, loaded: Loaded | None, url: str, *, variables: Mapping[str, str] | None = None
     ) -> Playlist | None:
-        """Return what came from there; None where it may be asked for again (RFC 8216, 6.3.4)."""
+        """Parse a playlist fetched before; None once it is due for a reload (RFC 8216, 6.3.4)."""
         if loaded is None or loaded.url != url:
             return None
         found = self.read_playlist(loaded, variables=variables)
@@ -178,13 +177,13 @@ class Fetcher:
     def get(
         self, url: str, *, max_bytes: int, head_only: bool = False, held_s: float = 0.0
     ) -> Fetched:
-        """Return what is at the URL.
+        """Return the response to a GET request.
 
-        head_only: stop at `max_bytes`; else more than that is an error. held_s: so much later than
-        others it may be answered. Raises UnsafeURL,
-        SourceUnreachable (no answer, or an error status), NoStream (too much).
+        head_only: stop at `max_bytes`; else more is an error. held_s: how long the server may block
+        the request. Raises UnsafeURL, SourceUnreachable (no response, or an error status), NoStream
+        (too large).
         """
-        headers = {"accept-encoding": ASKED_FOR}
+        headers = {"accept-encoding": ACCEPTED}
         with self._open(url, headers, max_bytes=max_bytes, held_s=held_s) as (found_at, response):
             body = bytearray()
             for chunk in chunks_of(response, found_at):
@@ -196,14 +195,14 @@ class Fetcher:
             return Fetched(url=found_at, body=bytes(memoryview(body)[:max_bytes]))
 
     def download(self, part: Part, into: Sink, *, max_bytes: int) -> int:
-        """Write the answer to a sink, and return its size in bytes; raises as `get`, and OSError.
+        """Write a part to a sink, and return its size in bytes; raises as `get`, and OSError.
 
-        A server that does not know byte ranges sends all: the part is taken out of that. One that
-        refuses an address without a query is asked with that of its playlist.
+        A server without byte ranges sends the whole file: the part is cut out of it. Where a server
+        refuses a URL without a query, the request is repeated with its playlist's query.
         """
         server = urlsplit(part.url).netloc
         query = "" if "?" in part.url else self._query_of.get(server, "")
-        if query and server in self._lends:
+        if query and server in self._needs_query:
             part = replace(part, url=with_query(part.url, query))
             query = ""
         try:
@@ -214,7 +213,7 @@ class Fetcher:
         written = self._download(
             replace(part, url=with_query(part.url, query)), into, max_bytes=max_bytes
         )
-        self._lends.add(server)
+        self._needs_query.add(server)
         return written
 
     def _download(self, part: Part, into: Sink, *, max_bytes: int) -> int:
@@ -241,14 +240,14 @@ class Fetcher:
                 if written == want:
                     break
         if want is not None and written != want:
-            raise SourceUnreachable(f"{part.url}: {written} bytes of {want} came")
+            raise SourceUnreachable(f"{part.url}: only {written} of {want} bytes were received")
         return written
 
     @contextlib.contextmanager
     def streaming(self, url: str) -> Iterator[Iterator[bytes]]:
-        """Yield the answer of a URL as it arrives, without a limit of time; raises as `get`.
+        """Yield the response's bytes as they arrive, without a time limit; raises as `get`.
 
-        Not decoded: what is compressed against our wish is no media.
+        Not decoded: media are never compressed.
         """
         with self._open(url, {"accept-encoding": "identity"}, max_bytes=0) as (_, response):
             self._wait_limit.ends_at, self._allowance.left_bytes = math.inf, sys.maxsize
@@ -258,7 +257,7 @@ class Fetcher:
     def _open(
         self, url: str, headers: dict[str, str], *, max_bytes: int, held_s: float = 0.0
     ) -> Iterator[tuple[str, httpx.Response]]:
-        """Give the URL after redirects and the response, whose body is to be read within."""
+        """Yield the URL after redirects, and the response, whose body is read within."""
         client = self._client = self._client or self._make_client()
         self._wait_limit.ends_at = time.monotonic() + self._request_s + held_s
         wait_s = self.timeout_s + held_s
@@ -277,13 +276,13 @@ class Fetcher:
                             status=response.status_code,
                             retry_after_s=retry_after_s(response),
                         )
-                    # Chunks of few bytes are half of what comes.
+                    # Twice: with tiny chunks, half of the bytes are chunk headers.
                     self._allowance.left_bytes = 2 * max_bytes + _OVERHEAD_BYTES
                     yield url, response
                     return
         except _FAILURES as e:
             if time.monotonic() >= self._wait_limit.ends_at:
-                raise SourceUnreachable(f"{url}: not all came within {self._request_s:g} s") from e
+                raise SourceUnreachable(f"{url}: not complete within {self._request_s:g} s") from e
             raise SourceUnreachable(f"{url}: {e or type(e).__name__}") from e
         finally:
             self._wait_limit.ends_at = math.inf
@@ -291,7 +290,7 @@ class Fetcher:
 
     def _make_client(self) -> httpx.Client:
         for name in ("httpx", "httpcore"):
-            # They would log whole URLs, and what is answered with its cookies.
+            # They would log whole URLs, and responses with their cookies.
             logging.getLogger(name).setLevel(logging.WARNING)
         return httpx.Client(
             transport=PinnedTransport(self._policy, self._wait_limit, self._allowance),

@@ -1,4 +1,4 @@
-"""A fetcher with all that a stream's servers want: headers, cookies, queries."""
+"""Makes a fetcher with a stream's headers, cookies and queries."""
 
 import threading
 
@@ -17,7 +17,7 @@ def fetcher_for(
     stopping: threading.Event | None = None,
     timeout_s: float = 4.0,
 ) -> Fetcher:
-    """Return it, to be opened. cookies: what it shares with others; else its own."""
+    """Return the fetcher, not opened yet. cookies: a jar shared with others; else its own."""
     return Fetcher(
         policy,
         headers=stream.sent,

@@ -1,7 +1,7 @@
-"""Which addresses are public: what IANA calls globally reachable, less what clouds keep there.
+"""Which addresses are public: IANA's globally reachable ones, without those of cloud services.
 
-A list of our own, since Python's changes with its version: 3.11 calls 192.0.0.0/24, 3fff::/20 and
-ISATAP public.
+Our own list, since Python's differs by version: 3.11 takes 192.0.0.0/24, 3fff::/20 and ISATAP for
+public.
 """
 
 import ipaddress
@@ -17,11 +17,11 @@ def _networks(*texts: str) -> tuple[Network, ...]:
 
 
 # IANA's IPv4 and IPv6 special-purpose address registries, both of 2025-10-09
-# (iana.org/assignments/iana-ipv4-special-registry, iana-ipv6-special-registry): what is not
-# "globally reachable" there, and what stands within it and is. Of IPv6 nothing but 2000::/3 is
-# given out as global unicast (iana.org/assignments/ipv6-address-space), so that all in front of it
-# and behind it needs no line: loopback, ::ffff:0:0/96, 64:ff9b:1::/48, 100::/64, 5f00::/16,
-# fc00::/7 (where clouds answer at fd00:ec2::254 and fd20:ce::254), fe80::/10, fec0::/10, ff00::/8.
+# (iana.org/assignments/iana-ipv4-special-registry, iana-ipv6-special-registry): networks that are
+# not "globally reachable", and exceptions within them that are. Of IPv6 only 2000::/3 is assigned
+# as global unicast (iana.org/assignments/ipv6-address-space), so that networks outside of it need
+# no line: loopback, ::ffff:0:0/96, 64:ff9b:1::/48, 100::/64, 5f00::/16, fc00::/7 (with cloud
+# metadata at fd00:ec2::254 and fd20:ce::254), fe80::/10, fec0::/10, ff00::/8.
 _NOT_GLOBAL_V4: Final = _networks(
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -31,7 +31,7 @@ _NOT_GLOBAL_V4: Final = _networks(
     "172.16.0.0/12",
     "192.0.0.0/24",  # and Oracle's metadata, 192.0.0.192
     "192.0.2.0/24",
-    "192.88.99.0/24",  # 6to4 relays, given up (RFC 7526)
+    "192.88.99.0/24",  # 6to4 relays, deprecated (RFC 7526)
     "192.168.0.0/16",
     "198.18.0.0/15",
     "198.51.100.0/24",
@@ -58,11 +58,11 @@ _GLOBAL_V6: Final = _networks(
 )
 
 _IN_CLOUDS: Final = _networks(
-    "168.63.129.16/32",  # Azure's platform, for its machines alone
-    "161.26.0.0/16",  # IBM Cloud's services, likewise
+    "168.63.129.16/32",  # Azure's platform services
+    "161.26.0.0/16",  # IBM Cloud's services
     "166.8.0.0/14",
 )
-"""Public by the registries, and answered within the cloud that has them."""
+"""Public by the registries, but internal services within the cloud that owns them."""
 
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)  # RFC 5214, 6.1
@@ -82,7 +82,7 @@ def is_public(address: Address) -> bool:
 
 
 def embedded(address: Address) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that is connected to in place of an IPv6 one: mapped, or by NAT64."""
+    """Return the IPv4 address that an IPv6 one leads to: mapped, or by NAT64; else None."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address in _NAT64:
@@ -96,14 +96,14 @@ def _is_tunnel(address: Address) -> bool:
 
 
 def _is_own(address: Address) -> bool:
-    """Return whether an address is one of this machine's, whose firewall does not see what we send.
+    """Return whether an address is this machine's own, even if public.
 
-    Nothing is sent: the system says from where it would be.
+    Sends nothing: connecting a UDP socket only chooses the source address.
     """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((str(address), 9))
             return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == address
-    except OSError:  # no way there
+    except OSError:  # no route
         return False

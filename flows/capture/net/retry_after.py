@@ -1,4 +1,4 @@
-"""When a server wants to be asked again (RFC 9110, 10.2.3)."""
+"""The Retry-After header (RFC 9110, 10.2.3)."""
 
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -7,17 +7,17 @@ import httpx
 
 
 def retry_after_s(response: httpx.Response) -> float | None:
-    """Return in how many seconds to ask again; None where it is not said."""
-    return seconds_said(response.headers.get("retry-after", ""))
+    """Return a response's Retry-After in seconds; None without a valid one."""
+    return parse_retry_after(response.headers.get("retry-after", ""))
 
 
-def seconds_said(header: str) -> float | None:
-    """Return in how many seconds to ask again by that header's text; None where it is none."""
-    said = header.strip()[:40]
-    if said.isascii() and said.isdigit():
-        return float(said)
+def parse_retry_after(header: str) -> float | None:
+    """Return the header's value in seconds from now; None if it is malformed."""
+    text = header.strip()[:40]
+    if text.isascii() and text.isdigit():
+        return float(text)
     try:
-        at = parsedate_to_datetime(said)
+        at = parsedate_to_datetime(text)
         return max(0.0, (at - datetime.now(at.tzinfo)).total_seconds())
     except (TypeError, ValueError, OverflowError):
         return None

@@ -1,4 +1,4 @@
-"""httpx's requests over connections that the policy allows: names are looked up here, once each."""
+"""httpx transport over connections that the policy allows; host names are resolved here."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -30,7 +30,7 @@ class _Body(httpx.SyncByteStream):
 
 
 class PinnedTransport(httpx.BaseTransport):
-    """Carries httpx's requests over connections that the policy allows, or by its proxy."""
+    """Sends httpx's requests over connections that the policy allows, or by its proxy."""
 
     def __init__(self, policy: AddressPolicy, wait_limit: WaitLimit, allowance: Allowance) -> None:
         """Keep the arguments; nothing is opened yet."""
@@ -41,7 +41,7 @@ class PinnedTransport(httpx.BaseTransport):
             try:
                 return wait_limit.run(look_up, name="capture-name")
             except TimeoutError as e:
-                raise httpcore.ConnectTimeout(f"{host} is still being looked up") from e
+                raise httpcore.ConnectTimeout(f"{host}: the DNS lookup timed out") from e
 
         backend = PinnedBackend(addresses_of, wait_limit, allowance)
         self._direct = _pool(backend)
@@ -68,7 +68,7 @@ class PinnedTransport(httpx.BaseTransport):
                     extensions=request.extensions,
                 )
             )
-        except httpcore.ProxyError as e:  # what it says to CONNECT
+        except httpcore.ProxyError as e:  # the proxy's response to CONNECT
             assert upstream is not None
             raise upstream.refused(status_of(str(e)[:3])) from e
         assert isinstance(response.stream, Iterable)
@@ -90,7 +90,7 @@ class PinnedTransport(httpx.BaseTransport):
 
 
 class _UpstreamBackend(httpcore.NetworkBackend):
-    """Connects to the operator's proxy; a socks5 one is asked for a tunnel at once."""
+    """Connects to the operator's proxy; with socks5, through it to the host."""
 
     def __init__(self, upstream: Upstream, wait_limit: WaitLimit, allowance: Allowance) -> None:
         self._upstream, self._wait_limit, self._allowance = upstream, wait_limit, allowance

@@ -1,6 +1,6 @@
-"""The proxy that an operator has named: http (CONNECT, or whole requests), https or socks5.
+"""The operator's proxy: http (CONNECT, or whole requests), https or socks5.
 
-It looks names up itself, so what stands behind a name is the operator's word for it.
+It resolves host names itself, so their addresses cannot be checked here.
 """
 
 import base64
@@ -40,7 +40,7 @@ _REFUSALS: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Upstream:
-    """A proxy. never: hosts that are reached without it, as NO_PROXY lists them."""
+    """A proxy. never: hosts that are connected to directly, in NO_PROXY's format."""
 
     scheme: str
     host: str
@@ -51,9 +51,9 @@ class Upstream:
 
     @classmethod
     def of(cls, text: str, environment: Mapping[str, str] | None = None) -> Self | None:
-        """Return the proxy of a URL, or of "environment"; None where that names none.
+        """Return the proxy of a URL, or of "environment"; None where that sets none.
 
-        Raises ValueError, which says nothing of a password.
+        Raises ValueError, without the password.
         """
         if text == FROM_ENVIRONMENT:
             names = {name.lower(): value for name, value in (environment or os.environ).items()}
@@ -71,7 +71,7 @@ class Upstream:
             parts = urlsplit(text.strip())
             host, port = parts.hostname, parts.port
         except ValueError:
-            raise ValueError("no URL; write it as http://name:password@host:port") from None
+            raise ValueError("not a URL; write it as http://name:password@host:port") from None
         scheme = {"socks5h": "socks5", "socks": "socks5"}.get(parts.scheme, parts.scheme)
         if scheme not in _PORTS:
             known = "http://, https:// or socks5://"
@@ -90,30 +90,30 @@ class Upstream:
         )
 
     def __str__(self) -> str:
-        """Return what may be shown of it."""
+        """Return its URL without user and password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
     def carries(self, host: str) -> bool:
-        """Return whether it is to be used for a host."""
+        """Return whether it is used for a host."""
         return not (self.never and proxy_bypass_environment(host, {"no": self.never}))
 
     @property
     def authorization(self) -> str:
-        """What `Proxy-Authorization` is to say; empty without a user."""
+        """The value of `Proxy-Authorization`; empty without a user."""
         if not self.user and not self.password:
             return ""
         coded = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         return f"Basic {coded}"
 
-    # -- blocking connections, for what another program fetches
+    # -- blocking connections, for the proxies of ffmpeg and yt-dlp
 
     def connect(
         self, *, wait_limit: WaitLimit, timeout_s: float, tls: bool = True
     ) -> socket.socket:
-        """Return a connection to it; raises SourceUnreachable, and what ends the patience.
+        """Return a connection to it; raises SourceUnreachable, and as `WaitLimit` does.
 
-        tls: speak TLS with one of https.
+        tls: do the TLS handshake with an https proxy.
         """
         failure: OSError | None = None
         try:
@@ -140,13 +140,13 @@ class Upstream:
     def tunnel(
         self, host: str, port: int, *, wait_limit: WaitLimit, timeout_s: float
     ) -> socket.socket:
-        """Return a connection through it to a host; raises as `connect`."""
+        """Return a connection to a host through the proxy; raises as `connect`."""
         made = self.connect(wait_limit=wait_limit, timeout_s=timeout_s)
         try:
             if self.scheme == "socks5":
-                self.greet(made, host, port)
+                self.socks5_handshake(made, host, port)
             else:
-                self._ask_for_tunnel(made, host, port)
+                self._http_connect(made, host, port)
         except BaseException as e:
             made.close()
             if isinstance(e, OSError):
@@ -154,7 +154,7 @@ class Upstream:
             raise
         return made
 
-    def _ask_for_tunnel(self, made: socket.socket, host: str, port: int) -> None:
+    def _http_connect(self, made: socket.socket, host: str, port: int) -> None:
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
         if self.authorization:
@@ -162,17 +162,16 @@ class Upstream:
         made.sendall("\r\n".join([*lines, "", ""]).encode("latin-1", "replace"))
         head = b""
         while b"\r\n\r\n" not in head:
-            more = made.recv(1)  # What follows is the server's.
+            more = made.recv(1)  # bytes after the head belong to the host
             head += more
             if not more or len(head) > _MAX_HEAD_BYTES:
-                raise self.unreachable("it broke off")
+                raise self.unreachable("it closed the connection")
         status = head.split(b" ", 2)[1:2]
         if status != [b"200"]:
-            said = status[0].decode("ascii", "replace") if status else "nothing"
-            raise self.refused(status_of(said))
+            raise self.refused(status_of(status[0].decode("ascii", "replace") if status else ""))
 
-    def greet(self, made: socket.socket, host: str, port: int) -> None:
-        """Ask for a tunnel as RFC 1928 and 1929 have it; raises SourceUnreachable, OSError."""
+    def socks5_handshake(self, made: socket.socket, host: str, port: int) -> None:
+        """Open a tunnel by RFC 1928 and 1929; raises SourceUnreachable, OSError."""
         has_user = bool(self.user or self.password)
         made.sendall(b"\x05\x02\x00\x02" if has_user else b"\x05\x01\x00")
         version, method = _exactly(made, 2)
@@ -197,14 +196,14 @@ class Upstream:
         _exactly(made, length + 2)
 
     def unreachable(self, why: str) -> SourceUnreachable:
-        """Return what to raise where it does not carry anything."""
+        """Return the error for a proxy that does not work."""
         return SourceUnreachable(f"the proxy {self} of sources.toml: {why}")
 
     def refused(self, status: int) -> SourceUnreachable:
-        """Return what to raise where it says no to a request for a tunnel."""
+        """Return the error for a proxy that refuses a tunnel."""
         if status == 407:
             return self.unreachable(
-                "it wants another user and password: write them into its URL, before an @"
+                "it needs another user and password: write them into its URL, before an @"
             )
         return self.unreachable(f"it refuses (HTTP status {status})")
 
@@ -214,11 +213,11 @@ def _exactly(made: socket.socket, n: int) -> bytes:
     while len(got) < n:
         more = made.recv(n - len(got))
         if not more:
-            raise ConnectionError("it broke off")
+            raise ConnectionError("it closed the connection")
         got += more
     return got
 
 
-def status_of(said: str) -> int:
-    """Return the status that a proxy's answer begins with; 0 where it is no number."""
-    return int(said) if said.isascii() and said.isdigit() else 0
+def status_of(text: str) -> int:
+    """Return a proxy's status code; 0 where the text is not a number."""
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -1,7 +1,7 @@
-"""Forwards ffmpeg's protocols other than HTTP to the one server that the operator has named.
+"""Forwards ffmpeg's connections other than HTTP to one server that the operator allows.
 
-ffmpeg is given a port of ours on loopback in the server's place, so it looks no name up, and what
-it is redirected to (a redirect of RTSP, another source of RTP) it does not learn.
+ffmpeg gets our port on loopback instead of the server: it resolves no host names, and does not see
+redirects (of RTSP, or another RTP source).
 """
 
 import contextlib
@@ -32,12 +32,12 @@ _LOOK_S: Final = 0.2
 _CLOSE_S: Final = 1.0
 
 _PLAIN: Final = {"rtmps": "rtmp", "rtsps": "rtsp"}
-"""TLS is spoken here, and not by ffmpeg, which would not know whose certificate to expect."""
+"""TLS is done here: ffmpeg does not know the server's name, so it can't verify a certificate."""
 
 _SRT_OPTIONS: Final = frozenset(
     {"streamid", "passphrase", "pbkeylen", "latency", "rcvlatency", "peerlatency", "transtype"}
 )
-"""Parameters that an SRT address may have: none that choose who listens where."""
+"""Allowed parameters of an SRT URL: none that choose addresses or listening mode."""
 
 
 Connect = Callable[[str, int], AbstractContextManager[socket.socket]]
@@ -50,9 +50,9 @@ def _look_up(url: str, policy: AddressPolicy, wait_limit: WaitLimit | None) -> t
 
 
 class Forward:
-    """Carries one connection of ffmpeg to the server of an rtmp or rtsp URL.
+    """Forwards one connection of ffmpeg to the server of an rtmp or rtsp URL.
 
-    Raises UnsafeURL, SourceUnreachable where the operator has not named that server.
+    Raises UnsafeURL where the operator does not allow the server, SourceUnreachable.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Forward:
         user: str = "",
         password: str = "",
     ) -> None:
-        """Look the server up, once; nothing is connected to yet. Raises Stopped.
+        """Resolve the server's name once; nothing is connected to yet. Raises Stopped.
 
-        user, password: for one of rtsp that asks.
+        user, password: for an rtsp server that needs a login.
         """
         self._url, self._user, self._password = url, user, password
         self._inner = ""
@@ -76,17 +76,17 @@ class Forward:
         self._taken = threading.Lock()
 
     def at(self, port: int) -> str:
-        """Return what ffmpeg is to open, where this answers on that port of loopback."""
+        """Return the URL for ffmpeg, with this port of loopback."""
         parts = urlsplit(self._url)
         scheme = _PLAIN.get(parts.scheme, parts.scheme)
         if scheme == "rtsp":
-            # Its path may be a secret, and its query chooses how ffmpeg asks.
+            # Not the real path and query: the path may be secret, the query sets ffmpeg options.
             self._inner = f"rtsp://127.0.0.1:{port}/stream"
             return self._inner
         return parts._replace(scheme=scheme, netloc=f"127.0.0.1:{port}").geturl()
 
     def serve(self, client: socket.socket, *, connect: Connect, keeping: Keeping) -> None:
-        """Carry a connection: the first, since ffmpeg makes one; raises CaptureError, OSError."""
+        """Forward the first connection, as ffmpeg makes one; raises CaptureError, OSError."""
         if not self._taken.acquire(blocking=False):
             return
         requests: Requests | None = None
@@ -126,15 +126,15 @@ def _carry(
                     if not data:
                         return
                     client.sendall(replies.feed(data) if replies else data)
-                    if replies is not None and replies.again:
-                        server.sendall(replies.again)
-                        replies.again = b""
+                    if replies is not None and replies.retry:
+                        server.sendall(replies.retry)
+                        replies.retry = b""
 
 
 class Datagrams:
-    """Carries the datagrams of ffmpeg to and from the server of an srt URL, and no other.
+    """Forwards ffmpeg's datagrams to and from the server of an srt URL only.
 
-    A door of its own (`process.Door`), as `Guard` is for what is spoken over TCP.
+    It is the tool's endpoint (`processes.Endpoint`), as `Guard` is for TCP.
     """
 
     kind: Literal["udp"] = "udp"
@@ -142,11 +142,11 @@ class Datagrams:
     def __init__(
         self, url: str, policy: AddressPolicy, wait_limit: WaitLimit | None = None
     ) -> None:
-        """Look the server up, once; raises UnsafeURL, SourceUnreachable, and as `Patience` does."""
+        """Resolve the server's name once; raises UnsafeURL, SourceUnreachable, as `WaitLimit`."""
         parts = urlsplit(url)
         for name, _ in parse_qsl(parts.query, keep_blank_values=True):
             if name not in _SRT_OPTIONS:
-                raise UnsafeURL(f"{shorten(url)}: {name[:20]!r} may not stand in an srt address")
+                raise UnsafeURL(f"{shorten(url)}: {name[:20]!r} is not allowed in an srt URL")
         address = _look_up(url, policy, wait_limit)[0]
         self._server = (str(address), read_host(url, schemes=STREAM_SCHEMES)[1] or 0)
         self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -158,11 +158,11 @@ class Datagrams:
 
     @property
     def url(self) -> str:
-        """The address that ffmpeg is to open."""
+        """The URL for ffmpeg."""
         return self._parts._replace(netloc=f"127.0.0.1:{self.port}").geturl()
 
     def open(self) -> Self:
-        """Take a port; raises OSError."""
+        """Listen on a port; raises OSError."""
         self._inner = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._inner.bind(("127.0.0.1", 0))
         self.port = self._inner.getsockname()[1]
@@ -170,17 +170,17 @@ class Datagrams:
         return self
 
     def move(self, inner: socket.socket) -> None:
-        """Take what comes from this socket, and nothing more from the one before."""
+        """Serve this socket instead of the one before."""
         self.close()
         self._stopping.clear()
         self._inner = inner
         self._begin()
 
     def check(self) -> None:
-        """Raise nothing: nothing leads elsewhere here."""
+        """Do nothing: there are no redirects here."""
 
     def close(self) -> None:
-        """End it, and wait for that."""
+        """Stop forwarding, and wait for the thread's end."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(_CLOSE_S)
@@ -202,13 +202,13 @@ class Datagrams:
             selectors.DefaultSelector() as selector,
         ):
             for each in (inner, outer):
-                each.setblocking(False)  # a datagram that cannot be sent now is lost, as on any way
+                each.setblocking(False)  # a datagram that can't be sent now is dropped, as on UDP
                 selector.register(each, selectors.EVENT_READ)
             with contextlib.suppress(OSError):
                 outer.connect(self._server)
             while not self._stopping.is_set():
                 for key, _ in selector.select(_LOOK_S):
-                    # A server that is not there answers each packet with an ICMP error.
+                    # An absent server causes an ICMP error for each packet.
                     with contextlib.suppress(OSError):
                         if key.fileobj is outer:
                             data = outer.recv(_DATAGRAM_BYTES)

@@ -1,9 +1,9 @@
-"""A proxy on loopback through which other programs fetch: where the policy allows, and only there.
+"""A proxy on loopback that lets other programs fetch only what the address policy allows.
 
-yt-dlp looks names up and follows redirects itself. Each connection that it makes comes here first:
-the name is looked up once, checked, and the address that was checked is connected to. A request to
-anywhere else is refused, and remembered. ffmpeg goes nowhere: it asks for our names for a stream
-(`flows.capture.proxy.relay`), or speaks with one server (`flows.capture.proxy.forward`).
+yt-dlp resolves names and follows redirects itself. Each of its connections goes through here: the
+name is resolved once and checked, and the checked address is connected to. Other requests are
+refused, and remembered. ffmpeg only gets our names for a stream (`flows.capture.proxy.relay`), or
+one server (`flows.capture.proxy.forward`).
 """
 
 import base64
@@ -29,17 +29,17 @@ from flows.capture.segment import CaptureError, SourceUnreachable, UnsafeURL
 
 CONNECT_TIMEOUT_S: Final = 10.0
 HEAD_S: Final = 10.0
-"""A request must have come by then."""
+"""Seconds within which a request's head must arrive."""
 
 REQUEST_S: Final = 60.0
-"""So long may a request take as a whole, its answer too."""
+"""Time limit of a request and its response."""
 
 _USER: Final = "capture"
 _CREDENTIALS: Final = re.compile(
     rb"\r\nproxy-authorization: *basic +([A-Za-z0-9+/=]{1,200})(?=\r\n|$)", re.IGNORECASE
 )
-_WHO: Final = (
-    b'HTTP/1.1 407 Who asks\r\nProxy-Authenticate: Basic realm="capture"\r\n'
+_AUTHENTICATE: Final = (
+    b'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="capture"\r\n'
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
 _TUNNEL_PORT: Final = 443
@@ -60,14 +60,14 @@ _OURS: Final = (
 class Guard(Port):
     """A proxy for one of our child processes; `url` is the proxy's URL.
 
-    That holds a secret, and who does not know it is asked for it (407) and served nothing: it
-    belongs into the child's environment, and never on its command line.
+    The URL holds a secret; clients without it get a 407. It belongs into the child's environment,
+    never on its command line.
 
-    Alone: tunnels (CONNECT, for https) and plain requests for http, one a connection, for
-    `REQUEST_S` at most. What comes is not looked into. A tunnel carries anything, so it leads to
-    port 443 alone, to `ports`, and to what the policy names. through: then nothing is answered but
-    what this answers: names of ours, or one connection to one server. most_bytes: that are passed
-    on from servers, on all connections together; then they end.
+    By itself it serves tunnels (CONNECT, for https) and plain http requests, one a connection, for
+    `REQUEST_S` at most, without inspecting the data. As a tunnel carries anything, it may only lead
+    to port 443, to `ports`, and to servers that the operator allows. through: serves all requests
+    instead: our names of a stream, or one connection to one server. most_bytes: limit of the bytes
+    from servers, on all connections together.
     """
 
     def __init__(
@@ -85,17 +85,17 @@ class Guard(Port):
         self._secret = secrets.token_hex(16)
         self._credentials = base64.b64encode(f"{_USER}:{self._secret}".encode())
         self.refused: UnsafeURL | None = None
-        """The first that was refused."""
+        """The first request that was refused."""
         self.unreachable: CaptureError | None = None
-        """The last that did not answer."""
+        """The last server that did not answer."""
 
     @property
     def url(self) -> str:
-        """The URL to set as HTTP proxy, once it is open."""
+        """The URL for the child's http_proxy, once it is open."""
         return f"http://{_USER}:{self._secret}@127.0.0.1:{self.port}"
 
     def close(self) -> None:
-        """End all connections, and wait until nothing of it is left."""
+        """End all connections, and wait for their threads."""
         if isinstance(self._through, Relay):
             self._through.stopping.set()
         super().close()
@@ -117,7 +117,7 @@ class Guard(Port):
                     return
                 head, rest = _read_head(client)
                 if not self._is_known(head):
-                    client.sendall(_WHO)
+                    client.sendall(_AUTHENTICATE)
                     return
                 allow(REQUEST_S if self._through is None else math.inf)
                 if self._through is not None:
@@ -166,12 +166,12 @@ class Guard(Port):
     def _by(
         self, upstream: Upstream, host: str, port: int, first: bytes
     ) -> tuple[bytes, socket.socket]:
-        """Return what to send first, and the connection to the operator's proxy, or through it."""
+        """Return the bytes to send first, and a connection to, or through, the operator's proxy."""
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{port}"
         self._policy.check_unresolved([url])
         if not first and port not in self._ports:
-            raise UnsafeURL(f"{host}: no tunnel to port {port}, which its URL does not name")
+            raise UnsafeURL(f"{host}: no tunnel to port {port}, which is not in its URL")
         wait_limit, wait_s = self._wait_limit, CONNECT_TIMEOUT_S
         if not first or upstream.scheme == "socks5":
             return first, upstream.tunnel(host, port, wait_limit=wait_limit, timeout_s=wait_s)
@@ -188,8 +188,8 @@ class Guard(Port):
         for address in self._wait_limit.run(look_up, name="capture-name"):
             if tunnel and port not in self._ports and not self._policy.names(address, port):
                 raise UnsafeURL(
-                    f"{host}: no tunnel to port {port}, which its URL does not name; name "
-                    f"{address}:{port} in the networks that are allowed if it is meant"
+                    f"{host}: no tunnel to port {port}, which is not in its URL; if it is meant, "
+                    f"add {address}:{port} to SHOWMOOD_ALLOW_NETWORKS"
                 )
             try:
                 return connect(
@@ -201,7 +201,7 @@ class Guard(Port):
 
 
 def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
-    """Return a request's line and headers, without the empty line, and what came after it."""
+    """Return a request's head, without the empty line, and the bytes after it."""
     head = b""
     while b"\r\n\r\n" not in head:
         more = client.recv(CHUNK_BYTES)
@@ -213,14 +213,14 @@ def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
 
 
 def _read_request(head: bytes) -> tuple[str, int, bytes]:
-    """Return the host and port that a request is for, and what to send there: nothing to tunnel.
+    """Return the host and port of a request, and the request to send there; empty for CONNECT.
 
-    Raises UnsafeURL, SourceUnreachable for what is no request to a proxy.
+    Raises UnsafeURL, SourceUnreachable for a malformed request.
     """
     line, *headers = head.split(b"\r\n")
     text = line.decode("ascii", "replace")
     if found := _TUNNEL.fullmatch(text):
-        # The port is named always; without one it would be a wish for port 443.
+        # CONNECT always has a port; without one it is taken for 443.
         host, port = read_host(f"https://{found[1]}/")
         return host, port or 443, b""
     if found := _REQUEST.fullmatch(text):
@@ -240,9 +240,9 @@ def _relay(
     tunnel: bool,
     may_pass: Callable[[int], bool],
 ) -> None:
-    """Pass data on in both directions, until the server has ended, or sent more than it may.
+    """Copy data in both directions until the server ends, or exceeds the limit of bytes.
 
-    Not in a tunnel, the answer is made to say that nothing more is answered here.
+    Outside a tunnel, `Connection: close` is set in the response.
     """
     head: bytes | None = None if tunnel else b""
     with selectors.DefaultSelector() as selector:
@@ -271,7 +271,7 @@ def _relay(
 
 
 def _with_close(answer: bytes) -> bytes:
-    """Return the beginning of an answer, which says that the connection ends with it."""
+    """Return the beginning of a response with `Connection: close` set."""
     head, end, body = answer.partition(b"\r\n\r\n")
     status, *headers = head.split(b"\r\n")
     lines = [status, *_without_ours(headers), b"Connection: close"]

@@ -1,7 +1,6 @@
-"""An HLS playlist rewritten for ffmpeg: with our names for what it lists.
+"""Rewrites an HLS playlist for ffmpeg, with our names for all URLs.
 
-Nothing of the source's text is passed on but numbers: where an address could stand in a playlist
-that is not known here, a program that reads it can't find it.
+Only numbers of the source's text are kept, so that no URL can slip through in an unknown tag.
 """
 
 import math
@@ -13,7 +12,7 @@ from flows.capture.playlists.playlist import Entry, Part, Playlist, choose_varia
 from flows.capture.quality import Quality
 
 _MAX_ENTRIES: Final = 5_000
-"""Most segments that are listed, the newest: some hours of them."""
+"""Most segments listed, the newest ones: some hours."""
 
 
 def rename_playlist(
@@ -26,12 +25,12 @@ def rename_playlist(
     quality: Quality | None = None,
     numbers: Mapping[Entry, int] | None = None,
 ) -> bytes:
-    """Return what ffmpeg is given for a playlist; of a master playlist, the variant to record.
+    """Return the playlist for ffmpeg; of a master playlist, with only the variant to record.
 
-    variant, init, media: name what is listed. begin: nothing before this segment is listed, as long
-    as it is listed itself, at its address or, where that changes, by its number. quality: of the
-    variant. numbers: what the entries are called, if not as the source does. Raises UnsafeURL for
-    any address that is neither http nor https, whether or not it is passed on.
+    variant, init, media: return our name of a URL. begin: the first segment to list, found by its
+    URL or else its number; ignored where it is not listed. quality: of the variant. numbers: media
+    sequence numbers that replace the source's. Raises UnsafeURL for any URL, listed or not, that is
+    neither http nor https.
     """
     for url in playlist.urls:
         read_host(url)

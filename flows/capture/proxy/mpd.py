@@ -1,7 +1,7 @@
-"""DASH manifests (ISO/IEC 23009-1), rewritten for ffmpeg: with our names for what they list.
+"""Rewrites DASH manifests (ISO/IEC 23009-1) for ffmpeg, with our names for all URLs.
 
-Nothing of the source's text is passed on but numbers, dates and durations: what is not known here,
-a program that reads it can't find there. One video and one sound are listed.
+Only numbers, dates and durations of the source's text are kept, so that no URL can slip through.
+One video and one audio representation are listed.
 """
 
 import re
@@ -46,7 +46,7 @@ NameOfMany = Callable[[str, tuple[str, ...]], str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Choice(Offer):
-    """A representation, and what it is in: its adaptation set and its period."""
+    """A representation; within: its adaptation set and its period."""
 
     element: ET.Element
     within: tuple[ET.Element, ...]
@@ -62,12 +62,11 @@ def rename_mpd(
     name_of_many: NameOfMany,
     quality: Quality | None = None,
 ) -> tuple[bytes, tuple[datetime, ...]]:
-    """Return a manifest found at this URL, rewritten, and the dates of timestamp 0.
+    """Return the rewritten manifest, and the date of timestamp 0 of each period's video, if known.
 
-    The dates: of the video of each period, where the manifest says so. name: for a file, or a part
-    of one. name_of_many: for a template's URL, in which stand `$Number$` and `$Time$`, and which of
-    these do. quality: the most that is taken. Raises NoStream, and UnsafeURL for an address that is
-    neither http nor https.
+    at: the manifest's URL. name: returns our name of a file or a byte range. name_of_many: returns
+    our name of a template's URL, given which of `$Number$` and `$Time$` it contains. quality: the
+    upper bound. Raises NoStream, and UnsafeURL for a URL that is neither http nor https.
     """
     try:
         root = _parse(body)
@@ -113,7 +112,7 @@ def fill(template: str, *, number: str, time: str) -> str:
 
 
 def _parse(body: bytes) -> ET.Element:
-    """Return the tree, names without prefixes; ValueError for what no honest manifest has."""
+    """Return the tree, names without prefixes; raises ValueError for a suspicious manifest."""
     builder = ET.TreeBuilder()
     parser = expat.ParserCreate()
     depth = n_elements = 0
@@ -122,7 +121,7 @@ def _parse(body: bytes) -> ET.Element:
         nonlocal depth, n_elements
         depth, n_elements = depth + 1, n_elements + 1
         if depth > _DEEPEST or n_elements > MAX_ELEMENTS:
-            raise ValueError("too much of it")
+            raise ValueError("too many elements, or nested too deeply")
         builder.start(tag.rpartition(":")[2], attributes)
 
     def end(tag: str) -> None:
@@ -146,13 +145,13 @@ def _choices(period: ET.Element, base: str) -> list[_Choice]:
         component = group.find("ContentComponent")
         base_of_group = _base(group, _base(period, base))
         for each in group.findall("Representation"):
-            said = " ".join(
+            types = " ".join(
                 element.get(key, "")
                 for element in (each, component, group)
                 if element is not None
                 for key in ("contentType", "mimeType")
             )
-            kind = next((kind for kind in ("video", "audio") if kind in said), "")
+            kind = next((kind for kind in ("video", "audio") if kind in types), "")
             width, height, bandwidth = (
                 _number(each.get(key) or group.get(key) or "")
                 for key in ("width", "height", "bandwidth")
@@ -230,7 +229,7 @@ def _part(base: str, url: str, byte_range: str | None) -> Part:
 
 
 def _nearest(choice: _Choice, tag: str) -> list[ET.Element]:
-    """Return what holds for a representation, the nearest first."""
+    """Return the elements of this tag that apply to a representation, the nearest first."""
     places = (choice.element, *choice.within)
     return [found for each in places if (found := each.find(tag)) is not None]
 
@@ -240,7 +239,7 @@ def _first(elements: list[ET.Element], key: str) -> str | None:
 
 
 def _materialize(template: str, values: Mapping[str, str]) -> str:
-    """Return a template in which only numbers and times are left open."""
+    """Fill a template's values, except for numbers and times."""
 
     def value(found: re.Match[str]) -> str:
         return values[found[1]].zfill(int(found[2] or 1)) if found[1] in values else found[0]

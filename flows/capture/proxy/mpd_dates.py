@@ -1,7 +1,7 @@
-"""What a DASH manifest says of when its timestamps were on air (ISO/IEC 23009-1, 5.3.2, 5.3.9).
+"""Dates of a DASH manifest's timestamps (ISO/IEC 23009-1, 5.3.2, 5.3.9).
 
-A period begins so long after availabilityStartTime; in it, presentationTimeOffset is the timestamp
-of its beginning.
+A period's start counts from availabilityStartTime; presentationTimeOffset is the timestamp at the
+period's start.
 """
 
 import re
@@ -20,7 +20,7 @@ _WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
 
 
 def starts_of(mpd: ET.Element) -> dict[ET.Element, datetime]:
-    """Return when each period begins, as far as a live manifest says so."""
+    """Return the start of each period, aware UTC, as far as a live manifest defines it."""
     begins = parse_date(mpd.get("availabilityStartTime", ""))
     if begins is None or mpd.get("type") != "dynamic":
         return {}
@@ -39,9 +39,9 @@ def starts_of(mpd: ET.Element) -> dict[ET.Element, datetime]:
 
 
 def origin_of(start: datetime | None, sources: Sequence[ET.Element]) -> datetime | None:
-    """Return when timestamp 0 of a representation was on air, or would have been.
+    """Return the date of a representation's timestamp 0, aware UTC.
 
-    start: when its period begins. sources: its SegmentTemplates or SegmentLists, the nearest first.
+    start: of its period. sources: its SegmentTemplates or SegmentLists, the nearest first.
     """
     if start is None:
         return None

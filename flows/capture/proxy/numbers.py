@@ -1,4 +1,4 @@
-"""Numbers of our own for a live playlist's segments: ffmpeg goes by them, a source's may lie."""
+"""Our own media sequence numbers for ffmpeg, as a source's may be wrong."""
 
 import threading
 import time
@@ -8,18 +8,18 @@ from flows.capture.playlists.playlist import Entry, Playlist
 
 
 class Numbers:
-    """Counts the segments of one playlist; several threads may ask."""
+    """Counts the segments of one playlist; thread-safe."""
 
     def __init__(self) -> None:
-        """Nothing was listed yet."""
+        """Begin without a playlist."""
         self._lock = threading.Lock()
         self._alignment = Alignment()
         self._first, self._read_at = 0, 0.0
 
     def of(self, playlist: Playlist) -> dict[Entry, int]:
-        """Return what each entry is called: the same for the same segment, as far as can be told.
+        """Return each entry's number: the same for the same segment, as far as it is recognised.
 
-        The first playlist's own numbers are kept.
+        The first playlist keeps its own numbers.
         """
         entries = playlist.entries
         if not entries:

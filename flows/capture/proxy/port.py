@@ -1,6 +1,6 @@
-"""A port on loopback that serves one of our child processes, as long as it runs.
+"""A port on loopback that serves one of our child processes.
 
-Every user of this machine can connect to it: the number and duration of connections are bounded.
+All users of this machine can connect to it: number and duration of connections are bounded.
 """
 
 import contextlib
@@ -23,24 +23,24 @@ IDLE_S: Final = 60.0
 """Seconds without traffic after which a connection is closed."""
 
 MAX_CONNECTIONS: Final = 64
-"""Most connections at once; one more is closed as it comes."""
+"""Most connections at once; further ones are closed at once."""
 
 CHUNK_BYTES: Final = 64 * 1024
-"""So much of what came is read at once."""
+"""Bytes of one read."""
 
 _CLOSE_S: Final = 2.0
-"""Seconds to wait for the threads of connections that were cut."""
+"""Seconds to wait for the threads of connections that were shut down."""
 
 _LOOK_S: Final = 0.5
-"""How often it is looked for connections whose time is up."""
+"""Seconds between two checks for connections past their deadline."""
 
 _PAUSE_S: Final = 0.1
 
 
 def arriving(server: socket.socket) -> Iterator[bytes]:
-    """Yield what has come of a connection that can be read, b"" where it has ended.
+    """Yield the available data of a readable connection; b"" at its end.
 
-    What TLS has read already wakes no selector, so that comes with it.
+    Includes data that TLS has buffered, which does not wake a selector.
     """
     while True:
         yield server.recv(CHUNK_BYTES)
@@ -49,7 +49,7 @@ def arriving(server: socket.socket) -> Iterator[bytes]:
 
 
 class Port:
-    """Listens while it is open, and has `answer` serve each connection in a thread of its own.
+    """Listens while it is open, and serves each connection by `answer`, on its own thread.
 
     Use as a context manager, or `open` and `close`.
     """
@@ -85,19 +85,19 @@ class Port:
         return self
 
     def move(self, inner: socket.socket) -> None:
-        """Listen on this socket from now on, and no longer where everybody may come."""
+        """Listen on this socket instead of the one that all users can reach."""
         self._unlisten()
         self._listen(inner)
 
     def close(self) -> None:
-        """End all connections, and wait until nothing of it is left."""
+        """End all connections, and wait for their threads."""
         if self._acceptor is None:
             return
         self._wait_limit.stopping.set()
         self._cut(math.inf)
         self._wake.close()
         end = time.monotonic() + _CLOSE_S
-        # One that it has just accepted is among the others only when it has ended.
+        # First the acceptor: then the list has all connections' threads.
         self._acceptor.join(_CLOSE_S)
         for thread in [self._acceptor, *self._threads]:
             thread.join(max(0.0, end - time.monotonic()))
@@ -153,7 +153,7 @@ class Port:
         thread.start()
 
     def _serve(self, client: socket.socket) -> None:
-        # Either side may close at any moment, which is no error.
+        # Either side may close at any time; not an error.
         with client, contextlib.suppress(OSError, Stopped):
             self.answer(client)
 
@@ -161,11 +161,11 @@ class Port:
     def keeping(
         self, each: socket.socket, *, most_s: float = math.inf
     ) -> Iterator[Callable[[float], None]]:
-        """Have `close`, or the end of its time, shut a connection down; it is closed at the end.
+        """Let `close`, or a deadline, shut a connection down; it is closed at the end.
 
-        Gives what allows it so long from then on.
+        Yields a function that sets a new deadline, in seconds from now.
         """
-        # Another handle: the one that is given to TLS is no longer of use.
+        # A duplicate: a handle that was given to TLS can't be used any more.
         with each, socket.socket(fileno=os.dup(each.fileno())) as handle:
 
             def allow(seconds: float) -> None:
@@ -183,7 +183,7 @@ class Port:
                     self._sockets.pop(handle)
 
     def _cut(self, now: float) -> None:
-        """End the connections whose time is up by then."""
+        """Shut down the connections past their deadline."""
         with self._lock:
             for each, end in self._sockets.items():
                 if end <= now:

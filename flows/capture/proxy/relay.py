@@ -1,10 +1,10 @@
 """Serves a stream to ffmpeg under our own names, fetched over HTTP.
 
-It is given names of a server that is nowhere, and asks our proxy for them (`capture.proxy.guard`),
-which fetches what they stand for: with the headers that belong there, from the very address that
-was checked. So its command line and its log, which others can read, hold no secret. A playlist and
-a manifest are rewritten, with names alone for what they list. A segment is given whole,
-decrypted and looked at: what is no media might be another playlist.
+ffmpeg gets URLs of a host that does not exist, and requests them from our proxy
+(`capture.proxy.guard`), which fetches the real ones: with the right headers, from the checked
+address. So ffmpeg's command line and log, which other users can read, hold no secret. Playlists and
+manifests are rewritten with our names. Segments are fetched whole, decrypted and checked: a body
+that is not media might be another playlist.
 """
 
 import re
@@ -33,7 +33,7 @@ from flows.capture.segment import CaptureError, SourceUnreachable, UnreadableMed
 from flows.capture.stream import Stream
 
 BAD_GATEWAY: Final = 502
-"""The answer for a server that can't be reached."""
+"""The response for a server that can't be reached."""
 
 _Kind = Literal["playlist", "manifest", "init", "segment", "of_many", "endless"]
 _KINDS: Final[dict[str, _Kind]] = {"hls": "playlist", "other": "manifest", "http": "endless"}
@@ -48,14 +48,14 @@ _NOTHING: Final = {
     False: b"\x47\x1f\xff\x10" + b"\xff" * 184,  # a null packet: ISO/IEC 13818-1, 2.4.1
     True: b"\x00\x00\x00\x08free",  # ISO/IEC 14496-12, 8.1.2
 }
-"""Media without content, of MPEG-TS and of fMP4."""
+"""Empty media, MPEG-TS and fMP4."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Thing:
-    """The address that a name stands for.
+class _Resource:
+    """The real resource behind a name.
 
-    boxes: a segment of fMP4 or WebM. "of_many": a template; the number and the time are asked for.
+    boxes: fMP4 or WebM, not MPEG-TS. kind "of_many": a template; the name has number and time.
     """
 
     kind: _Kind
@@ -66,10 +66,9 @@ class _Thing:
 
 
 class Relay:
-    """Names for the addresses of one stream, and their content.
+    """Our names for one stream's URLs, and their content.
 
-    Its headers, cookies and queries are sent where they may be known.
-    begin: the segment of a live playlist to begin with; else that is the newest.
+    begin: the segment of a live playlist to begin with; by default the newest.
     """
 
     def __init__(
@@ -85,39 +84,39 @@ class Relay:
         self._quality = quality or Quality()
         self._cookies = FewCookies.of(stream.cookies)
         self._lock = threading.Lock()
-        self._numbers: OrderedDict[_Thing, int] = OrderedDict()
-        self._things: dict[int, _Thing] = {}
+        self._numbers: OrderedDict[_Resource, int] = OrderedDict()
+        self._resources: dict[int, _Resource] = {}
         self._n_named = 0
         self._counted = Numbers()
         self._idle: list[Pieces] = []
         self.stopping = threading.Event()
-        """Ends what is being fetched."""
+        """Once set, ends all fetches."""
         self.unreadable: deque[str] = deque(maxlen=8)
-        """Segments that were answered without content, and why: ffmpeg does not report it."""
+        """Errors of segments that were replaced by empty media: ffmpeg does not report them."""
         self.origins: tuple[datetime, ...] = ()
-        """When a manifest's timestamp 0 was on air: one for each of its periods that says so."""
-        self.url = self._name(_Thing(kind=_KINDS[stream.protocol], part=Part(url=stream.url)))
-        """The address that stands for the stream."""
+        """Dates of a manifest's timestamp 0, one for each period that defines it."""
+        self.url = self._name(_Resource(kind=_KINDS[stream.protocol], part=Part(url=stream.url)))
+        """Our URL of the stream."""
 
     def real(self, address: str) -> str:
-        """Return what an address stands for: itself, if we did not make it."""
+        """Return the real URL of one of our names; any other URL unchanged."""
         parts = urlsplit(address)
         found = _NUMBERS.fullmatch(parts.path) if parts.hostname == _HOST else None
-        thing = self._things.get(int(found[1])) if found else None
-        return thing.part.url if thing else address
+        resource = self._resources.get(int(found[1])) if found else None
+        return resource.part.url if resource else address
 
     def serve(self, head: bytes, client: socket.socket) -> None:
-        """Answer a request; raises CaptureError where nothing was answered yet, OSError."""
-        asked = _REQUEST.match(head)
-        found = _NUMBERS.fullmatch(asked[1].decode("ascii", "replace")) if asked else None
-        thing = self._things.get(int(found[1])) if found else None
-        if found is None or thing is None:
-            raise SourceUnreachable("an unknown address", status=404)
+        """Answer a request; raises OSError, and CaptureError before anything was sent."""
+        request = _REQUEST.match(head)
+        found = _NUMBERS.fullmatch(request[1].decode("ascii", "replace")) if request else None
+        resource = self._resources.get(int(found[1])) if found else None
+        if found is None or resource is None:
+            raise SourceUnreachable("an unknown URL", status=404)
         with self._fetching() as pieces:
-            if thing.kind == "endless":
-                self._pass_on(thing.part.url, pieces.fetcher, client)
+            if resource.kind == "endless":
+                self._pass_on(resource.part.url, pieces.fetcher, client)
             else:
-                _send(client, self._body(thing, pieces, number=found[2], time=found[3]))
+                _send(client, self._body(resource, pieces, number=found[2], time=found[3]))
 
     def close(self) -> None:
         """Close the connections."""
@@ -126,38 +125,38 @@ class Relay:
         for pieces in idle:
             pieces.fetcher.close()
 
-    # -- what names stand for
+    # -- names
 
-    def _name(self, thing: _Thing) -> str:
+    def _name(self, resource: _Resource) -> str:
         with self._lock:
-            if thing not in self._numbers:
-                self._numbers[thing] = self._n_named
-                self._things[self._n_named] = thing
+            if resource not in self._numbers:
+                self._numbers[resource] = self._n_named
+                self._resources[self._n_named] = resource
                 self._n_named += 1
                 if len(self._numbers) > _MAX_NAMES:
-                    del self._things[self._numbers.popitem(last=False)[1]]
-            self._numbers.move_to_end(thing)
-            return f"http://{_HOST}/{self._numbers[thing]}{_suffix(thing.part.url)}"
+                    del self._resources[self._numbers.popitem(last=False)[1]]
+            self._numbers.move_to_end(resource)
+            return f"http://{_HOST}/{self._numbers[resource]}{_suffix(resource.part.url)}"
 
     def _name_entry(self, entry: Entry) -> str:
         sequence = entry.sequence if entry.key and entry.key.iv is None else 0
         boxes = entry.init is not None
-        thing = _Thing(
+        resource = _Resource(
             kind="segment", part=entry.media, key=entry.key, sequence=sequence, boxes=boxes
         )
-        return self._name(thing)
+        return self._name(resource)
 
     def _name_many(self, template: str, values: tuple[str, ...]) -> str:
-        name = self._name(_Thing(kind="of_many", part=Part(url=template), boxes=True))
+        name = self._name(_Resource(kind="of_many", part=Part(url=template), boxes=True))
         name, dot, suffix = name.partition(f"{_HOST}/")[2].partition(".")
         number, time = (f"${key}$" if key in values else "0" for key in ("Number", "Time"))
         return f"http://{_HOST}/{name}-{number}-{time}{dot}{suffix}"
 
-    # -- what is there
+    # -- content
 
     @contextmanager
     def _fetching(self) -> Iterator[Pieces]:
-        """Give what fetches, to one thread at a time, its connections kept."""
+        """Lend a fetcher with its open connections to one thread at a time."""
         with self._lock:
             pieces = self._idle.pop() if self._idle else None
         if pieces is None:
@@ -171,48 +170,48 @@ class Relay:
             with self._lock:
                 self._idle.append(pieces)
 
-    def _body(self, thing: _Thing, pieces: Pieces, *, number: str, time: str) -> bytes:
-        url = thing.part.url
-        if thing.kind == "playlist":
+    def _body(self, resource: _Resource, pieces: Pieces, *, number: str, time: str) -> bytes:
+        url = resource.part.url
+        if resource.kind == "playlist":
             known = pieces.fetcher.read_again(self._stream.loaded, url)
             playlist = known or pieces.fetcher.get_playlist(url)
             if self._begin is None and playlist.entries:
                 self._begin = playlist.entries[-1]
             return rename_playlist(
                 playlist,
-                variant=lambda at: self._name(_Thing(kind="playlist", part=Part(url=at))),
-                init=lambda part: self._name(_Thing(kind="init", part=part, boxes=True)),
+                variant=lambda at: self._name(_Resource(kind="playlist", part=Part(url=at))),
+                init=lambda part: self._name(_Resource(kind="init", part=part, boxes=True)),
                 media=self._name_entry,
                 begin=self._begin,
                 quality=self._quality,
                 numbers=self._counted.of(playlist),
             )
-        if thing.kind == "manifest":
+        if resource.kind == "manifest":
             found = pieces.fetcher.get(url, max_bytes=MAX_PLAYLIST_BYTES)
             body, self.origins = rename_mpd(
                 found.body,
                 found.url,
-                name=lambda part: self._name(_Thing(kind="segment", part=part, boxes=True)),
+                name=lambda part: self._name(_Resource(kind="segment", part=part, boxes=True)),
                 name_of_many=self._name_many,
                 quality=self._quality,
             )
             return body
-        part = thing.part
-        if thing.kind == "of_many":
+        part = resource.part
+        if resource.kind == "of_many":
             part = Part(url=fill(url, number=number, time=time))
         try:
-            if thing.kind == "init":
+            if resource.kind == "init":
                 body = pieces.init(part)
             else:
-                body = pieces.media(part, key=thing.key, sequence=thing.sequence)
+                body = pieces.media(part, key=resource.key, sequence=resource.sequence)
             _require_media(body, url=part.url)
         except UnreadableMedia as e:
             self.unreadable.append(str(e))
-            return _NOTHING[thing.boxes]
+            return _NOTHING[resource.boxes]
         return body
 
     def _pass_on(self, url: str, fetcher: Fetcher, client: socket.socket) -> None:
-        """Send a file without end as it comes, in chunks; what breaks off there breaks off here."""
+        """Send an endless file as it arrives, in chunks; if its source breaks off, so does this."""
         head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
         with fetcher.streaming(url) as parts:
             client.sendall(head)
@@ -225,11 +224,11 @@ class Relay:
 
 
 def _require_media(body: bytes, *, url: str) -> None:
-    """Raise UnreadableMedia for what ffmpeg might take for anything but MPEG-TS, fMP4 or WebM."""
-    # A size that begins with a zero: as text it would be empty, whatever follows.
+    """Raise UnreadableMedia for a body that ffmpeg might not take for MPEG-TS, fMP4 or WebM."""
+    # A box size that begins with a zero byte can't be the beginning of a text file.
     is_boxes = body.startswith(_EBML) or (body[:1] == b"\0" and body[4:8] in BOXES)
     if not (is_boxes or body.startswith(b"\x47")):
-        raise UnreadableMedia(f"{url}: what came is no media")
+        raise UnreadableMedia(f"{url}: the response is not media")
 
 
 def _suffix(url: str) -> str:
@@ -244,7 +243,7 @@ def _send(client: socket.socket, body: bytes) -> None:
 
 
 def answer_of(error: CaptureError) -> bytes:
-    """Return what a program is answered in place of what it asked for."""
+    """Return the HTTP response for an error."""
     status = 403 if isinstance(error, UnsafeURL) else getattr(error, "status", None) or BAD_GATEWAY
     body = f"{error}\n".encode()
     head = f"HTTP/1.1 {status} Refused\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"

@@ -1,4 +1,4 @@
-"""The messages of RTSP as they come over a connection, and the packets between them (RFC 2326)."""
+"""Parses RTSP messages of a connection, and the interleaved packets between them (RFC 2326)."""
 
 from abc import ABC, abstractmethod
 from typing import Final
@@ -9,17 +9,17 @@ _MAX_HEAD_BYTES: Final = 16 * 1024
 
 
 class Messages(ABC):
-    """What one side sends, taken apart and passed on.
+    """Parses and filters the messages of one side.
 
-    endless: what to say where the head of a message is too long.
+    endless: error text for a message whose head is too long.
     """
 
     def __init__(self, *, endless: str) -> None:
-        """Have read nothing."""
+        """Begin with nothing read."""
         self._endless, self._buffer = endless, bytearray()
 
     def feed(self, data: bytes) -> bytes:
-        """Return what may be passed on of what came; raises SourceUnreachable, UnsafeURL."""
+        """Take received bytes, and return those to pass on; raises SourceUnreachable, UnsafeURL."""
         self._buffer += data
         passed = bytearray()
         while part := self._take():
@@ -28,15 +28,15 @@ class Messages(ABC):
 
     @abstractmethod
     def _take(self) -> bytes:
-        """Return the next packet or message as it is passed on; nothing while it is not whole."""
+        """Return the next packet or message to pass on; empty while it is incomplete."""
 
     def _packet(self) -> bytes:
-        """Return the packet that the buffer begins with (10.12); nothing while it is not whole."""
+        """Return the packet at the buffer's start (10.12); empty while it is incomplete."""
         size = 4 + int.from_bytes(self._buffer[2:4], "big")
         return self._cut(size) if len(self._buffer) >= max(4, size) else b""
 
     def _head(self) -> bytes | None:
-        """Return the head that the buffer begins with, and leave it there; None if not whole."""
+        """Return the head at the buffer's start, and leave it there; None while incomplete."""
         head, end, _ = bytes(self._buffer[:_MAX_HEAD_BYTES]).partition(b"\r\n\r\n")
         if not end and len(self._buffer) >= _MAX_HEAD_BYTES:
             raise SourceUnreachable(self._endless)

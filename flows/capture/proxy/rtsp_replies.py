@@ -1,4 +1,4 @@
-"""The replies of an RTSP server (RFC 2326), reduced to what ffmpeg may see."""
+"""Filters the replies of an RTSP server (RFC 2326) for ffmpeg."""
 
 import re
 from typing import Final
@@ -17,17 +17,14 @@ _PASSED_ON: Final = frozenset(
 
 
 class Replies(Messages):
-    """The replies of an RTSP server (RFC 2326), and the packets between them (10.12).
-
-    Those that lead elsewhere are none that ffmpeg gets.
-    """
+    """Filters replies and the packets between them (10.12); redirects are refused."""
 
     def __init__(self, shown: str, requests: Requests | None = None) -> None:
-        """Have read nothing. shown: what to call the server. requests: what is replied to."""
-        super().__init__(endless=f"{shown}: a reply without end")
+        """Begin with nothing read. shown: the server's name in errors. requests: ffmpeg's."""
+        super().__init__(endless=f"{shown}: the head of an RTSP reply is too long")
         self._shown, self._requests = shown, requests
-        self.again = b""
-        """The request to send in place of the refused one."""
+        self.retry = b""
+        """The request to repeat with credentials, in place of the refused one."""
 
     def _take(self) -> bytes:
         buffer = self._buffer
@@ -42,15 +39,15 @@ class Replies(Messages):
         status = _STATUS.fullmatch(lines[0])
         headers = [_HEADER.fullmatch(line) for line in lines[1:]]
         if status is None or None in headers:
-            raise SourceUnreachable(f"{self._shown}: what came is no reply of RTSP")
+            raise SourceUnreachable(f"{self._shown}: a malformed RTSP reply")
         if status[1].startswith(b"3"):
             raise UnsafeURL(
-                f"{self._shown}: it redirects, which is not followed; name what it leads to instead"
+                f"{self._shown}: it redirects, which is not followed; use its target's URL instead"
             )
         kept = [each for each in headers if each and each[1].lower() in _PASSED_ON]
         sizes = [each[2] for each in kept if each[1].lower() == b"content-length"]
         if len(sizes) > 1 or not all(size.isdigit() and len(size) < 7 for size in sizes):
-            raise SourceUnreachable(f"{self._shown}: a reply without a size")
+            raise SourceUnreachable(f"{self._shown}: an RTSP reply without a valid size")
         n_bytes = int(sizes[0]) if sizes else 0
         if n_bytes > _MAX_BODY_BYTES:
             raise SourceUnreachable(f"{self._shown}: a reply larger than {_MAX_BODY_BYTES} bytes")
@@ -58,12 +55,12 @@ class Replies(Messages):
             return b""
         self._cut(len(head) + 4)
         if status[1] == b"401" and self._requests is not None:
-            asked = [e[2] for e in kept if e[1].lower() == b"www-authenticate"]
-            # Digest before Basic, which tells the password.
-            for each in sorted(asked, key=lambda e: not e.lower().startswith(b"digest")):
-                if again := self._requests.again(each.decode("latin-1")):
-                    self.again = again
+            challenges = [e[2] for e in kept if e[1].lower() == b"www-authenticate"]
+            # Digest before Basic, which sends the password in clear text.
+            for each in sorted(challenges, key=lambda e: not e.lower().startswith(b"digest")):
+                if retry := self._requests.retry(each.decode("latin-1")):
+                    self.retry = retry
                     self._cut(n_bytes)
                     return self._take()
-        said = [b"RTSP/1.0 " + status[1] + b" -", *(each[1] + b": " + each[2] for each in kept)]
-        return b"\r\n".join([*said, b"", b""]) + self._cut(n_bytes)
+        passed = [b"RTSP/1.0 " + status[1] + b" -", *(each[1] + b": " + each[2] for each in kept)]
+        return b"\r\n".join([*passed, b"", b""]) + self._cut(n_bytes)

@@ -1,7 +1,7 @@
-"""ffmpeg's requests to an RTSP server (RFC 2326), with the address and password filled in.
+"""Rewrites ffmpeg's requests to an RTSP server (RFC 2326) with the real URL and password.
 
-Its command line, which everybody may see, has neither: the real address is written into each
-request, and `Authorization` added where the server wants it (RFC 7616; Basic and Digest).
+ffmpeg's command line, which all users can read, has neither: the real URL is written into each
+request, and `Authorization` is added where the server needs it (RFC 7616; Basic and Digest).
 """
 
 import base64
@@ -18,11 +18,11 @@ _PAIR: Final = re.compile(r'(\w+)=(?:"([^"]*)"|([^,\s]*))')
 
 
 class Requests(Messages):
-    """Rewrites requests as they come. inner: what ffmpeg calls the stream; outer: what it is."""
+    """Rewrites requests. inner: the URL that ffmpeg has; outer: the real one."""
 
     def __init__(self, *, inner: str, outer: str, user: str, password: str) -> None:
-        """Have read nothing."""
-        super().__init__(endless="a request of RTSP without end")
+        """Begin with nothing read."""
+        super().__init__(endless="the head of an RTSP request is too long")
         self._inner, self._outer = inner.encode(), outer.encode()
         self._user, self._password = user, password
         self._challenge: dict[str, str] | None = None
@@ -30,8 +30,8 @@ class Requests(Messages):
         self._answered = False
         self._n = 0
 
-    def again(self, challenge: str) -> bytes | None:
-        """Return the last request with what a server asks for; None where that can't help."""
+    def retry(self, challenge: str) -> bytes | None:
+        """Return the last request with credentials for a challenge; None where that can't help."""
         if not self._user or self._last is None or self._answered:
             return None
         scheme, _, rest = challenge.strip().partition(" ")
@@ -51,7 +51,7 @@ class Requests(Messages):
         line, _, headers = head.partition(b"\r\n")
         found = _REQUEST.fullmatch(line)
         if found is None:
-            raise SourceUnreachable("what ffmpeg asks is no request of RTSP")
+            raise SourceUnreachable("ffmpeg sent a malformed RTSP request")
         url = found[2]
         if url.startswith(self._inner):
             url = self._outer + url[len(self._inner) :]
@@ -66,29 +66,31 @@ class Requests(Messages):
         return b"\r\n".join([*lines, b"", b""])
 
     def _authorization(self, method: str, url: str) -> str:
-        asked = self._challenge
-        if asked is None:
+        challenge = self._challenge
+        if challenge is None:
             return ""
-        if asked["scheme"] == "basic":
+        if challenge["scheme"] == "basic":
             coded = base64.b64encode(f"{self._user}:{self._password}".encode()).decode()
             return f"Basic {coded}"
-        realm, nonce = asked.get("realm", ""), asked.get("nonce", "")
-        is_sha = asked.get("algorithm", "").upper().startswith("SHA-256")
+        realm, nonce = challenge.get("realm", ""), challenge.get("nonce", "")
+        is_sha = challenge.get("algorithm", "").upper().startswith("SHA-256")
 
         def digest(text: str) -> str:
             made = hashlib.sha256 if is_sha else hashlib.md5
             return made(text.encode()).hexdigest()
 
         ours, theirs = digest(f"{self._user}:{realm}:{self._password}"), digest(f"{method}:{url}")
-        said = {"username": self._user, "realm": realm, "nonce": nonce, "uri": url}
-        if "auth" in asked.get("qop", "").split(","):
+        fields = {"username": self._user, "realm": realm, "nonce": nonce, "uri": url}
+        if "auth" in challenge.get("qop", "").split(","):
             self._n += 1
             count, own = f"{self._n:08x}", secrets.token_hex(8)
             response = digest(f"{ours}:{nonce}:{count}:{own}:auth:{theirs}")
             more = f', qop=auth, nc={count}, cnonce="{own}"'
         else:
             response, more = digest(f"{ours}:{nonce}:{theirs}"), ""
-        said |= {"response": response} | ({"opaque": asked["opaque"]} if "opaque" in asked else {})
-        pairs = ", ".join(f'{name}="{value}"' for name, value in said.items())
+        fields["response"] = response
+        if "opaque" in challenge:
+            fields["opaque"] = challenge["opaque"]
+        pairs = ", ".join(f'{name}="{value}"' for name, value in fields.items())
         algorithm = ", algorithm=SHA-256" if is_sha else ""
         return f"Digest {pairs}{more}{algorithm}"

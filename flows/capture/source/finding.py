@@ -1,4 +1,4 @@
-"""The stream behind a URL, found again as often as a capture needs it."""
+"""Keeps the stream behind a URL, and resolves it again when a capture needs that."""
 
 import logging
 import time
@@ -12,18 +12,18 @@ from flows.capture.stream import Stream
 _log = logging.getLogger(__name__)
 
 _RENEW_BEFORE: Final = timedelta(minutes=15)
-"""A stream's address is found again so long before it expires."""
+"""Time before a stream URL's expiry at which it is resolved again."""
 
 _RENEW_AGE_S: Final = 60.0
-"""An address that was as near its end when it was new is used at least so long."""
+"""Seconds that a stream URL is used at least, even if it expires soon."""
 
 
 class Finding:
-    """Keeps a capture's stream: the one it began with, until that fails or expires.
+    """Keeps a capture's stream until it fails or expires.
 
-    resolve: finds the stream anew. stream: the one to begin with. ended_after_s: for so long the
-    site must say that the show is over. away_s: for so long it may be off air without saying that,
-    or its playlist have ended, and come back.
+    resolve: finds the stream again. stream: the initial one. ended_after_s: seconds for which the
+    site must state that the show is over. away_s: seconds that the show may be off air without such
+    a statement, or that its playlist may have ended, and come back.
     """
 
     def __init__(
@@ -34,31 +34,30 @@ class Finding:
         ended_after_s: float,
         away_s: float,
     ) -> None:
-        """Keep the arguments; nothing is asked yet."""
+        """Keep the arguments; nothing is requested yet."""
         self._resolve, self._ended_after_s = resolve, ended_after_s
         self._away_s = max(away_s, ended_after_s)
         self._stream = stream
         self.known: Stream | None = None
-        """The last that was found."""
+        """The newest stream that was found."""
         self._not_live_since: float | None = None
         self._refusal: SourceUnreachable | None = None
-        self._ask_at = 0.0
+        self._retry_at = 0.0
 
     def find(self, *, recorded: bool, note: Callable[[CaptureError], None]) -> Stream:
         """Return the stream; raises as `resolve`.
 
-        recorded: there is a recording already. Then the one that is known does while the page does
-        not answer; `note` is called with the reason. A server that wants to be left alone is not
-        asked before the time that it has named.
+        recorded: there is a recording already; then the known stream is used while the page does
+        not answer, and `note` is called with the reason. A server's Retry-After is respected.
         """
         if self._stream is None:
             try:
-                if self._refusal is not None and time.monotonic() < self._ask_at:
+                if self._refusal is not None and time.monotonic() < self._retry_at:
                     raise self._refusal
                 self._stream = self._resolve()
             except SourceUnreachable as e:
                 if e is not self._refusal and e.backoff_s:
-                    self._refusal, self._ask_at = e, time.monotonic() + e.backoff_s
+                    self._refusal, self._retry_at = e, time.monotonic() + e.backoff_s
                 if self.known is None or not recorded:
                     raise
                 note(e)
@@ -67,32 +66,32 @@ class Finding:
         return self._stream
 
     def forget(self) -> None:
-        """Find it anew next time."""
+        """Resolve the stream again next time."""
         self._stream = None
 
     @property
     def ended_after_s(self) -> float:
-        """For how long a source must say now that it has ended: not again if it did before."""
+        """Seconds for which an end must be stated now: 0 if it was stated before."""
         return self._ended_after_s if self._not_live_since is None else 0.0
 
     def is_live(self) -> None:
-        """Take note that it brought something."""
+        """Note that the stream delivered something."""
         self._not_live_since = None
 
-    def believes(self, end: NotLive, *, since: float) -> bool:
-        """Return whether the source has ended for good; since: when it was asked (monotonic).
+    def is_final(self, end: NotLive, *, since: float) -> bool:
+        """Return whether the source has ended for good; since: time of the request (monotonic).
 
-        The site is believed soon. A playlist that says so for long is doubted once: the page may
-        know of another; and then waited for, as an encoder that starts again ends its playlist.
+        A site's statement counts after ended_after_s. An ended playlist counts after away_s, as an
+        encoder that restarts ends its playlist, and only after the page was resolved again once.
         """
-        doubted = self._not_live_since is None and end.ended_for_s > 0
+        resolve_first = self._not_live_since is None and end.ended_for_s > 0
         self._not_live_since = self._not_live_since or since
-        patience_s = self._ended_after_s if end.final else self._away_s
-        return time.monotonic() - self._not_live_since >= patience_s and not doubted
+        wait_s = self._ended_after_s if end.final else self._away_s
+        return time.monotonic() - self._not_live_since >= wait_s and not resolve_first
 
 
 def expires(stream: Stream, *, since: float) -> bool:
-    """Return whether to find a stream anew that has been used since then (monotonic)."""
+    """Return whether to resolve a stream again; since: start of its use (monotonic)."""
     if stream.expires_at is None or time.monotonic() - since <= _RENEW_AGE_S:
         return False
     return datetime.now(UTC) > stream.expires_at - _RENEW_BEFORE

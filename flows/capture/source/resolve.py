@@ -1,6 +1,6 @@
-"""A page's URL to the stream behind it, which yt-dlp finds in a sandbox (`ytdlp.extraction`).
+"""Resolves a page's URL to the stream behind it, by yt-dlp in a sandbox (`ytdlp.extraction`).
 
-What comes back from there is read like what a site serves: a URL, a few words, and headers.
+Its result is treated as untrusted, like a site's content.
 """
 
 import re
@@ -22,18 +22,18 @@ from flows.capture.segment import (
 )
 from flows.capture.source.operator.access import Access
 from flows.capture.source.operator.cameras import camera_stream
-from flows.capture.source.ytdlp.request import BOX as BOX
-from flows.capture.source.ytdlp.request import Question, ask, text_of
+from flows.capture.source.ytdlp.request import SANDBOX as SANDBOX
+from flows.capture.source.ytdlp.request import ExtractionRequest, extract, text_of
 from flows.capture.stream import Loaded, Stream
 from flows.capture.waits import WaitLimit
 
 _MAX_HEADERS: Final = 50
 _MAX_HEADER_CHARS: Final = 8192
 _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
-"""No show is announced for later, and no address lasts longer, whatever a site says."""
+"""Later announcements and expiry times are ignored."""
 
 _SMUGGLED: Final = "__youtubedl_smuggle"
-"""Stands in a URL before orders that yt-dlp's extractors give one another."""
+"""Marks internal data that yt-dlp's extractors pass in a URL."""
 
 _FILES: Final = ("http", "https")
 _NO_CODEC: Final = ("", "none")
@@ -53,21 +53,20 @@ def resolve(
 ) -> Stream:
     """Find the live stream behind a URL.
 
-    access: what the operator has set for its site; its proxy is the policy's. quality: the most
-    that is taken. timeout_s: for each request; in all it may take some times as long.
-    extractors: of yt-dlp, to try before its own. stopping: once this is set, by any thread, it
-    raises Stopped at once.
-    Raises UnsafeURL before anything is fetched, or for the stream's own address; NoStream;
-    NotLive, with `starts_at` for a show that is announced; SourceUnreachable.
+    access: the operator's settings for the site; its proxy is the policy's. quality: the upper
+    bound. timeout_s: of each request; there may be several. extractors: of yt-dlp, tried before its
+    own. stopping: once set, by any thread, Stopped is raised.
+    Raises UnsafeURL before anything is fetched, or for the stream's URL; NoStream; NotLive, with
+    `starts_at` for an announced show; SourceUnreachable.
     """
     if access is not None and access.camera:
         return camera_stream(url, access.camera)
     if _SMUGGLED in url:
-        raise UnsafeURL(f"{url}: leave out what follows the #: yt-dlp reads orders in it")
+        raise UnsafeURL(f"{url}: remove the part after the #: yt-dlp reads commands in it")
     wait_limit = WaitLimit(stopping)
     wait_limit.run(partial(policy.check, url), name="capture-name")
     access = access or Access()
-    asked = Question(
+    wanted = ExtractionRequest(
         url=url,
         policy=policy,
         access=access,
@@ -75,7 +74,7 @@ def resolve(
         timeout_s=timeout_s,
         extractors=extractors,
     )
-    info, cookies = ask(asked, wait_limit)
+    info, cookies = extract(wanted, wait_limit)
     status = text_of(info.get("live_status"))
     starts_at = _from_timestamp(info.get("release_timestamp"))
     if status == "is_upcoming":
@@ -85,7 +84,7 @@ def resolve(
         raise NotLive(f"{url}: the show has ended; give a recording of it to `analyze`", final=True)
     stream_url = info.get("url")
     if not stream_url or not isinstance(stream_url, str):
-        raise NoStream(f"{url}: no stream to watch here; give the page or playlist of a live video")
+        raise NoStream(f"{url}: no stream here; give the page or playlist of a live video")
     wait_limit.run(partial(policy.check, stream_url, schemes=STREAM_SCHEMES), name="capture-name")
     protocol = text_of(info.get("protocol"))
     hls = protocol.startswith("m3u8")
@@ -96,9 +95,9 @@ def resolve(
         protocol="hls" if hls else "http" if protocol in _FILES else "other",
         live={"is_live": True, "not_live": False}.get(status),
         live_status=status or None,
-        # yt-dlp makes both of the address where the site says nothing.
+        # yt-dlp derives id and title from the URL where the site has none.
         source_id=text_of(info.get("id")),
-        # yt-dlp adds the minute to a live video's title.
+        # yt-dlp appends date and time to a live video's title.
         title=re.sub(r" \d{4}-\d\d-\d\d \d\d:\d\d$", "", text_of(info.get("title"))),
         expires_at=_expiry(stream_url),
         starts_at=starts_at,
@@ -125,16 +124,16 @@ def resolve(
             loaded = stream.loaded or fetcher.load(stream.url)
             ended = fetcher.read_playlist(loaded).ended
         stream = replace(stream, loaded=loaded)
-    # A file at an http address that does not claim to be live is a file.
+    # A plain file at an http URL that is not stated to be live is a recorded video.
     if stream.live is False or ended or (stream.live is None and stream.protocol == "http"):
         raise NotLive(
-            f"{url}: a recorded video, or a show that has ended, and not on air now", over=True
+            f"{url}: a recorded video or a show that has ended; not on air now", over=True
         )
     return stream
 
 
 def _headers(found: object) -> tuple[tuple[str, str], ...]:
-    """Return those headers that are some."""
+    """Return the valid headers."""
     pairs = found.items() if isinstance(found, dict) else ()
     return tuple(
         (str(name), str(value))
@@ -146,7 +145,7 @@ def _headers(found: object) -> tuple[tuple[str, str], ...]:
 
 
 def _loaded(found: object, stream_url: str, policy: AddressPolicy) -> Loaded | None:
-    """Return the stream's playlist as yt-dlp was given it; None where it was not."""
+    """Return the stream's playlist as yt-dlp fetched it; None where it did not."""
     if not isinstance(found, dict):
         return None
     found_at, text, age_s = (found.get(name) for name in ("found_at", "text", "age_s"))
@@ -161,7 +160,7 @@ def _loaded(found: object, stream_url: str, policy: AddressPolicy) -> Loaded | N
 
 
 def _master(found: object, stream_url: str, policy: AddressPolicy) -> str:
-    """Return the address of the master playlist; empty where none may be asked."""
+    """Return the URL of the master playlist; empty where there is none, or it is not allowed."""
     if not isinstance(found, str) or found == stream_url:
         return ""
     try:
@@ -180,13 +179,13 @@ def _number(found: object) -> int:
 
 
 def _from_timestamp(seconds: object) -> datetime | None:
-    """Return the time that a site says, if that can be one."""
+    """Return a site's timestamp as aware UTC; None if it is implausible."""
     if not isinstance(seconds, int | float) or not 0 < seconds < _LATEST.timestamp():
         return None
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def _expiry(url: str) -> datetime | None:
-    """Return when the address stops working: YouTube writes it into the path, others a query."""
+    """Return the URL's expiry: YouTube has it in the path, others in the query."""
     found = re.search(r"[?&/]expires?[=/](\d{10})(?!\d)", url, re.IGNORECASE)
     return _from_timestamp(int(found[1])) if found else None

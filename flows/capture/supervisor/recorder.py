@@ -128,7 +128,7 @@ class Recorder:
             except NotLive as e:
                 if self._recording.last is None:
                     raise
-                if self._finding.believes(e, since=began):
+                if self._finding.is_final(e, since=began):
                     self.last_error = e
                     return
                 self._note(e)

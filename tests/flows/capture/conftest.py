@@ -22,7 +22,7 @@ from benchmarks.capture.live_stream import live_stream
 from benchmarks.up import until
 from flows.capture.net.address import LOOPBACK, AddressPolicy
 from flows.capture.processes import find_ffmpeg
-from flows.capture.source.resolve import BOX
+from flows.capture.source.resolve import SANDBOX
 from flows.capture.stream import Stream
 from flows.demo.channel import LiveOrigin
 from flows.demo.pieces import cut
@@ -231,7 +231,7 @@ def children() -> set[str]:
     for thread in Path("/proc/self/task").glob("*/children"):
         with suppress(FileNotFoundError):  # it has just ended
             found |= set(thread.read_text().split())
-    return found - {str(BOX.pid)}
+    return found - {str(SANDBOX.pid)}
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,10 @@ from flows.capture.net.upstream import Upstream
 class Access:
     """Settings for requests of a show's page, and of the stream behind it; empty by default.
 
-    site: what it was set for, as sources.toml names it. cookies: of a cookies file; cookies_file:
-    where they are written back to. netrc: a file, for sites that yt-dlp logs in to.
-    extractor_arguments: by extractor and name, as yt-dlp takes them. plugins: folders of yt-dlp's
-    plugins. impersonate: a browser, as yt-dlp names it.
-    camera: where one is, with its password.
+    site: as sources.toml names it. cookies: text of a cookies file; cookies_file: the file that
+    renewed cookies are written to. netrc: a file, for sites that yt-dlp logs in to.
+    extractor_arguments: by extractor and name, as for yt-dlp. plugins: folders of yt-dlp plugins.
+    impersonate: a browser, as yt-dlp names it. camera: its URL, with password.
     """
 
     site: str = ""

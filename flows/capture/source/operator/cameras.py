@@ -1,4 +1,4 @@
-"""Cameras and encoders that the operator has named: their streams, found in sources.toml alone."""
+"""Streams of cameras and encoders that the operator lists in sources.toml."""
 
 import base64
 from typing import Literal
@@ -8,7 +8,7 @@ from flows.capture.net.address import PAGE_SCHEMES
 from flows.capture.stream import Stream
 
 CAMERA = "camera:"
-"""How a show names one: camera:studio-2."""
+"""Prefix of a camera in a show's URL: camera:studio-2."""
 
 
 def is_camera(url: str) -> bool:
@@ -23,7 +23,7 @@ def without_user(url: str) -> str:
 
 
 def camera_stream(named: str, url: str) -> Stream:
-    """Return the stream of a camera that a show names so. url: of sources.toml."""
+    """Return a camera's stream. named: the show's URL. url: from sources.toml."""
     parts = urlsplit(url)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     kind: Literal["hls", "http", "other"] = "other"

@@ -13,10 +13,10 @@ _log = logging.getLogger(__name__)
 
 
 def update_cookies(path: Path, *, before: str, after: str) -> None:
-    """Write new values of its cookies to a file, whole or not at all, unless it has changed.
+    """Write renewed cookies to a file, atomically, unless the file has changed.
 
-    before: what was read from it. after: all cookies there are now, of which those of other sites
-    are not written. What a site took back stays: a login is not lost by one bad answer.
+    before: the file's text as it was read. after: all current cookies; those of other sites are
+    not written. Cookies that a site deleted stay, so that one bad response does not end a login.
     """
     known = {_name(each): each for each in read_cookies(before)}
     domains = {each.domain.lstrip(".") for each in known.values()}
@@ -31,7 +31,7 @@ def update_cookies(path: Path, *, before: str, after: str) -> None:
     try:
         path = path.resolve()  # a link stays one
         if path.read_text(encoding="utf-8-sig") != before:
-            return  # Somebody else wrote, and knows better.
+            return  # another program has written it: that is newer
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:  # 0600
@@ -42,7 +42,7 @@ def update_cookies(path: Path, *, before: str, after: str) -> None:
             raise
     except (OSError, UnicodeError) as e:
         why = getattr(e, "strerror", None) or str(e)
-        _log.warning("new cookies are not written to %s, and that login may end: %s", path, why)
+        _log.warning("renewed cookies can't be written to %s; the login may end: %s", path, why)
 
 
 def _is_below(domain: str, other: str) -> bool:

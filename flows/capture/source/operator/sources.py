@@ -1,6 +1,6 @@
-"""sources.toml: what an operator sets for sites and cameras, and never anybody who starts a run.
+"""sources.toml: the operator's settings for sites and cameras; runs cannot change them.
 
-A mistake costs the entry that it is in, and is one line; shows of other sites go on.
+A mistake is one line, and only disables its own entry.
 """
 
 import difflib
@@ -36,39 +36,39 @@ _HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 class BadSources(CaptureError):
-    """sources.toml says something that can't be followed."""
+    """sources.toml has a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sources:
-    """What the file says. mistakes: one line each. A file that is not there says nothing.
+    """The file's content; empty where there is no file. mistakes: one line each.
 
-    Values are read when they are asked for (`access`, `camera`): the files that they name may
-    change, and a secret's block too.
+    Values are read on use (`access`, `camera`), as the files and Secret blocks that they name may
+    change.
     """
 
     path: Path = Path(FILE)
     mistakes: tuple[str, ...] = ()
-    said: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    content: Mapping[str, Any] = field(default_factory=dict, repr=False)
     unread: str | None = field(default=None, repr=False)
-    """The text of a file that could not be understood."""
+    """The text of a file that could not be parsed."""
 
     @classmethod
     def read(cls, path: Path, *, required: bool = False) -> Self:
-        """Read a file; what is wrong with it is in `mistakes`. required: it must be there."""
+        """Read a file; errors are in `mistakes`. required: the file must exist."""
         if not required and not path.exists():
             return cls(path=path)
         try:
             text = read_private(path, MAX_FILE_BYTES)
         except ValueError as e:
-            # What it is about is not known: no show may go on as if it said nothing.
+            # It may be about any site: no show may run without its settings.
             return cls(path=path, mistakes=(str(e),), unread="[all")
         try:
-            said = tomllib.loads(text)
+            content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as e:
             return cls(path=path, mistakes=(f"{path}: not TOML: {e}",), unread=text)
-        mistakes = tuple(f"{path}: {wrong}" for wrong in cls(path=path, said=said)._look())
-        return cls(path=path, mistakes=mistakes, said=said)
+        mistakes = tuple(f"{path}: {wrong}" for wrong in cls(path=path, content=content)._look())
+        return cls(path=path, mistakes=mistakes, content=content)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class Sources:
         return tuple(self._table("camera"))
 
     def access(self, url: str, secret_of: SecretOf = no_secrets) -> Access:
-        """Return what goes with a page's URL; raises BadSources where that can't be had."""
+        """Return the settings for a page's URL; raises BadSources for a mistake in them."""
         if is_camera(url):
             return Access(site=url, camera=self.camera(url.removeprefix(CAMERA), secret_of))
         try:
@@ -87,31 +87,31 @@ class Sources:
         sites = self._table("site")
         site = max((each for each in sites if is_of_site(host, each)), key=len, default="")
         values = self._values(secret_of)
-        said: dict[str, Any] = {}
-        for where, entry in (("all", self.said.get("all")), (site, sites.get(site))):
+        found: dict[str, Any] = {}
+        for where, entry in (("all", self.content.get("all")), (site, sites.get(site))):
             if where and entry is not None:
                 for wrong in self._wrong_in(where, entry, values):
                     raise BadSources(f"{self.path}: {wrong}")
-                said |= {key: values.read(key, value) for key, value in entry.items()}
-        if not said:
+                found |= {key: values.read(key, value) for key, value in entry.items()}
+        if not found:
             return Access()
-        arguments = dict(said.get("extractor_arguments", {}))
-        if "player_clients" in said:
+        arguments = dict(found.get("extractor_arguments", {}))
+        if "player_clients" in found:
             own = arguments.get("youtube", {})
-            arguments["youtube"] = own | {"player_client": said["player_clients"]}
-        cookies, file = said.get("cookies", ("", None))
-        pairs = said.get("headers", ())
+            arguments["youtube"] = own | {"player_client": found["player_clients"]}
+        cookies, file = found.get("cookies", ("", None))
+        pairs = found.get("headers", ())
         return Access(
             site=site or "all",
             cookies=cookies,
             cookies_file=file,
-            upstream=said.get("proxy"),
-            user_agent=said.get("user_agent", ""),
+            upstream=found.get("proxy"),
+            user_agent=found.get("user_agent", ""),
             headers=(SiteHeaders(site=site, pairs=pairs),) if pairs else (),
-            netrc=said.get("netrc"),
+            netrc=found.get("netrc"),
             extractor_arguments=arguments,
-            plugins=said.get("plugins", ()),
-            impersonate=said.get("impersonate", ""),
+            plugins=found.get("plugins", ()),
+            impersonate=found.get("impersonate", ""),
         )
 
     def camera(self, name: str, secret_of: SecretOf = no_secrets) -> str:
@@ -127,17 +127,17 @@ class Sources:
             raise BadSources(f"{self.path}: {wrong}")
         return values.camera(cameras[name]["url"])
 
-    # -- what is wrong
+    # -- mistakes
 
     def _table(self, name: str) -> dict[str, Any]:
-        found = self.said.get(name)
+        found = self.content.get(name)
         return found if isinstance(found, dict) else {}
 
     def _values(self, secret_of: SecretOf) -> Values:
         return Values(self.path.parent, secret_of)
 
     def _require_read(self, host: str) -> None:
-        """Raise BadSources where the file was not understood, and may be about a host."""
+        """Raise BadSources where the file was not parsed, and may be about a host."""
         if self.unread is None:
             return
         parts = host.split(".")
@@ -147,13 +147,13 @@ class Sources:
 
     def _look(self) -> Iterator[str]:
         values = self._values(unread_secrets)
-        for name, value in self.said.items():
+        for name, value in self.content.items():
             if name not in _TABLES:
                 yield _unknown(name, tuple(_TABLES))
             elif not isinstance(value, dict):
-                yield f"{name} is no table; write {_TABLES[name]}"
-        if isinstance(self.said.get("all"), dict):
-            yield from self._wrong_in("all", self.said["all"], values)
+                yield f"{name} is not a table; write {_TABLES[name]}"
+        if isinstance(self.content.get("all"), dict):
+            yield from self._wrong_in("all", self.content["all"], values)
         for site, entry in self._table("site").items():
             yield from self._wrong_in(site, entry, values)
         for name, entry in self._table("camera").items():
@@ -162,7 +162,7 @@ class Sources:
     def _wrong_in(self, site: str, entry: object, values: Values) -> Iterator[str]:
         where = "[all]" if site == "all" else f'[site."{site}"]'
         if not isinstance(entry, dict):
-            yield f"{where}: no table"
+            yield f"{where}: not a table"
             return
         if not _HOST.fullmatch(site):
             yield f"{where}: name the host alone, in lower case, as {_TABLES['site']}"
@@ -198,4 +198,4 @@ class Sources:
 def _unknown(name: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-    return f"{name[:40]!r} is nothing that can be set; {meant}"
+    return f"{name[:40]!r} is not a setting; {meant}"

@@ -1,4 +1,4 @@
-"""The values of sources.toml, each read and checked by its key."""
+"""Reads and checks the values of sources.toml, by key."""
 
 import os
 import re
@@ -14,26 +14,26 @@ from flows.capture.net.cookies import MAX_FILE_CHARS, read_cookies
 from flows.capture.net.upstream import Upstream
 
 SecretOf = Callable[[str], str]
-"""Returns what a secret holds, by its name; raises ValueError."""
+"""Returns a secret's text by its name; raises ValueError."""
 
 MAX_FILE_BYTES: Final = 1 << 20
 _BROWSER: Final = re.compile(r"[a-z0-9]+(-[\w.]+)?(:[a-z0-9]+(-[\w.]+)?)?")
 
 
 def no_secrets(name: str) -> str:
-    """Raise ValueError: there is no server to ask."""
+    """Raise ValueError: there is no Prefect server here."""
     raise ValueError(f"the secret {name!r} is read from a Prefect server, and none is known here")
 
 
 def unread_secrets(name: str) -> str:
-    """Return nothing in a secret's place: only what stands in the file is to be checked."""
+    """Return an empty text for a secret: used to check the file alone."""
     return ""
 
 
 class Values:
-    """Reads values; each method raises ValueError, which says what is wrong, and no secret.
+    """Reads values; each method raises ValueError with the cause, but no secret.
 
-    folder: where the file is, and what relative paths begin at.
+    folder: the file's folder, to which paths are relative.
     """
 
     def __init__(self, folder: Path, secret_of: SecretOf) -> None:
@@ -53,15 +53,15 @@ class Values:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys that may be set for a site."""
+        """The settings of a site."""
         return tuple(self._readers)
 
     def read(self, key: str, value: object) -> Any:  # noqa: ANN401
-        """Return what a value means."""
+        """Return a setting's parsed value."""
         return self._readers[key](value)
 
     def text(self, value: object) -> str:
-        """Return a text, or what a secret holds."""
+        """Return a text, or the text of a secret."""
         if isinstance(value, str):
             return value
         name = value.get("secret") if isinstance(value, dict) and len(value) == 1 else None
@@ -70,7 +70,7 @@ class Values:
         return self._secret_of(name)
 
     def cookies(self, value: object) -> tuple[str, Path | None]:
-        """Return the text of a cookies file, and where that is; None for a secret's."""
+        """Return the text of a cookies file, and its path; None for a secret."""
         if isinstance(value, dict):
             text, path = self.text(value), None
             if text:
@@ -94,28 +94,28 @@ class Values:
         return Upstream.of(text)
 
     def user_agent(self, value: object) -> str:
-        """Return what a browser calls itself."""
+        """Return the User-Agent."""
         text = self.text(value)
         if not can_be_sent("User-Agent", text) or (not text and isinstance(value, str)):
-            raise ValueError("no text that HTTP can send")
+            raise ValueError("not a text that HTTP can send")
         return text
 
     def headers(self, value: object) -> tuple[tuple[str, str], ...]:
-        """Return names and what they say."""
+        """Return pairs of name and value."""
         if not isinstance(value, dict):
             raise ValueError('write them as headers = { Referer = "https://example.com/" }')
         pairs = []
-        for name, said in value.items():
+        for name, given in value.items():
             if name.lower() == "cookie":
-                raise ValueError("cookies belong into a cookies file, which says whose they are")
-            text = self.text(said)
+                raise ValueError("cookies belong into a cookies file, which has their domains")
+            text = self.text(given)
             if not can_be_sent(name, text):
-                raise ValueError(f"{name[:40]!r} or what it says can't be sent as a header")
+                raise ValueError(f"{name[:40]!r} or its value can't be sent as a header")
             pairs.append((name, text))
         return tuple(pairs)
 
     def netrc(self, value: object) -> Path | None:
-        """Return the file; None of none."""
+        """Return the netrc file; None for false."""
         if value is False:
             return None
         path = Path("~/.netrc").expanduser() if value is True else self._path(value)
@@ -123,29 +123,29 @@ class Values:
         return path
 
     def extractor_arguments(self, value: object) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Return arguments for yt-dlp's extractors, as it reads its own command line."""
+        """Return arguments for yt-dlp's extractors, as on its command line."""
         wish = 'write them as extractor_arguments.youtube = { player_skip = ["webpage"] }'
         if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
             raise ValueError(wish)
         return {
             extractor.lower(): {
-                name.lower().replace("-", "_"): (self.text(said),)
-                if isinstance(said, dict)
-                else texts(said)
-                for name, said in named.items()
+                name.lower().replace("-", "_"): (self.text(given),)
+                if isinstance(given, dict)
+                else texts(given)
+                for name, given in named.items()
             }
             for extractor, named in value.items()
         }
 
     def plugins(self, value: object) -> tuple[Path, ...]:
-        """Return folders of yt-dlp's plugins: code, so nobody else may write there."""
+        """Return folders of yt-dlp plugins: code, so that only we may write there."""
         folders = tuple(map(self._path, texts(value)))
         for path in folders:
             if not path.is_dir():
-                raise ValueError(f"{path} is no folder")
+                raise ValueError(f"{path} is not a folder")
             _require_own(path, path.stat(), readable=True)
             if not any(path.glob("*/yt_dlp_plugins")):
-                raise ValueError(f"{path} holds no plugin: it is to hold NAME/yt_dlp_plugins")
+                raise ValueError(f"{path} holds no plugin: it must hold NAME/yt_dlp_plugins")
         return folders
 
     def camera(self, value: object) -> str:
@@ -153,7 +153,7 @@ class Values:
         text = self.text(value)
         try:
             parts = urlsplit(text)
-            parts.port  # noqa: B018 - which raises, too
+            parts.port  # noqa: B018 - raises ValueError, too
         except ValueError:
             raise ValueError("not a URL; encode / ? # @ in a password") from None
         if text and (parts.scheme not in STREAM_SCHEMES or not parts.hostname):
@@ -168,20 +168,20 @@ class Values:
 
 
 def read_private(path: Path, most_bytes: int) -> str:
-    """Return the text of a file that is ours alone; raises ValueError."""
+    """Return the text of a file that only we can read; raises ValueError."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            said = file.read(most_bytes + 1)
+            data = file.read(most_bytes + 1)
     except OSError as e:
         raise ValueError(f"{path} can't be read: {e.strerror}") from None
     _require_own(path, status, readable=False)
-    if len(said) > most_bytes:
+    if len(data) > most_bytes:
         raise ValueError(f"{path} is larger than {most_bytes >> 10} KB")
     try:
-        return said.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no text") from None
+        raise ValueError(f"{path} is not text (UTF-8)") from None
 
 
 def _require_own(path: Path, status: os.stat_result, *, readable: bool) -> None:
@@ -193,7 +193,7 @@ def _require_own(path: Path, status: os.stat_result, *, readable: bool) -> None:
 
 
 def texts(value: object) -> tuple[str, ...]:
-    """Return a list of texts, or one."""
+    """Return one text or a list of texts as a tuple."""
     found = [value] if isinstance(value, str) else value
     if not isinstance(found, list) or not found or not all(isinstance(t, str) and t for t in found):
         raise ValueError('write a text, or a list as ["a", "b"]')

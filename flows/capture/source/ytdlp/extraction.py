@@ -1,7 +1,6 @@
-"""yt-dlp, asked for the stream behind a page; runs in a child of `sandbox` alone.
+"""Finds the stream behind a page with yt-dlp; runs only in a child of `sandbox`.
 
-Users give a URL and nothing else: no option of yt-dlp that runs, writes or sends something is ever
-set from outside.
+Users give only a URL: no yt-dlp option that runs, writes or sends something is set from outside.
 """
 
 import importlib
@@ -52,10 +51,10 @@ FIELDS: Final = (
     "vcodec",
     "acodec",
 )
-"""The fields of a stream that are passed on, besides its headers."""
+"""The fields of a stream that are returned, besides its headers."""
 
 MAX_BODY_BYTES: Final = 32 << 20
-"""Of one answer, decoded."""
+"""Limit of a decoded response."""
 
 _MAX_MASTER_BYTES: Final = 512 << 10
 _MAX_TEXT_CHARS: Final = 500
@@ -63,19 +62,19 @@ _MAX_WARNINGS: Final = 20
 _WAITED_FOR: Final = ("is_upcoming", "was_live", "post_live")
 
 
-class _Said:
-    """Takes yt-dlp's messages, which would go to stdout and stderr, and keeps its warnings."""
+class _Log:
+    """Receives yt-dlp's messages instead of stdout and stderr; keeps the warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
     def debug(self, message: str) -> None:
-        """Forget it."""
+        """Drop the message."""
 
     info = debug
 
     def warning(self, message: str) -> None:
-        """Keep it."""
+        """Keep the message."""
         if len(self.warnings) < _MAX_WARNINGS:
             self.warnings.append(_line(message))
 
@@ -83,13 +82,13 @@ class _Said:
 
 
 class _TooLong(ExtractorError):  # type: ignore[misc]
-    """An answer that is longer than a page."""
+    """A response is longer than a page can be."""
 
 
 class _BoundedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
-    """yt-dlp that asks for http and https alone, of our proxy, and reads no answer without end.
+    """yt-dlp restricted to http and https through our proxy, with bounded responses.
 
-    A playlist that it asks for again, it is given again: it would ask three times in a second.
+    A playlist is fetched once: yt-dlp would fetch it three times within a second.
     """
 
     def __init__(self, options: dict[str, Any], site_headers: tuple[SiteHeaders, ...] = ()) -> None:
@@ -100,14 +99,14 @@ class _BoundedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
 
     def urlopen(self, req: Any) -> Any:  # noqa: ANN401
         url = req if isinstance(req, str) else req.url
-        if known := self.playlists.again(req):
+        if known := self.playlists.cached(req):
             return known
         host = read_host(url)[0]
         for each in self._site_headers:
             if each.goes_to(host):
                 req = Request(req) if isinstance(req, str) else req
                 req.headers.update(dict(each.pairs))
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         try:
             response = super().urlopen(req)
         except HTTPError as e:
@@ -119,22 +118,22 @@ class _BoundedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
         def read_bounded(amt: int | None = None) -> bytes:
             data: bytes = read(MAX_BODY_BYTES + 1 if amt is None else amt)
             if len(data) > MAX_BODY_BYTES:
-                raise _TooLong(f"an answer of more than {MAX_BODY_BYTES >> 20} MB", expected=True)
+                raise _TooLong(f"a response of more than {MAX_BODY_BYTES >> 20} MB", expected=True)
             return data
 
         response.read = read_bounded
-        return self.playlists.keep(req, response, asked_at=asked_at)
+        return self.playlists.keep(req, response, requested_at=requested_at)
 
     def close(self) -> None:
-        """Close what extractors left open, too."""
+        """Close also the responses that extractors left open."""
         for response in self._responses:
             response.close()
         super().close()
 
 
 def prepare() -> None:
-    """Load what each question needs, and have each extractor make ready to tell its URLs."""
-    # Plugins are code from wherever the machine's Python path leads.
+    """Load what every request needs, and compile each extractor's URL pattern."""
+    # Without plugins from the machine's Python path: they are code.
     yt_dlp_globals.plugin_dirs.value = []
     with _BoundedYoutubeDL({"quiet": True, "cachedir": False}) as ydl:
         for extractor in yt_dlp.extractor.gen_extractor_classes():
@@ -144,30 +143,30 @@ def prepare() -> None:
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
-    """Return {"info": ...} or {"error": a kind, "text": ..., "status": of HTTP}.
+    """Return {"info": ...} or {"error": a kind, "text": ..., "status": HTTP's}.
 
-    Both with "warnings", lines for a log, and "cookies", as they are then.
-    question: url; proxy; timeout_s, for each request; extractors, to be tried before yt-dlp's own,
-    as [module, file, name]; quality, [height_px, fps]; and what an operator has set for the site:
+    Both also have "warnings", lines for the log, and "cookies", the current ones.
+    question: url; proxy; timeout_s, of each request; extractors, tried before yt-dlp's own, as
+    [module, file, name]; quality, [height_px, fps]; and the operator's settings for the site:
     cookies, user_agent, headers, netrc, extractor_arguments, plugins, impersonate.
     """
-    said, jar = _Said(), CookieJar()
+    log, jar = _Log(), CookieJar()
     warnings = load_plugins(question.get("plugins") or [])
     try:
-        answered = _answer(question, said, jar)
-    except (Exception, MemoryError) as e:  # noqa: BLE001 - one that breaks an extractor has no stream
+        answered = _answer(question, log, jar)
+    except (Exception, MemoryError) as e:  # noqa: BLE001 - extractors may raise anything
         answered = _error("no stream", f"its page can't be read ({type(e).__name__})")
     return answered | {"warnings": warnings, "cookies": write_cookies(jar)}
 
 
-def _answer(question: dict[str, Any], said: _Said, jar: CookieJar) -> dict[str, Any]:
+def _answer(question: dict[str, Any], log: _Log, jar: CookieJar) -> dict[str, Any]:
     quality = Quality(height_px=question["quality"][0], fps=question["quality"][1])
     options = {
         "format": partial(choose, quality=quality),
         "quiet": True,
         "no_warnings": True,
         "noprogress": True,
-        "logger": said,
+        "logger": log,
         "skip_download": True,
         "noplaylist": True,
         "playlist_items": "1",
@@ -197,7 +196,7 @@ def _answer(question: dict[str, Any], said: _Said, jar: CookieJar) -> dict[str, 
     if not info.get("url") and info.get("live_status") not in _WAITED_FOR:
         if info.get("_has_drm"):
             return _error("drm", "")
-        for line in reversed(said.warnings):
+        for line in reversed(log.warnings):
             if kind := kind_of(line):
                 return _error(kind, line)
         if info.get("formats"):
@@ -227,7 +226,7 @@ def _extract(
         for extractor in reversed(extractors):
             instance = extractor()
             ydl.add_info_extractor(instance)
-            # The newest goes last, and the first that suits is taken: ours go to the front.
+            # yt-dlp takes the first suitable extractor: move ours to the front.
             ydl._ies = {instance.ie_key(): instance, **ydl._ies}
         try:
             info: dict[str, Any] | None = ydl.extract_info(question["url"], download=False)
@@ -238,7 +237,7 @@ def _extract(
 
 
 def _load(module: str, file: str, name: str) -> type:
-    """Return a class by the name of its module, or by its file, where no path leads to that."""
+    """Return a class by its module, or by its file where the module can't be imported."""
     try:
         loaded = importlib.import_module(module)
     except ImportError:
@@ -252,7 +251,7 @@ def _load(module: str, file: str, name: str) -> type:
 
 
 def _explain(error: BaseException) -> dict[str, Any]:
-    """Return what yt-dlp's error means, by its kind and not by its text."""
+    """Classify a yt-dlp error, where possible by its type."""
     cause: BaseException | None = error
     if isinstance(error, DownloadError):
         cause = error.exc_info[1] if error.exc_info else None
@@ -270,16 +269,16 @@ def _explain(error: BaseException) -> dict[str, Any]:
         if isinstance(e, GeoRestrictedError):
             return _error("geo block", _line(e))
         if isinstance(e, UnsupportedError):
-            said = "no video on this page; give the page or playlist of a live one"
-            return _error("no stream", said)
+            text = "no video on this page; give the page or playlist of a live one"
+            return _error("no stream", text)
         if isinstance(e, HTTPError):
-            asked = str(e.response.headers.get("Retry-After", ""))[:100]
+            retry_after = str(e.response.headers.get("Retry-After", ""))[:100]
             known = _error("unreachable", f"HTTP status {e.status}", status=e.status)
-            return {**known, "retry_after": asked}
+            return {**known, "retry_after": retry_after}
         if isinstance(e, RequestError):
             return _error("unreachable", _line(e))
-    said = _line(chain[0] if chain else error)
-    return _error(kind_of(said) or "no stream", said)
+    text = _line(chain[0] if chain else error)
+    return _error(kind_of(text) or "no stream", text)
 
 
 def _error(kind: str, text: str, *, status: int | None = None) -> dict[str, Any]:
@@ -287,7 +286,7 @@ def _error(kind: str, text: str, *, status: int | None = None) -> dict[str, Any]
 
 
 def _line(error: BaseException | str) -> str:
-    """Return an error's text as one line, without yt-dlp's advice on its own options."""
+    """Return an error's text as one line, without advice on yt-dlp's options."""
     text = str(getattr(error, "orig_msg", None) or error)[: 4 * _MAX_TEXT_CHARS]
     text = re.split(r"[;.]? *(?:please report|Use --|See +https)", " ".join(text.split()))[0]
     return text[:_MAX_TEXT_CHARS]

@@ -1,4 +1,4 @@
-"""Which of the formats that yt-dlp finds is recorded."""
+"""Chooses which of yt-dlp's formats is recorded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from flows.capture.quality import Offer, Quality, in_order
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Form(Offer):
-    """A format of yt-dlp's as an offer."""
+    """A yt-dlp format as an offer."""
 
     form: dict[str, Any]
 
 
 def choose(context: dict[str, Any], *, quality: Quality) -> Iterator[dict[str, Any]]:
-    """Give the format to record: HLS first, then one stream with picture and sound."""
+    """Yield the format to record: HLS first, then one stream with picture and sound."""
     forms = [_form(each) for each in context["formats"] if not _is_without_picture(each)]
 
     def comes_before(form: dict[str, Any]) -> tuple[bool, bool]:

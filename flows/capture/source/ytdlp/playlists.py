@@ -1,4 +1,4 @@
-"""Playlists that yt-dlp has asked for while it finds a stream: each is asked for once."""
+"""Caches the playlists that yt-dlp fetches while it finds a stream: each is fetched once."""
 
 import io
 import json
@@ -9,35 +9,35 @@ from typing import Any, Final
 from yt_dlp.networking.common import Request, Response
 
 _BEGIN: Final = b"#EXTM3U"
-_MOST_HANDED_ON_BYTES: Final = 16 << 20
-"""As JSON. A longer playlist is fetched again by the engine, since an answer is bounded."""
+_MAX_JSON_BYTES: Final = 16 << 20
+"""A longer playlist is not returned, and fetched again by the engine."""
 
 
 class Playlists:
-    """Keeps what came, and gives it again for as long as one question takes."""
+    """The playlists fetched during one extraction, by URL."""
 
     def __init__(self) -> None:
-        """Hold nothing yet."""
+        """Begin empty."""
         self._kept: dict[str, tuple[Any, bytes, float]] = {}
 
-    def again(self, request: Any) -> Any | None:  # noqa: ANN401 - yt-dlp has no types
-        """Return what was answered to such a request; None if it is to be sent."""
+    def cached(self, request: Any) -> Any | None:  # noqa: ANN401 - yt-dlp has no types
+        """Return the cached response to a request; None if there is none."""
         found = self._kept.get(_url_of(request))
         if found is None:
             return None
         answered, body, _ = found
         return Response(io.BytesIO(body), answered.url, answered.headers, answered.status)
 
-    def keep(self, request: Any, response: Any, *, asked_at: float) -> Any:  # noqa: ANN401
-        """Keep an answer if it is a playlist, and return what gives all of it."""
+    def keep(self, request: Any, response: Any, *, requested_at: float) -> Any:  # noqa: ANN401
+        """Cache a response if it is a playlist; return a response that yields all of it."""
         url = _url_of(request)
         if not url or response.status != 200:
             return response
         read: Callable[..., bytes] = response.read
         begin = read(len(_BEGIN))
         if begin == _BEGIN:
-            self._kept[url] = response, begin + read(), asked_at
-            return self.again(request)
+            self._kept[url] = response, begin + read(), requested_at
+            return self.cached(request)
         is_all = len(begin) < len(_BEGIN)
 
         def read_on(amt: int | None = None) -> bytes:
@@ -49,21 +49,21 @@ class Playlists:
         response.read = read_on
         return response
 
-    def get(self, url: object, *, most_bytes: int = _MOST_HANDED_ON_BYTES) -> dict[str, Any] | None:
-        """Return a playlist as JSON can carry it; None if it did not come, or is too long."""
-        answered, body, asked_at = self._kept.get(_url_of(url), (None, b"", 0.0))
+    def get(self, url: object, *, most_bytes: int = _MAX_JSON_BYTES) -> dict[str, Any] | None:
+        """Return a playlist for JSON; None if it is not cached, or longer than most_bytes."""
+        answered, body, requested_at = self._kept.get(_url_of(url), (None, b"", 0.0))
         text = body.decode(errors="replace")
         if answered is None or len(json.dumps(text)) > most_bytes:
             return None
         return {
             "found_at": answered.url,
             "text": text,
-            "age_s": time.monotonic() - asked_at,
+            "age_s": time.monotonic() - requested_at,
         }
 
 
 def _url_of(request: Any) -> str:  # noqa: ANN401
-    """Return the address of a request that asks for a file; empty for any other."""
+    """Return the URL of a plain GET request; empty for any other."""
     if isinstance(request, str):
         request = Request(request)
     plain = isinstance(request, Request) and request.method == "GET" and request.data is None

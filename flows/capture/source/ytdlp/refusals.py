@@ -1,4 +1,4 @@
-"""Why a site shows nothing, by what yt-dlp says of it, and what an operator can set against it."""
+"""Classifies why a site refuses, from yt-dlp's message, with advice on settings."""
 
 import re
 from typing import Final
@@ -20,21 +20,21 @@ _KINDS: Final = (
         "geo block",
         r"geo.?(?:restrict|block)|(?:your|this|from) (?:country|location|region)"
         r"|available (?:only )?(?:in|from) (?:the )?[A-Z]",
-        "the site shows it in other countries alone",
-        "set a proxy there",
+        "the site shows it only in other countries",
+        "set a proxy in one of them",
     ),
     (
         "members only",
         r"members?.only|join this channel|channel.?s members|subscri(?:ber|ption)|premium"
         r"|purchase|rented|paid|pay.?per.?view",
-        "it is for members alone",
+        "it is for members only",
         "set cookies of an account that may watch it",
     ),
     (
         "login",
         r"log ?in|sign ?in|logged|registered|authenticat|private video|confirm your age"
         r"|age.restrict|inappropriate for some|cookies|credentials|password",
-        "the site wants a login",
+        "the site needs a login",
         "set cookies or netrc of an account",
     ),
 )
@@ -43,19 +43,19 @@ _KINDS: Final = (
 REFUSALS: Final = tuple(name for name, *_ in _KINDS)
 
 
-def kind_of(said: str) -> str | None:
-    """Return the kind of refusal that a text of yt-dlp's means; None if unknown."""
+def kind_of(text: str) -> str | None:
+    """Return the kind of refusal of a yt-dlp message; None if unknown."""
     for kind, pattern, _, _ in _KINDS:
-        if re.search(pattern, said, re.IGNORECASE if kind != "geo block" else 0):
+        if re.search(pattern, text, re.IGNORECASE if kind != "geo block" else 0):
             return kind
     return None
 
 
-def advice(kind: str, said: str, host: str) -> str:
-    """Return a line that says what it is and what to set for which host."""
+def advice(kind: str, text: str, host: str) -> str:
+    """Return a line with the cause, yt-dlp's text, and what to set for the host."""
     for name, _, what, wish in _KINDS:
         if name == kind:
-            quoted = f" ({said.rstrip('. ')})" if said else ""
+            quoted = f" ({text.rstrip('. ')})" if text else ""
             help_ = f'; {wish} for [site."{host}"] in sources.toml (docs/sources.md)'
             return f"{what}{quoted}{help_ if wish else ''}"
-    return said
+    return text

@@ -1,4 +1,4 @@
-"""yt-dlp asked in its box for what is behind a page, through our proxy, and what it answers."""
+"""Runs yt-dlp on a page, in its sandbox and through our proxy, and reads its result."""
 
 import inspect
 import logging
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from flows.capture.net.address import AddressPolicy, read_host
 from flows.capture.net.cookies import read_cookies
-from flows.capture.net.retry_after import seconds_said
+from flows.capture.net.retry_after import parse_retry_after
 from flows.capture.proxy.guard import Guard
 from flows.capture.proxy.relay import BAD_GATEWAY
 from flows.capture.quality import Quality
@@ -24,26 +24,26 @@ from flows.capture.segment import (
 from flows.capture.source.operator.access import Access
 from flows.capture.source.operator.cookies_file import update_cookies
 from flows.capture.source.ytdlp.refusals import REFUSALS, advice
-from flows.capture.source.ytdlp.sandbox import Box, OutOfBounds
+from flows.capture.source.ytdlp.sandbox import LimitExceeded, Sandbox
 from flows.capture.waits import WaitLimit
 
 _log = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 64 << 20
-"""That finding a stream may fetch, in all."""
+"""Limit of all that is fetched to find a stream."""
 
-BOX: Final = Box("flows.capture.source.ytdlp.extraction")
+SANDBOX: Final = Sandbox("flows.capture.source.ytdlp.extraction")
 
-_TIMES: Final = 4
-"""Finding a stream may take so many times as long as one request."""
+_TIMEOUT_FACTOR: Final = 4
+"""Time limit for finding a stream, in multiples of one request's timeout."""
 
 _MAX_TEXT_CHARS: Final = 500
 _PROXY_WANTS_USER: Final = 407
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """A question to the box."""
+class ExtractionRequest:
+    """What to find, and how."""
 
     url: str
     policy: AddressPolicy
@@ -53,7 +53,7 @@ class Question:
     extractors: Sequence[type]
 
     def as_sent(self, proxy: str) -> dict[str, Any]:
-        """Return what the box reads; it goes by a socket, and stands on no command line."""
+        """Return the question for `extraction.answer`; sent over a socket, as it has secrets."""
         access = self.access
         return {
             "url": self.url,
@@ -74,17 +74,17 @@ class Question:
         }
 
 
-def ask(asked: Question, wait_limit: WaitLimit) -> tuple[dict[str, Any], str]:
-    """Return what the box has found, and the cookies as they are then."""
-    url, policy = asked.url, asked.policy
+def extract(wanted: ExtractionRequest, wait_limit: WaitLimit) -> tuple[dict[str, Any], str]:
+    """Return the stream's fields as yt-dlp found them, and the current cookies."""
+    url, policy = wanted.url, wanted.policy
     port = read_host(url)[1]
     with Guard(policy, ports=[port] if port else [], most_bytes=MAX_BYTES) as guard:
-        within_s = _TIMES * asked.timeout_s
+        within_s = _TIMEOUT_FACTOR * wanted.timeout_s
         try:
-            answer = BOX.ask(asked.as_sent(guard.url), wait_limit, within_s=within_s)
-        except (TimeoutError, OutOfBounds) as e:
+            answer = SANDBOX.run(wanted.as_sent(guard.url), wait_limit, within_s=within_s)
+        except (TimeoutError, LimitExceeded) as e:
             _check(guard, url)
-            if isinstance(e, OutOfBounds):
+            if isinstance(e, LimitExceeded):
                 raise NoStream(f"{url}: its page can't be read: {e}") from None
             raise SourceUnreachable(f"{url}: its page was not read within {within_s:g} s") from None
         _check(guard, url)
@@ -94,19 +94,19 @@ def ask(asked: Question, wait_limit: WaitLimit) -> tuple[dict[str, Any], str]:
         is_ours = status == BAD_GATEWAY or (status is None and policy.upstream is not None)
         if guard.unreachable is not None and "error" in answer and is_ours:
             raise SourceUnreachable(f"{url}: {guard.unreachable}")
-    cookies = _cookies(answer.get("cookies"), asked.access)
+    cookies = _cookies(answer.get("cookies"), wanted.access)
     info = answer.get("info")
     if not isinstance(info, dict):
-        said = text_of(answer.get("text"))
+        text = text_of(answer.get("text"))
         if status == _PROXY_WANTS_USER and policy.upstream is not None:
             raise policy.upstream.refused(_PROXY_WANTS_USER)
-        leave_s = seconds_said(text_of(answer.get("retry_after")))
-        raise _error(url, str(answer.get("error")), said, status, leave_s)
+        retry_s = parse_retry_after(text_of(answer.get("retry_after")))
+        raise _error(url, str(answer.get("error")), text, status, retry_s)
     return info, cookies
 
 
 def _cookies(answered: object, access: Access) -> str:
-    """Return the cookies to go on with; those of the operator's file are written back to it."""
+    """Return the new cookies, and update the operator's cookies file."""
     try:
         text = answered if isinstance(answered, str) else ""
         read_cookies(text)
@@ -118,27 +118,27 @@ def _cookies(answered: object, access: Access) -> str:
 
 
 def _check(guard: Guard, url: str) -> None:
-    """Raise what the proxy has seen: UnsafeURL, or NoStream for too much."""
+    """Raise the proxy's error: UnsafeURL, or NoStream where too much was fetched."""
     guard.check()
     if guard.is_spent:
         raise NoStream(f"{url}: its page can't be read: more than {MAX_BYTES >> 20} MB of it")
 
 
-def _error(url: str, kind: str, said: str, status: object, leave_s: float | None) -> CaptureError:
+def _error(url: str, kind: str, text: str, status: object, retry_s: float | None) -> CaptureError:
     if kind == "unsafe":
-        return UnsafeURL(said)
+        return UnsafeURL(text)
     if kind == "not live":
         return NotLive(f"{url}: not on air now")
     if kind in REFUSALS:
-        return NotWatchable(f"{url}: {advice(kind, said, read_host(url)[0])}")
+        return NotWatchable(f"{url}: {advice(kind, text, read_host(url)[0])}")
     if kind == "too much":
-        return NoStream(f"{url}: its page takes more memory than it may")
+        return NoStream(f"{url}: its page takes more memory than allowed")
     if kind == "unreachable":
         known = status if isinstance(status, int) and 100 <= status <= 999 else None
-        return SourceUnreachable(f"{url}: {said}", status=known, retry_after_s=leave_s)
-    return NoStream(f"{url}: {said}")
+        return SourceUnreachable(f"{url}: {text}", status=known, retry_after_s=retry_s)
+    return NoStream(f"{url}: {text}")
 
 
 def text_of(value: object) -> str:
-    """Return what a site says, if it is a text, as one that may be shown."""
+    """Return a site's text or number, cleaned for display; else an empty text."""
     return clean(str(value)[:_MAX_TEXT_CHARS]) if isinstance(value, str | int | float) else ""

@@ -1,7 +1,7 @@
-"""Asks code that reads what sites serve, in a process that is bounded and can be cut off.
+"""Runs code that reads untrusted pages in a child process with limits.
 
-Memory, processor time and time are limits of each question; a bomb ends its own child, and
-nothing else. What comes back is JSON, and not to be trusted either.
+Memory, CPU time and time are limited for each request; hostile input ends only its own child. The
+result is JSON, and untrusted, too.
 """
 
 import atexit
@@ -20,11 +20,11 @@ from flows.capture.segment import CaptureError
 from flows.capture.waits import WaitLimit
 
 MEMORY_BYTES: Final = 1 << 30
-"""Of each process, a JavaScript runtime's too: V8 takes 512 MB for its own use before it starts."""
+"""Limit of each process, JavaScript runtimes included: V8 alone reserves 512 MB at its start."""
 
 CPU_S: Final = 20
 MAX_ANSWER_BYTES: Final = 17 << 20
-"""A playlist as long as one may be, and what is said of it."""
+"""The longest playlist, and the other fields."""
 
 _END_S: Final = 1.0
 _START = (
@@ -42,18 +42,18 @@ _PASSED_ON: Final = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 )
-"""Environment variables without secrets, which are passed on."""
+"""Environment variables that are passed on; none of them holds a secret."""
 
 
-class OutOfBounds(CaptureError):
-    """A question took more than it may: memory, processor time, or room for its answer."""
+class LimitExceeded(CaptureError):
+    """A request exceeded its limit of memory, CPU time or size of the result."""
 
 
-class Box:
-    """Answers questions by a module's `answer`, each in a child of a process that is kept.
+class Sandbox:
+    """Runs a module's `answer`, each time in a new child of a long-running process.
 
-    The process starts with the first question, takes none of our environment's secrets, and ends
-    with us. Several threads may ask at once.
+    That process starts with the first request, gets none of our environment's secrets, and ends
+    with us. Thread-safe.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Box:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
-    def ask(
+    def run(
         self, question: dict[str, Any], wait_limit: WaitLimit, *, within_s: float
     ) -> dict[str, Any]:
-        """Return what is answered to a question; when this returns or raises, the child is killed.
+        """Return the result of `answer`; then the child is killed, also on an error.
 
-        Raises OutOfBounds, TimeoutError, and what ends the patience.
+        Raises LimitExceeded, TimeoutError, and as `WaitLimit` does.
         """
         ends_at = time.monotonic() + within_s
         ours, theirs = socket.socketpair()
@@ -82,36 +82,36 @@ class Box:
                 ours.settimeout(within_s)  # of a process that does not read
                 ours.sendall(json.dumps(question).encode())
                 ours.shutdown(socket.SHUT_WR)
-                said = _read(ours, ends_at, wait_limit)
+                data = _read(ours, ends_at, wait_limit)
             except ConnectionError:
-                said = b""  # it ended before it had read
+                data = b""  # it ended before it had read the question
             finally:
                 os.close(leash)
                 os.close(held)
         try:
-            answer = json.loads(said)
+            answer = json.loads(data)
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise OutOfBounds(
-                f"it takes more than it may ({self._memory_bytes >> 20} MB, {self._cpu_s} s of a "
-                "processor), or broke off"
+            raise LimitExceeded(
+                f"it exceeded its limits ({self._memory_bytes >> 20} MB, {self._cpu_s} s of CPU "
+                "time), or crashed"
             )
         return answer
 
     def start(self) -> None:
-        """Have the process make ready meanwhile: it takes a second or two."""
+        """Start the process in advance, which takes a second or two."""
         with self._lock:
             if self._process is None:
                 self._start()
 
     @property
     def pid(self) -> int | None:
-        """Return the process's number, once it was started."""
+        """Return the process's pid; None before its start."""
         return self._process.pid if self._process is not None else None
 
     def close(self) -> None:
-        """End the process; the next question starts another."""
+        """End the process; the next request starts another."""
         with self._lock:
             if self._control is None or self._process is None:
                 return
@@ -150,11 +150,11 @@ class Box:
 
 
 def _read(ours: socket.socket, ends_at: float, wait_limit: WaitLimit) -> bytes:
-    said = bytearray()
+    data = bytearray()
     while True:
         if not select.select([ours], [], [], wait_limit.step_s(ends_at))[0]:
             continue
         more = ours.recv(1 << 16)
-        said += more
-        if not more or len(said) > MAX_ANSWER_BYTES:
-            return b"" if more else bytes(said)
+        data += more
+        if not more or len(data) > MAX_ANSWER_BYTES:
+            return b"" if more else bytes(data)

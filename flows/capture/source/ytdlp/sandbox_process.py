@@ -1,8 +1,8 @@
-"""The process that answers for `sandbox`: a bounded child, forked for each request.
+"""The process behind `sandbox`: forks a child with limits for each request.
 
-It imports what answers once, and parses nothing that comes from outside. Its children do: each
-reads one question from its socket, writes one answer, and is killed, with all that it started, when
-whoever asked closes the other end of its pipe, or is gone.
+It imports the answering module once, and parses no untrusted input. Each child reads one question
+from its socket and writes one answer. A child and its process group are killed when the requester
+closes the other end of its pipe, or ends.
 """
 
 import ctypes
@@ -26,10 +26,10 @@ _OPEN_FILES: Final = 256
 
 
 def serve(control: socket.socket, module: str, memory_bytes: int, cpu_s: int) -> None:
-    """Answer by a module's `answer`, after its `prepare`, until `control`'s other end is closed.
+    """Serve requests by a module's `answer`, after its `prepare`, until `control` is closed.
 
-    With each message come two descriptors: the child's socket, and the pipe that it lives by.
-    memory_bytes: of each process, by RLIMIT_DATA: what reserves addresses alone is not counted.
+    Each message brings two descriptors: the child's socket, and the pipe whose end kills it.
+    memory_bytes: RLIMIT_DATA of each process, which does not count reserved address space.
     """
     answering = importlib.import_module(module)
     answering.prepare()
@@ -37,7 +37,7 @@ def serve(control: socket.socket, module: str, memory_bytes: int, cpu_s: int) ->
     kernel = ctypes.CDLL(None) if sys.platform == "linux" else None
     poll = select.poll()
     poll.register(control, select.POLLIN)
-    children: dict[int, int] = {}  # by the pipe that each lives by
+    children: dict[int, int] = {}  # pid by pipe
     while True:
         for ready, _ in poll.poll():
             if ready != control.fileno():
@@ -57,7 +57,7 @@ def serve(control: socket.socket, module: str, memory_bytes: int, cpu_s: int) ->
                 _answer_one(asked, answer)
             os.close(asked)
             children[leash] = child
-            poll.register(leash, 0)  # its end, which is told always
+            poll.register(leash, 0)  # POLLHUP is always reported
 
 
 def _bound(kernel: ctypes.CDLL | None, memory_bytes: int, cpu_s: int) -> None:
@@ -77,7 +77,7 @@ def _bound(kernel: ctypes.CDLL | None, memory_bytes: int, cpu_s: int) -> None:
 
 
 def _answer_one(asked: int, answer: Answer) -> None:
-    """Answer and exit; in silence if there is no memory left for an answer."""
+    """Answer and exit; without an answer if no memory is left."""
     status = 1
     try:
         with socket.socket(fileno=asked) as client:
@@ -91,7 +91,7 @@ def _answer_one(asked: int, answer: Answer) -> None:
 def _end(child: int, leash: int) -> None:
     for kill in (os.killpg, os.kill):
         try:
-            kill(child, signal.SIGKILL)  # not reaped yet: the number is its own
+            kill(child, signal.SIGKILL)  # not reaped yet, so the pid is not reused
         except ProcessLookupError:
             continue
         break

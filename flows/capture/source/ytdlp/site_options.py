@@ -1,4 +1,4 @@
-"""The operator's settings for a site, as yt-dlp takes them: options, plugins, headers."""
+"""The operator's settings for a site in yt-dlp's terms: options, plugins, headers."""
 
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ _MAX_TEXT_CHARS: Final = 500
 
 
 def options_of(question: dict[str, Any]) -> dict[str, Any]:
-    """Return yt-dlp's options of a question."""
+    """Return yt-dlp's options for a question."""
     options: dict[str, Any] = {}
     if question.get("user_agent"):
         options["http_headers"] = {"User-Agent": question["user_agent"]}
@@ -33,18 +33,18 @@ def load_plugins(folders: list[str]) -> list[str]:
     yt_dlp_globals.plugin_dirs.value = list(folders)
     if not folders:
         return []
-    said: list[str] = []
-    yt_dlp.plugins.write_string = said.append
+    errors: list[str] = []
+    yt_dlp.plugins.write_string = errors.append
     try:
         yt_dlp.plugins.load_all_plugins()
-    except BaseException as e:  # noqa: BLE001 - what a plugin raises, it raises for itself
-        said.append(f"Error while importing plugins\n{type(e).__name__}: {e}")
-    lines = [each.strip().splitlines() for each in said if each.strip()]
+    except BaseException as e:  # noqa: BLE001 - plugins may raise anything
+        errors.append(f"Error while importing plugins\n{type(e).__name__}: {e}")
+    lines = [each.strip().splitlines() for each in errors if each.strip()]
     return [f"{each[0]}: {each[-1]}"[:_MAX_TEXT_CHARS] for each in lines[:_MAX_WARNINGS]]
 
 
 def keep_from_others(site_headers: tuple[SiteHeaders, ...]) -> None:
-    """Have yt-dlp take the operator's headers away from a request that is redirected elsewhere."""
+    """Make yt-dlp drop the operator's headers from requests that are redirected to other sites."""
 
     def strip(headers: Any, url: str) -> None:  # noqa: ANN401
         host = urlsplit(url).hostname or ""

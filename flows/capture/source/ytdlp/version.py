@@ -1,4 +1,4 @@
-"""How old yt-dlp is: sites change, and it follows them within weeks."""
+"""The installed yt-dlp's age: sites change, and it needs updates within weeks."""
 
 import re
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ from importlib.metadata import version
 from typing import Final, Self
 
 OLD_DAYS: Final = 60
-"""Beyond this it is said that it may be why a site can't be read."""
+"""Age above which it is reported as a possible cause."""
 
 RENEW: Final = "pip install --upgrade yt-dlp yt-dlp-ejs"
-"""Renews it and nothing else."""
+"""The command that updates only yt-dlp."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class YtDlp:
-    """The yt-dlp that is installed. age_days: None where its version is no date."""
+    """The installed yt-dlp. age_days: None where its version is not a date."""
 
     version: str
     age_days: int | None
 
     @classmethod
     def installed(cls, today: date | None = None) -> Self:
-        """Return what is installed, and how old that is."""
+        """Return the installed version and its age."""
         found = version("yt-dlp")
         dated = re.match(r"(\d{4})\.(\d{1,2})\.(\d{1,2})", found)
         if not dated:
@@ -32,7 +32,7 @@ class YtDlp:
 
     @property
     def warning(self) -> str | None:
-        """The advice to add for one that is old."""
+        """The advice for an old version; None for a recent one."""
         if self.age_days is None or self.age_days <= OLD_DAYS:
             return None
         return f"yt-dlp is {self.age_days} days old, and sites change: {RENEW}"

@@ -57,7 +57,7 @@ def test_a_show_that_is_announced_says_when(origin: LiveOrigin, policy: AddressP
         ("post_live", NotLive, "has ended"),
         ("offline", NotLive, "not on air now"),
         ("forbidden", NoStream, "for members only"),
-        ("not_live", NoStream, "no stream to watch here"),
+        ("not_live", NoStream, "no stream here"),
         ("inward", UnsafeURL, "10.0.0.1 is an internal address"),
         ("file", UnsafeURL, "http"),
     ],

@@ -120,7 +120,7 @@ def test_a_site_that_goes_on_saying_that_a_show_is_over_is_believed(
 
 
 def test_a_show_that_does_not_begin_is_missed(policy: AddressPolicy) -> None:
-    says = r"not on air now; it was waited for until \d\d:\d\d:\d\d UTC$"
+    says = r"not on air now; waited until \d\d:\d\d:\d\d UTC$"
     with ShowSite(Announced()) as site, pytest.raises(ShowMissed, match=says) as caught:
         wait_for_show(
             site.url,

@@ -205,10 +205,10 @@ def test_a_proxy_that_wants_another_password_or_is_down_is_a_line(
     policy = AddressPolicy(upstream=Upstream.of(f"{scheme}://name:WRONG@127.0.0.1:{port}"))
     with Fetcher(policy) as fetcher, pytest.raises(SourceUnreachable) as caught:
         fetcher.get(page, max_bytes=10)
-    assert "wants another user and password" in str(caught.value)
+    assert "needs another user and password" in str(caught.value)
     assert "WRONG" not in str(caught.value)
     if scheme == "http":
-        with pytest.raises(SourceUnreachable, match="wants another user and password"):
+        with pytest.raises(SourceUnreachable, match="needs another user and password"):
             resolve(page, policy=policy)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         free = taken.getsockname()[1]
