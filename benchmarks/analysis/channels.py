@@ -27,7 +27,7 @@ from emotion.pipeline import Linker
 from emotion.types import Observations
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
 from flows.capture.segment import Gap, Segment
-from flows.capture.supervisor.handover import Handover
+from flows.capture.supervisor.event_queue import EventQueue
 from flows.live.rows.analysis import Analysis, Counts, networks, take_for
 from flows.live.rows.observers import Observer
 from flows.live.rows.pace import LEVELS
@@ -107,7 +107,7 @@ def watch(
         log=logging.getLogger("benchmark"),
         observer=notes,
     )
-    source = Handover()
+    source = EventQueue()
 
     def publish() -> None:
         for sequence in range(n_segments):

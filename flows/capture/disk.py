@@ -42,7 +42,7 @@ _TEMPORARY: Final = frozenset(
 )
 
 
-def may_pass(error: OSError) -> bool:
+def is_temporary(error: OSError) -> bool:
     """Return whether a write error may be temporary, so that a retry makes sense."""
     return error.errno in _TEMPORARY
 

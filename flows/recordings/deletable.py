@@ -17,7 +17,7 @@ from db.keeping import kept_among
 from db.objects import copied
 from db.reading import recordings as rows
 from db.reading.recordings import RecordedBroadcast
-from flows.capture.recorded import following
+from flows.capture.recorded import playback_playlists
 from flows.recordings.finding import WAITING
 from flows.recordings.inventory import Folder, Inventory
 
@@ -53,7 +53,7 @@ class Claims:
                 kept = kept_among(connection, folder.broadcast, there)
                 if self.copied_only:
                     kept |= statuses.keys() - copied(connection, folder.broadcast)
-            listed = following.names_in(standing.playlist) if standing.playlist else set()
+            listed = playback_playlists.names_in(standing.playlist) if standing.playlist else set()
             may_go[path] = {
                 name
                 for name in there

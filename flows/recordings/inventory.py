@@ -13,7 +13,7 @@ from typing import Final
 
 from db.reading.recordings import RecordedBroadcast
 from flows.capture.processes import is_claimed
-from flows.capture.recorded import audio, following
+from flows.capture.recorded import audio, playback_playlists
 from flows.capture.recorded.runs import PIECE
 from flows.recordings.finding import WAITING, broadcast_of, folder_of
 
@@ -132,7 +132,7 @@ class Folder:
         """
         with os.scandir(self.path) as entries:
             names = {entry.name for entry in entries if not _OURS.fullmatch(entry.name)}
-        ours = {following.FOLDER, WAITING, audio.FOLDER}
+        ours = {playback_playlists.FOLDER, WAITING, audio.FOLDER}
         if names - ours or any(self.path.glob(f"{WAITING}/*")):
             return False
         shutil.rmtree(self.path)

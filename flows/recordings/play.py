@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 
 from db.reading import recordings as rows
 from db.reading.recordings import RecordedRow
-from flows.capture.recorded.following import write_playlist
 from flows.capture.recorded.journal import read_events
+from flows.capture.recorded.playback_playlists import write_playlist
 from flows.capture.segment import Segment
 from flows.errors import UsageError
 from flows.objects.cache import Copies

@@ -31,7 +31,7 @@ from sqlalchemy.exc import DBAPIError
 from db.errors import DatabaseError
 from db.reading import recordings as rows
 from db.session import explain
-from flows.capture.recorded import following
+from flows.capture.recorded import playback_playlists
 from flows.capture.waits import background_thread
 from flows.recordings.deletable import OVERDUE, Claims
 from flows.recordings.inventory import Folder, Inventory, by_show
@@ -220,7 +220,7 @@ class Recordings:
 
     def _delete(self, folder: Folder, names: list[str], current: Path | None) -> None:
         # Out of the playlists first: what they list is there.
-        following.trim(folder.path, set(names), current=current)
+        playback_playlists.trim(folder.path, set(names), current=current)
         for name in names:
             folder.set_aside(name)
         self._forget(folder, names)

@@ -1,7 +1,7 @@
-"""The command line of ffmpeg: a stream in, a rolling HLS recording of MPEG-TS segments out.
+"""Builds ffmpeg's command line: a stream in, a rolling HLS recording of MPEG-TS segments out.
 
-ffmpeg opens what it is given here, and what it is given opens nothing else: each kind of stream has
-the protocols that it is carried by and the containers that it comes in, and no others.
+For each kind of stream, only the protocols and containers that it needs are allowed, so that a
+stream can't make ffmpeg open anything else.
 """
 
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ import ffmpeg
 
 from flows.capture.stream import Stream
 
-# Segments are cut at the first keyframe after this share of the wanted length, so that a source
-# whose keyframes come a little early is not cut at every second one only.
+# Segments are cut at the first keyframe after this share of the wanted length: else keyframes that
+# come slightly early would be skipped, and segments be twice as long.
 _CUT_EARLY: Final = 0.9
 
 _RELAY_WAITS_US: Final = 40_000_000
-"""Longer than our proxy takes to give a segment, or to say that it can't."""
+"""Longer than our proxy takes to answer with a segment or an error."""
 
 _SERVER_WAITS_US: Final = 6_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Kind:
-    """protocols, formats: what may be opened, and read. options: more that is said before -i."""
+    """protocols, formats: ffmpeg's allow lists. options: further ones of the input."""
 
     protocols: str
     formats: str
@@ -33,7 +33,7 @@ class _Kind:
 
 
 _HTTP: Final = "http,tcp"
-"""All of it by way of our proxy (`http_proxy`), at names that it knows: no TLS, no tunnel."""
+"""Only through our proxy (`http_proxy`), which knows the names: no TLS, no tunnel."""
 
 _WAIT_FOR_RELAY: Final = ("rw_timeout", _RELAY_WAITS_US)
 _PLAYLIST: Final = _Kind(
@@ -43,12 +43,12 @@ _PLAYLIST: Final = _Kind(
         ("format", "hls"),
         _WAIT_FOR_RELAY,
         ("max_reload", 1000),
-        # The proxy lists what is to be recorded, and nothing before.
+        # The proxy lists only segments that are to be recorded.
         ("live_start_index", 0),
         # The proxy takes one request a connection.
         ("http_persistent", 0),
         ("m3u8_hold_counters", 30),
-        # Names say little about what servers send; what may be opened and read is what protects.
+        # File name extensions prove nothing: the allow lists above protect.
         ("extension_picky", 0),
         ("allowed_segment_extensions", "ALL"),
     ),
@@ -92,8 +92,7 @@ def build_arguments(
 ) -> list[str]:
     """Return the command line of a run.
 
-    url: what stands for the stream on loopback, so that this line, which everybody may see, holds
-    no secret of HTTP.
+    url: of the stream on loopback: all users can read a command line, so it holds no secret.
     """
     kind = _kind_of(stream)
     options: dict[str, Any] = {
@@ -101,8 +100,8 @@ def build_arguments(
         "format_whitelist": kind.formats,
         **dict(kind.options),
     }
-    # With no stream named, ffmpeg takes the picture and the sound that a player would: the default,
-    # then the largest, and no cover.
+    # Without -map, ffmpeg takes video and audio as a player would: the default, then the largest,
+    # and no cover picture.
     source = ffmpeg.input(url, **options)
     pattern = str(directory).replace("%", "%%") + f"/{run}-%06d.ts"
     output = ffmpeg.output(
@@ -111,9 +110,9 @@ def build_arguments(
         codec="copy",
         sn=None,
         dn=None,
-        # Titles and names are the source's own words, and none that we keep.
+        # Titles and names of the source are not kept.
         map_metadata=-1,
-        # Sound that fails must not hold the picture back (microseconds).
+        # Audio that fails must not delay the video (microseconds).
         max_interleave_delta=500_000,
         format="hls",
         hls_time=round(segment_s * _CUT_EARLY, 3),

@@ -39,7 +39,7 @@ class FfmpegRun:
         stream: Stream,
         recording: Recording,
         anchoring: Anchoring,
-        way: Input,
+        source_input: Input,
         *,
         ffmpeg_path: str,
         segment_s: float,
@@ -48,19 +48,19 @@ class FfmpegRun:
     ) -> None:
         """Start ffmpeg; for `step_s` see `engines.EngineRun`.
 
-        way: an open one, by which ffmpeg reaches the stream; closed by `finish`.
-        may_skip: go on where a segment of an HLS source fails, until one was recorded; else that
-        ends the run, so that the next can read the segment again.
+        source_input: the open input; closed by `finish`. may_skip: skip failing segments of an HLS
+        source until one was recorded; else a failing segment ends the run, so that the next run can
+        read it again.
         """
         self.step_s = step_s
         self._stream, self._recording, self._anchoring = stream, recording, anchoring
-        self._way = way
+        self._input = source_input
         self._name = recording.new_run(datetime.now(UTC))
         self._clock = Clock()
         directory = recording.directory
         self._playlist = directory / f"{self._name}.m3u8"
         log_file = directory / f"{self._name}.log"
-        self._log = FfmpegLog(log_file, playlist=stream.url, real=way.real)
+        self._log = FfmpegLog(log_file, playlist=stream.url, real=source_input.real)
         self._break = ""
         self._is_ending = False
         self._skips_after = recording.last if may_skip else None
@@ -71,7 +71,7 @@ class FfmpegRun:
         self.process: subprocess.Popen[bytes] = spawn(
             build_arguments(
                 stream,
-                way.url,
+                source_input.url,
                 ffmpeg_path=ffmpeg_path,
                 directory=directory,
                 run=self._name,
@@ -79,19 +79,19 @@ class FfmpegRun:
             ),
             log=log_file,
             pid_file=recording.pid_file,
-            environment=way.environment,
-            endpoint=way.endpoint,
+            environment=source_input.environment,
+            endpoint=source_input.endpoint,
         )
 
     def poll(self, *, why: str | None = None, last: bool = False) -> list[Segment | Gap]:
-        """Return what was finished since the last call, in order.
+        """Return the segments and gaps since the last call, in order.
 
-        why: what to say of a gap before it. last: ffmpeg is gone, wait for nothing. Raises
-        UnsafeURL once ffmpeg was led where nothing may be fetched.
+        why: the reason of a gap before them. last: ffmpeg has ended, so don't wait. Raises
+        UnsafeURL once the stream led to a URL that is not allowed.
         """
         if not last:
-            self._way.check()
-        self._unread += self._way.take_unreadable()
+            self._input.check()
+        self._unread += self._input.take_unreadable()
         self._read_log()
         if self._break:
             return []
@@ -109,7 +109,7 @@ class FfmpegRun:
 
     @property
     def ended(self) -> str | None:
-        """Why nothing more will come; None while something may."""
+        """Why the run has ended; None while it runs."""
         if self._break:
             return self._break
         status = self.process.poll()
@@ -117,44 +117,44 @@ class FfmpegRun:
 
     @property
     def unreadable(self) -> str | None:
-        """Why it can read nothing: ffmpeg does not say."""
+        """None: ffmpeg does not report what it can't read."""
         return None
 
     @property
     def outage(self) -> str | None:
-        """Why it does not record just now, as far as it knows: ffmpeg does not say."""
+        """None: ffmpeg does not report outages."""
         return None
 
     def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
-        """End ffmpeg, letting it finish its segment; return what is left.
+        """End ffmpeg, letting it finish its segment; return the remaining segments and gaps.
 
-        stalled: it waits for a source that does not answer. Then it can finish nothing, but what
-        it has read of an HLS source the next run can read again.
+        stalled: the source does not answer; then ffmpeg of an HLS source is killed, as the next run
+        can read the segment again.
         """
         self._is_ending = True
         stop(
             self.process,
             at_once=bool(self._break) or (stalled and self._stream.protocol == "hls"),
-            cut=self._way.close,
+            cut=self._input.close,
         )
         self._recording.pid_file.unlink(missing_ok=True)
         if self._break:
-            # What was finished since may be halves.
+            # Segments finished since may be incomplete.
             for path in self._recording.pieces(self._name):
                 path.unlink()
             return []
         return self.poll(why=why, last=True)
 
     @property
-    def complaint(self) -> str:
-        """The last error of reading or fetching, or ffmpeg's last words; empty if none."""
-        return self._unread[-1] if self._unread else self._way.complaint or self._log.complaint
+    def error_text(self) -> str:
+        """The last error of reading or fetching, or of ffmpeg's log; empty if none."""
+        return self._unread[-1] if self._unread else self._input.error_text or self._log.error_text
 
     def _take(self, why: str | None) -> list[Segment | Gap]:
         listed = self._playlist.read_text(encoding="utf-8")
         ticks = {name: round(float(s) * TICKS_PER_S) for s, name in _EXTINF.findall(listed)}
         paths = self._recording.pieces(self._name)
-        # Now, not before: a jump is logged before the piece that it falls into is finished.
+        # After listing the files: a jump is logged before its segment is finished.
         self._read_log()
         if self._break:
             return []
@@ -179,13 +179,13 @@ class FfmpegRun:
 
     def _read_log(self) -> None:
         breaks = self._log.read()
-        # At the end it is we who cut off what ffmpeg reads, and nothing follows the half of it.
+        # At the end we close ffmpeg's input ourselves, and an incomplete segment is the last.
         if breaks and not self._is_ending and self._can_read_again():
             self._break = self._break or breaks[0]
         self._follow_jumps()
 
     def _can_read_again(self) -> bool:
-        """Return whether another run would begin with what this one could not read."""
+        """Return whether the next run would begin with the segment that this one can't read."""
         last = self._recording.last
         if self._stream.protocol != "hls" or last is None:
             return False
@@ -197,15 +197,16 @@ class FfmpegRun:
     # -- the source's dates
 
     def _set_clock(self, *, last: bool) -> bool:
-        """Date the run's first frame by the source's playlist; tell whether that is settled.
+        """Date the run's first frame by the source's playlist; return whether that is done.
 
-        Where the source gives no date, it is the time when the segment was opened, less its length.
+        Without a date in the playlist, it is the time when the segment was opened, minus its
+        length.
         """
         if self._stream.protocol != "hls":
             return self._set_clock_by_manifest(last=last)
         if last and not self._log.opened:
             return True
-        # ffmpeg says when its first frame is before it has finished a piece, if it ever does.
+        # ffmpeg logs its first timestamp, if at all, before it finishes a segment.
         is_reading = self._log.start is not None or self._playlist.exists()
         if not last and not (self._log.opened and is_reading and time.monotonic() >= self._try_at):
             return False
@@ -224,11 +225,11 @@ class FfmpegRun:
         return section is not None or last or self._tries >= _ANCHOR_TRIES
 
     def _set_clock_by_manifest(self, *, last: bool) -> bool:
-        """Date the run's first frame by a DASH manifest, where there is one that can tell.
+        """Date the run's first frame by a DASH manifest, if it has dates.
 
-        Else `Recording.take` estimates.
+        Else `Recording.take` estimates them.
         """
-        origins = self._way.origins
+        origins = self._input.origins
         if origins and self._log.start is None and not last and not self._playlist.exists():
             return False
         section = self._anchoring.section_by_origin(origins, start=self._log.start)
@@ -243,7 +244,7 @@ class FfmpegRun:
         return self._anchoring.first_section(opened, start=self._log.start)
 
     def _follow_jumps(self) -> None:
-        """Date what follows the jumps in the source's timestamps that ffmpeg logged."""
+        """Date the frames after jumps in the source's timestamps that ffmpeg logged."""
         first = self._clock.first
         if first is None:
             return
@@ -265,7 +266,7 @@ class FfmpegRun:
             except (CaptureError, Stopped) as e:
                 _log.info("the source's playlist can't be read: %s", e)
             if section is None and self._clock.date(now)[1]:
-                continue  # Estimated dates go on as they do.
+                continue  # estimated dates continue unchanged
             if section is None:
                 section = Section(date=datetime.now(UTC), estimated=True, input=None)
             self._clock.jump(section, now=now)
@@ -275,7 +276,7 @@ class FfmpegRun:
         save_clock(self._recording.directory, self._name, self._clock)
 
     def _ticks_now(self, first: int) -> int:
-        """Return about where in the output ffmpeg is: at the end of what was taken."""
+        """Return ffmpeg's approximate position in its output: the end of the last segment."""
         last = self._recording.last
         start, _ = self._clock.date(first)
         passed = (last.end - start).total_seconds() if last is not None else 0.0

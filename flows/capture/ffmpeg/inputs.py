@@ -1,4 +1,4 @@
-"""How ffmpeg reaches a stream: by our own port, the only one it may connect to."""
+"""Opens a stream for ffmpeg, through our own port, the only one that it can connect to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,10 +17,9 @@ from flows.capture.waits import WaitLimit
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Input:
-    """An open one, to be closed.
+    """An open input of ffmpeg; must be closed.
 
-    url: what ffmpeg is to open. environment: variables beside its command line. relay: what
-    names the stream's addresses, where it is one of HTTP.
+    url: for ffmpeg. environment: for its process. relay: of a stream over HTTP.
     """
 
     url: str
@@ -29,16 +28,16 @@ class Input:
     relay: Relay | None = None
 
     def check(self) -> None:
-        """Raise UnsafeURL if it was led where nothing may be fetched."""
+        """Raise UnsafeURL if the stream led to a URL that is not allowed."""
         self.endpoint.check()
 
     @property
     def origins(self) -> tuple[datetime, ...]:
-        """When timestamp 0 was on air, as a DASH manifest says: one for each of its periods."""
+        """Dates of a DASH manifest's timestamp 0, one for each of its periods."""
         return self.relay.origins if self.relay else ()
 
     @property
-    def complaint(self) -> str:
+    def error_text(self) -> str:
         """The last fetch that failed, and why; empty if none."""
         return str(self.endpoint.unreachable or "") if isinstance(self.endpoint, Guard) else ""
 
@@ -47,11 +46,11 @@ class Input:
         self.endpoint.close()
 
     def real(self, address: str) -> str:
-        """Return what an address that ffmpeg opened stands for."""
+        """Return the real URL of one that ffmpeg opened."""
         return self.relay.real(address) if self.relay else address
 
     def take_unreadable(self) -> list[str]:
-        """Return why something was given without content, since the last call."""
+        """Return the errors of segments replaced by empty media since the last call."""
         taken: list[str] = []
         while self.relay and self.relay.unreadable:
             taken.append(self.relay.unreadable.popleft())
@@ -66,10 +65,10 @@ def open_input(
     wait_limit: WaitLimit | None = None,
     quality: Quality | None = None,
 ) -> Input:
-    """Open the way to a stream; raises UnsafeURL, SourceUnreachable, OSError.
+    """Open a stream; raises UnsafeURL, SourceUnreachable, OSError.
 
-    begin: the segment of a live playlist to begin with; else that is the newest. patience: for
-    looking a name up; what ends it is raised.
+    begin: the segment of a live playlist to begin with; by default the newest. wait_limit: of DNS
+    lookups; its exceptions are raised.
     """
     scheme = urlsplit(stream.url).scheme
     if scheme in PAGE_SCHEMES:

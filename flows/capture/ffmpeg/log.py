@@ -1,4 +1,4 @@
-"""Reads ffmpeg's log while it records, as far as it matters to the recording."""
+"""Reads what the recording needs from ffmpeg's log, while ffmpeg runs."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from flows.capture.recorded.media import TICKS_PER_S
 from flows.capture.redaction import clean
 
 MAX_LOG_BYTES: Final = 4 * 1024 * 1024
-"""A log that is longer is emptied: it has been read by then."""
+"""A longer log is truncated, after it has been read."""
 
 _SAYS = r"\[[^\]]{1,60}\] (?:\[[^\]]{1,60}\] )?"
-"""The part of ffmpeg that logs a line. Metadata of a stream (a title, a server's name) is indented
-by more than the streams' own lines, and comes after no such word.
+"""The name of ffmpeg's component at the start of a log line. Metadata of a stream (a title, a
+server's name) has no such name before it, and is indented more than a stream's own line.
 """
 
 _OPENED = re.compile(_SAYS + r"Opening '(http[^']+)' for reading")
@@ -25,8 +25,8 @@ _START = re.compile(r"  Stream #0:\d+\S*: Video: .*, start (-?\d+\.\d+)")
 _JUMPED = re.compile(
     _SAYS + r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)"
 )
-_TOLD = re.compile(r"\s|(?:Input|Output) #\d")
-"""Lines that begin so describe a stream, partly in its own words, and are no errors."""
+_DESCRIPTION = re.compile(r"\s|(?:Input|Output) #\d")
+"""Beginning of lines that describe a stream, with text of the source; not errors."""
 
 _COMPLAINT = re.compile(
     r"error|fail|invalid|no such|no space|quota|read-only|too large|refused|timed out|forbidden"
@@ -38,43 +38,43 @@ _BREAK = re.compile(
     r"|No space left|Disk quota exceeded|Read-only file system|File too large",
     re.IGNORECASE,
 )
-"""After these ffmpeg goes on with the next segment, and half of one looks like a whole one."""
+"""Errors after which ffmpeg continues, and an incomplete segment looks complete."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Jump:
-    """A jump in the source's timestamps. url: of the segment that it is in, as far as is known."""
+    """A jump in the source's timestamps. url: of its segment, if known."""
 
     offset_us: int
     url: str | None
 
 
 class FfmpegLog:
-    """Reads a log that grows.
+    """Reads a growing log.
 
-    opened: the segments' addresses and when each was read, in order, the last few. start: the
-    timestamp of the first video frame in the source, in ticks of 90 kHz, once it was said.
-    complaint: the last one; empty if none.
+    opened: URL and time of the last segments that were opened, in order. start: the source's
+    timestamp of the first video frame, in ticks of 90 kHz, once it was logged. error_text: the last
+    error; empty if none.
     """
 
     def __init__(self, path: Path, *, playlist: str, real: Callable[[str], str]) -> None:
-        """Read nothing yet. playlist: the stream's address, by that name. real: undoes names."""
+        """Read nothing yet. playlist: the stream's real URL. real: maps our names to real URLs."""
         self._path, self._playlist, self._real = path, playlist, real
         self._position = 0
         self._line = ""
         self._jumps: list[Jump] = []
         self.opened: deque[tuple[str, datetime]] = deque(maxlen=16)
         self.start: int | None = None
-        self.complaint = ""
+        self.error_text = ""
 
     def read(self) -> list[str]:
-        """Read what is new; return the complaints after which half a segment looks whole."""
+        """Read new lines; return the errors after which an incomplete segment looks complete."""
         with self._path.open("rb") as log:
             log.seek(self._position)
             text = log.read().decode(errors="replace")
             self._position = log.tell()
         if self._position > MAX_LOG_BYTES:
-            # It is appended to (O_APPEND), so what comes next begins at 0.
+            # ffmpeg appends (O_APPEND), so its next line is at 0.
             os.truncate(self._path, 0)
             self._position = 0
         *lines, self._line = (self._line + text).split("\n")
@@ -89,10 +89,10 @@ class FfmpegLog:
             elif found := _JUMPED.match(line):
                 newest = self.opened[-1][0] if self.opened else None
                 self._jumps.append(Jump(offset_us=int(found[1]), url=newest))
-            elif not _TOLD.match(line) and _COMPLAINT.search(line):
-                self.complaint = clean(re.sub(r"^(\[[^\]]*\] *)+", "", line.strip()))[:300]
+            elif not _DESCRIPTION.match(line) and _COMPLAINT.search(line):
+                self.error_text = clean(re.sub(r"^(\[[^\]]*\] *)+", "", line.strip()))[:300]
                 if _BREAK.search(line):
-                    breaks.append(self.complaint)
+                    breaks.append(self.error_text)
         return breaks
 
     def take_jumps(self) -> list[Jump]:

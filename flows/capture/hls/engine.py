@@ -25,7 +25,7 @@ from flows.capture.playlists.playlist import Playlist
 from flows.capture.processes import claim
 from flows.capture.quality import Quality
 from flows.capture.recorded.recording import Recording
-from flows.capture.recorded.rolling import Rolling
+from flows.capture.recorded.rolling_playlist import RollingPlaylist
 from flows.capture.segment import (
     CaptureError,
     Gap,
@@ -73,7 +73,7 @@ class HlsRun:
         claim(recording.pid_file)
         self._queue = Queue(recording, fetcher)
         self._dates = Dates(recording, time_shifted=time_shifted)
-        self._rolling = Rolling(recording, self._name)
+        self._rolling = RollingPlaylist(recording, self._name)
         self._items: deque[Pending] = deque()
         self._audio = AudioRecorder(recording.directory, fetcher, language=language)
         self._room = Room()
@@ -90,7 +90,7 @@ class HlsRun:
         """Why nothing more will come; None while something may."""
 
     @property
-    def complaint(self) -> str:
+    def error_text(self) -> str:
         """The last error since the last segment; empty if none."""
         return self._error or ""
 

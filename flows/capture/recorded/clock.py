@@ -1,9 +1,9 @@
-"""When a frame was on air: from timestamps in a recording to the source's dates.
+"""Converts timestamps of a recording by ffmpeg into the source's dates.
 
-ffmpeg moves timestamps: its output begins near zero, and where the source's timestamps jump it
-adds an offset (which it logs) so that the output's do not. So the output of one run of ffmpeg
-falls into sections, one for each jump; within a section the difference between input and output
-is constant, and the date of one frame of it, as the source's playlist gives it, dates them all.
+ffmpeg shifts timestamps: its output begins near zero, and where the source's timestamps jump it
+adds an offset, which it logs, to keep the output continuous. So the output of one run of ffmpeg
+consists of sections, one for each jump. Within a section the difference between input and output
+is constant, so that the date of one frame, from the source's playlist, dates all of them.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,17 @@ from typing import Final, Self
 from flows.capture.recorded.media import TICKS_PER_S, WRAP, ticks_from
 
 _TOLERANCE: Final = TICKS_PER_S // 100
-"""A section begins where it begins, give or take what rounding between clocks takes."""
+"""Tolerance of a section's start in ticks, for rounding between clocks."""
 
 _NEAR: Final = 10 * TICKS_PER_S
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """A stretch without a jump.
+    """A section of the output without a jump.
 
     date: of its first frame, aware UTC. input: that frame's timestamp in the source, in ticks of
-    90 kHz; None if it could not be read. offset_us: what ffmpeg adds in this section, over what it
-    adds in the first.
+    90 kHz; None if unknown. offset_us: ffmpeg's offset relative to the first section's.
     """
 
     date: datetime
@@ -40,7 +39,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClockState:
-    """All that a clock knows: `first`, and its sections in order."""
+    """The state of a clock: `first`, and its sections in order."""
 
     first: int | None
     sections: tuple[Section, ...]
@@ -50,7 +49,7 @@ class Clock:
     """Dates the timestamps of one run of ffmpeg."""
 
     def __init__(self, sections: list[Section] | None = None, first: int | None = None) -> None:
-        """Begin with no section, or go on from a saved state."""
+        """Begin without a section, or with a saved state."""
         self._sections = sections or []
         self.first = first
         """The timestamp of the run's first recorded frame, in ticks."""
@@ -62,7 +61,7 @@ class Clock:
 
     @property
     def is_anchored(self) -> bool:
-        """Whether it knows which timestamp of the source has which date."""
+        """Whether the source's timestamp of a dated frame is known."""
         return bool(self._sections) and self._sections[0].input is not None
 
     def begin(self, section: Section) -> None:
@@ -72,7 +71,7 @@ class Clock:
     def jump(self, section: Section, *, now: int) -> None:
         """Add a section for a jump that ffmpeg reported after it had recorded up to `now` (ticks).
 
-        If it can't be placed, the dates go on as before, and are estimated from `now`.
+        If it can't be placed, dates continue as before, estimated from `now`.
         """
         origin = self._sections[0].input
         if self._is_undone_by(section):
@@ -80,7 +79,7 @@ class Clock:
             return
         if section.input is None or origin is None or self.first is None:
             date, _ = self.date(now)
-            # Placed by its own timestamp: the difference to the first section's is made to fit.
+            # Placed at `now`: its offset is computed to fit.
             offset_us = round((now - (self.first or 0)) * 1e6 / TICKS_PER_S)
             self._sections.append(
                 Section(date=date, estimated=True, input=origin, offset_us=offset_us)
@@ -89,9 +88,9 @@ class Clock:
         self._sections.append(section)
 
     def _is_undone_by(self, section: Section) -> bool:
-        """Return whether the last jump was one of the sound alone, after ten seconds without any.
+        """Return whether the last jump was only of the audio, after ten seconds without audio.
 
-        The picture then makes ffmpeg jump back at once, at the same place in the source.
+        Then the video makes ffmpeg jump back at once, at the same place in the source.
         """
         if len(self._sections) < 2 or section.input is None:
             return False
@@ -100,7 +99,7 @@ class Clock:
         return near and abs(section.offset_us - before.offset_us) < 100_000
 
     def shift(self, by: timedelta, *, now: int) -> None:
-        """Move the dates from `now` (ticks) on, against what the source says: estimated."""
+        """Shift the dates from `now` (ticks) on; they are then estimated."""
         date, _ = self.date(now)
         offset_us = round((now - (self.first or 0)) * 1e6 / TICKS_PER_S)
         origin = self._sections[0].input
@@ -111,8 +110,8 @@ class Clock:
     def date(self, ticks: int) -> tuple[datetime, bool]:
         """Return a frame's date, aware UTC, in whole milliseconds, and whether it is estimated.
 
-        Sources date to the millisecond; timestamps pass through clocks of 90 kHz and 1 MHz, and
-        rounding makes two recordings of a frame agree.
+        Sources date to the millisecond; timestamps are converted between clocks of 90 kHz and
+        1 MHz, and rounding makes two recordings of a frame agree.
         """
         start, section = self._section_at(ticks)
         us = round((ticks - start) * 1e6 / TICKS_PER_S)
@@ -121,14 +120,14 @@ class Clock:
         return _EPOCH + timedelta(milliseconds=ms), section.estimated
 
     def date_of_input(self, ticks: int) -> datetime | None:
-        """Return when a frame with this timestamp in the source would be on air, if all goes on.
+        """Return the date of a frame with this source timestamp, without further jumps.
 
-        None where that is unknown.
+        None if unknown.
         """
         origin = self._sections[0].input if self._sections else None
         if origin is None or self.first is None:
             return None
-        # One with the origin's timestamp was placed by the output's.
+        # Sections with the first one's timestamp were placed by the output.
         jumps = [s for s in self._sections if s.input is not None and s.input != origin]
         offset = round(jumps[-1].offset_us * TICKS_PER_S / 1e6) if jumps else 0
         return self.date(self.first + offset + ticks_from(origin, ticks))[0]

@@ -1,4 +1,4 @@
-"""events.jsonl: every segment and gap that was reported of a recording, a line each, in order."""
+"""events.jsonl: the journal of a recording, one line for each reported segment or gap."""
 
 import logging
 import os
@@ -44,15 +44,15 @@ _LINE: Final[TypeAdapter[_GapLine | _SegmentLine]] = TypeAdapter(_GapLine | _Seg
 
 
 def read_events(directory: Path) -> list[Segment | Gap]:
-    """Return what was recorded there, in order, also while it is; empty where nothing was.
+    """Return a recording's segments and gaps, in order, also during recording; may be empty.
 
-    A line that is just being written is left out. Files may have been deleted since.
+    An incomplete last line is left out. Files may have been deleted.
     """
     return read_lines(directory)[0]
 
 
 def read_lines(directory: Path) -> tuple[list[Segment | Gap], int]:
-    """Return what `read_events` does, and how many lines can't be read."""
+    """Return the result of `read_events`, and the number of unreadable lines."""
     try:
         data = (directory / JOURNAL).read_bytes()
     except FileNotFoundError:
@@ -62,7 +62,7 @@ def read_lines(directory: Path) -> tuple[list[Segment | Gap], int]:
     n_lost = 0
     for line in whole.split(b"\n") if whole else []:
         try:
-            # After a loss of power there may be zeros in a file, where it was written last.
+            # After a loss of power, the last bytes of a file may be zeros.
             events.append(_event_of(_LINE.validate_json(line.strip(b"\0")), directory))
         except (ValidationError, ValueError):
             n_lost += 1
@@ -71,8 +71,8 @@ def read_lines(directory: Path) -> tuple[list[Segment | Gap], int]:
     return events, n_lost
 
 
-def mend(journal: Path) -> None:
-    """Remove the last line if a crash cut it off; its segment is found again from the files."""
+def repair(journal: Path) -> None:
+    """Remove an incomplete last line left by a crash; its segment is recovered from its file."""
     if journal.exists():
         data = journal.read_bytes()
         if not data.endswith(b"\n"):
@@ -80,7 +80,7 @@ def mend(journal: Path) -> None:
 
 
 def to_line(event: Segment | Gap) -> str:
-    """Return its line, without the end."""
+    """Return an event's line, without the line end."""
     line: _GapLine | _SegmentLine
     if isinstance(event, Gap):
         line = _GapLine(start=event.start, end=event.end, why=event.why)

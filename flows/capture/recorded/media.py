@@ -1,4 +1,4 @@
-"""Where in time a piece of recorded or fetched media lies, read from its packets."""
+"""Reads the time range and properties of a media file from its packets."""
 
 import io
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ TICKS_PER_S: Final = 90_000
 """The clock of MPEG-TS (ISO/IEC 13818-1, 2.4.3.6)."""
 
 WRAP: Final = 1 << 33
-"""Where its counter of 33 bits starts over."""
+"""Ticks after which its 33-bit counter wraps around."""
 
-# The header of the first packet says all; the default would read up to five seconds.
+# The first packet's header is enough; the default would read up to five seconds.
 _SHORT_PROBE: Final = {
     "probesize": "200000",
     "analyzeduration": "0",
@@ -31,28 +31,27 @@ _ONLY_FILE: Final = {"protocol_whitelist": "file"}
 _LONG_PROBE: Final = {"skip_frame": "all"} | options(SEGMENT)
 
 _REORDERED: Final = 16
-"""Most packets before the one that is shown first (H.264 and HEVC, Annex A)."""
+"""Most packets before the one displayed first (H.264 and HEVC, Annex A)."""
 
 _PACKET_BYTES: Final = (188, 192, 204)
-"""Of MPEG-TS, plain, with a time before it, and with parity after it."""
+"""Packet sizes of MPEG-TS: plain, with a timestamp, and with parity."""
 
 _MIN_TICKS: Final = TICKS_PER_S // 1000
 _MAX_TICKS: Final = 600 * TICKS_PER_S
-"""No segment is longer."""
+"""Longest segment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
-    """The video of a piece of media.
+    """The time range of a file's video; all times in ticks of 90 kHz.
 
-    first: of the frame that is shown first. end: of its last frame, plus that one's own length, or
-    a frame. Both in ticks of 90 kHz. interval: the time between frames where none is missing (the
-    lower quartile: frames that a cut took away must not lengthen it), and longest: the longest, in
-    ticks. begins_with_key: with a keyframe. stands_alone: with a picture before which none is
-    needed, for those after it neither. sound_end: of the last sound, in the same ticks, or `first`;
-    None where no sound is declared. n_videos: how many streams of moving pictures there are.
-    is_whole: the file ends where a packet of MPEG-TS, or a box of fMP4, does. early: so many ticks
-    before its first packet's it begins, with pictures that are decoded later.
+    first: of the frame displayed first. end: of the last frame, plus its duration. interval: time
+    between frames, as the lower quartile, which missing frames do not lengthen. longest: longest
+    time between frames. begins_with_key: with a keyframe. stands_alone: neither it nor later
+    pictures refer to pictures before it. sound_end: end of the audio, or `first`; None without an
+    audio stream. n_videos: number of video streams. is_whole: the file ends with a complete packet
+    of MPEG-TS or box of fMP4. early: ticks by which the frame displayed first precedes the first
+    packet's.
     """
 
     first: int
@@ -70,12 +69,12 @@ class Extent:
 
     @property
     def video_s(self) -> float:
-        """How long the pictures are."""
+        """Length of the video in seconds."""
         return (self.end - self.first) / TICKS_PER_S
 
     @property
     def sound_s(self) -> float | None:
-        """How long the sound goes on from the first picture; None where there is none."""
+        """Length of the audio from the first frame on, in seconds; None without audio."""
         if self.sound_end is None:
             return None
         length = self.sound_end - self.first
@@ -83,10 +82,10 @@ class Extent:
 
 
 def measure(path: Path, *, fragmented: bool = False) -> Extent:
-    """Read the extent of a recorded MPEG-TS file; fragmented: of an fMP4 one, with its header.
+    """Read the extent of a recorded MPEG-TS file; fragmented: of an fMP4 file with its header.
 
-    Nothing but that file can be opened, whatever it holds. Raises UnreadableMedia, also for what
-    says that it holds more than a segment can.
+    The file can't cause others to be opened. Raises UnreadableMedia, also for a file that claims
+    more than a segment can have.
     """
     kind = "mp4" if fragmented else "mpegts"
     try:
@@ -95,7 +94,7 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
             videos = moving(found)
             if len(videos) < 2:
                 return _extent(path, found, fragmented=fragmented)
-        # Their sizes, by which one is chosen, take a longer look.
+        # To choose by size, more of the file must be probed.
         with av.open(f"file:{path}", "r", format=kind, options=_ONLY_FILE | _LONG_PROBE) as found:
             return _extent(path, found, fragmented=fragmented)
     except (av.FFmpegError, OSError, IndexError, ValueError, TooMuch) as e:
@@ -105,7 +104,7 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
 def can_decode(path: Path) -> bool:
     """Return whether the first picture of an fMP4 file can be decoded without an error.
 
-    It can't where the file's header is of another encoding. True where nobody here has a decoder.
+    False where the header is of another encoding. True where there is no decoder.
     """
     try:
         with av.open(f"file:{path}", "r", format="mp4", options=_ONLY_FILE | _SHORT_PROBE) as found:
@@ -152,16 +151,16 @@ def _extent(path: Path, container: InputContainer, *, fragmented: bool) -> Exten
         raise UnreadableMedia(f"{path.name} holds no video")
     ordered = sorted(pts)
     if sounds and sound_end is None:
-        sound_end = ordered[0]  # There should be some.
+        sound_end = ordered[0]  # declared, but without packets
     if ordered[-1] - ordered[0] > _MAX_TICKS:
         length_s = (ordered[-1] - ordered[0]) / TICKS_PER_S
-        raise UnreadableMedia(f"{path.name} goes on for {length_s:.0f} s, and no segment does")
+        raise UnreadableMedia(f"{path.name} is {length_s:.0f} s long: too long for a segment")
     if ordered[-1] - ordered[0] < _MIN_TICKS and len(pts) > 1:
-        raise UnreadableMedia(f"{path.name}: all its frames are at one moment")
+        raise UnreadableMedia(f"{path.name}: all its frames have the same time")
     steps = sorted(b - a for a, b in pairwise(ordered))
-    # A single frame says nothing of the rate: a 25th of a second.
+    # For a single frame, assume a 25th of a second.
     interval = steps[len(steps) // 4] if steps else TICKS_PER_S // 25
-    # fMP4 says how long its last frame is held; MPEG-TS does not.
+    # fMP4 has the duration of its last frame; MPEG-TS does not.
     held = lasts[ordered[-1]] if fragmented else 0
     first = min(pts[:_REORDERED])
     return Extent(
@@ -198,7 +197,7 @@ def _is_whole(path: Path, *, fragmented: bool) -> bool:
 
 
 def ticks_from(before: int, after: int) -> int:
-    """Return how far one timestamp is from another: at most half a lap of the counter, or back."""
+    """Return the difference of two timestamps of the 33-bit counter, at most half its range."""
     return (after - before + WRAP // 2) % WRAP - WRAP // 2
 
 

@@ -1,12 +1,11 @@
-"""One broadcast's directory: what was recorded, in order, also after a crash.
+"""One broadcast's directory: its recording, in order, also after a crash.
 
-NNNN-DATE.m3u8, .json, .log    a run: its playlist; of ffmpeg also the dates of its timestamps, its
-                               words
-NNNN-DATE-NNNNNN.ts, .mp4      what it recorded; with .gone after it: about to be deleted
-play/*.m3u8                    playlists that somebody asked for, from a moment on
-events.jsonl                   every segment and gap that was reported, a line each
-position.json                  where in an HLS source the last segment was
-ffmpeg.pid                     what runs now
+NNNN-DATE.m3u8, .json, .log    a run: its playlist; of ffmpeg also its clock and its log
+NNNN-DATE-NNNNNN.ts, .mp4      its segments; with .gone after it: about to be deleted
+play/*.m3u8                    playlists for players, from a chosen time on
+events.jsonl                   the journal: every reported segment and gap, a line each
+position.json                  the last segment's position in an HLS source
+ffmpeg.pid                     the process that records now
 """
 
 import errno
@@ -17,40 +16,40 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from flows.capture.recorded import following, runs
+from flows.capture.recorded import playback_playlists, runs
 from flows.capture.recorded.clock import Clock, Section
-from flows.capture.recorded.journal import JOURNAL, mend, read_lines, to_line
+from flows.capture.recorded.journal import JOURNAL, read_lines, repair, to_line
 from flows.capture.recorded.media import TICKS_PER_S, WRAP, Extent, measure
 from flows.capture.segment import Gap, Segment, UnreadableMedia
 
 _log = logging.getLogger(__name__)
 
 MIN_GAP: Final = timedelta(milliseconds=100)
-"""Shorter holes are no gaps, and shorter remains of a repeated segment are no segments."""
+"""Shorter holes are not gaps, and shorter rests of a repeated segment are not segments."""
 
 _MAX_BEFORE: Final = 64
 _MAX_BEFORE_S: Final = 60.0
-"""So much is decoded, at most, before a segment that begins amid pictures."""
+"""Most that is decoded before a segment whose first pictures need earlier ones."""
 
 MAX_REPEATED: Final = timedelta(seconds=30)
-"""A source that goes back by more has set its clock, and does not repeat itself."""
+"""A source whose dates go back by more has set its clock; by less, it repeats segments."""
 
 
 class Recording:
-    """A broadcast's directory; reads what is there, and adds to it.
+    """A broadcast's directory: reads its recording, and adds to it.
 
-    Segments that it makes never overlap: one that lies within what is recorded already (ffmpeg,
-    started again, begins with the newest segment of the playlist) is deleted; one that overlaps it
-    begins where that ends, with `offset_s` into its file.
+    Segments never overlap: one within the recorded time is deleted (after a restart, ffmpeg begins
+    with the newest segment of the playlist); one that overlaps it starts at its end, with
+    `offset_s` into its own file.
     """
 
     def __init__(self, directory: Path, *, channel: str, broadcast: int) -> None:
-        """Read the journal of the directory, which is made if need be."""
+        """Read the directory's journal; the directory is made if missing."""
         self.stop_at: datetime | None = None
         """Segments that start here or later are deleted."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.channel, self.broadcast = directory, channel, broadcast
-        mend(self._journal)
+        repair(self._journal)
         self.events: list[Segment | Gap]
         self.events, self._lost_lines = read_lines(directory)
         self._taken = {event.path.name for event in self.events if isinstance(event, Segment)}
@@ -63,7 +62,7 @@ class Recording:
         self.last = segments[-1] if segments else None
 
     def go_on_after(self, segment: Segment | None) -> None:
-        """Go on after a segment that another machine recorded, if it is later than what is here."""
+        """Continue after a segment of another machine, if it is later than those here."""
         if segment is not None and (self.last is None or segment.end > self.last.end):
             self.last, self._added_at = segment, None
 
@@ -73,26 +72,26 @@ class Recording:
 
     @property
     def idle(self) -> timedelta | None:
-        """For how long no segment was added, by this machine's clock; None if that is unknown."""
+        """Time since the last segment was added, by this machine's clock; None if unknown."""
         if self._added_at is None:
             return None
         return timedelta(seconds=max(0.0, time.time() - self._added_at))
 
     @property
     def pid_file(self) -> Path:
-        """The file that says which process records here."""
+        """The pid file of the process that records here."""
         return self.directory / "ffmpeg.pid"
 
     def new_run(self, now: datetime, *, verbatim: bool = False) -> str:
         """Return a name for the next run; names sort in the order of the runs.
 
-        verbatim: its files are the source's, which can be fetched again; those that were not
-        added are nothing.
+        verbatim: its files are the source's own, so files that were not added are deleted: they can
+        be fetched again.
         """
         return runs.new_run(self.directory, now, verbatim=verbatim)
 
     def pieces(self, run: str) -> list[Path]:
-        """Return a run's finished files that were not taken yet, in order."""
+        """Return a run's finished files that were not added yet, in order."""
         paths = sorted([*self.directory.glob(f"{run}-*.ts"), *self.directory.glob(f"{run}-*.mp4")])
         return [path for path in paths if path.name not in self._taken]
 
@@ -101,8 +100,8 @@ class Recording:
     ) -> list[Segment | Gap]:
         """Add a finished file; return the events: none, a segment, or a gap and a segment.
 
-        ticks: how long ffmpeg says it is, to the first frame of the next; without it the end is
-        read from its frames. why: what to say of a gap before it. Raises UnreadableMedia.
+        ticks: its length by ffmpeg, to the first frame of the next; None: read from its frames.
+        why: reason of a gap before it. Raises UnreadableMedia.
         """
         if path.stat().st_size == 0:
             # ffmpeg was killed before it wrote the file that it had opened.
@@ -120,7 +119,7 @@ class Recording:
             length = timedelta(seconds=(extent.end - extent.first) / TICKS_PER_S)
             clock.begin(Section(date=closed_at - length, estimated=True, input=None))
         start, end, estimated = self._dates(extent, clock, ticks)
-        # Within a run, ffmpeg's timestamps go on also where the source's don't.
+        # Within a run, ffmpeg's timestamps are continuous even where the source's are not.
         same_run = self.last is not None and runs.run_of(self.last.path) == runs.run_of(path)
         return self.add(
             path,
@@ -144,10 +143,10 @@ class Recording:
         continuous: bool = False,
         is_ad: bool | None = None,
     ) -> list[Segment | Gap]:
-        """Add a finished file whose dates are known; returns and takes what `take` does.
+        """Add a finished file with known dates; otherwise like `take`.
 
-        continuous: its timestamps go on from those of the file before, unless a gap is found.
-        is_ad: what the source says. What follows advertisements has its dates all the same.
+        continuous: its timestamps continue those of the file before, unless there is a gap. is_ad:
+        as the source marks it. A segment after advertisements keeps its dates even if they overlap.
         """
         if self.stop_at is not None and start >= self.stop_at:
             path.unlink()
@@ -163,7 +162,7 @@ class Recording:
                 offset = max(timedelta(0), self.last.end - start)
             start += offset
             if offset and end - start < MIN_GAP:
-                _log.info("%s repeats what is recorded: deleted", path.name)
+                _log.info("%s is recorded already: deleted", path.name)
                 path.unlink()
                 return []
             if start - self.last.end >= MIN_GAP:
@@ -193,7 +192,7 @@ class Recording:
         return events
 
     def _before(self) -> tuple[str, ...]:
-        """Return the files from the newest that stands alone on, in order, within bounds."""
+        """Return the files from the newest one that stands alone, in order, within bounds."""
         names: list[str] = []
         length_s = 0.0
         for event in reversed(self.events):
@@ -206,14 +205,14 @@ class Recording:
         return tuple(reversed(names))
 
     def close(self) -> None:
-        """Tell those who play it that nothing more will come."""
+        """End its playlists for players."""
         try:
-            following.end(self.directory)
+            playback_playlists.end(self.directory)
         except OSError as e:
             _log.warning("the playlists in %s stay open: %s", self.directory, e)
 
     def add_gap(self, gap: Gap) -> None:
-        """Note a gap that no segment follows."""
+        """Add a gap that no segment follows."""
         self._write([gap])
 
     def _dates(
@@ -223,16 +222,16 @@ class Recording:
         first, end = extent.first, extent.end
         start, estimated = clock.date(first)
         if self.last is not None and self.last.end - start > timedelta(hours=13):
-            # The counter of 33 bits starts over after 26.5 hours.
+            # The 33-bit counter wraps around after 26.5 hours.
             first, end = first + WRAP, end + WRAP
             start, estimated = clock.date(first)
         if self.last is not None and self.last.end - start > MAX_REPEATED:
             _log.warning("the source's clock went back by %s", self.last.end - start)
             clock.shift(self.last.end - start, now=first)
             start, estimated = clock.date(first)
-        # To the next segment's first frame, unless frames are missing before that. A source may
-        # skip frames that have not changed, so what is a hole depends on the steps it makes.
-        # A few frames that are left of a segment say little of the rate.
+        # The end is the next segment's first frame, unless frames are missing before it. A source
+        # may skip unchanged frames, so the size of a hole depends on the longest interval; the
+        # shortest interval so far is used, as a few frames of a segment don't show the rate.
         self._interval = min(self._interval, extent.interval)
         hole = max(3 * self._interval, extent.longest) + TICKS_PER_S // 10
         if ticks is not None and extent.interval // 2 < ticks <= end - first + hole:
@@ -241,7 +240,7 @@ class Recording:
         jumped = not clock.same_section(first, end)
         usual = start + timedelta(seconds=(end - first) / TICKS_PER_S)
         if stop <= start or (jumped and abs(stop - usual) > MIN_GAP):
-            # The date jumps with the timestamps: this segment ends as if it did not.
+            # The date jumps with the timestamps: end this segment as without the jump.
             stop = whole_ms(usual)
         return start, stop, estimated
 
@@ -257,18 +256,18 @@ class Recording:
                 raise
         self.events += events
         try:
-            following.follow(self.directory, self.events)
+            playback_playlists.follow(self.directory, self.events)
         except OSError as e:
-            _log.warning("the playlists in %s wait for the next segment: %s", self.directory, e)
+            _log.warning("the playlists in %s were not updated; will retry: %s", self.directory, e)
 
     def recover(self) -> list[Segment | Gap]:
-        """Take segments that earlier runs finished and did not report; return them."""
+        """Add segments that earlier runs finished but did not report; return the events."""
         found: list[Segment | Gap] = []
         for run in runs.runs_in(self.directory):
             clock, verbatim = runs.load_clock(self.directory, run)
             for path in self.pieces(run):
                 if self._lost_lines and path.name < max(self._taken, default=""):
-                    continue  # It was reported, by a line that can't be read any more.
+                    continue  # it was reported, in a line that can't be read any more
                 if verbatim:
                     path.unlink()
                     continue
@@ -282,5 +281,5 @@ class Recording:
 
 
 def whole_ms(date: datetime) -> datetime:
-    """Return the date as every recording of it has it: in whole milliseconds."""
+    """Return the date rounded to milliseconds, so that all recordings of it agree."""
     return date.replace(microsecond=0) + timedelta(milliseconds=round(date.microsecond / 1000))

@@ -1,4 +1,4 @@
-"""Recovers what dead captures left in a broadcast's directory."""
+"""Recovers the recording of captures that have crashed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +12,11 @@ from flows.capture.segment import Gap, Segment
 def recover(
     directory: Path, *, channel: str, broadcast: int, after: int = -1
 ) -> Iterator[Segment | Gap]:
-    """Yield what earlier captures recorded in a directory, in order, reported or not.
+    """Yield segments and gaps of earlier captures in a directory, in order, reported or not.
 
-    after: leave out what comes up to and with the segment of this sequence. Files that were
-    deleted since are left out too. What a dead process left running is ended first. To be called
-    before a new Capture of this directory begins. Yields nothing where nothing was recorded.
-    Raises CaptureFailed while another process records there.
+    after: skip events up to and including the segment of this sequence. Deleted files are skipped,
+    too. First ends a tool that a dead process left running. Call it before a new Capture of this
+    directory begins. Raises CaptureFailed while another process records there.
     """
     end_stale(directory / "ffmpeg.pid")
     if not directory.exists() or not runs_in(directory):

@@ -1,7 +1,7 @@
-"""The runs of a recording: their names, their files, and how each dated its timestamps.
+"""The runs of a recording: their names, their files, and their clocks.
 
-A run's state, NNNN-DATE.json, is written when it begins. Should it be lost, its files are found by
-their names all the same, and are dated by the clock of this machine.
+A run's state, NNNN-DATE.json, is written when it begins. If it is lost, its files are still found
+by their names, and dated by this machine's clock.
 """
 
 import logging
@@ -42,37 +42,37 @@ def new_run(directory: Path, now: datetime, *, verbatim: bool) -> str:
 
 
 def runs_in(directory: Path) -> list[str]:
-    """Return the names of the runs that have left anything, in order."""
+    """Return the names of the runs with any file, in order."""
     found = (_STATE.fullmatch(p.name) or PIECE.fullmatch(p.name) for p in directory.iterdir())
     return sorted({name["run"] for name in found if name})
 
 
 def run_of(path: Path) -> str:
-    """Return the run that a recorded file is of; empty if it is none."""
+    """Return the run of a recorded file; empty for other files."""
     found = PIECE.fullmatch(path.name)
     return found["run"] if found else ""
 
 
 def save_clock(directory: Path, run: str, clock: Clock, *, verbatim: bool = False) -> None:
-    """Write down how a run dates its timestamps; raises OSError."""
+    """Save a run's clock; raises OSError."""
     state = _RunState(clock=clock.state(), verbatim=verbatim)
     write_whole(directory / f"{run}.json", _RUN_STATE.dump_json(state).decode())
 
 
 def load_clock(directory: Path, run: str) -> tuple[Clock, bool]:
-    """Return how a run dated its timestamps, and whether its files are the source's own.
+    """Return a run's clock, and whether its files are the source's own (verbatim).
 
-    Where that can't be read the clock is not set: dates are estimated.
+    If the state can't be read the clock is not set, and dates are estimated.
     """
     state = read_state(directory / f"{run}.json", _RUN_STATE)
     if state is None:
-        # ffmpeg has a log.
+        # Only runs of ffmpeg have a log.
         return Clock(), not (directory / f"{run}.log").exists()
     return Clock.from_state(state.clock), state.verbatim
 
 
 def newest_clock(directory: Path) -> Clock | None:
-    """Return how the newest run of ffmpeg that recorded anything dated its timestamps."""
+    """Return the clock of the newest run that recorded anything; None if that is verbatim."""
     for run in reversed(runs_in(directory)):
         clock, verbatim = load_clock(directory, run)
         if clock.is_set or verbatim:

@@ -1,4 +1,4 @@
-"""Keeps a capture alive: one broadcast from its first segment to its end, in order."""
+"""A capture: records one broadcast from its first segment to its end, with restarts."""
 
 import logging
 import os
@@ -18,12 +18,12 @@ from flows.capture.segment import (
     Gap,
     Segment,
 )
-from flows.capture.source.finding import Finding
+from flows.capture.source.current_stream import CurrentStream
 from flows.capture.source.operator.access import Access
 from flows.capture.source.resolve import resolve
 from flows.capture.stream import Stream
 from flows.capture.supervisor.engines import Engine, Engines
-from flows.capture.supervisor.handover import Handover
+from flows.capture.supervisor.event_queue import EventQueue
 from flows.capture.supervisor.plan import Plan
 from flows.capture.supervisor.progress import Progress
 from flows.capture.supervisor.quota import Quota
@@ -38,31 +38,28 @@ _RESOLVE_TIMEOUT_S: Final = 8.0
 
 
 class Capture:
-    """Records a live stream in a thread of its own, and yields what it recorded.
+    """Records a live stream on its own thread, and yields segments and gaps.
 
-    url: the page or playlist. directory: of this broadcast alone; what a capture before this one
-    left there is gone on from (its segments come from `recover`): numbers go on, nothing is
-    recorded twice, and a gap says what is missing. after: the broadcast's last segment by the
-    database, which another machine may have recorded: likewise. policy: what may be fetched.
-    access: what the operator has set for the site, as it is when the stream is found again.
-    quality: the most that is recorded.
-    until: aware; when to stop. duration_s: how much to record, from the first segment on. Without
-    both it goes on until the source ends. stream: what `resolve` gave for the URL, if that was
-    asked already. stall_s: restart after so long without a segment, or
-    twice the length that the source says its segments have. ended_after_s: for so long the
-    source must say that it has ended. away_s: for so long, once there is a recording, it may be off
-    air without its site saying that it is over, and come back. min_free_bytes: of the disk; with
-    less, nothing is recorded. quota: beyond it, recording ends. engine: what records: "hls" for
-    HLS sources alone, "ffmpeg" for any; "auto" takes the first that can. time_shifted: the source
-    dates what is on air now hours earlier or later, and is right. language: of the audio, where it
-    has playlists of its own; empty: as the source would have it.
+    url: the page or playlist. directory: of this broadcast only; a recording that is there is
+    continued (its segments come from `recover`): with its numbers, without repetitions, and with a
+    gap for what is missing. after: the broadcast's last segment in the database, perhaps of another
+    machine; continued likewise. policy: what may be fetched. access: returns the operator's
+    settings for the site. quality: the upper bound. until: aware; when to stop. duration_s: how
+    much to record, from the first segment; without both, until the source ends. stream: the result
+    of `resolve` for the URL, if there is one. stall_s: restart after this time without a segment,
+    or twice the longest segment that the source announces. ended_after_s: how long the source must
+    state that it has ended. away_s: how long a recorded source may be off air without such a
+    statement. min_free_bytes: of the disk; with less, nothing is recorded. quota: recording ends
+    beyond it. engine: "hls" for HLS sources only, "ffmpeg" for any; "auto" takes the first that
+    works. time_shifted: the source's dates are right though hours from now. language: of the audio,
+    where it has playlists of its own; empty: the source's default.
 
-    Any end of a run, and any stall, is followed by finding the stream anew and a restart, at
-    first at once, then with growing pauses. What was missed is a Gap that says why.
+    After the end of a run, or a stall, the stream is resolved again and recording restarted, with
+    growing pauses. What was missed is a Gap with its reason.
 
-    Use as a context manager; iterate, or call `get`. Iterating raises what ended the capture if
-    that is an error, after all that was recorded. Nothing of it stays behind: not ffmpeg, not the
-    thread. Entering raises CaptureFailed if another process records to the directory.
+    Use as a context manager; iterate, or call `get`. Iterating raises the error that ended the
+    capture, after all segments. At exit ffmpeg and the thread have ended. Entering raises
+    CaptureFailed if another process records to the directory.
     """
 
     def __init__(
@@ -95,7 +92,7 @@ class Capture:
         self.url, self.policy = url, policy
         self._directory, self._channel, self._broadcast = directory, channel, broadcast
         self._plan = Plan(until=until, duration_s=duration_s, grace_s=2 * stall_s)
-        self._finding = Finding(
+        self._current = CurrentStream(
             lambda: resolve(
                 url,
                 policy=policy,
@@ -122,13 +119,13 @@ class Capture:
         self._stall_s = stall_s
         self._min_free_bytes = min_free_bytes
         self._quota = quota or Quota()
-        self._handover = Handover()
+        self._queue = EventQueue()
         self._thread: threading.Thread | None = None
         self._progress = Progress()
         self._recorder: Recorder | None = None
 
     def __enter__(self) -> Self:
-        """Tidy up after an earlier capture, once the disk lets that be done, and begin."""
+        """Recover an earlier capture's recording, once the disk can be written to, and begin."""
         self._plan.begin()
         over, pause = self._plan.is_over, self._plan.pause
         recording = once_writable(self._tidied, over=over, pause=pause)
@@ -141,11 +138,11 @@ class Capture:
             self.url,
             recording=recording,
             policy=self.policy,
-            finding=self._finding,
+            current=self._current,
             engines=self._engines,
             plan=self._plan,
             progress=self._progress,
-            handover=self._handover,
+            queue=self._queue,
             quota=self._quota,
             stall_s=self._stall_s,
             min_free_bytes=self._min_free_bytes,
@@ -168,18 +165,18 @@ class Capture:
         self.stop()
 
     def stop(self) -> None:
-        """End the recording and wait for it; what was finished can still be taken."""
+        """End the recording and wait for it; finished segments can still be taken."""
         self._plan.stopping.set()
         if self._thread is None:
             return
         self._thread.join(_STOP_S)
         if self._thread.is_alive():
             _log.error("%s: the capture does not stop; does its disk answer?", self._channel)
-            self._handover.close()
+            self._queue.close()
 
     @property
     def last_error(self) -> CaptureError | None:
-        """The last error, whether or not the capture went on."""
+        """The last error, even if the capture continued."""
         return self._recorder.last_error if self._recorder else None
 
     @property
@@ -190,7 +187,7 @@ class Capture:
     @property
     def finished(self) -> bool:
         """Whether nothing more will come."""
-        return self._handover.finished
+        return self._queue.finished
 
     @property
     def newest_age_s(self) -> float | None:
@@ -199,20 +196,20 @@ class Capture:
 
     @property
     def restarts(self) -> int:
-        """How often a run was started again."""
+        """How many runs were restarts."""
         return self._progress.restarts
 
     @property
     def state(self) -> str:
-        """Its state in a few words: "live, 412 segments, 0.7 s behind"."""
+        """The state, such as "live, 412 segments, 0.7 s behind"."""
         return self._progress.state
 
     def get(self, timeout_s: float) -> Segment | Gap | None:
-        """Return the next segment or gap; None if there is none within `timeout_s`, or no more."""
-        return self._handover.get(timeout_s)
+        """Return the next segment or gap; None after `timeout_s`, or at the end."""
+        return self._queue.get(timeout_s)
 
     def __iter__(self) -> Iterator[Segment | Gap]:
-        """Yield segments and gaps until the capture has finished; raise what ended it."""
+        """Yield segments and gaps until the capture has finished; raise the error that ended it."""
         while not self.finished:
             event = self.get(3600.0)
             if event is not None:

@@ -1,4 +1,4 @@
-"""Which engine records a stream: the source's own segments, or ffmpeg."""
+"""Chooses the engine that records a stream: HLS (keeps the source's segments) or ffmpeg."""
 
 import logging
 import os
@@ -23,48 +23,48 @@ from flows.capture.waits import WaitLimit
 _log = logging.getLogger(__name__)
 
 _FALLBACK_S: Final = 600.0
-"""Seconds until an engine that could not read a stream is tried again, at the next start."""
+"""Seconds after which an engine that could not read a stream is tried again."""
 
 _HELD_UP_S: Final = 15.0
-"""Seconds that a failing segment holds ffmpeg up; then it may go on without it."""
+"""Seconds that ffmpeg retries a failing segment before it may skip it."""
 
 Engine = Literal["auto", "hls", "ffmpeg"]
 
 
 class EngineRun(Protocol):
-    """An engine that records until something ends it: of `capture.hls` or of `capture.ffmpeg`."""
+    """A run of an engine, of `capture.hls` or `capture.ffmpeg`."""
 
     @property
     def ended(self) -> str | None:
-        """Why nothing more will come; None while something may."""
+        """Why the run has ended; None while it runs."""
 
     @property
-    def complaint(self) -> str:
+    def error_text(self) -> str:
         """The last error; empty if none."""
 
     @property
     def outage(self) -> str | None:
-        """Why it does not record just now, as far as it knows."""
+        """Why it is not recording now, if known."""
 
     @property
     def unreadable(self) -> str | None:
-        """Why it can read nothing of what comes; None while it can, or nothing comes."""
+        """Why it can't read the stream; None while it can, or nothing arrives."""
 
     @property
     def step_s(self) -> float:
-        """How long the source says its segments may be; 0 where it says nothing."""
+        """The longest segment that the source announces, in seconds; 0 if unknown."""
 
     def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
-        """Return what was finished since the last call; `why` is for a gap before it."""
+        """Return the segments and gaps since the last call; why: reason of a gap before them."""
 
     def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
-        """End it and return what is left."""
+        """End it, and return the remaining segments and gaps."""
 
 
 class Engines:
     """Starts the engine that suits a stream.
 
-    engine: "hls" for HLS sources alone, "ffmpeg" for any; "auto" takes the first that can.
+    engine: "hls" for HLS sources only, "ffmpeg" for any; "auto" takes the first that works.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Engines:
         time_shifted: bool = False,
         language: str = "",
     ) -> None:
-        """Find ffmpeg, whatever the engine; raises CaptureFailed."""
+        """Find ffmpeg, for any engine; raises CaptureFailed."""
         self._engine, self._policy, self._segment_s = engine, policy, segment_s
         self._time_shifted, self._language = time_shifted, language
         self._quality, self._pacing = quality or Quality(), Pacing()
@@ -91,9 +91,9 @@ class Engines:
     def start(
         self, stream: Stream, recording: Recording, fetcher: Fetcher, *, ended_after_s: float
     ) -> EngineRun:
-        """Begin to record; raises CaptureError where nothing can be.
+        """Begin to record; raises CaptureError.
 
-        ended_after_s: for so long an HLS source must say that it has ended.
+        ended_after_s: seconds for which an HLS source must state that it has ended.
         """
         if stream.protocol == "hls" and self._choose() == "hls":
             return hls.HlsRun(
@@ -107,16 +107,16 @@ class Engines:
                 language=self._language,
             )
         if self._engine == "hls":
-            raise CaptureFailed(f"{stream.page_url}: no HLS; take the engine auto or ffmpeg")
+            raise CaptureFailed(f"{stream.page_url}: not HLS; set the engine to auto or ffmpeg")
         if (left_s := stream.retry_at - time.monotonic()) > 0:
-            said = f"{stream.page_url}: the source wants to be asked again in {left_s:.0f} s"
-            raise SourceUnreachable(said, retry_after_s=left_s)
+            why = f"{stream.page_url}: the source allows the next request in {left_s:.0f} s"
+            raise SourceUnreachable(why, retry_after_s=left_s)
         anchoring = Anchoring(stream, fetcher, recording, time_shifted=self._time_shifted)
         begin, step_s = self._look_before(stream, anchoring, fetcher)
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
-        way = open_input(
+        source_input = open_input(
             stream,
             self._policy,
             begin=begin,
@@ -128,35 +128,35 @@ class Engines:
                 stream,
                 recording,
                 anchoring,
-                way,
+                source_input,
                 ffmpeg_path=self._ffmpeg,
                 segment_s=self._segment_s,
                 step_s=step_s,
                 may_skip=now - self._stuck_since > _HELD_UP_S,
             )
         except BaseException:
-            way.close()
+            source_input.close()
             raise
 
     def gives_up(self, run: EngineRun) -> bool:
-        """Return whether a run is to end, since another engine may read what it can't."""
+        """Return whether to end a run because another engine may read the stream."""
         return self._engine == "auto" and run.unreadable is not None
 
     def judge(self, stream: Stream, run: EngineRun, *, brought: bool) -> None:
-        """Take note of how a run ended: with "auto", what can't read a stream is not taken next."""
+        """Note how a run ended; "auto" then avoids an engine that can't read the stream."""
         if self._engine != "auto" or stream.protocol != "hls":
             return
         if isinstance(run, hls.HlsRun):
             if run.unreadable is not None:
                 self._instead = run.unreadable
                 self._instead_until = time.monotonic() + _FALLBACK_S
-                _log.warning("ffmpeg is taken: %s", run.unreadable)
+                _log.warning("switching to ffmpeg: %s", run.unreadable)
         elif not brought:
             self._instead = None
 
     @property
     def summary(self) -> str:
-        """Why ffmpeg records what our engine would; empty if it does not."""
+        """Why ffmpeg records in place of our engine; empty if it does not."""
         return f"by ffmpeg, since {self._instead}" if self._choose() != self._first else ""
 
     @property
@@ -171,10 +171,10 @@ class Engines:
     def _look_before(
         self, stream: Stream, anchoring: Anchoring, fetcher: Fetcher
     ) -> tuple[Entry | None, float]:
-        """Check what the playlist leads to before ffmpeg follows; return where to begin in it.
+        """Check the playlist's URLs for ffmpeg; return where to begin, and the target duration.
 
-        That is the newest segment, or the first that is not recorded yet: what was missed may
-        still be listed. Also return how long its segments may be. Raises CaptureError.
+        It begins with the newest segment, or with the first that was missed and is still listed.
+        Raises CaptureError.
         """
         if stream.protocol != "hls":
             return None, 0.0

@@ -1,4 +1,4 @@
-"""When a capture is over: by the clock, by how much of the source was recorded, or when asked."""
+"""When a capture ends: by the clock, by the recorded length, or on request."""
 
 import threading
 import time
@@ -8,25 +8,25 @@ from flows.capture.recorded.recording import Recording
 
 
 class Plan:
-    """How long to record, and the end of it.
+    """How long to record.
 
-    until: aware; when to stop. duration_s: how much to record, from the first segment on.
-    grace_s: a source that stops has no clock; ours then says when the time is up, so much later.
+    until: aware; when to stop. duration_s: how much to record, from the first segment, by the
+    source's clock. grace_s: extra time until our clock ends a source that has stopped.
     """
 
     def __init__(self, *, until: datetime | None, duration_s: float | None, grace_s: float) -> None:
-        """Keep the arguments; the time counts from `begin` on."""
+        """Keep the arguments; our clock starts at `begin`."""
         self._until, self._duration_s, self._grace_s = until, duration_s, grace_s
         self._began_at = time.monotonic()
         self.stopping = threading.Event()
         """Set to end it now."""
 
     def begin(self) -> None:
-        """Count from now on."""
+        """Start our clock."""
         self._began_at = time.monotonic()
 
     def content_end(self, recording: Recording) -> datetime | None:
-        """Return the end of what is wanted, by the source's clock; None if that is not known."""
+        """Return the planned end by the source's clock; None if unknown."""
         if recording.first is None or self._duration_s is None:
             return None
         return recording.first.start + timedelta(seconds=self._duration_s)
@@ -46,7 +46,7 @@ class Plan:
         )
 
     def pause(self, seconds: float, recording: Recording | None = None) -> None:
-        """Wait so long, or until it is over."""
+        """Wait for this time, or until the end."""
         end = time.monotonic() + seconds
         while not self.is_over(recording) and (left_s := end - time.monotonic()) > 0:
             self.stopping.wait(min(left_s, 0.2))

@@ -1,4 +1,4 @@
-"""The progress of a capture, at a glance."""
+"""Counts and state of a capture, as a short text."""
 
 import time
 from collections.abc import Iterable
@@ -7,26 +7,26 @@ from typing import Final
 from flows.capture.segment import Gap, Segment
 
 _QUIET_S: Final = 5.0
-"""A segment is not missed before, whatever its length."""
+"""Seconds without a segment that are never reported as silence."""
 
 
 class Progress:
     """Counts of one capture, written by its thread and read by any."""
 
     def __init__(self) -> None:
-        """Nothing has happened."""
+        """Begin with zero counts."""
         self.n_segments = 0
         self.restarts = 0
         self.why: str | None = None
-        """Why it does not record, or did not until it goes on; None while it records."""
+        """Why it is not recording, or was not before the next segment; None while it records."""
         self.by = ""
-        """The engine that records, where it is not the one that should."""
+        """The engine that records in place of the preferred one; else empty."""
         self.over = False
         self._newest_at: float | None = None
         self._longest_s = 0.0
 
     def add(self, events: Iterable[Segment | Gap]) -> None:
-        """Take note of what was recorded."""
+        """Count recorded segments."""
         durations = [event.duration_s for event in events if isinstance(event, Segment)]
         self.n_segments += len(durations)
         self._longest_s = max([self._longest_s, *durations])

@@ -1,4 +1,4 @@
-"""How much of the disk one broadcast may take: a rate, pieces a minute, and bytes in all."""
+"""Limits of one broadcast's disk use: bit rate, segments a minute, and total bytes."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -11,13 +11,13 @@ from flows.capture.recorded.runs import PIECE
 from flows.capture.segment import CaptureFailed, Gap, Segment
 
 WINDOW_S: Final = 60.0
-"""The rate is a mean over so much of the show."""
+"""Seconds of the show over which the rate is averaged."""
 
 MAX_SEGMENTS: Final = 1200
-"""In a window: 20 a second. Each is a file, a row and a look."""
+"""In a window: 20 a second. Each is a file and a row."""
 
 MIN_WINDOW_S: Final = 20.0
-"""Shorter stretches of the show count as so long: a burst is no rate."""
+"""Least divisor of the rate in seconds, so that a short burst does not exceed it."""
 
 
 _AUDIO_EVERY: Final = 32
@@ -25,7 +25,7 @@ _AUDIO_EVERY: Final = 32
 
 
 class QuotaExceeded(CaptureFailed):
-    """A source sends more than its show may take."""
+    """A source sends more than allowed."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,13 +43,13 @@ class Quota:
     _newest: deque[tuple[float, int]] = field(default_factory=deque, init=False)
 
     def begin(self, directory: Path) -> None:
-        """Count what was recorded to a broadcast's directory before."""
+        """Count the files that are already in a broadcast's directory."""
         there = [each for each in directory.iterdir() if PIECE.fullmatch(each.name)]
         self._n_bytes = sum(each.stat().st_size for each in there)
         self._audio_bytes = bytes_in(directory)
 
     def count(self, events: Iterable[Segment | Gap]) -> None:
-        """Count what was recorded; raise QuotaExceeded once it is too much."""
+        """Count recorded segments; raise QuotaExceeded beyond a limit."""
         for event in events:
             if isinstance(event, Segment) and event.path.exists():
                 size = event.path.stat().st_size
@@ -63,19 +63,18 @@ class Quota:
             length_s -= self._newest.popleft()[0]
         if len(self._newest) > MAX_SEGMENTS:
             raise QuotaExceeded(
-                f"the source cuts its show into more than {MAX_SEGMENTS} pieces a minute: "
-                "recording has ended"
+                f"the source sends more than {MAX_SEGMENTS} segments a minute: recording has ended"
             )
         n_bits = 8 * sum(size for _, size in self._newest)
         rate = n_bits / max(length_s, MIN_WINDOW_S) / 1e6
         if self.mbits_per_s is not None and rate > self.mbits_per_s:
             raise QuotaExceeded(
-                f"the source sends {rate:.0f} Mbit/s, and a show may have {self.mbits_per_s:g} "
+                f"the source sends {rate:.0f} Mbit/s, more than {self.mbits_per_s:g} "
                 "(SHOWMOOD_MAX_SHOW_MBITS): recording has ended"
             )
         n_bytes = self._n_bytes + self._audio_bytes
         if self.total_bytes is not None and n_bytes > self.total_bytes:
             raise QuotaExceeded(
-                f"the recording takes {n_bytes / 1e9:.1f} GB, and a show may have "
-                f"{self.total_bytes / 1e9:.1f} (SHOWMOOD_MAX_SHOW_GB): it has ended"
+                f"the recording takes {n_bytes / 1e9:.1f} GB, more than "
+                f"{self.total_bytes / 1e9:.1f} (SHOWMOOD_MAX_SHOW_GB): recording has ended"
             )

@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 from typing import Final
 
-from flows.capture.disk import may_pass, require_space
+from flows.capture.disk import is_temporary, require_space
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.for_stream import fetcher_for
 from flows.capture.recorded.recording import MIN_GAP, Recording
@@ -20,39 +20,39 @@ from flows.capture.segment import (
     SourceUnreachable,
     UnsafeURL,
 )
-from flows.capture.source.finding import Finding, expires
+from flows.capture.source.current_stream import CurrentStream, expires
 from flows.capture.stream import Stream
 from flows.capture.supervisor.engines import Engines
-from flows.capture.supervisor.handover import Handover
+from flows.capture.supervisor.event_queue import EventQueue
 from flows.capture.supervisor.plan import Plan
 from flows.capture.supervisor.progress import Progress
 from flows.capture.supervisor.quota import Quota, QuotaExceeded
-from flows.capture.supervisor.ticking import Ticker
+from flows.capture.supervisor.suspension import SuspensionDetector
 from flows.capture.waits import Stopped
 
 _log = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.04
-"""How often a run is asked: the most that finding a segment takes that ffmpeg has finished."""
+"""Seconds between two polls of a run: the longest delay until a finished segment is found."""
 
 _BACKOFF_S: Final = 0.5
 _MAX_BACKOFF_S: Final = 5.0
 
 _FALSE_STARTS: Final = 3
-"""A stream of which nothing was ever recorded is given up after so many runs of ffmpeg."""
+"""Runs without any recorded segment after which a stream is given up."""
 
 _STEPS: Final = 2.0
-"""A source whose segments are long is given the time of so many before it has stalled."""
+"""Longest announced segments that a source may take before it counts as stalled."""
 
 
 _MAX_STEP_S: Final = 60.0
-"""A source that says its segments may be longer is not believed: it would never stall."""
+"""Limit of an announced segment length in seconds: else such a source would never stall."""
 
 
 class Recorder:
-    """Finds the stream, runs an engine, and starts over whenever a run ends.
+    """Resolves the stream, runs an engine, and repeats that whenever a run ends.
 
-    To be run by one thread, which writes `last_error` and `failure`; any may read them. For the
+    Run by one thread, which writes `last_error` and `failure`; any thread may read them. For the
     arguments see `Capture`.
     """
 
@@ -62,30 +62,30 @@ class Recorder:
         *,
         recording: Recording,
         policy: AddressPolicy,
-        finding: Finding,
+        current: CurrentStream,
         engines: Engines,
         plan: Plan,
         progress: Progress,
-        handover: Handover,
+        queue: EventQueue,
         quota: Quota,
         stall_s: float,
         min_free_bytes: int,
     ) -> None:
-        """Take what the recording holds by now as reported; nothing is recorded yet."""
+        """Treat the recording's present events as reported; nothing is recorded yet."""
         self._url, self._recording, self._policy = url, recording, policy
-        self._finding, self._engines, self._plan = finding, engines, plan
-        self._progress, self._handover, self._quota = progress, handover, quota
+        self._current, self._engines, self._plan = current, engines, plan
+        self._progress, self._queue, self._quota = progress, queue, quota
         self._stall_s, self._min_free_bytes = stall_s, min_free_bytes
         self._has_run = False
         self._resumed_at = 0.0
         self._n_reported = len(recording.events)
         self.last_error: CaptureError | None = None
-        """The last error, whether or not the capture went on."""
+        """The last error, even if the capture continued."""
         self.failure: CaptureError | None = None
         """The error that ended the capture, if one did."""
 
     def run(self) -> None:
-        """Record until it is over; what ends it is in `failure` if it is an error."""
+        """Record until the end; an error that ends it is kept in `failure`."""
         expected = False
         try:
             self._record()
@@ -98,10 +98,10 @@ class Recorder:
             expected = True
         finally:
             if not expected:
-                self.failure = CaptureFailed(f"{self._url}: the capture broke off; see the log")
+                self.failure = CaptureFailed(f"{self._url}: the capture crashed; see the log")
             self._recording.close()
             self._progress.over = True
-            self._handover.close()
+            self._queue.close()
 
     def _record(self) -> None:
         pause_s, runs = _BACKOFF_S, 0
@@ -110,13 +110,13 @@ class Recorder:
             stays, backoff_s = False, 0.0
             try:
                 require_space(self._recording.directory, self._min_free_bytes)
-                stream = self._finding.find(
+                stream = self._current.find(
                     recorded=self._recording.last is not None, note=self._note
                 )
                 runs += 1
                 if self._record_run(stream):
                     pause_s = _BACKOFF_S
-                    self._finding.is_live()
+                    self._current.is_live()
             except Stopped:
                 break
             except (UnsafeURL, QuotaExceeded):
@@ -128,33 +128,32 @@ class Recorder:
             except NotLive as e:
                 if self._recording.last is None:
                     raise
-                if self._finding.is_final(e, since=began):
+                if self._current.is_final(e, since=began):
                     self.last_error = e
                     return
                 self._note(e)
             except CaptureError as e:
-                if self._finding.known is None:
+                if self._current.known is None:
                     raise
                 self._note(e)
                 stays = isinstance(e, DiskFull)
                 backoff_s = e.backoff_s if isinstance(e, SourceUnreachable) else 0.0
             except OSError as e:
-                if not may_pass(e):
+                if not is_temporary(e):
                     raise
-                self._note(DiskFull(f"{self._recording.directory}: {e.strerror}; see to the disk"))
+                self._note(DiskFull(f"{self._recording.directory}: {e.strerror}; check the disk"))
                 stays = True
             except Exception as e:  # noqa: BLE001 - a bug ends a run, and not the watch
                 _log.exception("%s: an internal error ended a run", self._recording.channel)
                 name = type(e).__name__
-                self._note(CaptureFailed(f"{self._url}: what came broke a run ({name}); see log"))
+                self._note(CaptureFailed(f"{self._url}: an internal error ({name}); see the log"))
             if not stays:
-                self._finding.forget()
+                self._current.forget()
             if self._recording.last is None and runs >= _FALSE_STARTS:
                 raise CaptureFailed(f"{self._url}: nothing could be recorded: {self._progress.why}")
             if time.monotonic() - began > _MAX_BACKOFF_S:
                 pause_s = _BACKOFF_S
-            # Half of it is left to chance, so that many captures of a source that was away do not
-            # all come back at once.
+            # With jitter, so that many captures of one source do not retry at the same time.
             wait_s = max(backoff_s, pause_s * random.uniform(0.5, 1.0))
             self._plan.pause(wait_s, self._recording)
             pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
@@ -167,22 +166,22 @@ class Recorder:
             raise self.last_error
 
     def _record_run(self, stream: Stream) -> bool:
-        """Record until something ends it; tell whether it brought anything."""
+        """Record until something ends the run; return whether it recorded anything."""
         began = time.monotonic()
         brought = False
         stopping = self._plan.stopping
         with (
             fetcher_for(stream, self._policy, stopping=stopping) as fetcher,
-            Ticker() as ticker,
+            SuspensionDetector() as detector,
         ):
-            # What the disk had no room to note may be left of an earlier run.
+            # Files that an earlier run could not add to the journal, on a full disk.
             self._recording.recover()
             self._report()
             run = self._engines.start(
                 stream,
                 self._recording,
                 fetcher,
-                ended_after_s=self._finding.ended_after_s,
+                ended_after_s=self._current.ended_after_s,
             )
             self._progress.by = self._engines.summary
             self._progress.restarts += self._has_run
@@ -191,10 +190,10 @@ class Recorder:
             stalled = False
             try:
                 while why is None and not self._plan.is_over(self._recording):
-                    self._note_missed(ticker)
+                    self._note_missed(detector)
                     run.poll(why=self._progress.why)
                     brought |= self._report()
-                    self._note_missed(ticker)
+                    self._note_missed(detector)
                     limit_s = max(self._stall_s, _STEPS * min(run.step_s, _MAX_STEP_S))
                     if stalled := self._quiet_s(began) > limit_s:
                         why = f"no segment for {limit_s:g} s"
@@ -214,22 +213,22 @@ class Recorder:
                     self._progress.why = self._progress.why or outage
         self._engines.judge(stream, run, brought=brought)
         if why is not None:
-            said = f": {run.complaint}" if run.complaint else ""
-            self._note(SourceUnreachable(f"{why}{said}"))
+            error = f": {run.error_text}" if run.error_text else ""
+            self._note(SourceUnreachable(f"{why}{error}"))
         return brought
 
-    def _note_missed(self, ticker: Ticker) -> None:
-        """Keep that the process did not run for a while, so that no source is blamed for it."""
-        if missed_s := ticker.take_missed_s():
+    def _note_missed(self, detector: SuspensionDetector) -> None:
+        """Note a suspension of this process, so that it is not taken for a stall of the source."""
+        if missed_s := detector.take_missed_s():
             why = f"this process did not run for {missed_s:.0f} s"
             _log.warning("%s: %s", self._recording.channel, why)
             self._progress.why = why
-            self._resumed_at = ticker.resumed_at
+            self._resumed_at = detector.resumed_at
 
     def _report(self) -> bool:
-        """Pass recorded events on; tell whether there were any.
+        """Pass recorded events on; return whether there were any.
 
-        Also where an error followed at once: what is in the journal is never told otherwise.
+        Called also after an error, as events in the journal are reported in no other way.
         """
         events = self._recording.events[self._n_reported :]
         if not events:
@@ -237,30 +236,30 @@ class Recorder:
         self._n_reported += len(events)
         self._progress.add(events)
         self._recording.stop_at = self._plan.content_end(self._recording)
-        self._handover.put(events)
+        self._queue.put(events)
         self._quota.count(events)
         return True
 
     def _note(self, error: CaptureError) -> None:
-        """Keep what went wrong, for the log and for the gap that it makes."""
+        """Log an error, and keep it as the reason of the next gap."""
         self.last_error = error
         self._progress.why = str(error)
         _log.warning("%s: %s", self._recording.channel, error)
 
     def _quiet_s(self, began: float) -> float:
-        """Return for how long a run that began then has brought nothing."""
+        """Return the seconds without a segment in a run that began then."""
         age_s = self._progress.newest_age_s
         run_s = time.monotonic() - max(began, self._resumed_at)
         return run_s if age_s is None else min(run_s, age_s)
 
     def _close_with_gap(self) -> None:
-        """Say what is missing at the end, if the end comes while nothing is recorded."""
+        """Add a gap at the end, if nothing was being recorded then."""
         last = self._recording.last
         why, age_s = self._progress.why, self._progress.newest_age_s
         if why is None or last is None or age_s is None:
             return
         if isinstance(self.last_error, NotLive) and self.last_error.over:
-            return  # It ended before its time, and did not come back.
+            return  # it ended early, and did not come back: nothing is missing
         missing = timedelta(seconds=age_s)
         end = self._plan.content_end(self._recording)
         if end is not None:
@@ -272,5 +271,5 @@ class Recorder:
             self._recording.add_gap(gap)
         except OSError as e:
             _log.warning("the gap at the end of %s is not in its journal: %s", self._url, e)
-            self._handover.put([gap])
+            self._queue.put([gap])
         self._report()

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from flows.capture import disk
-from flows.capture.disk import may_pass
+from flows.capture.disk import is_temporary
 from flows.capture.hls import listing
 from flows.capture.net.address import AddressPolicy
-from flows.capture.recorded import rolling
+from flows.capture.recorded import rolling_playlist
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import CaptureFailed, DiskFull, Gap, Segment
 from flows.capture.stream import Stream
@@ -128,7 +128,7 @@ def test_what_a_dead_process_recorded_is_waited_for_too(
         recover_own(tmp_path, show, over)
 
 
-@pytest.mark.parametrize("owner", [listing, rolling], ids=["position", "playlist"])
+@pytest.mark.parametrize("owner", [listing, rolling_playlist], ids=["position", "playlist"])
 def test_a_segment_in_the_journal_is_reported_though_later_steps_fail(
     capture: Capture, owner: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_segment_in_the_journal_is_reported_though_later_steps_fail(
 def test_what_no_disk_says_ends_the_capture(
     capture: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not may_pass(PermissionError(errno.EACCES, "no"))
+    assert not is_temporary(PermissionError(errno.EACCES, "no"))
     fail(monkeypatch, errno.EACCES, after=1, times=9)
     with capture, pytest.raises(CaptureFailed, match="Permission denied"):
         list(capture)

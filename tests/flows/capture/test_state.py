@@ -10,7 +10,7 @@ import pytest
 
 from flows.capture.hls.listing import Listing
 from flows.capture.net.address import AddressPolicy
-from flows.capture.recorded import following
+from flows.capture.recorded import playback_playlists
 from flows.capture.recorded.recording import Recording
 from flows.capture.recorded.recovery import recover
 from flows.capture.recorded.runs import newest_clock
@@ -160,7 +160,7 @@ def test_a_damaged_playlist_that_is_followed_holds_nothing_up(folder: Path, dama
     followed = folder / "play" / "20261122T190000Z.m3u8"
     followed.parent.mkdir()
     followed.write_bytes(damage(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n../x.ts\n"))
-    following.names_in(followed)
-    following.follow(folder, recovered(folder))
-    following.trim(folder, {"x.ts"}, current=None)
-    following.end(folder)
+    playback_playlists.names_in(followed)
+    playback_playlists.follow(folder, recovered(folder))
+    playback_playlists.trim(folder, {"x.ts"}, current=None)
+    playback_playlists.end(folder)

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from db import keeping
 from db.errors import DatabaseError
-from flows.capture.recorded.following import write_playlist
+from flows.capture.recorded.playback_playlists import write_playlist
 from flows.recordings import retention as module
 from flows.recordings.retention import Limits, Recordings, rolling
 from flows.settings import Settings

@@ -82,13 +82,13 @@ Input #0, hls, from 'http://stream.test/0.m3u8':
 def test_what_is_repeated_of_a_stream_says_nothing(log: FfmpegLog, say) -> None:
     say(SAID_OF_A_STREAM)
     assert log.read() == []
-    assert (log.complaint, list(log.opened), log.start, log.take_jumps()) == ("", [], None, [])
+    assert (log.error_text, list(log.opened), log.start, log.take_jumps()) == ("", [], None, [])
 
 
 def test_an_error_that_hides_half_a_segment_is_reported(log: FfmpegLog, say) -> None:
     say("[http @ 0x55] HTTP error 404 Not Found\n")
     assert log.read() == []
-    assert log.complaint == "HTTP error 404 Not Found"
+    assert log.error_text == "HTTP error 404 Not Found"
     say(FAILED)
     assert log.read() == ["Failed to open segment 7 of playlist 0"]
     assert log.read() == []

@@ -86,7 +86,7 @@ def take(run: HlsRun, n: int) -> list[Segment | Gap]:
     events: list[Segment | Gap] = []
     deadline = time.monotonic() + PATIENCE_S
     while sum(isinstance(event, Segment) for event in events) < n:
-        assert time.monotonic() < deadline, run.complaint
+        assert time.monotonic() < deadline, run.error_text
         events += run.poll()
     return events
 
@@ -339,7 +339,7 @@ def test_a_source_that_refuses_needs_a_new_address(numbered: Source, start) -> N
     while run.ended is None:
         assert run.poll() == []
     assert "refused 3 times" in run.ended
-    assert "403" in run.complaint
+    assert "403" in run.error_text
     assert run.finish() == []
 
 

@@ -64,7 +64,7 @@ def record(site, policy: AddressPolicy, directory: Path) -> list[Segment]:
                 break
         run.finish()
     assert all(isinstance(each, Segment) for each in found), found
-    assert len(found) == N - 2, run.complaint
+    assert len(found) == N - 2, run.error_text
     assert all(a.end == b.start for a, b in pairwise(found))
     return found
 

@@ -126,7 +126,7 @@ class Watch:
             )
         deadline = time.monotonic() + PATIENCE_S
         while len(self.segments) < n:
-            assert time.monotonic() < deadline, (self.run.complaint, self.events)
+            assert time.monotonic() < deadline, (self.run.error_text, self.events)
             self.run._pacing.due_at = 0.0  # the next playlist is there already
             self.events += self.run.poll()
         return self.segments

@@ -15,7 +15,7 @@ from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import Segment, SourceUnreachable
-from flows.capture.source.finding import Finding
+from flows.capture.source.current_stream import CurrentStream
 from flows.capture.source.resolve import resolve
 from flows.capture.source.waiting import wait_for_show
 from flows.capture.stream import Loaded, Stream
@@ -94,7 +94,7 @@ def test_the_recorder_respects_a_servers_retry_after(
 
 def test_a_pages_retry_after_is_respected(site, policy: AddressPolicy) -> None:
     site.answer = lambda asked: (b"", (("Retry-After", "40"),), 503)
-    finding = Finding(
+    current = CurrentStream(
         lambda: resolve(f"{site.base}/show", policy=policy),
         stream=None,
         ended_after_s=0.0,
@@ -103,7 +103,7 @@ def test_a_pages_retry_after_is_respected(site, policy: AddressPolicy) -> None:
     asked = 0
     for _ in range(2):
         with pytest.raises(SourceUnreachable, match="503") as caught:
-            finding.find(recorded=False, note=lambda error: None)
+            current.find(recorded=False, note=lambda error: None)
         asked = asked or len(site.asked)
         assert caught.value.retry_after_s == 40
     assert len(site.asked) == asked
@@ -116,7 +116,7 @@ def test_a_pages_retry_after_is_respected(site, policy: AddressPolicy) -> None:
     with pytest.raises(KeyboardInterrupt):
         wait_for_show(
             f"{site.base}/show",
-            lambda: finding.find(recorded=False, note=lambda error: None),
+            lambda: current.find(recorded=False, note=lambda error: None),
             give_up_after=timedelta(minutes=1),
             on_waiting=lambda known: None,
             pause=pause,
@@ -125,7 +125,7 @@ def test_a_pages_retry_after_is_respected(site, policy: AddressPolicy) -> None:
     with pytest.raises(SourceUnreachable):  # later than it is waited for
         wait_for_show(
             f"{site.base}/show",
-            lambda: finding.find(recorded=False, note=lambda error: None),
+            lambda: current.find(recorded=False, note=lambda error: None),
             give_up_after=timedelta(seconds=30),
             on_waiting=lambda known: None,
             pause=pause,

@@ -25,7 +25,7 @@ from flows.capture.segment import (
     SourceUnreachable,
     UnsafeURL,
 )
-from flows.capture.supervisor import recorder, ticking
+from flows.capture.supervisor import recorder, suspension
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
@@ -312,7 +312,7 @@ def test_what_was_missed_while_the_process_was_stopped_is_not_put_down_to_the_so
     make_capture: MakeCapture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ticking, "SUSPENDED_S", 2.0)
+    monkeypatch.setattr(suspension, "SUSPENDED_S", 2.0)
     origin = make_origin()
     with make_capture(origin, stall_s=3.5) as capture:
         events = take(capture, 2)

@@ -1,26 +1,26 @@
-"""Detects that this process did not run for a while: the machine slept, or it was stopped."""
+"""Detects that this process was suspended: the machine slept, or the process was stopped."""
 
 import threading
 import time
 from typing import Final, Self
 
 SUSPENDED_S: Final = 3.0
-"""A tick that comes so late was kept from it."""
+"""Seconds between two ticks above which the process was suspended."""
 
 _TICK_S: Final = 0.5
 
 
-class Ticker:
-    """Ticks on a thread of its own for as long as its context lasts."""
+class SuspensionDetector:
+    """Ticks on its own thread while its context lasts."""
 
     def __init__(self) -> None:
-        """Nothing was missed yet."""
+        """Begin without a suspension."""
         self._over = threading.Event()
         self._looking = threading.Lock()
         self._ticked_at = time.monotonic()
         self._missed_s = 0.0
         self.resumed_at = 0.0
-        """When the process went on last (monotonic)."""
+        """When the process last resumed (monotonic)."""
         self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
 
     def __enter__(self) -> Self:
@@ -35,7 +35,7 @@ class Ticker:
         self._thread.join()
 
     def take_missed_s(self) -> float:
-        """Return for how long the process did not run since this was asked last; 0 if it did."""
+        """Return the seconds of suspension since the last call; 0 if there was none."""
         self._tick()
         with self._looking:
             missed_s, self._missed_s = self._missed_s, 0.0

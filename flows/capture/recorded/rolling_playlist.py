@@ -1,4 +1,4 @@
-"""The local playlist of what was recorded last, which any player opens."""
+"""The local HLS playlist of the newest recorded segments."""
 
 from collections import deque
 from datetime import timedelta
@@ -11,11 +11,11 @@ from flows.capture.state import write_whole
 _CUT: Final = "#EXT-X-DISCONTINUITY"
 
 _LISTED: Final = 30
-"""Most segments that the local playlist lists."""
+"""Most segments in the playlist."""
 
 
-class Rolling:
-    """A run's playlist: the newest segments, rewritten with each."""
+class RollingPlaylist:
+    """A run's playlist of the newest segments, rewritten with each."""
 
     def __init__(self, recording: Recording, run: str) -> None:
         """Keep the arguments; nothing is written yet."""
@@ -33,9 +33,9 @@ class Rolling:
         discontinuity: bool,
         head_bytes: int | None,
     ) -> None:
-        """List a finished file.
+        """Add a finished file.
 
-        head_bytes: how much of it is its initialisation section; None: it has none.
+        head_bytes: size of its initialisation section; None: it has none.
         """
         lines = [f"#EXTINF:{duration.total_seconds():.6f},"]
         if discontinuity:

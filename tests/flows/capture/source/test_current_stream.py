@@ -12,7 +12,7 @@ from benchmarks.origin.site import Announced, ShowSite, ShowSiteIE
 from flows.capture.net.address import AddressPolicy
 from flows.capture.recorded.recording import MIN_GAP
 from flows.capture.segment import Gap, NotLive, Segment
-from flows.capture.source import finding
+from flows.capture.source import current_stream
 from flows.capture.supervisor import recorder
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
@@ -30,7 +30,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "_BACKOFF_S", 0.05)
     monkeypatch.setattr(recorder, "_STEPS", 0.0)
     monkeypatch.setattr(recorder, "_MAX_BACKOFF_S", 0.2)
-    monkeypatch.setattr(finding, "_RENEW_AGE_S", 0.3)
+    monkeypatch.setattr(current_stream, "_RENEW_AGE_S", 0.3)
 
 
 @pytest.fixture(params=["hls", "ffmpeg"])

@@ -1,4 +1,4 @@
-"""The queue from the capturing thread to the consumer, in order."""
+"""The queue of segments and gaps from the capturing thread to the consumer."""
 
 import threading
 from collections import deque
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from flows.capture.segment import Gap, Segment
 
 
-class Handover:
-    """A queue that knows its end."""
+class EventQueue:
+    """A queue that can be closed."""
 
     def __init__(self) -> None:
         """Begin empty and open."""
@@ -17,25 +17,25 @@ class Handover:
         self._closed = False
 
     def put(self, events: Iterable[Segment | Gap]) -> None:
-        """Hand over what was recorded."""
+        """Append segments and gaps."""
         with self._changed:
             self._events += events
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Mark the end: nothing more will come."""
+        """Mark the end."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will come, and all was taken."""
+        """Whether it is closed and empty."""
         with self._changed:
             return self._closed and not self._events
 
     def get(self, timeout_s: float) -> Segment | Gap | None:
-        """Return the next segment or gap; None if there is none within `timeout_s`, or no more."""
+        """Return the next segment or gap; None after `timeout_s`, or at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._events or self._closed, timeout_s)
             return self._events.popleft() if self._events else None

@@ -18,7 +18,7 @@ _RENEW_AGE_S: Final = 60.0
 """Seconds that a stream URL is used at least, even if it expires soon."""
 
 
-class Finding:
+class CurrentStream:
     """Keeps a capture's stream until it fails or expires.
 
     resolve: finds the stream again. stream: the initial one. ended_after_s: seconds for which the

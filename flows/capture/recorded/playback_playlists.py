@@ -1,8 +1,8 @@
-"""Playlists from a moment on: in a broadcast's folder `play`, beside the files that they list.
+"""Playlists that start at a chosen time, in a broadcast's folder `play`, for players.
 
-While the broadcast is recorded, each new segment is appended to them, so that a player which began
-at that moment goes on to the live edge. Where old files are deleted, they leave the playlists'
-heads (RFC 8216, 6.2.2: the media sequence and the discontinuity sequence move on).
+While the broadcast is recorded, new segments are appended, so that a player reaches the live edge.
+Deleted files are removed from their beginning (RFC 8216, 6.2.2: the media sequence and the
+discontinuity sequence advance).
 """
 
 import os
@@ -32,7 +32,7 @@ from flows.capture.state import write_whole
 FOLDER: Final = "play"
 
 _MAX_FOLLOWED: Final = 16
-"""Most playlists of a broadcast; the oldest makes room for the next."""
+"""Most playlists of a broadcast; the oldest is deleted for a new one."""
 
 _LOCK_S: Final = 2.0
 _TAIL_BYTES: Final = 4096
@@ -42,10 +42,10 @@ _END: Final = "#EXT-X-ENDLIST\n"
 def write_playlist(
     directory: Path, segments: Sequence[Segment], *, at: datetime, ended: bool
 ) -> Path:
-    """Write a broadcast's playlist that starts at a moment, and return what to open.
+    """Write a broadcast's playlist that starts at a time, and return the file to open.
 
-    segments: from the one that holds the moment on, in order; at least one, their files there.
-    ended: nothing will be appended. Raises OSError.
+    segments: from the one that contains `at`, in order; at least one, their files exist. ended:
+    nothing will be appended. Raises OSError.
     """
     first = segments[0]
     head = playlist_head(segments, sequence=first.sequence, discontinuities=0, ended=ended)
@@ -70,7 +70,7 @@ def write_playlist(
 
 
 def follow(directory: Path, events: Sequence[Segment | Gap]) -> None:
-    """Append to the broadcast's open playlists what they lack of its events. Raises OSError."""
+    """Append new segments to the broadcast's open playlists. Raises OSError."""
     folder = directory / FOLDER
     if not folder.is_dir():
         return
@@ -81,7 +81,7 @@ def follow(directory: Path, events: Sequence[Segment | Gap]) -> None:
 
 
 def end(directory: Path) -> None:
-    """Say in the broadcast's open playlists that nothing more will come. Raises OSError."""
+    """End the broadcast's open playlists (EXT-X-ENDLIST). Raises OSError."""
     folder = directory / FOLDER
     if not folder.is_dir():
         return
@@ -95,10 +95,10 @@ def end(directory: Path) -> None:
 
 
 def trim(directory: Path, gone: Collection[str], *, current: Path | None) -> None:
-    """Take deleted files out of the heads of the broadcast's playlists. Raises OSError.
+    """Remove deleted files from the beginning of the broadcast's playlists. Raises OSError.
 
-    gone: names of files. current: the playlist that a running capture writes, left to it. One that
-    lists nothing any more is deleted.
+    gone: names of files. current: the playlist that a running capture writes; not changed. A
+    playlist that becomes empty is deleted.
     """
     for path in directory.glob("*.m3u8"):
         if path != current:
@@ -113,7 +113,7 @@ def trim(directory: Path, gone: Collection[str], *, current: Path | None) -> Non
 
 
 def names_in(playlist: Path) -> set[str]:
-    """Return the names of the files that a playlist lists; none where there is no playlist."""
+    """Return the names of the files in a playlist; empty if there is no playlist."""
     try:
         lines = playlist.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -135,7 +135,7 @@ def _append(path: Path, events: Sequence[Segment | Gap]) -> None:
             break
         new.append(event)
     if before is None:
-        return  # It lists something else.
+        return  # it is of another broadcast's segments
     text = ""
     for segment in reversed(new):
         if segment.path.exists():
@@ -161,9 +161,9 @@ def _append(path: Path, events: Sequence[Segment | Gap]) -> None:
 
 
 def _last_name(path: Path) -> str | None:
-    """Return the name of the last file that an open playlist lists; None for one that has ended.
+    """Return the name of the last file in an open playlist; None for one that has ended.
 
-    What a crash has left of an entry after it is taken off.
+    An incomplete entry after it, left by a crash, is removed.
     """
     with path.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
@@ -184,6 +184,6 @@ def _last_name(path: Path) -> str | None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Have a folder's playlists for oneself; Timeout, an OSError, if somebody else keeps them."""
+    """Lock a folder's playlists; raises Timeout, an OSError, if they stay locked."""
     with FileLock(folder / ".lock", timeout=_LOCK_S):
         yield
