@@ -70,9 +70,9 @@ def once_writable(
         try:
             return do()
         except OSError as e:
-            if not may_pass(e):
+            if not is_temporary(e):
                 raise
-            error = DiskFull(f"{e.filename or 'the recordings'}: {e.strerror}; see to the disk")
+            error = DiskFull(f"{e.filename or 'the recordings'}: {e.strerror}; check the disk")
             if over():
                 raise error from e
             if not said:

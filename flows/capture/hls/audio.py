@@ -111,7 +111,7 @@ class AudioRecorder:
         self._placing.pictured(segment, extent)
 
     @property
-    def complaint(self) -> str:
+    def error_text(self) -> str:
         """The last error since the last segment; empty if none."""
         return self._failure or ""
 

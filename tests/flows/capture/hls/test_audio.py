@@ -22,7 +22,7 @@ from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import parse_playlist
 from flows.capture.playlists.renditions import choose_audio
 from flows.capture.processes import find_ffmpeg
-from flows.capture.recorded import following
+from flows.capture.recorded import playback_playlists
 from flows.capture.recorded.audio import FOLDER, audio_in
 from flows.capture.recorded.recording import Recording
 from flows.capture.segment import Segment
@@ -147,8 +147,8 @@ class Watch:
         deadline = time.monotonic() + PATIENCE_S
         while not done():
             assert time.monotonic() < deadline, (
-                self.run.complaint,
-                self.run._audio.complaint,
+                self.run.error_text,
+                self.run._audio.error_text,
                 len(self.segments),
                 self.audio,
             )
@@ -244,10 +244,10 @@ def test_audio_without_measure_is_not_fetched_and_pictures_are(
 def test_a_player_hears_it_and_it_goes_where_its_pictures_go(source: Source, watch: Watch) -> None:
     segments = record(source, watch)
     folder = watch.recording.directory
-    playlist = following.write_playlist(folder, segments[:2], at=segments[0].start, ended=False)
+    playlist = playback_playlists.write_playlist(folder, segments[:2], at=segments[0].start, ended=False)
     assert playlist.parent.name == "with-audio"
-    following.follow(folder, watch.recording.events)
-    following.end(folder)
+    playback_playlists.follow(folder, watch.recording.events)
+    playback_playlists.end(folder)
     with av.open(str(playlist), options={"allowed_extensions": "ALL"}) as player:
         kinds = [stream.type for stream in player.streams]
         assert sorted(kinds) == ["audio", "video"]
@@ -263,7 +263,7 @@ def test_a_player_hears_it_and_it_goes_where_its_pictures_go(source: Source, wat
     assert inventory.n_bytes == n_bytes
     inventory.set_aside(first)
     inventory.delete(first)
-    following.trim(folder, {first}, current=None)
+    playback_playlists.trim(folder, {first}, current=None)
     assert [each.piece for each in watch.audio] == [each.path.stem for each in segments[1:]]
     text = next(playlist.parent.glob("*-audio.m3u8")).read_text()
     assert "MEDIA-SEQUENCE:1\n" in text
