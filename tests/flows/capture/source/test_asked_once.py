@@ -85,7 +85,7 @@ def test_the_recorder_respects_a_servers_retry_after(
         run = HlsRun(stream, recording, fetcher, ended_after_s=0.0, pacing=pacing)
         run.poll()
         run.finish()
-        with pytest.raises(SourceUnreachable, match="asked again in") as caught:
+        with pytest.raises(SourceUnreachable, match="next request in") as caught:
             engines.start(stream, recording, fetcher, ended_after_s=0.0)
     assert len(site.asked) == 1
     assert pacing.due_at >= begin + 40
