@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from filelock import FileLock, Timeout
 
-from flows.capture.disk import may_pass
+from flows.capture.disk import is_temporary
 from flows.capture.state import write_whole
 from flows.errors import UsageError
 
@@ -65,7 +65,7 @@ def make_home(
             probe.flush()
         _close(home)
     except OSError as e:
-        if may_wait and may_pass(e):
+        if may_wait and is_temporary(e):
             _log.warning("%s cannot be written to for now: %s", home, e.strerror)
             return
         raise UsageError(f"{home} cannot be written to ({e.strerror}): {else_}") from e

@@ -244,7 +244,9 @@ def test_audio_without_measure_is_not_fetched_and_pictures_are(
 def test_a_player_hears_it_and_it_goes_where_its_pictures_go(source: Source, watch: Watch) -> None:
     segments = record(source, watch)
     folder = watch.recording.directory
-    playlist = playback_playlists.write_playlist(folder, segments[:2], at=segments[0].start, ended=False)
+    playlist = playback_playlists.write_playlist(
+        folder, segments[:2], at=segments[0].start, ended=False
+    )
     assert playlist.parent.name == "with-audio"
     playback_playlists.follow(folder, watch.recording.events)
     playback_playlists.end(folder)
