@@ -73,9 +73,8 @@ class Playlist:
 
     sequence: of the first entry. target_s: the longest segment, rounded. ended: nothing will be
     added (EXT-X-ENDLIST). keys: URLs of the segments' keys. variables: a master playlist's
-    variables, for the playlists that it lists. breaks: advertisements, by date ranges. numbered: it
-    has an EXT-X-MEDIA-SEQUENCE. can_block_reload: CAN-BLOCK-RELOAD, see `reload.py`. audio: the
-    audio renditions of a master playlist.
+    definitions. breaks: advertisements, by date ranges. numbered: it has an EXT-X-MEDIA-SEQUENCE.
+    can_block_reload: CAN-BLOCK-RELOAD, see `reload.py`. audio: a master playlist's renditions.
     """
 
     entries: tuple[Entry, ...]
