@@ -353,18 +353,31 @@ def heard_of() -> Callable[[Path], dict[str, str]]:
 # -- a stack of `showmood up`, for end-to-end tests
 
 
-LONGEST_FIRST = ("test_healing.py", "test_browser.py", "test_main_job.py")
-"""Files that wait for real time start first, so that CPU-bound tests run in parallel."""
+ONE_STACK = "tests/whole/"
+"""Folder whose tests share a stack, and so a process."""
+
+LONGEST_FIRST = (
+    "tests/test_healing.py",
+    ONE_STACK,
+    "tests/training/measuring/test_report.py",
+    "tests/flows/capture/test_faults.py",
+    "tests/flows/capture/supervisor/test_capture.py",
+    "tests/flows/test_control_room.py",
+    "tests/flows/page/test_page_in_a_browser.py",
+    "tests/hostile/test_servers.py",
+    "tests/migrations/",
+)
+"""Files that wait for real time or compute for long. They start first, short files end the run."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that take longest, so that no worker is idle at the end."""
-    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
+    def place(item: pytest.Item) -> int:
+        long = (n for n, name in enumerate(LONGEST_FIRST) if item.nodeid.startswith(name))
+        return next(long, len(LONGEST_FIRST))
 
-ONE_STACK = "tests/whole/"
-"""Folder whose tests share a stack, and so a process."""
+    items.sort(key=place)
 
 
 class _Files(LoadFileScheduling):
