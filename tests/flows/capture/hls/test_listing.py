@@ -223,11 +223,11 @@ def test_a_clock_that_went_back_before_the_restart_makes_nothing_old_new(
     recording: Recording,
 ) -> None:
     """All names are signed again; only the newest segment tells that the dates are its own."""
-    listing = after(recording, entries(70, 99, wrong_from=99))
-    again = entries(75, 104, wrong_from=99, name="signed-{}.ts")
+    listing = after(recording, entries(70, 99, wrong_from=99, by_s=41))
+    again = entries(75, 104, wrong_from=99, by_s=41, name="signed-{}.ts")
     assert numbers(listing.find_new(again)) == [100, 101, 102, 103, 104]
     listing.advance(again, again[-5:])
-    assert numbers(listing.find_new(entries(76, 105, wrong_from=99))) == [105]
+    assert numbers(listing.find_new(entries(76, 105, wrong_from=99, by_s=41))) == [105]
 
 
 def test_a_clock_that_goes_on_while_one_is_left_out_makes_nothing_old_new(
@@ -306,10 +306,12 @@ def without_numbers(first: int, last: int, **how: Any) -> tuple[Entry, ...]:
     return tuple(replace(entry, sequence=n) for n, entry in enumerate(listed))
 
 
-def test_without_numbers_what_ended_later_is_new(recording: Recording) -> None:
+@pytest.mark.parametrize("later_s", [0.05, 0.1])
+def test_without_numbers_what_ended_later_is_new(recording: Recording, later_s: float) -> None:
+    """A tenth of a second is not later."""
     listing = Listing(recording)
     look(listing, without_numbers(70, 99))
-    moved = without_numbers(90, 105, wrong_from=0, by_s=-0.05, name="moved-{}.ts")
+    moved = without_numbers(90, 105, wrong_from=0, by_s=-later_s, name="moved-{}.ts")
     new = listing.find_new(moved, numbered=False)
     assert [name_of(entry) for entry in new] == [f"/moved-{n}.ts@0" for n in range(100, 106)]
     assert not listing.follows
