@@ -3,20 +3,24 @@
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import prefect.settings
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from benchmarks.history.made_shows import make_show
+from db.embedded.server import psql_path
 from db.writing.rows import SegmentRow
 from db.writing.writes import close_broadcast, ensure_channel, open_broadcast, replace_segment
 from flows.cli import app
 from flows.settings import Settings
+from flows.stack.init_files import UNIT, WORKER_UNIT
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,7 +36,9 @@ TESTED_ELSEWHERE = {
     "deploy": ("tests/flows/test_control_room.py", "apply_showfile"),
     "evaluate": ("tests/flows/report/test_evaluation.py", '"evaluate"'),
     "play": ("tests/flows/recordings/test_play.py", "playlist_at"),
+    "env": ("tests/flows/auth/test_access.py", '"env"'),
     "replay": ("tests/flows/test_reanalyse.py", "Analysis("),
+    "status": ("tests/whole/test_main_job.py", '"status"'),
 }
 """Commands that need more than a database, by first word: the test that runs them, a call in it."""
 
@@ -80,6 +86,20 @@ def test_every_showmood_command_exists(file: str) -> None:
         for word in rest:
             if word.startswith("--"):
                 assert word.split("=")[0].rstrip(",.") in {*options, "--help"}, (file, words)
+
+
+def test_every_setting_and_program_of_the_fleet_s_recipe_exists() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = "".join(re.findall(r"```console\n(.*?)```", text, re.DOTALL))
+    for name in re.findall(r"\b((?:SHOWMOOD|PREFECT)_\w+)=", blocks):
+        ours = name.removeprefix("SHOWMOOD_").lower() in Settings.model_fields
+        assert ours or hasattr(prefect.settings, name), name
+    units = set(re.findall(r"[\w-]+\.service", text))
+    assert units == {UNIT, WORKER_UNIT}
+    for program, arguments in re.findall(r"^(?:sudo -u postgres )?(pg_\w+) (.*)$", blocks, re.M):
+        told = subprocess.check_output([psql_path().with_name(program), "--help"], text=True)
+        for option in re.findall(r"(--[a-z]+)", arguments):
+            assert option in told, (program, option)
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from benchmarks.fleet.machine import Machine
 from benchmarks.fleet.services import Postgres, object_store
 from benchmarks.fleet.wires import NET, SERVER, SOURCE, bridge
 from benchmarks.up import free_port, until
-from db.session import make_engine, upgrade
+from db.session import make_engine
 from flows.auth.access import Access
 from flows.control.client.api import connect
 from flows.demo.channel import LiveOrigin
@@ -56,7 +57,6 @@ class Fleet:
         stack.enter_context(bridge())
         self.postgres = stack.enter_context(Postgres(secrets.token_urlsafe(16)))
         self.url = self.postgres.url
-        upgrade(self.url)
         self.engine: Engine = make_engine(self.url)
         stack.callback(self.engine.dispose)
         programme = make_programme(root / "programme.mp4", duration_s=24)
@@ -64,9 +64,14 @@ class Fleet:
         env = {key: value for key, value in os.environ.items() if not key.startswith("SHOWMOOD_")}
         env |= SETTINGS | {"SHOWMOOD_DATABASE_URL": self.url}
         env |= stack.enter_context(object_store(root))
-        env |= self._serve(env, stack)
         (root / "operator").mkdir()
         self.env = env | {"SHOWMOOD_HOME": str(root / "operator"), "SHOWMOOD_MACHINE": "operator"}
+        # As the recipe in docs/operations.md.
+        self.command("db", "upgrade")
+        known = self._serve(env, stack)
+        env |= known
+        self.env |= known
+        self.command("deploy")
         homes = [root / name for name in ("server", "operator", *NAMES)]
         self.machines: dict[str, Machine] = {}
         for number, name in enumerate(NAMES):
@@ -98,8 +103,10 @@ class Fleet:
         self.api = connect(f"http://127.0.0.1:{port}/api", access.headers)
         self.api.timeout = 60.0  # if the server is busy
         stack.callback(self.api.close)
-        known = {"PREFECT_API_URL": f"http://{SERVER}:{port}/api"}
-        return known | {"PREFECT_API_AUTH_STRING": access.auth_string}
+        said = [shlex.split(line)[1] for line in self.command("env", env=own).splitlines()]
+        known = dict(each.split("=", 1) for each in said)
+        known["PREFECT_API_URL"] = known["PREFECT_API_URL"].replace("127.0.0.1", SERVER)
+        return known
 
     # -- machines
 

@@ -22,6 +22,7 @@ NEXT: Final = (
 )
 
 UNIT: Final = "showmood.service"
+WORKER_UNIT: Final = "showmood-worker.service"
 
 _UNIT: Final = """\
 [Unit]
@@ -33,11 +34,36 @@ After=network-online.target
 Type=exec
 User={user}
 WorkingDirectory={folder}
+EnvironmentFile=-{folder}/.env
 ExecStart={command} up
 # `up` cancels what runs, has it stored, and stops its own processes; what is left then is killed.
 KillMode=mixed
 TimeoutStopSec=120
 Restart=on-failure
+RestartSec=10
+UMask=0077
+NoNewPrivileges=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_WORKER_UNIT: Final = """\
+[Unit]
+Description=Showmood worker: watches shows for a Prefect server elsewhere
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=exec
+User={user}
+WorkingDirectory={folder}
+EnvironmentFile=-{folder}/.env
+ExecStart={command} worker
+# The worker alone is asked to end. It hands its shows over; what nobody takes goes on without it.
+KillMode=process
+TimeoutStopSec=90
+Restart=always
 RestartSec=10
 UMask=0077
 NoNewPrivileges=yes
@@ -74,8 +100,8 @@ def write_files(folder: Path) -> list[str]:
     return said
 
 
-def write_unit(folder: Path) -> list[str]:
-    """Write a systemd unit that runs `showmood up` in this folder; return what to do with it.
+def write_unit(folder: Path, *, worker: bool = False) -> list[str]:
+    """Write a systemd unit that runs `showmood up`, or a worker, in this folder; return next steps.
 
     Raises UsageError where a path cannot stand in a unit, or the file cannot be written.
     """
@@ -87,15 +113,16 @@ def write_unit(folder: Path) -> list[str]:
             raise UsageError(
                 f"{word}: a systemd unit wants a path without spaces and special signs"
             )
-    path = folder / UNIT
+    unit, content = (WORKER_UNIT, _WORKER_UNIT) if worker else (UNIT, _UNIT)
+    path = folder / unit
     try:
-        path.write_text(_UNIT.format(command=command, folder=folder, user=user), encoding="utf-8")
+        path.write_text(content.format(command=command, folder=folder, user=user), encoding="utf-8")
     except OSError as e:
         raise UsageError(f"{path} cannot be written: {e.strerror}") from e
     as_root = " It runs as root: give it a user of its own (User=)." if user == "root" else ""
     return [
         f"{path} was written.{as_root}",
-        f"next: sudo cp {path} /etc/systemd/system/ && sudo systemctl enable --now {UNIT}",
+        f"next: sudo cp {path} /etc/systemd/system/ && sudo systemctl enable --now {unit}",
     ]
 
 

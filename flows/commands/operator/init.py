@@ -14,13 +14,20 @@ def init(
         bool,
         typer.Option("--systemd", help="Write a unit for systemd instead, which runs up here."),
     ] = False,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="With --systemd: the unit runs a worker here.")
+    ] = False,
 ) -> None:
     """Write a commented prefect.yaml and .env into this folder; files that are here stay."""
     from pathlib import Path
 
+    from flows.errors import UsageError
     from flows.stack.init_files import NEXT, write_files, write_unit
 
     console = Console(stderr=True, markup=False)
-    said = write_unit(Path.cwd()) if systemd else [*write_files(Path.cwd()), *NEXT]
+    if worker and not systemd:
+        raise UsageError("--worker goes with --systemd: `showmood init --systemd --worker`")
+    unit = systemd and write_unit(Path.cwd(), worker=worker)
+    said = unit or [*write_files(Path.cwd()), *NEXT]
     for line in said:
         console.print(line, soft_wrap=True, highlight=False)
