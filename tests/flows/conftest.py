@@ -1,7 +1,7 @@
-"""A live channel that flashes and beeps at each second, and recordings of it with their rows.
+"""A live channel that flashes and beeps every second, and recordings of it with their rows.
 
-The flash of second k is brighter than that of k - 1, so what is cut from a recording tells when it
-was on air, and whether picture and sound are together.
+The flash of second k is brighter than that of k - 1, so any part of a recording shows its air time,
+and whether video and audio are in sync.
 """
 
 import io
@@ -90,7 +90,7 @@ def flashes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[s
 
 @dataclass
 class Channel:
-    """Lists the pieces first..end of a clip, from ON_AIR on; a test moves them."""
+    """Lists the pieces first..end of a clip, from ON_AIR on; set by the test."""
 
     playlist: str
     directory: Path
@@ -117,7 +117,7 @@ class Channel:
 
 @dataclass
 class Recorded:
-    """A broadcast that was, or is being, recorded."""
+    """A recorded broadcast, possibly still live."""
 
     slug: str
     broadcast: int
@@ -131,7 +131,7 @@ class Recorded:
         return [event for event in self.events if isinstance(event, Segment)]
 
     def store(self, events: list[Segment | Gap], status: str = "analysed") -> None:
-        """Write the rows that an analysis would."""
+        """Write rows like an analysis."""
         self.events += events
         with self.engine.begin() as connection:
             for event in events:
@@ -179,7 +179,7 @@ def recordings_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_show(engine: Engine, recordings_dir: Path) -> Callable[..., Recorded]:
-    """Open a broadcast, and make its folder."""
+    """Open a broadcast, and create its folder."""
 
     def make(
         slug: str = "flash",
@@ -201,7 +201,7 @@ def open_show(engine: Engine, recordings_dir: Path) -> Callable[..., Recorded]:
 
 @pytest.fixture
 def air(flashes) -> Iterator[Callable[[str], Channel]]:
-    """Put the clip on air."""
+    """Serve the clip as a live channel."""
     servers = []
 
     def make(kind: str) -> Channel:
@@ -219,7 +219,7 @@ def air(flashes) -> Iterator[Callable[[str], Channel]]:
 
 @pytest.fixture
 def capture_of() -> Callable[[Recorded, Channel], Capture]:
-    """What records a channel into a broadcast's folder."""
+    """Return a capture of a channel into a broadcast's folder."""
 
     def make(show: Recorded, channel: Channel) -> Capture:
         stream = live_stream(channel.url, channel.url)
@@ -231,7 +231,7 @@ def capture_of() -> Callable[[Recorded, Channel], Capture]:
             policy=AddressPolicy(allow_networks=LOOPBACK),
             stream=stream,
             engine="hls",
-            time_shifted=True,  # ON_AIR is long ago
+            time_shifted=True,  # ON_AIR is in the past
         )
 
     return make
@@ -239,7 +239,7 @@ def capture_of() -> Callable[[Recorded, Channel], Capture]:
 
 @pytest.fixture
 def record(open_show, capture_of) -> Callable[..., Recorded]:
-    """Record the pieces first..end of a channel, each range by a capture of its own."""
+    """Record the pieces first..end of a channel, each range with a separate capture."""
 
     def make(channel: Channel, *ranges: tuple[int, int], show: Recorded | None = None) -> Recorded:
         show = show or open_show()
@@ -262,10 +262,10 @@ def record(open_show, capture_of) -> Callable[..., Recorded]:
 
 @dataclass
 class Watched:
-    """What decoding a file showed: seconds from its beginning.
+    """Content of a decoded file, in seconds from its start.
 
-    flash: when the flash of each second of the show began. beep: when each beep began.
-    frame_s: the time of each frame. audio_s: where the sound ends.
+    flash: start of the flash of each second of the show. beep: start of each beep.
+    frame_s: the time of each frame. audio_s: end of the audio.
     """
 
     flash: dict[int, float]
@@ -276,7 +276,7 @@ class Watched:
 
 @pytest.fixture
 def frames_played() -> Callable[[Path], int]:
-    """How many frames a player shows of a playlist: it begins anew at each discontinuity."""
+    """Number of frames that a player shows of a playlist; it restarts at each discontinuity."""
 
     def count(playlist: Path) -> int:
         sections, data, init, part, suffix = [], b"", b"", slice(None), ""
@@ -303,7 +303,7 @@ def frames_played() -> Callable[[Path], int]:
 
 @pytest.fixture
 def watch() -> Callable[[Path], Watched]:
-    """Decode a file or playlist, and say when it flashed and beeped."""
+    """Decode a file or playlist, and return its flashes and beeps."""
 
     def decode(path: Path) -> Watched:
         flash: dict[int, float] = {}

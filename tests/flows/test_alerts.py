@@ -1,4 +1,4 @@
-"""Alerts: when they begin and end, on made-up values."""
+"""Alerts: start and end, on synthetic values."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -42,7 +42,7 @@ def angry(above: float = 0.6, length: str = "1s", of: str = "track") -> Alert:
 
 
 def told(*alerts: Alert, observed: Observations, until: float = 0.0) -> list[tuple[bool, float]]:
-    """Return what began (True) and ended, and when."""
+    """Return the starts (True) and ends of alerts, with their times."""
     found = AlertWatch(alerts=alerts).update(observed, at(until))
     return [(each.began, (each.at - T0).total_seconds()) for each in found]
 

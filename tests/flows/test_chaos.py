@@ -1,4 +1,4 @@
-"""The plan of `make chaos`, and that its audit sees what it is there to see."""
+"""The plan of `make chaos`, and checks of its audit."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -83,7 +83,7 @@ def test_gap_is_true_where_such_a_fault_went_on(
 
 
 class _Breaks:
-    """Makes no fault; what begins as `fails` fails as no one thought of."""
+    """Injects no fault; faults named `fails...` raise an unexpected error."""
 
     def begin(self, step: Step) -> Callable[[], object]:
         if step.name == "fails":

@@ -1,6 +1,6 @@
-"""What `make chaos` looks for is found where it is planted: in rows, journals, files and processes.
+"""The audit of `make chaos` finds planted errors in rows, journals, files and processes.
 
-A show of eight segments that is whole, in a real database; then one thing is spoilt.
+A complete show of eight segments in a real database, in which one thing is then broken.
 """
 
 import re
@@ -35,7 +35,7 @@ BEGAN = datetime(2026, 11, 29, 22, 0, tzinfo=UTC)
 
 
 class Stage:
-    """A show as `make chaos` has it at its end: what was on air, its files, journal and rows."""
+    """A show as after `make chaos`: published segments, files, journal and rows."""
 
     def __init__(self, engine: Engine, home: Path, card: Path) -> None:
         self.engine, self.home = engine, home
@@ -53,7 +53,7 @@ class Stage:
             self.record(n)
 
     def record(self, n: int) -> None:
-        """Keep a segment as a watcher does: its file, a line in the journal, rows."""
+        """Store a segment like a watcher: its file, a line in the journal, rows."""
         path = self.folder / f"0001-20261129T220000Z-{n:06d}.ts"
         path.write_bytes(self.origin.piece_at(n).path.read_bytes())
         start = self.origin.start_of(n)
@@ -83,7 +83,7 @@ class Stage:
         faces = np.full((2, 8), 0.125, np.float32)
         observed = ObservationRows(
             ts=to_microseconds(start) + np.array([0, 200_000]).astype("timedelta64[us]"),
-            track=np.full(2, 1 + n // 4, np.int64),  # two faces, one after the other
+            track=np.full(2, 1 + n // 4, np.int64),  # two faces, consecutively
             boxes=np.tile(np.array([0, 0, 9, 9], np.float32), (2, 1)),
             scores=np.full(2, 0.9, np.float32),
             probs=faces,
@@ -143,7 +143,7 @@ def lose_a_file(stage: Stage) -> None:
 
 
 def count_a_track_twice(stage: Stage) -> None:
-    """The number of the first face is given to another, ten seconds after it has gone."""
+    """Give the number of the first face to another, ten seconds after its end."""
     stage.spoil(
         "UPDATE observations SET track_id = (SELECT min(track_id) FROM observations),"
         " ts = ts + interval '10 s' WHERE ts >= '2026-11-29 22:00:03.5+00'"
@@ -194,7 +194,7 @@ def test_what_is_planted_is_found(stage: Stage, plant: Callable[[Stage], None], 
 
 @pytest.fixture
 def lingering(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that somebody forgot."""
+    """A leftover process."""
     code = "import sys; print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-S", "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

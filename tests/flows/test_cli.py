@@ -1,4 +1,4 @@
-"""The command line: recorded files, reports, and one clear line for what does not fit."""
+"""The command line: recorded files, reports, and one-line errors."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def dump(engine: Engine) -> dict[str, list[Any]]:
-    """Return the rows of each table, without the time at which they were written."""
+    """Return the rows of each table, without the time of writing."""
 
     def rows(connection: Connection, table: str) -> list[str]:
         found = connection.execute(text(f"SELECT * FROM {table}")).mappings()
@@ -183,7 +183,7 @@ def test_json_is_one_object_a_face_and_touches_no_database(clip: Path, home: Pat
 
 @pytest.fixture(scope="module")
 def dated(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the clip as a file that says that it was made at START."""
+    """Return the clip with START as its creation time."""
     path = tmp_path_factory.mktemp("dated") / "dated.mp4"
     copy = ["-v", "error", "-i", str(clip), "-c", "copy", "-metadata", f"creation_time={START}"]
     subprocess.run([find_ffmpeg(), *copy, str(path)], check=True, stdin=subprocess.DEVNULL)
@@ -359,7 +359,7 @@ def test_own_network_that_is_not_there_is_one_line(
 def test_psql_hands_a_password_over_by_a_file(
     home: Path, databases: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Against a server that asks for one, with what libpq and a file of passwords find special."""
+    """With a server that requires one, and special characters of libpq and password files."""
     secret = r"a:b\c d@/%"
     with databases.with_password("reader", secret) as url:
         upgrade(url)

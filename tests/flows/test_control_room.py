@@ -97,7 +97,7 @@ WITHOUT_NOON = "\n".join(line for line in SHOWS.splitlines() if "noon" not in li
 
 @dataclass(frozen=True)
 class Control:
-    """A Prefect server, and a file of shows that was put on it."""
+    """A Prefect server, and a file of shows applied to it."""
 
     env: dict[str, str]
     api: httpx.Client
@@ -110,12 +110,12 @@ class Control:
 
     @property
     def cookie(self) -> dict[str, str]:
-        """What a browser that is logged in sends along."""
+        """The cookie of a logged-in browser."""
         return {"Cookie": f"showmood-{urlsplit(self.root).port}={self.access.cookie()}"}
 
     @property
     def settings(self) -> dict[Any, Any]:
-        """Those of Prefect's client."""
+        """Settings of Prefect's client."""
         known = (PREFECT_API_URL, PREFECT_API_AUTH_STRING)
         return {setting: self.env[setting.name] for setting in known}
 
@@ -216,7 +216,7 @@ def test_a_run_without_a_slot_has_a_name_that_no_slot_has(control: Control) -> N
 
 
 def test_the_description_says_when_a_show_is_on_air(control: Control) -> None:
-    """Also after it was applied twice: what was said before is not said again."""
+    """Also after it was applied twice, without duplicates."""
     before = control.deployment("watch-show/news")["description"]
     assert "On air: daily 20:00 Europe/Vienna; " in before
     apply_showfile(control.file, control.env)
@@ -279,7 +279,7 @@ def test_automations_ship_switched_off_and_turn_an_event_into_a_run(
     }
 
     def runs_of_an_event() -> list[dict[str, Any]]:
-        # The server hears of the switch by and by.
+        # The server gets the change with a delay.
         sent = [event | {"id": str(uuid.uuid4())}]
         control.api.post("/events", json=sent).raise_for_status()
         return control.api.post("/flow_runs/filter", json=query).raise_for_status().json()
@@ -379,7 +379,7 @@ def test_applying_again_removes_what_the_file_has_not_and_keeps_what_the_ui_did(
 
 
 def run_of(control: Control, flow: str, *states: str) -> str:
-    """Make a run of a flow that goes through states."""
+    """Create a run of a flow with these states."""
     made = control.api.post("/flows/", json={"name": flow}).raise_for_status().json()
     run = {"flow_id": made["id"], "state": {"type": "PENDING"}}
     number = control.api.post("/flow_runs/", json=run).raise_for_status().json()["id"]
@@ -506,7 +506,7 @@ def test_server_that_is_not_there_is_one_line(control: Control) -> None:
         paused_slots(nowhere)
 
 
-# -- who may ask it what
+# -- access
 
 EVIL = "http://evil.example"
 RUN_CODE = {"command": "sh -c 'touch /tmp/was-here'"}
@@ -589,7 +589,7 @@ def test_other_pages_and_names_are_refused_although_a_browser_is_logged_in(
 def test_json_that_does_not_say_so_is_refused(control: Control, kind: str | None) -> None:
     headers = control.cookie | ({"Content-Type": kind} if kind else {})
     made = f"{control.root}/api/flows/"
-    for body in (b'{"name": "evil"}', iter([b'{"name": "evil"}'])):  # with a length, and in chunks
+    for body in (b'{"name": "evil"}', iter([b'{"name": "evil"}'])):  # with a length, and chunked
         answer = httpx.post(made, headers=headers, content=body, trust_env=False, timeout=60)
         assert answer.status_code == httpx.codes.UNSUPPORTED_MEDIA_TYPE
     assert control.api.get("/flows/name/evil").status_code == httpx.codes.NOT_FOUND
@@ -622,13 +622,13 @@ def test_web_sockets_are_no_way_around(control: Control, path: str) -> None:
 
 
 def test_lists_of_worker_types_are_its_own(control: Control) -> None:
-    """Prefect asks GitHub for them first: the fixture finds out."""
+    """Prefect would fetch them from GitHub: detected by the fixture."""
     view = control.api.get("/collections/views/aggregate-worker-metadata")
     assert "process" in view.raise_for_status().json()["prefect"]
 
 
 def test_prefects_own_clients_come_in_by_the_secret(control: Control) -> None:
-    """What a run's events, the answers to them and its logs go through."""
+    """Used for a run's events and logs."""
     resource = {"prefect.resource.id": f"showmood.test.{uuid.uuid4()}"}
 
     async def talk() -> str:
@@ -671,7 +671,7 @@ def test_operators_own_credentials_origins_and_names_are_known(control: Control)
     ids=str,
 )
 def test_run_brings_nothing_of_its_own(control: Control, brought: dict[str, Any]) -> None:
-    """Refused by the server, and not looked at by the worker."""
+    """Refused by the server, and ignored by the worker."""
     put_pools(control.api, ["studio"])
     news = control.deployment("watch-show/news")
     asked = {"parameters": {"url": URL}, "job_variables": brought}
@@ -745,7 +745,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "safety.md"
 
 
 def proxy_command(name: str, home: Path, server: int, port: int) -> list[str]:
-    """Write the docs' own settings of a proxy, for our ports and without TLS; return its start."""
+    """Write a proxy's configuration from the docs, without TLS; return its command."""
     program = shutil.which(name.lower())
     if program is None:
         pytest.skip(f"NO {name.upper()}: what docs/safety.md says of it was not tested")
@@ -834,7 +834,7 @@ def command_lines(processes: list[psutil.Process]) -> Iterator[str]:
 def test_a_worker_serves_a_server_elsewhere(
     control: Control, database_url: str, tmp_path: Path
 ) -> None:
-    """Its pools are made, it is online under its name, and nothing of it is left when it ends."""
+    """Its pools are created, it is online under its name, and leaves nothing behind."""
     env = control.env | {"SHOWMOOD_DATABASE_URL": database_url, "SHOWMOOD_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "flows.cli", "worker", "--pool", "afar", "--limit", "2"]
     with subprocess.Popen(
@@ -903,7 +903,7 @@ def test_run_for_a_machine_is_in_its_queue_and_made_once(control: Control) -> No
 
 
 def made_deployment(control: Control, flow: str, name: str, **more: Any) -> str:
-    """Make a deployment that no file has."""
+    """Create a deployment that is in no file."""
     of = control.api.post("/flows/", json={"name": flow}).raise_for_status().json()["id"]
     made = {"name": name, "flow_id": of, "work_pool_name": "studio"} | more
     return str(control.api.post("/deployments/", json=made).raise_for_status().json()["id"])
@@ -912,7 +912,7 @@ def made_deployment(control: Control, flow: str, name: str, **more: Any) -> str:
 def test_run_that_another_machine_handed_on_hands_on_nothing(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two machines with a part of a show each would start runs on each other for ever."""
+    """Otherwise two machines with parts of a show would start runs on each other for ever."""
     with PrefectServer(control.env["PREFECT_API_URL"], control.access.headers) as server:
         server.make_queue("studio", queue_of("studio-2"))
     deployment = made_deployment(control, "any", "files")
@@ -966,7 +966,7 @@ def test_channel_is_replayed_by_a_run_a_broadcast_on_the_machines_that_have_it(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """One fails, and is all that the same command has done again; one hands a part on."""
+    """One fails, and is the only one that the same command repeats; one hands a part on."""
     url, headers = control.env["PREFECT_API_URL"], control.access.headers
     deployment = made_deployment(control, "analyse-recording", "by-hand")
     with PrefectServer(url, headers) as server:
@@ -1143,7 +1143,7 @@ def test_demo_deployment_follows_the_channel(control: Control) -> None:
 def test_a_crashed_show_whose_time_is_not_over_is_put_back(
     control: Control, until: Callable[..., Any]
 ) -> None:
-    """Where no automation did it."""
+    """If no automation did it."""
 
     def scheduled(state: str) -> str:
         made = control.api.post("/flows/", json={"name": "watch-show"}).raise_for_status().json()

@@ -1,4 +1,4 @@
-"""A database that goes away in the middle of a show and comes back: the whole watch goes on."""
+"""A temporary outage of the database during a show: the watch continues."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ SHOW_S = 9
 
 @pytest.fixture
 def server(put_cluster: Callable[[Path], None]) -> Iterator[EmbeddedPostgres]:
-    """A server of this test's own, which may be stopped and keeps what was committed."""
+    """A separate durable server, which the test can stop."""
     directory = Path(tempfile.mkdtemp(prefix="showmood-test-"))
     directory.chmod(0o755)
     put_cluster(directory / "pg")
@@ -51,12 +51,12 @@ def server(put_cluster: Callable[[Path], None]) -> Iterator[EmbeddedPostgres]:
 
 
 Waits = Callable[[], bool]
-"""Tells whether much has happened that the database does not know."""
+"""Returns whether enough has happened during the outage."""
 
 
 @contextmanager
 def stopped(server: EmbeddedPostgres, much_waits: Waits) -> Iterator[None]:
-    """As long as the database is away, the show goes on."""
+    """The show continues during the outage."""
     server.stop()
     until(much_waits, what="what waits")
     try:
@@ -67,7 +67,7 @@ def stopped(server: EmbeddedPostgres, much_waits: Waits) -> Iterator[None]:
 
 @contextmanager
 def killed(server: EmbeddedPostgres, much_waits: Waits) -> Iterator[None]:
-    """Whoever holds the database starts it again, as `showmood up` and `watch` do."""
+    """The owner of the database restarts it, like `showmood up` and `watch`."""
     pid = int((server.log_path.parent / "postmaster.pid").read_text().split()[0])
     os.kill(pid, signal.SIGKILL)
     until(server.has_ended, what="its end")

@@ -1,4 +1,4 @@
-"""Maintenance as settings have it, and as a table for people."""
+"""Maintenance by the settings, and its output table."""
 
 import os
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Nobody is told anything: what Prefect would report, also in a terminal, as soon as imported."""
+"""No telemetry: Prefect would send it at import, also in a terminal."""
 
 import os
 import pty
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 SHOULD_NOT = ("CI", "DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "GITHUB_ACTIONS")
-"""In a CI, or told so, Prefect is quiet by itself."""
+"""Variables with which Prefect sends nothing by itself, as in a CI."""
 
 
 def test_process_in_a_terminal_says_and_sends_nothing(
     tmp_path: Path, heard_of: Callable[[Path], dict[str, str]]
 ) -> None:
-    """As where a flow of ours is run by hand: Prefect takes it for a new user."""
+    """As when a flow is run by hand: Prefect detects a new user."""
     env = {name: value for name, value in os.environ.items() if name not in SHOULD_NOT}
     env |= {"PREFECT_HOME": str(tmp_path / "prefect"), **heard_of(tmp_path)}
     ours, theirs = pty.openpty()

@@ -1,4 +1,4 @@
-"""A stretch of a channel analysed again, from what was recorded of it."""
+"""Re-analysis of a stretch of a channel from its recording."""
 
 import logging
 import shutil
@@ -38,7 +38,7 @@ class Recorded:
     paths: list[Path]
 
     def again(self, begin_s: float, end_s: float, model: str = "mini-xception") -> list[float]:
-        """Analyse [begin, end) again; return the progress that was told."""
+        """Analyse [begin, end) again; return the reported progress."""
         told: list[float] = []
         reanalyse_range(
             self.settings,
@@ -108,7 +108,7 @@ def recorded(
         log=LOG,
     )
     for number, path in enumerate(paths):
-        analysis.pace = Pace()  # however slow this machine is
+        analysis.pace = Pace()  # also on a slow machine
         analysis.take(
             Segment(
                 channel="news",
@@ -135,7 +135,7 @@ def test_another_network_replaces_the_rows_of_the_range_and_no_others(recorded: 
     after = recorded.rows()
     assert told[-1] == 100.0
     assert told == sorted(told)
-    # The same faces on the same tracks, read by another network inside the range alone.
+    # Same faces and tracks, with another network only inside the range.
     assert [row[:2] for row in after] == [row[:2] for row in before]
     inside = [
         START + timedelta(seconds=1) <= row[0] < START + timedelta(seconds=3) for row in after
@@ -158,7 +158,7 @@ def test_is_idempotent_and_reversible(recorded: Recorded) -> None:
 
 
 def test_new_tracks_get_numbers_that_nothing_outside_has(recorded: Recorded) -> None:
-    with recorded.engine.begin() as connection:  # so that the range's faces are all new
+    with recorded.engine.begin() as connection:  # so that all faces of the range are new
         connection.execute(text("UPDATE segments SET tracker_state = NULL WHERE sequence = 0"))
         connection.execute(text("UPDATE segments SET lag_ms = 700"))
     before = recorded.rows()

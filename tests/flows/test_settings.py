@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a wrong one is named."""
+"""Settings come from the environment; errors name the setting."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The parameters of a watch: what fits, and the line that says what does not."""
+"""The parameters of a watch: valid values, and errors."""
 
 from datetime import UTC, datetime, timedelta
 

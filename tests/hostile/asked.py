@@ -1,4 +1,4 @@
-"""What a test asks for in the box; imported there, and nowhere else."""
+"""Functions that tests call in the box; imported only there."""
 
 import io
 import os
@@ -31,13 +31,13 @@ def playlist(url: str, request_s: float = 30.0) -> str:
 
 
 def playlists(url: str, n: int) -> str:
-    """Fetch a playlist so often, as one client."""
+    """Fetch a playlist several times, as one client."""
     with Fetcher(policy_for(url)) as fetcher:
         return f"{len([fetcher.get_playlist(url) for _ in range(n)])}"
 
 
 def slow_name(url: str, request_s: float) -> str:
-    """Fetch from a name that is being looked up for ever."""
+    """Fetch from a name whose resolution never ends."""
     socket.getaddrinfo = lambda *_, **__: threading.Event().wait()  # type: ignore[assignment]
     return playlist(url.replace("127.0.0.1", "slow.example"), request_s)
 
@@ -56,14 +56,14 @@ def segment(url: str) -> str:
 
 
 def key(url: str) -> str:
-    """Download what is small: a key, an initialisation section."""
+    """Download a small file: a key, an initialisation section."""
     with Fetcher(policy_for(url)) as fetcher:
         n_bytes = fetcher.download(Part(url=url), io.BytesIO(), max_bytes=MAX_INIT_BYTES)
         return f"{n_bytes} bytes"
 
 
 def take_mb(n: int) -> str:
-    """Take memory, and give it back."""
+    """Allocate memory, and free it."""
     return f"{len(bytes(n * 1024 * 1024).upper())} bytes"
 
 

@@ -1,4 +1,4 @@
-"""What a test of media asks for in the box."""
+"""Functions that tests of media call in the box."""
 
 import shutil
 import tempfile
@@ -23,7 +23,7 @@ def _written(url: str, make: str, arguments: dict[str, int]) -> Path:
 
 
 def measured(url: str, make: str, arguments: dict[str, int]) -> str:
-    """Measure a segment, as a capture does."""
+    """Measure a segment, like a capture."""
     path = _written(url, make, arguments)
     found = measure(path, fragmented=path.suffix == ".mp4")
     return f"{found.end - found.first} ticks"
@@ -36,21 +36,21 @@ def head(url: str, make: str, arguments: dict[str, int]) -> str:
 
 
 def analysed(url: str, make: str, arguments: dict[str, int]) -> str:
-    """Decode a segment of two seconds, as a watch does."""
+    """Decode a segment of two seconds, like a watch."""
     path = _written(url, make, arguments)
     parts = read_parts(path, fps=5, longest_side_px=640, part_px=10**7, longest_s=14.0)
     return f"{sum(map(len, parts))} pictures"
 
 
 def from_file(url: str, make: str, arguments: dict[str, int]) -> str:
-    """Decode a file, as `showmood analyze` does."""
+    """Decode a file, like `showmood analyze`."""
     path = _written(url, make, arguments)
     windows = read_windows(path, fps=5, longest_side_px=640)
     return f"{sum(len(frames) for *_, frames in windows)} pictures"
 
 
 def as_it_is(data: str, suffix: str) -> str:
-    """Read a segment of these bytes (in hex) in each way there is."""
+    """Read a segment of these bytes (in hex) with each of these functions."""
     path = Path(tempfile.mkdtemp()) / f"x{suffix}"
     path.write_bytes(bytes.fromhex(data))
     said = "refused"

@@ -1,4 +1,4 @@
-"""Media files of a few bytes that ask a reader for gigabytes; made on the spot."""
+"""Generates small media files that make a reader allocate gigabytes."""
 
 import struct
 import zlib
@@ -78,7 +78,7 @@ def empty_tables() -> bytes:
 
 
 def run_of_all(n: int = 40_000_000, *, size: int = 0, n_runs: int = 1) -> bytes:
-    """Return a fragmented MP4 file whose run says nothing of each of its n samples."""
+    """Return a fragmented MP4 file whose run has no data for its n samples."""
     extends = box("mvex", box("trex", u32(0, 1, 1, 0, size, 0)))
     head = movie(track(empty_tables()), extends)
     runs = b"".join(box("trun", u32(0, n)) for _ in range(n_runs))
@@ -91,18 +91,18 @@ def run_of_all(n: int = 40_000_000, *, size: int = 0, n_runs: int = 1) -> bytes:
 
 
 def deep(n: int = 100_000) -> bytes:
-    """Return an MP4 file of containers within containers."""
+    """Return an MP4 file of nested containers."""
     sizes = (u32(8 * (n - i)) + b"moov" for i in range(n))
     return box("ftyp", b"isom", u32(512), b"isom") + b"".join(sizes)
 
 
 def row(n: int = 30_000) -> bytes:
-    """Return an MP4 file of so many empty boxes."""
+    """Return an MP4 file with this many empty boxes."""
     return box("ftyp", b"isom", u32(512), b"isom") + box("skip") * n
 
 
 def packed(hidden: int = 0) -> bytes:
-    """Return an MP4 file whose header says that it is 4 GB, and is packed."""
+    """Return an MP4 file whose header is packed and declares 4 GB."""
     header = box(
         "cmov", box("dcom", b"zlib"), box("cmvd", u32(0xFFFFFF00), zlib.compress(bytes(10**6)))
     )
@@ -111,7 +111,7 @@ def packed(hidden: int = 0) -> bytes:
 
 
 def chunks_of_sound(n: int = 100) -> bytes:
-    """Return an MP4 file with chunks of two thousand million samples of sound each."""
+    """Return an MP4 file with chunks of two billion samples of audio each."""
     tables = described(
         box("stts", u32(0, 1, 100, 1)),
         box("stsc", u32(0, 1, 1, 0x7FFFFFFF, 1)),
@@ -140,7 +140,7 @@ def ten_hours(rate: int = 60) -> bytes:
 
 
 def edits(n: int = 1_000_000) -> bytes:
-    """Return an MP4 file with so many edits of a track."""
+    """Return an MP4 file with this many edits of a track."""
     stbl = described(
         box("stts", u32(0, 1, 10, 1)),
         box("stsc", u32(0, 1, 1, 10, 1)),
@@ -169,7 +169,7 @@ def large(path: Path, width_px: int, height_px: int) -> None:
 
 
 def many(path: Path, n_frames: int, *, rate: int) -> None:
-    """Write an MPEG-TS file of so many small pictures, so many a second."""
+    """Write an MPEG-TS file of this many small pictures, at this rate."""
     with av.open(str(path), "w", format="mpegts") as container:
         stream = container.add_stream("libx264", rate=rate)
         stream.width = stream.height = 32

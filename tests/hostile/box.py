@@ -1,7 +1,7 @@
-"""Asks, in a child whose memory and time are bounded, for what a hostile server serves.
+"""Calls functions with input of a hostile server, in a child with bounded memory and time.
 
-Run as a program: one that has imported what is needed forks a child for each line of JSON on
-stdin, and says on stdout how it ended. Of what a child starts, the memory is bounded alike.
+Run as a program: it imports everything, forks a child for each line of JSON on
+stdin, and writes the outcome to stdout. The memory of a child's descendants is bounded too.
 """
 
 import importlib
@@ -19,10 +19,10 @@ MB = 1024 * 1024
 
 
 def ask_in_child(order: dict[str, Any]) -> dict[str, Any]:
-    """Return what was said (a result, or an error with its class), memory and CPU time taken.
+    """Return the outcome (a result, or an error with its class), memory and CPU time.
 
-    order: call (module:function of this folder), arguments, grow_mb (address space beyond what is
-    taken now), within_s.
+    order: call (module:function of this folder), arguments, grow_mb (further address space),
+    within_s.
     """
     module, _, name = order["call"].partition(":")
     call = getattr(importlib.import_module(module), name)
@@ -51,7 +51,7 @@ def ask_in_child(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_bounded(call: Any, order: dict[str, Any], writing: int) -> None:
-    """Call it, write what it said, and exit; what it leaves running is killed after that."""
+    """Call it, write the outcome, and exit; leftover processes are killed afterwards."""
     base_mb = rss_mb()
     try:
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -67,13 +67,13 @@ def run_bounded(call: Any, order: dict[str, Any], writing: int) -> None:
 
 
 def read_until(reading: int, end: float) -> str:
-    """Return what a child writes, or nothing once its time is over or it has died."""
+    """Return the output of a child, or nothing after a timeout or its death."""
     ready, _, _ = select.select([reading], [], [], max(0.0, end - time.monotonic()))
     return os.read(reading, 64 * 1024).decode(errors="replace") if ready else ""
 
 
 def with_whole_group(child: int, number: int) -> None:
-    """Send a signal to a child and to all that it started."""
+    """Send a signal to a child and its descendants."""
     try:
         os.killpg(child, number)
     except ProcessLookupError:
@@ -81,7 +81,7 @@ def with_whole_group(child: int, number: int) -> None:
 
 
 def rss_mb() -> float:
-    """Return how much memory this process takes now."""
+    """Return the resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / MB
 
 

@@ -1,8 +1,8 @@
-"""A hostile site, canaries that nothing may reach, and a box to ask from.
+"""A hostile site, canaries that nothing may reach, and a box for the client.
 
-`stand` puts them together: a site serves something, the box asks for it, and what is said, how much
-memory that took, and that no canary was touched are checked. What may be asked for stands in
-`asked.py`; a test of another part calls a function of its own there.
+`stand` combines them: a site serves something, a function in the box fetches it, and the outcome,
+the memory, and that no canary was touched are checked. The functions are in
+`asked.py`.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
 Answer = bytes | Callable[[bytes], Iterable[bytes]]
-"""Raw bytes to answer a request with, or what gives them from its head, without end if it likes."""
+"""Raw bytes of an answer, or a function that yields them for a request's head, maybe endlessly."""
 
 _IDLE_S = 30.0
 
@@ -65,7 +65,7 @@ class _Listener:
         client.close()
 
     def accepted(self) -> None:
-        """Take note of a connection."""
+        """Count a connection."""
 
     def serve(self, client: socket.socket) -> None:
         """Answer on it."""
@@ -93,7 +93,7 @@ def read_head(client: socket.socket) -> bytes:
 
 
 class Site(_Listener):
-    """Serves raw bytes by path; "" stands for any other path. Kept connections are served on."""
+    """Serves raw bytes by path; "" stands for any other path. Supports keep-alive."""
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self.answers = dict(answers)
@@ -117,9 +117,9 @@ class Site(_Listener):
 
 
 class Canary(_Listener):
-    """What nothing may reach: counts connections (TCP) and datagrams (UDP, the same port).
+    """A server that nothing may reach: counts connections (TCP) and datagrams (UDP, same port).
 
-    To whoever asks over HTTP it answers as an inner service would.
+    Answers HTTP requests like an internal service.
     """
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class Canary(_Listener):
             try:
                 self._udp.bind(("127.0.0.1", self.port))
                 return
-            except OSError:  # somebody has that port of UDP: take another of both
+            except OSError:  # that UDP port is in use: take another pair
                 super().close()
 
     def accepted(self) -> None:
@@ -141,7 +141,7 @@ class Canary(_Listener):
             client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ninner")
 
     def heard(self) -> int:
-        """Return how often it was reached, since it was asked last."""
+        """Return the number of contacts since the last call."""
         n_datagrams = 0
         while select.select([self._udp], [], [], 0)[0]:
             self._udp.recv(65536)
@@ -160,10 +160,10 @@ class Canary(_Listener):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What was said in the box ("no end": its time was over), and what that took.
+    """The outcome in the box ("no end": timeout), and its cost.
 
-    grew_mb: of the largest process, beyond what the child has in memory before; some 10 MB are the
-    libraries that it shares.
+    grew_mb: growth of the largest process, of which some 10 MB are shared
+    libraries.
     """
 
     said: str
@@ -186,7 +186,7 @@ class Box:
     def ask(
         self, call: str, *arguments: object, grow_mb: int = 512, within_s: float = 60.0
     ) -> Outcome:
-        """Return how a call ("segment", "asked:segment") ended; it may take so much more memory."""
+        """Return the outcome of a call ("segment", "asked:segment") with a memory limit."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -244,11 +244,11 @@ def stand(
     canary: Canary,
     site: Callable[[Mapping[str, Answer]], Site],
 ) -> Stand:
-    """Serve, ask, and check: `stand(serves, asks, says)`.
+    """Serve, call, and check: `stand(serves, asks, says)`.
 
     serves: an answer to every path, or answers by path ("" any other); in bytes, CANARY stands for
-    the canary's host and port. asks: what to call in the box, with the site's URL and `arguments`.
-    says: a pattern that begins what is said. most_mb: so much memory may be taken; most_s: so much
+    the canary's host and port. asks: function to call in the box, with the site's URL and
+    `arguments`. says: pattern for the start of the outcome. most_mb: memory limit; most_s: limit of
     CPU time.
     """
 
@@ -282,7 +282,7 @@ def stand(
 
 
 FUZZ_S = float(os.environ.get("FUZZ_S", "0"))
-"""So long each test of made-up inputs goes on (`make fuzz`)."""
+"""Seconds for each fuzz test (`make fuzz`)."""
 
 
 def peak_mb() -> float:
@@ -291,7 +291,7 @@ def peak_mb() -> float:
 
 @pytest.fixture
 def fuzz(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """`fuzz(strategy, check)`: check 80 values of a kind, or others until FUZZ_S is over."""
+    """`fuzz(strategy, check)`: check 80 fixed values, or random ones for FUZZ_S."""
 
     def run(strategy: SearchStrategy[Any], check: Callable[[Any], None], *, n: int = 80) -> None:
         limits = settings(

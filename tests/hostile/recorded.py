@@ -1,4 +1,4 @@
-"""What a test of recording asks for in the box: one run of ffmpeg, and how that ends."""
+"""Functions that tests of recording call in the box: one run of ffmpeg, and its end."""
 
 import tempfile
 from pathlib import Path
@@ -13,31 +13,31 @@ from flows.capture.supervisor import recorder
 from flows.capture.supervisor.capture import Capture
 
 _WITHIN_S = 50.0
-"""Each ends long before: this is for busy machines."""
+"""Timeout in seconds, for busy machines."""
 
 
 def hls(url: str, path: str = "live.m3u8") -> str:
-    """Record what a playlist lists."""
+    """Record a playlist."""
     return _record(url + path, "hls", policy_for(url))
 
 
 def dash(url: str) -> str:
-    """Record what a manifest lists."""
+    """Record a manifest."""
     return _record(url + "live.mpd", "other", policy_for(url))
 
 
 def endless(url: str) -> str:
-    """Record a file without end, in whatever container it is."""
+    """Record an endless file, in any container."""
     return _record(url + "live", "http", policy_for(url))
 
 
 def server(url: str, address: str, named: str = "") -> str:
-    """Record a stream of another protocol than HTTP, from a server that is named, or is not."""
+    """Record a stream of another protocol than HTTP, from a server that is allowed or not."""
     return _record(address, "other", AddressPolicy.of(filter(None, [named])))
 
 
 def _record(url: str, protocol: str, policy: AddressPolicy) -> str:
-    process.can_isolate = False  # The first wall holds alone.
+    process.can_isolate = False  # The first protection must suffice.
     recorder._FALSE_STARTS = 1
     stream = Stream(
         page_url=url,

@@ -1,4 +1,4 @@
-"""What a page may do to yt-dlp: it ends the child that asked, at most."""
+"""Hostile pages for yt-dlp: at most they end its child process."""
 
 import gzip
 import json

@@ -1,6 +1,6 @@
-"""Inputs that nobody thought of: what comes of them is a result, or an error that says so.
+"""Fuzz tests: random inputs give a result, or one of our errors.
 
-Some of each kind with the other tests, always the same ones; others for longer by `make fuzz`.
+A fixed set of inputs runs with the other tests; `make fuzz` runs random ones for longer.
 """
 
 import contextlib
@@ -242,7 +242,7 @@ def test_no_secret_of_a_url_is_shown(fuzz: Fuzz) -> None:
 
 def test_a_text_of_others_is_cleaned(fuzz: Fuzz) -> None:
     def check(text: str) -> None:
-        if not any(each in text for each in "<>`"):  # which become other characters
+        if not any(each in text for each in "<>`"):  # normalised to other characters
             assert clean(clean(text)) == clean(text)
         assert len(clean(text)) <= max(len(text) + 200, 4004)
 
@@ -313,7 +313,7 @@ ANSWER = st.builds(
 
 @pytest.fixture
 def answering(site: Callable[..., Any]) -> tuple[str, list[bytes]]:
-    """The URL of a site, and a list of one: what it answers with."""
+    """The URL of a site, and a list with its answer."""
     answers = [b""]
     made = site({"": lambda _: [answers[0]]})
     return made.url, answers

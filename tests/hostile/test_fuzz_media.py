@@ -1,4 +1,4 @@
-"""Media that nobody thought of: trees of boxes, and honest files with bytes of others in them."""
+"""Fuzz tests of media: trees of boxes, and valid files with bytes of other files."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""What is written anew for ffmpeg holds names of ours and numbers, whatever it was made from."""
+"""Manifests rewritten for ffmpeg have only our names and numbers, for any input."""
 
 import contextlib
 import re
@@ -129,7 +129,7 @@ def test_no_reply_of_rtsp_leads_elsewhere(fuzz: Fuzz) -> None:
         replies = Replies("x")
         with contextlib.suppress(CaptureError):
             passed = b"".join(map(replies.feed, parts))
-            # As a client reads it that knows its lengths: heads say 200, and no place.
+            # As read by a client with correct framing: status 200, no Location.
             while passed:
                 if passed.startswith(b"$"):
                     passed = passed[4 + int.from_bytes(passed[2:4], "big") :]

@@ -1,4 +1,4 @@
-"""What answers over HTTP as no honest server does: for playlists, pages, segments and keys."""
+"""Hostile HTTP answers: for playlists, pages, segments and keys."""
 
 import gzip
 import threading
@@ -46,7 +46,7 @@ def bombs() -> dict[str, bytes]:
 TOO_LARGE = "NoStream: http://127.0.0.1:.*: larger than"
 NOT_ASKED = "SourceUnreachable: http://127.0.0.1:.*: encoded with .*, where gzip was requested"
 BOMBS = {
-    # what is said of a playlist, a page (of which only the head is read), a segment, a key
+    # outcomes of a playlist, a page (only its head is read), a segment, a key
     "gzip": (TOO_LARGE, "65536 bytes", TOO_LARGE, TOO_LARGE),
     "x-gzip": (TOO_LARGE, "65536 bytes", TOO_LARGE, TOO_LARGE),
     "gzip, gzip": (NOT_ASKED,) * 4,
@@ -71,7 +71,7 @@ def test_a_bomb_does_not_go_off(
 PLAYLIST = b"#EXTM3U\n#EXTINF:2,\na.ts\n"
 CUT_OFF = gzip.compress(PLAYLIST)[:-9]
 CODED = {
-    # what an honest server may send, or one that is set up wrongly
+    # answers of correct or misconfigured servers
     "gzip": (encoded("gzip", gzip.compress(PLAYLIST)), "1 entries"),
     "as it is": (encoded("identity", PLAYLIST), "1 entries"),
     "a character set": (encoded("utf-8", PLAYLIST), "1 entries"),
@@ -93,7 +93,7 @@ def test_what_is_encoded_is_read_or_refused(
 
 
 def for_ever(begin: bytes, again: bytes) -> Callable[[bytes], Iterator[bytes]]:
-    """Return what answers with some bytes, and then others again and again, at full speed."""
+    """Return an answer of some bytes, followed by others repeated for ever, at full speed."""
 
     def answer(_: bytes) -> Iterator[bytes]:
         yield begin
@@ -105,7 +105,7 @@ def for_ever(begin: bytes, again: bytes) -> Callable[[bytes], Iterator[bytes]]:
 
 
 def dripped(begin: bytes, again: bytes) -> Callable[[bytes], Iterator[bytes]]:
-    """Return what answers likewise, some bytes every now and then."""
+    """Return the same, slowly."""
     pause = threading.Event()
 
     def answer(_: bytes) -> Iterator[bytes]:
@@ -117,10 +117,10 @@ def dripped(begin: bytes, again: bytes) -> Callable[[bytes], Iterator[bytes]]:
 
 
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-NAMED = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff"  # a gzip header, after which a file name comes
+NAMED = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff"  # a gzip header, followed by a file name
 LONG_GZIP = OK + b"Content-Encoding: gzip\r\nContent-Length: 99999999\r\n\r\n" + NAMED
 ENDLESS = {
-    # what it begins with, and what comes again and again
+    # start, and repeated part
     "early hints": (b"", EARLY),
     "a status line": (b"HTTP/1.1 200 ", b"x"),
     "headers": (OK, b"X-A: b\r\n"),

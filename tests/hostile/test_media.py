@@ -1,4 +1,4 @@
-"""Media that ask for gigabytes: refused before memory is taken, and the show goes on."""
+"""Media bombs are refused before memory is allocated, and the show continues."""
 
 import importlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ REFUSED = "(UnreadableMedia|VideoError): .*"
 SEGMENTS = ("measured", "analysed")
 ALL = ("measured", "analysed", "from_file")
 
-# What is made, for whom, and what must be said.
+# Generator, arguments, functions, expected outcome.
 CASES = {
     "one size for all samples": ("one_size_of_all", {}, ALL, "40000000 samples"),
     "one size, fewer": ("one_size_of_all", {"n": 150_000}, ALL, "150000 samples, in"),
@@ -74,7 +74,7 @@ def test_ten_hours_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     path = tmp_path / "long.mp4"
     path.write_bytes(bombs.ten_hours())
     with path.open("ab") as file:
-        file.truncate(3 << 30)  # a hole: it takes no room
+        file.truncate(3 << 30)  # sparse: takes no space
     require_bounded(path, FILE)
     with pytest.raises(TooMuch, match="samples"):
         require_bounded(path, SEGMENT)

@@ -1,6 +1,6 @@
-"""What ffmpeg is led to by what it records: nowhere. Each case is a line in a table.
+"""Recorded content cannot make ffmpeg open other addresses. Each case is a line in a table.
 
-The first wall alone: ffmpeg has no network of its own here (`recorded.py`).
+Tests only the first protection, without the network namespace (`recorded.py`).
 """
 
 import gzip
@@ -25,7 +25,7 @@ KEY = bytes(range(16))
 
 def reply(body: bytes | str, *headers: str, status: str = "200 OK") -> bytes:
     body = body.encode() if isinstance(body, str) else body
-    # The canary's address is put in later.
+    # Placeholder for the canary's address.
     n_bytes = len(body.replace(b"CANARY", b"127.0.0.1:40000"))
     lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {n_bytes}", "", ""]
     return "\r\n".join(lines).encode() + body
@@ -44,9 +44,9 @@ def sealed(text: str) -> bytes:
 
 @pytest.fixture
 def record(stand: Stand, canary: Any) -> Callable[..., None]:
-    """Record what is served, and check what is said; it leads to the canary where CANARY stands.
+    """Record what is served, and check the outcome; CANARY is replaced by the canary's address.
 
-    Its playlist is harmless when it is looked at first, and what it is from then on, and ended.
+    The playlist is harmless at the first request, and hostile and ended from then on.
     """
 
     def check(serves: Mapping[str, bytes], asks: str, says: str = INWARDS) -> None:
@@ -83,7 +83,7 @@ def files(folder: Path) -> Mapping[str, bytes]:
 
 
 def test_a_playlist_a_manifest_and_a_file_are_recorded(record: Record, media: Path) -> None:
-    """What shows that the cases below fail for their own reason."""
+    """Control: the cases below fail for their own reason."""
     served = {**files(media), "/live.m3u8": reply(listing())}
     served["/live"] = reply((media / "s.flv").read_bytes())
     for asks in ("hls", "dash", "endless"):
@@ -102,7 +102,7 @@ PLAYLISTS: dict[str, str | bytes] = {
     "a sample key": listing("#EXT-X-KEY:METHOD=SAMPLE-AES,URI=http://CANARY/k"),
     "a variant": HEAD + "#EXT-X-STREAM-INF:BANDWIDTH=1\nhttp://CANARY/v.m3u8\n",
 }
-"""Refused as they are listed."""
+"""Refused in the playlist."""
 
 IGNORED: dict[str, str] = {
     "a session key": "#EXT-X-SESSION-KEY:METHOD=AES-128,URI=http://CANARY/k",
@@ -113,7 +113,7 @@ IGNORED: dict[str, str] = {
     "frames": "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=1,URI=http://CANARY/i",
     "a report": '#EXT-X-RENDITION-REPORT:URI="http://CANARY/r"',
 }
-"""Never passed on: the segment beside it is recorded."""
+"""Never passed on: the other segment is recorded."""
 
 
 @pytest.mark.parametrize("playlist", [pytest.param(v, id=k) for k, v in PLAYLISTS.items()])
@@ -137,7 +137,7 @@ DISGUISES: dict[str, bytes] = {
     "spaces": reply(b" \n" + NESTED.encode()),
     "text/html": reply(NESTED, "Content-Type: text/html"),
 }
-"""Playlists that a look at their first bytes does not know."""
+"""Playlists that are not recognised by their first bytes."""
 
 
 @pytest.mark.parametrize("answer", [pytest.param(v, id=k) for k, v in DISGUISES.items()])
@@ -187,7 +187,7 @@ def test_neither_gzip_nor_a_cipher_gets_a_playlist_past(record: Record, canary: 
 
 
 def mpd(inside: str = "", *, base: str = "", template: str = "", before: str = "") -> bytes:
-    """A manifest; inside: of the representation, in place of a template."""
+    """A manifest; inside: content of the representation, instead of a template."""
     template = template or 'initialization="init.m4s" media="$Number$.m4s"'
     inside = inside or f'<SegmentTemplate timescale="1" duration="1" {template}/>'
     return reply(
@@ -258,6 +258,6 @@ def test_no_file_without_end_leads_inwards(record: Record, of: str) -> None:
 )
 def test_no_segment_of_a_manifest_leads_inwards(record: Record, segment: bytes) -> None:
     first, comment, rest = segment.partition(b"<!--ftyp-->")
-    if comment:  # to the front, where a box's size and name stand
+    if comment:  # at the front, in place of a box's size and name
         segment = first.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + comment + rest
     record({"/live.mpd": mpd(), "": segment}, "dash")

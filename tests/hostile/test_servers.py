@@ -1,4 +1,4 @@
-"""rtsp, rtmp and srt: from servers that the operator named, and from nowhere else."""
+"""rtsp, rtmp and srt: only from servers allowed by the operator."""
 
 import socket
 import socketserver
@@ -39,7 +39,7 @@ REDIRECT = say("Location: rtsp://CANARY/inner", status="302 Moved")
 
 
 class Rtsp(socketserver.ThreadingTCPServer):
-    """Answers by method; once asked to play, it sends a file of MPEG-TS over and over."""
+    """Answers by method; after PLAY it sends an MPEG-TS file in a loop."""
 
     daemon_threads = True
 
@@ -119,7 +119,7 @@ def test_a_server_that_is_named_is_recorded(
     stand: Stand, rtsp: Callable[[dict[str, bytes]], Rtsp]
 ) -> None:
     server = rtsp({})
-    url = f"{server.url}?udp"  # which would choose another transport
+    url = f"{server.url}?udp"  # would choose another transport
     stand(b"", "recorded:server", "a segment of 64x48", url, server.named, most_mb=400, most_s=20)
 
 

@@ -1,4 +1,4 @@
-"""The stand itself: what it must see, it sees."""
+"""Tests of the stand itself: it detects violations."""
 
 import socket
 from collections.abc import Callable

@@ -1,10 +1,10 @@
-"""One stack for the tests of the whole: what a browser does to it, and then the main job.
+"""One stack for the end-to-end tests: a browser, and then the whole pipeline.
 
-They share one test process (`tests/conftest.py`), and run in the order of their files' names: the
-last test of the last file stops it.
+They share one test process (`tests/conftest.py`), and run in the order of their file names: the
+last test of the last file stops the stack.
 
-Prefect's server is on a PostgreSQL of its own here where the machine has one with pg_trgm, as
-Debian's; on SQLite elsewhere in the tests, as it is by default.
+Prefect's server uses PostgreSQL here if the machine has one with pg_trgm, such as
+Debian's; the other tests use SQLite, the default.
 """
 
 import os
@@ -22,7 +22,7 @@ import pytest
 
 
 def postgres_programs() -> Path | None:
-    """Return where this machine's PostgreSQL is, if it has pg_trgm, which Prefect needs."""
+    """Return the programs of this machine's PostgreSQL, if it has pg_trgm, which Prefect needs."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
     on_path = shutil.which("initdb")
     for initdb in [*([Path(on_path)] if on_path else []), *found]:
@@ -39,10 +39,10 @@ def postgres_programs() -> Path | None:
 
 @contextmanager
 def postgres(programs: Path) -> Iterator[str]:
-    """Run a server on a socket of its own, as a user without rights; give its URL."""
+    """Run a server on a separate socket, as an unprivileged user; yield its URL."""
     home = Path(tempfile.mkdtemp(prefix="showmood-pg-"))
     as_user: dict[str, Any] = {}
-    if os.geteuid() == 0:  # PostgreSQL does not run as root
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         names = {entry.pw_name for entry in pwd.getpwall()}
         user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
         os.chown(home, user.pw_uid, user.pw_gid)
@@ -77,7 +77,7 @@ def postgres(programs: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def prefect_url() -> Iterator[str | None]:
-    """Where Prefect is to keep its things; None where there is no server that it could use."""
+    """URL of Prefect's database; None without a suitable server."""
     programs = postgres_programs()
     if programs is None:
         yield None

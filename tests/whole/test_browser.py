@@ -1,4 +1,4 @@
-"""The Prefect UI as a person uses it, in a real browser: start a show, see its picture, cancel one.
+"""The Prefect UI in a real browser: start a show, see its picture, cancel one.
 
 Screenshots go to `test-output/`; with SHOWMOOD_DOCS_SCREENSHOTS=1 two of them also to `docs/`.
 """
@@ -21,7 +21,7 @@ SLOW_MS = 60_000
 
 
 def browser_path() -> str:
-    """Return the browser of this machine; without one, skip loudly, or fail where one must be."""
+    """Return the browser of this machine; without one, skip, or fail if it is required."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
@@ -35,7 +35,7 @@ def browser_path() -> str:
 def page() -> Iterator[Page]:
     path = browser_path()
     with sync_playwright() as playwright:
-        # As root, Chromium has no sandbox; all that it opens here is our own server.
+        # As root, Chromium has no sandbox; it opens only our own server here.
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         made = browser.new_page(viewport={"width": 1200, "height": 1150}, color_scheme="light")
         made.set_default_timeout(SLOW_MS)

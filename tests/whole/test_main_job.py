@@ -1,4 +1,4 @@
-"""The main job with real parts: live HLS over HTTP, a Prefect server, a worker, Postgres."""
+"""The whole pipeline with real parts: live HLS over HTTP, a Prefect server, a worker, Postgres."""
 
 import itertools
 import json
@@ -42,7 +42,7 @@ def test_bad_url_fails_the_run_with_one_line(up: Any, url: str, said: str) -> No
 
 
 def test_killed_watcher_continues_where_it_stopped(up: Any) -> None:
-    """SIGKILL mid-show: by itself the same run, broadcast and tracks, no row twice, no orphan."""
+    """SIGKILL during a show: same run, broadcast and tracks, no duplicate row, no orphan."""
     run = up.start("adhoc", url=up.origin.url, name="killed", duration="60s")
     analysed = (
         f"SELECT count(*) FROM segments WHERE status = 'analysed' AND broadcast_id IN {KILLED}"
@@ -57,7 +57,7 @@ def test_killed_watcher_continues_where_it_stopped(up: Any) -> None:
     assert [status for _, status in before] == ["live"]
 
     up.until(lambda: (up.ended(run) or {}).get("type") == "COMPLETED", what="its end", within_s=180)
-    # Its worker's second report of the same crash did not touch what was on schedule again.
+    # Its worker's second report of the same crash did not affect the rescheduled run.
     states = up.states(run)
     assert states.count("Crashed") == states.count("AwaitingRetry") == 1
     assert states.index("Crashed") < states.index("AwaitingRetry")
@@ -70,8 +70,8 @@ def test_killed_watcher_continues_where_it_stopped(up: Any) -> None:
     assert [s.sequence for s in segments] == list(range(len(segments)))
     assert all(a.ended_at <= b.started_at for a, b in itertools.pairwise(segments))
     assert {s.status for s in segments} == {"analysed"}
-    # Every moment is either recorded or a gap with a reason; what the source still listed when
-    # the second watcher asked is recorded, so there may be none.
+    # Everything is recorded or a gap with a reason; there may be no gap, because the second
+    # watcher fetches what the source still lists.
     gaps = up.rows(f"SELECT started_at, ended_at, why FROM gaps WHERE broadcast_id IN {KILLED}")
     assert all(gap.why for gap in gaps)
     covered = sum((s.ended_at - s.started_at).total_seconds() for s in [*segments, *gaps])
@@ -111,7 +111,7 @@ def test_prefect_sees_a_task_run_a_minute_and_a_report(up: Any) -> None:
 def test_prefect_hears_of_a_show(up: Any) -> None:
     query = {"filter": {"event": {"prefix": ["showmood.show."]}}}
 
-    def heard() -> list[dict[str, Any]] | None:  # the server writes them down every few seconds
+    def heard() -> list[dict[str, Any]] | None:  # the server writes them every few seconds
         told = up.api.post("/events/filter", json=query).raise_for_status().json()["events"]
         mine = [e for e in told if e["resource"]["prefect.resource.id"] == "showmood.show.killed"]
         names = {event["event"] for event in mine}
@@ -123,7 +123,7 @@ def test_prefect_hears_of_a_show(up: Any) -> None:
 
 
 def test_status_finds_all_of_it_and_the_channel(up: Any) -> None:
-    found = json.loads(up.cli("status", "--json"))  # its exit code says that nothing needs a look
+    found = json.loads(up.cli("status", "--json"))  # exit code: no problems
     assert found["problems"] == []
     assert found["database"] == "embedded, up"
     assert found["server"].startswith("up, ")
@@ -138,7 +138,7 @@ def test_starting_as_root_prints_a_warning(up: Any) -> None:
 
 
 def test_prefect_is_on_postgres_by_one_setting(up: Any, prefect_url: str | None) -> None:
-    """All tests here are of that; this one holds that it was so."""
+    """All tests here use it; this one checks that."""
     if prefect_url is None:
         pytest.skip(WHY)
     assert not (up.home / "prefect" / "prefect.db").exists()
@@ -158,8 +158,8 @@ def test_cancelled_run_keeps_what_was_recorded(up: Any) -> None:
     up.cancel(run)
     state = up.until(lambda: up.ended(run), what="the run's end", within_s=60)
     assert state["type"] == "CANCELLED"
-    # The run says so itself when all is stored: its worker would, after it has seen it end and has
-    # loaded the flow again.
+    # Set by the run itself when everything is stored; its worker would do it later, after loading
+    # the flow again.
     assert state["message"] == "Cancelled; what was recorded is stored."
     assert up.rows(
         "SELECT b.status FROM broadcasts b JOIN channels c ON c.id = b.channel_id"

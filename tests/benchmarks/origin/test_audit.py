@@ -1,4 +1,4 @@
-"""The audit finds what a recording lacks, and what it has twice."""
+"""The audit finds missing and duplicate parts of a recording."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ PIECE_S = 0.5
 
 @pytest.fixture
 def on_air(card: dict[str, Path], clock) -> LiveOrigin:
-    """Eight segments, all of which have passed."""
+    """Eight published segments."""
     made = LiveOrigin(card[""], started_at=clock(), loop=False, clock=clock)
     clock.passed_s = 60.0
     return made
