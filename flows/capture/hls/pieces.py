@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.padding import PKCS7
 
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import Entry, Key, Part
@@ -20,14 +19,12 @@ _RENEW_S: Final = 10.0
 """An initialisation section that was fetched again, and was the same, is not for so long."""
 
 _KEY_BYTES: Final = 16  # RFC 8216, 4.3.2.4
+_BLOCK_BYTES: Final = 16
 
 _SYNC: Final = b"\x47"  # ISO/IEC 13818-1, 2.4.3.2
 _INIT_BOXES: Final = (b"ftyp", b"moov")
 BOXES: Final = (b"styp", b"moof", b"sidx", b"ftyp", b"emsg", b"prft")
 """The boxes that fMP4 segments and initialisation sections begin with (ISO/IEC 14496-12, 4.2)."""
-
-_PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
-"""Signatures of pictures: some sites put a small picture in front of their segments."""
 
 _PACKED: Final = (b"ID3", b"\xff", b"\x0b\x77")
 """What packed audio begins with: its timestamp, or at once ADTS, MPEG or AC-3."""
@@ -35,6 +32,7 @@ _PACKED: Final = (b"ID3", b"\xff", b"\x0b\x77")
 _PACKET_BYTES: Final = 188
 _PACKETS: Final = 4
 _MAX_BEFORE_BYTES: Final = 1024 * 1024
+_STEP_BYTES: Final = 1024 * 1024
 
 
 class Pieces:
@@ -71,7 +69,7 @@ class Pieces:
                 self.fetcher.download(entry.media, file, max_bytes=self._max_bytes)
             else:
                 self._open(entry.media, entry.key, entry.sequence, file)
-        _cut_picture(path, begin)
+        _cut_before(path, begin, packed=audio)
         with path.open("rb") as file:
             file.seek(begin)
             head = file.read(8)
@@ -145,7 +143,7 @@ class Pieces:
         else:
             self._open(part, key, sequence, into)
         data = into.getvalue()
-        at = None if _is_stream(data) or not data.startswith(_PICTURES) else _media_in(data)
+        at = None if _is_stream(data) or data[4:8] in BOXES else _media_in(data)
         return data if at is None else data[at:]
 
     def _open(self, part: Part, key: Key, sequence: int, into: BinaryIO) -> None:
@@ -176,19 +174,26 @@ def _is_init(data: bytes) -> bool:
     return data[4:8] in _INIT_BOXES or data.startswith(_SYNC)
 
 
-def _cut_picture(path: Path, begin: int) -> None:
-    """Take off the picture that a segment calls itself, if there is one before the media."""
+def _cut_before(path: Path, begin: int, *, packed: bool) -> None:
+    """Take off what stands before a segment's media: a picture, a tag, the end of a packet.
+
+    packed: it may be packed audio, too.
+    """
     with path.open("r+b") as file:
         file.seek(begin)
         head = file.read(_PACKET_BYTES + 1)
-        if _is_stream(head) or not head.startswith(_PICTURES):
+        if _is_stream(head) or head[4:8] in BOXES or (packed and head.startswith(_PACKED)):
             return
-        data = head + file.read()
-        at = _media_in(data)
-        if at is not None:
-            file.seek(begin)
-            file.write(memoryview(data)[at:])
-            file.truncate()
+        at = _media_in(head + file.read(_MAX_BEFORE_BYTES))
+        if at is None:
+            return
+        size = file.seek(0, io.SEEK_END) - begin - at
+        for done in range(0, size, _STEP_BYTES):
+            file.seek(begin + at + done)
+            data = file.read(_STEP_BYTES)
+            file.seek(begin + done)
+            file.write(data)
+        file.truncate(begin + size)
 
 
 def _is_stream(data: bytes) -> bool:
@@ -210,20 +215,26 @@ def _media_in(data: bytes) -> int | None:
 
 
 class _Opened:
-    """Writes what is written to it to a file, decrypted (AES-128-CBC, PKCS7)."""
+    """Writes what is written to it to a file, decrypted (AES-128-CBC, PKCS7).
+
+    Padding that is missing or wrong is kept, and bytes after the last whole block are left out, as
+    players do: some packagers pad otherwise. With a wrong key, what comes out is no media.
+    """
 
     def __init__(self, file: BinaryIO, key: bytes, iv: bytes) -> None:
         self._file = file
         self._decryptor = Cipher(algorithms.AES128(key), modes.CBC(iv)).decryptor()
-        self._padding = PKCS7(128).unpadder()
+        self._last = b""
 
     def write(self, sealed: bytes) -> None:
-        self._file.write(self._padding.update(self._decryptor.update(sealed)))
+        found = self._last + self._decryptor.update(sealed)
+        self._file.write(memoryview(found)[:-_BLOCK_BYTES])
+        self._last = found[-_BLOCK_BYTES:]
 
     def finish(self) -> None:
-        """Write what is left; raises UnreadableMedia where the key does not fit."""
-        try:
-            self._file.write(self._padding.update(self._decryptor.finalize()))
-            self._file.write(self._padding.finalize())
-        except ValueError as e:
-            raise UnreadableMedia(f"a segment can't be decrypted: {e}") from e
+        """Write what is left; raises UnreadableMedia where there is not one block."""
+        if not self._last:
+            raise UnreadableMedia("a segment can't be decrypted: it is shorter than a block")
+        n = self._last[-1]
+        is_padded = 0 < n <= _BLOCK_BYTES and self._last.endswith(bytes([n]) * n)
+        self._file.write(self._last[:-n] if is_padded else self._last)

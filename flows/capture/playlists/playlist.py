@@ -23,7 +23,7 @@ from flows.capture.playlists.tags import (
     parse_date,
     whole_number_of,
 )
-from flows.capture.playlists.timing import timed
+from flows.capture.playlists.timing import target_of, timed
 from flows.capture.playlists.variables import Variables
 from flows.capture.quality import Offer, Quality, in_order
 from flows.capture.segment import NoStream
@@ -154,12 +154,13 @@ class _Parser:
             elif not line.startswith("#"):
                 self._add(self._locate(line))
                 self._begin_entry()
+        entries = timed(self._entries, self._target_s)
         return Playlist(
-            entries=timed(self._entries, self._target_s),
+            entries=entries,
             offers=tuple(self._offers),
             keys=tuple(self._keys),
             sequence=self._sequence,
-            target_s=self._target_s,
+            target_s=target_of(self._target_s, entries),
             ended=self._ended,
             variables=self._variables.values,
             breaks=self._cues.breaks,

@@ -9,8 +9,20 @@ from typing import Final
 from flows.capture.playlists.entries import Entry
 
 _MAX_SEGMENT: Final = timedelta(seconds=600)
+_MAX_USUAL_S: Final = 12.0
+"""Longest target duration that is believed, if no segment is longer than a third of it."""
+
 _FEW: Final = 3
 """With fewer known lengths, their median is not used."""
+
+
+def target_of(said_s: float, entries: Sequence[Entry]) -> float:
+    """Return a playlist's target duration in seconds, which says when to reload it.
+
+    A playlist whose target is many times as long as its segments would be reloaded too late: what
+    it has listed meanwhile has left it again.
+    """
+    return min(said_s, max(_MAX_USUAL_S, 3 * max((e.duration_s for e in entries), default=0.0)))
 
 
 def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:

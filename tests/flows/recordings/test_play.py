@@ -97,5 +97,5 @@ def test_a_time_of_day_is_the_last_time_it_was_that() -> None:
         assert re.match(text, f"{moment:%H:%M:%S}")
         assert before - timedelta(hours=25) <= moment <= datetime.now().astimezone()
     assert parse_moment("2026-11-22T20:15:00+01:00").isoformat() == "2026-11-22T19:15:00+00:00"
-    with pytest.raises(UsageError, match="is no time"):
+    with pytest.raises(UsageError, match="is not a time"):
         parse_moment("soon")

@@ -453,6 +453,55 @@ def test_a_sealed_init_section_is_opened(
     assert n_frames(segment) == 50
 
 
+@pytest.mark.parametrize(
+    "padded",
+    [
+        pytest.param(lambda data: data + bytes(-len(data) % 16), id="zeros"),
+        pytest.param(lambda data: data[: len(data) // 16 * 16], id="none"),
+        pytest.param(lambda data: data + bytes([9]) * (32 - len(data) % 16), id="another"),
+    ],
+)
+def test_a_segment_that_is_padded_otherwise_is_decrypted(
+    padded: Callable[[bytes], bytes], clips, origin: Origin, watch: Watch
+) -> None:
+    at, key = began(), '#EXT-X-KEY:METHOD=AES-128,URI="key"'
+    origin.files["/key"] = KEY
+    for n, data in enumerate(clips("plain")):
+        seal = Cipher(algorithms.AES128(KEY), modes.CBC(n.to_bytes(16, "big"))).encryptor()
+        sealed = seal.update(padded(data))
+        origin.files[f"/{n}.ts"] = sealed + (b"odd" if n == 2 else b"")
+    origin.publish(number(0), key, entry(0, at))
+    watch.take(1)
+    origin.publish(number(0), key, *(entry(n, at) for n in range(N)))
+    watch.take(N)
+    require_whole(watch)
+    assert [n_frames(s, 5.0) for s in watch.segments] == [10] * N
+
+
+def test_what_stands_before_the_packets_is_left_out(clips, origin: Origin, watch: Watch) -> None:
+    media = clips("plain")
+    before = [b"ID3\4\0\0\0\0\0\5hello", bytes(100), media[0][-60:], b"G", b""]
+    put(origin, [each + data for each, data in zip(before, media, strict=True)])
+    at = began()
+    origin.publish(number(0), entry(0, at))
+    watch.take(1)
+    origin.publish(number(0), *(entry(n, at) for n in range(N)))
+    watch.take(N)
+    require_whole(watch)
+    assert [s.path.read_bytes() for s in watch.segments] == media
+
+
+def test_a_target_of_an_hour_does_not_say_when_to_ask(clips, origin: Origin, watch: Watch) -> None:
+    put(origin, clips("plain"))
+    origin.publish("#EXT-X-TARGETDURATION:3600", number(0), entry(0, began()))
+    watch.take(1)
+    assert watch.run is not None
+    watch.run._pacing.due_at = 0.0
+    watch.run.poll()  # nothing new
+    assert watch.run._pacing.due_at - time.monotonic() < 7
+    assert watch.run.step_s < 15
+
+
 def test_tables_given_apart_variables_spaces_pictures_and_dirt_are_read(
     clips, origin: Origin, watch: Watch
 ) -> None:
