@@ -70,6 +70,8 @@ class Pieces:
             else:
                 self._open(entry.media, entry.key, entry.sequence, file)
         _cut_before(path, begin, packed=audio)
+        if begin and not is_tables and _drop_head(path, begin):
+            return None
         with path.open("rb") as file:
             file.seek(begin)
             head = file.read(8)
@@ -187,13 +189,28 @@ def _cut_before(path: Path, begin: int, *, packed: bool) -> None:
         at = _media_in(head + file.read(_MAX_BEFORE_BYTES))
         if at is None:
             return
-        size = file.seek(0, io.SEEK_END) - begin - at
-        for done in range(0, size, _STEP_BYTES):
-            file.seek(begin + at + done)
-            data = file.read(_STEP_BYTES)
-            file.seek(begin + done)
-            file.write(data)
-        file.truncate(begin + size)
+        _shift(file, begin + at, begin)
+
+
+def _drop_head(path: Path, begin: int) -> bool:
+    """Take off the initialisation section of fMP4 before MPEG-TS, which no tag ends for it."""
+    with path.open("r+b") as file:
+        file.seek(begin)
+        if file.read(_PACKET_BYTES + 1)[::_PACKET_BYTES] != 2 * _SYNC:
+            return False
+        _shift(file, begin, 0)
+    return True
+
+
+def _shift(file: BinaryIO, source: int, target: int) -> None:
+    """Move what a file has from one place on to another before it."""
+    size = file.seek(0, io.SEEK_END) - source
+    for done in range(0, size, _STEP_BYTES):
+        file.seek(source + done)
+        data = file.read(_STEP_BYTES)
+        file.seek(target + done)
+        file.write(data)
+    file.truncate(target + size)
 
 
 def _is_stream(data: bytes) -> bool:

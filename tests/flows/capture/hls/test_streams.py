@@ -491,6 +491,22 @@ def test_what_stands_before_the_packets_is_left_out(clips, origin: Origin, watch
     assert [s.path.read_bytes() for s in watch.segments] == media
 
 
+def test_fmp4_goes_over_to_mpeg_ts_without_a_word(clips, origin: Origin, watch: Watch) -> None:
+    head, *media = clips("fmp4")
+    origin.files["/init.mp4"] = head
+    put(origin, media, "/{}.m4s")
+    put(origin, clips("plain"))
+    at = began()
+    lines = ['#EXT-X-MAP:URI="init.mp4"', *(entry(n, at, name="{}.m4s") for n in range(2))]
+    origin.publish(number(0), *lines[:2])
+    watch.take(1)
+    rest = [entry(n, at) for n in range(2, N)]
+    origin.publish(number(0), *lines, "#EXT-X-DISCONTINUITY", *rest)
+    watch.take(N)
+    require_whole(watch)
+    assert [s.path.suffix for s in watch.segments] == [".mp4", ".mp4", ".ts", ".ts", ".ts"]
+
+
 def test_a_target_of_an_hour_does_not_say_when_to_ask(clips, origin: Origin, watch: Watch) -> None:
     put(origin, clips("plain"))
     origin.publish("#EXT-X-TARGETDURATION:3600", number(0), entry(0, began()))
