@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
-from urllib.parse import quote, urljoin
 
+from flows.capture.playlists.addresses import MAX_ADDRESS_CHARS, Addresses
 from flows.capture.playlists.cues import Break, Cues
 from flows.capture.playlists.entries import Entry, Key, Part
 from flows.capture.playlists.renditions import Rendition, rendition_of
@@ -47,16 +47,9 @@ MAX_PLAYLIST_BYTES: Final = 16 * 1024 * 1024
 MAX_ENTRIES: Final = 50_000
 """Limit of segments and variants, and of keys and maps; more than a day of segments of 2 s."""
 
-MAX_ADDRESS_CHARS: Final = 24 * 1024 * 1024
-"""Limit of all absolute URLs in a playlist together."""
-
 MAX_SEGMENT_S: Final = 600.0
 
-_ODD: Final = re.compile(r"[^!-~]|[\"<>^`{|}\\]")
-_PATH: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _MAX_RENDITIONS: Final = 1000
-_AS_THEY_ARE: Final = "!#$%&'()*+,-./:;=?@[]_~"
-"""Characters of URLs that are not percent-encoded (RFC 3986, 2.2)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,15 +116,13 @@ def parse_playlist(
 
 class _Parser:
     def __init__(self, base_url: str, variables: Mapping[str, str] | None) -> None:
-        self._base = base_url
         self._variables, self._cues = Variables(base_url, variables), Cues()
         self._numbered = self._can_block_reload = False
         self._audio: list[Rendition] = []
         self._entries: list[Entry] = []
         self._offers: list[Variant] = []
         self._keys: dict[str, None] = {}
-        self._named: dict[str, str] = {}
-        self._n_chars = 0
+        self._addresses = Addresses(base_url, self._variables, most_shared=MAX_ENTRIES)
         self._sequence, self._target_s, self._ended = 0, 0.0, False
         self._init: Part | None = None
         self._key: Key | None = None
@@ -152,7 +143,7 @@ class _Parser:
                 tag, _, value = line.partition(":")
                 self._read_tag(tag.rstrip().upper(), self._variables.fill(value))
             elif not line.startswith("#"):
-                self._add(self._locate(line))
+                self._add(self._addresses.locate(line))
                 self._begin_entry()
         entries = timed(self._entries, self._target_s)
         return Playlist(
@@ -169,26 +160,6 @@ class _Parser:
             audio=tuple(self._audio),
         )
 
-    def _locate(self, address: str) -> str:
-        """Return an address as an absolute, percent-encoded URL."""
-        url = urljoin(self._base, self._variables.fill(address))
-        if _ODD.search(url):
-            where = _PATH.match(url)
-            at = where.end() if where else 0
-            url = url[:at] + quote(url[at:], safe=_AS_THEY_ARE)
-        self._n_chars += len(url)
-        if self._n_chars > MAX_ADDRESS_CHARS:
-            raise ValueError(f"addresses of more than {MAX_ADDRESS_CHARS} characters in all")
-        return url
-
-    def _locate_once(self, address: str) -> str:
-        """Return the URL of a key or an initialisation section, which many segments share."""
-        if address not in self._named:
-            if len(self._named) >= MAX_ENTRIES:
-                raise ValueError(f"more than {MAX_ENTRIES} keys and maps")
-            self._named[address] = self._locate(address)
-        return self._named[address]
-
     def _read_tag(self, tag: str, value: str) -> None:
         if tag == "#EXTINF":
             self._duration_s = number_of(value.partition(",")[0])
@@ -204,7 +175,7 @@ class _Parser:
             self._target_s = min(number_of(value), MAX_SEGMENT_S)
         elif tag == "#EXT-X-MAP":
             attributes = attributes_of(value)
-            url = self._locate_once(attributes.get("URI", ""))
+            url = self._addresses.locate_shared(attributes.get("URI", ""))
             init = self._part(url, attributes.get("BYTERANGE") or None)
             self._init, self._names_init = replace(init, key=self._key), True
         elif tag == "#EXT-X-KEY":
@@ -236,7 +207,7 @@ class _Parser:
         if said.get("TYPE") != "AUDIO" or len(self._audio) >= _MAX_RENDITIONS:
             return
         with suppress(ValueError):  # an address that is none: pictures are recorded without it
-            url = self._locate(said["URI"]) if said.get("URI") else ""
+            url = self._addresses.locate(said["URI"]) if said.get("URI") else ""
             self._audio.append(rendition_of(said, url))
 
     def _read_key(self, value: str) -> Key | None:
@@ -248,7 +219,7 @@ class _Parser:
         if method != "AES-128" or form != "identity":
             # Its URL, such as skd: or data:, is never fetched.
             return Key(method=method, url="", iv=None, form=form)
-        url = self._locate_once(attributes.get("URI", ""))
+        url = self._addresses.locate_shared(attributes.get("URI", ""))
         self._keys[url] = None
         found = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,32})", iv)
         if iv and not found:
