@@ -85,9 +85,10 @@ def connection_defaults(url: URL, **options: object) -> dict[str, object]:
     return {name: value for name, value in defaults.items() if name not in url.query}
 
 
-def make_engine(url: str, *, application_name: str = "showmood") -> Engine:
+def make_engine(url: str, *, application_name: str = "showmood", kept: int = 5) -> Engine:
     """Return an engine whose sessions use UTC, without connecting.
 
+    kept: connections that stay open when idle; ten more are opened while they are needed.
     A failed connection raises DatabaseUnreachable with the URL without its password.
     Raise BadDatabaseURL unless it is a Postgres URL.
     """
@@ -96,6 +97,7 @@ def make_engine(url: str, *, application_name: str = "showmood") -> Engine:
         parsed,
         connect_args=connection_defaults(parsed, application_name=application_name),
         pool_pre_ping=True,
+        pool_size=kept,
         json_serializer=partial(json.dumps, allow_nan=False),
     )
 

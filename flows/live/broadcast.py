@@ -87,7 +87,7 @@ class Watch:
         way.check(self.show.url)
         SANDBOX.start()
         with ExitStack() as stack:
-            engine = make_engine(self.database_url)
+            engine = make_engine(self.database_url, kept=1)
             stack.callback(engine.dispose)
             max_wait = self.show.max_wait
             when_there = partial(retry_on_outage, engine=engine, max_wait=max_wait, log=self.log)

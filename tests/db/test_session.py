@@ -77,6 +77,14 @@ def test_sessions_are_in_utc(databases, database_url):
     engine.dispose()
 
 
+def test_an_engine_keeps_as_many_idle_connections_as_it_may(database_url):
+    engine = make_engine(database_url, kept=1)
+    with engine.connect(), engine.connect():
+        assert engine.pool.checkedout() == 2
+    assert engine.pool.checkedin() == 1
+    engine.dispose()
+
+
 def test_connection_that_was_cut_while_idle_is_replaced(engine):
     ask = text("SELECT pg_backend_pid()")
     with engine.connect() as connection:
