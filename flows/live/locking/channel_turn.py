@@ -23,7 +23,7 @@ from db.errors import ChannelBusy
 from db.reading import queries
 from db.writing.spool import PASSING
 from flows.capture.waits import background_thread
-from flows.errors import Skipped
+from flows.errors import HandedOver, Skipped
 from flows.live.locking.database_wait import retry_on_outage
 from flows.live.locking.handover_signal import MAY_LEAVE
 from flows.live.locking.local_lock import hold_channel
@@ -93,13 +93,30 @@ def channel_turn(
                 if not waited:
                     log.warning("%s is being watched by %s: waiting for its end", slug, who)
                     if of_schedule or busy.holder == holder:
-                        with suppress(ChannelBusy, *PASSING):
-                            asking.enter_context(channel_lock(engine, _turn_of(slug), holder))
+                        with suppress(*PASSING):
+                            _ask(asking, engine, slug, holder, watched_by=busy.holder)
                 waited = True
                 hurries = busy.holder == holder
             time.sleep(ASK_SOON_S if hurries else ASK_EVERY_S)
         asking.close()
         yield Turn(lock=lock, until=ends_at if waited else None)
+
+
+def _ask(
+    asking: ExitStack, engine: Engine, slug: str, holder: str, *, watched_by: str | None
+) -> None:
+    """Ask for a channel, unless another run asks already.
+
+    Raises HandedOver where two other processes of this very run have it and ask for it: each time
+    that a run is taken for dead and is not, it gets another process.
+    """
+    try:
+        asking.enter_context(channel_lock(engine, _turn_of(slug), holder))
+    except ChannelBusy as other:
+        if other.holder == watched_by == holder:
+            raise HandedOver(
+                f"{slug}: another process of this run watches it, and a third waits for its end"
+            ) from other
 
 
 def asked_by(engine: Engine, slug: str) -> str | None:

@@ -12,7 +12,7 @@ from db.channel_lock import channel_lock
 from db.errors import ChannelBusy
 from db.writing import writes
 from flows.capture.stream import Stream
-from flows.errors import Skipped
+from flows.errors import HandedOver, Skipped
 from flows.live.lifecycle import WatchedBroadcast, close, open_or_continue
 from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
 from flows.show import make_show
@@ -104,6 +104,20 @@ def test_who_waits_gets_what_is_left_of_its_own_time(
         LOG.removeHandler(listener)
     assert got == [ends_at]
     assert "the-first-run" in caplog.text
+
+
+def test_one_process_of_a_run_waits_for_another_and_no_more_than_one(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """As where a server that was away takes a show for dead again and again."""
+    given = {"recordings_dir": tmp_path, "ends_at": in_s(60), "log": LOG}
+    with (
+        channel_lock(engine, "news", "one"),
+        channel_lock(engine, "news by schedule", "one"),
+        pytest.raises(HandedOver, match="a third waits"),
+        channel_turn(engine, "news", "one", **given),
+    ):
+        pass
 
 
 def test_a_run_started_again_has_the_rest_of_its_broadcast(engine: Engine) -> None:
