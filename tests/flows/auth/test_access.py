@@ -1,4 +1,4 @@
-"""The secret of a home, and what is made of it."""
+"""The secret of a home, and the keys derived from it."""
 
 import stat
 import subprocess

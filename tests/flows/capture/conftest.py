@@ -1,4 +1,4 @@
-"""A short clip cut into half-second pieces, origins that play it, and a site as a test wants it."""
+"""A short clip cut into half-second pieces, origins that play it, and a configurable site."""
 
 import hashlib
 import subprocess
@@ -32,10 +32,10 @@ CLIP_S = 3.0
 
 
 class Show(LiveOrigin):
-    """A live origin whose show can be put ahead: what would be on air later is on air now.
+    """A live origin whose show can be moved forward in time.
 
-    Its time stands until its playlist is asked for first, and much is listed: what a busy machine
-    takes to begin, or to go on, is lost to no test.
+    Its time starts with the first request of its playlist, and the playlist is long, so that a
+    slow machine misses nothing.
     """
 
     def __init__(self, source: Path, **options: object) -> None:
@@ -53,11 +53,11 @@ class Show(LiveOrigin):
         return super().playlist()
 
     def list_only(self, n: int) -> None:
-        """List so many segments from now on."""
+        """List this many segments from now on."""
         self._window = n
 
     def skip(self, seconds: float) -> None:
-        """Be so much further in the show from now on."""
+        """Move forward in the show by this time."""
         self._ahead += timedelta(seconds=seconds)
 
 
@@ -66,7 +66,7 @@ MakeOrigin = Callable[..., Show]
 
 @pytest.fixture(scope="session")
 def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds of a test picture with sound, in pieces that begin with keyframes."""
+    """Three seconds of a test picture with audio, in pieces that start with keyframes."""
     directory = tmp_path_factory.mktemp("pieces")
     clip = tmp_path_factory.mktemp("clip") / "clip.mp4"
     command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=24"]
@@ -88,7 +88,7 @@ def make_origin(pieces: Path) -> Iterator[MakeOrigin]:
 
 @pytest.fixture
 def origin(make_origin: MakeOrigin) -> Show:
-    """A live show on the air."""
+    """A live show on air."""
     return make_origin()
 
 
@@ -99,7 +99,7 @@ def policy() -> AddressPolicy:
 
 @pytest.fixture(scope="session")
 def stream_of() -> Callable[[LiveOrigin], Stream]:
-    """What yt-dlp finds at an origin, without the second it takes."""
+    """The stream at an origin, like yt-dlp, but without its delay."""
 
     def make(origin: LiveOrigin) -> Stream:
         return live_stream(origin.url, origin.url)
@@ -122,7 +122,7 @@ Answer = bytes | int | tuple[bytes, Pairs] | tuple[bytes, Pairs, int]
 
 @dataclass
 class Site:
-    """answer: what to say to a request; it may raise nothing."""
+    """answer: returns the answer to a request; must not raise."""
 
     answer: Callable[[Asked], Answer] = lambda asked: 404
     asked: list[Asked] = field(default_factory=list)
@@ -167,7 +167,7 @@ class _Answering(BaseHTTPRequestHandler):
 @pytest.fixture
 def site() -> Iterator[Site]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Answering)
-    server.daemon_threads = False  # closing it waits for what it answers
+    server.daemon_threads = False  # closing waits for running answers
     server.site = Site(port=server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -179,7 +179,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, and its key, in one file; it is trusted."""
+    """A trusted self-signed certificate for 127.0.0.1 with its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.now(UTC)
@@ -208,7 +208,7 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def video_packets() -> Callable[[Path], list[tuple[str, timedelta]]]:
-    """Each video packet of a file: its content's hash, and its time after the first one."""
+    """Each video packet of a file: hash of its content, and time after the first one."""
 
     def read(path: Path) -> list[tuple[str, timedelta]]:
         with av.open(str(path)) as container:
@@ -226,17 +226,17 @@ def video_packets() -> Callable[[Path], list[tuple[str, timedelta]]]:
 
 
 def children() -> set[str]:
-    """This process's children, without the one that is kept to ask yt-dlp in."""
+    """This process's children, except the one that forks children for yt-dlp."""
     found: set[str] = set()
     for thread in Path("/proc/self/task").glob("*/children"):
-        with suppress(FileNotFoundError):  # it has just ended
+        with suppress(FileNotFoundError):  # it has ended
             found |= set(thread.read_text().split())
     return found - {str(SANDBOX.pid)}
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    """Every test ends without threads and children of the capture."""
+    """Assert that every test leaves no threads and children of the capture."""
     before = set(threading.enumerate()), children()
     yield
     # What a stop can't interrupt ends by itself, soon; so does what a server that lives on had for

@@ -1,4 +1,4 @@
-"""What keeps a capture from writing costs what the source lists no longer, and never the watch."""
+"""If a capture cannot write, it loses only what leaves the playlist, and the watch continues."""
 
 import errno
 import os
@@ -58,7 +58,7 @@ def fail(
     after: int,
     times: int,
 ) -> None:
-    """Have what writes fail so often, once it has worked so often."""
+    """Make writes fail this many times, after this many successes."""
     real, calls = getattr(owner, what), [0]
 
     def failing(*args: object, **options: object) -> object:

@@ -1,7 +1,7 @@
-"""Each fault of a live source, for both engines: nothing is lost without a gap that says why.
+"""Each fault of a live source, for both engines: every loss is a gap with its reason.
 
-Half-second segments, and faults a quarter as long as in `make faults`; as many at the same time as
-the machine bears.
+Half-second segments, and faults a quarter as long as in `make faults`; several in
+parallel.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from flows.demo.channel import LiveOrigin
 SCALE = 0.25
 SEGMENT_S = 2.0 * SCALE
 LONG_S = 2.0
-"""What is left of half a second, a few frames, does not tell what is missing."""
+"""The few frames left of half a second do not show what is missing."""
 
 NEED_LONG = ("a segment cut short",)
 PATIENCE_S = 60.0
@@ -54,7 +54,7 @@ def long_show(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def on_air(show: dict[str, Path], segment_s: float = SEGMENT_S) -> LiveOrigin:
-    """The test card, since four segments ago; thirty are listed."""
+    """The test card, on air for four segments; thirty are listed."""
     return LiveOrigin(
         show[""],
         variants={name: path for name, path in show.items() if name},
@@ -70,7 +70,7 @@ def record(origin: LiveOrigin, engine: str, directory: Path, **options: object) 
 
 
 def hold(engine: str, scenario: Scenario, show: dict[str, Path], directory: Path) -> Outcome:
-    """Hold an engine to a fault."""
+    """Run an engine with a fault."""
     segment_s = LONG_S if scenario.name in NEED_LONG else SEGMENT_S
     with on_air(show, segment_s) as origin:
         patience_s = 1.0 if scenario.final else PATIENCE_S
@@ -88,7 +88,7 @@ def trials(
     long_show: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Trials:
-    """What became of every trial that a selected test asks for."""
+    """Results of all trials needed by the selected tests."""
     wanted = [
         (item.callspec.params["engine"], item.callspec.params["scenario"])
         for item in request.session.items
@@ -131,11 +131,11 @@ def test_a_fault_loses_nothing_that_is_still_listed(
 def fill(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[tuple[int, Callable, Callable]]:
-    """A disk to record to, at `tmp_path/rec`: the floor to keep, what fills and what frees it."""
+    """A disk to record to, at `tmp_path/rec`: minimum free space, functions to fill and free it."""
     directory = tmp_path / "rec"
     directory.mkdir()
     filler = directory / "filler"
-    # Of its own: what others write to the machine's disk, or free there, is not the test's.
+    # Separate, so that other writes to the machine's disk do not matter.
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(directory)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("NO DISK TO FILL: one of its own takes root; a full one was not tested")

@@ -1,4 +1,4 @@
-"""A site's headers are for the origin that they were made for."""
+"""A site's headers go only to their origin."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -89,7 +89,7 @@ def test_what_a_playlist_leads_to_elsewhere_does_not_get_them(
     policy: AddressPolicy,
     tmp_path: Path,
 ) -> None:
-    """The site's playlist comes by a redirect of its own, and lists segments of another server."""
+    """The site's playlist is behind a redirect, and lists segments of another server."""
 
     def moved(path: str) -> Reply:
         if path == "/live.m3u8":

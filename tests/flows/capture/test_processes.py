@@ -16,7 +16,7 @@ from flows.capture import processes as process
 from flows.capture.processes import end_stale, find_ffmpeg, spawn, stop
 from flows.capture.segment import CaptureFailed
 
-# Says its pid, then waits to be ended: as asked, or (stubborn) not before the second time.
+# Prints its pid, then waits for a signal, or (stubborn) for two.
 TOOL = r"""
 import os, signal, sys
 asked = 0
@@ -44,7 +44,7 @@ process.wait()
 
 
 def has_namespaces() -> bool:
-    """Whether the kernel gives this process, or one of its own user's, a network of its own."""
+    """Whether the kernel allows a network namespace for this user's processes."""
     unshare = shutil.which("unshare")
     tried = ([], ["--user"]) if unshare else ()
     return any(
@@ -60,7 +60,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wait_for_words(log: Path, n: int = 1) -> list[str]:
-    """Return the tool's first words, as soon as it has said them."""
+    """Wait for the tool's first output, and return it."""
 
     def words() -> list[str]:
         said = log.read_text().split() if log.exists() else []
@@ -131,7 +131,7 @@ def test_a_tool_is_terminated_when_its_watcher_is_killed(tmp_path: Path) -> None
 
 
 def test_what_a_dead_watcher_left_is_ended(tmp_path: Path) -> None:
-    # A keeper that sleeps has not noticed yet that its watcher is gone.
+    # A stopped keeper has not noticed yet that its watcher is dead.
     command = [sys.executable, "-c", OWNER, str(tmp_path), TOOL]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
@@ -176,7 +176,7 @@ def test_an_ffmpeg_that_is_not_there_is_named() -> None:
 
 
 class Endpoint:
-    """A port of ours that a tool may reach."""
+    """One of our ports that a tool can reach."""
 
     kind: Literal["tcp"] = "tcp"
 

@@ -1,4 +1,4 @@
-"""What signs a request is told nobody, whatever goes wrong: real failures, and what they say."""
+"""Signatures of requests are never disclosed by errors and logs of real failures."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ TS = "application/x-mpegurl"
 
 
 class Signed:
-    """Passes on what an origin plays, every address in it signed, and some of it broken."""
+    """Serves an origin's show with signed addresses, some of them broken."""
 
     def __init__(self, origin: LiveOrigin) -> None:
         self.origin = origin
@@ -77,7 +77,7 @@ def _all_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def told(error: BaseException | None) -> str:
-    """What a log says of an error: itself, and all that led to it."""
+    """The text of an error in a log, with its causes."""
     return "" if error is None else "".join(traceback.format_exception(error))
 
 
@@ -86,10 +86,10 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def command_lines() -> str:
-    """What everybody on the machine sees of this process's children, and of theirs."""
+    """Command lines of this process's descendants, visible to all users."""
     said = ""
     for each in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it has just ended
+        with suppress(psutil.NoSuchProcess):  # it has ended
             said += " ".join(each.cmdline())
     return said
 

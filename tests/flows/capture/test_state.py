@@ -1,4 +1,4 @@
-"""A state file that a loss of power left damaged costs estimated dates at most."""
+"""A damaged state file, as after a power loss, costs at most estimated dates."""
 
 import os
 import shutil
@@ -63,7 +63,7 @@ def test_a_file_that_can_not_be_written_stays_as_it_was(tmp_path: Path) -> None:
 def record(
     pieces: Path, policy: AddressPolicy, stream_of: Callable[[LiveOrigin], Stream]
 ) -> Iterator[Callable[[Path], list[Segment | Gap]]]:
-    """Record two segments more of a show that loses none."""
+    """Record two more segments of a show without loss."""
     with LiveOrigin(pieces, window=200) as origin:
 
         def make(folder: Path) -> list[Segment | Gap]:

@@ -1,4 +1,4 @@
-"""Shows deleted for good: all of theirs, and nothing of others."""
+"""Deleting shows: everything of theirs, and nothing of others."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -117,7 +117,7 @@ def test_a_channel_goes_whole(engine, fill, home):
     fill("news", 0)
     before, there = dump(engine), files(home)
     fill("talk", 0)
-    fill("talk", 1, status="live")  # its watcher died: nobody holds the channel
+    fill("talk", 1, status="live")  # its watcher died: the channel is not locked
     assert run("talk", "--yes").exit_code == 0
     assert (dump(engine), files(home)) == (before, there)
 

@@ -1,4 +1,4 @@
-"""Stretches of recording that somebody keeps, by command."""
+"""Kept stretches of recordings, by command."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ START = datetime(2026, 11, 20, 22, tzinfo=UTC)
 def test_a_note_is_listed_as_it_was_written(
     open_show, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Brackets are no markup of the terminal's."""
+    """Brackets are not interpreted as terminal markup."""
     monkeypatch.setenv("SHOWMOOD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SHOWMOOD_DATABASE_URL", database_url)
     show = open_show("talk", START)

@@ -1,4 +1,4 @@
-"""What `showmood replay` prints."""
+"""Output of `showmood replay`."""
 
 import pytest
 

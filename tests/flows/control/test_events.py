@@ -1,4 +1,4 @@
-"""What a show tells: which events, when, and with what to match on."""
+"""Events of a show: which, when, and with which labels."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -51,7 +51,7 @@ def angry(value: float, seconds: float) -> Observations:
 
 
 class Heard:
-    """Keeps events instead of sending them."""
+    """Stores events instead of sending them."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, str], dict[str, Any]]] = []

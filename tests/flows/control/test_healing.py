@@ -1,4 +1,4 @@
-"""What is put on a Prefect server so that shows heal, and what is looked at before it starts."""
+"""The automations for restarting shows, and the checks before a restart."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -20,14 +20,14 @@ OTHER = SHOW | {"prefect.resource.name": "maintain"}
 
 
 def triggers(dead_after_s: float = 120) -> dict[str, EventTrigger]:
-    """The automations as the server reads them: of silence, process and crash."""
+    """The automations as parsed by the server: silence, process and crash."""
     made = [AutomationCore.model_validate(each).trigger for each in automations(dead_after_s)]
     assert all(isinstance(each, EventTrigger) for each in made)
     return dict(zip(("silence", "process", "crash"), made, strict=True))
 
 
 def received(event: str, *, of: dict[str, str] = SHOW, **labels: str) -> ReceivedEvent:
-    """An event as the server has it from itself, a watch or a worker."""
+    """An event as received from the server itself, a watch or a worker."""
     run = {"prefect.resource.id": f"prefect.flow-run.{RUN}", "prefect.resource.name": "a show"}
     related = [of]
     if event.startswith("prefect.worker"):
@@ -45,7 +45,7 @@ def received(event: str, *, of: dict[str, str] = SHOW, **labels: str) -> Receive
 
 
 def beat(event: str) -> ReceivedEvent:
-    """A sign of life, as a watch makes it."""
+    """A heartbeat, like that of a watch."""
     run = FlowRun(id=RUN, flow_id=uuid4(), name="a show")
     return ReceivedEvent.model_validate(_event(event, run, datetime(2026, 11, 22, tzinfo=UTC)))
 
@@ -84,7 +84,7 @@ def test_silence_counts_from_a_sign_of_life_to_the_next_or_the_end(
     "event", ["prefect.flow-run.heartbeat", "prefect.flow-run.Crashed", "prefect.flow-run.Pending"]
 )
 def test_silence_is_not_broken_by_what_a_dead_run_or_another_clock_says(event: str) -> None:
-    """Prefect's heartbeats carry the worker's clock: with that wrong, a show would seem dead."""
+    """Prefect's heartbeats have the worker's time: with a wrong clock, a show would look dead."""
     silence = triggers()["silence"]
     assert not acts_on(silence, received(event))
     assert not silence.starts_after(event)
@@ -134,7 +134,7 @@ def test_database_that_prefect_cannot_use_is_one_clear_line(empty_database_url: 
 
 
 def states(*names: str) -> list[State]:
-    """Return a run's states, newest first; "silent" is what the automation makes."""
+    """Return a run's states, newest first; "silent" is set by the automation."""
     silent = automations(40)[0]["actions"][0]
     types = {"AwaitingRetry": "SCHEDULED", "Late": "SCHEDULED"}
     at = datetime(2026, 1, 1, tzinfo=UTC)

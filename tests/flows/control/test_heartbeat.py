@@ -1,4 +1,4 @@
-"""The signs of life that a run gives, and the cancel that it hears of: beside a small API."""
+"""A run's heartbeats, and its polling for a cancel, with a small fake API."""
 
 import json
 import os
@@ -19,12 +19,12 @@ from flows.control.healing import ALIVE, OVER
 from flows.control.heartbeat import heartbeats
 
 NOW = "Sun, 22 Nov 2026 19:00:00 GMT"
-"""The server's clock, which no machine of ours shows."""
+"""The server's time, different from any local clock."""
 
 
 @dataclass
 class Api:
-    """What of Prefect's API a heartbeat asks. state: of the run, as it is from now on."""
+    """The part of Prefect's API used by heartbeats. state: current state of the run."""
 
     run_id: UUID = field(default_factory=uuid4)
     state: str = "RUNNING"
@@ -77,7 +77,7 @@ def api() -> Iterator[Api]:
                 self.send_error(503)
                 return
             if "/csrf-token" in self.path:
-                self.send_error(404)  # as a server without such tokens
+                self.send_error(404)  # like a server without such tokens
                 return
             answer = json.dumps(one.answer(self.command, self.path, body)).encode()
             self.send_response_only(200)
@@ -103,7 +103,7 @@ def api() -> Iterator[Api]:
 
 @pytest.fixture
 def terms() -> Iterator[list[int]]:
-    """The SIGTERMs that this process got."""
+    """The SIGTERMs received by this process."""
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     yield heard
@@ -132,7 +132,7 @@ def test_it_beats_with_the_servers_clock_and_says_when_it_is_over(api: Api, term
 def test_a_cancel_that_no_worker_heard_ends_the_process_once(
     api: Api, terms, state: str, after: int
 ) -> None:
-    """Of one that is being cancelled the worker has the time of a beat to say so itself."""
+    """While it is being cancelled, the worker has the time of a heartbeat to do it."""
     api.state = state
     with alive(api, every_s=0.05) as one:
         api.until(lambda: api.said().count(ALIVE) > after + 2)

@@ -1,4 +1,4 @@
-"""No run takes a scheduled show's name, unless it is that show's."""
+"""Only a scheduled show's own runs can use its name."""
 
 from dataclasses import dataclass, field
 from typing import Any

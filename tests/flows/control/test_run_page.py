@@ -1,4 +1,4 @@
-"""The page in the UI of a run whose server does not answer: the end waits for it, once."""
+"""A run's page when the server does not answer: the end waits for it only once."""
 
 import logging
 import threading
@@ -10,7 +10,7 @@ from flows.control.run_page import RunPage
 
 
 class Stuck(threading.Thread):
-    """A thread that waits for a server that never answers."""
+    """A thread blocked on a server that never answers."""
 
     def __init__(self) -> None:
         super().__init__()

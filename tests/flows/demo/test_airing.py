@@ -1,4 +1,4 @@
-"""What of a show can change while it is on air."""
+"""Changes of a demo show while it is on air."""
 
 import re
 from collections.abc import Iterator

@@ -23,7 +23,7 @@ PIECE = timedelta(seconds=0.5)
 
 
 class Clock:
-    """The time that the test says it is."""
+    """A clock whose time the test sets."""
 
     def __init__(self) -> None:
         self.passed_s = 0.0
@@ -56,7 +56,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def origin(pieces: Path, clock: Clock) -> Iterator[LiveOrigin]:
-    """A show of four pieces that begins at noon, over and over; three are listed."""
+    """A looping show of four pieces that starts at noon; three are listed."""
     with LiveOrigin(pieces, started_at=NOON, window=3, clock=clock) as origin:
         yield origin
 

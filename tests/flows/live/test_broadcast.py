@@ -1,4 +1,4 @@
-"""One watch from a page that says "not yet" to the last row, and what ends it early."""
+"""One watch from a page that is not live yet to the last row, and early ends."""
 
 import logging
 import signal
@@ -42,7 +42,7 @@ MakeWatch = Callable[..., Watch]
 
 @dataclass
 class Listener(Observer):
-    """Keeps what it hears."""
+    """Stores its notifications."""
 
     heard: list[object] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ def make_watch(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> Iterator[MakeWatch]:
-    """Watch a page whose address is signed, which nobody may be told."""
+    """Watch a page with a signed address, which must not be disclosed."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(waiting, "MIN_PAUSE_S", 0.01)
 
@@ -179,7 +179,7 @@ def test_a_watch_that_lost_its_channel_ends_and_leaves_the_broadcast_to_who_has_
     databases,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lock_check, "CHECK_S", 600.0)  # not before the winner has it
+    monkeypatch.setattr(lock_check, "CHECK_S", 600.0)  # not before the winner holds it
 
     def minute(analysis: Analysis, capture: Capture) -> None:
         take_for(analysis, capture, minute_s=0.1)
@@ -265,7 +265,7 @@ def recorded(home: Path) -> list[Segment]:
 
 @pytest.fixture
 def after_two(tmp_path: Path) -> Callable[..., Callable[[], AbstractContextManager[None]]]:
-    """Return a place for the networks that is free once two segments are recorded."""
+    """Return a GPU slot that is free after two recorded segments."""
 
     @contextmanager
     def place(error: type[BaseException] | None) -> Iterator[None]:
@@ -319,7 +319,7 @@ def test_what_was_recorded_has_rows_and_the_status_says_what_happened(
 def test_what_a_signal_took_from_the_source_and_lost_has_a_row_too(
     origin: LiveOrigin, make_watch: MakeWatch, rows_are_there, after_two, monkeypatch
 ) -> None:
-    """Between the moment when a segment is handed over and the moment when it is begun."""
+    """Between the hand-over of a segment and the start of its analysis."""
     monkeypatch.setattr(broadcast, "CANCEL_DRAIN_S", 0.0)
 
     def minute(analysis: Analysis, capture: Capture) -> None:
@@ -356,7 +356,7 @@ def test_no_signal_cuts_off_what_is_stored_at_the_end(
     error: type[BaseException] | None,
     status: str,
 ) -> None:
-    """Neither while segments get their rows, nor while the broadcast is closed."""
+    """Neither during the storing of segments, nor during the closing of the broadcast."""
     monkeypatch.setattr(broadcast, "CANCEL_DRAIN_S", 0.0)
 
     def amid(whole: Callable[..., object], *given: object) -> object:
@@ -397,7 +397,7 @@ def test_a_watch_outlives_a_database_and_a_disk_that_both_take_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The next watch, or the night's maintenance, gives it the rows that are missing."""
+    """The next watch, or maintenance, adds the missing rows."""
     monkeypatch.setattr(opening, "_CLOSE_S", 0.0)
     monkeypatch.setattr(replacing, "FIRST_PAUSE_S", 0.001)
     name = engine.url.database

@@ -1,4 +1,4 @@
-"""A camera of sources.toml, recorded: a server of RTSP that wants a password."""
+"""Recording of a camera of sources.toml: an RTSP server with a password."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ from flows.live.way_to_source import WayToSource
 from flows.settings import Settings
 from flows.show import make_show
 
-# Nobody else's: other tests run beside this one, and their command lines are read too.
+# Unique, because command lines of parallel tests are read too.
 PASSWORD, KEY = secrets.token_hex(8), secrets.token_hex(8)
 SDP = "v=0\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:track\r\n"
 

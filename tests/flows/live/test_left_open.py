@@ -1,4 +1,4 @@
-"""A broadcast that a dead watcher left open is closed by whoever has its channel next."""
+"""A broadcast left open by a dead watcher is closed by the next watch of its channel."""
 
 import logging
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def left(open_show: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture
 def next_watch(engine: Engine, recordings_dir: Path) -> Callable[..., None]:
-    """Have the channel, as the next watch does before it begins."""
+    """Acquire the channel, like the next watch at its start."""
 
     def run(run_id: str | None, *, cancelled: str = "") -> None:
         close_left_open(

@@ -1,4 +1,4 @@
-"""Signals wait while something is stored; those of whoever has been heard are dropped."""
+"""Signals are deferred while something is stored; repeated ones are dropped."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""A broadcast that another machine goes on with, by its rows alone: it sees no other disk."""
+"""A broadcast continued by another machine from its rows, without access to the other disk."""
 
 import logging
 from collections.abc import Callable
@@ -114,7 +114,7 @@ def test_hole_between_two_machines_is_a_gap_until_the_first_is_back_with_what_it
 def test_what_two_machines_recorded_is_stored_once(
     engine: Engine, air, record, show_on_air, elsewhere, recordings_dir: Path
 ) -> None:
-    """The first was cut off from the database, not from the show."""
+    """The first was disconnected from the database, not from the show."""
     channel = air("ts")
     show = record(channel, (0, 6), show=show_on_air)
     with engine.begin() as connection:

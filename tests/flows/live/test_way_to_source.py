@@ -17,7 +17,7 @@ SEGMENT = b"#EXTINF:2,\n0.ts\n"
 
 @pytest.fixture
 def said() -> Iterator[list[bytes]]:
-    """What a playlist says, the last for good."""
+    """The answers of a playlist; the last one stays."""
     bodies: list[bytes] = []
     server = HttpServer(
         lambda _: Reply(body=bodies[0], content_type="application/vnd.apple.mpegurl"),

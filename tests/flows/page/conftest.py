@@ -1,4 +1,4 @@
-"""A made history with a recording whose picture tells the second, and the page served over it."""
+"""A generated history with a recording whose brightness encodes the second, and its page."""
 
 import subprocess
 import threading
@@ -50,7 +50,7 @@ QUOTES = '"><img src=x onerror=alert(1)> \'quoted\' "twice"'
 
 
 def cut_clip(directory: Path, kind: str) -> list[Path]:
-    """Make a clip of CLIP_S whose gray tells the second, cut into pieces of PIECE_S."""
+    """Create a clip of CLIP_S whose gray level encodes the second, cut into pieces of PIECE_S."""
     directory.mkdir()
     command = [find_ffmpeg(), "-v", "error", "-f", "lavfi"]
     level = f"{DARK}+{STEP}*floor(T)"
@@ -66,7 +66,7 @@ def cut_clip(directory: Path, kind: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class Made:
-    """What is in the history: shows by name, and the recording's segments."""
+    """Content of the history: shows by name, and the recording's segments."""
 
     url: str
     engine: Engine
@@ -156,7 +156,7 @@ def _rows(
     seconds: float,
     segments: list[Segment],
 ) -> None:
-    """Store a made show, its boxes within the picture; by segments, or else in one piece."""
+    """Store a generated show, with boxes inside the picture; by segments, or as one."""
     rows = make_show((show,), start=start, seconds=seconds)
     rows.boxes[:] = rows.boxes / 10
     piece_s = PIECE_S if segments else seconds
@@ -237,7 +237,7 @@ def page(made: Made) -> Iterator[Served]:
 
 @pytest.fixture
 def growing(made: Made) -> Iterator[Callable[..., Any]]:
-    """Makes shows that are on air (`Growing`); after the test they are forgotten."""
+    """Creates shows on air (`Growing`); deletes them after the test."""
     from tests.flows.page.growing import Growing
 
     shows: list[Growing] = []

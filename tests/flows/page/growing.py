@@ -1,4 +1,4 @@
-"""A show that is on air while a page looks at it, and a piece of HEVC."""
+"""A show on air for the page, and a piece of HEVC."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ from tests.flows.page.conftest import AIR, PIECE_S, Made
 
 
 def make_hevc(path: Path) -> None:
-    """Make a piece of HEVC, PIECE_S long, as its name says: .ts or .mp4."""
+    """Create a piece of HEVC of PIECE_S, as .ts or .mp4 by its name."""
     command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "color=gray:s=128x72:r=10"]
     command += ["-t", str(PIECE_S), "-c:v", "libx265", "-preset", "ultrafast"]
     command += ["-x265-params", "log-level=none:pools=1", str(path)]
@@ -33,7 +33,7 @@ def make_hevc(path: Path) -> None:
 
 
 class Growing:
-    """A show on air of a channel of its own: its recording and rows grow by a file at a time."""
+    """A show on air in its own channel, whose recording and rows grow by one file at a time."""
 
     def __init__(self, made: Made, slug: str, files: list[Path]) -> None:
         self.made, self.slug, self.files = made, slug, files

@@ -1,4 +1,4 @@
-"""Ten attacks on the page, and whoever has no link."""
+"""Ten attacks on the page, and access without the link."""
 
 import contextlib
 import json
@@ -158,7 +158,7 @@ def test_7_a_thousand_streams_are_too_many(page) -> None:
 
 
 def test_8_a_slow_reader_does_not_block_others(page) -> None:
-    """Who waited for readers that never read would be answered never."""
+    """Otherwise readers that never read would block the server."""
     port = int(page.root.rpartition(":")[2])
     cookie = "; ".join(f"{name}={value}" for name, value in page.client.cookies.items())
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What the page says where it can't do what it is for: one line, and what to do."""
+"""Errors of the page: one line with cause and remedy."""
 
 import asyncio
 import sys
@@ -18,7 +18,7 @@ OLD = "a5f07c93d16e"
 
 
 def over(page: Any, url: str, path: str) -> httpx.Response:
-    """Ask the page over another database."""
+    """Query the page with another database."""
     reader = Reader(url)
 
     async def get() -> httpx.Response:
@@ -34,7 +34,7 @@ def over(page: Any, url: str, path: str) -> httpx.Response:
 
 @pytest.fixture
 def started(monkeypatch, tmp_path) -> Callable[[str, int], str]:
-    """Starts the page as the stack does, where that fails; returns its last words."""
+    """Start the page like the stack, when it fails; return its last output."""
 
     def start(url: str, port: int) -> str:
         monkeypatch.setenv("SHOWMOOD_HOME", str(tmp_path))

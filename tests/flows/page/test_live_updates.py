@@ -1,4 +1,4 @@
-"""What is new on air, told to whoever watches."""
+"""Live updates for viewers of the page."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""docs/notebook.md: each of its blocks runs, on a made show."""
+"""docs/notebook.md: all code blocks run, on a generated show."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the page serves: lists, numbers, recordings, exports; as an analyst, and read-only."""
+"""The page: lists, numbers, recordings, exports; read-only, with an analyst's rights."""
 
 import asyncio
 import csv
@@ -210,7 +210,7 @@ def test_a_stretch_is_exported(page, form, tmp_path) -> None:
         assert answer.text.count("stroke-linejoin") == 7
     elif form == "openface.csv":
         rows = list(csv.DictReader(io.StringIO(answer.text)))
-        # Frames keep their numbers of the whole show: five a second.
+        # Frames are numbered over the whole show: five a second.
         assert sorted({int(row["frame"]) for row in rows}) == list(range(11, 31))
         assert {row["FaceRectX"] == "" for row in rows if row["success"] == "0"} <= {True}
         assert float(rows[0]["timestamp"]) == 2.0

@@ -1,4 +1,4 @@
-"""The page plays what the object store alone has, over HTTP, and says why where it can't."""
+"""The page plays files that are only in the object store, and shows errors."""
 
 import asyncio
 import hashlib
@@ -26,7 +26,7 @@ from flows.page.routes.context import Context
 
 
 class Bucket:
-    """What a server of S3 holds, and what it was asked."""
+    """Objects of an S3 server, and its requests."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

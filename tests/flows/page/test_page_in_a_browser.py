@@ -1,4 +1,4 @@
-"""The page in a real browser: the moment that is clicked is the moment that is shown.
+"""The page in a real browser: a click shows the clicked time.
 
 Screenshots go to `test-output/`.
 """
@@ -26,14 +26,14 @@ AXE = "axe-core-4.14.1"
 HERE = Path(__file__).parent
 OUTPUT = Path(__file__).resolve().parents[3] / "test-output"
 SLOWLY = 1 / 16
-"""The least that Chromium plays at."""
+"""Chromium's minimum playback rate."""
 
 READY = "() => document.body.dataset.ready === '1'"
 
 
 @pytest.fixture(scope="module")
 def libraries() -> None:
-    """What the page stands on in a browser; without it, skip loudly."""
+    """The page's browser libraries; skip without them."""
     if vendor.vendored() is None:
         try:
             vendor.fetch()
@@ -43,7 +43,7 @@ def libraries() -> None:
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    """The source of axe-core; without it, skip loudly."""
+    """The source of axe-core; skip without it."""
     target = user_cache_path("showmood") / "page" / AXE
     if not (target / "axe.js").is_file():
         try:
@@ -64,7 +64,7 @@ def hevc(tmp_path_factory) -> Path:
 def tab(page, libraries) -> Iterator[Page]:
     path = browser_path()
     with sync_playwright() as playwright:
-        # As root, Chromium has no sandbox; all that it opens here is our own server.
+        # As root, Chromium has no sandbox; it opens only our own server here.
         browser = playwright.chromium.launch(
             executable_path=path,
             args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
@@ -95,7 +95,7 @@ def ms(page) -> Callable[[float], int]:
 
 
 def shown(tab: Page) -> dict[str, Any]:
-    """What the picture says: its date by the player, and its second by its gray; and the boxes."""
+    """The shown picture: its date by the player, its second by its gray level, and the boxes."""
     return tab.evaluate(
         """() => {
             const { player, video, boxes } = window.showmood;
@@ -110,7 +110,7 @@ def shown(tab: Page) -> dict[str, Any]:
 
 
 def second_of(gray: float) -> float:
-    """Return the second that a picture's gray tells."""
+    """Return the second encoded by a picture's gray level."""
     return ((gray * 219 / 255 + 16) - 20) / 9
 
 
@@ -127,7 +127,7 @@ def wait_for_date(tab: Page, at: int, within_ms: int = 200) -> None:
 
 
 def play_at(tab: Page, rate: float) -> None:
-    """Have what plays play at this rate: slowly, and a busy machine sees each moment as well."""
+    """Set the playback rate: a slow one, so that a busy machine shows every frame."""
     tab.evaluate(
         "(rate) => { const { video } = window.showmood;"
         " video.defaultPlaybackRate = video.playbackRate = rate; }",
@@ -136,7 +136,7 @@ def play_at(tab: Page, rate: float) -> None:
 
 
 def click_at(tab: Page, at: int) -> None:
-    """Click on the curves, where that moment is."""
+    """Click on the curves at this time."""
     box = tab.locator("#timeline .u-over").bounding_box()
     assert box
     span = tab.evaluate("() => [window.showmood.timeline.from, window.showmood.timeline.to]")
@@ -178,7 +178,7 @@ def test_a_click_plays_from_there_across_segments(tab, page, ms) -> None:
     seen = shown(tab)
     at_s = (seen["date"] - ms(0)) / 1000
     assert second_of(seen["gray"]) == pytest.approx(int(at_s), abs=1.1)
-    # From the last frame before the gap it goes on after it: a discontinuity, and another form.
+    # Playback continues after the gap: a discontinuity, and another format.
     play_at(tab, 0.25)
     click_at(tab, ms(11.2))
     wait_for_date(tab, ms(19), 1000)

@@ -1,4 +1,4 @@
-"""A clip is what was recorded, from the keyframe before on, picture and sound together."""
+"""A clip starts at the keyframe before, with video and audio in sync."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ def cut(engine, recordings_dir: Path, tmp_path: Path):
 
 
 def is_whole(seen, duration_s: float) -> None:
-    """Nothing is missing or twice between beginning and end, and the sound ends with it."""
+    """Assert that content is complete without duplicates, and audio and video end together."""
     steps = [b - a for a, b in pairwise(seen.frame_s)]
     assert all(step == pytest.approx(FRAME_S, abs=0.005) for step in steps)
     assert seen.frame_s[-1] + FRAME_S == pytest.approx(duration_s, abs=2.5 * FRAME_S)

@@ -1,4 +1,4 @@
-"""A playlist from a moment on: of what is over, and of what is being recorded."""
+"""Playlists from a given time: of finished and of live recordings."""
 
 import re
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ def test_a_show_on_air_grows(
         playlist, _ = playlist_at(engine, show.slug, at, recordings_dir=recordings_dir)
         assert "#EXT-X-ENDLIST" not in playlist.read_text()
         with playlist.open("a") as file:
-            file.write("#EXTINF:0.5,\n../00")  # what a crash leaves
+            file.write("#EXTINF:0.5,\n../00")  # as after a crash
         channel.end = 5
         for _ in range(4):
             capture.get(60.0)
@@ -83,7 +83,7 @@ def test_recordings_move_with_their_home(
     found.segments[0].path.unlink()
     again = find(engine, show.slug, first.start, second.end, recordings_dir=moved)
     assert (len(again.segments), again.gone) == (1, 1)
-    # A file of that name which somebody had analysed is theirs.
+    # A user's file of that name is not touched.
     show.folder.mkdir(parents=True)
     first.path.write_bytes(b"x")
     again = find(engine, show.slug, first.start, second.end, recordings_dir=moved)

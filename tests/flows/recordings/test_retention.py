@@ -1,4 +1,4 @@
-"""Recordings roll: what goes, what stays, and what is left when it goes wrong in between."""
+"""Retention of recordings: what is deleted, what is kept, and behaviour after errors."""
 
 import logging
 import os
@@ -112,7 +112,7 @@ def test_kept_stretches_stay_until_released(fill, keep, engine) -> None:
 
 def test_what_a_show_has_within_its_share_it_keeps(fill, keep) -> None:
     older = fill(2, slug="older", ago=timedelta(hours=2))
-    large = fill(8, slug="large", status="recorded")  # which nobody may delete
+    large = fill(8, slug="large", status="recorded")  # not deletable
     keep(total_bytes=6 * KB).run(NOW)
     assert (files(older), files(large)) == (2, 8)
 
@@ -322,7 +322,7 @@ def test_an_internal_error_does_not_end_the_rolling(
 def test_a_watcher_that_ends_does_not_wait_for_a_pass_that_is_held_up(
     fill, keep, engine: Engine
 ) -> None:
-    """By a lock of another's here; what was begun is finished by the next pass."""
+    """Here by another's lock; the next pass finishes the work."""
     show = fill(3)
     others = set(threading.enumerate())
     asleep = text(

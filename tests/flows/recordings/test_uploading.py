@@ -1,4 +1,4 @@
-"""Recorded files in an object store: copied once their rows can say so, and read on any machine."""
+"""Recorded files in an object store: copied after their rows exist, readable on any machine."""
 
 import os
 import shutil
@@ -312,7 +312,7 @@ def test_missing_bucket_and_unreachable_host_are_one_line_errors(
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tuple[int, str]]]:
-    """A server that answers each method as it is told: its status, and the code that S3 gives."""
+    """A server with configurable answers by method: status, and S3's error code."""
     answers: dict[str, tuple[int, str]] = {}
 
     class Answering(BaseHTTPRequestHandler):

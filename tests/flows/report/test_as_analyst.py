@@ -1,4 +1,4 @@
-"""Reports and exports for somebody who may read the views and nothing else."""
+"""Reports and exports with the rights of an analyst."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from flows.commands.work.database_errors import explained
 
 START = datetime(2026, 11, 20, 22, tzinfo=UTC)
 TITLE = """The "Ten" [/O'Clock]"""
-"""With quotes, and what a terminal's markup would take for its own."""
+"""With quotes, and characters of terminal markup."""
 
 
 @pytest.fixture

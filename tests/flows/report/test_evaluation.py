@@ -19,7 +19,7 @@ def portrait() -> Image.Image:
 
 @pytest.fixture
 def pictures(tmp_path: Path, portrait: Image.Image, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return two faces, one labelled as what it is for sure not; a wall; a file that is none."""
+    """Return two faces, one with a wrong label; a wall; a file that is not a picture."""
     monkeypatch.setenv("SHOWMOOD_HOME", str(tmp_path / "home"))
     folder = tmp_path / "pictures"
     for name in ("Neutral", "7_surprised", "unknown"):

@@ -1,4 +1,4 @@
-"""A channel's history as a file: whole, in order, the same in every form, and never half."""
+"""Exports of a channel's history: complete, in order, equal in all formats, and atomic."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ END = START + timedelta(days=10)
 
 @pytest.fixture
 def shows(engine):
-    """Two shows, days apart, with a title that needs quoting in every form."""
+    """Two shows, days apart, with a title that needs quoting in every format."""
     with engine.begin() as connection:
         channel = ensure_channel(connection, "talk", "http://talk")
     for number, day in enumerate((0, 3)):
@@ -69,7 +69,7 @@ def connection(engine, shows):
 
 @pytest.fixture
 def wanted(connection):
-    """What the views say, by kind: tuples, with the seconds since the show's start."""
+    """Rows of the views, by kind: tuples, with the seconds since the show's start."""
 
     def ask(kind):
         view = history.VIEWS[kind]
@@ -104,7 +104,7 @@ def read_parquet(path):
 
 
 def same(got, want):
-    """Tell whether a cell of a file is what the view says."""
+    """Return whether a cell of a file equals the view's value."""
     if want is None or got is None or got == "":
         return want is None and got in (None, "")
     if isinstance(want, datetime):
@@ -297,7 +297,7 @@ def test_a_reversed_range_is_an_error(shows, database_url, monkeypatch):
 
 
 def test_the_table_of_columns_is_that_of_the_database(engine):
-    """After a change of a view: SHOWMOOD_WRITE_DOCS=1 pytest tests/flows/report/test_export.py"""
+    """To update the document: SHOWMOOD_WRITE_DOCS=1 pytest tests/flows/report/test_export.py"""
     lines = [COLUMNS.read_text(encoding="utf-8").partition("\n## ")[0].rstrip()]
     with engine.connect() as connection:
         tables = {kind: of_view(connection, kind).columns for kind in history.KINDS}

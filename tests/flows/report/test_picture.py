@@ -1,4 +1,4 @@
-"""The picture: cuts, gaps, and nothing told apart by colour alone."""
+"""The picture: cuts, gaps, and no distinction only by colour."""
 
 import io
 from dataclasses import replace

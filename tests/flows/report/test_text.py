@@ -1,4 +1,4 @@
-"""A broadcast's report, as the UI shows it."""
+"""A broadcast's report for the UI."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""prefect.yaml: its mistakes are one line each, and edits leave the rest as it is written."""
+"""prefect.yaml: one-line errors, and edits that keep the rest unchanged."""
 
 import resource
 import stat
@@ -153,7 +153,7 @@ def test_a_file_without_our_anchor_gets_the_whole_show(file: Path) -> None:
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may get longer than this, as on a disk that is full; pytest's own neither."""
+    """Limit the size of files, as on a full disk, except pytest's own."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
     try:

@@ -1,4 +1,4 @@
-"""What somebody meets who has just installed it: init, version, and reading without a history."""
+"""First use after installation: init, version, and queries without a history."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_env_of_init_has_every_setting_and_changes_nothing(empty: Path) -> None:
 
 
 def test_every_line_of_env_can_be_taken_as_it_is(empty: Path) -> None:
-    """A default that is written there is read back as the default."""
+    """Written defaults are read back as the defaults."""
     call("init")
     lines = (empty / ".env").read_text().splitlines()
     taken = [line[2:] for line in lines if line.startswith("# SHOWMOOD_") and line[-1] != "="]
@@ -156,7 +156,7 @@ def test_reading_makes_no_database(empty: Path, arguments: tuple[str, ...]) -> N
 
 
 def test_what_help_and_a_report_need_is_little() -> None:
-    """They start at once: what takes seconds to import is imported by what needs it."""
+    """They start quickly: slow imports happen only where needed."""
     heavy = ("torch", "prefect", "matplotlib", "scipy", "yt_dlp", "av")
     cheap = ("pydantic", "numpy", "sqlalchemy", "httpx")
     code = f"""

@@ -1,4 +1,4 @@
-"""What ffmpeg records of streams that are no HLS: dated by the source, and what a player shows."""
+"""Recording of other streams than HLS with ffmpeg: dates, and the choice of streams."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ from flows.demo.server import HttpServer, Reply
 
 N = 120
 LIVE = timedelta(seconds=8)
-"""So long ago the manifest's show began."""
+"""Time since the start of the manifest's show."""
 
 MPD = """<?xml version="1.0"?>
 <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" availabilityStartTime="{begins}"
@@ -36,7 +36,7 @@ MPD = """<?xml version="1.0"?>
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two minutes for DASH, a second a segment, and two pictures in one file."""
+    """Two minutes of DASH in segments of a second, and a file with two video streams."""
     folder = tmp_path_factory.mktemp("media")
     picture = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10"]
     coded = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "10"]
@@ -54,7 +54,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def served(media: Path) -> Iterator[tuple[str, list[str], dict[str, bytes]]]:
-    """A server's address, what it was asked, and what it answers beside the files."""
+    """A server's address, its requests, and answers other than files."""
     asked: list[str] = []
     more: dict[str, bytes] = {}
 

@@ -1,4 +1,4 @@
-"""ffmpeg's recordings keep their dates while the source's clock is wrong."""
+"""ffmpeg's recordings keep correct dates when the source's clock is wrong."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ PIECE_S = 0.5
 
 @pytest.fixture(scope="session")
 def card(long_card: dict[str, Path]) -> Path:
-    """A show that does not begin anew, in half-second segments."""
+    """A show that does not loop, in half-second segments."""
     return long_card[""]
 
 
@@ -75,7 +75,7 @@ def test_a_clock_that_jumps_before_a_restart_makes_no_gap_and_loses_nothing(
 def test_timestamps_that_begin_anew_are_no_clock_that_jumped(
     make_origin, stream_of, policy: AddressPolicy, tmp_path: Path, caplog
 ) -> None:
-    """The show begins anew every 3 s; it is away for as long as it takes to do so twice."""
+    """The show loops every 3 s; it is unavailable for two loops."""
     origin = make_origin()
     capture = Capture(
         origin.url,

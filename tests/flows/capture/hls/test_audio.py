@@ -1,4 +1,4 @@
-"""Sound that has a playlist of its own: recorded beside the pictures, which never wait for it."""
+"""Audio with its own playlist is recorded separately; video never waits for it."""
 
 import logging
 import re
@@ -209,7 +209,7 @@ def test_sound_apart_is_recorded_as_it_is_and_is_in_a_clip(
         [video], [audio] = clip.streams.video, clip.streams.audio
         heard = [p for p in clip.demux(audio) if p.pts is not None]
         steps = {b.pts - a.pts for a, b in pairwise(heard)}
-        assert steps <= {1024 - 1, 1024, 1024 + 1}  # nothing missing, nothing twice
+        assert steps <= {1024 - 1, 1024, 1024 + 1}  # nothing missing, no duplicates
         length_s = float(sum(p.duration for p in heard) * audio.time_base)
         assert abs(length_s - N) < 0.15
         assert video.frames == 10 * N

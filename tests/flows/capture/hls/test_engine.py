@@ -1,4 +1,4 @@
-"""The HLS engine against a source whose every playlist the test writes."""
+"""The HLS engine with a source whose playlists are written by the test."""
 
 import re
 import subprocess
@@ -33,7 +33,7 @@ HEAD = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n"
 
 @dataclass
 class Source:
-    """Files by path, byte ranges by the request's header left out: the whole is sent."""
+    """Serves files by path, without support for byte ranges."""
 
     files: dict[str, bytes | Reply] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -82,7 +82,7 @@ def start(source: Source, recording: Recording, policy: AddressPolicy) -> Iterat
 
 
 def take(run: HlsRun, n: int) -> list[Segment | Gap]:
-    """Poll until `n` segments came."""
+    """Poll until there are `n` segments."""
     events: list[Segment | Gap] = []
     deadline = time.monotonic() + PATIENCE_S
     while sum(isinstance(event, Segment) for event in events) < n:
@@ -92,7 +92,7 @@ def take(run: HlsRun, n: int) -> list[Segment | Gap]:
 
 
 def make_parts(pieces: Path, into: Path, *options: str) -> str:
-    """Cut the clip anew without encoding it; return the playlist."""
+    """Cut the clip again without encoding; return the playlist."""
     listed = into / "list.txt"
     listed.write_text("".join(f"file '{path}'\n" for path in sorted(pieces.glob("*.ts"))))
     command = [find_ffmpeg(), "-v", "error", "-f", "concat", "-safe", "0", "-i", str(listed)]
@@ -113,7 +113,7 @@ def make_parts(pieces: Path, into: Path, *options: str) -> str:
 
 
 def entries_in(playlist: str) -> list[str]:
-    """The lines of each segment, without what stands before all of them."""
+    """The lines of each segment, without the header of the playlist."""
     body = playlist[playlist.index("#EXTINF") :].replace("#EXT-X-ENDLIST\n", "")
     return re.findall(r"#EXTINF[^#]*(?:#EXT-X-BYTERANGE[^\n]*\n[^#]*)?", body)
 
@@ -143,7 +143,7 @@ def test_fmp4_is_recorded_so_that_each_file_can_be_opened(
     run.finish()
     lengths = [float(s) for s in re.findall(r"#EXTINF:([\d.]+)", playlist)]
     starts = [NOON + timedelta(seconds=sum(lengths[:n])) for n in range(5)]
-    # Its lengths are not those of its timestamps, which go by 0.58 s and 0.5 s.
+    # Its lengths differ from those by timestamps, 0.58 s and 0.5 s.
     assert all(abs(e.start - at) <= 100 * MS for e, at in zip(events, starts, strict=True))
     frames = [read_frames(event.path, fps=24, longest_side_px=320) for event in events]
     assert [len(frame) for frame in frames] == [12] * 5
@@ -152,7 +152,7 @@ def test_fmp4_is_recorded_so_that_each_file_can_be_opened(
 
 
 def seal(data: bytes, key: bytes, iv: bytes) -> bytes:
-    """Encrypt a file as RFC 8216, 4.3.2.4, has it."""
+    """Encrypt a file according to RFC 8216, 4.3.2.4."""
     padder = PKCS7(128).padder()
     cipher = Cipher(algorithms.AES128(key), modes.CBC(iv)).encryptor()
     return cipher.update(padder.update(data) + padder.finalize()) + cipher.finalize()
@@ -225,7 +225,7 @@ def listed(*numbers: int, first: int | None = None, with_dates: bool = True) -> 
 
 @pytest.fixture
 def numbered(source: Source, pieces: Path) -> Source:
-    """A source that has 0.ts to 5.ts."""
+    """A source with 0.ts to 5.ts."""
     for n, path in enumerate(sorted(pieces.glob("*.ts"))):
         source.files[f"/{n}.ts"] = path.read_bytes()
     return source
@@ -386,7 +386,7 @@ def test_dates_a_little_short_of_the_durations_do_not_cut_frames_off(
 
 
 def frames_played(recording: Path) -> int:
-    """How many frames a player shows of the local playlist, once it is closed."""
+    """Number of frames that a player shows of the closed local playlist."""
     [playlist] = recording.glob("*.m3u8")
     closed = recording / "closed.m3u8"
     closed.write_text(playlist.read_text() + "#EXT-X-ENDLIST\n")
@@ -435,7 +435,7 @@ def test_new_segments_wait_at_the_source_where_too_many_wait_here(
     run = start()
     end = 1
     deadline = time.monotonic() + PATIENCE_S
-    while end < 12:  # one more at each load, none of them there yet
+    while end < 12:  # one more at each load, none of them available
         assert time.monotonic() < deadline
         run.poll()
         if source.asked.count("/live.m3u8") > end:
@@ -446,7 +446,7 @@ def test_new_segments_wait_at_the_source_where_too_many_wait_here(
     assert len(run._items) <= 6
     for n in range(end):
         source.files[f"/{n}.ts"] = first
-    # What is still listed comes, and nothing is waited for that is not.
+    # Listed segments are fetched, and missing ones are not waited for.
     take(run, 6)
     run.finish()
 

@@ -1,4 +1,4 @@
-"""What is new in a playlist, whatever the source's clock does."""
+"""Detection of new segments in a playlist, also with wrong clocks."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ def entries(
     name: str = "{}.ts",
     names: int = 1000,
 ) -> tuple[Entry, ...]:
-    """Segments of 2 s, dated too early from one on; after so many, names are used again."""
+    """Segments of 2 s, with dates too early from one on; names repeat."""
     lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:2", f"#EXT-X-MEDIA-SEQUENCE:{first}"]
     for n in range(first, last + 1):
         date = NOON + timedelta(seconds=2 * n - (by_s if n >= wrong_from else 0))
@@ -58,7 +58,7 @@ def test_a_clock_that_goes_back_makes_nothing_old_new(recording: Recording) -> N
 
 
 def record(recording: Recording, listing: Listing, entry: Entry) -> None:
-    """Record an entry, and write down where it was."""
+    """Record an entry, and store its position."""
     path = recording.directory / f"{recording.new_run(NOON)}-{entry.sequence:06d}.ts"
     path.touch()
     extent = Extent(first=0, end=180_000, interval=3600, longest=3600, width_px=1, height_px=1)
@@ -70,7 +70,7 @@ def record(recording: Recording, listing: Listing, entry: Entry) -> None:
 
 
 def go_on(recording: Recording) -> Listing:
-    """What the next process reads."""
+    """The state read by the next process."""
     return Listing(Recording(recording.directory, channel="demo", broadcast=1))
 
 
@@ -176,7 +176,7 @@ def numbers(new: tuple[Entry, ...]) -> list[int]:
 
 
 def after(recording: Recording, listed: tuple[Entry, ...]) -> Listing:
-    """What the next process reads, once the newest of these is recorded."""
+    """The state read by the next process after the newest of these is recorded."""
     before = Listing(recording)
     look(before, listed)
     record(recording, before, listed[-1])
@@ -188,7 +188,7 @@ def after(recording: Recording, listed: tuple[Entry, ...]) -> Listing:
 def test_names_that_are_used_again_hide_nothing_from_the_next_run(
     recording: Recording, newest: int, dated: bool
 ) -> None:
-    """Every ten segments, as by ffmpeg's -hls_wrap; three are listed."""
+    """Every ten segments, like ffmpeg's -hls_wrap; three are listed."""
     before = Listing(recording)
     for n in range(3, newest + 1):
         listed = entries(n - 2, n, names=10, dated=dated)
@@ -200,7 +200,7 @@ def test_names_that_are_used_again_hide_nothing_from_the_next_run(
 
 
 def test_where_nothing_is_known_what_ended_later_is_new(recording: Recording) -> None:
-    """What another engine recorded: no position, and a date that is the source's."""
+    """Recorded by another engine: no position, and the source's date."""
     first = entries(90, 90)[0]
     record(recording, Listing(recording), first)
     (recording.directory / "position.json").unlink()
@@ -290,7 +290,7 @@ def test_numbers_that_begin_anew_under_new_names_are_new_at_once(
 def test_numbers_that_begin_anew_at_later_dates_leave_out_what_ended_before(
     recording: Recording,
 ) -> None:
-    """Half a frame is not a later end."""
+    """Half a frame does not count as later."""
     listing = Listing(recording)
     look(listing, entries(70, 99))
     later = tuple(
@@ -301,14 +301,14 @@ def test_numbers_that_begin_anew_at_later_dates_leave_out_what_ended_before(
 
 
 def without_numbers(first: int, last: int, **how: Any) -> tuple[Entry, ...]:
-    """As they are read of a playlist that has no numbers."""
+    """Entries as read from a playlist without numbers."""
     listed = entries(first, last, **how)
     return tuple(replace(entry, sequence=n) for n, entry in enumerate(listed))
 
 
 @pytest.mark.parametrize("later_s", [0.05, 0.1])
 def test_without_numbers_what_ended_later_is_new(recording: Recording, later_s: float) -> None:
-    """A tenth of a second is not later."""
+    """A tenth of a second does not count as later."""
     listing = Listing(recording)
     look(listing, without_numbers(70, 99))
     moved = without_numbers(90, 105, wrong_from=0, by_s=-later_s, name="moved-{}.ts")
@@ -318,7 +318,7 @@ def test_without_numbers_what_ended_later_is_new(recording: Recording, later_s: 
 
 
 def test_without_numbers_and_dates_a_name_that_was_not_there_is_new(recording: Recording) -> None:
-    """One in the middle is left out, so that no place tells."""
+    """One in the middle is missing, so positions do not help."""
     listing = Listing(recording)
     look(listing, without_numbers(70, 99, dated=False))
     listed = without_numbers(95, 101, dated=False)
@@ -337,7 +337,7 @@ def test_without_numbers_a_playlist_of_which_nothing_was_there_is_new(
 
 
 def test_the_next_run_continues_the_numbers(recording: Recording) -> None:
-    """What overlaps shows that they hold, and so that what has the next number follows."""
+    """The overlap shows that they are reliable, so the next number follows."""
     listing = after(recording, entries(90, 99, dated=False))
     assert look(listing, entries(95, 104, dated=False)) == [f"/{n}.ts@0" for n in range(100, 105)]
     assert numbers(listing.find_new(entries(105, 107, dated=False))) == [105, 106, 107]

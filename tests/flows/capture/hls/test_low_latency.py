@@ -1,4 +1,4 @@
-"""Low-latency playlists: parts are passed over, and a held answer is waited for where offered."""
+"""Low-latency playlists: parts are ignored, and blocking reload is used if offered."""
 
 import re
 from itertools import pairwise
@@ -20,7 +20,7 @@ N = 6
 
 
 class LowLatency:
-    """A playlist with parts. A segment is listed when it is waited for, or with each answer."""
+    """A playlist with parts. A segment is added by blocking reload, or with each answer."""
 
     def __init__(self, site, origin, *, keeps: bool = True, refuses: int = 0) -> None:
         self.origin, self.site = origin, site

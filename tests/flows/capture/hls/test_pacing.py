@@ -9,7 +9,7 @@ from flows.capture.segment import SourceUnreachable
 
 
 def ask(pace_s: float, phase_s: float, *, jitter_s: float = 0.0, n: int = 200):
-    """Ask a source that grows at a steady pace; return when, what came of it, and how late."""
+    """Poll a source that grows at a constant rate; return times, results and delays."""
     rng, pacing = random.Random(1), Pacing()
     pacing.target_s = pacing.last_s = pace_s
     begins = 1000.0

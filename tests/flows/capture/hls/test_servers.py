@@ -1,4 +1,4 @@
-"""Live HLS as ffmpeg packs it and as servers that people run serve it: recorded whole."""
+"""Live HLS by ffmpeg and by common servers is recorded completely."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 
 SHOW_S = 30
-"""More than is recorded: a busy machine begins late."""
+"""More than is recorded, because a busy machine starts late."""
 RECORDED_S = 3
 PATIENCE_S = 60.0
 LISTED = 6
@@ -60,7 +60,7 @@ def answers(port: int) -> bool:
 
 @pytest.fixture(params=["nginx", "caddy"])
 def server(request: pytest.FixtureRequest, tmp_path: Path, free_port) -> Iterator[tuple]:
-    """A folder, and the address at which it is served."""
+    """A folder, and the URL at which it is served."""
     name = request.param
     program = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     if program is None:

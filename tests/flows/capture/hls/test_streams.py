@@ -1,4 +1,4 @@
-"""Streams as packagers and sites make them: each recorded whole, once, with the right dates."""
+"""Kinds of streams by packagers and sites: recorded completely, once, with correct dates."""
 
 import subprocess
 import time
@@ -46,7 +46,7 @@ CLIPS = {
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[bytes]]:
-    """Ten seconds in five segments, in one of the forms above; of fMP4 the header comes first."""
+    """Ten seconds in five segments, in one of the formats above; of fMP4 the header is first."""
     made: dict[str, list[bytes]] = {}
 
     def make(kind: str) -> list[bytes]:
@@ -70,7 +70,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[byte
 
 @dataclass
 class Origin:
-    """Answers what a test puts there; `spoil` may answer otherwise."""
+    """Serves the content set by the test; `spoil` may change answers."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -101,7 +101,7 @@ def origin() -> Iterator[Origin]:
 
 @dataclass
 class Watch:
-    """A run of the engine, driven as fast as it goes."""
+    """A run of the engine, polled without pauses."""
 
     origin: Origin
     policy: AddressPolicy
@@ -112,7 +112,7 @@ class Watch:
     fetcher: Fetcher | None = None
 
     def take(self, n: int) -> list[Segment]:
-        """Poll until there are so many segments in all, and return them."""
+        """Poll until there are this many segments, and return them."""
         if self.run is None:
             url = f"{self.origin.base}/live.m3u8"
             stream = live_stream(url, url)
@@ -127,7 +127,7 @@ class Watch:
         deadline = time.monotonic() + PATIENCE_S
         while len(self.segments) < n:
             assert time.monotonic() < deadline, (self.run.error_text, self.events)
-            self.run._pacing.due_at = 0.0  # the next playlist is there already
+            self.run._pacing.due_at = 0.0  # the next playlist is already available
             self.events += self.run.poll()
         return self.segments
 
@@ -159,7 +159,7 @@ def put(origin: Origin, media: list[bytes], name: str = "/{}.ts") -> None:
 
 
 def began() -> datetime:
-    """When the first segment was on air, in whole milliseconds, so that the last is new now."""
+    """Start of the first segment, in whole milliseconds, so that the last one is current."""
     now = datetime.now(UTC) - N * SEGMENT
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
@@ -181,7 +181,7 @@ def n_frames(segment: Segment, fps: float = 25.0) -> int:
 
 
 def require_whole(watch: Watch, n: int = N) -> None:
-    """No gap, no hole, nothing twice."""
+    """Assert that there are no gaps, holes or duplicates."""
     assert not watch.gaps
     segments = watch.segments
     assert len(segments) == n
@@ -202,7 +202,7 @@ def test_segments_that_begin_amid_pictures_are_decoded(
     segments = watch.take(N - first if kind != "intra refresh" else 3)
     assert not watch.gaps
     if kind == "rare keys":
-        # Begun earlier than at the live edge: nothing after it could be decoded otherwise.
+        # Starts before the live edge, so that the following segments can be decoded.
         assert segments[0].start == at
         assert sum(map(n_frames, segments)) == 50 * N
         assert [len(s.needs) for s in segments] == [0, 1, 2, 3, 4]

@@ -31,7 +31,7 @@ def test_a_name_is_looked_up_once_and_what_was_allowed_is_connected_to(
         if host != "rebinding.example":
             return real(host, port, *args, **kwargs)
         asked.append(host)
-        # The second answer leads elsewhere: who asks again is caught.
+        # The second resolution gives another address, to detect repeated look-ups.
         return real("127.0.0.1" if len(asked) == 1 else "127.0.0.2", port, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)

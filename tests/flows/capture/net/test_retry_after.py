@@ -1,4 +1,4 @@
-"""When a server wants to be asked again."""
+"""Parsing of Retry-After."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""What ffmpeg and yt-dlp fetch, wherever a page or playlist leads them, comes from where it may."""
+"""ffmpeg and yt-dlp can only fetch from allowed addresses, for any page or playlist."""
 
 import socket
 import threading
@@ -29,7 +29,7 @@ MASTER = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nvariant.m3u8\n"
 
 @dataclass
 class Site:
-    """A server and what it answers, by path."""
+    """A server with answers by path."""
 
     files: dict[str, Reply] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -68,13 +68,13 @@ def serve() -> Iterator[Callable[[], Site]]:
 
 @pytest.fixture
 def outer(serve: Callable[[], Site]) -> Site:
-    """What may be fetched from."""
+    """An allowed server."""
     return serve()
 
 
 @pytest.fixture
 def inner(serve: Callable[[], Site]) -> Site:
-    """What may not."""
+    """A forbidden server."""
     site = serve()
     site.files["/secret"] = Reply(body=b"secret")
     return site
@@ -86,14 +86,14 @@ def only_outer(outer: Site) -> AddressPolicy:
 
 
 def known(guard: Guard, request: bytes) -> bytes:
-    """Return a request with what the guard knows its child by."""
+    """Return a request with the secret of the guard's child."""
     user = urlsplit(guard.url).netloc.rpartition("@")[0].encode()
     line, end, rest = request.partition(b"\r\n")
     return line + end + b"Proxy-Authorization: Basic " + b64encode(user) + end + rest
 
 
 def ask(guard: Guard, request: bytes, then: bytes = b"") -> bytes:
-    """Send a request to the guard, and another once that was answered; return all that comes."""
+    """Send a request to the guard, and another after its answer; return all received bytes."""
     with socket.create_connection(("127.0.0.1", guard.port), timeout=60) as connection:
         connection.sendall(known(guard, request))
         said = b""
@@ -179,7 +179,7 @@ def test_a_tunnel_leads_to_443_and_to_ports_that_were_named(
             socket.create_connection(address, timeout=60) as connection,
             monkeypatch.context() as patch,
         ):
-            # Nobody out there is to be connected to.
+            # No external connections in tests.
             patch.setattr(socket, "getaddrinfo", look_up)
             patch.setattr(guard_module, "connect", refuse)
             request = f"CONNECT site.example:{port} HTTP/1.1\r\n\r\n".encode()
@@ -205,7 +205,7 @@ def test_a_name_is_looked_up_once_and_what_was_allowed_is_connected_to(
         if host != "rebinding.example":
             return real(host, port, *args, **kwargs)
         asked.append(host)
-        # The second answer leads elsewhere: who asks again is caught.
+        # The second resolution gives another address, to detect repeated look-ups.
         return real("127.0.0.1" if len(asked) == 1 else "127.0.0.2", port, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
@@ -274,7 +274,7 @@ def test_ffmpeg_fetches_no_key_or_map_from_inside(
 
 
 def refused(outer: Site, policy: AddressPolicy, directory: Path) -> None:
-    """Record what `outer` serves with ffmpeg until it is refused."""
+    """Record from `outer` with ffmpeg until it is refused."""
     url = f"{outer.base}/live.m3u8"
     stream = live_stream(url, url)
     capture = Capture(

@@ -1,4 +1,4 @@
-"""What ffmpeg is given under other names, from a server that speaks TLS as real ones do."""
+"""Relaying streams to ffmpeg under our names, from a TLS server."""
 
 import socket
 import ssl
@@ -28,7 +28,7 @@ TOKEN = "?token=SECRET"
 
 
 class Secure:
-    """Passes on an origin's show over TLS to those who know the token and the cookie."""
+    """Serves an origin's show over TLS, with a token and a cookie as authentication."""
 
     def __init__(self, origin: LiveOrigin, pem: Path) -> None:
         self.stalling = threading.Event()
@@ -206,7 +206,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 def test_a_broken_answer_is_reported_at_any_position(
     policy: AddressPolicy, said: bytes, answer: bytes
 ) -> None:
-    """Whatever raises here unhandled, in the proxy's thread, fails the test."""
+    """An unhandled exception in the proxy's thread fails the test."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         relay = relay_for(f"http://127.0.0.1:{listener.getsockname()[1]}/x", policy)
         with Guard(policy, through=relay) as guard, ask(guard, relay.url) as client:

@@ -28,7 +28,7 @@ def test_a_tick_more_or_less_gives_the_same_date() -> None:
 
 def test_a_jump_is_dated_by_the_segment_it_is_in() -> None:
     it = clock()
-    # The source's timestamps go back from 910 s to 2 s; ffmpeg makes good for it.
+    # The source's timestamps go back from 910 s to 2 s; ffmpeg compensates.
     section = Section(date=NOON + ONE_HOUR, estimated=False, input=180_000, offset_us=18_000_000)
     it.jump(section, now=after(9))
     assert it.date(after(9.96)) == (NOON + timedelta(seconds=9.96), False)

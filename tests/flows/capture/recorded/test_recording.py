@@ -27,7 +27,7 @@ def recording(tmp_path: Path) -> Recording:
 
 @pytest.fixture
 def put(pieces: Path):
-    """Put a piece into a run of the recording, dated `at` seconds after noon."""
+    """Add a segment to a run of the recording, dated `at` seconds after noon."""
 
     def make(recording: Recording, run: str, number: int, at: float) -> tuple[Path, Clock]:
         path = recording.directory / f"{run}-{number:06d}.ts"

@@ -1,4 +1,4 @@
-"""A proxy, and what an origin answers at other paths."""
+"""A proxy, and an origin's answers at other paths."""
 
 import base64
 import select
@@ -14,7 +14,7 @@ import pytest
 
 @pytest.fixture
 def airing(origin):
-    """What an origin answers, at any path that ends like its own."""
+    """An origin's answers, at any path with the same ending."""
 
     def answer(path: str) -> bytes:
         name = path.partition("?")[0].rpartition("/")[2]
@@ -26,7 +26,7 @@ def airing(origin):
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """HTTP (CONNECT and whole requests) and SOCKS5, for name:word alone; leads to one port."""
+    """HTTP (CONNECT and full requests) and SOCKS5 proxy for name:word; forwards to one port."""
 
     daemon_threads = False
     allow_reuse_address = True
@@ -37,7 +37,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Proxying)
 
     def speak_tls(self) -> None:
-        """Be one of https from now on."""
+        """Use TLS from now on."""
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(self._certificate)
 

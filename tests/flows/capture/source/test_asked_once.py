@@ -1,4 +1,4 @@
-"""What a source is asked when a show begins, and what is said of it before one does."""
+"""Requests to a source at the start of a show, and errors before a show."""
 
 import re
 import time
@@ -32,7 +32,7 @@ MASTER = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=900000,RESOLUTION=320x180\nlive.
 
 @pytest.fixture
 def slow(site, airing):
-    """A site whose playlist may be asked for again after a minute."""
+    """A site whose playlist has a Retry-After of a minute."""
 
     def answer(asked):
         path = asked.path.partition("?")[0]
@@ -122,7 +122,7 @@ def test_a_pages_retry_after_is_respected(site, policy: AddressPolicy) -> None:
             pause=pause,
         )
     assert pauses == [40.0]
-    with pytest.raises(SourceUnreachable):  # later than it is waited for
+    with pytest.raises(SourceUnreachable):  # later than the end of the wait
         wait_for_show(
             f"{site.base}/show",
             lambda: current.find(recorded=False, note=lambda error: None),
@@ -139,7 +139,7 @@ def test_pacing_counts_from_the_answer_that_was_handed_on(
     text = re.sub(r"(TARGETDURATION:)\d+", r"\g<1>6", origin.playlist())
 
     def begin(at: float) -> tuple[int, float]:
-        """Return how often the playlist was asked for, and when it is due."""
+        """Return the number of requests for the playlist, and the time of the next one."""
         slow.asked.clear()
         stream = Stream(
             page_url=url,
@@ -163,7 +163,7 @@ def test_pacing_counts_from_the_answer_that_was_handed_on(
     n, due_at = begin(at)
     assert n == 0
     assert at + 0.9 * pacing_s(6.0) <= due_at <= at + pacing_s(6.0)
-    n, due_at = begin(time.monotonic() - 6.5)  # by now it may be asked for again
+    n, due_at = begin(time.monotonic() - 6.5)  # now it may be requested again
     assert n == 1
     assert due_at > time.monotonic()
 

@@ -93,7 +93,7 @@ def test_an_unavailable_site_is_unreachable(origin: LiveOrigin, policy: AddressP
 
 @pytest.fixture
 def serve():
-    """Serve one answer to whatever is asked; the requests land in `serve.requests`."""
+    """Serve one answer to all requests; they are recorded in `serve.requests`."""
     servers: list[HttpServer] = []
 
     def make(body: bytes, content_type: str) -> HttpServer:

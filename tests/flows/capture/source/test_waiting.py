@@ -1,4 +1,4 @@
-"""A show that is not on air yet is waited for; one that is not coming is not."""
+"""Waiting for a show that is not on air yet; no waiting if it will not come."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

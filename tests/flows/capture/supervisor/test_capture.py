@@ -83,7 +83,7 @@ def take_until(capture: Capture, moment: datetime) -> list[Segment | Gap]:
 
 
 def check_order(events: list[Segment | Gap]) -> None:
-    """Every moment is in one event, and the segments are counted without a hole."""
+    """Assert that events are contiguous, and that segments are numbered without gaps."""
     for before, after in pairwise(events):
         assert before.end <= after.start
         assert after.start - before.end < timedelta(seconds=0.1), (before, after)
@@ -96,7 +96,7 @@ def segments_in(events: list[Segment | Gap]) -> list[Segment]:
 
 
 def dates_of(segments: list[Segment], video_packets) -> dict[str, list[datetime]]:
-    """When each frame, known by its content, was on air."""
+    """Air time of each frame, identified by its content."""
     dates = defaultdict(list)
     for segment in segments:
         for content, offset in video_packets(segment.path):
@@ -105,7 +105,7 @@ def dates_of(segments: list[Segment], video_packets) -> dict[str, list[datetime]
 
 
 def dates_at(origin: LiveOrigin, pieces: Path, video_packets) -> dict[str, list[datetime]]:
-    """When the origin says that each frame is on air, each time it is."""
+    """All air times of each frame at the origin."""
     dates = defaultdict(list)
     paths = sorted(pieces.glob("*.ts"))
     for index in range(4 * len(paths)):
@@ -115,7 +115,7 @@ def dates_at(origin: LiveOrigin, pieces: Path, video_packets) -> dict[str, list[
 
 
 def count_right(found: dict[str, list[datetime]], known: dict[str, list[datetime]]) -> int:
-    """Return how many frames there are, each of which has a date that it should have."""
+    """Return the number of frames, and assert that all have correct dates."""
     for content, dates in found.items():
         for date in dates:
             assert min(abs(date - right) for right in known[content]) <= MILLISECOND
@@ -172,7 +172,7 @@ def test_a_pause_of_the_source_is_a_gap_though_its_timestamps_do_not_show_it(
 def test_jump_is_known_also_where_many_pieces_were_finished_since_the_last_look(
     make_origin, make_capture: MakeCapture, video_packets, pieces: Path, until, monkeypatch
 ) -> None:
-    """As on a busy machine: the log was read before the jump, the pieces listed after it."""
+    """As under load: the log was read before the jump, the pieces listed after it."""
     origin = make_origin(
         pause_s=1.0, started_at=datetime.now(UTC) - timedelta(seconds=1.5), window=30
     )
@@ -203,7 +203,7 @@ def test_jump_is_known_also_where_many_pieces_were_finished_since_the_last_look(
 def test_frames_have_their_dates_also_where_the_first_segment_can_not_be_read(
     make_origin, make_capture: MakeCapture, video_packets, pieces: Path, fault: Fault
 ) -> None:
-    """ffmpeg goes on with the second, and says nothing of it."""
+    """ffmpeg continues with the second one without a message."""
     origin = make_origin(window=3)
     origin.inject(fault)
     with make_capture(origin) as capture:
@@ -323,7 +323,7 @@ def test_what_was_missed_while_the_process_was_stopped_is_not_put_down_to_the_so
         waker.wait()
         while not any(isinstance(event, Gap) for event in events):
             events += take(capture)
-    # A busy machine may keep it from running more than once.
+    # On a busy machine it may run only once.
     whys = {event.why for event in events if isinstance(event, Gap)}
     assert all(why.startswith("this process did not run for ") for why in whys)
     assert capture.restarts == 0
@@ -376,7 +376,7 @@ with Capture(
 
 @pytest.fixture
 def killed_watcher(origin: LiveOrigin, tmp_path: Path, engine: str) -> Iterator[Path]:
-    """The directory of a watcher that SIGKILL ended in the middle of a segment."""
+    """The directory of a watcher killed by SIGKILL in the middle of a segment."""
     directory = tmp_path / "rec"
     command = [sys.executable, "-c", WATCHER, origin.url, str(directory), engine]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as watcher:

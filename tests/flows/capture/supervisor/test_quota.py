@@ -1,4 +1,4 @@
-"""A source that sends more than its show may take ends its own recording."""
+"""A source that exceeds its quota ends its recording."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 @pytest.fixture
 def segments(tmp_path: Path):
-    """Segments of two seconds of so many bytes each, as holes: they take no room."""
+    """Segments of two seconds with this size, as sparse files."""
 
     def make(n: int, n_bytes: int, duration_s: float = 2.0) -> list[Segment]:
         made = []

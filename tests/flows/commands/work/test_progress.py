@@ -1,4 +1,4 @@
-"""What long work shows: lines without a terminal, a bar or a line in one, nothing when quiet."""
+"""Progress output: lines without a terminal, a bar or a line with one, nothing when quiet."""
 
 import logging
 import re

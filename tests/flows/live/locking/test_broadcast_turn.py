@@ -1,4 +1,4 @@
-"""Machines that each have a part of a broadcast analyse it again one after the other."""
+"""Machines with parts of one broadcast analyse it again sequentially."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""One watch a channel: who waits, for how long, and what is left to do then."""
+"""One watch per channel: waiting, its length, and the remaining time."""
 
 import logging
 import threading
@@ -144,7 +144,7 @@ def test_a_run_that_has_completed_its_broadcast_is_not_repeated(engine: Engine) 
 def opened(
     engine: Engine, *, run: str | None, source: str = "video", duration: str = "10m"
 ) -> WatchedBroadcast:
-    """Open, or go on with, the channel's broadcast."""
+    """Open or continue the channel's broadcast."""
     stream = Stream(
         page_url="http://example.org/live",
         url="http://example.org/live.m3u8",

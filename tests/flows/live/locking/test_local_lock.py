@@ -1,4 +1,4 @@
-"""Two processes do not watch one channel, also where the database has forgotten who does."""
+"""Two processes never watch one channel, also if the database has lost the lock."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 
 
 def end_session(engine: Engine, holder: str) -> None:
-    """As where Postgres was killed and is back."""
+    """As after a restart of Postgres."""
     sql = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = :n"
     with engine.connect() as connection:
         assert list(connection.scalars(text(sql), {"n": f"showmood {holder}"})) == [True]
@@ -57,7 +57,7 @@ def test_channel_is_tried_again_immediately(
 def test_who_has_lost_the_channel_hears_of_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a watcher on another machine was quicker."""
+    """As if a watcher on another machine was faster."""
     monkeypatch.setattr(hold, "CHECK_S", 0.01)
     heard = threading.Event()
     with channel_lock(engine, "news", "one") as lock:

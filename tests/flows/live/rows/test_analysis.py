@@ -1,4 +1,4 @@
-"""Segments to rows, as the watcher takes them: failures, gaps, falling behind, going on."""
+"""Analysis of a watcher's segments: failures, gaps, lag, restarts."""
 
 import json
 import logging
@@ -79,7 +79,7 @@ def rows(engine: Engine, sql: str) -> list[tuple[object, ...]]:
 
 
 def take_fresh(analysis: Analysis, segment: Segment) -> None:
-    """Take a segment whose file was finished just now, so that it is not late."""
+    """Take a segment whose file has just been finished, so that it is not late."""
     os.utime(segment.path)
     analysis.take(segment)
     analysis.pace = Pace()  # however slow this machine is
@@ -149,7 +149,7 @@ def test_falling_behind_takes_fewer_frames_and_says_so(
     analysis: Analysis, segments: list[Segment], engine: Engine
 ) -> None:
     long_ago = time.time() - 60
-    for segment in segments[:4]:  # late for certain, on however fast a machine
+    for segment in segments[:4]:  # certainly late, also on a fast machine
         os.utime(segment.path, (long_ago, long_ago))
         analysis.take(segment)
     found = rows(engine, "SELECT analysed_fps, frames_analysed FROM segments ORDER BY started_at")
@@ -206,7 +206,7 @@ def contents(engine: Engine) -> dict[str, list[tuple[object, ...]]]:
 
 
 def lines_of(*functions: Callable[..., object]) -> list[tuple[CodeType, int]]:
-    """Return the lines of these functions that are run, each of which a signal may come before."""
+    """Return the executed lines of these functions, before each of which a signal may arrive."""
     codes = [getattr(function, "__wrapped__", function).__code__ for function in functions]
     return [
         (code, line)
@@ -216,7 +216,7 @@ def lines_of(*functions: Callable[..., object]) -> list[tuple[CodeType, int]]:
 
 
 def cut_off_before(code: CodeType, line: int) -> Callable[..., object]:
-    """Trace a thread, and raise KeyboardInterrupt there once that line is about to be run."""
+    """Trace a thread, and raise KeyboardInterrupt before that line."""
 
     def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
         if frame.f_code is not code:
@@ -230,7 +230,7 @@ def cut_off_before(code: CodeType, line: int) -> Callable[..., object]:
 
 
 class Known:
-    """An analyser that looks at each file once."""
+    """An analyser that analyses each file once."""
 
     def __init__(self, analyser: Analyser) -> None:
         self._analyser = analyser
@@ -281,7 +281,7 @@ def test_wherever_a_signal_cuts_a_segment_off_the_rows_are_as_without_it(
 
 
 class Listed:
-    """A source whose items are known beforehand."""
+    """A source with given items."""
 
     def __init__(self, items: list[Segment | Gap]) -> None:
         self._items: Iterator[Segment | Gap] = iter(items)

@@ -1,4 +1,4 @@
-"""What watchers left behind when they died becomes rows at the next start."""
+"""Recordings of dead watchers get rows at the next start."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -100,6 +100,6 @@ def test_what_was_too_early_is_forgotten_after_a_quiet_time_and_not_before(quiet
     pace = Pace()
     _steps(pace, [LATE] + [IN_TIME] * CALM + [LATE] + [IN_TIME] * 2 * CALM)
     _steps(pace, [SO_SO] + [IN_TIME] * quiet)
-    pace._since_up = 0  # so that going down now is too early, too
+    pace._since_up = 0  # so that stepping down now is too early, too
     _steps(pace, [LATE])
     assert _steps(pace, [IN_TIME] * calm) == [1] * (calm - 1) + [0]

@@ -1,4 +1,4 @@
-"""A show's writes go on while its database is away, and are all there afterwards."""
+"""A show's writes are spooled while its database is unavailable, and all written afterwards."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -132,7 +132,7 @@ def test_a_show_continues_while_its_database_is_unavailable(databases, engine, s
     assert len(store.spool.waiting()) == 7
     assert contents(engine)["observations"] == []
     back(databases, engine)
-    assert take(store, 5) is not None  # first comes what waited
+    assert take(store, 5) is not None  # waiting writes first
     assert store.spool.waiting() == []
     assert contents(engine) == before
 
@@ -140,7 +140,7 @@ def test_a_show_continues_while_its_database_is_unavailable(databases, engine, s
 def test_what_another_machine_stored_while_the_database_was_away_is_not_stored_twice(
     databases, engine, store
 ):
-    """Until who was cut off hears that it has lost the channel."""
+    """Until the disconnected one learns that it has lost the channel."""
     here, there = replace(store, machine="a"), replace(store, machine="b", spool=None)
     away(databases, engine)
     take(here, 0)
@@ -201,7 +201,7 @@ def test_maintenance_writes_what_is_left_unless_the_channel_is_watched(
 
 
 def test_writes_for_another_database_are_not_touched(databases, engine, store, tmp_path, caplog):
-    """A database that was made anew counts its broadcasts from 1 again."""
+    """A recreated database numbers its broadcasts from 1 again."""
     foreign = Spool(tmp_path / "news" / f"20261031T190000Z-{store.broadcast_id}" / WAITING)
     unknown = Spool(tmp_path / "news" / "20261101T190000Z-99" / WAITING)
     away(databases, engine)

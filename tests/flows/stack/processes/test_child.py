@@ -1,4 +1,4 @@
-"""A server of the stack that ends by itself is started again, as soon as the machine lets it."""
+"""A server of the stack that exits is restarted as soon as possible."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ def until_ended(one: Child) -> None:
 def test_child_that_cannot_be_started_is_retried_and_reported_once(
     tmp_path: Path,
 ) -> None:
-    """Its log is where nothing can be written: the stack goes on without it."""
+    """Its log cannot be written: the stack continues without it."""
     one = Child("page", ["/bin/sh", "-c", "exit 3"], dict(os.environ), tmp_path / "logs" / "page")
     until_ended(one)
     (tmp_path / "logs").rename(tmp_path / "away")

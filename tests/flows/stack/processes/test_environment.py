@@ -1,4 +1,4 @@
-"""What the stack's processes are told."""
+"""The environment of the stack's processes."""
 
 from pathlib import Path
 from typing import Any

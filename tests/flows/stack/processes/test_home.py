@@ -1,4 +1,4 @@
-"""The home folder: its owner's alone, and refused in one line where it cannot serve."""
+"""The home folder: private to its owner, and one-line errors if it is unusable."""
 
 import errno
 import io
@@ -128,7 +128,7 @@ def test_home_that_cannot_be_created_is_an_error_before_any_start(tmp_path: Path
 
 
 def test_stack_leaves_no_password_of_a_killed_run(tmp_path: Path) -> None:
-    """As Prefect's workers leave it, for a pool that has no command."""
+    """As left by Prefect's workers, for a pool without a command."""
     left = tmp_path / "tmp" / "prefect-workspace-attempt-x" / "workspace.json"
     left.parent.mkdir(parents=True)
     left.write_text('{"environment": {"SHOWMOOD_DATABASE_URL": "postgresql://me:word@there/x"}}')
@@ -162,7 +162,7 @@ def test_what_to_type_next_is_what_works_here(
     ids=["new", "empty", "zeros", "other words"],
 )
 def test_disk_has_one_id_also_after_its_file_was_damaged(tmp_path: Path, said: str | None) -> None:
-    """Two machines with an empty one would be taken for one that was renamed."""
+    """Two machines with an empty id would look like a renamed one."""
     if said is not None:
         (tmp_path / "disk-id").write_text(said)
     made = disk_of(tmp_path)

@@ -1,4 +1,4 @@
-"""The embedded Postgres under the eyes of whoever holds it: killed, and there again."""
+"""Supervision of the embedded Postgres: killed, and restarted."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ from flows.stack.stack import Stack
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A directory that other users may pass, which pytest's own is not."""
+    """A directory that other users can enter, unlike pytest's own."""
     made = Path(tempfile.mkdtemp(prefix="showmood-test-"))
     made.chmod(0o755)
     yield made
@@ -97,14 +97,14 @@ def test_one_that_cannot_be_started_is_retried_and_reported_once(
     version.write_text("9\n")
     kill()
     monkeypatch.setattr(server_module, "_LOCK_S", 0.01)
-    with file_lock(directory / "pg" / "start.lock"):  # of another process that starts it
+    with file_lock(directory / "pg" / "start.lock"):  # of another process that is starting it
         until(one._server.has_ended, what="the end of Postgres")
         assert one.tend() is None
     until_said(one, "has ended, and does not start")
     assert [one.tend() for _ in range(3)] == [None] * 3
     status = directory / "pg" / "cluster" / "postmaster.pid"
     status.unlink(missing_ok=True)
-    status.mkdir()  # a disk that fails
+    status.mkdir()  # a failing disk
     until_said(one, "Is a directory")
     status.rmdir()
     version.write_text(whole)
@@ -137,7 +137,7 @@ def test_what_a_crash_leaves_of_its_files_does_not_keep_it_down(server, kill, di
 
 
 def test_stop_ends_a_start_that_does_not_come_to_an_end(server, kill, directory) -> None:
-    """Postgres waits for a file of its archive, which pg_ctl would wait a minute for."""
+    """Postgres waits for a file of its archive, for which pg_ctl would wait a minute."""
     cluster = directory / "pg" / "cluster"
     with (cluster / "postgresql.conf").open("a") as conf:
         conf.write("restore_command = 'touch asked; sleep 600'\n")

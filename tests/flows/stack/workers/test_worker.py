@@ -1,4 +1,4 @@
-"""Workers that are kept running, and what becomes of their shows when one cannot be."""
+"""Supervision of workers, and their shows if a worker cannot be restarted."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ RUN = "a-run-of-this-test"
 def test_worker_that_keeps_ending_leaves_the_shows_of_the_others_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[..., Any]
 ) -> None:
-    """They would be killed with their worker, and store nothing more."""
+    """Otherwise they would be killed with their worker, and lose data."""
     monkeypatch.setattr(worker_module, "TEND_S", 0.01)
     monkeypatch.setattr(child_module, "TRIES", 1)
     starts = "import os, subprocess, sys\n"

@@ -1,4 +1,4 @@
-"""Pages and streams that want something: of themselves, or of what the operator has set."""
+"""Pages and streams with requirements: headers, cookies, proxies, plugins."""
 
 import socket
 import subprocess
@@ -162,7 +162,7 @@ def test_plugins_of_a_folder_are_used_and_one_that_raises_is_a_line(
     assert "bad" in line
     assert "ValueError: out of order" in line
     with pytest.raises(CaptureError):
-        resolve(f"{site.base}/ours", policy=policy)  # nobody else gets them
+        resolve(f"{site.base}/ours", policy=policy)  # no other host gets them
 
 
 # -- proxies
