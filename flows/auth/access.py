@@ -1,7 +1,7 @@
-"""Who may use the embedded server: a secret of its home, and the link and cookies made of it.
+"""Authentication of the embedded server: a secret in its home, and a link and cookies from it.
 
-Prefect's clients name the secret (PREFECT_API_AUTH_STRING); a browser is given a cookie for the
-link. Both are as good as a password. Deleting the file, and starting anew, takes all of them back.
+Prefect's clients send the secret (PREFECT_API_AUTH_STRING); a browser gets a cookie for the link.
+Both are as good as a password. Deleting the file and restarting invalidates all of them.
 """
 
 import base64
@@ -19,29 +19,29 @@ from flows.errors import UsageError
 
 FILE: Final = "secret"
 USER: Final = "showmood"
-"""The user name of HTTP Basic, before the secret."""
+"""The user name of HTTP Basic authentication."""
 
 LOGIN: Final = "/login/"
 """Path of the link, before its key."""
 
 COOKIE_S: Final = 30 * 86400
-"""How long a browser stays logged in."""
+"""Seconds that a browser stays logged in."""
 
 SECRET_BYTES: Final = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Access:
-    """The credentials of a server. also: further ones, "name:word", that the operator has set."""
+    """The credentials of a server. also: the operator's own, as "user:password"."""
 
     secret: str = field(repr=False)
     also: str | None = field(default=None, repr=False)
 
     @classmethod
     def make(cls, home: Path) -> Self:
-        """Return the access of a home folder, made when it is first started.
+        """Return the access of a home folder; creates its secret if there is none.
 
-        Raises UsageError as `read` does, and OSError where it cannot be written.
+        Raises UsageError as `read` does, and OSError if it cannot be written.
         """
         file = home / FILE
         if not file.exists():
@@ -49,7 +49,7 @@ class Access:
             part.touch(mode=0o600, exist_ok=False)
             try:
                 part.write_text(f"{secrets.token_urlsafe(SECRET_BYTES)}\n", encoding="ascii")
-                os.link(part, file)  # whole, and not over another's that starts at the same time
+                os.link(part, file)  # atomic, and never replaces one made at the same time
             except FileExistsError:
                 pass
             finally:
@@ -60,13 +60,13 @@ class Access:
     def read(cls, home: Path) -> Self:
         """Return the access of a home folder.
 
-        Raises UsageError where none was started, or its file is open to others or damaged.
+        Raises UsageError if there is no secret, or its file is readable by others or damaged.
         """
         file = home / FILE
         try:
             with file.open(encoding="ascii", errors="replace") as opened:
                 status = os.fstat(opened.fileno())
-                said = opened.read(4096).strip()
+                secret = opened.read(4096).strip()
         except FileNotFoundError as e:
             raise UsageError(
                 f"no server was started in {home} yet: run showmood up, or set SHOWMOOD_HOME"
@@ -77,32 +77,32 @@ class Access:
             raise UsageError(
                 f"{file} is open to others: delete it, and restart showmood up, which makes another"
             )
-        if len(said) < SECRET_BYTES or not said.isascii() or not said.isprintable():
+        if len(secret) < SECRET_BYTES or not secret.isascii() or not secret.isprintable():
             raise UsageError(
                 f"{file} holds no secret: delete it, and restart showmood up, which makes another"
             )
-        return cls(secret=said)
+        return cls(secret=secret)
 
     def apart(self, name: str, *, also: str | None = None) -> "Access":
-        """Return the access of another server of this home: neither's cookies open the other."""
+        """Return the access of another server of this home; cookies are valid for one only."""
         return Access(secret=self._made("server", name), also=also)
 
     @property
     def auth_string(self) -> str:
-        """Return what Prefect's clients take as PREFECT_API_AUTH_STRING."""
+        """Return the value of PREFECT_API_AUTH_STRING for Prefect's clients."""
         return f"{USER}:{self.secret}"
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return the header by which the server knows us."""
+        """Return the header that authenticates us."""
         return basic(self.auth_string)
 
     def link(self, ui_url: str) -> str:
-        """Return the address that logs a browser in."""
+        """Return the URL that logs a browser in."""
         return f"{ui_url}{LOGIN}{self._made('link')}"
 
     def opens(self, path: str) -> bool:
-        """Return whether the path is that of the link."""
+        """Return whether this is the link's path."""
         return _same(path, f"{LOGIN}{self._made('link')}")
 
     def cookie(self, now_s: float | None = None) -> str:
@@ -111,7 +111,7 @@ class Access:
         return f"{until}-{self._made('cookie', until)}"
 
     def takes_cookie(self, value: str) -> bool:
-        """Return whether the value is of a cookie of ours that is still good."""
+        """Return whether the value is of a valid cookie of ours."""
         until, _, _ = value.partition("-")
         ours = _same(value, f"{until}-{self._made('cookie', until)}")
         return ours and until.isdecimal() and int(until) > time.time()
@@ -127,7 +127,7 @@ class Access:
             return False
 
     def takes(self, auth_string: str) -> bool:
-        """Return whether this is the secret, or what the operator has set."""
+        """Return whether this is our auth string, or the operator's."""
         ours = _same(auth_string, self.auth_string)
         return ours or (bool(self.also) and _same(auth_string, str(self.also)))
 
@@ -136,7 +136,7 @@ class Access:
 
 
 def basic(auth_string: str) -> dict[str, str]:
-    """Return the header that says "name:word" as HTTP Basic does."""
+    """Return the HTTP Basic header for "user:password"."""
     return {"Authorization": f"Basic {base64.b64encode(auth_string.encode()).decode()}"}
 
 

@@ -1,8 +1,8 @@
-"""The gate before an application: what gets through is known, from here, and logged in.
+"""ASGI middleware that checks host, origin and authentication before an application.
 
-Prefect 3.8.8 by itself answers any Host and any Origin, and takes JSON that does not say so. The
-rules, in this order, for requests and web sockets alike: the Host is one of ours; the Origin, where
-a browser says one, is too; the cookie or the secret is there; a body is JSON that says so.
+Prefect 3.8.8 itself accepts any Host and Origin, and JSON without a content type. The rules, in
+this order, for requests and web sockets: the Host is one of ours; the Origin, if any, is too; a
+cookie or the secret is present; a body is declared as JSON.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 FIRST_MESSAGE_S: Final = 10.0
-"""Within this, a web socket without a header must have named the secret."""
+"""Seconds within which a web socket without a header must send the secret."""
 
 POLICY_VIOLATION: Final = 1008
 """RFC 6455, section 7.4.1."""
@@ -42,8 +42,8 @@ CONTENT: Final = "; ".join(
         "frame-ancestors 'self'",
     )
 )
-"""What a page may load, and whom it may tell: the UI of Prefect 3.8.8 reports to sr-client-cfg.
-amplitude.com, whatever the server's settings say. A picture in a report leads nowhere else, too."""
+"""What a page may load and connect to: the UI of Prefect 3.8.8 sends telemetry to sr-client-cfg.
+amplitude.com, whatever the server's settings. Also blocks external pictures in reports."""
 
 ADDED: Final = (
     (b"x-frame-options", b"SAMEORIGIN"),
@@ -63,7 +63,7 @@ _CLOSED: Final = (
 
 
 def known_hosts(port: int, also: Iterable[str] = ()) -> frozenset[str]:
-    """Return the names, with their ports as browsers write them, by which the server is known."""
+    """Return the server's allowed Host values, with ports as browsers send them."""
     ours = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
     if port == 80:
         ours |= {name.rpartition(":")[0] for name in ours}
@@ -79,12 +79,12 @@ class _No:
 
 
 class Gate:
-    """An ASGI application before another.
+    """An ASGI application in front of another.
 
-    origins: of other pages that the operator lets in (PREFECT_SERVER_CORS_ALLOWED_ORIGINS); they
-    need the secret, and no cookie is taken from them. home: where the link leads to. content: the
-    Content-Security-Policy of every answer. closed: the answer to a browser without a cookie.
-    asks: whether browsers ask people for a name and a password.
+    origins: of other pages that the operator allows (PREFECT_SERVER_CORS_ALLOWED_ORIGINS); they
+    need the secret, and their cookies are ignored. home: target of the link. content: the
+    Content-Security-Policy of every response. closed: the page for a browser without a cookie.
+    asks: whether browsers ask for user and password (HTTP Basic).
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Gate:
         closed: str = _CLOSED,
         asks: bool = False,
     ) -> None:
-        """Keep what is known."""
+        """Keep the arguments."""
         self._added = ((b"content-security-policy", content.encode()), *ADDED)
         self._closed = closed
         self._asks = asks
@@ -112,7 +112,7 @@ class Gate:
         self._home = home
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let it through, or refuse it."""
+        """Pass the request on, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -128,7 +128,7 @@ class Gate:
             elif is_socket and "origin" not in headers.of and _speaks_prefect(headers):
                 receive, send = self._proving(receive, send)
             else:
-                no = _No(status=401, why="Unauthorized: this server wants its secret or its link")
+                no = _No(status=401, why="Unauthorized: this server needs its secret or its link")
         if no is None:
             await self._app(scope, receive, send if is_socket else self._adding(send))
         elif is_socket:
@@ -138,16 +138,16 @@ class Gate:
 
     def _not_ours(self, scope: Scope, headers: Headers) -> _No | None:
         if headers.one("host").lower() not in self._hosts:
-            return _No(status=421, why="this server is not known by that name: SHOWMOOD_UI_HOSTS")
+            return _No(status=421, why="unknown host name of this server: see SHOWMOOD_UI_HOSTS")
         if "origin" in headers.of:
             origin = headers.one("origin")
             if not (self._is_own(origin) or origin in self._origins):
-                return _No(status=403, why="this server takes nothing from that origin")
+                return _No(status=403, why="this origin is not allowed")
         elif headers.one("sec-fetch-site") in ("cross-site", "same-site"):
-            # Without an Origin: a picture, a script, a frame. A link that is followed may come in.
+            # Without an Origin: a picture, a script or a frame; a followed link is allowed.
             followed = headers.one("sec-fetch-dest") == "document"
             if scope.get("method") != "GET" or not followed:
-                return _No(status=403, why="this server is not for other pages")
+                return _No(status=403, why="requests of other pages are not allowed")
         return None
 
     def _is_own(self, origin: str) -> bool:
@@ -175,9 +175,9 @@ class Gate:
         return False
 
     async def _log_in(self, scope: Scope, headers: Headers, send: Send) -> None:
-        """Give a cookie for the link, by a page that leads on.
+        """Set the cookie for the link, with a page that redirects.
 
-        The cookie goes along then also where the link was followed from another site.
+        By a page, so that the (SameSite=Strict) cookie is also sent after a link on another site.
         """
         if scope["method"] != "GET" or not self._access.opens(scope["path"]):
             await self._refuse(_No(status=401, why="Unauthorized: no such link"), headers, send)
@@ -191,19 +191,19 @@ class Gate:
 
     async def _refuse(self, no: _No, headers: Headers, send: Send) -> None:
         if no.status == 401 and "text/html" in headers.one("accept"):
-            # No cookie comes along where a link on another site was followed: ask once more.
+            # After a link on another site the browser sent no cookie: reload once.
             again = headers.one("sec-fetch-site") in ("cross-site", "same-site")
             head = '<meta http-equiv="refresh" content="0">' if again else ""
             page = _PAGE.format(head=head, body=self._closed)
             await self._answer(send, 401, page, "text/html", self._challenge)
         else:
-            said = json.dumps({"exception_message": no.why})
+            body = json.dumps({"exception_message": no.why})
             more = self._challenge if no.status == 401 else ()
-            await self._answer(send, no.status, said, "application/json", more)
+            await self._answer(send, no.status, body, "application/json", more)
 
     @property
     def _challenge(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Have browsers ask for the password, where the operator has set one for people."""
+        """The header that makes browsers ask for the password, if the operator has set one."""
         if not self._asks:
             return ()
         return ((b"www-authenticate", b'Basic realm="Showmood", charset="UTF-8"'),)
@@ -239,9 +239,9 @@ class Gate:
     def _proving(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
         """Wait for the secret in a web socket's first message, as Prefect's clients send it.
 
-        Nothing but the acceptance goes out before.
+        Nothing but the acceptance is sent before.
         """
-        state = {"asked": False, "proven": False, "over": False}
+        state = {"proven": False, "over": False}
 
         async def proven_receive() -> Message:
             if state["proven"]:
@@ -256,7 +256,7 @@ class Gate:
             if state["proven"]:
                 return message
             state["over"] = True
-            why = "Unauthorized: the first message has to name this server's secret"
+            why = "Unauthorized: the first message must contain this server's secret"
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": why})
             return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
 
@@ -269,11 +269,11 @@ class Gate:
 
     def _names_secret(self, message: Message) -> bool:
         try:
-            said = json.loads(message.get("text") or message.get("bytes") or "")
+            content = json.loads(message.get("text") or message.get("bytes") or "")
         except (ValueError, RecursionError):
             return False
-        token = said.get("token") if isinstance(said, dict) else None
-        is_auth = isinstance(said, dict) and said.get("type") == "auth"
+        token = content.get("token") if isinstance(content, dict) else None
+        is_auth = isinstance(content, dict) and content.get("type") == "auth"
         return is_auth and isinstance(token, str) and self._access.takes(token)
 
 
@@ -283,7 +283,7 @@ def _speaks_prefect(headers: Headers) -> bool:
 
 
 def _not_json(headers: Headers) -> _No | None:
-    """Refuse a body that is no JSON, or does not say so: any page can have a browser send one."""
+    """Refuse a body that is not declared as JSON: any page can make a browser send one."""
     n_bytes = headers.one("content-length")
     has_body = "transfer-encoding" in headers.of or n_bytes.strip("0") != ""
     kind = headers.one("content-type").partition(";")[0].strip().lower()

@@ -1,4 +1,4 @@
-"""A request's headers, as ASGI gives them."""
+"""A request's headers, from ASGI."""
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """A request's headers; a name may come more than once."""
+    """A request's headers; a name may occur more than once."""
 
     of: dict[str, list[str]] = field(default_factory=dict)
 
@@ -20,6 +20,6 @@ class Headers:
         return cls(found)
 
     def one(self, name: str) -> str:
-        """Return the header that may be there once; empty where it is not, or more than once."""
+        """Return a header's value; empty if it is absent, or occurs more than once."""
         values = self.of.get(name, [])
         return values[0].strip() if len(values) == 1 else ""

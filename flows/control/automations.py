@@ -1,6 +1,6 @@
 """The automations that ship, switched off: reactions to a show's events.
 
-They are found again by name. What a user made of one, switched it on included, stays.
+They are found by name, so that a user's changes to one, switching it on included, are kept.
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from flows.control.events import BEHIND, GAP, MISSED, RAISED
 from flows.errors import UsageError
 
 CLIP_AFTER_S: Final = 20
-"""Seconds to wait until what follows the moment is recorded too."""
+"""Seconds to wait until the time after the alert is recorded, too."""
 
 MIN_INTERVAL_S: Final = 60
-"""A channel sets off each automation at most once in this time: faces come and go by the second."""
+"""Least seconds between two triggers of an automation by one channel: alerts may be frequent."""
 
 CLIP: Final = ("clip-moment", "moment")
-"""Flow and deployment that cut a moment out of a recording."""
+"""Flow and deployment that cut a clip out of a recording."""
 
 
 def shipped(block_id: str | None, clip_id: str | None) -> list[dict[str, Any]]:
-    """Return the automations, as Prefect's API takes them; those that lack a part are left out."""
+    """Return the automations for Prefect's API; without those whose block or deployment is None."""
     found: list[dict[str, Any]] = []
     if clip_id is not None:
         cut = {
@@ -50,18 +50,18 @@ def shipped(block_id: str | None, clip_id: str | None) -> list[dict[str, Any]]:
                 "{{ event.payload['why'] or event.payload['behind_s'] ~ ' s behind' }}",
             ),
         ):
-            tell = {
+            notify = {
                 "type": "send-notification",
                 "block_document_id": block_id,
                 "subject": "{{ event.resource['showmood.channel'] }}: " + what,
                 "body": body + "\n{{ flow_run|ui_url }}",
             }
-            found.append(_automation(name, f"Send a notification: {what}.", events, tell))
+            found.append(_automation(name, f"Send a notification: {what}.", events, notify))
     return found
 
 
 def apply(http: httpx.Client, *, notify_block: str | None) -> Iterator[str]:
-    """Make those that are not there, switched off; yield a line for each that was made.
+    """Make the missing ones, switched off; yield a line for each.
 
     Raises UsageError when there is no such block, httpx.HTTPError.
     """

@@ -1,7 +1,7 @@
 """The events that a watched show emits, for Prefect's automations; see docs/automations.md.
 
-Each concerns the resource `showmood.show.<channel>`, whose labels are what an automation matches
-on; the payload is for people and templates. Prefect adds the flow run and its deployment.
+Each is about the resource `showmood.show.<channel>`. Automations match its labels; the payload is
+for people and templates. Prefect adds the flow run and its deployment.
 """
 
 import logging
@@ -34,8 +34,8 @@ CLEARED: Final = "showmood.alert.cleared"
 MUTED: Final = "showmood.show.muted"
 
 MAX_A_MINUTE: Final = 30
-"""Events of gaps, alerts and lags of one show in a minute; then one event says that there are
-more. Each event is a row of Prefect's, and may start a run."""
+"""Most events of gaps, alerts and lags of one show in a minute; then one `MUTED` event is sent.
+Each event is a row in Prefect's database, and may start a run."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 Emit = Callable[[str, dict[str, str], dict[str, Any]], None]
@@ -43,14 +43,14 @@ Emit = Callable[[str, dict[str, str], dict[str, Any]], None]
 
 
 def emit_to_prefect(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
-    """Hand an event to Prefect's own thread, which sends it when it can."""
-    from prefect.events import emit_event  # seconds, which the command line need not wait
+    """Queue an event for Prefect's background thread, which sends it."""
+    from prefect.events import emit_event  # imported here: takes seconds
 
     emit_event(event=event, resource=resource, payload=payload)
 
 
 def labels(channel: str, **more: str) -> dict[str, str]:
-    """Return a channel's resource: its id, its name, and what else automations match on."""
+    """Return a channel's resource: its id, its name, and further labels."""
     return {
         "prefect.resource.id": f"showmood.show.{channel}",
         "prefect.resource.name": channel,
@@ -62,7 +62,7 @@ def labels(channel: str, **more: str) -> dict[str, str]:
 class EventObserver(Observer):
     """Emits Prefect events for one show.
 
-    gap_s, behind_s: longer gaps, and longer lags behind the air, are events. clock: seconds.
+    gap_s, behind_s: longer gaps, and longer lags, are events. clock: in seconds.
     """
 
     channel: str
@@ -86,7 +86,7 @@ class EventObserver(Observer):
         self._watch = AlertWatch(alerts=self.alerts)
 
     def began(self, engine: Engine, started_at: datetime, planned_end: datetime) -> None:
-        """Tell that the show is being recorded."""
+        """Emit that the show is being recorded."""
         self._began = True
         self._tell(
             STARTED,
@@ -96,7 +96,7 @@ class EventObserver(Observer):
     def took(
         self, item: Segment | Gap, observations: Observations | None, counts: "Counts"
     ) -> None:
-        """Tell of a long gap, of falling behind and catching up, and of alerts."""
+        """Emit long gaps, falling behind and catching up, and alerts."""
         self._counts = counts
         if isinstance(item, Gap):
             length_s = (item.end - item.start).total_seconds()
@@ -116,16 +116,16 @@ class EventObserver(Observer):
         self._tell_lag(counts.lag_s)
 
     def missed(self, why: str) -> None:
-        """Tell that the show never went on air."""
+        """Emit that the show never went on air."""
         self._tell(MISSED, {"url": self.url, "why": why})
 
     def ended(self, status: str) -> None:
-        """Tell how it ended; an alert that is still raised is over."""
+        """Emit how it ended; an alert that is still raised ends."""
         for raised in self._watch.close():
             self._tell_alert(raised)
         if self._began:
-            said = self._counts.summary() if self._counts else "nothing was recorded"
-            self._tell(ENDED, {"status": status, "said": said}, status=status)
+            text = self._counts.summary() if self._counts else "nothing was recorded"
+            self._tell(ENDED, {"status": status, "said": text}, status=status)
 
     def _tell_lag(self, lag_s: float | None) -> None:
         if lag_s is None:
@@ -156,7 +156,7 @@ class EventObserver(Observer):
             "at": _iso(raised.at),
             "value": round(raised.value, 4),
             "above": alert.above,
-            # For an automation that cuts out the moment: some seconds of context.
+            # For an automation that cuts a clip: with some seconds of context.
             "clip_from": _iso(raised.since - CONTEXT),
             "clip_to": _iso(raised.at + CONTEXT),
         }
@@ -168,7 +168,7 @@ class EventObserver(Observer):
         )
 
     def _may_tell(self) -> bool:
-        """Count one more; tell whether there have been few enough of late, and say once if not."""
+        """Count an event; return whether the rate limit allows it, and emit MUTED once if not."""
         now = self.clock()
         while self._told_at and now - self._told_at[0] > 60:
             self._told_at.popleft()
@@ -178,9 +178,9 @@ class EventObserver(Observer):
             return True
         if not self._is_muted:
             self._is_muted = True
-            said = f"more than {MAX_A_MINUTE} events in a minute: no more are sent for a while"
-            self.log.warning("%s: %s", self.channel, said)
-            self._tell(MUTED, {"said": said})
+            text = f"more than {MAX_A_MINUTE} events in a minute: no more are sent for a while"
+            self.log.warning("%s: %s", self.channel, text)
+            self._tell(MUTED, {"said": text})
         return False
 
     def _tell(self, event: str, payload: Mapping[str, Any], **more: str) -> None:
@@ -191,7 +191,7 @@ class EventObserver(Observer):
 
 
 CONTEXT: Final = timedelta(seconds=10)
-"""How much before and after an alert belongs to the moment."""
+"""Length of a clip before and after its alert."""
 
 
 def _iso(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""A show's place on a shared GPU: Prefect's concurrency limit `gpu` says how many there are."""
+"""A show's slot on a shared GPU, by Prefect's concurrency limit `gpu`."""
 
 import logging
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ from flows.settings import Settings
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 LEASE_S: Final = 120
-"""Seconds after which the place of a dead holder is free again, at most."""
+"""Longest time in seconds until the slot of a dead holder is free again."""
 
 
 @contextmanager
 def gpu_place(settings: Settings, log: Log) -> Iterator[None]:
-    """Hold one place for as long as this lasts, where the networks run on CUDA.
+    """Hold a slot while the context lasts, if the networks run on CUDA.
 
-    Waits for one; the show is recorded meanwhile. Once held it is kept also when the server is
-    away for longer than the lease: a show is worth more than the limit. Raises Prefect's
-    ConcurrencySlotAcquisitionError where there is no such limit.
+    Waits for one; the show is recorded meanwhile. A held slot is kept even if the server is away
+    for longer than the lease: a show matters more than the limit. Raises Prefect's
+    ConcurrencySlotAcquisitionError if there is no such limit.
     """
-    from emotion.device import choose_device  # seconds
+    from emotion.device import choose_device  # imported here: takes seconds
 
     auto = settings.gpu_limit == "auto" and choose_device(settings.device).type == "cuda"
     if not auto and settings.gpu_limit != "always":

@@ -1,13 +1,13 @@
-"""The automations by which a show whose process is gone goes on, and the limit on a shared GPU.
+"""The automations that restart shows whose process has died, and the limit of a shared GPU.
 
-A watch without heartbeats (`heartbeat`), one whose process ended badly, and one that Crashed
-otherwise are put back on schedule. The next worker goes on with it, as the same run, in its
-broadcast, for the rest of the planned time.
+A run without heartbeats (`heartbeat`), one whose process exited with an error, and one that Crashed
+otherwise are rescheduled. The next worker continues it, as the same run, in its broadcast, for the
+rest of the planned time.
 
-A worker reports a process that ended badly twice: before it loads the flow to look for hooks, which
-takes seconds, and after (Prefect 3.8.8, `runner/_flow_run_executor.py` and `workers/base.py`). What
-was put back on schedule in between would be Crashed by the second report, for good or while it
-lives. So such a run is put back only after its worker's second report.
+A worker reports a process that exited with an error twice: before it loads the flow to look for
+hooks, which takes seconds, and after (Prefect 3.8.8, `runner/_flow_run_executor.py` and
+`workers/base.py`). A run rescheduled in between would be set to Crashed by the second report. So
+such a run is rescheduled only after that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,23 +25,23 @@ FLOW: Final = "watch-show"
 ALIVE: Final = "showmood.watch.alive"
 OVER: Final = "showmood.watch.over"
 BEATS: Final = 6
-"""Heartbeats sent within the silence after which a run is Crashed."""
+"""Heartbeats within the time after which a silent run is rescheduled (dead_after_s)."""
 
 MIN_CRASH_INTERVAL_S: Final = 60
-"""A run that crashes again sooner than this stays Crashed: it is not the machine's fault."""
+"""Seconds; a run that crashes again sooner stays Crashed, as a restart does not help."""
 
 CRASHED_FOR_S: Final = 60.0
-"""Seconds in Crashed after which no automation is about to act any more."""
+"""Seconds in Crashed after which the automations have surely not acted."""
 
 MAX_CRASHES: Final = 5
-"""A run that crashed so often is not put back on schedule: it is not the machine's fault."""
+"""Crashes after which a run is not rescheduled, as a restart does not help."""
 
 GPU: Final = "gpu"
 GPU_SHOWS: Final = 4
-"""How many shows share the GPUs to begin with; to be changed in the UI."""
+"""Initial limit of shows on the GPUs; changed in the UI."""
 
 WORKER_REPORTED: Final = "prefect.worker.executed-flow-run"
-"""A worker's log line when it has reported a process's end, with the exit code."""
+"""A worker's event after it has reported a process's end, with the exit code."""
 
 _WATCH: Final = {"prefect.resource.role": "flow", "prefect.resource.name": FLOW}
 _ENDED_BADLY: Final = {
@@ -49,19 +49,19 @@ _ENDED_BADLY: Final = {
     "prefect.infrastructure.status-code": "!0",
 }
 _EXITED: Final = "*exited with*"
-"""In the message of each state that a worker makes of an exit code."""
+"""Part of the message of states that a worker sets for an exit code."""
 
 _STARTS: Final = ("Running", "Retrying", "Rerunning")
 _ENDS: Final = ("Completed", "Failed", "Cancelled", "Cancelling", "AwaitingRetry", "Skipped")
-"""Not Crashed: should its own automation not come about, silence brings the run back."""
+"""Without Crashed: if its own automation fails, the one for missing heartbeats restarts the run."""
 
 _GOES_ON: Final = "the next worker goes on with it."
 
 
 def automations(dead_after_s: float) -> list[dict[str, Any]]:
-    """Return the three automations, as Prefect's API takes them: of silence, process and crash.
+    """Return the three automations for Prefect's API: missing heartbeats, process exit and crash.
 
-    Every event that they look at carries the server's own clock.
+    All their events have timestamps of the server's clock.
     """
     starts = [ALIVE, *(f"prefect.flow-run.{name}" for name in _STARTS)]
     ends = [OVER, *(f"prefect.flow-run.{name}" for name in _ENDS)]
@@ -79,7 +79,7 @@ def automations(dead_after_s: float) -> list[dict[str, Any]]:
             | each
             | {"match": runs, "posture": "Proactive", "within": dead_after_s}
             | {"after": starts, "expect": [*starts, *ends]},
-            "actions": [_again(f"No sign of life for {dead_after_s:g} s")],
+            "actions": [_reschedule(f"No sign of life for {dead_after_s:g} s")],
         },
         {
             "name": "showmood: a show whose process is gone goes on",
@@ -90,7 +90,7 @@ def automations(dead_after_s: float) -> list[dict[str, Any]]:
             | at_once
             | {"match_related": [_WATCH, _ENDED_BADLY], "expect": [WORKER_REPORTED]}
             | {"for_each": ["related:flow-run:prefect.resource.id"]},
-            "actions": [_again("Its process was gone")],
+            "actions": [_reschedule("Its process was gone")],
         },
         {
             "name": "showmood: a crashed show goes on",
@@ -102,12 +102,12 @@ def automations(dead_after_s: float) -> list[dict[str, Any]]:
             | at_once
             | {"match": runs | {"prefect.state-message": f"!{_EXITED}"}}
             | {"expect": ["prefect.flow-run.Crashed"]},
-            "actions": [_again("It had crashed")],
+            "actions": [_reschedule("It had crashed")],
         },
     ]
 
 
-def _again(why: str) -> dict[str, str]:
+def _reschedule(why: str) -> dict[str, str]:
     message = f"{why}: {_GOES_ON}"
     return {"type": "change-flow-run-state", "state": "SCHEDULED", "name": "AwaitingRetry"} | {
         "message": message
@@ -123,8 +123,8 @@ def apply(
 ) -> None:
     """Put the automations and the GPU limit on a server; idempotent.
 
-    A limit that was changed stays changed. switch_on: an automation that was switched off does not
-    stay off. Raises httpx.HTTPError when the server does not answer or says no.
+    A limit changed by the user is kept. switch_on: switch on automations that were switched off.
+    Raises httpx.HTTPError when the server does not answer or refuses.
     """
     with connect(api_url, headers) as http:
         for wanted in automations(dead_after_s):
@@ -143,7 +143,7 @@ def _put_automation(http: httpx.Client, wanted: dict[str, Any], *, switch_on: bo
         http.post("/automations/", json=wanted).raise_for_status()
         return
     is_on = there[0]["enabled"] or switch_on
-    if _essence(there[0]) != _essence(wanted):  # it forgets the runs that it looks after
+    if _essence(there[0]) != _essence(wanted):  # only then: an update loses its pending triggers
         changed = wanted | {"enabled": is_on}
         http.put(f"/automations/{there[0]['id']}", json=changed).raise_for_status()
     elif is_on != there[0]["enabled"]:
@@ -183,13 +183,13 @@ def revive_crashed(
     *,
     after_s: float = CRASHED_FOR_S,
 ) -> list[str]:
-    """Put back on schedule the shows that are Crashed though their time is not over.
+    """Reschedule shows that are Crashed before their planned end; return the runs' names.
 
-    The automations do that at once; a server that was killed, or whose database was busy, may have
-    lost what they wait for. after_s: what is Crashed for less long is left to them. A run that
-    crashed MAX_CRASHES times stays Crashed. Return the names of the runs.
+    The automations do that at once; but a server that was killed, or whose database was busy, may
+    have lost their events. after_s: runs Crashed for less long are left to the automations. A run
+    that crashed MAX_CRASHES times stays Crashed.
 
-    Raises httpx.HTTPError when the server does not answer or says no.
+    Raises httpx.HTTPError when the server does not answer or refuses.
     """
     now = datetime.now(UTC)
     since = (now - MAX_SHOW).isoformat()

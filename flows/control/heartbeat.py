@@ -1,7 +1,7 @@
-"""Heartbeats of a watched show's process, and the cancels that it looks for between them.
+"""Heartbeats of a watched show's process, and checks for a cancel between them.
 
-Not Prefect's own heartbeats: those carry the clock of the machine that sends them, and a machine
-whose clock is wrong by more than the silence allowed would seem dead while it lives.
+Not Prefect's own heartbeats: those have timestamps of the sending machine, and a machine with a
+wrong clock would seem dead.
 """
 
 import gc
@@ -31,7 +31,7 @@ from flows.control.healing import ALIVE, BEATS, FLOW, OVER, was_cancelled
 _log = logging.getLogger(__name__)
 
 FINAL_HEARTBEAT_TIMEOUT_S: Final = 3.0
-"""Seconds that the end of a run waits for its last heartbeat."""
+"""Seconds that the end of a run waits for its final heartbeat."""
 
 AWAY_S: Final = 5.0
 """Seconds without an answer after which the server counts as unreachable."""
@@ -45,40 +45,40 @@ LOOK_EVERY_S: Final = 4.0
 
 @contextmanager
 def heartbeats(run_id: UUID, *, dead_after_s: float) -> Iterator["Heartbeat"]:
-    """Send heartbeats while the context lasts, from a thread of its own.
+    """Send heartbeats from a background thread while the context lasts.
 
-    run_id: the flow run that this process is. dead_after_s: what the automation that looks for
-    them allows; BEATS of them are given in that time. A run that was cancelled while no worker
-    could hear it is ended by SIGTERM to this process, as its worker would.
+    run_id: of this process's flow run. dead_after_s: time after which the automation restarts a
+    silent run; BEATS heartbeats are sent in it. If the run was cancelled while its worker was cut
+    off, this process gets a SIGTERM, as from its worker.
     """
     over = threading.Event()
     heartbeat = Heartbeat(run_id, dead_after_s / BEATS, over)
-    # In our context, which says which server it is.
+    # With the context variables: they hold the server's URL.
     beat = partial(copy_context().run, heartbeat.beat)
     with background_thread(beat, over, name=f"heartbeat-{run_id}", end_s=FINAL_HEARTBEAT_TIMEOUT_S):
         yield heartbeat
 
 
 def skip_gc_at_exit() -> None:
-    """End this process without a last garbage collection, which takes seconds of its worker's time.
+    """End this process without a final garbage collection, which takes seconds.
 
-    A worker kills what has not ended 30 s after it was cancelled.
+    A worker kills a process that has not ended 30 s after its cancel.
     """
     gc.disable()
     gc.freeze()
 
 
 def exit_at_once() -> NoReturn:
-    """End this process at once: its run is another process's by now, and says how that ends."""
+    """End this process at once, without a final state: another process continues the run."""
     with suppress(Exception):
-        logging.shutdown()  # what was logged reaches the server
+        logging.shutdown()  # sends pending logs to the server
     os._exit(0)
 
 
 def outlive_worker() -> None:
-    """Let this process go on when the worker that reads its output is gone.
+    """Let this process continue when its worker, which reads its output, has died.
 
-    Without this, the console that Prefect logs to ends the process at its next line.
+    Else Prefect's console logger ends the process at its next line (broken pipe).
     """
     loggers = [logging.getLogger(), *map(logging.getLogger, tuple(logging.root.manager.loggerDict))]
     for logger in loggers:
@@ -98,11 +98,11 @@ def _write_nowhere() -> None:
 class Heartbeat:
     """Sends the heartbeats, on a thread.
 
-    was_obeyed: that this heartbeat passed a cancel on to its process.
+    was_obeyed: whether this thread passed a cancel on to its process.
     """
 
     def __init__(self, run_id: UUID, every_s: float, over: threading.Event) -> None:
-        """Begin with nothing heard."""
+        """Keep the arguments; nothing is sent yet."""
         self.was_obeyed = False
         self._run_id = run_id
         self._every_s = every_s
@@ -112,7 +112,7 @@ class Heartbeat:
         self._was_cancelling = False
 
     def beat(self) -> None:
-        """Beat until it is over; the show goes on when the server does not answer."""
+        """Send heartbeats until the end; the show continues when the server does not answer."""
         fails = False
         with get_client(sync_client=True) as client:
             while True:
@@ -121,20 +121,20 @@ class Heartbeat:
                     self._beat_once(client, OVER if over else ALIVE)
                 except Exception as e:  # noqa: BLE001 - a server that is away is no reason to end
                     if not fails:
-                        _log.warning("no sign of life could be given, and is tried again: %r", e)
+                        _log.warning("a heartbeat could not be sent; will retry: %r", e)
                     fails = self._was_away = True
                 else:
                     fails = False
-                # Prefect's client has asked again, for as long as it was away.
+                # Prefect's client has retried while the server was away.
                 self._was_away |= time.monotonic() - began > AWAY_S
                 if over:
                     return
                 self._wait(client)
 
     def _wait(self, client: SyncPrefectClient) -> None:
-        """Wait for the next beat, and look for a cancel that the worker may have missed.
+        """Wait for the next heartbeat, and check for a cancel that the worker may have missed.
 
-        A worker's subscription to cancels ends for good when the server is away for half a minute.
+        A worker's subscription to cancels ends when the server is away for half a minute.
         """
         end = time.monotonic() + self._every_s
         while (left_s := end - time.monotonic()) > 0:
@@ -145,7 +145,7 @@ class Heartbeat:
                 try:
                     self._obey(client.read_flow_run(self._run_id))
                 except Exception as e:  # noqa: BLE001 - as above
-                    _log.debug("whether it was cancelled is not known: %r", e)
+                    _log.debug("could not check for a cancel: %r", e)
 
     def _beat_once(self, client: SyncPrefectClient, event: str) -> None:
         answer = client.request("GET", "/flow_runs/{id}", path_params={"id": self._run_id})
@@ -154,11 +154,11 @@ class Heartbeat:
         if event == ALIVE:
             self._obey(run)
         elif run.state_type == StateType.CANCELLING:
-            # All is stored. Its worker says so too, once it has loaded the flow to look for hooks.
+            # Everything is stored. Its worker sets this state, too, but seconds later.
             client.set_flow_run_state(self._run_id, cancelled())
 
     def _obey(self, run: FlowRun) -> None:
-        """End this process if its run was cancelled, and the worker had the time to do it."""
+        """End this process if its run was cancelled, and its worker has not done it in time."""
         if self.was_obeyed:
             return
         cancelling = run.state_type == StateType.CANCELLING
@@ -169,12 +169,12 @@ class Heartbeat:
 
 
 def cancelled() -> State[None]:
-    """Return what a run is that was cancelled and has stored all."""
+    """Return the state of a cancelled run that has stored everything."""
     return Cancelled(message="Cancelled; what was recorded is stored.")
 
 
 def run_was_cancelled(run_id: str, *, within_s: float = ASK_S) -> bool:
-    """Tell whether another run was cancelled; False where the server does not say so in time."""
+    """Return whether another run was cancelled; False if the server does not answer in time."""
 
     def ask() -> bool:
         with get_client(sync_client=True) as client:
@@ -190,9 +190,9 @@ def run_was_cancelled(run_id: str, *, within_s: float = ASK_S) -> bool:
 
 
 def _clock(headers: object) -> datetime:
-    """Return the server's time, from its answer; ours if it does not say."""
-    said = getattr(headers, "get", lambda name: None)("date")
-    return parsedate_to_datetime(said) if said else datetime.now(UTC)
+    """Return the server's time, from its response's Date header; ours without one."""
+    date = getattr(headers, "get", lambda name: None)("date")
+    return parsedate_to_datetime(date) if date else datetime.now(UTC)
 
 
 def _event(name: str, run: FlowRun, occurred: datetime) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""Which show owns a channel's name: one with a schedule, unless the operator says otherwise.
+"""Reserves the channel names of scheduled shows, unless SHOWMOOD_ADHOC_NAMES is `any`.
 
-A person who starts a run names its channel. With the name of a scheduled show it would hold that
-channel when it is on, and write into its history.
+A run that a person starts with the name of a scheduled show would hold that channel when the show
+is on air, and write into its history.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,22 +15,22 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from flows.show import slug_of
 
 APART: Final = "adhoc-"
-"""The name of a run begins so that would have a scheduled show's."""
+"""Prefix of the channel name of a run that would have a scheduled show's name."""
 
 _PAGE: Final = 200
 _MAX_NAME_CHARS: Final = 63
 
 
 class Slotted(Protocol):
-    """A slot of a schedule: what its runs have besides the deployment's parameters."""
+    """A slot of a schedule."""
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Those of its own."""
+        """Its runs' parameters besides the deployment's."""
 
 
 class Deployed(Protocol):
-    """A deployment, as far as it is asked for here."""
+    """A deployment, as far as it is used here."""
 
     @property
     def id(self) -> UUID:
@@ -38,15 +38,15 @@ class Deployed(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Those of each of its runs."""
+        """The parameters of its runs."""
 
     @property
     def schedules(self) -> Iterable[Slotted]:
-        """Its slots, paused ones too."""
+        """Its slots, paused ones included."""
 
 
 def deployed(client: SyncPrefectClient) -> Iterator[Deployed]:
-    """Yield the deployments of shows that the server has."""
+    """Yield the server's deployments of shows."""
     shows = FlowFilter(name=FlowFilterName(any_=["watch-show"]))
     offset = 0
     while page := client.read_deployments(flow_filter=shows, limit=_PAGE, offset=offset):
@@ -59,10 +59,10 @@ def deployed(client: SyncPrefectClient) -> Iterator[Deployed]:
 def name_of_run(
     slug: str, url: str, deployment: UUID | None, others: Iterable[Deployed]
 ) -> tuple[str, bool]:
-    """Return the channel's name for a run of this deployment, and whether it is the schedule's.
+    """Return the channel name for a run of this deployment, and whether the run is scheduled.
 
-    slug, url: as the run has them. A run is the schedule's if its deployment has slots of this name
-    and URL. Any other has a name that no slot has.
+    slug, url: of the run. A run counts as scheduled if its deployment has slots with this name and
+    URL. Others get a name that no slot has.
     """
     owners: dict[str, set[tuple[UUID, str]]] = {}
     for each in others:

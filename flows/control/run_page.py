@@ -1,7 +1,6 @@
 """A watched show in the Prefect UI: the run's state, its progress, its report.
 
-On a thread of its own: a server that does not answer, or a picture that takes long, must not hold
-up a show.
+Updated on its own thread, as a slow server or picture must not block the show.
 """
 
 import logging
@@ -30,17 +29,17 @@ if TYPE_CHECKING:
     from flows.live.rows.analysis import Counts
 
 EVERY_S: Final = 60.0
-"""Each message is a row or two in the server's database, for as long as it keeps the run."""
+"""Seconds between two updates; each adds rows to the server's database."""
 
 FIRST_UPDATE_S: Final = 5.0
-"""How soon after the first segment the state and the report are said again; each pause after that
-is twice as long, up to the usual one."""
+"""Seconds from the first segment to the first update; each pause after it is twice as long, up to
+EVERY_S."""
 
 QUIET_S: Final = 15.0
-"""Seconds without a segment after which the run's message says so."""
+"""Seconds without a segment after which the run's message reports it."""
 
 FINAL_UPDATE_TIMEOUT_S: Final = 6.0
-"""How long the end of a run waits for its last report; a cancelled run is killed after 30 s."""
+"""Seconds that the end of a run waits for its last report; a cancelled run is killed after 30."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -75,22 +74,22 @@ class RunPage(Observer):
     _thread: threading.Thread | None = field(default=None, init=False)
     _artifacts: dict[str, UUID] = field(default_factory=dict, init=False)
 
-    # -- what the show says; none of it waits
+    # -- the observer's methods; they don't block
 
     def waiting(self, until: datetime | None) -> None:
-        """Show that in the run's state."""
+        """Show in the run's state that it waits."""
         when = f" until {until:%H:%M} UTC" if until else ""
         self._say(f"waiting for the show{when}")
 
     def began(self, engine: Engine, started_at: datetime, planned_end: datetime) -> None:
-        """Show that in the run's state, and begin to report."""
+        """Show in the run's state that recording has begun, and start the updates."""
         self._engine, self._started_at, self._planned_end = engine, started_at, planned_end
         self._say("recording; the networks are being loaded")
 
     def took(
         self, item: Segment | Gap, observations: Observations | None, counts: "Counts"
     ) -> None:
-        """Keep what the next message is made of."""
+        """Keep the values for the next update."""
         first = self._counts is None
         self._counts, self._heard_at, self._newest = counts, time.monotonic(), item.end
         self._oldest = min(self._oldest or item.start, item.start)
@@ -98,7 +97,7 @@ class RunPage(Observer):
             self._changed.set()
 
     def ended(self, status: str) -> None:
-        """Write the last report, and be silent; waits for that at most final_update_timeout_s."""
+        """Write the last report; wait for it at most final_update_timeout_s."""
         self._status = status
         self.close()
 
@@ -113,7 +112,7 @@ class RunPage(Observer):
         self._silent = True
 
     def summary(self) -> str | None:
-        """Return what the run's state should say now."""
+        """Return the message for the run's state."""
         counts = self._counts
         if counts is None:
             return self._message
@@ -126,7 +125,7 @@ class RunPage(Observer):
         return f"live, {segments}{lag}{gaps}"
 
     def share(self) -> float:
-        """Return how much of the planned time has passed, in percent."""
+        """Return the passed share of the planned time, in percent."""
         begin = self._begin()
         if begin is None or self._started_at is None or self._planned_end is None:
             return 0.0
@@ -135,7 +134,7 @@ class RunPage(Observer):
         return round(100 * min(1.0, max(0.0, passed / planned)), 1)
 
     def _begin(self) -> datetime | None:
-        """Return when the show began: what came first may be of before, or our clock is ahead."""
+        """Return the show's start; its first segment may be earlier than the broadcast's row."""
         if self._started_at is None or self._oldest is None:
             return self._started_at
         return min(self._started_at, self._oldest)
@@ -143,7 +142,7 @@ class RunPage(Observer):
     def _say(self, message: str) -> None:
         self._message = message
         if self._thread is None:
-            # In our context, which says which server it is.
+            # With the context variables: they hold the server's URL.
             run = partial(copy_context().run, self._run)
             self._thread = threading.Thread(target=run, name=f"run_page-{self.channel}")
             self._thread.daemon = True
@@ -177,7 +176,7 @@ class RunPage(Observer):
             return False
         try:
             tell()
-        except Exception as e:  # noqa: BLE001 - a page in the UI is not worth a show
+        except Exception as e:  # noqa: BLE001 - an error in the UI must not end the show
             self.log.warning("%s could not be shown in the UI: %r", what, e)
             return False
         return True
@@ -186,9 +185,9 @@ class RunPage(Observer):
         return lambda: self._set_state(client, message)
 
     def _set_state(self, client: SyncPrefectClient, message: str | None) -> None:
-        """Set the state's message alone: only of a running run, and never by force.
+        """Set only the message of a running run's state, without force.
 
-        The server itself refuses it for one that is being cancelled.
+        The server refuses it for a run that is being cancelled.
         """
         run = client.read_flow_run(self.run_id)
         if run.state_type == StateType.RUNNING and not self._over:
@@ -205,7 +204,7 @@ class RunPage(Observer):
         begin, now = self._begin(), datetime.now(UTC)
         if self._engine is None or begin is None:
             return
-        from flows.report.text import markdown  # a second, for matplotlib
+        from flows.report.text import markdown  # imported here: matplotlib takes a second
 
         with self._engine.connect() as connection:
             until = max(now, self._newest or now)
@@ -218,7 +217,7 @@ class RunPage(Observer):
                 page_url=os.environ.get("SHOWMOOD_PAGE_URL"),
                 machine=self.machine,
             )
-        description = f"{self.channel}: mood, tracks, and where to go on"
+        description = f"{self.channel}: mood, tracks, and further steps"
         self._put(client, "markdown", "show", description, text)
 
     def _put(
@@ -229,7 +228,7 @@ class RunPage(Observer):
         description: str,
         data: str | float,
     ) -> None:
-        """Make the run's artifact of this kind, once, and from then on keep it up to date."""
+        """Create the run's artifact of this kind, or update it."""
         if kind in self._artifacts:
             client.update_artifact(self._artifacts[kind], ArtifactUpdate(data=data))
             return

@@ -1,4 +1,4 @@
-"""One broadcast of one channel from the first segment to the last row, with one writer."""
+"""Watches one broadcast of one channel, from the first segment to the last row."""
 
 import logging
 import os
@@ -52,13 +52,13 @@ CANCEL_DRAIN_S: Final = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watch:
-    """One watch of a show: how its steps are run, here or as tasks of a flow.
+    """One watch of a show; its steps run here or as tasks of a flow.
 
-    find: run what looks for the stream, as long as it takes. minute: take a minute of the capture.
-    observer: gets its events. ends_at: the end of the planned time, if it waits where its channel
-    is watched. place: held while the networks run. extractors: of yt-dlp, to try before its own.
-    of_schedule: it has its turn before those that no schedule has started. secret_of: reads the
-    secrets that sources.toml names. was_cancelled: tells that of a run that left a broadcast open.
+    find: calls a function that finds the stream. minute: analyses a minute of the capture.
+    observer: gets its events. ends_at: end of the planned time; given, a busy channel is waited
+    for. place: held while the networks run. extractors: of yt-dlp, tried before its own.
+    of_schedule: a scheduled run, which goes before others. secret_of: reads the secrets that
+    sources.toml names. was_cancelled: returns whether a run that left a broadcast open was.
     """
 
     show: Show
@@ -77,9 +77,9 @@ class Watch:
     was_cancelled: Callable[[str], bool] = lambda run: False
 
     def run(self) -> Counts:
-        """Watch one broadcast and store it; return what was done.
+        """Watch and store one broadcast; return its counts.
 
-        Raises one of EXPECTED, with a line for people.
+        Raises one of EXPECTED, with a one-line message.
         """
         way = WayToSource.of(self.settings, self.show.url, self.secret_of)
         for mistake in way.mistakes:
@@ -139,7 +139,7 @@ class Watch:
         way: WayToSource,
         lock: ChannelLock,
     ) -> Counts:
-        """Record a broadcast, and say in its row and to the observer how that ended."""
+        """Record a broadcast; at the end set its status in the database and for the observer."""
         directory = folder_of(
             self.settings.recordings_dir, self.show.slug, broadcast.started_at, broadcast.id
         )
@@ -155,7 +155,7 @@ class Watch:
         status: str | None = "failed"
         goes_on = False
         planned_end = broadcast.until or broadcast.started_at + self.show.length
-        # No signal cuts off what is stored from when the recording stops.
+        # From the end of the recording on, signals are deferred until all is stored.
         with ExitStack() as ending:
             try:
                 self.observer.began(engine, broadcast.started_at, planned_end)
@@ -180,10 +180,10 @@ class Watch:
             finally:
                 try:
                     if store.owes:
-                        self.log.error("the broadcast stays open: the next watch stores the rest")
+                        self.log.error("broadcast left open: the next watch stores what is missing")
                     elif status is not None:
                         close(engine, broadcast, status, self.log)
-                        store.catch_up()  # with a database that was waited for
+                        store.catch_up()  # `close` may have waited for the database
                 finally:
                     if not goes_on:
                         self.observer.ended(status or "failed")
@@ -212,7 +212,7 @@ class Watch:
             hold.check()
             run = asked_by(engine, self.show.slug)
             if run == self.run_id is not None and MAY_LEAVE.is_set():
-                raise HandedOver(f"{self.show.slug}: another worker waits for it now")
+                raise HandedOver(f"{self.show.slug}: another worker continues to wait for it")
             if not self.of_schedule and run not in (None, self.run_id):
                 raise Skipped(f"{self.show.slug}: the scheduled run {run} has its turn")
             time.sleep(seconds)
@@ -250,7 +250,7 @@ class Watch:
         )
         first = deque(store.left(directory))
         analysis: Analysis | None = None
-        # Recording begins while a place is waited for and the networks are loaded.
+        # Recording begins before there is a place on the GPU, and before the networks are loaded.
         copies = copying(self.settings, store.engine)
         with capture, rolling(recordings), copies, ExitStack() as stack:
             try:
@@ -278,7 +278,7 @@ class Watch:
                 is_signal = not isinstance(e, Exception)
                 ending.enter_context(undisturbed(heard=is_signal))
                 capture.stop()
-                # An error would come again, and a lost channel is written by somebody else.
+                # Only after a signal: an error would repeat, and a lost channel has another writer.
                 if analysis is not None and not first and is_signal:
                     take_for(analysis, capture, CANCEL_DRAIN_S)
                 raise
@@ -290,10 +290,10 @@ class Watch:
                     self.log.warning("%d segments are recorded, not analysed", n_left)
                 store.catch_up()
         if handed.is_set():
-            raise HandedOver(f"{self.show.slug}: another worker goes on with it")
+            raise HandedOver(f"{self.show.slug}: another worker continues it")
         if capture.failure is not None:
             raise capture.failure
         if analysis.counts.segments == 0 and not broadcast.stored:
-            why = capture.last_error or "the source brought nothing"
+            why = capture.last_error or "the source sent nothing"
             raise ShowFailed(f"{self.show.slug}: nothing could be recorded and analysed: {why}")
         return analysis.counts

@@ -28,11 +28,11 @@ def close_left_open(
     was_cancelled: Callable[[str], bool],
     log: Log,
 ) -> None:
-    """Write what dead watchers of a channel left; close the broadcasts that other runs left open.
+    """Store what dead watchers of a channel left; close the broadcasts that other runs left open.
 
-    To be called with the channel's lock held, before a broadcast is opened. run_id: the run that is
-    about to watch; None of none, and then every broadcast is another's. was_cancelled: tells that
-    of a run. Raises one of db.writing.spool.PASSING if the database is away.
+    Call it with the channel's lock held, before a broadcast is opened. run_id: the run that is
+    about to watch; None: every open broadcast is closed. was_cancelled: returns whether a run was
+    cancelled. Raises one of db.writing.spool.PASSING if the database is away.
     """
     write_left_behind(engine, recordings, machine)
     for left in _live(engine, recordings.name):

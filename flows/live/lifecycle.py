@@ -1,4 +1,4 @@
-"""The broadcast that a watch writes: a new one or one that is continued; closed in any case."""
+"""Opens the broadcast that a watch writes, new or continued, and closes it."""
 
 import logging
 import time
@@ -25,15 +25,15 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 _CLOSE_S: Final = 60.0
 _CLOSE_HASTILY_S: Final = 5.0
 _CLOSE_AGAIN_S: Final = 1.0
-"""For how long the end of a broadcast is written again, and how often, while that fails.
+"""Seconds for which closing a broadcast is retried: if completed, else; and between two tries.
 
-A run that is cancelled is killed after 30 s.
+A cancelled run is killed after 30 s.
 """
 
 RESERVED: Final = 10_000
 RESERVED_SEGMENTS: Final = 1_000
-"""So many numbers of tracks, and of segments, are left to another machine, which may have some that
-it has not stored: it may have been cut off, and not dead."""
+"""Track and segment numbers reserved for another machine that recorded before: it may still run
+without a network, and have numbers that it has not stored."""
 
 END: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -42,11 +42,10 @@ END: Final = datetime.max.replace(tzinfo=UTC)
 class WatchedBroadcast:
     """The broadcast that a watch writes.
 
-    until: when to stop, for one that is continued; None for a new one. stored: the starts of the
-    segments whose analysis is settled. gaps: the starts of those that are stored. last: the segment
-    that the database has as the last, whichever machine recorded it; None of none.
-    tracker_state: after the last of the segments. last_track: the highest number of its tracks,
-    also of a stretch that was analysed again.
+    until: when to stop, if it is continued; None for a new one. stored: starts of the segments that
+    were analysed or failed. gaps: starts of the stored gaps. last: its last segment in the
+    database, of any machine, or None. tracker_state: after the last segment. last_track: its
+    highest track number, reanalysed segments included.
     """
 
     id: int
@@ -72,10 +71,10 @@ def open_or_continue(
 ) -> WatchedBroadcast:
     """Return the broadcast to write: this run's own, if its time is not over, or a new one.
 
-    A run that is started again goes on with its own, though a signal had ended it: not every
-    SIGTERM is a cancel. One of another run is never continued: it has another planned end, and that
-    run may have been cancelled. The channel's lock is held: whoever wrote it is gone. until: when a
-    new one ends, if not after the show's own length.
+    A restarted run continues its own broadcast, even if a signal had ended it: not every SIGTERM is
+    a cancel. Another run's is never continued: it has another planned end, and may have been
+    cancelled. The channel's lock must be held, so that the broadcast has no writer. until: end of a
+    new one, by default after the show's length.
     """
     now = datetime.now(UTC)
     with engine.begin() as connection:
@@ -93,7 +92,7 @@ def open_or_continue(
             is_own = run_id is not None and left.flow_run_id == run_id
             is_over = left.planned_end is None or left.planned_end <= now
             if is_own and not is_over and left.source_id == stream.source_id:
-                log.warning("going on with the broadcast of %s", left.started_at)
+                log.warning("continuing the broadcast of %s", left.started_at)
                 last = last_of(connection, left.id)
                 reserved = 0 if last is None or last.machine in (None, machine) else RESERVED
                 return WatchedBroadcast(
@@ -104,7 +103,7 @@ def open_or_continue(
                     stored=starts(connection, left.id, settled=True),
                     gaps=gap_starts(connection, left.id),
                     last=None if last is None else _segment_of(last, show.slug, left_to=reserved),
-                    # The newest there is, whatever the source's clock says.
+                    # The newest state, even if the source's clock has changed.
                     tracker_state=queries.tracker_state_before(connection, left.id, END),
                     last_track=last_number(connection, left.id) + reserved,
                 )
@@ -122,13 +121,13 @@ def open_or_continue(
 
 
 def _segment_of(row: RecordedRow, slug: str, *, left_to: int) -> Segment:
-    """Return a broadcast's last segment, numbers after it being left to another machine."""
+    """Return a broadcast's last segment; left_to: after it, reserve numbers for another machine."""
     last = segment_of(row, slug, Path(row.path or ""))
     return replace(last, sequence=last.sequence + (RESERVED_SEGMENTS if left_to else 0))
 
 
 def close(engine: Engine, broadcast: WatchedBroadcast, status: str, log: Log) -> None:
-    """Say how the broadcast ended; the channel's next watch does, if the database is away."""
+    """Close the broadcast with a status; if the database is away, the next watch closes it."""
     end = time.monotonic() + (_CLOSE_S if status == "completed" else _CLOSE_HASTILY_S)
     now = datetime.now(UTC)
     while True:
@@ -141,7 +140,7 @@ def close(engine: Engine, broadcast: WatchedBroadcast, status: str, log: Log) ->
             )
         except PASSING as e:
             if time.monotonic() >= end:
-                log.warning("the broadcast stays open until the next watch: %s", e)
+                log.warning("broadcast left open; the next watch closes it: %s", e)
                 return
             time.sleep(_CLOSE_AGAIN_S)
         else:

@@ -1,4 +1,4 @@
-"""The end of a run stores what is left, and no signal cuts that off."""
+"""Defers signals while the end of a run stores what is left."""
 
 import logging
 import signal
@@ -15,11 +15,11 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def undisturbed(*, heard: bool) -> Iterator[None]:
-    """Defer SIGINT and SIGTERM until this is over.
+    """Defer SIGINT and SIGTERM until the context ends.
 
-    heard: that one of them is why the run ends; then another says nothing new, and is dropped. A
-    terminal, a supervisor and a worker may each send their own. For the main thread; in any other
-    it does nothing, since signals do not reach it.
+    heard: one of them is already the reason for the end; then further ones are dropped, as a
+    terminal, a supervisor and a worker may each send one. Does nothing outside the main thread,
+    which alone gets signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -28,7 +28,7 @@ def undisturbed(*, heard: bool) -> Iterator[None]:
 
     def wait(number: int, frame: FrameType | None) -> None:
         waiting.append(number)
-        _log.warning("storing what was recorded before obeying %s", signal.Signals(number).name)
+        _log.warning("%s deferred: storing the recorded segments", signal.Signals(number).name)
 
     before = {number: signal.getsignal(number) for number in _ENDING}
     before = {number: handler for number, handler in before.items() if handler is not None}

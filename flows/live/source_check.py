@@ -1,4 +1,4 @@
-"""Finds out what would be recorded of a URL, and with which settings, without recording."""
+"""Reports what would be recorded of a URL, and with which settings, without recording."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,37 +27,37 @@ def check(
     secret_of: SecretOf = no_secrets,
     extractors: Sequence[type] = (),
 ) -> Iterator[Line]:
-    """Yield the findings as pairs of a name and a text; raises CaptureError.
+    """Yield the findings as pairs of name and text; raises CaptureError.
 
-    No secret is among it: cookies and headers by how many there are, proxies by their host.
+    Without secrets: cookies only by number, headers by name, proxies by host.
     """
     way = WayToSource.of(settings, show.url, secret_of)
     way.check(show.url)
     access = way.access()
-    yield from _said_of(access)
+    yield from _settings_of(access)
     stream = way.find(show, extractors)
     yield "title", stream.title or "(none)"
-    yield "protocol", {"hls": "HLS", "http": "a file without end"}.get(stream.protocol, "other")
-    yield "live", {True: "yes", False: "no", None: "the site does not say"}[stream.live]
+    yield "protocol", {"hls": "HLS", "http": "an endless file"}.get(stream.protocol, "other")
+    yield "live", {True: "yes", False: "no", None: "unknown"}[stream.live]
     width, height = stream.width_px, stream.height_px
     more: tuple[Line, ...] = ()
     if stream.protocol == "hls":
         width, height, more = _look_into(stream, way, show)
-    yield "size", f"{width}x{height}" if width and height else "the site does not say"
-    yield "frame rate", f"{stream.fps:g}" if stream.fps else "the site does not say"
-    yield "codecs", stream.codecs or "the site does not say"
+    yield "size", f"{width}x{height}" if width and height else "unknown"
+    yield "frame rate", f"{stream.fps:g}" if stream.fps else "unknown"
+    yield "codecs", stream.codecs or "unknown"
     yield from more
     if stream.expires_at is not None:
-        yield "address until", f"{stream.expires_at:%Y-%m-%d %H:%M} UTC"
+        yield "URL expires", f"{stream.expires_at:%Y-%m-%d %H:%M} UTC"
 
 
-def _said_of(access: Access) -> Iterator[Line]:
+def _settings_of(access: Access) -> Iterator[Line]:
     yield "set for", access.site or "nothing in sources.toml"
     n_cookies = len(read_cookies(access.cookies)) if access.cookies else 0
     where = f" of {access.cookies_file}" if access.cookies_file else " of a secret"
     yield "cookies", f"{n_cookies}{where}" if n_cookies else "none"
     yield "proxy", str(access.upstream) if access.upstream else "none"
-    for name, said in (
+    for name, value in (
         ("user agent", access.user_agent),
         ("headers", ", ".join(name for each in access.headers for name, _ in each.pairs)),
         ("netrc", str(access.netrc or "")),
@@ -65,12 +65,12 @@ def _said_of(access: Access) -> Iterator[Line]:
         ("plugins", ", ".join(map(str, access.plugins))),
         ("impersonates", access.impersonate),
     ):
-        if said:
-            yield name, said
+        if value:
+            yield name, value
 
 
 def _look_into(stream: Stream, way: WayToSource, show: Show) -> tuple[int, int, tuple[Line, ...]]:
-    """Return the size of the newest segment, and what its playlist says."""
+    """Return the newest segment's size, and lines on the playlist."""
     with fetcher_for(stream, way.policy, timeout_s=8.0) as fetcher:
         feed = Feed(stream, fetcher, show.limits)
         playlist = feed.load()
@@ -85,8 +85,8 @@ def _look_into(stream: Stream, way: WayToSource, show: Show) -> tuple[int, int, 
         if not playlist.entries:
             return stream.width_px, stream.height_px, (*lines, ("segments", "none yet"))
         entry = playlist.entries[-1]
-        said = f"{entry.duration_s:g} s, {len(playlist.entries)} listed"
-        lines.append(("segments", f"{said}, {'dated' if entry.date else 'without dates'}"))
+        listed = f"{entry.duration_s:g} s, {len(playlist.entries)} listed"
+        lines.append(("segments", f"{listed}, {'dated' if entry.date else 'without dates'}"))
         with tempfile.TemporaryDirectory(prefix="showmood-check-") as folder:
             path = Path(folder) / "segment"
             try:

@@ -1,4 +1,4 @@
-"""How a show's source is reached: what may be fetched, and what the operator has set for it."""
+"""Finds a show's stream with the address policy and the operator's settings for its site."""
 
 import ipaddress
 import socket
@@ -23,9 +23,10 @@ from flows.show import Show
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WayToSource:
-    """policy: what may be fetched, and by which proxy. access: what goes with it, as set now.
+    """Access to a show's source.
 
-    mistakes: in sources.toml, of whatever site.
+    policy: which addresses are allowed, and by which proxy. access: reads the operator's settings
+    for the site. mistakes: in sources.toml, for any site.
     """
 
     policy: AddressPolicy
@@ -34,13 +35,13 @@ class WayToSource:
 
     @classmethod
     def of(cls, settings: Settings, url: str, secret_of: SecretOf = no_secrets) -> Self:
-        """Return the way to a page's URL; raises BadSources, UnsafeURL, a line each."""
+        """Return the access for a page's URL; raises BadSources, UnsafeURL, one line each."""
         policy = AddressPolicy.of(settings.allow_networks)
         sources = read_sources(settings)
         now = sources.access(url, secret_of)
 
         def access() -> Access:
-            # Its cookies are newer by the next time.
+            # Read again each time: the cookies file is renewed.
             return read_sources(settings).access(url, secret_of)
 
         policy = replace(policy, upstream=now.upstream)
@@ -49,12 +50,12 @@ class WayToSource:
         return cls(policy=policy, access=access, mistakes=sources.mistakes)
 
     def check(self, url: str) -> None:
-        """Refuse a page's URL that may not be fetched; raises as `AddressPolicy.check`."""
+        """Check that a page's URL is allowed; raises as `AddressPolicy.check`."""
         if not is_camera(url):
             self.policy.check(url)
 
     def find(self, show: Show, extractors: Sequence[type] = ()) -> Stream:
-        """Return a show's stream; raises as `resolve`, and what keeps it from being watched."""
+        """Return a show's stream; raises as `resolve`, and NotLive or NotWatchable."""
         stream = resolve(
             show.url,
             policy=self.policy,
@@ -65,7 +66,7 @@ class WayToSource:
         return self._require_begun(stream, show) if stream.protocol == "hls" else stream
 
     def _require_begun(self, stream: Stream, show: Show) -> Stream:
-        """Return it with its playlist; NotLive for one without segments, NotWatchable."""
+        """Return the stream with its playlist; raises NotLive for an empty one, NotWatchable."""
         with fetcher_for(stream, self.policy) as fetcher:
             feed = Feed(stream, fetcher, show.limits)
             try:
@@ -73,7 +74,7 @@ class WayToSource:
             except NotWatchable:
                 raise
             except SourceUnreachable as e:
-                # The capture meets the same error again, once it may.
+                # Not raised: the capture gets the same error, and handles it.
                 return replace(stream, retry_at=time.monotonic() + e.backoff_s)
             except CaptureError:
                 return stream
@@ -83,7 +84,7 @@ class WayToSource:
 
 
 def _naming(policy: AddressPolicy, url: str) -> AddressPolicy:
-    """Return a policy that also allows a camera's server: its operator has named it."""
+    """Return the policy that also allows a camera's server, as the operator has listed it."""
     host, port = read_host(url, schemes=STREAM_SCHEMES)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -95,5 +96,5 @@ def _naming(policy: AddressPolicy, url: str) -> AddressPolicy:
 
 
 def read_sources(settings: Settings) -> Sources:
-    """Return what sources.toml says; one that a setting names must be there."""
+    """Read sources.toml; it must exist where SHOWMOOD_SOURCES is set."""
     return Sources.read(settings.sources_file, required=settings.sources is not None)

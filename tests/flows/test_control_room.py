@@ -1014,7 +1014,7 @@ def test_channel_is_replayed_by_a_run_a_broadcast_on_the_machines_that_have_it(
                 body = {"state": state, "force": True}
                 control.api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
 
-    monkeypatch.setattr(wide_replay, "ASK_EVERY_S", 0.2)
+    monkeypatch.setattr(wide_replay, "POLL_S", 0.2)
     env = {key: control.env[key] for key in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
     env |= {"SHOWMOOD_DATABASE_URL": database_url, "SHOWMOOD_HOME": str(tmp_path)}
     env |= {"COLUMNS": "200"}

@@ -1,7 +1,7 @@
-"""Client of the stack's Prefect server, over the API that the UI uses: deployments and runs.
+"""HTTP client of a Prefect server: deployments and runs.
 
-Over HTTP and not with Prefect's client: importing that takes seconds, and it binds to whatever
-server was configured when it was imported.
+Not Prefect's own client: importing it takes seconds, and it is bound to the server that was
+configured at its import.
 """
 
 import subprocess
@@ -20,17 +20,17 @@ from flows.errors import StackError, UsageError
 
 PREFECT_YAML: Final = "prefect.yaml"
 SHIPPED: Final = Path(__file__).resolve().parent.parent.parent / PREFECT_YAML
-"""The file that the package brings: `adhoc`, the demo and the upkeep, with examples as comments."""
+"""The packaged file: `adhoc`, the demo and maintenance, with examples as comments."""
 
 FINAL: Final = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
-"""The types of state that a run does not leave."""
+"""Final types of a run's state."""
 
 BUSY: Final = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
 BUSY_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0)
 
 
 def prefect_file() -> Path:
-    """Return the prefect.yaml of the current folder, else the one that the package brings."""
+    """Return the prefect.yaml of the current folder, else the packaged one."""
     here = Path.cwd() / PREFECT_YAML
     return here if here.is_file() else SHIPPED
 
@@ -44,11 +44,11 @@ def own_prefect_file() -> Path:
 
 
 def deploy(file: Path, env: Mapping[str, str]) -> None:
-    """Have Prefect deploy a prefect.yaml to the server that `env` names, without prompts.
+    """Run `prefect deploy` for a prefect.yaml and the server that `env` names, without prompts.
 
-    Entrypoints are found beside the file, or else beside this package.
+    Entrypoints are searched beside the file, else beside this package.
 
-    Raises StackError with Prefect's own last words.
+    Raises StackError with the last line of Prefect's output.
     """
     package = Path(__file__).resolve().parent.parent.parent
     beside = file.resolve().parent
@@ -64,13 +64,13 @@ def deploy(file: Path, env: Mapping[str, str]) -> None:
     )
     if done.returncode != 0:
         words = [line.strip(" │") for line in (done.stdout + done.stderr).splitlines()]
-        said = [line for line in words if line and not line.startswith(("╭", "╰"))]
-        raise StackError(f"{file} could not be deployed: {said[-1] if said else 'no output'}")
+        lines = [line for line in words if line and not line.startswith(("╭", "╰"))]
+        raise StackError(f"{file} could not be deployed: {lines[-1] if lines else 'no output'}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlowRun:
-    """A flow run as the server knows it."""
+    """A flow run, as the server returns it."""
 
     id: str
     name: str
@@ -80,7 +80,7 @@ class FlowRun:
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
-        """Read the API's answer."""
+        """Read the API's response."""
         state = answer["state"] or {"type": "", "name": "", "message": ""}
         return cls(
             id=answer["id"],
@@ -91,8 +91,8 @@ class FlowRun:
         )
 
 
-class _Patient(httpx.HTTPTransport):
-    """Asks again when the server is busy, as one on SQLite is now and then."""
+class _RetryTransport(httpx.HTTPTransport):
+    """Retries when the server is busy, as it sometimes is on SQLite."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         for pause_s in BUSY_PAUSES_S:
@@ -105,20 +105,20 @@ class _Patient(httpx.HTTPTransport):
 
 
 def connect(url: str, headers: Mapping[str, str] | None = None) -> httpx.Client:
-    """Return a client of the server's API, which is patient with it."""
+    """Return an HTTP client of the server's API that retries when the server is busy."""
     return httpx.Client(
-        base_url=url, headers=headers, timeout=30, trust_env=False, transport=_Patient()
+        base_url=url, headers=headers, timeout=30, trust_env=False, transport=_RetryTransport()
     )
 
 
 class PrefectServer:
     """A Prefect server's API; use it as a context manager.
 
-    Its methods raise httpx.HTTPError when the server does not answer or says no.
+    Its methods raise httpx.HTTPError when the server does not answer or refuses.
     """
 
     def __init__(self, api_url: str, headers: Mapping[str, str] | None = None) -> None:
-        """Connect to nothing yet. headers: by which the server knows us."""
+        """Connect to nothing yet. headers: credentials."""
         self._http = connect(api_url, headers)
 
     def __enter__(self) -> Self:
@@ -130,7 +130,7 @@ class PrefectServer:
         self._http.close()
 
     def is_up(self) -> bool:
-        """Return whether it answers."""
+        """Return whether the server answers."""
         try:
             return self._http.get("/health").is_success
         except httpx.TransportError:
@@ -142,27 +142,27 @@ class PrefectServer:
 
     def workers(self, pool: str) -> list[str]:
         """Return the names of the workers that serve the work pool; none where there is no such."""
-        asked = {"workers": {"status": {"any_": ["ONLINE"]}}}
-        answer = self._http.post(f"/work_pools/{pool}/workers/filter", json=asked)
+        query = {"workers": {"status": {"any_": ["ONLINE"]}}}
+        answer = self._http.post(f"/work_pools/{pool}/workers/filter", json=query)
         return [worker["name"] for worker in answer.json()] if answer.is_success else []
 
     def put_pools(self, ours: Sequence[str]) -> None:
-        """Have the work pools of this machine's workers, and put all right, as `work_pool` says."""
+        """Create or correct the work pools, see `work_pool.put_pools`."""
         put_pools(self._http, ours)
 
     def make_pool(self, name: str) -> None:
-        """Make a work pool for workers on any machine, unless there is one of this name."""
+        """Create a work pool for workers on any machine, if there is none of this name."""
         if not self._http.get(f"/work_pools/{name}").is_success:
             make_pool(self._http, name)
 
     def make_queue(self, pool: str, name: str) -> None:
-        """Make a queue of a work pool, unless there is one of this name."""
+        """Create a queue of a work pool, if there is none of this name."""
         answer = self._http.post(f"/work_pools/{pool}/queues", json={"name": name})
         if answer.status_code != httpx.codes.CONFLICT:
             answer.raise_for_status()
 
     def set_parameters(self, deployment: str, parameters: Mapping[str, Any]) -> None:
-        """Change some parameters of `flow/deployment`; nothing is done where there is none."""
+        """Change some parameters of `flow/deployment`, if it exists."""
         answer = self._http.get(f"/deployments/name/{deployment}")
         if answer.status_code == httpx.codes.NOT_FOUND:
             return
@@ -179,7 +179,7 @@ class PrefectServer:
         return FlowRun.of(answer.raise_for_status().json())
 
     def read_run(self, run_id: str) -> FlowRun:
-        """Return a run as it is now."""
+        """Return a run's current state."""
         return FlowRun.of(self._http.get(f"/flow_runs/{run_id}").raise_for_status().json())
 
     def cancel_runs(

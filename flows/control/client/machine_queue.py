@@ -1,6 +1,6 @@
-"""A queue of the work pool for each machine: runs that need its disk go there.
+"""A queue of the work pool for each machine, for runs that need its disk.
 
-A worker that asks for a queue that is not there gets nothing from any, so it is made first.
+A worker that polls a missing queue gets nothing from any queue, so it must be made first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ FORWARDED_PREFIX: Final = "handed on by "
 
 
 def forwarded_tag(run_id: str) -> str:
-    """Return the tag of the runs that a run has started on other machines."""
+    """Return the tag of the runs that this run has started on other machines."""
     return f"{FORWARDED_PREFIX}{run_id}"
 
 
 def queue_of(machine: str) -> str:
-    """Return the queue that the workers of a machine serve, and no others."""
+    """Return the queue that only this machine's workers serve."""
     return f"on-{machine}"
 
 
@@ -32,10 +32,10 @@ def run_on(
     key: str | None = None,
     tags: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Start a run of a deployment, by its id, on a machine; return it as the API has it.
+    """Start a run of a deployment, by its id, on a machine; return the API's run.
 
-    machine: None for whichever has room. key: a run that was started with it before is returned in
-    its place. tags: beside the deployment's own. Raises httpx.HTTPError.
+    machine: None for any. key: idempotency key: a run started with it before is returned instead.
+    tags: added to the deployment's. Raises httpx.HTTPError.
     """
     wanted: dict[str, Any] = {"parameters": dict(parameters), "tags": list(tags)}
     if machine is not None:

@@ -1,6 +1,6 @@
-"""Deletes old runs of ours from Prefect's history, with their logs and artifacts.
+"""Deletes our old runs from a Prefect server, with their logs and artifacts.
 
-The embedded server does so by itself; this is for any other, and for what its vacuum left.
+The embedded server's vacuum does it, too; this is for other servers, and for what that leaves.
 """
 
 from datetime import datetime
@@ -16,7 +16,7 @@ PAGE: Final = 100
 def forget_runs(http: httpx.Client, *, before: datetime) -> int:
     """Delete our runs that ended before an aware time, with their artifacts; return how many.
 
-    http: on a server's API. Runs that cannot be deleted are left for next time.
+    http: a client of the server's API. Runs that cannot be deleted are left for the next time.
 
     Raises httpx.HTTPError when the server does not answer.
     """
@@ -31,8 +31,8 @@ def forget_runs(http: httpx.Client, *, before: datetime) -> int:
     }
     n_deleted, n_kept = 0, 0
     while True:
-        asked = query | {"offset": n_kept}
-        runs = http.post("/flow_runs/filter", json=asked).raise_for_status().json()
+        page = query | {"offset": n_kept}
+        runs = http.post("/flow_runs/filter", json=page).raise_for_status().json()
         for run in runs:
             _forget_artifacts(http, run["id"])
             deleted = http.delete(f"/flow_runs/{run['id']}").is_success

@@ -1,4 +1,4 @@
-"""Secrets by the names of Prefect's Secret blocks, read when they are needed and kept nowhere."""
+"""Reads secrets from Prefect's Secret blocks, when they are needed; they are not stored."""
 
 from typing import Any, Final
 
@@ -9,8 +9,8 @@ _MAX_CHARS: Final = 512 * 1024
 
 
 def secret_of(name: str) -> str:
-    """Return what a Secret block holds; raises ValueError, which says nothing of it."""
-    if not PREFECT_API_URL.value():  # Prefect would start a server of its own, and find nothing
+    """Return a Secret block's text; raises ValueError, without the secret."""
+    if not PREFECT_API_URL.value():  # Prefect would start a temporary server without blocks
         raise ValueError(
             f"the secret {name!r} is read from a Prefect server, and none is named here: "
             'eval "$(showmood env)"'
@@ -18,7 +18,7 @@ def secret_of(name: str) -> str:
     try:
         load: Any = Secret.load  # mypy does not see how it dispatches
         held = load(name, _sync=True).get()
-    except Exception as e:  # noqa: BLE001 - whatever is wrong, it is said in one line
+    except Exception as e:  # noqa: BLE001 - any error becomes one line
         why = "no such block" if isinstance(e, ValueError) else type(e).__name__
         raise ValueError(
             f"the Secret block {name!r} can't be read ({why}): make it in the UI, under Blocks"

@@ -1,7 +1,7 @@
-"""A long stretch of a channel analysed again by many runs at once, one a broadcast.
+"""Reanalysis of a long time range by parallel runs, one for each broadcast.
 
-A broadcast is one run, in order, since its tracks go on from segment to segment. What was asked for
-before is not asked for twice: the same command goes on with the runs that it made.
+A broadcast is one run, as its tracks continue from segment to segment. Idempotent: the same command
+again continues with the runs that it has made.
 """
 
 import time
@@ -15,12 +15,12 @@ from flows.control.client.api import FINAL, PrefectServer, connect
 from flows.control.client.machine_queue import forwarded_tag, run_on
 
 DEPLOYMENT: Final = "analyse-recording/by-hand"
-ASK_EVERY_S: Final = 2.0
+POLL_S: Final = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """The part of one run. machine: where it must run; None for any. key: for idempotency."""
+    """The part of one run. machine: where it must run; None for any. key: idempotency key."""
 
     parameters: Mapping[str, Any]
     machine: str | None
@@ -29,7 +29,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """How it went: runs that are done, and a line on each that failed."""
+    """The result: the number of completed runs, and a line for each failed one."""
 
     done: int
     failed: tuple[str, ...]
@@ -42,11 +42,11 @@ def replay_wide(
     headers: Mapping[str, str],
     on_progress: Callable[[float], None],
 ) -> Outcome:
-    """Have each piece analysed by a run, and wait for all of them.
+    """Start a run for each piece, and wait for all of them.
 
-    A failed run of before is put on schedule again. Runs that a run hands on to other machines are
-    waited for, too. tell: called with the percentage that is done.
-    The runs go on if the caller stops waiting. Raises httpx.HTTPError.
+    A failed earlier run is rescheduled. Runs that a run forwards to other machines are waited for,
+    too. on_progress: called with the percentage done. The runs continue if the caller stops
+    waiting. Raises httpx.HTTPError.
     """
     with connect(api_url, headers) as http, PrefectServer(api_url, headers) as server:
         found = http.get(f"/deployments/name/{DEPLOYMENT}").raise_for_status().json()
@@ -72,16 +72,16 @@ def replay_wide(
             on_progress(100.0 * len(over) / max(1, len(runs)))
             if len(over) == len(runs):
                 break
-            time.sleep(ASK_EVERY_S)
+            time.sleep(POLL_S)
     bad = [state for state in states if state.state != "COMPLETED"]
-    said = tuple(f"{each.name}: {each.state_name}, {each.message}" for each in bad)
-    return Outcome(done=len(states) - len(bad), failed=said)
+    failed = tuple(f"{each.name}: {each.state_name}, {each.message}" for each in bad)
+    return Outcome(done=len(states) - len(bad), failed=failed)
 
 
 def _forwarded(http: httpx.Client, runs: Sequence[str]) -> list[str]:
     """Return the runs that these have started on other machines."""
     if not runs:
         return []
-    asked = {"flow_runs": {"tags": {"any_": [forwarded_tag(run) for run in runs]}}}
-    answer = http.post("/flow_runs/filter", json=asked)
+    query = {"flow_runs": {"tags": {"any_": [forwarded_tag(run) for run in runs]}}}
+    answer = http.post("/flow_runs/filter", json=query)
     return [str(run["id"]) for run in answer.raise_for_status().json()]

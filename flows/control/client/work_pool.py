@@ -1,12 +1,12 @@
-"""Work pools whose runs start by our command, and with nothing that a run brings.
+"""Work pools that start runs by our command, and ignore a run's own command and environment.
 
-Prefect's own template lets whoever starts a run choose its command, environment and folder. Ours
-has no variables. It has no `env` either: where a template has one that is a mapping, Prefect adds a
-run's to it, variable or not (3.8.8, `workers/base.py`, from_template_and_values).
+Prefect's template lets a run choose its command, environment and folder. Ours has no variables. It
+has no `env` either: if a template's is a mapping, Prefect adds a run's variables to it (3.8.8,
+`workers/base.py`, from_template_and_values).
 
-Without a command of their own, Prefect's workers start a process that looks for the flow, and that
-one another that runs it; each imports Prefect, one after the other, and the whole environment is
-written to a file meanwhile, passwords included. Ours starts the second alone.
+Without a command, Prefect's workers start a process that finds the flow, which starts another that
+runs it: Prefect is imported twice, and the environment, passwords included, is written to a file.
+Our command starts the second process directly.
 """
 
 import shlex
@@ -20,13 +20,13 @@ PROCESS: Final = "process"
 
 
 def put_pools(http: httpx.Client, ours: Iterable[str]) -> None:
-    """Make process pools whose runs start by our command, and correct those that exist.
+    """Create process pools that start runs by our command, and correct existing ones; idempotent.
 
-    For a server that this machine's workers alone can reach: the command names our own Python.
-    Idempotent. Other process pools get a template that takes nothing from a run, too; their
-    workers, on other machines, know which Python is theirs.
+    Only for a server whose workers are all on this machine: the command has our Python's path.
+    Other process pools get a template without variables and command; their workers, on other
+    machines, set the command.
 
-    Raises httpx.HTTPError when the server does not answer or says no.
+    Raises httpx.HTTPError when the server does not answer or refuses.
     """
     wanted = {name: template(f"{shlex.quote(sys.executable)} -m flows.begin") for name in ours}
     for there in _pools(http):
@@ -43,7 +43,7 @@ def put_pools(http: httpx.Client, ours: Iterable[str]) -> None:
 def make_pool(
     http: httpx.Client, name: str, base_job_template: dict[str, Any] | None = None
 ) -> None:
-    """Make a process pool, by the template for other machines where none is given."""
+    """Create a process pool, by default with the template for other machines."""
     made = {"name": name, "type": PROCESS, "base_job_template": base_job_template or template()}
     answer = http.post("/work_pools/", json=made)
     if answer.status_code != httpx.codes.CONFLICT:  # made meanwhile
@@ -51,7 +51,7 @@ def make_pool(
 
 
 def template(command: str | None = None) -> dict[str, Any]:
-    """Return a job's template without variables: a run that brings one is refused."""
+    """Return a job template without variables: a run that sets one is refused."""
     started = {"command": command} if command is not None else {}
     return {
         "job_configuration": {**started, "stream_output": True},

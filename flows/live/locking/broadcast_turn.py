@@ -1,4 +1,4 @@
-"""Turns on a broadcast that is analysed again: its tracks are numbered by one run at a time."""
+"""Locks for reanalysis: one run at a time may number a broadcast's tracks."""
 
 import logging
 import time
@@ -30,10 +30,10 @@ def turn_to_analyse(
     holder: str,
     log: Log | None = None,
 ) -> Iterator[None]:
-    """Hold every broadcast of [begin, end) of a channel; the channel itself where one is on air.
+    """Hold the locks of the broadcasts in [begin, end); of the channel where one is on air.
 
-    log: given, a broadcast that is being analysed is waited for, and a line says so. Raises
-    ChannelBusy without it, and for a channel that is watched: that may take hours.
+    log: if given, waits for a broadcast that is being analysed, and logs that. Raises ChannelBusy
+    without it, and for a channel that is being watched, which may take hours.
     """
     with ExitStack() as held:
         for lock, may_wait in _locks(engine, channel, begin, end):
@@ -53,7 +53,7 @@ def turn_to_analyse(
 
 
 def _locks(engine: Engine, channel: str, begin: datetime, end: datetime) -> list[tuple[str, bool]]:
-    """Return what is locked, oldest first, and whether it may be waited for."""
+    """Return the names of the locks, oldest first, and whether to wait for each."""
     with engine.connect() as connection:
         parts = parts_between(connection, channel, begin, end)
     if not parts or any(part.status == "live" for part in parts):

@@ -1,8 +1,8 @@
-"""Turns on a channel: one watch at a time, and what the others do meanwhile.
+"""Turns on a channel: one watch at a time.
 
-One rule for all: a run that finds its channel watched waits until the other has ended, and then
-watches what is left of its own planned time; when nothing is left, it is skipped. A scheduled run
-does not wait for one that no schedule has started: that ends for it.
+A run whose channel is being watched waits for the end of that watch, and then watches the rest of
+its own planned time; if none is left, it is skipped. A scheduled run does not wait for one without
+a schedule: that one ends.
 """
 
 import logging
@@ -30,19 +30,19 @@ from flows.live.locking.local_lock import hold_channel
 
 ASK_EVERY_S: Final = 1.0
 ASK_SOON_S: Final = 0.1
-"""Of a process of the same run, which may be handing over."""
+"""Seconds between two checks for another process of the same run, which may be handing over."""
 _END_S: Final = 1.0
-"""A database that hangs holds up no end for longer."""
+"""Seconds to wait at the end for a database that does not answer."""
 
 LATEST: Final = timedelta(minutes=10)
-"""A run that begins so long after its planned time was over would record something else."""
+"""A run that begins later than this after its planned end is skipped: its show is over."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """A channel whose lock this process holds. until: the end of the watch, if known by now."""
+    """A channel whose lock this process holds. until: end of the watch, if known."""
 
     lock: ChannelLock
     until: datetime | None
@@ -62,9 +62,8 @@ def channel_turn(
 ) -> Iterator[Turn]:
     """Hold a channel, when it is free.
 
-    ends_at: the end of the planned time, of a run that has one; without, a channel that is watched
-    is an error at once. patience: with a database that is away. of_schedule: whoever holds it
-    without a schedule is asked to give way.
+    ends_at: end of the planned time; None: a busy channel is an error at once. max_wait: for a
+    database that is away. of_schedule: a holder without a schedule is asked to give way.
 
     Raises db.errors.ChannelBusy, or Skipped when the planned time was over before it was free.
     """
@@ -88,7 +87,7 @@ def channel_turn(
                 if datetime.now(UTC) >= ends_at:
                     raise Skipped(
                         f"{slug}: {who} was watching it until the planned end, "
-                        f"{ends_at:%H:%M:%S} UTC; nothing was left to watch"
+                        f"{ends_at:%H:%M:%S} UTC; no time was left"
                     ) from busy
                 if not waited:
                     log.warning("%s is being watched by %s: waiting for its end", slug, who)
@@ -120,7 +119,7 @@ def _ask(
 
 
 def asked_by(engine: Engine, slug: str) -> str | None:
-    """Return the scheduled run that waits for a channel; None of none, or without an answer."""
+    """Return the run that waits for a channel; None if there is none, or the database is away."""
     with suppress(DBAPIError, *PASSING), engine.connect() as connection:
         return holder_of(connection, _turn_of(slug))
     return None
@@ -136,10 +135,10 @@ def giving_way(
     own: str | None,
     of_schedule: bool,
 ) -> Iterator[threading.Event]:
-    """Call `end`, once, when a run that goes first waits for the channel, from a thread of its own.
+    """Call `end` once, from a background thread, when a run with priority waits for the channel.
 
-    A scheduled run goes before one that no schedule started. Another process of this very run,
-    `own`, goes first when this one may leave; then the event that is yielded is set.
+    A scheduled run has priority over one without a schedule. Another process of this run, `own`,
+    has priority when this process may leave; then the yielded event is set.
     """
     over, handed = threading.Event(), threading.Event()
 
@@ -149,7 +148,7 @@ def giving_way(
                 continue
             run = asked_by(engine, slug)
             if run is not None and run == own and MAY_LEAVE.is_set():
-                log.warning("%s is handed over: another worker goes on with it", slug)
+                log.warning("%s is handed over: another worker continues it", slug)
                 handed.set()
             elif run is None or run == own or of_schedule:
                 continue
@@ -163,14 +162,14 @@ def giving_way(
 
 
 def _turn_of(slug: str) -> str:
-    """Return what is locked to ask for a channel; no channel has such a name."""
+    """Return the name of the lock by which a run asks for a channel; no channel has that name."""
     return f"{slug} by schedule"
 
 
 def rest_of(engine: Engine, run_id: str, now: datetime) -> datetime | None:
-    """Return the planned end of the broadcast that this very run has begun before; None: of none.
+    """Return the planned end of the broadcast that this run has begun before; None without one.
 
-    Raises Skipped when it is over: the run was restarted too late.
+    Raises Skipped if that time has passed: the run was restarted too late.
     """
     with engine.connect() as connection:
         begun = queries.broadcast_of_run(connection, run_id)

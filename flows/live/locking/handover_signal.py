@@ -1,7 +1,7 @@
-"""Handing over when a worker stops: SIGUSR1 tells a watch that another worker may take it.
+"""Handover when a worker stops: SIGUSR1 tells a watch that another worker may continue it.
 
-It goes on until that other process, of the same run, waits for the channel; then it stores what it
-has and leaves the broadcast open. Nobody waits: it goes on to its end.
+The watch continues until the other process, of the same run, waits for the channel; then it stores
+everything and leaves the broadcast open. If no process waits, it runs to its end.
 """
 
 import signal
@@ -10,11 +10,11 @@ from types import FrameType
 from typing import Final
 
 MAY_LEAVE: Final = threading.Event()
-"""Whether this process may hand over what it watches."""
+"""Set when this process may hand over its watch."""
 
 
 def hear() -> None:
-    """Have SIGUSR1 say so; to be called in the main thread."""
+    """Install the handler of SIGUSR1; call it in the main thread."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         MAY_LEAVE.set()

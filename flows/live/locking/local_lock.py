@@ -1,8 +1,8 @@
 """A lock file: one watcher of a channel on this machine, also while the database is away.
 
-The database's lock of a channel ends with its session: when Postgres is killed, all are free before
-their holders have come back. Until then another process, as the second of a run that was taken for
-dead, would go on with a broadcast that is still being written.
+The database's advisory lock ends with its session: when Postgres is killed, all are free before
+their holders reconnect. Until then another process, such as the second of a run that was taken for
+dead, would continue a broadcast that is still being written.
 """
 
 import fcntl
@@ -25,10 +25,10 @@ _MAX_NAME_BYTES: Final = 200
 
 @contextmanager
 def alone_here(recordings_dir: Path, slug: str, holder: str) -> Iterator[None]:
-    """Hold a channel on this machine for as long as this lasts; the kernel frees it with us.
+    """Hold a channel's lock file while the context lasts; the kernel frees it when we die.
 
-    holder: shown to processes that ask meanwhile. Raises db.errors.ChannelBusy, which names it.
-    A disk that does not let it be held is a warning: the database's lock is asked for all the same.
+    holder: the name in the file. Raises db.errors.ChannelBusy with the holder's name. If the disk
+    does not allow a lock file, that is only a warning: there is still the database's lock.
     """
     place = recordings_dir / f".{slug}.watched"
     fd = _opened(place)
@@ -42,10 +42,10 @@ def alone_here(recordings_dir: Path, slug: str, holder: str) -> Iterator[None]:
             name = os.pread(fd, _MAX_NAME_BYTES, 0).decode(errors="replace").strip()
             raise ChannelBusy(
                 f"channel '{slug}' is already being watched on this machine by "
-                f"{name or 'somebody'}: wait for it to end, or cancel it",
+                f"{name or 'another process'}: wait for it to end, or cancel it",
                 holder=name or None,
             ) from None
-        with suppress(OSError):  # of a disk that is full
+        with suppress(OSError):  # a full disk: the lock holds without a name
             os.truncate(place, 0)
             place.write_text(f"{holder}\n", encoding="utf-8")
         yield
@@ -58,7 +58,7 @@ def _opened(place: Path) -> int | None:
         place.parent.mkdir(parents=True, exist_ok=True)
         return os.open(place, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as e:
-        _log.warning("%s can't be held: %s", place, e)
+        _log.warning("lock file %s can't be opened; using the database's lock only: %s", place, e)
         return None
 
 
@@ -66,9 +66,9 @@ def _opened(place: Path) -> int | None:
 def hold_channel(
     engine: Engine, recordings_dir: Path, slug: str, holder: str
 ) -> Iterator[ChannelLock]:
-    """Hold a channel on this machine and in the database, as its only writer.
+    """Hold a channel's locks, on this machine and in the database, as its only writer.
 
-    Raises db.errors.ChannelBusy, which says who has it; DatabaseUnreachable.
+    Raises db.errors.ChannelBusy with the holder; DatabaseUnreachable.
     """
     with alone_here(recordings_dir, slug, holder), channel_lock(engine, slug, holder) as lock:
         yield lock

@@ -1,4 +1,4 @@
-"""Keeps a channel's lock while its database may go away and come back."""
+"""Checks a channel's lock while the database may go away and come back."""
 
 import logging
 import threading
@@ -11,16 +11,16 @@ from db.writing.spool import PASSING
 from flows.errors import HandedOver
 
 CHECK_S: Final = 2.0
-"""Seconds between two checks: short, so that no other process gets it after an outage."""
+"""Seconds between two checks: short, so that no other process gets the lock after an outage."""
 
-_LAST_S: Final = 5.0
-"""Seconds to wait at the end for a check that is under way."""
+_STOP_S: Final = 5.0
+"""Seconds to wait at the end for a check in progress."""
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 class Hold:
-    """Checks a channel's lock on a thread of its own, for as long as its context lasts.
+    """Checks a channel's lock on its own thread while its context lasts.
 
     lost: called when another process has it. own: the run that this process is of, if any.
     """
@@ -44,7 +44,7 @@ class Hold:
     def __exit__(self, *_: object) -> None:
         """End."""
         self._over.set()
-        self._thread.join(_LAST_S)
+        self._thread.join(_STOP_S)
 
     def check(self) -> None:
         """Check now; raises ChannelLockLost if another run has it, HandedOver if this one has."""
@@ -63,8 +63,7 @@ class Hold:
             try:
                 self._lock.check()
             except PASSING as e:
-                # The show goes on: what is seen waits on disk, and so does the question whose it
-                # is.
+                # The show continues: its writes wait on disk until the lock can be verified.
                 if not self._away:
                     self._log.warning("could not verify the channel lock; will retry: %s", e)
                 self._away = True

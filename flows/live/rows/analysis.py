@@ -1,4 +1,4 @@
-"""Segments to rows: each analysed, linked and stored at once. Knows nothing of Prefect."""
+"""Segments to rows: each is analysed, linked and stored in order. Independent of Prefect."""
 
 import logging
 import time
@@ -30,7 +30,7 @@ class Source(Protocol):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether it has ended and is empty."""
 
     def get(self, timeout_s: float) -> Segment | Gap | None:
         """Return the next segment or gap; None when there is none within `timeout_s`."""
@@ -46,7 +46,7 @@ def networks(
     everywhere: bool = False,
 ) -> "Analyser":
     """Return the networks, loaded once a process."""
-    # Seconds, for which a show's recording need not wait.
+    # Imported here: torch takes seconds, and recording must begin before.
     from emotion.pipeline import Analyser
 
     return Analyser(
@@ -61,7 +61,7 @@ def networks(
 
 @dataclass(kw_only=True, slots=True)
 class Counts:
-    """Counts of what was done so far."""
+    """Counts of a watch so far."""
 
     segments: int = 0
     failed: int = 0
@@ -78,24 +78,24 @@ class Counts:
         self.observations += observations
 
     def summary(self, before: "Counts | None" = None) -> str:
-        """Return a line on what was done, in all or after `before` was copied."""
+        """Return the counts as a line of text; before: count only what came after this copy."""
         before = before or Counts()
-        said = (
+        line = (
             f"{self.segments - before.segments} segments, {self.frames - before.frames} frames, "
             f"{self.observations - before.observations} faces"
         )
-        said += f", {self.lag_s:.1f} s behind" if self.lag_s is not None else ""
+        line += f", {self.lag_s:.1f} s behind" if self.lag_s is not None else ""
         for n, what in (
             (self.failed - before.failed, "segments failed"),
             (self.gaps - before.gaps, "gaps"),
         ):
-            said += f", {n} {what}" if n else ""
-        return said
+            line += f", {n} {what}" if n else ""
+        return line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Begun:
-    """A segment that was taken and is not stored yet. parts: its frames, as they are decoded."""
+    """A segment that was taken but is not stored yet. parts: its frames, decoded on demand."""
 
     item: Segment | Gap
     level: Level
@@ -105,9 +105,9 @@ class _Begun:
 
 @dataclass(kw_only=True, slots=True)
 class Analysis:
-    """Takes a broadcast's segments in order, and carries the tracks' state from one to the next.
+    """Analyses a broadcast's segments in order, with the tracks' state from one to the next.
 
-    While a segment is analysed, the next is decoded.
+    While a segment is analysed, the next one is decoded.
     """
 
     analyser: "Analyser"
@@ -120,21 +120,21 @@ class Analysis:
     observer: Observer = field(default_factory=Observer)
     _begun: deque[_Begun] = field(default_factory=deque, init=False)
     _tried: tuple[_Begun, dict[str, Any]] | None = field(default=None, init=False)
-    """What was last begun to be finished, and the tracks' state before it."""
+    """The last segment whose analysis began, and the tracks' state before it."""
 
     @property
     def n_begun(self) -> int:
-        """Return how many segments and gaps were begun and not finished."""
+        """Return the number of segments and gaps begun but not finished."""
         return len(self._begun)
 
     def take(self, item: Segment | Gap) -> None:
-        """Begin with a segment or gap, and finish it and what was begun before."""
+        """Begin a segment or gap, and finish it and those begun before."""
         self.begin(item)
         while self._begun:
             self.finish()
 
     def begin(self, item: Segment | Gap) -> None:
-        """Begin to decode a segment, as many frames of it as the pace allows now."""
+        """Begin to decode a segment, with as many frames as the pace allows now."""
         self._begun.append(self._decode(item))
 
     def _decode(self, item: Segment | Gap) -> _Begun:
@@ -154,9 +154,9 @@ class Analysis:
     def finish(self) -> None:
         """Analyse, link and store the oldest segment that was begun, or store the gap.
 
-        A segment that cannot be analysed is stored as failed with its cause; the show goes on. One
-        that an error or a signal cut off is still the oldest, and done again from its file, with
-        the tracks as they were before it.
+        A segment that cannot be analysed is stored as failed, with its error. One that an error or
+        a signal interrupted is still the oldest, and is repeated from its file with the tracks'
+        state before it.
         """
         begun = self._begun[0]
         if self._tried is not None and self._tried[0] is begun:
@@ -166,7 +166,7 @@ class Analysis:
         self._finish(begun)
 
     def close(self) -> None:
-        """Forget what was begun and is not stored."""
+        """Drop segments that were begun but are not stored."""
         for begun in self._begun:
             if begun.parts is not None:
                 begun.parts.close()
@@ -211,34 +211,34 @@ class Analysis:
             tracker_state=self.linker.state,
             closed_at=begun.closed_at,
         )
-        # Stored: from here on a signal must not have it linked again.
+        # Stored: after a signal it must not be linked again.
         self._begun.popleft()
         lag = datetime.now(UTC) - begun.closed_at
         self.counts.add(segments=1, frames=n_frames, observations=len(observations))
         self.counts.lag_s = lag.total_seconds()
         self.counts.newest = segment.end
         if self.pace.update(lag.total_seconds(), segment.duration_s):
-            say = self.log.info if self.pace.is_full else self.log.warning
-            say("%.1f s behind: now %s", lag.total_seconds(), self.pace.level.name)
+            log = self.log.info if self.pace.is_full else self.log.warning
+            log("%.1f s behind: now %s", lag.total_seconds(), self.pace.level.name)
         return observations
 
     def _fps(self, level: Level, n_frames: int, duration_s: float) -> float:
-        """Return the rate that was used: of keyframes, as many as there were."""
+        """Return the analysed frames a second; with keyframes only, from their number."""
         if level.skip == "nonkey":
             return min(self.fps, round(n_frames / duration_s, 3))
         return self.fps / level.divisor
 
 
 def longest_of(segment: Segment) -> float:
-    """Return for how many seconds a segment's file may go on.
+    """Return the longest allowed length of a segment's file, in seconds.
 
-    The source's clock and the file's need not agree, but a bomb disagrees by more than this.
+    The source's clock and the file's may differ, but a decompression bomb differs by more.
     """
     return segment.offset_s + 2 * segment.duration_s + _SLACK_S
 
 
 def frames_from(frames: Frames, offset_s: float) -> Frames:
-    """Return the frames from there on, counted from there."""
+    """Return the frames from an offset on, with offsets relative to it."""
     if offset_s == 0:
         return frames
     kept = frames.offset_s >= offset_s
@@ -246,7 +246,7 @@ def frames_from(frames: Frames, offset_s: float) -> Frames:
 
 
 def _closed_at(path: Path) -> datetime:
-    """Return when the file was finished; now, for one that is gone."""
+    """Return when the file was finished; now, if it is deleted."""
     try:
         return datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except OSError:
@@ -254,7 +254,7 @@ def _closed_at(path: Path) -> datetime:
 
 
 def take_for(analysis: Analysis, source: Source, minute_s: float = MINUTE_S) -> None:
-    """Take what the source brings, for so long or until it has no more."""
+    """Analyse the source's segments for minute_s seconds, or until its end."""
     end = time.monotonic() + minute_s
     while not source.finished and (left_s := end - time.monotonic()) > 0:
         item = source.get(0.0 if analysis.n_begun else left_s)

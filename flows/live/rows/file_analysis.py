@@ -1,4 +1,4 @@
-"""Recorded files to observations: for the first time, or again."""
+"""Analyses media files into observations, and stores them as a broadcast."""
 
 import hashlib
 import logging
@@ -30,7 +30,7 @@ WINDOW_S: Final = 2.0
 
 Smoothing = Literal["causal", "centred"]
 CENTRED: Final = "+centred"
-"""The suffix of a segment's model where its smoothed columns also look ahead."""
+"""Suffix of a segment's model whose smoothed columns also use future frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,17 +45,17 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """When a file's first frame was on air, aware UTC; estimated where it was not given."""
+    """Time of a file's first frame, aware UTC; estimated if not given."""
 
     at: datetime
     is_estimated: bool
 
 
 def start_of(path: Path, now: datetime) -> Start:
-    """Return when a file began: by its container, else its length before it was last modified.
+    """Return a file's start: by its container, else its length before its modification time.
 
-    now: aware; no file ends later, so a container's time that has it do so is not believed. Raises
-    emotion.types.EmotionError when it is no video.
+    now: aware; a container's time by which the file would end later is ignored. Raises
+    emotion.types.EmotionError if it is not a video.
     """
     info = probe(path)
     length = timedelta(seconds=info.duration_s)
@@ -66,13 +66,13 @@ def start_of(path: Path, now: datetime) -> Start:
 
 
 def source_of(path: Path) -> str:
-    """Return what tells a file from others, by its content."""
+    """Return a file's identity: the hash of its content."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def slug_of_file(path: Path) -> str:
-    """Return a channel name made of a file's name."""
+    """Derive a channel name from a file's name."""
     return re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:63].rstrip("-") or "recording"
 
 
@@ -88,9 +88,9 @@ def observe(
 ) -> Iterator[Piece]:
     """Analyse a file window by window, from its beginning, in bounded memory.
 
-    smoothing: "causal" as live, of the past alone; "centred" of the past and the future. tell: gets
-    how many seconds of the file are analysed. Raises UsageError when there is no such file,
-    emotion.types.EmotionError when it is no video.
+    smoothing: "causal", of past frames only, as live; "centred", of past and future. on_progress:
+    called with the analysed seconds of the file. Raises UsageError if there is no such file,
+    emotion.types.EmotionError if it is not a video.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
@@ -106,10 +106,10 @@ def observe(
 
 
 def centred_pieces(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Yield each piece once all that its means look at is there."""
+    """Yield each piece, smoothed, once all pieces that its means need are there."""
     look = timedelta(seconds=LOOK_S)
     held: list[Piece] = []
-    n_done = 0  # of those held, kept for what comes after them
+    n_done = 0  # of those held: yielded, but needed by later ones
     for newest in pieces:
         held.append(newest)
         while held[n_done].segment.end + look <= newest.segment.end:
@@ -166,7 +166,7 @@ def _linked(
                     tracker_state=linker.state,
                 )
         except Truncated as e:
-            _log.warning("%s; what could be decoded of it is analysed", e)
+            _log.warning("%s; only the part before that is analysed", e)
 
 
 def store_file(
@@ -180,12 +180,11 @@ def store_file(
     smoothing: Smoothing = "centred",
     on_progress: Callable[[float], None] = lambda done_s: None,
 ) -> Counts:
-    """Analyse a file into the database, as one broadcast; again gives the same rows.
+    """Analyse a file into the database, as one broadcast; idempotent.
 
-    A file that the channel has already is replaced as a whole, also where it began otherwise, once
-    all of it is analysed: until then, and where that fails, what is there stays. Centred smoothing
-    is told by the segments' model, which then ends in `CENTRED`. Raises what `observe` does;
-    db.errors.TimeTaken.
+    A file that the channel has already is replaced as a whole, also with another start time, after
+    all of it is analysed: until then, and on an error, the old rows stay. With centred smoothing
+    the segments' model ends in `CENTRED`. Raises as `observe`, and db.errors.TimeTaken.
     """
     path = path.absolute()
     source = source_of(path)

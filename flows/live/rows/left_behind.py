@@ -1,4 +1,4 @@
-"""Writes what a channel's watchers left behind when they died or could not write."""
+"""Stores rows that a channel's earlier watchers could not write, or died before writing."""
 
 import logging
 from collections.abc import Callable
@@ -23,17 +23,17 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 LOOKED_FOR: Final = timedelta(days=2)
-"""So long after it ended, what a machine has of a broadcast is looked for that another closed."""
+"""How long after its end a broadcast closed by another machine is checked for our segments."""
 
 
 def write_left_behind(engine: Engine, directory: Path, machine: str | None = None) -> int:
-    """Write what dead watchers of this channel left, oldest broadcast first; return the counts.
+    """Store what dead watchers of this channel left, oldest broadcast first; return the counts.
 
-    directory: of the channel's recordings, on the disk of `machine`. To be called with the
-    channel's lock held: whoever wrote a broadcast that is still called live is gone. What has a
-    file and no row becomes a row, to be analysed when the broadcast is gone on with or by a replay;
-    one whose time is over is closed. What another database's broadcasts left is let be: their
-    numbers are others' here. Raises one of db.writing.spool.PASSING if the database is still away.
+    directory: of the channel's recordings, on the disk of `machine`. Call it with the channel's
+    lock held, so that a live broadcast has no writer. A file without a row gets one, to be analysed
+    when the broadcast is continued or by a replay; a broadcast past its planned end is closed.
+    Folders of another database's broadcasts are left alone, as their ids differ. Raises one of
+    db.writing.spool.PASSING if the database is away.
     """
     n_writes = 0
     damaged: list[RecordedBroadcast] = []
@@ -49,7 +49,7 @@ def write_left_behind(engine: Engine, directory: Path, machine: str | None = Non
                 late.add(broadcast.id)
             damaged += [broadcast] if spool.set_aside() else []
         else:
-            _log.warning("%s is of a broadcast that this database does not know: it stays", path)
+            _log.warning("%s is of a broadcast that is not in this database: left as it is", path)
     now = datetime.now(UTC)
     open_yet = _ask(engine, lambda asked: unsure(asked, directory.name, now - LOOKED_FOR))
     for broadcast in {each.id: each for each in (*damaged, *open_yet)}.values():
@@ -68,7 +68,7 @@ def write_left_behind(engine: Engine, directory: Path, machine: str | None = Non
 def _store_rest(
     engine: Engine, directory: Path, broadcast: RecordedBroadcast, machine: str | None
 ) -> int:
-    """Give a row to what was recorded of a broadcast and has none; return how many."""
+    """Store rows for recorded segments and gaps without one; return how many."""
     folder = folder_of(directory.parent, broadcast.slug, broadcast.started_at, broadcast.id)
     if not folder.is_dir():
         return 0
@@ -85,13 +85,13 @@ def _store_rest(
     )
     try:
         for _ in recover(folder, channel=broadcast.slug, broadcast=broadcast.id):
-            pass  # what was finished and not reported is now
+            pass  # adds finished segments that were not reported
         left = store.left(folder)
         n_segments = store.leave(left)
     except PASSING:
         raise
     except (CaptureError, OSError, ValueError, KeyError, TypeError) as e:
-        _log.error("the recordings in %s get no rows: %s", folder, e)
+        _log.error("no rows for the recordings in %s: %s", folder, e)
         return 0
     if n_segments:
         _log.warning("%d segments in %s are recorded, not analysed", n_segments, folder)
@@ -99,14 +99,14 @@ def _store_rest(
 
 
 def _ask(engine: Engine, question: Callable[[Connection], T]) -> T:
-    """Return what the database says; raises one of PASSING if it does not answer."""
-    said: list[T] = []
-    commit(engine, lambda connection: said.append(question(connection)))
-    return said[0]
+    """Return a query's result; raises one of PASSING if the database does not answer."""
+    found: list[T] = []
+    commit(engine, lambda connection: found.append(question(connection)))
+    return found[0]
 
 
 def _known(engine: Engine, folder: Path) -> RecordedBroadcast | None:
-    """Return the broadcast that a folder is of; None if this database does not know it."""
+    """Return a folder's broadcast; None if it is not in this database."""
     number = broadcast_of(folder)
     if number is None:
         return None
@@ -117,7 +117,7 @@ def _known(engine: Engine, folder: Path) -> RecordedBroadcast | None:
 
 
 def set_aside(recordings_dir: Path) -> list[Path]:
-    """Return the writes of all channels that could not be done, and are left to a person."""
+    """Return the files of writes, of all channels, that can't be applied and were set aside."""
     return [
         file
         for path in sorted(recordings_dir.glob(f"*/*/{WAITING}"))

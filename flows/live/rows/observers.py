@@ -1,4 +1,4 @@
-"""Observers of a watched show; the show does not depend on them."""
+"""Observers that are notified of a watched show's events."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -13,34 +13,34 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Receives every event, and does nothing with it.
+    """Receives every event, and does nothing; the base of all observers.
 
-    Nothing here may raise or wait: a show is worth more than its report.
+    Its methods must neither raise nor block, as that would disturb the show.
     """
 
     def waiting(self, until: datetime | None) -> None:
-        """Hear that the show is not on air yet; until: its announced start, aware UTC."""
+        """The show is not on air yet; until: its announced start, aware UTC."""
 
     def began(self, engine: Engine, started_at: datetime, planned_end: datetime) -> None:
-        """Hear that a broadcast is recorded: one that began then, to be watched until then."""
+        """Recording of a broadcast has begun."""
 
     def took(
         self, item: Segment | Gap, observations: Observations | None, counts: "Counts"
     ) -> None:
-        """Hear that a segment or gap is stored; no observations: it could not be analysed."""
+        """A segment or gap is stored; observations None: a gap, or the analysis failed."""
 
     def missed(self, why: str) -> None:
-        """Hear that the show never went on air."""
+        """The show never went on air."""
 
     def ended(self, status: str) -> None:
-        """Hear how the broadcast ended: completed, failed or cancelled."""
+        """The broadcast has ended; status: completed, failed or cancelled."""
 
 
 class Observers(Observer):
-    """Passes on to each of several."""
+    """Passes each event on to several observers."""
 
     def __init__(self, *observers: Observer) -> None:
-        """Keep them, in the order in which they hear."""
+        """Keep the observers, in the order in which they are notified."""
         self._observers = observers
 
     def waiting(self, until: datetime | None) -> None:

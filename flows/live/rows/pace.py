@@ -1,8 +1,7 @@
-"""How many frames a watch analyses when the machine is overloaded.
+"""Reduces the number of analysed frames when the machine is overloaded.
 
-Fewer in two steps: half as many, of those alone that other frames refer to; then keyframes alone.
-Down at once, up again only after a while without delay, and after a while that doubles each time
-that going up was too early.
+In two steps: half as many, only of reference frames; then keyframes only. It steps down at once,
+and up after a number of segments without delay, which doubles when a step up was too early.
 """
 
 from dataclasses import dataclass
@@ -11,17 +10,17 @@ from typing import Final
 from emotion.media.decode import Skip
 
 FALLING_BEHIND: Final = 2.0
-"""A step down when a segment's rows came more than so many segments' time after it was closed."""
+"""Step down when a segment's lag exceeds this multiple of its length."""
 
 CAUGHT_UP: Final = 0.75
-"""Without delay is a segment whose rows came within less than this."""
+"""A segment is without delay when its lag is below this multiple of its length."""
 
 CALM: Final = 5
-"""So many segments in a row without delay, and it goes a step up."""
+"""Consecutive segments without delay before a step up."""
 
 MAX_CALM: Final = 80
 SOON: Final = 30
-"""Going up was too early if it has to go down again within so many segments."""
+"""A step up was too early if a step down follows within this many segments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +40,7 @@ LEVELS: Final = (
 
 
 class Pace:
-    """The level, from the delays of the segments so far and nothing else."""
+    """Chooses the level from the lags of the segments so far."""
 
     def __init__(self) -> None:
         """Start with all frames."""
@@ -52,16 +51,16 @@ class Pace:
 
     @property
     def level(self) -> Level:
-        """Return what to look at of the next segment."""
+        """Return the level for the next segment."""
         return LEVELS[self._step]
 
     @property
     def is_full(self) -> bool:
-        """Return whether all frames asked for are looked at."""
+        """Return whether all requested frames are analysed."""
         return self._step == 0
 
     def update(self, lag_s: float, duration_s: float) -> bool:
-        """Learn how late the rows of a segment were; tell whether the level changed."""
+        """Take a segment's lag into account; return whether the level changed."""
         waited = lag_s / duration_s
         before = self._step
         self._since_up += 1

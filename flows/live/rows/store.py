@@ -1,4 +1,4 @@
-"""Segments and observations to rows: the only place that knows both `emotion` and `db`."""
+"""Converts segments and observations into rows; the only module with both `emotion` and `db`."""
 
 import logging
 import time
@@ -26,18 +26,18 @@ _log = logging.getLogger(__name__)
 Key = tuple[Literal["segment", "gap"], datetime]
 
 RETRY_S: Final = 5.0
-"""A database that did not answer is left alone for so long: a show must not wait for it."""
+"""Seconds before a database that did not answer is tried again: a show must not wait for it."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Store:
-    """Writes one broadcast.
+    """Writes one broadcast's rows.
 
-    model: of the segments; empty until the networks are there. spool: where writes wait while the
-    database is away, in order; without one they raise. settled: `keys` of the segments and gaps
-    that are stored, or wait to be. What could do neither is in the recording's journal still,
-    where `left` finds it. machine: whose disk the segments are on. copies_dir: where files lie for
-    a while that are on another's: of them the rows keep the place that they name.
+    model: of the segments; empty until the networks are loaded. spool: queue on disk for writes
+    while the database is away; without one they raise. settled: `keys` of the segments and gaps
+    that are stored or queued. Others are still in the recording's journal, where `left` finds them.
+    machine: the one with the segments' files. copies_dir: cache of other machines' files; rows of
+    such segments keep their path and machine.
     """
 
     engine: Engine
@@ -49,7 +49,7 @@ class Store:
     machine: str | None = None
     copies_dir: Path | None = None
     owes: bool = field(default=False, init=False)
-    """Whether something could neither be stored nor wait, also not by the last `leave`."""
+    """Whether a write could neither be stored nor queued, also not by the last `leave`."""
     _try_again_at: float = field(default=0.0, init=False)
 
     def analysed(
@@ -62,7 +62,7 @@ class Store:
         tracker_state: dict[str, Any],
         closed_at: datetime | None = None,
     ) -> StoredCounts | None:
-        """Replace exactly this segment's rows, in one transaction; None if that has to wait.
+        """Replace exactly this segment's rows, in one transaction; None if that is queued.
 
         closed_at: when the segment's file was finished, for the lag; None for a recording.
         """
@@ -104,7 +104,7 @@ class Store:
         return [replace_segment(self.engine, row, rows)]
 
     def recorded(self, segment: Segment) -> None:
-        """Note that a segment is on disk and not analysed: for a replay."""
+        """Store that a segment is recorded but not analysed, for a replay."""
         row = self._row(segment)
         self._write(
             segment,
@@ -113,7 +113,7 @@ class Store:
         )
 
     def failed(self, segment: Segment, error: str) -> None:
-        """Note that a segment could not be analysed, and why."""
+        """Store that a segment could not be analysed, and why."""
         row, error = self._row(segment), plain(error)
         self._write(
             segment,
@@ -122,7 +122,7 @@ class Store:
         )
 
     def gap(self, gap: Gap) -> None:
-        """Note a stretch that was not recorded, and why."""
+        """Store a gap and its reason."""
         values: dict[str, Any] = {
             "channel_id": self.channel_id,
             "broadcast_id": self.broadcast_id,
@@ -137,13 +137,13 @@ class Store:
         )
 
     def left(self, directory: Path) -> list[Segment | Gap]:
-        """Return what was recorded in a directory and is neither stored nor waits to be."""
+        """Return recorded segments and gaps of a directory that are neither stored nor queued."""
         return [item for item in read_events(directory) if _key(item) not in self.settled]
 
     def leave(self, items: Iterable[Segment | Gap]) -> int:
-        """Store what is not analysed now as recorded, for a replay; return how many segments.
+        """Store segments as recorded but not analysed, for a replay; return how many.
 
-        One whose file is gone has failed.
+        A segment whose file is deleted is stored as failed.
         """
         n_segments, self.owes = 0, False
         for item in items:
@@ -157,23 +157,23 @@ class Store:
         return n_segments
 
     def catch_up(self) -> bool:
-        """Write what waits, now; tell whether nothing does any more."""
+        """Apply the queued writes; return whether none is left."""
         if self.spool is None:
             return True
         try:
             n_writes = self.spool.write(self.engine)
         except PASSING as e:
             self._try_again_at = time.monotonic() + RETRY_S
-            _log.warning("%d writes wait: %s", len(self.spool.waiting()), e)
+            _log.warning("%d writes are queued on disk: %s", len(self.spool.waiting()), e)
             return False
         if n_writes:
-            _log.info("%d writes that had to wait are done", n_writes)
+            _log.info("%d queued writes are done", n_writes)
         return True
 
     def _write(
         self, item: Segment | Gap, now: Callable[[], object], later: Callable[[Spool], None]
     ) -> bool:
-        """Write now, after all that waits; or have it wait too. Tell whether it was written."""
+        """Write after all queued writes, or queue it, too; return whether it was written."""
         if self.spool is None:
             now()
             self.settled.add(_key(item))
@@ -183,21 +183,21 @@ class Store:
                 now()
             except PASSING as e:
                 self._try_again_at = time.monotonic() + RETRY_S
-                _log.warning("the write waits in %s: %s", self.spool.directory, e)
+                _log.warning("the write is queued in %s: %s", self.spool.directory, e)
             else:
                 self.settled.add(_key(item))
                 return True
         try:
             later(self.spool)
-        except OSError as e:  # a full disk, mostly: the show goes on, and `left` has it
+        except OSError as e:  # mostly a full disk; `left` finds the segment later
             self.owes = True
-            _log.error("what was seen at %s can't wait on disk: %s", item.start, e)
+            _log.error("the rows of %s can't be queued on disk; will retry: %s", item.start, e)
         else:
             self.settled.add(_key(item))
         return False
 
     def _commit(self, write: Callable[[Connection], None]) -> None:
-        """Write what is nice to know: it is not worth a show."""
+        """Write optional values; an error is only logged."""
         try:
             commit(self.engine, write)
         except DatabaseError as e:
@@ -224,7 +224,7 @@ class Store:
 
 
 def _frames_us(segment: Segment, observations: Observations, frames: int) -> list[int] | None:
-    """Return the analysed frames, microseconds after the segment's start; None if not told."""
+    """Return the analysed frames, microseconds after the segment's start; None if unknown."""
     if len(observations.frames) != frames:
         return None
     offsets: list[int] = (
@@ -234,7 +234,7 @@ def _frames_us(segment: Segment, observations: Observations, frames: int) -> lis
 
 
 def keys(segments: Iterable[datetime] = (), gaps: Iterable[datetime] = ()) -> set[Key]:
-    """Return what tells segments and gaps that begin then; numbers would not, of two machines."""
+    """Return the keys of segments and gaps by their starts; two machines may use one number."""
     return {*(("segment", start) for start in segments), *(("gap", start) for start in gaps)}
 
 

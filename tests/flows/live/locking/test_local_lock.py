@@ -78,4 +78,4 @@ def test_an_unusable_lock_file_does_not_prevent_watching(
 ) -> None:
     (tmp_path / ".news.watched").mkdir()
     with alone_here(tmp_path, "news", "one"):
-        assert "can't be held" in caplog.text
+        assert "can't be opened" in caplog.text

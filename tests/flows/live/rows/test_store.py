@@ -237,7 +237,7 @@ def test_what_neither_the_database_nor_the_disk_takes_is_stored_later(
     take(store, 0)
     store.gap(gap)
     assert store.owes
-    assert "can't wait on disk" in caplog.text
+    assert "can't be queued on disk" in caplog.text
     assert store.leave(store.left(tmp_path)) == 2
     assert store.owes
     back(databases, engine)
