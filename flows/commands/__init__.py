@@ -1,4 +1,4 @@
-"""The commands of `showmood`, a file a group; each has its own typer app."""
+"""The commands of `showmood`, one file for each group, with its own typer app."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 def load_settings() -> "Settings":
     """Read the settings; raises UsageError.
 
-    Imported when a command runs: `--help` and shell completion need not wait for pydantic.
+    Imported here, as `--help` and shell completion need not load pydantic.
     """
     from flows import settings
 

@@ -1,4 +1,4 @@
-"""showmood evaluate: how right a network is on pictures that you have labelled."""
+"""showmood evaluate: measures a network on labelled pictures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,25 +19,24 @@ def evaluate(
         typer.Argument(
             metavar="DIR_OR_CSV",
             help="A folder with a folder of pictures for each emotion, or a CSV file with the "
-            "columns path,label and, if you like, group.",
+            "columns path, label and, optionally, group.",
         ),
     ],
     model: Annotated[
         str | None, typer.Option(help="The emotion net (see showmood models).")
     ] = None,
     crops: Annotated[
-        bool, typer.Option("--crops", help="Each picture is a face's crop: seek no face in it.")
+        bool, typer.Option("--crops", help="Each picture is the crop of a face: detect none.")
     ] = False,
     classes: Annotated[
         str | None,
         typer.Option(
-            help="What numbered labels stand for: fer2013, raf-db, affectnet, or "
-            "1=surprise,2=fear,..."
+            help="Meaning of numbered labels: fer2013, raf-db, affectnet, or 1=surprise,2=fear,..."
         ),
     ] = None,
     detector: Detector = None,
     json_object: Annotated[
-        bool, typer.Option("--json", help="One JSON object to stdout, and nothing else there.")
+        bool, typer.Option("--json", help="Print one JSON object to stdout.")
     ] = False,
     png: Annotated[
         Path | None, typer.Option(help="Also draw the confusion matrix and calibration.")

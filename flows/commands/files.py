@@ -1,4 +1,4 @@
-"""showmood analyze, report: files into the database, and the database onto the screen."""
+"""showmood analyze, report: analyse files into the database, and report from it."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,22 +17,22 @@ def analyze(
     start: Annotated[
         str | None,
         typer.Option(
-            help="When its first frame was on air, as 2026-11-22T20:00:00+01:00; else the "
-            "container's creation time, else its length before it was last modified."
+            help="Time of its first frame, as 2026-11-22T20:00:00+01:00; by default the "
+            "container's creation time, else its modification time minus its length."
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The channel's name; from the file's name if left out.")
+        str | None, typer.Option(help="The channel's name; by default from the file's name.")
     ] = None,
     json_lines: Annotated[
-        bool, typer.Option("--json", help="One JSON object a face to stdout, and no database.")
+        bool, typer.Option("--json", help="Print one JSON object a face, without a database.")
     ] = False,
     fps: Fps = 5.0,
     detector: Detector = None,
     emotion_model: EmotionModel = None,
     smoothing: Annotated[
         Literal["centred", "causal"],
-        typer.Option(help="Of each face over time: the past and the future, or as live the past."),
+        typer.Option(help="centred: over past and future frames; causal: past only, as live."),
     ] = "centred",
     quiet: Quiet = False,
 ) -> None:
@@ -56,18 +56,18 @@ def analyze(
 @app.command()
 def report(
     channel: Annotated[
-        str | None, typer.Argument(help="The channel's name; the channels are listed without one.")
+        str | None, typer.Argument(help="The channel's name; without one, lists the channels.")
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="How far back: 30m, 24h, 7d, or a day: 2026-11-22; 24h if left out."),
+        typer.Option(help="Begin: 30m, 24h, 7d (ago), or a day: 2026-11-22; by default 24h."),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Until when; now if left out.")] = None,
+    until: Annotated[str | None, typer.Option(help="End; by default now.")] = None,
     show: Annotated[
         str | None,
         typer.Option(
-            help="One show instead: its number (broadcast_id), the day it began, a time when it "
-            "was on air, its title, or last."
+            help="One show: its number (broadcast_id), the day it began, a time when it was on "
+            "air, its title, or last."
         ),
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Also draw the timeline into this file.")] = None,
@@ -90,7 +90,7 @@ def report(
         Literal["showmood", "openface"],
         typer.Option(
             "--format",
-            help="openface: a row for every analysed frame, in the words of OpenFace and py-feat.",
+            help="openface: a row for every analysed frame, with OpenFace's and py-feat's columns.",
         ),
     ] = "showmood",
     quiet: Quiet = False,

@@ -1,4 +1,4 @@
-"""showmood forget: shows deleted for good, with their rows, recordings and clips."""
+"""showmood forget: deletes shows with their rows, recordings and clips."""
 
 import sys
 from contextlib import ExitStack
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _MAX_NAMED = 5
-"""Most shows that are named before the question; the rest are counted."""
+"""Most shows named in the confirmation; the rest are counted."""
 
 
 @app.command()
@@ -29,12 +29,12 @@ def forget(
         str | None,
         typer.Option(
             help="One show: its number (broadcast_id), the day it began, a time when it was on "
-            "air, its title, or last; the whole channel if left out."
+            "air, its title, or last; by default the whole channel."
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, for scripts.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete shows for good: rows, recordings and clips. It asks first."""
+    """Delete shows for good: rows, recordings and clips. Asks for confirmation."""
     from db.session import make_engine
     from flows.commands.work.chosen_shows import chosen_shows
     from flows.errors import UsageError
@@ -97,8 +97,8 @@ def _forget(
         except ChannelBusy as e:
             if whole or any(show.status == "live" for show in shows):
                 raise UsageError(
-                    f"{channel} is on air, watched by {e.holder or 'somebody'}: cancel that run or "
-                    "wait for its end; nothing was deleted"
+                    f"{channel} is on air, watched by {e.holder or 'another process'}: cancel that "
+                    "run or wait for its end; nothing was deleted"
                 ) from e
         with engine.begin() as connection:
             number = queries.channel_id(connection, channel)
@@ -108,8 +108,8 @@ def _forget(
             delete_files(settings, channel, files)
         except (OSError, Timeout) as e:
             raise UsageError(
-                f"the rows are gone, and not all files: {e}; delete the rest of {files.summary()} "
-                f"yourself: {', '.join(map(str, (*files.folders, *files.clips)))}"
+                f"the rows are deleted, but not all files: {e}; delete the rest of "
+                f"{files.summary()} yourself: {', '.join(map(str, (*files.folders, *files.clips)))}"
             ) from e
     return gone.observations
 

@@ -1,13 +1,13 @@
-"""showmood page, keep: the page of the shows, and what of their recordings stays."""
+"""showmood page, keep: serves the page; protects parts of recordings from deletion."""
 
 from contextlib import ExitStack
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flows.commands import load_settings
+from flows.commands.terminal import plain_console
 
 app = typer.Typer()
 
@@ -18,7 +18,7 @@ def page(
         int | None, typer.Option(help="Another port than SHOWMOOD_PAGE_PORT.", min=1, max=65535)
     ] = None,
     fetch: Annotated[
-        bool, typer.Option("--fetch", help="Fetch the browser libraries, and end.")
+        bool, typer.Option("--fetch", help="Fetch the browser libraries, and exit.")
     ] = False,
 ) -> None:
     """Serve the page of the shows until Ctrl-C: video, emotions and search, for any database."""
@@ -34,7 +34,7 @@ def page(
     from flows.stack.processes.home import make_home
 
     settings = load_settings()
-    console = Console(markup=False)
+    console = plain_console()
     if fetch:
         console.print(f"fetched: {vendor.fetch(cache_dir=settings.cache_dir)}", soft_wrap=True)
         return
@@ -65,10 +65,10 @@ def keep(
     ] = None,
     note: Annotated[str, typer.Option(help="Why it is kept.")] = "",
     let_go: Annotated[
-        int | None, typer.Option("--let-go", help="Keep this one (its number) no longer.")
+        int | None, typer.Option("--let-go", help="Stop keeping this one (its number).")
     ] = None,
 ) -> None:
-    """Keep a stretch of recording from deletion; list what is kept; let it go."""
+    """Protect a part of a recording from deletion; list the protected parts; --let-go ends it."""
     import re
 
     from db import keeping
@@ -80,7 +80,7 @@ def keep(
     from flows.stack.processes.existing_database import existing_database
 
     settings = load_settings()
-    console = Console(markup=False)
+    console = plain_console()
     with ExitStack() as stack:
         engine = make_engine(existing_database(settings, stack))
         stack.callback(engine.dispose)
@@ -88,7 +88,7 @@ def keep(
             with engine.begin() as connection:
                 if not keeping.let_go(connection, let_go):
                     raise UsageError(f"nothing is kept as {let_go}: showmood keep lists what is")
-            console.print(f"{let_go} is let go: it rolls away with the rest")
+            console.print(f"{let_go} is not kept any more: it is deleted with its age")
             return
         if begin is None and end is None:
             with engine.connect() as connection:

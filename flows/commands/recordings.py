@@ -1,4 +1,4 @@
-"""showmood play, clip: recordings as they are kept."""
+"""showmood play, clip: plays recordings, and cuts clips out of them."""
 
 import re
 from contextlib import ExitStack
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from flows.commands import load_settings
+from flows.commands.terminal import plain_console
 
 app = typer.Typer()
 
@@ -19,18 +19,18 @@ def play(
     at: Annotated[
         str | None,
         typer.Option(
-            help="When: 20:15, 10m (ago) or 2026-11-22T20:15:00+01:00; if left out, now for a show "
-            "on air, else the beginning of the newest recording."
+            help="Time: 20:15, 10m (ago) or 2026-11-22T20:15:00+01:00; by default now for a show "
+            "on air, else the start of the newest recording."
         ),
     ] = None,
     only_print: Annotated[
-        bool, typer.Option("--print", help="Print the playlist's path, and play nothing.")
+        bool, typer.Option("--print", help="Only print the playlist's path.")
     ] = False,
     player: Annotated[
-        str | None, typer.Option(help="The command to play it with; found if left out.")
+        str | None, typer.Option(help="The player's command; by default an installed one.")
     ] = None,
 ) -> None:
-    """Play a recording from a moment on, also while it is made."""
+    """Play a recording from a given time, also while it is being recorded."""
     from db.session import make_engine
     from flows.objects.configured import copies_of
     from flows.recordings.play import open_player, parse_moment, playlist_at, start_text
@@ -51,9 +51,7 @@ def play(
     if only_print:
         typer.echo(playlist)
         return
-    Console(stderr=True, markup=False).print(
-        f"{channel} {start_text(start)}: {playlist}", soft_wrap=True
-    )
+    plain_console(stderr=True).print(f"{channel} {start_text(start)}: {playlist}", soft_wrap=True)
     open_player(playlist, player)
 
 
@@ -65,7 +63,7 @@ def clip(
     end: Annotated[str, typer.Option("--to", help="The same, or how long: 45s, 2m30s.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file of that name.")] = False,
 ) -> None:
-    """Cut a stretch out of the recordings, without encoding it anew."""
+    """Cut a clip out of the recordings, without re-encoding."""
 
     from db.session import make_engine
     from flows.objects.configured import copies_of
@@ -92,7 +90,7 @@ def clip(
             copies=copies_of(settings),
             force=force,
         )
-    console = Console(markup=False)
+    console = plain_console()
     for each in done:
         size = f"{each.width_px}x{each.height_px}"
         console.print(

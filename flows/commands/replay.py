@@ -1,4 +1,4 @@
-"""showmood replay: what was recorded, analysed again."""
+"""showmood replay: analyses recordings again."""
 
 import logging
 from contextlib import ExitStack
@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from flows.commands import load_settings
 from flows.commands.options import Detector, EmotionModel, Fps
+from flows.commands.terminal import plain_console
 
 if TYPE_CHECKING:
     from flows.control.client.wide_replay import Outcome
@@ -25,22 +26,22 @@ def replay(
     begin: Annotated[
         str, typer.Option("--from", help="A time, or how long ago: 2026-11-22T20:00:00+01:00, 2h.")
     ],
-    end: Annotated[str, typer.Option("--to", help="The same; now if left out.")] = "",
+    end: Annotated[str, typer.Option("--to", help="The same; by default now.")] = "",
     emotion_model: EmotionModel = None,
     detector: Detector = None,
     fps: Fps = 5.0,
     wide: Annotated[
         bool,
         typer.Option(
-            help="By runs of the Prefect server, a broadcast each, on all machines at once; the "
-            "same command again goes on with them."
+            help="As runs of the Prefect server, one a broadcast, on all machines in parallel; "
+            "the same command again continues them."
         ),
     ] = False,
 ) -> None:
-    """Analyse a stretch of a channel again, from its recording, and replace its rows.
+    """Analyse part of a channel's recording again, and replace its rows.
 
-    With another network, or where analysis had fallen behind. What has no file any more keeps the
-    rows that it has.
+    For another network, or where analysis had fallen behind. Segments without a file keep their
+    rows.
     """
     from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
     from flows.reanalyse import Reanalysis, reanalyse_range
@@ -71,7 +72,7 @@ def replay(
             on_progress=lambda share: shown.update(task, completed=share),
             holder="showmood replay",
         )
-    Console(stderr=True, markup=False).print(f"{channel}: {counts.summary()}", highlight=False)
+    plain_console(stderr=True).print(f"{channel}: {counts.summary()}", highlight=False)
 
 
 def _by_runs(settings: "Settings", what: "Reanalysis") -> None:
@@ -112,7 +113,7 @@ def _by_runs(settings: "Settings", what: "Reanalysis") -> None:
             if part.status != "live"
         ]
         if not pieces:
-            raise UsageError(f"{what.channel}: there is no recording of a show that is over then")
+            raise UsageError(f"{what.channel}: no recording of an ended show in that time")
         shown = stack.enter_context(Progress(console=Console(stderr=True)))
         task = shown.add_task(f"{what.channel}, {len(pieces)} broadcasts", total=100)
         try:
@@ -124,15 +125,15 @@ def _by_runs(settings: "Settings", what: "Reanalysis") -> None:
             )
         except httpx.HTTPError as e:
             raise StackError(
-                f"the Prefect server at {env['PREFECT_API_URL']} does not answer, or says no: {e!r}"
+                f"the Prefect server at {env['PREFECT_API_URL']} does not answer, or refuses: {e!r}"
             ) from e
-    say_outcome(what.channel, outcome)
+    print_outcome(what.channel, outcome)
     if outcome.failed:
         raise typer.Exit(1)
 
 
-def say_outcome(channel: str, outcome: "Outcome") -> None:
-    """Print what became of the runs; what a server says is no markup."""
+def print_outcome(channel: str, outcome: "Outcome") -> None:
+    """Print the outcome of the runs; a server's text is not markup."""
     console = Console(stderr=True, markup=False, highlight=False)
     for line in outcome.failed:
         console.print(line, soft_wrap=True)

@@ -1,22 +1,22 @@
-"""showmood deploy, shows: prefect.yaml on the server, and its shows as a list."""
+"""showmood deploy, shows: puts prefect.yaml on the server; lists, adds and removes its shows."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flows.commands import load_settings
+from flows.commands.terminal import plain_console
 
 deploying = typer.Typer()
 app = typer.Typer(help="The shows of prefect.yaml: list them, add one, remove one.")
-console = Console(stderr=True, markup=False)
+console = plain_console(stderr=True)
 
 File = Annotated[
     Path | None,
-    typer.Option(help="A prefect.yaml; the one here, or the one that ships, if left out."),
+    typer.Option(help="A prefect.yaml; by default the one here, else the packaged one."),
 ]
 
 
@@ -30,13 +30,13 @@ def _file(given: Path | None) -> Path:
 def deploy(
     file: File = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Also delete deployments that the file does not have.")
+        bool, typer.Option("--prune", help="Also delete deployments that are not in the file.")
     ] = False,
 ) -> None:
     """Put prefect.yaml on the Prefect server: shows, slots, pools, and automations, switched off.
 
-    The server is that of `showmood up`, or the one that PREFECT_API_URL names. Slots that are no
-    longer in the file are removed; those that were paused or made in the UI stay so.
+    The server is that of `showmood up`, or PREFECT_API_URL. Slots that are no longer in the file
+    are removed; slots that were paused or made in the UI stay as they are.
     """
     from flows.control import healing
     from flows.shows.applying import apply_showfile, credentials, server_environment
@@ -87,29 +87,27 @@ def shows(context: typer.Context, file: File = None) -> None:
         for of in each.slots:
             start = of.slot.next_start(now)
             if (each.name, of.slot.slug) in (paused or ()):
-                said = "paused"
+                when = "paused"
             elif paused is None and not of.slot.active:
-                said = "inactive"
+                when = "inactive"
             else:
-                said = f"{start:%a %Y-%m-%d %H:%M %Z}" if start else "never again"
+                when = f"{start:%a %Y-%m-%d %H:%M %Z}" if start else "never again"
             length = of.show.duration if of.show else ""
-            table.add_row(each.name, of.slot.summary, length, said, of.show.url if of.show else "")
-    Console(markup=False).print(table)
+            table.add_row(each.name, of.slot.summary, length, when, of.show.url if of.show else "")
+    plain_console().print(table)
     if paused is None:
-        console.print(f"(read from the file alone: {why})", soft_wrap=True, highlight=False)
+        console.print(f"(read from the file only: {why})", soft_wrap=True, highlight=False)
 
 
 @app.command()
 def add(
     url: Annotated[str, typer.Argument(help="The live stream: its page, or its playlist.")],
-    name: Annotated[str, typer.Option(help="The show's name, which is its channel's too.")],
+    name: Annotated[str, typer.Option(help="The show's name, also its channel's.")],
     cron: Annotated[str | None, typer.Option(help="When, such as '0 20 * * 1-5'.")] = None,
     rrule: Annotated[
         str | None, typer.Option(help="When, such as 'RRULE:FREQ=WEEKLY;BYDAY=SA;BYHOUR=21'.")
     ] = None,
-    timezone: Annotated[
-        str, typer.Option(help="Whose clock, summer and winter: Europe/Vienna.")
-    ] = "UTC",
+    timezone: Annotated[str, typer.Option(help="Time zone of the times: Europe/Vienna.")] = "UTC",
     duration: Annotated[str, typer.Option("--for", help="As 30s, 45m or 1h30m.")] = "1h",
     pool: Annotated[str, typer.Option(help="The work pool whose workers watch it.")] = "shows",
     file: File = None,
@@ -132,8 +130,10 @@ def add(
         pool=pool,
     )
     start = slot.next_start()
-    said = f"{start:%a %Y-%m-%d %H:%M %Z}" if start else "never"
-    console.print(f"{name} is in {there}; on air next: {said}", soft_wrap=True, highlight=False)
+    next_start = f"{start:%a %Y-%m-%d %H:%M %Z}" if start else "never"
+    console.print(
+        f"{name} is in {there}; on air next: {next_start}", soft_wrap=True, highlight=False
+    )
     console.print("showmood deploy puts it on the server", highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""showmood demo, up, watch: shows as they are on air."""
+"""showmood demo, up, watch: watches live shows."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +21,8 @@ def demo(
 ) -> None:
     """Run the main job once, end to end, and print a report made by SQL.
 
-    A live HLS channel on loopback, a Prefect server and worker, ffmpeg, the networks and Postgres
-    are started, used as a user would use them, and stopped again. The rows stay.
+    Starts a live HLS channel on loopback, a Prefect server and worker, ffmpeg, the networks and
+    Postgres, watches the channel, and stops them again. The rows stay.
     """
     from flows.stack.demo_and_up import run_demo
 
@@ -34,7 +34,7 @@ def up() -> None:
     """Start the embedded stack and leave it running until Ctrl-C.
 
     Postgres, the Prefect server with its UI, a worker and the demo channel; the deployments of
-    prefect.yaml are applied, and their schedules are active. The data are found again next time.
+    prefect.yaml are applied, with active schedules. The data are kept for the next start.
     """
     from flows.stack.demo_and_up import run_up
 
@@ -47,11 +47,11 @@ def watch(
     duration: Annotated[str, typer.Option("--for", help="As 30s, 45m or 1h30m.")] = "1h",
     name: Annotated[
         str | None,
-        typer.Option(help="The channel's name in the database; from the URL if left out."),
+        typer.Option(help="The channel's name in the database; by default from the URL."),
     ] = None,
     give_up_after: Annotated[
         str,
-        typer.Option(help="Wait so long for a show that has not begun, or is off air: 0s, 10m."),
+        typer.Option(help="Longest wait for a show that has not begun, or is off air: 0s, 10m."),
     ] = "10m",
     quality: Annotated[
         str, typer.Option(help="Record at most 480p, 720p, 1080p; verbatim: the best there is.")
@@ -64,9 +64,9 @@ def watch(
     emotion_model: EmotionModel = None,
     quiet: Quiet = False,
 ) -> None:
-    """Watch a live stream now, in this process, and store what is seen.
+    """Watch a live stream now, in this process, and store the results.
 
-    Ctrl-C ends it early; what was recorded until then is analysed and stored.
+    Ctrl-C ends it early; segments recorded until then are analysed and stored.
     """
     from flows.commands.work.in_process import watch_here
 

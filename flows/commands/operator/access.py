@@ -1,4 +1,4 @@
-"""showmood link, env: how a browser and a shell get into the embedded server."""
+"""showmood link, env: access to the embedded server for browsers and shells."""
 
 import shlex
 
@@ -13,8 +13,8 @@ app = typer.Typer()
 def link() -> None:
     """Print the link that opens the UI of showmood up in a browser. It is as good as a password.
 
-    The link of the page goes to stderr: scripts read one line. One more for each name in
-    SHOWMOOD_UI_HOSTS, by which a proxy publishes it.
+    The page's link goes to stderr, so that scripts read one line. One more for each name in
+    SHOWMOOD_UI_HOSTS.
     """
     from flows.auth.access import Access
     from flows.page.serving import page_access, page_url
@@ -31,7 +31,7 @@ def link() -> None:
 
 @app.command()
 def env() -> None:
-    """Print what a shell needs for plain prefect commands: eval "$(showmood env)"."""
+    """Print the environment for plain prefect commands: eval "$(showmood env)"."""
     from flows import NO_TELEMETRY
     from flows.auth.access import Access
     from flows.shows.applying import embedded_url

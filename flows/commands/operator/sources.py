@@ -1,15 +1,15 @@
-"""showmood sources: what is set for sites, and what a URL would give."""
+"""showmood sources: checks sources.toml, and what would be recorded of a URL."""
 
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flows.commands import load_settings
+from flows.commands.terminal import plain_console
 
 app = typer.Typer(
-    help="What is set for sites and cameras in sources.toml: cookies, proxies and more.",
+    help="The settings of sites and cameras in sources.toml: cookies, proxies and more.",
     no_args_is_help=True,
 )
 
@@ -17,13 +17,13 @@ app = typer.Typer(
 @app.command()
 def check(
     url: Annotated[
-        str | None, typer.Argument(help="Also look what would be recorded of this page or camera.")
+        str | None, typer.Argument(help="Also check what would be recorded of this page or camera.")
     ] = None,
-    quality: Annotated[str, typer.Option(help="As a show's quality.")] = "720p",
+    quality: Annotated[str, typer.Option(help="As of a show.")] = "720p",
 ) -> None:
     """Check sources.toml, and yt-dlp's age; with a URL, show what would be recorded of it.
 
-    Nothing is recorded. Exit code 2 where the file has mistakes or nothing could be recorded.
+    Nothing is recorded. Exit code 2 if the file has mistakes, or nothing could be recorded.
     """
     from flows.capture.source.ytdlp.version import YtDlp
     from flows.control.client.secrets import secret_of
@@ -32,7 +32,7 @@ def check(
     from flows.show import make_show
 
     settings = load_settings()
-    console = Console(markup=False)
+    console = plain_console()
     table = Table(box=None, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -47,8 +47,8 @@ def check(
     try:
         if url is not None:
             show = make_show(url=url, quality=quality)
-            for name, said in look(settings, show, secret_of=secret_of):
-                table.add_row(name, said)
+            for name, value in look(settings, show, secret_of=secret_of):
+                table.add_row(name, value)
     finally:
         console.print(table)
         for line in (*sources.mistakes, *filter(None, [ytdlp.warning])):

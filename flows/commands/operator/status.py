@@ -1,4 +1,4 @@
-"""showmood status: what runs, and what needs a look."""
+"""showmood status: the state of the installation, and its problems."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -19,12 +19,12 @@ app = typer.Typer()
 @app.command()
 def status(
     json_object: Annotated[
-        bool, typer.Option("--json", help="One JSON object to stdout, for a monitor.")
+        bool, typer.Option("--json", help="Print one JSON object, for monitoring.")
     ] = False,
 ) -> None:
     """Show database, server, workers, each channel's newest segment, disk and versions.
 
-    Starts nothing. The exit code is 0 when nothing needs a look, else 1.
+    Starts nothing. The exit code is 0 without problems, else 1.
     """
     import json
 
@@ -44,7 +44,7 @@ def _print(found: "StackStatus", now: datetime) -> None:
     table = Table(box=None, show_header=False)
     table.add_column("", style="dim")
     table.add_column("", overflow="fold")
-    versions = ", ".join(f"{name} {said}" for name, said in found.versions.items() if said)
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items() if version)
     age = f" ({found.yt_dlp_age_days} days old)" if found.yt_dlp_age_days is not None else ""
     workers = ", ".join(f"{name} {state.lower()}" for name, state in found.workers.items())
     free = f"{found.free_disk_mb / 1024:.1f} GB free" if found.free_disk_mb is not None else "?"
@@ -53,7 +53,7 @@ def _print(found: "StackStatus", now: datetime) -> None:
         ("database", found.database),
         ("Prefect server", found.server),
         ("workers", workers or "none"),
-        ("machines", "\n".join(f"{name}: {said}" for name, said in found.machines.items())),
+        ("machines", "\n".join(f"{name}: {state}" for name, state in found.machines.items())),
         ("disk", free),
         ("versions", versions.replace("yt-dlp", f"yt-dlp{age}", 1) if age else versions),
     ):

@@ -1,12 +1,12 @@
-"""showmood worker: shows of a Prefect server elsewhere, watched on this machine."""
+"""showmood worker: watches shows of a remote Prefect server on this machine."""
 
 import os
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from flows.commands import load_settings
+from flows.commands.terminal import plain_console
 
 app = typer.Typer()
 
@@ -15,24 +15,24 @@ app = typer.Typer()
 def worker(
     pool: Annotated[
         list[str] | None,
-        typer.Option(help="A work pool to serve, more than once if need be; SHOWMOOD_WORK_POOLS."),
+        typer.Option(help="A work pool to serve; may be repeated; default SHOWMOOD_WORK_POOLS."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Shows at once; SHOWMOOD_WORKER_LIMIT if left out.")
+        int | None, typer.Option(min=1, help="Shows at once; default SHOWMOOD_WORKER_LIMIT.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the server calls it; this machine's name if left out.")
+        str | None, typer.Option(help="The worker's name; default this machine's name.")
     ] = None,
 ) -> None:
-    """Watch shows here for a Prefect server elsewhere, as `showmood up` does for its own.
+    """Watch shows on this machine for a remote Prefect server, as `showmood up` does for its own.
 
-    PREFECT_API_URL names the server, PREFECT_API_AUTH_STRING or PREFECT_API_KEY what it asks for,
-    SHOWMOOD_DATABASE_URL the database. Runs until Ctrl-C; shows that run then go on to their end.
+    PREFECT_API_URL names the server, PREFECT_API_AUTH_STRING or PREFECT_API_KEY its credentials,
+    SHOWMOOD_DATABASE_URL the database. Runs until Ctrl-C; running shows then continue to their end.
     """
     from flows.stack.workers.worker import run_worker
 
     settings = load_settings()
-    console = Console(stderr=True, markup=False)
+    console = plain_console(stderr=True)
     run_worker(
         settings,
         os.environ,

@@ -1,4 +1,4 @@
-"""The shows of a channel that a command is about: by number, day, time or title."""
+"""Selects the shows of a channel by number, day, time or title."""
 
 import re
 from collections.abc import Sequence
@@ -17,32 +17,30 @@ HELP: Final = (
 )
 
 
-def chosen_shows(connection: Connection, channel: str, said: str | None) -> list[ShowRow]:
-    """Return the shows that `said` means, oldest first; all without it.
+def chosen_shows(connection: Connection, channel: str, selector: str | None) -> list[ShowRow]:
+    """Return the shows that a selector (see HELP) matches, oldest first; None: all shows.
 
-    Several may have begun on one day, or have one title.
-
-    Raises UsageError, which names the newest there are, when there is none; UnknownChannel.
+    Raises UsageError, with the newest shows, if none matches; UnknownChannel.
     """
     there = shows_of(connection, channel)
-    if said is None:
+    if selector is None:
         return there
-    if found := _matching(there, said):
+    if found := _matching(there, selector):
         return found
     newest = "; ".join(show.summary() for show in there[-3:]) or "it has none"
-    raise UsageError(f"{channel} has no show {said!r}; the newest are {newest}")
+    raise UsageError(f"{channel} has no show {selector!r}; the newest are {newest}")
 
 
-def _matching(there: Sequence[ShowRow], said: str) -> list[ShowRow]:
-    if said == "last":
+def _matching(there: Sequence[ShowRow], selector: str) -> list[ShowRow]:
+    if selector == "last":
         return list(there[-1:])
-    if re.fullmatch(r"\d{1,9}", said):
-        return [show for show in there if show.id == int(said)]
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", said):
-        begin = parse_time(said).astimezone()
+    if re.fullmatch(r"\d{1,9}", selector):
+        return [show for show in there if show.id == int(selector)]
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", selector):
+        begin = parse_time(selector).astimezone()
         return [show for show in there if show.started_at.astimezone().date() == begin.date()]
-    if re.match(r"\d{4}-\d\d-\d\d", said):
-        at = parse_time(said)
+    if re.match(r"\d{4}-\d\d-\d\d", selector):
+        at = parse_time(selector)
         now = datetime.now(UTC)
         return [show for show in there if show.started_at <= at < (show.ended_at or now)]
-    return [show for show in there if show.title == said]
+    return [show for show in there if show.title == selector]

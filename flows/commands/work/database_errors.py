@@ -1,4 +1,4 @@
-"""Postgres's errors as one line, for every command."""
+"""Turns Postgres's errors into one line, for every command."""
 
 from sqlalchemy.exc import DBAPIError
 
@@ -7,7 +7,7 @@ from flows.settings import load_settings
 
 
 def explained(error: Exception) -> Exception | None:
-    """Return the error that explains it in a line; None for a bug."""
+    """Return an error with a one-line explanation; None if it is a bug."""
     if not isinstance(error, DBAPIError):
         return None
     return explain(driver_url(load_settings().database_url or "postgresql:///showmood"), error)

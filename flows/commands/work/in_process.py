@@ -1,4 +1,4 @@
-"""Watching and analysing in the process of the command line."""
+"""Watches and analyses in the command's own process."""
 
 import logging
 import signal
@@ -32,7 +32,7 @@ def watch_here(
 ) -> None:
     """Watch a live stream in this process, without Prefect.
 
-    Ctrl-C and SIGTERM end it early, with exit code 130, after what was recorded is stored.
+    Ctrl-C and SIGTERM end it early, with exit code 130, after the recorded segments are stored.
     """
     settings, chosen = settings.choosing(emotion_model)
     parameters["emotion_model"] = chosen
@@ -56,14 +56,14 @@ def watch_here(
             with shown.shown():
                 counts = watch.run()
         except KeyboardInterrupt:
-            logger.info("stopped early; what was recorded until then is stored: %s", shown.line())
+            logger.info("stopped early; the recorded segments are stored: %s", shown.line())
             sys.exit(130)
     logger.info("done: %s", counts.summary())
-    logger.info("look at it: showmood report %s", show.slug)
+    logger.info("for a report: showmood report %s", show.slug)
 
 
 def _secret_of(name: str) -> str:
-    from flows.control.client.secrets import secret_of  # Prefect takes seconds to load
+    from flows.control.client.secrets import secret_of  # imported here: Prefect takes seconds
 
     return secret_of(name)
 
@@ -84,7 +84,7 @@ def analyse_here(
     """Analyse a recorded file into the database, or as JSON lines to stdout."""
     if not file.is_file():
         gone = file.absolute().is_relative_to(settings.recordings_dir)
-        why = "the recording is gone (SHOWMOOD_KEEP_RECORDINGS_...)" if gone else "no such file"
+        why = "the recording was deleted (SHOWMOOD_KEEP_RECORDINGS_...)" if gone else "no such file"
         raise UsageError(f"{file}: {why}")
     began = _start_of(file, start)
     settings, emotion_model = settings.choosing(emotion_model)
@@ -135,15 +135,15 @@ def analyse_here(
     logging.getLogger("showmood").info("%s: %s", channel, stored.summary())
 
 
-def _start_of(file: Path, said: str | None) -> replay.Start:
-    """Return when a file began, as the user says, or it does; raises UsageError for the future."""
+def _start_of(file: Path, given: str | None) -> replay.Start:
+    """Return a file's start, as given or from the file; raises UsageError for the future."""
     now = datetime.now(UTC)
-    if said is None:
+    if given is None:
         return replay.start_of(file, now)
-    start = replay.Start(at=parse_time(said), is_estimated=False)
+    start = replay.Start(at=parse_time(given), is_estimated=False)
     end = start.at + timedelta(seconds=probe(file).duration_s)
     if end > now:
         raise UsageError(
-            f"--start {said}: the file would end at {end:%Y-%m-%d %H:%M:%S} UTC, later than now"
+            f"--start {given}: the file would end at {end:%Y-%m-%d %H:%M:%S} UTC, later than now"
         )
     return start

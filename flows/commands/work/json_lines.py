@@ -1,4 +1,4 @@
-"""The output of `showmood analyze --json`: the rows that a database would get, without one."""
+"""The output of `showmood analyze --json`: the rows as JSON lines, without a database."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ def lines_of(
 
 
 def _number(value: np.float32) -> float | None:
-    """Return the shortest number that is this one: as Postgres prints it."""
+    """Return the shortest decimal number for a float32, as Postgres prints it."""
     return None if np.isnan(value) else float(str(value))
 
 

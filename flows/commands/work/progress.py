@@ -1,6 +1,6 @@
-"""Progress of long work: in a terminal a bar or a line kept up to date, else a line at times.
+"""Progress of long work: a bar or a live line in a terminal, else a log line every few seconds.
 
-Everything goes to stderr: stdout may be a file of rows.
+All of it goes to stderr, as stdout may be a file of rows.
 """
 
 import logging
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flows.live.rows.analysis import Counts
 
 LOG_EVERY_S: Final = 10.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 OnProgress = Callable[[float], None]
 
@@ -35,9 +35,9 @@ OnProgress = Callable[[float], None]
 def progress_of(
     what: str, total_s: float, *, quiet: bool = False, done: str = "analysed"
 ) -> Iterator[OnProgress]:
-    """Give a function to call with the number of seconds that are done.
+    """Yield a function to call with the number of seconds done.
 
-    total_s: of how many, 0 if unknown. done: what is done with them.
+    total_s: the total, 0 if unknown. done: the verb in the text.
     """
     console = Console(stderr=True)
     if quiet:
@@ -56,18 +56,18 @@ def progress_of(
 
 
 class _Lines:
-    """Says how far it is, every ten seconds."""
+    """Logs the progress every ten seconds."""
 
     def __init__(self, what: str, total_s: float, done: str) -> None:
         self._what, self._total_s, self._done = what, total_s, done
-        self._began = self._said = time.monotonic()
+        self._began = self._logged_at = time.monotonic()
         self._log = logging.getLogger("showmood")
 
     def __call__(self, done_s: float) -> None:
         now = time.monotonic()
-        if now - self._said < LOG_EVERY_S or done_s <= 0:
+        if now - self._logged_at < LOG_EVERY_S or done_s <= 0:
             return
-        self._said = now
+        self._logged_at = now
         left = ""
         if self._total_s > done_s:
             left_s = (now - self._began) * (self._total_s - done_s) / done_s
@@ -76,21 +76,21 @@ class _Lines:
 
 
 class WatchLine(Observer):
-    """Shows one watch: segments, faces, newest emotion, seconds behind the air, gaps."""
+    """Shows the state of a watch: segments, faces, newest emotion, lag, gaps."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         """Show nothing yet."""
         self._console = Console(stderr=True)
         self._quiet = quiet
         self._log = logging.getLogger("showmood")
-        self._said = time.monotonic()
+        self._logged_at = time.monotonic()
         self._counts: Counts | None = None
         self._emotion: str | None = None
         self._state = "looking for the stream"
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Keep the line up to date while this is open; log lines go above it."""
+        """Show the line while the context lasts; log lines appear above it."""
         if self._quiet or not self._console.is_terminal:
             yield
             return
@@ -98,7 +98,7 @@ class WatchLine(Observer):
         streams = [handler.stream for handler in handlers]
         with Live(self, console=self._console, refresh_per_second=2, transient=True):
             for handler in handlers:
-                handler.setStream(sys.stderr)  # which Live has replaced: it prints above the line
+                handler.setStream(sys.stderr)  # Live's replacement, which prints above the line
             try:
                 yield
             finally:
@@ -114,34 +114,34 @@ class WatchLine(Observer):
         counts = self._counts
         if counts is None:
             return f"{self._state} ..."
-        said = f"live: {counts.segments} segments, {counts.observations} faces"
-        said += f", newest emotion {self._emotion or 'none'}"
+        line = f"live: {counts.segments} segments, {counts.observations} faces"
+        line += f", newest emotion {self._emotion or 'none'}"
         if counts.newest is not None:
             behind_s = (datetime.now(UTC) - counts.newest).total_seconds()
-            said += f", {behind_s:.1f} s behind the air"
-        said += f", {counts.failed} failed" if counts.failed else ""
-        return said + (f", {counts.gaps} gaps" if counts.gaps else ", no gap")
+            line += f", {behind_s:.1f} s behind the air"
+        line += f", {counts.failed} failed" if counts.failed else ""
+        return line + (f", {counts.gaps} gaps" if counts.gaps else ", no gap")
 
     def waiting(self, until: datetime | None) -> None:
-        """Show that the show is waited for."""
+        """Show that the watch waits for the show."""
         self._state = f"waiting for the show until {until:%H:%M} UTC" if until else "waiting"
 
     def began(self, engine: Engine, started_at: datetime, planned_end: datetime) -> None:
-        """Show that it is recorded."""
+        """Show that recording has begun."""
         self._state = "live, waiting for the first segment"
 
     def took(
         self, item: Segment | Gap, observations: Observations | None, counts: "Counts"
     ) -> None:
-        """Show what is stored by now."""
+        """Show the new counts."""
         self._counts = counts
         if observations is not None and len(observations):
             means = observations.smoothed[observations.ts == observations.ts[-1]]
             self._emotion = EMOTIONS[int(np.nanargmax(np.nanmean(means, axis=0)))]
         if self._quiet or self._console.is_terminal:
             return
-        if time.monotonic() - self._said >= LOG_EVERY_S:
-            self._said = time.monotonic()
+        if time.monotonic() - self._logged_at >= LOG_EVERY_S:
+            self._logged_at = time.monotonic()
             self._log.info("%s", self.line())
 
 

@@ -30,16 +30,16 @@ DEFAULT_SINCE: Final = "24h"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """The scope of a report: a range of time, or shows (see `chosen_shows.HELP`)."""
+    """The scope of a report: a time range, or shows (see `chosen_shows.HELP`)."""
 
     since: str | None
     until: str | None
     show: str | None = None
 
     def span(self, shows: Sequence[ShowRow]) -> tuple[datetime, datetime]:
-        """Return [begin, end) in UTC; of shows that were chosen, all of them.
+        """Return [begin, end) in UTC; of chosen shows, the range of all of them.
 
-        Raises UsageError when it is empty.
+        Raises UsageError if it is empty.
         """
         if shows:
             begin = min(show.first_recorded or show.started_at for show in shows)
@@ -67,10 +67,10 @@ def report_channel(
     words: Words,
     quiet: bool,
 ) -> None:
-    """Print a channel's report; draw its timeline and write its rows into files if asked.
+    """Print a channel's report; optionally draw its timeline, and write its rows into files.
 
-    channel: without one, the channels are listed. Where rows go to stdout, the report goes to
-    stderr. Raises UsageError when there is nothing in the range.
+    channel: None: list the channels. If rows go to stdout, the report goes to stderr. Raises
+    UsageError if there is nothing in the range.
     """
     files = {form: path for form, path in exports.items() if path is not None}
     if list(files.values()).count(STDOUT) > 1:
@@ -89,13 +89,13 @@ def report_channel(
         shows = with_recorded(connection, shows)
         begin, end = wanted.span(shows)
         print_report(connection, channel, begin, end, console)
-        if not shows and (said := left_out(connection, channel, begin, end)):
-            console.print(said, soft_wrap=True, highlight=False, markup=False)
+        if not shows and (line := left_out(connection, channel, begin, end)):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
         for picture, path in pictures.items():
             if path is not None:
                 drawn = save_timeline(connection, channel, begin, end, path, kind=picture)
-                said = f"timeline: {path}" if drawn else "no face was seen: no timeline to draw"
-                console.print(said, soft_wrap=True, markup=False)
+                line = f"timeline: {path}" if drawn else "no face was seen: no timeline to draw"
+                console.print(line, soft_wrap=True, markup=False)
         for form, path in files.items():
             ids = [show.id for show in shows] or None
             with progress_of(
@@ -115,8 +115,8 @@ def report_channel(
                 )
             beside = f" (its columns: {written.sidecar.name})" if written.sidecar else ""
             what = kind if words == "showmood" else "rows"
-            said = f"{written.n_rows} {what}: {path}{beside}"
-            console.print(said, soft_wrap=True, markup=False)
+            line = f"{written.n_rows} {what}: {path}{beside}"
+            console.print(line, soft_wrap=True, markup=False)
 
 
 def _list_channels(connection: Connection, console: Console) -> None:
@@ -128,7 +128,7 @@ def _list_channels(connection: Connection, console: Console) -> None:
         table.add_column(column, overflow="fold")
     for each in there:
         newest = each.last_started_at
-        said = f"{newest:%Y-%m-%d %H:%M} UTC" if newest else ""
-        table.add_row(each.slug, str(each.n_broadcasts), said)
+        begun = f"{newest:%Y-%m-%d %H:%M} UTC" if newest else ""
+        table.add_row(each.slug, str(each.n_broadcasts), begun)
     console.print(table)
     console.print("showmood report CHANNEL --since 7d", highlight=False)

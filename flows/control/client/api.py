@@ -192,8 +192,8 @@ class PrefectServer:
     ) -> None:
         """Cancel running and pending runs of these pools, and wait until they have ended.
 
-        among: the ids of those that may be cancelled; without, all. timeout_s: the longest wait. A
-        worker that is stopped cuts its flows off; cancelled, they store what they have.
+        among: ids of the runs that may be cancelled; None: all. timeout_s: the longest wait. A
+        worker that stops kills its flows; cancelled before, they store what they have.
         """
         end = time.monotonic() + timeout_s
         asked = {"RUNNING": "CANCELLING", "PENDING": "CANCELLED"}

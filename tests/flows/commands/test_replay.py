@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.commands.replay import say_outcome
+from flows.commands.replay import print_outcome
 from flows.control.client.wide_replay import Outcome
 
 
@@ -10,5 +10,5 @@ def test_what_a_server_says_of_a_failed_run_is_no_markup(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = "late-night: Failed, [/x] of [bold]decoding[/bold]"
-    say_outcome("late-night", Outcome(done=1, failed=(line,)))
+    print_outcome("late-night", Outcome(done=1, failed=(line,)))
     assert capsys.readouterr().err == f"{line}\nlate-night: 1 of 2 runs are done\n"

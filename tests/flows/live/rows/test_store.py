@@ -211,7 +211,7 @@ def test_writes_for_another_database_are_not_touched(databases, engine, store, t
     assert write_left_behind(engine, tmp_path / "news") == 0
     assert (len(foreign.waiting()), len(unknown.waiting())) == (7, 7)
     assert contents(engine)["segments"] == []
-    assert caplog.text.count("does not know") == 2
+    assert caplog.text.count("is not in this database") == 2
 
 
 def test_without_a_folder_to_wait_in_it_is_an_error(databases, engine, store):
