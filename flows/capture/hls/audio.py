@@ -33,7 +33,6 @@ from flows.capture.segment import (
     UnreadableMedia,
     UnsafeURL,
 )
-from flows.capture.waits import Stopped
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +43,9 @@ _MAX_MINUTE_BYTES: Final = 60 << 20
 """Most audio that is fetched within a minute: 8 Mbit/s, more than lossless audio takes."""
 
 _LOOK_S: Final = 0.1
-_END_S: Final = 2.0
+_END_S: Final = 4.0
+"""Longest time after the last pictures that their audio is waited for."""
+
 _MAX_TRIES: Final = 4
 _MAX_QUEUED: Final = 500
 
@@ -67,8 +68,7 @@ class AudioRecorder:
     def __init__(self, directory: Path, fetcher: Fetcher, *, language: str) -> None:
         """Keep the arguments; there may be no such audio."""
         self._directory, self._language = directory, language
-        self._stopping = threading.Event()
-        self._fetcher = fetcher.twin(self._stopping)
+        self._fetcher = fetcher.twin()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._placing = Placing()
@@ -81,6 +81,7 @@ class AudioRecorder:
         self._loaded_url, self._loaded_at, self._period = "", 0.0, 0
         self._numbers = count()
         self._failure: str | None = None
+        self._end_at = float("inf")
 
     # -- called by the engine
 
@@ -116,17 +117,15 @@ class AudioRecorder:
         return self._failure or ""
 
     def close(self) -> None:
-        """End."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(_END_S)
+        """End, once there is what goes with the last pictures, or after some seconds."""
+        self._end_at = time.monotonic() + _END_S
 
     # -- on its own thread
 
     def _run(self) -> None:
         try:
             with self._fetcher:
-                while not self._stopping.wait(_LOOK_S):
+                while not self._is_over():
                     try:
                         self._step()
                     except UnsafeURL as e:
@@ -134,13 +133,17 @@ class AudioRecorder:
                         return
                     except (CaptureError, OSError) as e:
                         self._fail(e)
-        except Stopped:
-            pass
+                    time.sleep(_LOOK_S)
         except Exception:  # noqa: BLE001 - a bug here costs no picture
             _log.exception("the audio is not recorded any more: an internal error; pictures are")
         finally:
             with suppress(OSError):
                 self._placing.end()
+
+    def _is_over(self) -> bool:
+        if self._end_at == float("inf"):
+            return False
+        return self._placing.is_complete or time.monotonic() >= self._end_at
 
     def _step(self) -> None:
         self._placing.place()
@@ -225,7 +228,7 @@ class AudioRecorder:
             self._failure = None
 
     def _fail(self, error: Exception) -> None:
-        if self._failure is None:
+        if self._failure is None and self._end_at == float("inf"):
             _log.warning("the audio is not recorded for now, pictures are: %s", error)
         self._failure = str(error)
 

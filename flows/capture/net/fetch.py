@@ -101,7 +101,7 @@ class Fetcher:
         self.timeout_s, self._request_s = timeout_s, request_s
         self._client: httpx.Client | None = None
 
-    def twin(self, stopping: threading.Event) -> "Fetcher":
+    def twin(self) -> "Fetcher":
         """Return another for another thread: the same rules, headers and cookies."""
         return Fetcher(
             self._policy,
@@ -110,7 +110,6 @@ class Fetcher:
             queries=self._queries,
             timeout_s=self.timeout_s,
             request_s=self._request_s,
-            stopping=stopping,
         )
 
     def __enter__(self) -> Self:

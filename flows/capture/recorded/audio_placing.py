@@ -45,6 +45,7 @@ class Placing:
         self._lock = threading.Lock()
         self._pictures: deque[_Picture] = deque(maxlen=_PICTURES)
         self._waiting: list[_Waiting] = []
+        self._newest: Measured | None = None
 
     def pictured(self, segment: Segment | None, extent: Extent) -> None:
         """Take note of a recorded file of pictures."""
@@ -71,11 +72,22 @@ class Placing:
             if found is not None:
                 name = name_of(found[0], offset=found[1], measured=each.measured)
                 each.path.replace(each.path.with_name(name))
+                self._newest = each.measured
             elif time.monotonic() - each.since > _MAX_WAIT_S:
                 each.path.unlink(missing_ok=True)
             else:
                 waiting.append(each)
         self._waiting = waiting
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the newest file of pictures has its audio, to its end."""
+        with self._lock:
+            last = self._pictures[-1] if self._pictures else None
+        if last is None or self._newest is None:
+            return last is None
+        audio_end = ticks_from(last.first, self._newest.first) + self._newest.length
+        return audio_end > last.length - 2 * _MIN_TICKS
 
     def end(self) -> None:
         """Place what can be placed, and delete the rest; raises OSError."""

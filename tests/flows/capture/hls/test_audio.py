@@ -90,6 +90,7 @@ class Source:
     kind: str = "ts"
     n: int = 1
     broken: bool = False
+    late: int = 0
     began: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(seconds=N))
 
     def answer(self, asked) -> bytes | int:
@@ -109,7 +110,7 @@ class Source:
         if name == "sound.m3u8":
             init = '#EXT-X-MAP:URI="init.mp4"\n' if self.kind == "fmp4" else ""
             key = '#EXT-X-KEY:METHOD=AES-128,URI="key"\n' if self.kind == "sealed" else ""
-            return self.listed("sound{}.x", before=init + key)
+            return self.listed("sound{}.x", before=init + key, end=self.n - self.late)
         if name == "key":
             return KEY
         if name == "init.mp4":
@@ -120,10 +121,12 @@ class Source:
         form = "picture" if found[1] == "picture" else self.kind
         return self.media[form][int(found[2])]
 
-    def listed(self, name: str, *, dated: bool = False, before: str = "") -> bytes:
+    def listed(
+        self, name: str, *, dated: bool = False, before: str = "", end: int | None = None
+    ) -> bytes:
         lines = ["#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0"]
         lines += [before] if before else []
-        for n in range(self.n):
+        for n in range(self.n if end is None else end):
             if dated:
                 at = self.began + timedelta(seconds=n)
                 lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{at.isoformat()}")
@@ -180,6 +183,8 @@ def watch(source: Source, policy: AddressPolicy, tmp_path: Path) -> Iterator[Wat
         yield made
         if made.run is not None:
             made.run.finish()
+            if made.run._audio._thread is not None:
+                made.run._audio._thread.join(60)
 
 
 def record(source: Source, watch: Watch) -> list[Segment]:
@@ -229,6 +234,17 @@ def test_video_does_not_wait_for_failing_audio_which_is_reported_once(
         watch.until(lambda: len(watch.audio) > 0)
         watch.until(lambda: "recorded again" in caplog.text)
     assert caplog.text.count("not recorded for now") == 1
+
+
+def test_the_last_audio_may_come_after_the_last_pictures(source: Source, watch: Watch) -> None:
+    watch.until(lambda: len(watch.segments) == 1 and len(watch.audio) == 1)
+    source.n, source.late = N, 1
+    watch.until(lambda: len(watch.segments) == N and len(watch.audio) == N - 1)
+    watch.run.finish()
+    source.late = 0
+    watch.run._audio._pacing.due_at = 0.0
+    watch.run._audio._thread.join(60)
+    assert len(watch.audio) == N
 
 
 def test_audio_without_measure_is_not_fetched_and_pictures_are(
