@@ -57,10 +57,15 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[bytes]]:
         name: [(folder / f"{name}{n}.{suffix}").read_bytes() for n in range(N)]
         for name, suffix in (("picture", "ts"), ("ts", "ts"), ("fmp4", "m4s"))
     }
+    found["long"] = [a + b for a, b in batched_in_two(found["ts"])]
     found["init"] = [(folder / "fmp4-init.mp4").read_bytes()]
     found["packed"] = [packed(folder / f"ts{n}.ts", folder / "packed.aac") for n in range(N)]
     found["sealed"] = [seal(data, n) for n, data in enumerate(found["ts"])]
     return found
+
+
+def batched_in_two(files: list[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(files[::2], files[1::2], strict=True))
 
 
 def packed(path: Path, out: Path) -> bytes:
@@ -110,7 +115,10 @@ class Source:
         if name == "sound.m3u8":
             init = '#EXT-X-MAP:URI="init.mp4"\n' if self.kind == "fmp4" else ""
             key = '#EXT-X-KEY:METHOD=AES-128,URI="key"\n' if self.kind == "sealed" else ""
-            return self.listed("sound{}.x", before=init + key, end=self.n - self.late)
+            end, length_s = self.n - self.late, 1.0
+            if self.kind == "long":
+                end, length_s = end // 2, 2.0
+            return self.listed("sound{}.x", before=init + key, end=end, length_s=length_s)
         if name == "key":
             return KEY
         if name == "init.mp4":
@@ -122,7 +130,13 @@ class Source:
         return self.media[form][int(found[2])]
 
     def listed(
-        self, name: str, *, dated: bool = False, before: str = "", end: int | None = None
+        self,
+        name: str,
+        *,
+        dated: bool = False,
+        before: str = "",
+        end: int | None = None,
+        length_s: float = 1.0,
     ) -> bytes:
         lines = ["#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0"]
         lines += [before] if before else []
@@ -130,7 +144,7 @@ class Source:
             if dated:
                 at = self.began + timedelta(seconds=n)
                 lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{at.isoformat()}")
-            lines += ["#EXTINF:1.0,", name.format(n)]
+            lines += [f"#EXTINF:{length_s},", name.format(n)]
         return "\n".join([*lines, ""]).encode()
 
 
@@ -234,6 +248,24 @@ def test_video_does_not_wait_for_failing_audio_which_is_reported_once(
         watch.until(lambda: len(watch.audio) > 0)
         watch.until(lambda: "recorded again" in caplog.text)
     assert caplog.text.count("not recorded for now") == 1
+
+
+def test_audio_in_longer_segments_goes_with_all_its_pictures(
+    source: Source, watch: Watch, tmp_path: Path
+) -> None:
+    source.kind, source.n = "long", 2
+    watch.until(lambda: len(watch.segments) > 0 and len(watch.audio) == 1)
+    source.n = N
+    watch.until(lambda: len(watch.audio) == 2 and len(watch.segments) == N - 1)  # from the edge
+    segments = watch.segments
+    assert len({each.piece for each in watch.audio}) == 2
+    found = Found(segments=tuple(segments), gone=0, on=(), elsewhere=(), gaps=())
+    [cut] = cut_found(found, segments[0].start, segments[-1].end, tmp_path / "clip.mp4")
+    with av.open(str(cut.path)) as clip:
+        heard = [p for p in clip.demux(audio=0) if p.pts is not None]
+        assert {b.pts - a.pts for a, b in pairwise(heard)} <= {1023, 1024, 1025}
+        length_s = float(sum(p.duration for p in heard) * clip.streams.audio[0].time_base)
+        assert abs(length_s - len(segments)) < 0.15
 
 
 def test_the_last_audio_may_come_after_the_last_pictures(source: Source, watch: Watch) -> None:
