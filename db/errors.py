@@ -57,7 +57,7 @@ class ChannelLockLost(DatabaseError):
     """The connection with a channel's lock was lost, and another process holds the lock."""
 
     def __init__(self, message: str, *, holder: str | None) -> None:
-        """Keep the holder of the channel, where Postgres knows it."""
+        """Store message and holder; holder: None if Postgres does not show it."""
         super().__init__(message)
         self.holder = holder
 

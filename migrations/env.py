@@ -1,8 +1,8 @@
 """Run by Alembic, from the command line or from `db.session`.
 
-One migration at a time (a lock of Alembic's own table, which only its owner can take), the whole
-way in one transaction, and never queueing behind a long query with everybody else behind us
-(`lock_timeout`).
+One migration at a time (a lock on Alembic's own table, which only its owner can take), all
+revisions in one transaction, and with a `lock_timeout`, so that it does not queue behind a long
+query and block all others.
 """
 
 import os
@@ -18,7 +18,7 @@ from db.tables.machines import Base
 
 WAIT_FOR_OTHERS = "120s"
 LOCK_TIMEOUT = "10s"
-"""The caller may set another as the attribute `lock_timeout`."""
+"""Default; the caller can override it with the attribute `lock_timeout`."""
 
 
 def database_url() -> str:
@@ -31,7 +31,7 @@ def database_url() -> str:
 
 def run(connection: Connection) -> None:
     """Migrate over this connection."""
-    # Partitions come and go by the month: they are rows, so to speak, and no part of the schema.
+    # Monthly partitions are data, not part of the schema.
     partitions = set(
         connection.scalars(text("SELECT relname FROM pg_class WHERE relispartition")).all()
     )
@@ -52,7 +52,7 @@ def run(connection: Connection) -> None:
 
 
 def wait_for_others(connection: Connection) -> None:
-    """Take the lock of migrations; who may not is one who may not migrate either."""
+    """Take the lock of migrations; without the right to take it there is none to migrate."""
     if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
         try:
             with connection.begin_nested():  # as Alembic makes it
