@@ -1,1 +1,1 @@
-"""The history of the tables, for Alembic."""
+"""Migrations of the database, for Alembic."""

@@ -30,7 +30,7 @@ TRACKS_PER_BROADCAST = 100_000_000
 
 
 def columns(prefix: str = "") -> list[sa.Column[float]]:
-    """Return one column an emotion."""
+    """Return one column per emotion."""
     return [sa.Column(f"{prefix}{emotion}", sa.REAL(), nullable=True) for emotion in EMOTIONS]
 
 
@@ -40,7 +40,7 @@ def time(name: str, *, nullable: bool = False, comment: str | None = None) -> sa
 
 
 def make_tables() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "channels",
         sa.Column("id", sa.Integer(), sa.Identity(), nullable=False),
@@ -248,7 +248,7 @@ $$
 
 
 def dominant(prefix: str = "") -> str:
-    """Return the expression that names the strongest emotion; null where there is none."""
+    """Return the SQL expression for the strongest emotion; null without values."""
     strongest = f"greatest({', '.join(f'{prefix}{emotion}' for emotion in EMOTIONS)})"
     whens = " ".join(f"WHEN {prefix}{emotion} THEN '{emotion}'" for emotion in EMOTIONS)
     return f"CASE {strongest} {whens} END"
@@ -361,8 +361,8 @@ def upgrade() -> None:
     """Apply."""
     make_tables()
     op.execute(PARTITION)
-    # The function acts with its owner's rights, so that a writer needs none to make tables: it
-    # must find our tables, and nobody else's of the same name.
+    # The function runs with its owner's rights, so that a writer needs no right to create tables;
+    # the fixed search_path ensures that it uses our tables.
     schema = op.get_context().dialect.identifier_preparer.quote(current_schema())
     op.execute(
         f"ALTER FUNCTION observations_partition(timestamptz) SET search_path = {schema}, pg_temp"
@@ -391,7 +391,7 @@ def quoted(words: str) -> str:
 
 
 def current_schema() -> str:
-    """Return the schema that the tables are in."""
+    """Return the schema of the tables."""
     if op.get_context().as_sql:
         return "public"
     return str(op.get_bind().scalar(sa.text("SELECT current_schema()")))

@@ -1,4 +1,4 @@
-"""Views and functions for the rest of an analyst's questions, and a way to drop old months.
+"""Further views and functions for analysts, and a function to drop old months.
 
 Revision ID: 9d3e5a7c1b28
 Revises: 6b1f0c2d9a47
@@ -29,7 +29,7 @@ SHOW = "coalesce(nullif(b.title, ''), c.slug)"
 
 
 def dominant(prefix: str = "") -> str:
-    """Return the expression that names the strongest emotion; null where there is none."""
+    """Return the SQL expression for the strongest emotion; null without values."""
     strongest = f"greatest({', '.join(f'{prefix}{emotion}' for emotion in EMOTIONS)})"
     whens = " ".join(f"WHEN {prefix}{emotion} THEN '{emotion}'" for emotion in EMOTIONS)
     return f"CASE {strongest} {whens} END"
@@ -40,8 +40,8 @@ def listed(pattern: str) -> str:
     return ", ".join(pattern.format(emotion) for emotion in EMOTIONS)
 
 
-# By way of the minutes, which are few and know their broadcast: so a show's seconds are found
-# without its times being given, and each observation is counted in exactly one row.
+# Joined with the minutes, which are few and have their broadcast: so a show's seconds are found
+# without a range of time, and each observation is counted in exactly one row.
 EMOTION_SECONDS = f"""
 CREATE VIEW emotion_seconds AS
 SELECT c.slug AS channel, {SHOW} AS show, s.second,
@@ -65,8 +65,7 @@ CROSS JOIN LATERAL (
 ) s
 """
 
-# An aggregate on the right of a left join is left out by the planner where no column of it is
-# asked for.
+# The planner omits an aggregate on the right of a left join if none of its columns is used.
 TRACK_SUMMARY = f"""
 CREATE VIEW track_summary AS
 SELECT c.slug AS channel, {SHOW} AS show, t.track_no AS track,
@@ -232,7 +231,7 @@ UNKNOWN = """
     END IF;
 """
 
-# Whole minutes are answered from the minutes: 900 times fewer rows, and they outlive the raw ones.
+# Whole minutes are read from the minutes: 900 times fewer rows, which outlive the raw ones.
 EMOTION_BETWEEN = f"""
 CREATE FUNCTION emotion_between(
     channel text, since timestamptz, until timestamptz, bucket interval DEFAULT '1 minute'
@@ -287,9 +286,9 @@ END
 $$
 """
 
-# A view can't: `WHERE channel = ... ORDER BY ts DESC LIMIT 20` on it reads and sorts the whole
-# channel, since the planner does not know that one slug is one channel. With the channel's number
-# at hand the key is walked backwards, for as many rows as asked for.
+# A view is not enough: `WHERE channel = ... ORDER BY ts DESC LIMIT 20` reads and sorts the whole
+# channel, because the planner does not know that a slug is one channel. With the channel's id
+# the key is scanned backwards, only for the requested rows.
 EMOTION_NEWEST = f"""
 CREATE FUNCTION emotion_newest(channel text, n integer DEFAULT 20)
 RETURNS SETOF emotion_history
@@ -312,8 +311,8 @@ END
 $$
 """
 
-# With its owner's rights, as the function that makes partitions. Dropping one shuts readers and
-# writers out of the whole table: at once or not at all, so that nobody queues for long behind us.
+# With its owner's rights, like the function that creates partitions. Dropping one locks the whole
+# table exclusively, so it fails if the lock is not free immediately.
 DROP_PARTITION = """
 CREATE FUNCTION observations_drop(at timestamptz) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET timezone = 'UTC' SET lock_timeout = '100ms' AS $$
@@ -356,7 +355,7 @@ def quoted(words: str) -> str:
 
 
 def current_schema() -> str:
-    """Return the schema that the tables are in."""
+    """Return the schema of the tables."""
     if op.get_context().as_sql:
         return "public"
     return str(op.get_bind().scalar(sa.text("SELECT current_schema()")))

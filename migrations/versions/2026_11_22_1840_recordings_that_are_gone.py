@@ -17,7 +17,7 @@ INDEX = "segments_channel_id_started_at_on_disk_idx"
 
 
 def upgrade() -> None:
-    """Say so, and find the few that have a file among the many that have none."""
+    """Apply, with an index on the few rows that have a file."""
     op.alter_column("segments", "path", comment="Of its file; null: that was deleted")
     op.create_index(
         INDEX,
@@ -28,6 +28,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take both back; paths that are null stay so."""
+    """Undo; null paths stay null."""
     op.drop_index(INDEX, "segments")
     op.alter_column("segments", "path", comment=None)

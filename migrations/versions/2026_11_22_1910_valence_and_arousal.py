@@ -1,4 +1,4 @@
-"""Valence and arousal of a face, where the network gives them.
+"""Valence and arousal of a face, if the network has them.
 
 Revision ID: 5e8a2d90c174
 Revises: 3c7f91b04e6d
@@ -32,7 +32,7 @@ AFFECT = {
 
 
 def history(*more: str) -> str:
-    """Return the query of `emotion_history`, with these columns of observations at its end."""
+    """Return the query of `emotion_history`, with these columns of observations appended."""
     smoothed = [f"o.smoothed_{emotion}" for emotion in EMOTIONS]
     whens = " ".join(f"WHEN o.smoothed_{emotion} THEN '{emotion}'" for emotion in EMOTIONS)
     return f"""
@@ -48,8 +48,8 @@ JOIN broadcasts b ON b.id = (o.track_id / {TRACKS_PER_BROADCAST})::integer
 """
 
 
-# A view can't lose a column, and `emotion_newest` gives its rows: all three are made again, with
-# the comments that they have.
+# Columns of a view can't be removed, and `emotion_newest` returns its rows: all three are created
+# again, with their comments.
 NARROW = f"""
 DO $do$
 DECLARE
@@ -80,7 +80,7 @@ $do$
 
 
 def upgrade() -> None:
-    """Apply: columns at the end, null in the rows that are there."""
+    """Apply: appended columns, null in existing rows."""
     for name, meaning in AFFECT.items():
         op.add_column("observations", sa.Column(name, sa.REAL, nullable=True, comment=meaning))
     op.execute(f"CREATE OR REPLACE VIEW emotion_history AS {history(*AFFECT)}")
@@ -90,7 +90,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo. What the roles may read is to be granted again (`showmood db upgrade --roles`)."""
+    """Undo. Grant the roles their rights again (`showmood db upgrade --roles`)."""
     op.execute(NARROW)
     for name in reversed(AFFECT):
         op.drop_column("observations", name)

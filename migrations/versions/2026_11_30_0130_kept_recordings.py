@@ -1,4 +1,4 @@
-"""Stretches of recording that are kept, and what a page of the shows reads.
+"""Kept stretches of recordings, and views for the page of the shows.
 
 Revision ID: 7c41d9e0b6f2
 Revises: 5e8a2d90c174

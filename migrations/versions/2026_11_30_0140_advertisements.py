@@ -45,7 +45,7 @@ JOIN broadcasts b ON b.id = s.broadcast_id
 WHERE s.is_ad
 """
 
-# Of finer buckets than minutes, which are read from raw rows.
+# For buckets smaller than minutes, which are read from raw rows.
 RAW = "FROM observations WHERE channel_id = number AND ts >= low AND ts < high"
 RAW_NO_AD = RAW.replace("observations", "observations o", 1) + f" AND {NO_AD}"
 
@@ -71,7 +71,7 @@ COLUMN_COMMENTS = {
 
 
 def dominant(prefix: str) -> str:
-    """Return the expression that names the strongest emotion; null where there is none."""
+    """Return the SQL expression for the strongest emotion; null without values."""
     strongest = f"greatest({', '.join(f'{prefix}{emotion}' for emotion in EMOTIONS)})"
     whens = " ".join(f"WHEN {prefix}{emotion} THEN '{emotion}'" for emotion in EMOTIONS)
     return f"CASE {strongest} {whens} END"
@@ -83,7 +83,7 @@ def listed(pattern: str) -> str:
 
 
 def seconds(condition: str) -> str:
-    """Return the statement that makes `emotion_seconds`, of observations as the condition says."""
+    """Return the statement that creates `emotion_seconds`, with this condition on observations."""
     return f"""
 CREATE OR REPLACE VIEW emotion_seconds AS
 SELECT c.slug AS channel, {SHOW} AS show, s.second,
@@ -115,7 +115,7 @@ def quoted(words: str) -> str:
 
 
 def upgrade() -> None:
-    """Apply: null in the rows that are there."""
+    """Apply: null in existing rows."""
     op.add_column(
         "segments",
         sa.Column(
@@ -146,7 +146,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo; minutes that left advertisements out stay so."""
+    """Undo; minutes computed without advertisements stay unchanged."""
     op.execute(BETWEEN.format(before=RAW_NO_AD, after=RAW))
     op.execute(seconds(""))
     op.execute("DROP VIEW advertisements")

@@ -1,4 +1,4 @@
-"""Which machine recorded a segment, where a copy of its file is, and which machines there are.
+"""The machine and the object store's copy of a segment, and the table of machines.
 
 Revision ID: 3b9f5c27a1d8
 Revises: 7d14c3e8a602
@@ -18,7 +18,7 @@ THERE = "segments_channel_id_started_at_there_idx"
 
 
 def upgrade() -> None:
-    """Apply: null in the rows that are there."""
+    """Apply: null in existing rows."""
     for name, kind, meaning in (
         ("machine", sa.String(), "Whose disk path is on; null: not known"),
         ("object_key", sa.String(), "Of the file's copy in the object store; null: there is none"),
@@ -64,7 +64,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo; what is in the object store stays there."""
+    """Undo; objects in the store are not deleted."""
     op.drop_table("installation")
     op.drop_table("machines")
     op.drop_index(THERE, "segments")

@@ -1,4 +1,4 @@
-"""Seconds and shots as rows, how faces are turned, what an import is, and each broadcast's age.
+"""Tables of seconds and shots, pose of faces, imports, and the age of each broadcast.
 
 Revision ID: c4a17e5b9d02
 Revises: 3b9f5c27a1d8
@@ -47,7 +47,7 @@ STRONGEST = (
 
 
 def emotions(prefix: str = "") -> list[sa.Column[float]]:
-    """Return one column an emotion."""
+    """Return one column per emotion."""
     return [sa.Column(f"{prefix}{emotion}", sa.REAL(), nullable=True) for emotion in EMOTIONS]
 
 
@@ -116,7 +116,7 @@ def broadcast_columns() -> list[sa.Column[bool] | sa.Column[datetime]]:
 
 
 def make_tables() -> None:
-    """Make the new tables."""
+    """Create the new tables."""
     op.create_table(
         "shots",
         sa.Column("channel_id", sa.Integer(), nullable=False),
@@ -187,8 +187,8 @@ NO_AD = (
 )
 IN_ORDER = "ORDER BY ts, track_id"
 
-# What is there already. Frames without a face were not kept: they are spread evenly over their
-# segment, as they nearly were.
+# Existing rows. Frames without a face were not stored: they are assumed to be evenly spaced
+# over their segment.
 FILL_SECONDS = f"""
 INSERT INTO seconds (second, channel_id, broadcast_id, looks, n, tracks,
     {", ".join(EMOTIONS)}, {", ".join(f"raw_{name}" for name in EMOTIONS)},
@@ -215,8 +215,8 @@ FROM (
 ) l USING (second, broadcast_id)
 """
 
-# A minute whose raw rows are gone keeps its mean, which is one over faces; of its seconds there is
-# no more to know than that there were at most so many.
+# A minute whose raw rows were deleted keeps its mean over faces; of its number of seconds only an
+# upper bound is known.
 FILL_MINUTES = f"""
 UPDATE emotion_minutes m SET ({", ".join(EMOTIONS)}, seconds,
     {", ".join(f"{name}_s" for name in EMOTIONS)},
@@ -264,7 +264,7 @@ FROM channels c, broadcasts d LEFT JOIN LATERAL (
 ) t ON true
 WHERE c.id = b.channel_id AND d.id = b.id
 """,
-    # A file that an older version was given may be of another year than it was analysed in.
+    # A file imported by an older version may be from another year.
     "UPDATE broadcasts SET stored_at = now() WHERE imported",
 )
 
@@ -272,7 +272,7 @@ LOOKED_AT_SELDOM = "status <> 'analysed' OR frames_analysed < 2 * duration_s + 1
 
 
 def upgrade() -> None:
-    """Apply: columns at the end, and what is there is counted once."""
+    """Apply: appended columns; existing rows are counted once."""
     make_tables()
     op.create_index(
         "segments_broadcast_id_seldom_idx",

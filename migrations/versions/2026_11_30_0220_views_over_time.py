@@ -1,4 +1,4 @@
-"""Views whose means are over time, that say what is known of each second, and by which networks.
+"""Views with means over time, the state of each second, and the networks used.
 
 Revision ID: d82f6c3a7e15
 Revises: c4a17e5b9d02
@@ -34,7 +34,7 @@ SHOW = "coalesce(nullif(b.title, ''), c.slug)"
 
 
 def dominant(prefix: str = "") -> str:
-    """Return the expression that names the strongest emotion; null where there is none."""
+    """Return the SQL expression for the strongest emotion; null without values."""
     strongest = f"greatest({', '.join(f'{prefix}{emotion}' for emotion in EMOTIONS)})"
     whens = " ".join(f"WHEN {prefix}{emotion} THEN '{emotion}'" for emotion in EMOTIONS)
     return f"CASE {strongest} {whens} END"
@@ -46,15 +46,15 @@ def listed(pattern: str, names: tuple[str, ...] = EMOTIONS) -> str:
 
 
 def shares(prefix: str) -> str:
-    """Return the shares of time from the seconds in which each emotion was the strongest."""
+    """Return the time shares, from the seconds in which each emotion was the strongest."""
     known = " + ".join(f"{prefix}{emotion}_s" for emotion in EMOTIONS)
     return listed(f"({prefix}{{0}}_s / nullif({known}, 0)::real)::real AS {{0}}_time_share")
 
 
 MEANS = (*EMOTIONS, *(f"raw_{emotion}" for emotion in EMOTIONS), *AFFECT)
 
-# Over minutes: means weighted by their seconds with a face, without the minutes that have no such
-# mean, and the seconds in which each emotion was the strongest.
+# Over minutes: means weighted by the seconds with a face, without minutes that lack the
+# mean; and the seconds in which each emotion was the strongest.
 OVER_MINUTES = (
     "coalesce(sum(n), 0)::bigint AS observations, coalesce(sum(seconds), 0)::bigint AS seconds, "
     + listed(
@@ -68,10 +68,9 @@ OVER_MINUTES = (
 
 
 def segment_at(channel: str, at: str) -> str:
-    """Return the join to the segment that a moment is in.
+    """Return the join with the segment of a time.
 
-    An aggregate on the right of a left join is left out by the planner where no column of it is
-    asked for.
+    The planner omits an aggregate on the right of a left join if none of its columns is used.
     """
     return f"""
 LEFT JOIN LATERAL (
@@ -94,7 +93,7 @@ RECIPE = (
     " AS smoothing, g.fps"
 )
 
-# The broadcast's bounds change nothing in the answer: they have a show's rows be found by the key.
+# The broadcast's bounds do not change the result; they let the planner use the key.
 EMOTION_HISTORY = f"""
 CREATE VIEW emotion_history AS
 SELECT c.slug AS channel, {SHOW} AS show, o.ts,
