@@ -491,10 +491,10 @@ def test_a_show_continues_while_server_and_database_are_unavailable(
         )
         run_page.ended("failed")
         assert not run_was_cancelled(run, within_s=60), "it runs"
-        assert not run_was_cancelled(run, within_s=0), "no answer in time"
+        assert not run_was_cancelled("no run", within_s=60), "the server cannot tell"
     nowhere.dispose()
     assert "the report could not be shown in the UI" in caplog.text
-    assert f"whether run {run} was cancelled is not known" in caplog.text
+    assert "whether run no run was cancelled is not known" in caplog.text
 
 
 def test_server_that_is_not_there_is_one_line(control: Control) -> None:
