@@ -61,8 +61,8 @@ class _Listed:
 class AudioRecorder:
     """Records the audio of one run of the engine, if that has a playlist of its own.
 
-    directory: the broadcast's. language: see `choose_audio`. `follow`, `pictured` and `close` are
-    called by the engine's thread, and wait for nothing.
+    directory: the broadcast's. language: see `choose_audio`. `follow`, `pictured`, `refused`
+    and `close` are called by the engine's thread, and wait for nothing.
     """
 
     def __init__(self, directory: Path, fetcher: Fetcher, *, language: str) -> None:
@@ -82,6 +82,7 @@ class AudioRecorder:
         self._numbers = count()
         self._failure: str | None = None
         self._end_at = float("inf")
+        self._held_until = 0.0
 
     # -- called by the engine
 
@@ -110,6 +111,12 @@ class AudioRecorder:
     def pictured(self, segment: Segment | None, extent: Extent) -> None:
         """Take note of a recorded file of pictures."""
         self._placing.pictured(segment, extent)
+
+    def refused(self, error: Exception) -> None:
+        """Take note that the source did not answer: it may want to be left alone for a while."""
+        pause_s = error.backoff_s if isinstance(error, SourceUnreachable) else 0.0
+        with self._lock:
+            self._held_until = max(self._held_until, time.monotonic() + pause_s)
 
     @property
     def error_text(self) -> str:
@@ -149,12 +156,13 @@ class AudioRecorder:
         self._placing.place()
         with self._lock:
             url, wanted_s = self._url, time.monotonic() - self._wanted_since
+            is_held = time.monotonic() < self._held_until
         if url != self._loaded_url:
             self._loaded_url = url
             self._alignment = Alignment()
             self._queue.clear()
             self._pacing.hurry()
-        if not url:
+        if not url or is_held:
             return
         if time.monotonic() >= self._pacing.due_at:
             self._load(url, wanted_s)
@@ -231,6 +239,7 @@ class AudioRecorder:
         if self._failure is None and self._end_at == float("inf"):
             _log.warning("the audio is not recorded for now, pictures are: %s", error)
         self._failure = str(error)
+        self.refused(error)
 
 
 def _newest(entries: tuple[Entry, ...], wanted_s: float) -> tuple[Entry, ...]:

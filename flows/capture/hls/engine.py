@@ -239,6 +239,7 @@ class HlsRun:
         if self._error is None:
             _log.warning("%s", error)
         self._error = str(error)
+        self._audio.refused(error)
 
     def _record(self, why: str | None) -> list[Segment | Gap]:
         events: list[Segment | Gap] = []

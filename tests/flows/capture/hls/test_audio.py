@@ -96,6 +96,7 @@ class Source:
     n: int = 1
     broken: bool = False
     late: int = 0
+    refuses: bool = False
     began: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(seconds=N))
 
     def answer(self, asked) -> bytes | int:
@@ -110,6 +111,8 @@ class Source:
             )
         if self.broken and not name.startswith(("live", "picture")):
             return 500
+        if self.refuses and name == "live.m3u8":
+            return b"", [("Retry-After", "100")], 429
         if name == "live.m3u8":
             return self.listed("picture{}.ts", dated=True)
         if name == "sound.m3u8":
@@ -277,6 +280,18 @@ def test_the_last_audio_may_come_after_the_last_pictures(source: Source, watch: 
     watch.run._audio._pacing.due_at = 0.0
     watch.run._audio._thread.join(60)
     assert len(watch.audio) == N
+
+
+def test_a_server_that_wants_to_be_left_alone_is_not_asked_for_audio(
+    source: Source, watch: Watch, site
+) -> None:
+    watch.until(lambda: len(watch.segments) == 1 and len(watch.audio) == 1)
+    source.refuses = True
+    watch.until(lambda: watch.run._pacing.failures > 0)
+    n_asked = len(site.asked)
+    watch.until(lambda: len(site.asked) > n_asked + 60)  # the test hurries the engine
+    of_audio = [each.path for each in site.asked[n_asked:] if "sound" in each.path]
+    assert len(of_audio) <= 1  # on its way by then
 
 
 def test_audio_without_measure_is_not_fetched_and_pictures_are(
