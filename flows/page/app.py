@@ -19,7 +19,7 @@ from flows.auth.gate import App, Gate
 from flows.errors import ShowmoodError, UsageError
 from flows.page.media.playback import CopyGone, NotNow
 from flows.page.routes import keeping, media, show_data, show_pages, shows
-from flows.page.routes.context import HERE, Context, NotThere, said
+from flows.page.routes.context import HERE, Context, NotThere, error_page
 from flows.page.vendor import FILES
 
 CONTENT: Final = "; ".join(
@@ -131,7 +131,7 @@ def _answer(
     request: Request, status: int, title: str, why: str, links: Sequence[tuple[str, str]] = ()
 ) -> Response:
     if "text/html" in request.headers.get("accept", "") and request.method == "GET":
-        return said(status, title, why, links)
+        return error_page(status, title, why, links)
     body: dict[str, object] = {"why": why}
     if links:
         body["links"] = [address for _, address in links]

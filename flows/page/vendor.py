@@ -72,9 +72,9 @@ def install(locked: Path, files: Mapping[str, str], target: Path) -> Path:
         except (OSError, subprocess.TimeoutExpired, AttributeError) as e:
             raise UsageError(f"the page's libraries could not be fetched: {e}") from e
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no words"])[-1]
+            error = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise UsageError(
-                f"the page's libraries could not be fetched: {said} "
+                f"the page's libraries could not be fetched: {error} "
                 "(they come from the npm registry that NPM_CONFIG_REGISTRY names)"
             )
         fresh = work / "fresh"

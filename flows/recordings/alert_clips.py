@@ -17,10 +17,10 @@ _STAMP: Final = "%Y%m%dT%H%M%SZ"
 _CLIP: Final = re.compile(r"\d{8}T\d{6}Z(-\d+)?\.mp4")
 _UNFINISHED: Final = re.compile(r"\.\d{8}T\d{6}Z(-\d+)?\.mp4\.[0-9a-f]{8}\.part")
 _SECOND: Final = timedelta(seconds=1)
-"""A clip's name tells its beginning to the second."""
+"""A clip's name is its start, to the second."""
 
 _ABANDONED: Final = timedelta(days=1)
-"""A clip that was begun so long ago, and is not finished, never will be."""
+"""Age after which an unfinished clip is deleted: its process has died."""
 
 
 def path_of(clips_dir: Path, channel: str, begin: datetime) -> Path:

@@ -21,7 +21,7 @@ from flows.recordings.remux import (
 from flows.recordings.segment_audio import bring_audio, seconds_of
 
 BEFORE: Final = timedelta(seconds=30)
-"""A keyframe is looked for so far before the moment that was asked for."""
+"""How far before the requested start a keyframe is searched."""
 
 MAX_CLIP: Final = timedelta(hours=12)
 

@@ -119,7 +119,7 @@ def is_on_air(connection: Connection, broadcast: RecordedBroadcast) -> bool:
 def say_nothing_there(
     engine: Engine, slug: str, begin: datetime, end: datetime, found: Found
 ) -> UsageError:
-    """Return the error that says why there is no recording of a stretch of time."""
+    """Return the error that explains why there is no recording of a time range."""
     when = local_time(begin) if begin >= end else f"{local_time(begin)} to {local_time(end)}"
     with engine.connect() as connection:
         before, after = rows.nearest(connection, slug, begin)

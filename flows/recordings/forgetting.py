@@ -15,7 +15,7 @@ from flows.recordings.finding import folder_of
 from flows.settings import Settings
 
 _RETENTION_S: Final = 60.0
-"""A pass of the retention is waited for so long at most."""
+"""Longest wait for a running pass of the retention."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

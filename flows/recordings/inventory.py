@@ -84,7 +84,7 @@ class Folder:
 
     @property
     def has_audio(self) -> bool:
-        """Tell whether audio is recorded beside the pictures."""
+        """Return whether audio is recorded separately from the pictures."""
         return self.modified_ns[1] > 0
 
     @property
@@ -126,9 +126,9 @@ class Folder:
         self.gone.discard(name)
 
     def remove(self) -> bool:
-        """Delete the folder, in which no recorded file is left; tell whether it is gone.
+        """Delete the folder, in which no recorded file is left; return whether it was deleted.
 
-        It is left alone if it holds what is not ours, or writes that wait or were set aside.
+        It is kept if it has other files than ours, or writes that are queued or set aside.
         """
         with os.scandir(self.path) as entries:
             names = {entry.name for entry in entries if not _OURS.fullmatch(entry.name)}

@@ -36,7 +36,7 @@ _FROM_FIRST: Final = {
     "mpv": ["--demuxer-lavf-o=live_start_index=0"],
     "ffplay": ["-live_start_index", "0"],
 }
-"""Players that begin at the live edge whatever a playlist says, and the options against that."""
+"""Players that always begin at the live edge, with the options against that."""
 
 
 def playlist_at(
@@ -191,5 +191,5 @@ def parse_moment(text: str) -> datetime:
 
 
 def start_text(at: datetime) -> str:
-    """Return the words that say where playback starts."""
+    """Return the text for where playback starts."""
     return f"from {local_time(at)}"

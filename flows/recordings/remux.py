@@ -1,4 +1,4 @@
-"""Packets of recorded segments copied into MP4 files, without encoding them anew.
+"""Copies packets of recorded segments into MP4 files, without re-encoding.
 
 Sound that was recorded beside the pictures goes in with them. Their times go on from segment to
 segment. Within a run the source's own timestamps say how; where they start over (another run, a
@@ -26,7 +26,7 @@ from flows.errors import ShowmoodError, UsageError
 from flows.recordings.segment_audio import AudioBeside, Media, is_out_of_band, seconds_of
 
 _STRAY_S: Final = 0.3
-"""A segment whose timestamps lie so far from where the one before ended does not go on from it."""
+"""Largest step of timestamps between two segments for which they are continuous."""
 
 _JOINT: Final = timedelta(milliseconds=100)
 """Segments that lie no further apart follow each other."""

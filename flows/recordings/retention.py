@@ -61,7 +61,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
-        """Return what the settings say."""
+        """Return the limits of the settings."""
         days = [settings.keep_recordings_days]
         if settings.recordings_store:
             days.append(settings.keep_local_days)

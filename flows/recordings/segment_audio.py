@@ -46,7 +46,7 @@ def bring_audio(copies: Copies, segments: Iterable[Segment]) -> None:
 
 
 class Media:
-    """A segment's picture and audio. audio: None where there is none."""
+    """A segment's video and audio. audio: None without audio."""
 
     def __init__(self, pictures: InputContainer, audio: AudioStream | None) -> None:
         """Take what is open."""
@@ -89,7 +89,7 @@ class AudioBeside:
 
     @classmethod
     def of(cls, files: Sequence[AudioFile], segments: Sequence[Segment]) -> Self:
-        """Return one that knows the files of these segments already, in order."""
+        """Return one that already has the files of these segments, in order."""
         made = cls()
         for each in segments:
             made._of.setdefault(each.path.parent, files)
@@ -119,7 +119,7 @@ class AudioBeside:
             yield media
 
     def _near(self, segment: Segment) -> list[tuple[AudioFile, timedelta | None]]:
-        """Return what is heard with a segment, each with how long before it its pictures begin."""
+        """Return the audio of a segment, each with the time by which the pictures precede it."""
         folder, stem = segment.path.parent, segment.path.stem
         if folder not in self._of:
             self._of[folder] = audio_in(folder)
@@ -184,7 +184,7 @@ def _ticks(seconds: float) -> int:
 
 
 def is_out_of_band(stream: Stream) -> bool:
-    """Tell whether a stream's parameters stand apart from it: MPEG-TS carries them in it."""
+    """Return whether a stream's parameters are outside of its packets; MPEG-TS has them inside."""
     return stream.container.format.name != "mpegts"
 
 

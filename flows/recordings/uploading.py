@@ -1,4 +1,4 @@
-"""Recorded files are copied to the object store, each once it is finished, and its row says where.
+"""Copies finished recorded files to the object store, and notes the copies in their rows.
 
 The folders themselves are the spool: what has no copy by the rows waits there, and retention lets
 it be. So a store that is away, slow, full or refuses costs nothing but time, and what a process
@@ -104,7 +104,7 @@ class Uploads:
                         error = error or str(e)
             self._say_copies()
         except (DatabaseError, DBAPIError) as e:
-            error = f"the database does not say what is copied: {str(e).splitlines()[0]}"
+            error = f"could not read from the database what is copied: {str(e).splitlines()[0]}"
         except (StoreError, OSError) as e:
             error = str(e)
         self._measure(error)
@@ -139,7 +139,7 @@ class Uploads:
             self._unsaid[folder.path, name] = key, size, sha256
 
     def _say_copies(self) -> None:
-        """Have the rows say where the copies are: of a file whose row is not there yet, later."""
+        """Note the copies in the files' rows; of a file without a row yet, later."""
         if not self._unsaid:
             return
         said: list[tuple[Path, str]] = []
@@ -173,7 +173,7 @@ class Uploads:
         )
         if error != self._told:
             if error is not None:
-                _log.warning("%s; recording goes on", self.behind.summary())
+                _log.warning("%s; recording continues", self.behind.summary())
             elif self._told is not None:
                 _log.info("recordings are copied again: %s", self.behind.summary())
             self._told = error
@@ -217,11 +217,11 @@ def uploads_of(settings: Settings, engine: Engine) -> Uploads | None:
 
 
 def copying(settings: Settings, engine: Engine) -> AbstractContextManager[None]:
-    """Return `uploading` by the settings; an invalid store is logged, and shows go on."""
+    """Return `uploading` by the settings; an invalid store is only logged."""
     try:
         return uploading(uploads_of(settings, engine))
     except UsageError as e:
-        _log.error("%s; recording goes on, and nothing is copied", e)
+        _log.error("%s; recording continues, but nothing is copied", e)
         return nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""What `showmood evaluate` says of labelled pictures: on the screen, as JSON, as a picture."""
+"""Results of `showmood evaluate` on labelled pictures: as a table, as JSON, as a picture."""
 
 import json
 import math
@@ -25,12 +25,12 @@ from flows.errors import UsageError
 from flows.settings import Settings
 
 _NAMED: Final = 10
-"""So many unreadable pictures are named on the screen; all are in the JSON object."""
+"""Most unreadable pictures named in the table; the JSON object has all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """Labelled pictures and the answers. lacks: emotions labelled that the network has not."""
+    """Labelled pictures and the network's answers. lacks: labelled emotions it does not have."""
 
     model: str
     detector: str | None
@@ -46,7 +46,7 @@ class Evaluation:
         return score(self.answers.probs[rows], self.labelled.label[rows])
 
     def n(self, state: int) -> int:
-        """Return how many pictures ended so."""
+        """Return the number of pictures with this state."""
         return int((self.answers.state == state).sum())
 
     @property
@@ -81,9 +81,9 @@ def evaluate_here(
     png: Path | None,
     console: Console,
 ) -> None:
-    """Evaluate and say it. Raises UsageError or EmotionError, one line each."""
+    """Evaluate, and print the result. Raises UsageError or EmotionError, one line each."""
     if crops and detector is not None:
-        raise UsageError("--crops seeks no faces: leave out --detector")
+        raise UsageError("--crops detects no faces: leave out --detector")
     read = labelled.read(pictures, classes)
     device = choose_device(settings.device)
     emotions = weights.emotion_model(model or weights.DEFAULT_EMOTION_MODEL)
@@ -112,13 +112,13 @@ def evaluate_here(
     if json_object:
         sys.stdout.write(json.dumps(as_json(found)) + "\n")
     else:
-        say(found, console)
+        print_evaluation(found, console)
         if png is not None:
             console.print(f"picture: {png}", soft_wrap=True, markup=False)
 
 
 def as_json(found: Evaluation) -> dict[str, Any]:
-    """Return everything as one object; shares are 0 to 1, null where there is nothing to share."""
+    """Return all results as one JSON object; shares are 0 to 1, null where undefined."""
     s, shown = found.score(), found.shown
     return {
         "model": found.model,
@@ -171,8 +171,8 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %" if math.isfinite(value) else "–"
 
 
-def say(found: Evaluation, console: Console) -> None:
-    """Print it."""
+def print_evaluation(found: Evaluation, console: Console) -> None:
+    """Print the results as tables."""
     s = found.score()
     console.print(f"[bold]{escape(found.model)}[/bold]: {s.n} faces", soft_wrap=True)
     console.print(
@@ -217,17 +217,17 @@ def _remarks(found: Evaluation) -> list[str]:
         more = f" and {len(found.unreadable) - _NAMED} more" if found.unreadable[_NAMED:] else ""
         lines.append(f"not readable, left out: {', '.join(found.unreadable[:_NAMED])}{more}")
     if found.labelled.left_out:
-        said = ", ".join(f"{name} ({n})" for name, n in found.labelled.left_out.items())
-        lines.append(f"labels that are no emotion, left out: {said}")
+        names = ", ".join(f"{name} ({n})" for name, n in found.labelled.left_out.items())
+        lines.append(f"labels that are not an emotion, left out: {names}")
     if found.lacks:
-        lines.append(f"the network knows no {', '.join(found.lacks)}: it counts as wrong there")
+        lines.append(f"the network lacks {', '.join(found.lacks)}: counted as wrong there")
     return lines
 
 
 def draw(found: Evaluation, path: Path) -> None:
-    """Draw the confusion matrix, rows in shares of the label, and how sure it was against right.
+    """Draw the confusion matrix, rows as shares of the label, and the calibration curve.
 
-    Raises UsageError where the picture cannot be written.
+    Raises UsageError if the picture cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -255,8 +255,8 @@ def draw(found: Evaluation, path: Path) -> None:
     curve.set(
         xlim=(0, 1),
         ylim=(0, 1),
-        xlabel="how sure",
-        ylabel="how often right",
+        xlabel="confidence",
+        ylabel="accuracy",
         title=f"calibration error {_percent(s.calibration_error)}",
     )
     try:

@@ -1,4 +1,4 @@
-"""A channel's history as files for other programs, written as it is read, whole or not at all."""
+"""Exports a channel's history to files, row by row; a file appears only when it is complete."""
 
 import os
 import sys
@@ -46,15 +46,15 @@ def export_rows(
 ) -> Exported:
     """Write a channel's rows of [since, until) into a file, or to stdout for `STDOUT`.
 
-    words: "openface" has a row for every analysed frame, and what OpenFace and py-feat call it.
+    words: "openface": a row for every analysed frame, with the columns of OpenFace and py-feat.
 
     The columns are those of the view, and `offset_s`: seconds since the show's start. Times are UTC
-    with microseconds, what is unknown is empty (CSV) or null. A title that a spreadsheet would run
-    begins with ' in CSV. JSON is one object a line. A file is there only when it is whole; what its
-    columns mean is in it (Parquet) or in a file beside it. show_ids: of these shows alone. tell:
-    told how many seconds of [since, until) are done.
+    with microseconds; unknown values are empty (CSV) or null. In CSV, a title that is a formula in
+    a spreadsheet gets a ' before it. JSON is one object a line. A file appears only when it is
+    complete; its columns are described in it (Parquet) or in a sidecar file. show_ids: only these
+    shows. on_progress: called with the seconds of [since, until) done.
 
-    Raises UsageError when it can't be written, or when Parquet's library is not installed, and
+    Raises UsageError if it can't be written, or Parquet's library is not installed;
     db.errors.UnknownChannel.
     """
     table = _openface(connection) if words == "openface" else of_view(connection, kind)
@@ -90,7 +90,7 @@ def export_rows(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """How rows are read and written. at: which value of a row is its time."""
+    """How rows are read and written. at: index of a row's time."""
 
     kind: str
     columns: tuple[Column, ...]
@@ -100,9 +100,9 @@ class Table:
 
 
 def of_view(connection: Connection, kind: Kind) -> Table:
-    """Return how the rows of a kind are read and written."""
+    """Return the table of a kind of rows."""
     columns = [Column.of(each) for each in columns_of(connection, kind)]
-    # That of a frame is in its file.
+    # The view's offset_s is the frame's offset in its file.
     columns = [
         replace(each, name="file_offset_s") if each.name == "offset_s" else each for each in columns
     ]
@@ -127,12 +127,12 @@ def _openface(connection: Connection) -> Table:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that has its name when it is whole; or stdout."""
+    """Open a file that gets its name when it is complete; or stdout."""
     if path == STDOUT:
         try:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
-        except BrokenPipeError:  # the reader has closed the pipe, as head does
+        except BrokenPipeError:  # the reader closed the pipe, like head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     part = path.with_name(f".{path.name}.part")

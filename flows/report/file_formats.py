@@ -1,4 +1,4 @@
-"""CSV, JSON lines and Parquet: one schema in each, and what its columns mean."""
+"""CSV, JSON lines and Parquet with one schema, and a description of its columns."""
 
 import csv
 import importlib
@@ -32,7 +32,7 @@ _TYPES: Final = {
     "boolean": "bool",
     "timestamp with time zone": "timestamp",
 }
-"""Arrow's and numpy's names of Postgres's types; all else is text."""
+"""Arrow's and numpy's names of Postgres's types; others are text."""
 
 _UNITS: Final = {
     "_s": "s",
@@ -42,7 +42,7 @@ _UNITS: Final = {
     "_deg": "degrees",
     "fps": "Hz",
 }
-"""By how a name ends."""
+"""Units by the end of a column's name."""
 
 Rows = Sequence[Sequence[Any]]
 Write = Callable[[Rows], None]
@@ -50,7 +50,7 @@ Write = Callable[[Rows], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """A column of a file. kind: float32, timestamp ... unit: empty where it has none."""
+    """A column of a file. kind: float32, timestamp ... unit: may be empty."""
 
     name: str
     kind: str
@@ -83,7 +83,7 @@ def _unit(name: str, kind: str) -> str:
 
 @dataclass(kw_only=True, slots=True)
 class Meta:
-    """The description of an export; the last three grow while it is written."""
+    """The description of an export; the last three fields grow while it is written."""
 
     version: str
     channel: str
@@ -96,7 +96,7 @@ class Meta:
     models: set[str] = field(default_factory=set)
 
     def facts(self) -> dict[str, Any]:
-        """Return it but for the columns."""
+        """Return the description without the columns."""
         return {
             "written_by": f"showmood {self.version}",
             "rows": self.kind,
@@ -114,17 +114,17 @@ class Meta:
 
 
 def sidecar_of(meta: Meta) -> bytes:
-    """Return the JSON that describes a file which can't describe itself."""
+    """Return the JSON description for a file format without metadata."""
     columns = [
         {"name": each.name, "type": each.kind, "unit": each.unit, "meaning": each.meaning}
         for each in meta.columns
     ]
-    said = json.dumps(meta.facts() | {"columns": columns}, indent=2, ensure_ascii=False)
-    return f"{said}\n".encode()
+    text = json.dumps(meta.facts() | {"columns": columns}, indent=2, ensure_ascii=False)
+    return f"{text}\n".encode()
 
 
 def stamp(moment: datetime) -> str:
-    """Return a time in UTC, always with microseconds and zone: mixed forms are not one type."""
+    """Return a time in UTC, always with microseconds and zone, so that a column has one format."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
@@ -150,7 +150,7 @@ def _csv(file: BinaryIO, meta: Meta) -> Iterator[Write]:
 
 
 def _no_formula(value: str | None) -> str | None:
-    """Return a text as a spreadsheet is to read it: no title is a formula."""
+    """Return a text that a spreadsheet does not take for a formula."""
     return f"'{value}" if value and value.lstrip().startswith(_FORMULA) else value
 
 
@@ -211,7 +211,7 @@ def _parquet(file: BinaryIO, meta: Meta) -> Iterator[Write]:
 
 
 def _named(meta: Meta, *, late: bool) -> dict[str, str]:
-    """Return facts as Parquet keeps them: those known at the start, or those at the end."""
+    """Return metadata for Parquet; late: the values known at the end, else those at the start."""
     return {
         f"showmood.{name}": value if isinstance(value, str) else json.dumps(value)
         for name, value in meta.facts().items()

@@ -1,4 +1,4 @@
-"""A frame a row, in the words that users of OpenFace, py-feat and inaFaceAnalyzer know.
+"""One row a frame, with the column names of OpenFace, py-feat and inaFaceAnalyzer.
 
 `frame`, `face_id`, `timestamp`, `confidence` and `success` are OpenFace's; `FaceRect...`,
 `FaceScore` and the emotions py-feat's. A frame without a face has a row with success 0.

@@ -1,4 +1,4 @@
-"""The timeline as a picture: how the mood went, whose face was there, and where the holes are."""
+"""The timeline as a picture: emotions over time, tracks, cuts and gaps."""
 
 import io
 from collections.abc import Iterator
@@ -45,22 +45,22 @@ HATCHES: Final = {
     "fear": "||||",
     "contempt": "++",
 }
-"""Where colours are of like lightness, a pattern tells them apart: in print, and in greyscale."""
+"""Patterns for colours of similar lightness, for print and greyscale."""
 
 BUCKETS: Final = 150
-"""A picture shows about so many steps of time at most."""
+"""Most time steps of a picture, about."""
 
 MAX_CUTS: Final = 60
-"""More cuts than this would cover the picture: the title says how many there were."""
+"""Most cuts that are drawn; the title has their number."""
 
 MAX_LANES: Final = 30
-"""More tracks than this are not drawn one by one: the longest are."""
+"""Most tracks that are drawn: the longest."""
 
 MAX_NUMBERED: Final = 20
 """With more lanes than this, their numbers would overlap."""
 
 MIN_LANES: Final = 8
-"""The panel has room for so many at least: a face that is alone is a lane, and not a wall."""
+"""Least lanes of the panel, so that a single track is not drawn too high."""
 
 LARGE_IN: Final = (12.0, 6.0)
 SMALL_IN: Final = (10.0, 5.0)
@@ -82,13 +82,13 @@ class Picture:
     gaps: tuple[Span, ...]
     cuts: tuple[datetime, ...] = ()
     moods: TrackMoods | None = None
-    """How the tracks that are shown change; without it, each is drawn as its mean."""
+    """Emotions of the shown tracks over time; None: each track is drawn with its mean."""
 
 
 def read_picture(
     connection: Connection, channel: str, since: datetime, until: datetime
 ) -> Picture | None:
-    """Read what to draw between two aware times; None when no face was seen between them."""
+    """Read the picture's data between two aware times; None if no face was seen."""
     found = queries.summary(connection, channel, since, until)
     if found.first_ts is None or found.last_ts is None:
         return None
@@ -160,9 +160,9 @@ def draw(picture: Picture, size_in: tuple[float, float] = LARGE_IN) -> Figure:
 
 
 def small_png(picture: Picture) -> bytes:
-    """Return the figure as a PNG file of few bytes, 800 x 400 pixels.
+    """Return the figure as a small PNG file, 800 x 400 pixels.
 
-    A run's report is sent each minute, and Prefect keeps each of them in an event for a while.
+    A run's report is sent every minute, and Prefect keeps each in an event for a while.
     """
     drawn = io.BytesIO()
     draw(picture, SMALL_IN).savefig(drawn, format="png", dpi=SMALL_DPI)
@@ -197,7 +197,7 @@ def _draw_mood(axes: Axes, picture: Picture) -> None:
     step = np.timedelta64(int(picture.bucket_s * 1e6), "us")
     shares = np.nan_to_num(timeline.emotions)
     starts = timeline.start
-    # A hole in the faces is a hole in the picture: begin a new area after each.
+    # Begin a new area after each time without faces.
     breaks = np.flatnonzero(np.diff(starts) > step) + 1
     for part in np.split(np.arange(len(starts)), breaks):
         if not len(part):
@@ -222,13 +222,13 @@ def _draw_mood(axes: Axes, picture: Picture) -> None:
 
 
 def _longest(tracks: Tracks) -> NDArray[np.int64]:
-    """Return the rows of the longest tracks, in the order of their beginnings."""
+    """Return the rows of the longest tracks, in order of their start."""
     length = (tracks.last_ts - tracks.first_ts).astype(np.int64)
     return np.sort(np.argsort(-length, kind="stable")[:MAX_LANES]).astype(np.int64)
 
 
 def _draw_lanes(axes: Axes, picture: Picture) -> None:
-    """Draw a thin lane for each track, in the colours of its emotions as they change."""
+    """Draw a lane for each track, in the colours of its emotions over time."""
     tracks = picture.tracks
     shown = _longest(tracks)
     for lane, row in enumerate(shown):
@@ -265,7 +265,7 @@ def _draw_lanes(axes: Axes, picture: Picture) -> None:
 
 
 def _stretches(picture: Picture, row: int) -> Iterator[tuple[np.datetime64, np.datetime64, str]]:
-    """Yield begin, end and emotion of a track's stretches of one emotion, in order."""
+    """Yield begin, end and emotion of a track's intervals of one emotion, in order."""
     tracks, moods = picture.tracks, picture.moods
     first, last = tracks.first_ts[row], tracks.last_ts[row]
     mine = np.zeros(0, np.int64)

@@ -22,7 +22,7 @@ Rows = list[tuple[str, str]]
 
 
 def facts(found: Summary) -> Rows:
-    """Return what a summary says, as pairs of a name and its value."""
+    """Return a summary as pairs of name and value."""
     segments = ", ".join(f"{n} {status}" for status, n in sorted(found.segments.items()))
     rows = [
         ("recorded", f"{found.recorded_s:.1f} s in segments: {segments or 'none'}"),
@@ -38,9 +38,9 @@ def facts(found: Summary) -> Rows:
 
 
 def shares(found: Summary) -> list[tuple[str, str, str]]:
-    """Return each emotion that the networks know, the largest first.
+    """Return each known emotion, the largest first, with its mean probability and its time share.
 
-    Its mean probability, and the share of the time in which it was the strongest.
+    The time share is that of the time in which it was the strongest.
     """
     known = [(name, share) for name, share in found.share.items() if share is not None]
     return [
@@ -59,7 +59,7 @@ def print_report(
     found = queries.summary(connection, channel, since, until)
     if not found.segments:
         (last,) = with_recorded(connection, shows_of(connection, channel)[-1:])
-        hint = "nothing was ever recorded of it"
+        hint = "it has no recording"
         if last.last_recorded is not None:
             hint = f"look further back, with --since {last.started_at:%Y-%m-%d}"
         raise UsageError(
@@ -76,13 +76,13 @@ def print_report(
     for row in facts(found):
         table.add_row(*row)
     for number, (name, share, time) in enumerate(shares(found)):
-        said = "mean probability, share of time" if number == 0 else ""
-        table.add_row(said, f"{share} {time} {name}")
+        line = "mean probability, share of time" if number == 0 else ""
+        table.add_row(line, f"{share} {time} {name}")
     console.print(table)
 
 
 def left_out(connection: Connection, channel: str, since: datetime, until: datetime) -> str | None:
-    """Return a line on the shows of a channel that [since, until) does not hold; None if all."""
+    """Return a line on a channel's shows outside [since, until); None if there are none."""
     n_before, n_after, cut = 0, 0, []
     for show in shows_of(connection, channel):
         ended_at = show.ended_at or max(show.started_at, until)
@@ -106,7 +106,7 @@ def save_timeline(
     kind: Literal["png", "svg"] = "png",
 ) -> bool:
     """Draw the timeline into a PNG or SVG file; returns whether there was a face to draw."""
-    from flows.report.picture import draw, read_picture  # matplotlib takes longer than a report
+    from flows.report.picture import draw, read_picture  # imported here: matplotlib takes a second
 
     picture = read_picture(connection, channel, since, until)
     if picture is None:
@@ -119,15 +119,15 @@ def save_timeline(
 
 
 MENTIONED: Final = 0.05
-"""An emotion with a smaller share of the time is not named in the sentence on the mood."""
+"""Least time share of an emotion named in the sentence on the mood."""
 
 STRONG: Final = 0.5
 MAX_HIGHLIGHTS: Final = 3
 MAX_CALM: Final = 3
-"""More tracks than this that are mostly neutral are folded into one line."""
+"""If more tracks than this are mostly neutral, they become one line."""
 
 MAX_TRACKS: Final = 20
-"""The report's table has the longest of them; the rest is one query away."""
+"""Most tracks of the report's table: the longest."""
 
 
 def markdown(
@@ -140,10 +140,10 @@ def markdown(
     page_url: str | None = None,
     machine: str | None = None,
 ) -> str:
-    """Return a broadcast's report, with the picture in it, as Markdown; until now if not said.
+    """Return a broadcast's report as Markdown, with the picture; until: by default now.
 
-    page_url: of the page of the shows, which it leads to. machine: whose copying to the object
-    store it tells of.
+    page_url: of the page of the shows, to link to. machine: its copying to the object store is
+    reported.
     """
     from flows.report.picture import read_picture, small_png
 
@@ -156,7 +156,7 @@ def markdown(
         lines += ["", f"![timeline](data:image/png;base64,{data})"]
     if moments := highlights(connection, channel, since, until):
         lines += ["", "## Strongest moments", ""]
-        lines += [f"- {said.replace(': showmood', ': `showmood')}`" for said in moments]
+        lines += [f"- {line.replace(': showmood', ': `showmood')}`" for line in moments]
     if picture is not None:
         head = "| | mean probability | share of time in which it was strongest |"
         lines += ["", "## Emotions", "", head, "|---|---:|---:|"]
@@ -164,28 +164,28 @@ def markdown(
         lines += ["", "## Tracks", "", *_tracks(picture.tracks)]
     lines += ["", "## Figures", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts(found)]
-    if said := next((each.copying for each in machines(connection) if each.name == machine), None):
-        lines += [f"| object store, from {machine} | {said.replace('|', ' ')} |"]
+    if line := next((each.copying for each in machines(connection) if each.name == machine), None):
+        lines += [f"| object store, from {machine} | {line.replace('|', ' ')} |"]
     return "\n".join(
         [*lines, "", "## Go on", "", *_onwards(connection, channel, since, until, page_url)]
     )
 
 
 def mood(found: Summary) -> str:
-    """Return one sentence on what the faces showed."""
+    """Return one sentence on the emotions."""
     known = {name: share for name, share in found.time_share.items() if share is not None}
     if not known:
         return "no face was seen"
     first, *rest = sorted(known, key=lambda name: -known[name])
-    said = f"mostly {first} ({known[first]:.0%} of the time)"
+    line = f"mostly {first} ({known[first]:.0%} of the time)"
     if others := [f"{name} {known[name]:.0%}" for name in rest[:2] if known[name] >= MENTIONED]:
-        said += f", then {' and '.join(others)}"
+        line += f", then {' and '.join(others)}"
     faces = "1 face" if found.n_tracks == 1 else f"{found.n_tracks} faces"
-    return f"{said}; {faces} followed in {found.recorded_s / 60:.1f} minutes"
+    return f"{line}; {faces} followed in {found.recorded_s / 60:.1f} minutes"
 
 
 def highlights(connection: Connection, channel: str, since: datetime, until: datetime) -> list[str]:
-    """Return a line on each of the strongest moments but calm ones, with the command to see it."""
+    """Return a line on each strongest moment that is not neutral, with the command to play it."""
     moments = [
         moment
         for moment in strongest_moments(connection, channel, since, until)
@@ -199,7 +199,7 @@ def highlights(connection: Connection, channel: str, since: datetime, until: dat
 
 
 def _tracks(tracks: Tracks) -> list[str]:
-    """Return a table of the longest tracks; those that stay neutral are one line together."""
+    """Return a table of the longest tracks; mostly neutral ones may be one line together."""
     length = (tracks.last_ts - tracks.first_ts) / np.timedelta64(1, "s")
     calm = tracks.emotion == "neutral"
     folded = calm if calm.sum() > MAX_CALM else np.zeros(len(length), bool)

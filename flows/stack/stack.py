@@ -58,13 +58,13 @@ def free_port(preferred: int, *, name: str, variable: str | None) -> int:
 
 
 def server_command(env: Mapping[str, str], port: int) -> list[str]:
-    """Return what starts the Prefect server: on loopback, unless the operator says otherwise."""
+    """Return the command of the Prefect server: on loopback, unless the operator sets a host."""
     host = env.get("PREFECT_SERVER_API_HOST", "127.0.0.1")
     return [sys.executable, "-m", "flows.stack.server", "--host", host, "--port", str(port)]
 
 
 class Stack(AbstractContextManager["Stack"]):
-    """Starts on enter, stops in reverse order on exit; `say` is called with each step."""
+    """Starts on enter, stops in reverse order on exit; `echo` is called with each step."""
 
     def __init__(
         self,
@@ -213,8 +213,8 @@ class Stack(AbstractContextManager["Stack"]):
         Raises StackError when it keeps ending.
         """
         for part in (self._postgres, *self.children):
-            if part is not None and (said := part.tend()):
-                self.echo(said)
+            if part is not None and (line := part.tend()):
+                self.echo(line)
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + REVIVE_S
             for name in revived(self.api_url, self.access.headers):
@@ -228,7 +228,7 @@ class Stack(AbstractContextManager["Stack"]):
         return child
 
     def _cancel_runs(self, workers: Collection[str]) -> None:
-        """Cancel what runs, while the workers are there; what other machines watch goes on."""
+        """Cancel our runs while the workers run; runs on other machines continue."""
         pools = self.settings.work_pools
         try:
             there = {name for pool in pools for name in self.server.workers(pool)}

@@ -151,20 +151,20 @@ def _look_at_machines(connection: Connection, found: StackStatus, now: datetime)
         if not each.is_there:
             found.machines[each.name] = f"not seen since {each.seen_at:%Y-%m-%d %H:%M} UTC"
             continue
-        said = f"{each.version}"
+        state = f"{each.version}"
         if each.uploads:
             age_s = (now - each.upload_since).total_seconds() if each.upload_since else 0.0
-            said += f", {each.uploads} files ({(each.upload_bytes or 0) / 1e6:.0f} MB) wait to be "
-            said += f"copied, the oldest for {age_s:.0f} s"
+            state += f", {each.uploads} files ({(each.upload_bytes or 0) / 1e6:.0f} MB) wait to be "
+            state += f"copied, the oldest for {age_s:.0f} s"
             if each.upload_error or age_s > LATE_S:
                 why = each.upload_error or "the store is slow"
                 found.problems.append(
                     f"{each.name} has {each.uploads} recorded files to copy, the oldest for "
                     f"{age_s:.0f} s: {why}"
                 )
-        found.machines[each.name] = said
+        found.machines[each.name] = state
         if each.version != ours:
-            found.problems.append(f"{each.name} has Showmood {each.version}, and here is {ours}")
+            found.problems.append(f"{each.name} has Showmood {each.version}, this machine {ours}")
 
 
 def _look_at_server(env: Mapping[str, str], found: StackStatus) -> None:
@@ -176,9 +176,9 @@ def _look_at_server(env: Mapping[str, str], found: StackStatus) -> None:
             for pool in pools:
                 _look_at_pool(http, pool["name"], found)
     except httpx.HTTPStatusError as e:
-        found.server = f"{url} says {e.response.status_code}"
+        found.server = f"{url} answered {e.response.status_code}"
         refused = e.response.status_code in (401, 403)
-        hint = ": it asks for a login, `showmood env` prints it" if refused else ""
+        hint = ": it needs a login, `showmood env` prints it" if refused else ""
         found.problems.append(f"the Prefect server at {found.server}{hint}")
         return
     except httpx.HTTPError:
@@ -186,7 +186,7 @@ def _look_at_server(env: Mapping[str, str], found: StackStatus) -> None:
         found.problems.append(f"no Prefect server answers at {url}: showmood up")
         return
     if "ONLINE" not in found.workers.values():
-        found.problems.append("no worker is online: nobody would watch a show")
+        found.problems.append("no worker is online: no show would be watched")
 
 
 def _look_at_pool(http: httpx.Client, pool: str, found: StackStatus) -> None:

@@ -27,7 +27,7 @@ class Line:
 
     begin_s: float
     end_s: float
-    said: str
+    text: str
 
 
 def lines(seconds: Sequence[Any], begin: datetime, end: datetime) -> list[Line]:
@@ -40,25 +40,25 @@ def lines(seconds: Sequence[Any], begin: datetime, end: datetime) -> list[Line]:
         if to_s <= from_s:
             continue
         shares = sorted(((getattr(row, name) or 0.0, name) for name in EMOTIONS), reverse=True)
-        said = " · ".join(f"{name} {value:.0%}" for value, name in shares[:2] if value >= 0.1)
-        said += f" · {row.tracks} face{'' if row.tracks == 1 else 's'}"
-        if found and found[-1].said == said and abs(found[-1].end_s - from_s) < 0.01:
-            found[-1] = Line(begin_s=found[-1].begin_s, end_s=to_s, said=said)
+        text = " · ".join(f"{name} {value:.0%}" for value, name in shares[:2] if value >= 0.1)
+        text += f" · {row.tracks} face{'' if row.tracks == 1 else 's'}"
+        if found and found[-1].text == text and abs(found[-1].end_s - from_s) < 0.01:
+            found[-1] = Line(begin_s=found[-1].begin_s, end_s=to_s, text=text)
         else:
-            found.append(Line(begin_s=from_s, end_s=to_s, said=said))
+            found.append(Line(begin_s=from_s, end_s=to_s, text=text))
     return found
 
 
 def as_webvtt(found: Sequence[Line]) -> str:
     """Return them as WebVTT."""
-    cues = (f"{_vtt(each.begin_s)} --> {_vtt(each.end_s)}\n{each.said}\n" for each in found)
+    cues = (f"{_vtt(each.begin_s)} --> {_vtt(each.end_s)}\n{each.text}\n" for each in found)
     return "WEBVTT\n\n" + "\n".join(cues)
 
 
 def as_ass(found: Sequence[Line]) -> str:
     """Return them as Advanced SubStation Alpha."""
     return HEAD + "".join(
-        f"Dialogue: 0,{_ass(each.begin_s)},{_ass(each.end_s)},Mood,{each.said}\n" for each in found
+        f"Dialogue: 0,{_ass(each.begin_s)},{_ass(each.end_s)},Mood,{each.text}\n" for each in found
     )
 
 

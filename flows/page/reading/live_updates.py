@@ -43,7 +43,7 @@ class _Channel:
 
     queues: set[asyncio.Queue[str]] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
-    said: str = ""
+    message: str = ""
     mark: object = None
 
 
@@ -70,16 +70,16 @@ class Hub:
         queue: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
         known = self._channels.setdefault(channel, _Channel())
         known.queues.add(queue)
-        if known.said:
-            queue.put_nowait(known.said)
+        if known.message:
+            queue.put_nowait(known.message)
         if known.task is None:
             known.task = asyncio.create_task(self._keep_polling(channel, known))
         try:
             yield b"retry: 2000\n\n"
             while True:
                 try:
-                    said = await asyncio.wait_for(queue.get(), HEARTBEAT_S)
-                    yield f"data: {said}\n\n".encode()
+                    message = await asyncio.wait_for(queue.get(), HEARTBEAT_S)
+                    yield f"data: {message}\n\n".encode()
                 except TimeoutError:
                     yield b": still here\n\n"
         finally:
@@ -92,18 +92,18 @@ class Hub:
     async def _keep_polling(self, channel: str, known: _Channel) -> None:
         while True:
             try:
-                said = await asyncio.to_thread(self._poll, channel, known)
+                message = await asyncio.to_thread(self._poll, channel, known)
             except DatabaseError as error:
-                said = json.dumps({"problem": str(error)})
+                message = json.dumps({"problem": str(error)})
             except Exception:  # noqa: BLE001 - else who listens waits for ever, and is told nothing
                 _log.exception("what is new of %s could not be asked for", channel)
-                said = json.dumps({"problem": "an internal error: the page's log says which"})
-            if said is not None and said != known.said:
-                known.said = said
+                message = json.dumps({"problem": "an internal error: the page's log says which"})
+            if message is not None and message != known.message:
+                known.message = message
                 for queue in known.queues:
                     if queue.full():
                         queue.get_nowait()
-                    queue.put_nowait(said)
+                    queue.put_nowait(message)
             await asyncio.sleep(self._poll_s)
 
     def _poll(self, channel: str, known: _Channel) -> str | None:
@@ -115,7 +115,7 @@ class Hub:
             mark = (row.broadcast_id, row.status, row.until)
             if mark == known.mark:
                 return None
-            said: dict[str, Any] = {
+            message: dict[str, Any] = {
                 "broadcast": row.broadcast_id,
                 "status": row.status,
                 "lag_ms": row.lag_ms,
@@ -132,11 +132,14 @@ class Hub:
                     since=since,
                     until=until,
                 )
-                said |= {"until": round(until.timestamp() * 1000)}
-                said |= {"seconds": columns(found, datetime.fromtimestamp(0, UTC))}
+                message |= {"until": round(until.timestamp() * 1000)}
+                message |= {"seconds": columns(found, datetime.fromtimestamp(0, UTC))}
                 if found:
                     last = found[-1]
                     shares = {name: getattr(last, name) or 0.0 for name in EMOTIONS}
-                    said |= {"emotion": max(shares, key=shares.__getitem__), "faces": last.tracks}
+                    message |= {
+                        "emotion": max(shares, key=shares.__getitem__),
+                        "faces": last.tracks,
+                    }
             known.mark = mark
-        return json.dumps(said, separators=(",", ":"))
+        return json.dumps(message, separators=(",", ":"))

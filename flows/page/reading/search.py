@@ -153,24 +153,24 @@ def find(connection: Connection, search: Search) -> list[Stretch]:
 
 
 def _number(asked: dict[str, str], name: str, default: float, low: float, high: float) -> float:
-    said = asked.get(name) or str(default)
+    given = asked.get(name) or str(default)
     try:
-        value = float(said)
+        value = float(given)
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        raise UsageError(f"{name}: a number from {low:g} to {high:g}, not {said[:40]!r}")
+        raise UsageError(f"{name}: a number from {low:g} to {high:g}, not {given[:40]!r}")
     return value
 
 
-def _day(said: str | None, name: str, default: datetime, zone: str) -> datetime:
+def _day(given: str | None, name: str, default: datetime, zone: str) -> datetime:
     """Return the beginning of a day there, aware UTC."""
     try:
         day = (
-            datetime.strptime(said, "%Y-%m-%d").replace(tzinfo=ZoneInfo(zone))
-            if said
+            datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=ZoneInfo(zone))
+            if given
             else default.astimezone(ZoneInfo(zone))
         )
         return day.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
     except (ValueError, OverflowError) as e:
-        raise UsageError(f"{name}: a day, as 2026-11-22, not {str(said)[:40]!r}") from e
+        raise UsageError(f"{name}: a day, as 2026-11-22, not {str(given)[:40]!r}") from e

@@ -97,9 +97,11 @@ def page(name: str, *, status: int = 200, **values: object) -> HTMLResponse:
     return HTMLResponse(text, status_code=status, headers={"cache-control": "no-cache"})
 
 
-def said(status: int, title: str, why: str, links: Sequence[tuple[str, str]] = ()) -> HTMLResponse:
+def error_page(
+    status: int, title: str, why: str, links: Sequence[tuple[str, str]] = ()
+) -> HTMLResponse:
     """Return a plain page that says what is wrong, and what to do."""
-    return page("said.html", status=status, title=title, why=why, links=links)
+    return page("error.html", status=status, title=title, why=why, links=links)
 
 
 def data(

@@ -31,10 +31,10 @@ class Tries:
         """Begin with none."""
         self._at: deque[float] = deque(maxlen=TRIES)
 
-    def require(self, said: str) -> None:
-        """Raise StackError, with what is said of its end, if one more start is too many."""
+    def require(self, reason: str) -> None:
+        """Raise StackError with the reason, if one more restart is too many."""
         if len(self._at) == TRIES and time.monotonic() - self._at[0] < TRIES_WITHIN_S:
-            raise StackError(f"{said}; it was started again {TRIES} times")
+            raise StackError(f"{reason}; it was restarted {TRIES} times")
 
     def count(self) -> None:
         """Count a start."""
@@ -95,16 +95,16 @@ class Child:
         """
         if self.process.poll() is None:
             return None
-        said = self.how_it_ended()
-        self._tries.require(said)
+        reason = self.how_it_ended()
+        self._tries.require(reason)
         try:
             self.process = self._start()
         except OSError as e:
             is_new, self._waits = not self._waits, True
-            return f"{said}; it can't be started now ({e}), and is tried again" if is_new else None
+            return f"{reason}; it can't be started now ({e}); will retry" if is_new else None
         self._tries.count()
         self._waits = False
-        return f"{said}; it was started again"
+        return f"{reason}; it was started again"
 
     def how_it_ended(self) -> str:
         """Return a line with its exit status and its last words."""
@@ -119,9 +119,9 @@ class Child:
         except OSError as e:
             return f"its log can't be read ({e.strerror})"
         lines = [line.strip() for line in text.splitlines()]
-        said = [line for line in lines if line] or ["no output"]
-        errors = [line for line in said[-30:] if re.match(r"[\w.]*(Error|Exception)\b.*:", line)]
-        return (errors or said)[-1]
+        reason = [line for line in lines if line] or ["no output"]
+        errors = [line for line in reason[-30:] if re.match(r"[\w.]*(Error|Exception)\b.*:", line)]
+        return (errors or reason)[-1]
 
     @property
     def tool(self) -> int | None:

@@ -79,11 +79,11 @@ def disk_of(home: Path) -> str:
     file = home / "disk-id"
     try:
         with FileLock(home / ".disk-id.lock", timeout=_LOCK_S):  # of two that start at once
-            said = file.read_text(encoding="utf-8", errors="replace") if file.exists() else None
+            content = file.read_text(encoding="utf-8", errors="replace") if file.exists() else None
             try:
-                return str(UUID((said or "").strip()))
+                return str(UUID((content or "").strip()))
             except ValueError:
-                if said is not None:
+                if content is not None:
                     _log.warning("%s holds no id: this disk is given a new one", file)
             made = str(uuid4())
             write_whole(file, f"{made}\n")

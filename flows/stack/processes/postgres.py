@@ -61,10 +61,10 @@ class Postgres:
             before, self._said = self._said, f"Postgres has ended, and does not start: {e}"
             return self._said if self._said != before else None
         self._pause_s, self._said = 0.0, ""
-        said = f"Postgres ended (log: {self._server.log_path})"
-        self._tries.require(said)
+        reason = f"Postgres ended (log: {self._server.log_path})"
+        self._tries.require(reason)
         self._tries.count()
-        return f"{said}; it was started again"
+        return f"{reason}; it was started again"
 
 
 def embedded(settings: Settings, stack: ExitStack) -> Postgres:
@@ -101,9 +101,9 @@ def tended(postgres: Postgres, *, every_s: float = LOOK_EVERY_S) -> Iterator[Non
     def tend() -> None:
         try:
             while not over.wait(every_s):
-                said = postgres.tend()
-                if said and not over.is_set():
-                    _log.warning("%s", said)
+                reason = postgres.tend()
+                if reason and not over.is_set():
+                    _log.warning("%s", reason)
         except StackError as e:
             _log.error("%s", e)
 

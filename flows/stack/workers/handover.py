@@ -59,9 +59,9 @@ def hand_over(
     echo: Callable[[str], None],
     within_s: float = DRAIN_S,
 ) -> list[str]:
-    """Have other workers go on with these runs; return those that none took within the time.
+    """Let other workers continue these runs; return those that none took within the time.
 
-    They go on in their processes, to their end.
+    Those continue in their processes, to their end.
     """
     mine = dict(runs)
     with connect(api_url, headers) as http:
@@ -77,8 +77,8 @@ def hand_over(
                 body = {"state": state, "force": True}
                 http.post(f"/flow_runs/{run}/set_state", json=body).raise_for_status()
             except httpx.HTTPError as e:
-                # It may have been: a busy server does what it was asked after we gave up.
-                echo(f"the server does not say whether run {run} is handed over: {e!r}")
+                # It may be: a busy server may process the request after our timeout.
+                echo(f"it is unknown whether run {run} is handed over: {e!r}")
     if mine:
         echo(f"{len(mine)} shows are handed over: other workers have {within_s:.0f} s to take them")
     end, pause = time.monotonic() + within_s, threading.Event()

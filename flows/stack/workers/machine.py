@@ -51,8 +51,8 @@ def among_machines(
                 _log.exception("an internal error: this machine is not known to others now")
 
     try:
-        if said := _register(engine, settings, disk):
-            echo(said)
+        if line := _register(engine, settings, disk):
+            echo(line)
         write_all_left_behind(engine, settings)
         uploads = uploads_of(settings, engine)
         with background_thread(stay, over, name="machine", end_s=0.0), uploading(uploads):

@@ -25,15 +25,15 @@ from flows.stack.workers.machine import is_behind
 if TYPE_CHECKING:
     from prefect.client.schemas.responses import WorkerFlowRunResponse
 
-PATIENCE_S: Final = 1.0
-"""For each run that a worker has, it leaves a new one to others for so long."""
+DEFER_S: Final = 1.0
+"""Seconds for each of its runs that a worker leaves a new run to others."""
 
-MAX_PATIENCE_S: Final = 4.0
+MAX_DEFER_S: Final = 4.0
 BEHIND_S: Final = 30.0
 """Seconds that a machine that is behind leaves a run to others, at most."""
 
 KNOWN_FOR_S: Final = 10.0
-"""Which version deployments are of, and who else serves the pool, is asked so often at most."""
+"""Least seconds between two checks of deployments' versions and the pool's other workers."""
 
 
 class ShowConfiguration(ProcessJobConfiguration):
@@ -50,7 +50,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that the type exists already: ours replaces it
 
     class ShowWorker(ProcessWorker):
-        """Takes runs as this module says; all else is Prefect's."""
+        """Prefect's process worker, with this module's rules for taking runs."""
 
         type = "process"
         job_configuration = ShowConfiguration
@@ -74,14 +74,14 @@ with warnings.catch_warnings():
                 return new
             waited_s = now - self._seen_at[new[0].flow_run.id]
             n_running = self._limiter.borrowed_tokens if self._limiter else 0
-            if waited_s < min(n_running * PATIENCE_S, MAX_PATIENCE_S):
+            if waited_s < min(n_running * DEFER_S, MAX_DEFER_S):
                 return []
             if n_running and waited_s < BEHIND_S and await anyio.to_thread.run_sync(_is_behind):
                 return []
             return new[:1]
 
         async def _is_ours(self, deployment: UUID | None) -> bool:
-            """Return whether a run's deployment is of this version, or says nothing of that."""
+            """Return whether a run's deployment is of this version, or has none."""
             if deployment is None:
                 return True
             known = self.__dict__.setdefault("_versions", {})

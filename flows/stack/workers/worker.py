@@ -56,7 +56,7 @@ def revived(api_url: str, headers: Mapping[str, str]) -> list[str]:
     try:
         return healing.revive_crashed(api_url, headers)
     except httpx.HTTPStatusError as e:
-        # It is there, and does not do what it was asked: that need not pass.
+        # It answers, but refuses: a retry may not help.
         _log.warning("crashed shows are not put back on schedule: %s", e)
         return []
     except httpx.HTTPError as e:
@@ -176,8 +176,8 @@ def serve(
     try:
         while not stopping.wait(TEND_S):
             for child in children:
-                if said := child.tend():
-                    echo(said)
+                if line := child.tend():
+                    echo(line)
             if time.monotonic() >= health_at:
                 health_at = time.monotonic() + HEALTH_EVERY_S
                 echo(health())
@@ -200,10 +200,10 @@ def _health(
         free = f"{shutil.disk_usage(settings.home).free / 1e9:.1f} GB free"
     except OSError as e:
         free = f"how much is free is not known ({e.strerror})"
-    said = f"{n_runs} runs, of {limit} at most in each pool, {free}"
+    line = f"{n_runs} runs, of {limit} at most in each pool, {free}"
     behind = "" if uploads is None else f", {uploads.behind.summary()}"
     late = ", behind the air: no further show is taken" if is_behind(settings) else ""
-    return f"{datetime.now(UTC):%H:%M:%S} UTC: {said}{behind}{late}"
+    return f"{datetime.now(UTC):%H:%M:%S} UTC: {line}{behind}{late}"
 
 
 def _make_pools(server: PrefectServer, pools: tuple[str, ...], url: str, machine: str) -> None:

@@ -131,7 +131,7 @@ def test_store_that_refuses_loses_nothing_and_is_caught_up_with(
     assert uploads.behind.files == 3
     assert uploads.behind.since is not None
     assert "3 recorded files" in uploads.behind.summary()
-    assert caplog.text.count("recording goes on") == 1
+    assert caplog.text.count("recording continues") == 1
     with engine.connect() as connection:
         [machine] = machines(connection)
     assert (machine.uploads, machine.upload_error) == (3, uploads.behind.error)
@@ -293,7 +293,7 @@ def test_url_that_is_none_is_one_line(tmp_path: Path, url: str, said: str) -> No
 
 def test_url_that_is_none_costs_no_show(engine: Engine, tmp_path: Path, caplog: Any) -> None:
     with copying(Settings(home=tmp_path, recordings_store="bucket"), engine):
-        assert "recording goes on, and nothing is copied" in caplog.text
+        assert "recording continues, but nothing is copied" in caplog.text
 
 
 def test_missing_bucket_and_unreachable_host_are_one_line_errors(

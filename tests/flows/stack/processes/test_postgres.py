@@ -82,7 +82,7 @@ def test_a_killed_one_is_restarted_and_reported(server, kill, monkeypatch) -> No
     assert answer(url) == 42
     assert one.tend() is None
     kill()
-    with pytest.raises(StackError, match="was started again 1 times"):
+    with pytest.raises(StackError, match="was restarted 1 times"):
         until_said(one, "nothing")
 
 
