@@ -184,7 +184,7 @@ class LiveOrigin(Airing):
     # -- answering
 
     def _reply(self, target: str) -> Reply:
-        """Answer a request, rightly or as the faults say."""
+        """Answer a request, correctly or with the configured faults."""
         path, _, query = target.partition("?")
         path = unquote(path)
         found = _PATH.fullmatch(path)

@@ -2,4 +2,4 @@
 
 
 class DemoError(Exception):
-    """The demo channel can't play; one line that says why."""
+    """The demo channel can't play; the message is one line."""

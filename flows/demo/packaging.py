@@ -31,7 +31,7 @@ class Packaging:
         return text
 
     def segment(self, path: str, reply: Reply) -> Reply:
-        """Return the answer to a request for a segment; path: where it was asked for."""
+        """Return the response to a request for a segment; path: the requested one."""
         return reply
 
     def other(self, path: str) -> Reply | None:
@@ -56,7 +56,7 @@ class Listed(Packaging):
 
 
 class Signed(Packaging):
-    """Each answer signs all addresses anew; old signatures end; every third segment is late."""
+    """Each playlist has new URL signatures, old ones expire, and every third segment is late."""
 
     def __init__(self) -> None:
         """Sign nothing yet."""
@@ -84,7 +84,7 @@ class Signed(Packaging):
 
 
 class Disguised(Packaging):
-    """Each segment says that it is a picture."""
+    """Each segment is declared as an image."""
 
     def segment(self, path: str, reply: Reply) -> Reply:
         """Return it behind the header of a picture."""
@@ -144,7 +144,7 @@ class TablesApart(Packaging):
 
 
 class Banning(Packaging):
-    """A playlist that is asked for too early is refused, for longer with each request."""
+    """A playlist requested too early is refused, for longer with each request."""
 
     def __init__(self, least_s: float, ban_s: float) -> None:
         """least_s: between two requests. ban_s: how long is refused, counted from the last one."""
@@ -193,7 +193,7 @@ def without_dates(text: str) -> str:
 
 
 def of_1970(text: str) -> str:
-    """Return it with dates of an encoder that was never told the time."""
+    """Return the playlist with dates of an encoder whose clock was never set."""
     return re.sub(r"(DATE-TIME:)\d{4}-\d\d-\d\d", r"\g<1>1970-01-01", text)
 
 

@@ -158,7 +158,7 @@ def fetch_libraries(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Serve the database that is set, as a part of the stack; end with a line that says why not."""
+    """Serve the page as a process of the stack; exits with a one-line error."""
     asked = argparse.ArgumentParser()
     asked.add_argument("--port", type=int, required=True)
     port = asked.parse_args().port

@@ -1,4 +1,4 @@
-"""The browser libraries that are not ours: fetched by deno, by the lock file, once."""
+"""Third-party browser libraries: fetched once by deno, with a lock file."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Which of a source's segments are advertisements, as far as its playlist tells."""
+"""Finds out which of a source's segments are advertisements, by its playlist."""
 
 from datetime import timedelta
 from typing import Final
@@ -13,7 +13,7 @@ _SLACK_S: Final = 0.5
 
 
 class Ads:
-    """Follows a source's segments in order, and keeps whether a break goes on."""
+    """Follows a source's segments in order, with the state of an advertisement break."""
 
     def __init__(self) -> None:
         """No break was announced yet."""
@@ -23,7 +23,7 @@ class Ads:
         self._away_s = 0.0
 
     def of(self, entry: Entry, playlist: Playlist) -> bool | None:
-        """Return whether the next segment is an advertisement; None where nothing ever tells."""
+        """Return whether the next segment is an advertisement; None if the source marks none."""
         self._tells |= bool(playlist.breaks) or any(e.cue for e in playlist.entries)
         cued = self._by_cue(entry)
         away = self._by_host(entry)

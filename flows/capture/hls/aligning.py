@@ -52,7 +52,7 @@ def name_of(entry: Entry) -> str:
 
 
 class Alignment:
-    """Keeps the newest playlist, and tells by how many segments another is ahead of it."""
+    """Keeps the newest playlist, and finds by how many segments another is ahead of it."""
 
     def __init__(self, window: Sequence[Known] = ()) -> None:
         """Go on after what is known, in order."""

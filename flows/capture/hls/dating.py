@@ -19,7 +19,7 @@ _CREDIBLE_JUMP: Final = timedelta(seconds=60)
 """A source may have been off air for this longer than nothing was recorded."""
 
 _CREDIBLE_IN_A_ROW: Final = timedelta(seconds=5)
-"""Its dates may jump by this where its numbers and its timestamps say that nothing is missing."""
+"""Largest jump of dates that is ignored if numbers and timestamps are continuous."""
 
 CREDIBLE_EDGE: Final = timedelta(minutes=30)
 """The newest segment's date may be off by so much; the nearest wrong zone is off by an hour."""
@@ -32,7 +32,7 @@ _WAVERING: Final = timedelta(seconds=0.3)
 _ADDED_UP: Final = timedelta(seconds=1)
 _ROUNDING: Final = timedelta(milliseconds=2)
 _LATE: Final = timedelta(seconds=30)
-"""A segment is seen at most so long after it was published, if polling was not interrupted."""
+"""Longest delay from a segment's publication to its discovery, if polling was not interrupted."""
 
 
 class Dates:
@@ -141,7 +141,7 @@ class Dates:
         return timedelta(seconds=ticks_from(self._last.end, extent.first) / TICKS_PER_S)
 
     def _after(self, arrival: datetime, since: timedelta | None) -> datetime:
-        """Return when a segment after something missing begins: by timestamps, if they can tell."""
+        """Return the start of a segment after a gap: by timestamps if they are usable."""
         last = self._recording.last
         if last is None or since is None or since < timedelta(0):
             return arrival

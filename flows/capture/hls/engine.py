@@ -96,7 +96,7 @@ class HlsRun:
 
     @property
     def step_s(self) -> float:
-        """How long the source says its segments may be."""
+        """The longest segment that the source announces, in seconds."""
         return max(self._pacing.target_s, self._pacing.last_s, self._pacing.wait_s)
 
     @property
@@ -183,7 +183,7 @@ class HlsRun:
             self._ended_at = None
 
     def _take(self, playlist: Playlist) -> bool:
-        """Take what is new; tell whether there was anything."""
+        """Take new segments; return whether there were any."""
         if self._first_load:
             self._fetcher.check(playlist.urls)
         if playlist.ended and self._first_load and self._recording.last is None:

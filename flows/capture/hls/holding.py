@@ -1,4 +1,4 @@
-"""Whether a playlist's server is asked to hold its answer until there is more."""
+"""Decides whether to use blocking playlist reload with a server."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ _TARGETS: Final = 3
 """A server holds a request for as long as so many segments may be (RFC 8216bis, 6.2.5.2)."""
 
 _MAX_VAIN: Final = 2
-"""A server whose held answers brought nothing so often, one after the other, is not asked again."""
+"""Consecutive blocking reloads without a new segment after which they are not used again."""
 
 
 class Holding:
@@ -31,6 +31,6 @@ class Holding:
         self.held_s = _TARGETS * playlist.target_s
 
     def failed(self, *, until: int | None) -> None:
-        """Take note that the playlist did not come: the next one is asked for as ever."""
+        """Note that a reload failed: the next one does not block."""
         self._n_vain += until is not None
         self.until = None

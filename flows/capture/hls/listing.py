@@ -143,7 +143,7 @@ class Listing:
         if not self._looked:
             self._looked = True
             # What an earlier run left behind is not to be mistaken for new when the clock jumps.
-            # Names do not tell: a new address may be a part of each.
+            # Names don't identify segments: each may have a new part of the URL.
             same = any(e.sequence == position.sequence and e.end == position.end for e in entries)
             left = [
                 e

@@ -1,4 +1,4 @@
-"""When to poll a live playlist: as rarely as RFC 8216 asks for, and soon after it has grown.
+"""When to poll a live playlist: as rarely as RFC 8216 requires, and soon after it has grown.
 
 6.3.4: once it has changed, not before as long as a segment takes; where it has not, half of that.
 A server may ban who asks more often. So the moment at which it grows is found out by asking a

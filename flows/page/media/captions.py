@@ -23,7 +23,7 @@ Format: Layer, Start, End, Style, Text
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """What is said from one second to another, from the stretch's beginning."""
+    """A caption's text, from one second to another of the recording."""
 
     begin_s: float
     end_s: float

@@ -27,7 +27,7 @@ DASHES: Final = {
     "fear": "6 2 2 2",
     "contempt": "3 3",
 }
-"""Colours that colour-blind people can tell apart, and dashes beside them: as in tokens.css."""
+"""Colours that colour-blind people can distinguish, and dash patterns; as in tokens.css."""
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 960, 360, 48, 40, 110, 32
 

@@ -38,11 +38,11 @@ AUDIO_WAIT_S: Final = 60.0
 
 
 class CopyGone(Exception):
-    """The object store has no copy of a recording any more, or another one; the message says it."""
+    """The object store has no copy of a recording any more, or a different one."""
 
 
 class NotNow(Exception):
-    """A copy can't be had just now; the message says why."""
+    """A copy can't be fetched now; a retry may succeed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,7 @@ class Recording:
     audio: tuple[AudioFile, ...] = ()
 
     def has_all_audio(self, segment: Segment) -> bool:
-        """Tell whether no more audio is to come for a segment."""
+        """Return whether the audio of a segment is complete."""
         if self.audio and self.audio[-1].piece > segment.path.stem:
             return True
         return time.time() - _modified_ns(segment.path) / 1e9 > AUDIO_WAIT_S

@@ -1,4 +1,4 @@
-"""A still from a recording, made when it is asked for and kept nowhere: by ffmpeg, in a child."""
+"""Makes a still from a recording on request, by ffmpeg in a child process; not stored."""
 
 import subprocess
 import threading
@@ -16,7 +16,7 @@ WAIT_S: Final = 8.0
 MAX_BYTES: Final = 1 << 20
 
 _places = threading.BoundedSemaphore(2)
-"""So many at once: a page of results asks for fifty."""
+"""Most stills made at once; a page of results requests fifty."""
 
 
 def still(segment: Segment, at: datetime, *, ffmpeg: Path | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""Recordings that the object store alone has: brought to this disk when somebody plays them.
+"""Recordings that only the object store has: fetched to this disk when they are played.
 
 Through the cache that `play`, `clip` and `replay` use too, so that a browser asks nobody but the
 page. A store that is away, or slow, holds up the page's other answers for a few seconds at most.
@@ -38,7 +38,7 @@ class Stored:
         return None if Path(key).is_absolute() or ".." in path.parts else path
 
     def audio_in(self, folder: Path) -> list[AudioFile]:
-        """Return the audio beside the copies of a folder; empty where the store does not say."""
+        """Return the separate audio files of a folder's copies; empty if the store has none."""
         below = f"{folder.relative_to(self._copies.directory).as_posix()}/{FOLDER}"
         keys: list[str] = []
         with suppress(StoreError):  # pictures are played without it

@@ -1,4 +1,4 @@
-"""A show's numbers in columns, a stretch of time each: what a browser asks for once.
+"""A show's values in columns, by time ranges that a browser requests once.
 
 Shares are sent in thousandths, times in milliseconds from the chunk's beginning: integers are
 short, and compress well.

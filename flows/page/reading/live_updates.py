@@ -95,9 +95,9 @@ class Hub:
                 message = await asyncio.to_thread(self._poll, channel, known)
             except DatabaseError as error:
                 message = json.dumps({"problem": str(error)})
-            except Exception:  # noqa: BLE001 - else who listens waits for ever, and is told nothing
+            except Exception:  # noqa: BLE001 - else listeners would wait without an error
                 _log.exception("what is new of %s could not be asked for", channel)
-                message = json.dumps({"problem": "an internal error: the page's log says which"})
+                message = json.dumps({"problem": "an internal error: see the page's log"})
             if message is not None and message != known.message:
                 known.message = message
                 for queue in known.queues:

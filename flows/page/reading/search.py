@@ -21,7 +21,7 @@ DAYS: Final = {"all": "1,2,3,4,5,6,7", "weekdays": "1,2,3,4,5", "weekend": "6,7"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Search:
-    """What is sought: seconds in which the mean over all faces was so strong, for so long."""
+    """A search for times in which an emotion's mean over all faces is above a value for a time."""
 
     channel: str
     emotion: str
@@ -51,7 +51,7 @@ class Stretch:
 
 
 def parse(asked: dict[str, str], channels: list[str], now: datetime) -> Search:
-    """Return the search that a form says; raises UsageError, which names the field."""
+    """Parse a search form; raises UsageError that names the field."""
     channel = asked.get("channel") or (channels[0] if channels else "")
     if channel not in channels:
         raise UsageError(f"there is no channel {channel!r} in this history")

@@ -1,4 +1,4 @@
-"""What the page asks of the views, and nothing else of it speaks SQL but search."""
+"""The page's SQL queries on the views, except for search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ def channels(connection: Connection) -> list[str]:
 
 
 def show(connection: Connection, broadcast_id: int) -> ShowRow | None:
-    """Return a show; None where there is none of that number."""
+    """Return a show by its number; None if there is none."""
     row = connection.execute(_SHOW, {"id": broadcast_id}).one_or_none()
     return ShowRow(**row._mapping) if row else None
 

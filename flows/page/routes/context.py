@@ -33,7 +33,7 @@ VERSION: Final = version("showmood")
 
 
 class NotThere(Exception):
-    """What was asked for is not there; the message says what to do.
+    """The requested resource does not exist; the message says what to do.
 
     links: to what is there instead: what each is called, and its address.
     """
@@ -79,7 +79,7 @@ class Context:
             )
 
     def recording(self, connection: Connection, show: ShowRow) -> Recording:
-        """Return a show's recording; its rows are asked for where they have changed."""
+        """Return a show's recording; its rows are read again if they have changed."""
         state = show_queries.state(connection, show.broadcast_id)
         segments = partial(show_queries.rows, connection, "segments", id=show.broadcast_id)
         return self.playback.of(show, state, segments)
@@ -184,7 +184,7 @@ def ms(at: datetime) -> int:
 
 
 def zone_of(name: str | None) -> ZoneInfo:
-    """Return a time zone by its name; UTC where there is none of that name."""
+    """Return a time zone by its name; UTC if the name is unknown."""
     try:
         return ZoneInfo(name or "UTC")
     except (ValueError, OSError, KeyError):

@@ -20,4 +20,4 @@ def test_listener_is_notified_of_an_internal_error() -> None:
         return said.decode()
 
     said = json.loads(asyncio.run(first()).removeprefix("data: "))
-    assert said == {"problem": "an internal error: the page's log says which"}
+    assert said == {"problem": "an internal error: see the page's log"}
