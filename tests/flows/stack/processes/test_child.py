@@ -40,5 +40,5 @@ def test_child_that_keeps_ending_is_given_up_with_its_last_words(
     until_ended(one)
     assert "OSError: no port" in (one.tend() or "")
     until_ended(one)
-    with pytest.raises(StackError, match=r"OSError: no port.*started again 1 times"):
+    with pytest.raises(StackError, match=r"OSError: no port.*restarted 1 times"):
         one.tend()
