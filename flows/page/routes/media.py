@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
 from flows.capture.segment import Gap
+from flows.errors import ShowmoodError
 from flows.page.media import captions, curve
 from flows.page.media.playback import holding, part_of_file, playlist
 from flows.page.media.stills import still
@@ -89,10 +91,12 @@ def router(context: Context) -> APIRouter:
 
             if not recording.has_all_audio(segment):
                 headers = {"cache-control": "no-store"}
-            made = with_audio(segment, recording.listed, recording.audio)
-            part = {".init": made.head, ".media": made.media}.get(named[2] or "")
-            body = made.head + made.media if part is None else part
-            return Response(body, media_type=kind, headers=headers)
+            with suppress(ShowmoodError):  # a damaged file is sent as it is
+                made = with_audio(segment, recording.listed, recording.audio)
+                part = {".init": made.head, ".media": made.media}.get(named[2] or "")
+                body = made.head + made.media if part is None else part
+                return Response(body, media_type=kind, headers=headers)
+            headers = {"cache-control": "no-store"}
         if named[2] is None:
             return FileResponse(segment.path, media_type=kind, headers=headers)
         return Response(part_of_file(segment.path, named[2]), media_type=kind, headers=headers)

@@ -57,6 +57,12 @@ def test_each_piece_has_its_pictures_and_its_audio(page: Any, apart: Any, kind: 
     assert min(steps) > 0.5 * 1024 / 48_000, "nothing twice"
     assert abs(heard[0] - pictures[0]) < 0.05
     assert abs(heard[-1] - pictures[-1]) < 0.15
+    damaged = next(show.folder.glob("*-000001.*"))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"G" + bytes(187))
+    kept = page.client.get(f"/media/{show.show}/1.{kind}")
+    assert (kept.status_code, kept.content) == (200, b"G" + bytes(187))
+    damaged.write_bytes(whole)
     begin, end = show.begin.timestamp(), show.until.timestamp()
     asked = f"/take/{show.show}/stretch.mp4?from={begin * 1000:.0f}&to={end * 1000:.0f}"
     with av.open(io.BytesIO(page.client.get(asked).content)) as clip:
