@@ -36,7 +36,7 @@ from flows.live.rows.store import Store
 from flows.objects.cache import Copies
 from flows.objects.configured import copies_of
 from flows.objects.store import StoreError
-from flows.recordings.finding import find, say_nothing_there
+from flows.recordings.finding import find, nothing_recorded
 from flows.settings import Settings, load_settings, running_database
 from flows.show import (
     AnalysedFps,
@@ -105,7 +105,7 @@ def reanalyse_range(
                 copies=copies,
             )
             if not found.segments:
-                raise say_nothing_there(engine, *stretch, found)
+                raise nothing_recorded(engine, *stretch, found)
             for name in found.on:
                 log.warning("segments on %s keep their rows here, and are analysed there", name)
             if found.gone:

@@ -39,7 +39,7 @@ from flows.control.run_page import RunPage
 from flows.errors import EXPECTED, HandedOver, Skipped
 from flows.live.broadcast import Watch
 from flows.live.left_open import end_cancelled
-from flows.live.locking.handover_signal import hear
+from flows.live.locking.handover_signal import install_handler
 from flows.live.rows.analysis import Analysis, take_for
 from flows.live.rows.observers import Observers
 from flows.settings import load_settings, running_database
@@ -142,7 +142,7 @@ def watch_show(
             Empty, or one that is not there: the source's own choice.
     """
     outlive_worker()
-    hear()
+    install_handler()
     log = get_run_logger()
     run_id = UUID(flow_run.id)
     run_page: RunPage | None = None

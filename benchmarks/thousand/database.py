@@ -21,7 +21,7 @@ from benchmarks.thousand.channels import SEGMENT_S, Written, make_months, write
 from db.embedded.server import EmbeddedPostgres
 from db.session import make_engine, upgrade
 from db.writing.writes import ensure_channel, ensure_partition, open_broadcast
-from flows.live.locking.channel_turn import asked_by
+from flows.live.locking.channel_turn import waiting_run
 from flows.report.text import markdown
 
 WRITERS: Final = 3
@@ -223,7 +223,7 @@ def _asking_ms(url: str) -> float:
         backend = psutil.Process(pid)  # the pool returns the same one
         before = sum(backend.cpu_times()[:2])
         for _ in range(100):
-            asked_by(engine, "channel-0")
+            waiting_run(engine, "channel-0")
         return (sum(backend.cpu_times()[:2]) - before) / 100 * 1000
     finally:
         engine.dispose()

@@ -73,9 +73,9 @@ class EventObserver(Observer):
     log: Log
     emit: Emit = emit_to_prefect
     clock: Callable[[], float] = time.monotonic
-    _told_at: deque[float] = field(default_factory=deque, init=False)
+    _sent_at: deque[float] = field(default_factory=deque, init=False)
     _is_muted: bool = field(default=False, init=False)
-    _unsaid: set[tuple[Alert, int | None]] = field(default_factory=set, init=False)
+    _suppressed: set[tuple[Alert, int | None]] = field(default_factory=set, init=False)
     _watch: AlertWatch = field(init=False)
     _is_behind: bool = field(default=False, init=False)
     _began: bool = field(default=False, init=False)
@@ -88,7 +88,7 @@ class EventObserver(Observer):
     def began(self, engine: Engine, started_at: datetime, planned_end: datetime) -> None:
         """Emit that the show is being recorded."""
         self._began = True
-        self._tell(
+        self._emit(
             STARTED,
             {"url": self.url, "started_at": _iso(started_at), "planned_end": _iso(planned_end)},
         )
@@ -100,8 +100,8 @@ class EventObserver(Observer):
         self._counts = counts
         if isinstance(item, Gap):
             length_s = (item.end - item.start).total_seconds()
-            if length_s > self.gap_s and self._may_tell():
-                self._tell(
+            if length_s > self.gap_s and self._may_emit():
+                self._emit(
                     GAP,
                     {
                         "start": _iso(item.start),
@@ -112,38 +112,38 @@ class EventObserver(Observer):
                 )
         elif observations is not None:
             for raised in self._watch.update(observations, item.end):
-                self._tell_alert(raised)
-        self._tell_lag(counts.lag_s)
+                self._emit_alert(raised)
+        self._emit_lag(counts.lag_s)
 
     def missed(self, why: str) -> None:
         """Emit that the show never went on air."""
-        self._tell(MISSED, {"url": self.url, "why": why})
+        self._emit(MISSED, {"url": self.url, "why": why})
 
     def ended(self, status: str) -> None:
         """Emit how it ended; an alert that is still raised ends."""
         for raised in self._watch.close():
-            self._tell_alert(raised)
+            self._emit_alert(raised)
         if self._began:
             text = self._counts.summary() if self._counts else "nothing was recorded"
-            self._tell(ENDED, {"status": status, "said": text}, status=status)
+            self._emit(ENDED, {"status": status, "said": text}, status=status)
 
-    def _tell_lag(self, lag_s: float | None) -> None:
+    def _emit_lag(self, lag_s: float | None) -> None:
         if lag_s is None:
             return
-        if not self._is_behind and lag_s > self.behind_s and self._may_tell():
+        if not self._is_behind and lag_s > self.behind_s and self._may_emit():
             self._is_behind = True
-            self._tell(BEHIND, {"behind_s": round(lag_s, 1)})
+            self._emit(BEHIND, {"behind_s": round(lag_s, 1)})
         elif self._is_behind and lag_s < self.behind_s / 2:
             self._is_behind = False
-            self._tell(CAUGHT_UP, {"behind_s": round(lag_s, 1)})
+            self._emit(CAUGHT_UP, {"behind_s": round(lag_s, 1)})
 
-    def _tell_alert(self, raised: Raised) -> None:
+    def _emit_alert(self, raised: Raised) -> None:
         alert = raised.alert
-        if raised.began and not self._may_tell():
-            self._unsaid.add((alert, raised.track))
+        if raised.began and not self._may_emit():
+            self._suppressed.add((alert, raised.track))
             return
-        if not raised.began and (alert, raised.track) in self._unsaid:
-            self._unsaid.discard((alert, raised.track))
+        if not raised.began and (alert, raised.track) in self._suppressed:
+            self._suppressed.discard((alert, raised.track))
             return
         if raised.began:
             self.log.warning("alert: %s", raised.summary())
@@ -160,30 +160,30 @@ class EventObserver(Observer):
             "clip_from": _iso(raised.since - CONTEXT),
             "clip_to": _iso(raised.at + CONTEXT),
         }
-        self._tell(
+        self._emit(
             RAISED if raised.began else CLEARED,
             payload,
             emotion=alert.emotion.value,
             of=alert.of,
         )
 
-    def _may_tell(self) -> bool:
+    def _may_emit(self) -> bool:
         """Count an event; return whether the rate limit allows it, and emit MUTED once if not."""
         now = self.clock()
-        while self._told_at and now - self._told_at[0] > 60:
-            self._told_at.popleft()
-        if len(self._told_at) < MAX_A_MINUTE:
-            self._told_at.append(now)
+        while self._sent_at and now - self._sent_at[0] > 60:
+            self._sent_at.popleft()
+        if len(self._sent_at) < MAX_A_MINUTE:
+            self._sent_at.append(now)
             self._is_muted = False
             return True
         if not self._is_muted:
             self._is_muted = True
             text = f"more than {MAX_A_MINUTE} events in a minute: no more are sent for a while"
             self.log.warning("%s: %s", self.channel, text)
-            self._tell(MUTED, {"said": text})
+            self._emit(MUTED, {"said": text})
         return False
 
-    def _tell(self, event: str, payload: Mapping[str, Any], **more: str) -> None:
+    def _emit(self, event: str, payload: Mapping[str, Any], **more: str) -> None:
         try:
             self.emit(event, labels(self.channel, **more), dict(payload))
         except Exception as e:  # noqa: BLE001 - a lost event must not end the show

@@ -60,7 +60,7 @@ class RunPage(Observer):
     first_update_s: float = FIRST_UPDATE_S
     _message: str | None = field(default=None, init=False)
     _counts: "Counts | None" = field(default=None, init=False)
-    _heard_at: float = field(default=0.0, init=False)
+    _updated_at: float = field(default=0.0, init=False)
     _engine: Engine | None = field(default=None, init=False)
     _started_at: datetime | None = field(default=None, init=False)
     _planned_end: datetime | None = field(default=None, init=False)
@@ -79,19 +79,19 @@ class RunPage(Observer):
     def waiting(self, until: datetime | None) -> None:
         """Show in the run's state that it waits."""
         when = f" until {until:%H:%M} UTC" if until else ""
-        self._say(f"waiting for the show{when}")
+        self._set_message(f"waiting for the show{when}")
 
     def began(self, engine: Engine, started_at: datetime, planned_end: datetime) -> None:
         """Show in the run's state that recording has begun, and start the updates."""
         self._engine, self._started_at, self._planned_end = engine, started_at, planned_end
-        self._say("recording; the networks are being loaded")
+        self._set_message("recording; the networks are being loaded")
 
     def took(
         self, item: Segment | Gap, observations: Observations | None, counts: "Counts"
     ) -> None:
         """Keep the values for the next update."""
         first = self._counts is None
-        self._counts, self._heard_at, self._newest = counts, time.monotonic(), item.end
+        self._counts, self._updated_at, self._newest = counts, time.monotonic(), item.end
         self._oldest = min(self._oldest or item.start, item.start)
         if first:
             self._changed.set()
@@ -118,7 +118,7 @@ class RunPage(Observer):
             return self._message
         segments = "1 segment" if counts.segments == 1 else f"{counts.segments} segments"
         gaps = f", {counts.gaps} gaps" if counts.gaps else ""
-        quiet_s = time.monotonic() - self._heard_at
+        quiet_s = time.monotonic() - self._updated_at
         if quiet_s > QUIET_S:
             return f"nothing new for {quiet_s:.0f} s; {segments} so far{gaps}"
         lag = f", {counts.lag_s:.1f} s behind" if counts.lag_s is not None else ""
@@ -139,7 +139,7 @@ class RunPage(Observer):
             return self._started_at
         return min(self._started_at, self._oldest)
 
-    def _say(self, message: str) -> None:
+    def _set_message(self, message: str) -> None:
         self._message = message
         if self._thread is None:
             # With the context variables: they hold the server's URL.
@@ -153,7 +153,7 @@ class RunPage(Observer):
 
     def _run(self) -> None:
         pause_s = self.first_update_s
-        said: str | None = None
+        shown: str | None = None
         with get_client(sync_client=True) as client:
             while not self._over:
                 self._changed.wait(min(pause_s, self.every_s))
@@ -161,8 +161,8 @@ class RunPage(Observer):
                 if self._over:
                     break
                 message = self.summary()
-                if message != said and self._try("the state", self._setting(client, message)):
-                    said = message
+                if message != shown and self._try("the state", self._setting(client, message)):
+                    shown = message
                 self._try("the progress", lambda: self._set_progress(client))
                 if self._counts:
                     self._try("the report", lambda: self._set_report(client))
@@ -171,11 +171,11 @@ class RunPage(Observer):
                 self._try("the report", lambda: self._set_report(client))
                 self._try("the progress", lambda: self._set_progress(client))
 
-    def _try(self, what: str, tell: Callable[[], None]) -> bool:
+    def _try(self, what: str, update: Callable[[], None]) -> bool:
         if self._silent:
             return False
         try:
-            tell()
+            update()
         except Exception as e:  # noqa: BLE001 - an error in the UI must not end the show
             self.log.warning("%s could not be shown in the UI: %r", what, e)
             return False

@@ -29,7 +29,7 @@ from flows.errors import HandedOver, ShowFailed, Skipped
 from flows.live.capturing import analysis_of, capture_of, recover_own
 from flows.live.left_open import close_left_open
 from flows.live.lifecycle import WatchedBroadcast, close, open_or_continue
-from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
+from flows.live.locking.channel_turn import channel_turn, giving_way, rest_of, waiting_run
 from flows.live.locking.database_wait import retry_on_outage
 from flows.live.locking.handover_signal import MAY_LEAVE
 from flows.live.locking.lock_check import Hold
@@ -210,7 +210,7 @@ class Watch:
 
         def pause(seconds: float) -> None:
             hold.check()
-            run = asked_by(engine, self.show.slug)
+            run = waiting_run(engine, self.show.slug)
             if run == self.run_id is not None and MAY_LEAVE.is_set():
                 raise HandedOver(f"{self.show.slug}: another worker continues to wait for it")
             if not self.of_schedule and run not in (None, self.run_id):

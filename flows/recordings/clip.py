@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from flows.capture.segment import Segment
 from flows.errors import UsageError
 from flows.objects.cache import Copies
-from flows.recordings.finding import Found, find, local_time, say_nothing_there, spans_between
+from flows.recordings.finding import Found, find, local_time, nothing_recorded, spans_between
 from flows.recordings.remux import (
     Cut,
     file_start,
@@ -61,7 +61,7 @@ def clip(
     wanted = [segment for segment in found.segments if segment.end > begin]
     if not wanted:
         there = find(engine, channel, begin, end, **where)
-        raise say_nothing_there(engine, channel, begin, end, there)
+        raise nothing_recorded(engine, channel, begin, end, there)
     if copies is not None:
         for segment in found.segments:
             copies.bring(segment.path, segment.needs)

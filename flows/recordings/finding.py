@@ -116,7 +116,7 @@ def is_on_air(connection: Connection, broadcast: RecordedBroadcast) -> bool:
     return broadcast.status == "live" and is_watched(connection, broadcast.slug)
 
 
-def say_nothing_there(
+def nothing_recorded(
     engine: Engine, slug: str, begin: datetime, end: datetime, found: Found
 ) -> UsageError:
     """Return the error that explains why there is no recording of a time range."""

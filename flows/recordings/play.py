@@ -18,7 +18,7 @@ from flows.capture.recorded.playback_playlists import write_playlist
 from flows.capture.segment import Segment
 from flows.errors import UsageError
 from flows.objects.cache import Copies
-from flows.recordings.finding import find, folder_of, is_on_air, local_time, say_nothing_there
+from flows.recordings.finding import find, folder_of, is_on_air, local_time, nothing_recorded
 from flows.recordings.segment_audio import bring_audio
 from flows.show import parse_since
 
@@ -83,7 +83,7 @@ def playlist_at(
             copies=copies,
         )
         if not found.segments:
-            raise say_nothing_there(engine, channel, at, at, found)
+            raise nothing_recorded(engine, channel, at, at, found)
         first = found.segments[0]
         folder = first.path.parent
         if copies is not None and first.path.is_relative_to(copies.directory):

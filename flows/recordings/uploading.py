@@ -71,10 +71,10 @@ class Uploads:
     behind: Behind = field(default_factory=Behind)
     _inventory: Inventory = field(init=False)
     _copied: dict[Path, set[str]] = field(default_factory=dict, init=False)
-    _unsaid: dict[tuple[Path, str], tuple[str, int, str]] = field(default_factory=dict, init=False)
+    _unnoted: dict[tuple[Path, str], tuple[str, int, str]] = field(default_factory=dict, init=False)
     _claimed: bool = field(default=False, init=False)
     _noted_at: float = field(default=0.0, init=False)
-    _told: str | None = field(default=None, init=False)
+    _last_error: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Look at nothing yet."""
@@ -102,7 +102,7 @@ class Uploads:
                         n_done += 1
                     except (StoreError, OSError) as e:
                         error = error or str(e)
-            self._say_copies()
+            self._note_copies()
         except (DatabaseError, DBAPIError) as e:
             error = f"could not read from the database what is copied: {str(e).splitlines()[0]}"
         except (StoreError, OSError) as e:
@@ -125,7 +125,7 @@ class Uploads:
                 (modified, folder, name)
                 for name, (modified, _) in folder.files.items()
                 if name not in done
-                and (path, name) not in self._unsaid
+                and (path, name) not in self._unnoted
                 and _has_its_audio(folder, name, modified)
             ]
         return sorted(found, key=lambda each: each[0])
@@ -136,15 +136,15 @@ class Uploads:
             for each in folder.audio_of.get(name.partition(".")[0], []):
                 self.objects.put(f"{key.rpartition('/')[0]}/{FOLDER}/{each.path.name}", each.path)
             size, sha256 = self.objects.put(key, folder.path / name)
-            self._unsaid[folder.path, name] = key, size, sha256
+            self._unnoted[folder.path, name] = key, size, sha256
 
-    def _say_copies(self) -> None:
+    def _note_copies(self) -> None:
         """Note the copies in the files' rows; of a file without a row yet, later."""
-        if not self._unsaid:
+        if not self._unnoted:
             return
         said: list[tuple[Path, str]] = []
         with self.engine.begin() as connection:
-            for (path, name), (key, size, sha256) in list(self._unsaid.items()):
+            for (path, name), (key, size, sha256) in list(self._unnoted.items()):
                 folder = self._inventory.folders.get(path)
                 if folder is None or name not in folder.files:
                     said.append((path, name))  # it is gone
@@ -153,7 +153,7 @@ class Uploads:
                 ):
                     said.append((path, name))
         for path, name in said:
-            del self._unsaid[path, name]
+            del self._unnoted[path, name]
             self._copied.setdefault(path, set()).add(name)
 
     def _measure(self, error: str | None) -> None:
@@ -162,7 +162,7 @@ class Uploads:
             for path, folder in self._inventory.folders.items()
             if path in self._copied
             for name in folder.files
-            if name not in self._copied[path] and (path, name) not in self._unsaid
+            if name not in self._copied[path] and (path, name) not in self._unnoted
         ]
         oldest = min((modified for modified, _ in left), default=None)
         self.behind = Behind(
@@ -171,12 +171,12 @@ class Uploads:
             since=datetime.fromtimestamp(oldest, UTC) if oldest is not None else None,
             error=error,
         )
-        if error != self._told:
+        if error != self._last_error:
             if error is not None:
                 _log.warning("%s; recording continues", self.behind.summary())
-            elif self._told is not None:
+            elif self._last_error is not None:
                 _log.info("recordings are copied again: %s", self.behind.summary())
-            self._told = error
+            self._last_error = error
         if time.monotonic() - self._noted_at > NOTE_EVERY_S or not self._noted_at:
             self._noted_at = time.monotonic()
             with suppress(DatabaseError, DBAPIError), self.engine.begin() as connection:
@@ -191,7 +191,7 @@ class Uploads:
 
 
 def _has_its_audio(folder: Folder, name: str, modified: float) -> bool:
-    """Tell whether the audio of a file of pictures is there, or is waited for no more.
+    """Return whether the audio of a file of pictures is there, or is waited for no more.
 
     It is copied before them, so that a row that says where they are says so of both.
     """

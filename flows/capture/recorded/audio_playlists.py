@@ -96,7 +96,7 @@ def write(directory: Path, playlist: Path, segments: Sequence[Segment]) -> Path:
 
 
 def is_in(play: Path) -> bool:
-    """Tell whether there are such playlists in a folder."""
+    """Return whether a folder has such playlists."""
     return (play / FOLDER).is_dir()
 
 

@@ -52,7 +52,7 @@ def playlist_entry(
 
 
 def goes_on(segment: Segment, before: Segment | None) -> bool:
-    """Tell whether a segment follows the one before without a discontinuity; None: none is."""
+    """Return whether a segment continues the one before; before None: there is none."""
     return before is None or (segment.continuous and before.end == segment.start)
 
 

@@ -14,7 +14,7 @@ from db.errors import ChannelBusy
 from db.reading.parts import parts_between
 from flows.live.locking.local_lock import hold_channel
 
-ASK_EVERY_S: Final = 1.0
+POLL_S: Final = 1.0
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -48,7 +48,7 @@ def turn_to_analyse(
                     if not waited:
                         log.info("a part of it is being analysed by %s: waiting", busy.holder)
                     waited = True
-                time.sleep(ASK_EVERY_S)
+                time.sleep(POLL_S)
         yield
 
 

@@ -28,8 +28,8 @@ from flows.live.locking.database_wait import retry_on_outage
 from flows.live.locking.handover_signal import MAY_LEAVE
 from flows.live.locking.local_lock import hold_channel
 
-ASK_EVERY_S: Final = 1.0
-ASK_SOON_S: Final = 0.1
+POLL_S: Final = 1.0
+POLL_SOON_S: Final = 0.1
 """Seconds between two checks for another process of the same run, which may be handing over."""
 _END_S: Final = 1.0
 """Seconds to wait at the end for a database that does not answer."""
@@ -96,7 +96,7 @@ def channel_turn(
                             _ask(asking, engine, slug, holder, watched_by=busy.holder)
                 waited = True
                 hurries = busy.holder == holder
-            time.sleep(ASK_SOON_S if hurries else ASK_EVERY_S)
+            time.sleep(POLL_SOON_S if hurries else POLL_S)
         asking.close()
         yield Turn(lock=lock, until=ends_at if waited else None)
 
@@ -118,7 +118,7 @@ def _ask(
             ) from other
 
 
-def asked_by(engine: Engine, slug: str) -> str | None:
+def waiting_run(engine: Engine, slug: str) -> str | None:
     """Return the run that waits for a channel; None if there is none, or the database is away."""
     with suppress(DBAPIError, *PASSING), engine.connect() as connection:
         return holder_of(connection, _turn_of(slug))
@@ -143,10 +143,10 @@ def giving_way(
     over, handed = threading.Event(), threading.Event()
 
     def look() -> None:
-        while not over.wait(ASK_SOON_S if MAY_LEAVE.is_set() else ASK_EVERY_S):
+        while not over.wait(POLL_SOON_S if MAY_LEAVE.is_set() else POLL_S):
             if of_schedule and not MAY_LEAVE.is_set():
                 continue
-            run = asked_by(engine, slug)
+            run = waiting_run(engine, slug)
             if run is not None and run == own and MAY_LEAVE.is_set():
                 log.warning("%s is handed over: another worker continues it", slug)
                 handed.set()

@@ -13,7 +13,7 @@ MAY_LEAVE: Final = threading.Event()
 """Set when this process may hand over its watch."""
 
 
-def hear() -> None:
+def install_handler() -> None:
     """Install the handler of SIGUSR1; call it in the main thread."""
 
     def leave(number: int, frame: FrameType | None) -> None:

@@ -48,7 +48,7 @@ def test_three_machines_with_a_part_each_take_turns(
     caplog: pytest.LogCaptureFixture,
     until,
 ) -> None:
-    monkeypatch.setattr(broadcast_turn, "ASK_EVERY_S", 0.05)
+    monkeypatch.setattr(broadcast_turn, "POLL_S", 0.05)
     caplog.set_level(logging.INFO)
     alone = threading.Lock()
     done: list[str] = []

@@ -14,7 +14,7 @@ from db.writing import writes
 from flows.capture.stream import Stream
 from flows.errors import HandedOver, Skipped
 from flows.live.lifecycle import WatchedBroadcast, close, open_or_continue
-from flows.live.locking.channel_turn import asked_by, channel_turn, giving_way, rest_of
+from flows.live.locking.channel_turn import channel_turn, giving_way, rest_of, waiting_run
 from flows.show import make_show
 
 LOG = logging.getLogger(__name__)
@@ -237,14 +237,14 @@ def test_a_run_of_no_schedule_gives_way_to_one_that_is_scheduled(
 
     thread = threading.Thread(target=scheduled)
     with channel_lock(engine, "news", "adhoc"):
-        assert asked_by(engine, "news") is None
+        assert waiting_run(engine, "news") is None
         with giving_way(engine, "news", ended.set, LOG, own="adhoc", of_schedule=False):
             thread.start()
             assert ended.wait(60)
-            assert asked_by(engine, "news") == "slot"
+            assert waiting_run(engine, "news") == "slot"
     thread.join(60)
     assert got == [True]
-    assert asked_by(engine, "news") is None
+    assert waiting_run(engine, "news") is None
 
 
 def test_an_unscheduled_run_does_not_request_the_channel(engine: Engine, tmp_path: Path) -> None:
@@ -254,4 +254,4 @@ def test_an_unscheduled_run_does_not_request_the_channel(engine: Engine, tmp_pat
         channel_turn(engine, "news", "two", recordings_dir=tmp_path, ends_at=in_s(0.5), log=LOG),
     ):
         pass
-    assert asked_by(engine, "news") is None
+    assert waiting_run(engine, "news") is None
