@@ -212,3 +212,16 @@ def test_slots_that_overlap_take_turns(up: Any) -> None:
     whole = spans[-1].ended_at - spans[0].started_at
     covered = sum((row.ended_at - row.started_at for row in spans), timedelta(0))
     assert timedelta(0) <= whole - covered < timedelta(seconds=20)
+
+
+def test_show_on_air_when_the_stack_stops_is_cancelled_and_stored(up: Any) -> None:
+    """The last test of this file: it stops the stack."""
+    up.start("adhoc", url=up.origin.url, name="stopped", duration="30m")
+    until_analysed(up, "stopped", 5)
+    up.stop()
+    sql = (
+        "SELECT b.status, count(*) FILTER (WHERE s.status <> 'analysed') FROM broadcasts b"
+        " JOIN channels c ON c.id = b.channel_id JOIN segments s ON s.broadcast_id = b.id"
+        " WHERE slug = 'stopped' GROUP BY b.id, b.status"
+    )
+    assert up.cli("db", "psql", "-Atc", sql).split() == ["cancelled|0"]
