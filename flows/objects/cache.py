@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,16 +50,16 @@ class Copies:
                 if each == path:
                     raise  # a needed file may be deleted by age: the first pictures are damaged
 
-    def bring_some(self, folder: Path, wanted: Callable[[str], bool]) -> None:
-        """Have those objects here whose copies lie in a folder and whose names are wanted.
+    def bring_some(self, folder: Path, choose: Callable[[list[Path]], Iterable[Path]]) -> None:
+        """Have those objects here that are chosen of all whose copies lie in a folder.
 
         Raises as `bring`.
         """
         if not folder.is_relative_to(self.directory):
             return
-        for key in self.objects.keys_below(folder.relative_to(self.directory).as_posix()):
-            if wanted(key.rpartition("/")[2]):
-                self.bring(self.directory / key)
+        keys = self.objects.keys_below(folder.relative_to(self.directory).as_posix())
+        for path in choose([self.directory / key for key in keys]):
+            self.bring(path)
 
     def _make_room(self) -> None:
         files = [each for each in self.directory.rglob("*") if each.is_file()]

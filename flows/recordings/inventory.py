@@ -30,7 +30,8 @@ class Folder:
     """A broadcast's folder: its recorded files as name to (modified, bytes).
 
     gone: names of files that were set aside to be deleted. audio_of: audio that was recorded beside
-    them, by their stems; its bytes count as theirs. modified_ns: of the folder, and of that of the
+    them, by their stems; its bytes count as theirs. Where audio reaches into the next file, it is
+    that one's once its own is deleted. modified_ns: of the folder, and of that of the
     audio, when they were read.
     """
 
@@ -42,7 +43,8 @@ class Folder:
     audio_of: dict[str, list[audio.AudioFile]] = field(default_factory=dict)
     modified_ns: tuple[int, int] = (-1, -1)
     _pictures: dict[str, tuple[float, int]] = field(default_factory=dict)
-    _audio_bytes: dict[str, int] = field(default_factory=dict)
+    _audio: list[audio.AudioFile] = field(default_factory=list)
+    _audio_sizes: dict[str, int] = field(default_factory=dict)
 
     def look(self) -> None:
         """Read what has changed. Links are ignored."""
@@ -64,23 +66,26 @@ class Folder:
                         known = status.st_mtime, status.st_size
                     found[name] = known
         self._pictures = found
-        self._read_audio()
+        self._read_audio(sorted(_stem_of(name) for name in {*found, *self.gone}))
         self.files = {
-            name: (modified, size + self._audio_bytes.get(name.partition(".")[0], 0))
+            name: (modified, size + self._audio_bytes_of(name))
             for name, (modified, size) in sorted(found.items())
         }
         self.n_bytes = sum(size for _, size in self.files.values())
 
-    def _read_audio(self) -> None:
-        """Read the audio that was recorded beside the pictures."""
-        before = {each.path.name for own in self.audio_of.values() for each in own}
-        found = audio.audio_in(self.path)
-        self.audio_of = audio.by_piece(found)
-        for each in found:
-            if each.path.name not in before:
-                with suppress(FileNotFoundError):
-                    size = self._audio_bytes.get(each.piece, 0) + each.path.stat().st_size
-                    self._audio_bytes[each.piece] = size
+    def _read_audio(self, pieces: Sequence[str]) -> None:
+        """Read the audio that was recorded beside the pictures, which have these stems."""
+        before, self._audio_sizes = self._audio_sizes, {}
+        self._audio, self.audio_of = audio.audio_in(self.path), {}
+        for each in self._audio:
+            self.audio_of.setdefault(audio.owner_of(each, pieces), []).append(each)
+            name = each.path.name
+            with suppress(FileNotFoundError):
+                self._audio_sizes[name] = before.get(name) or each.path.stat().st_size
+
+    def _audio_bytes_of(self, name: str) -> int:
+        own = self.audio_of.get(_stem_of(name), ())
+        return sum(self._audio_sizes.get(each.path.name, 0) for each in own)
 
     @property
     def has_audio(self) -> bool:
@@ -118,10 +123,15 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Delete a file that was set aside."""
-        stem = name.partition(".")[0]
-        for each in self.audio_of.pop(stem, []):
-            each.path.unlink(missing_ok=True)
-        self._audio_bytes.pop(stem, None)
+        if own := self.audio_of.pop(_stem_of(name), []):
+            left = [_stem_of(each) for each in self.files]
+            for each in own:
+                heir = audio.heir_of(each, self._audio, left)
+                if heir is not None:
+                    self.audio_of.setdefault(heir, []).append(each)
+                    continue
+                each.path.unlink(missing_ok=True)
+                self._audio.remove(each)
         (self.path / f"{name}{_GONE}").unlink(missing_ok=True)
         self.gone.discard(name)
 
@@ -192,6 +202,10 @@ def by_show(folders: Sequence[Folder], *, within: int | None) -> Iterator[tuple[
             _, path, name = found
             heapq.heappush(largest, (used + sizes[path][name][1], show))
             yield found
+
+
+def _stem_of(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _modified_ns(path: Path) -> int:

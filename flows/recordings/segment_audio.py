@@ -16,7 +16,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from flows.capture.recorded.audio import FOLDER, NAME, AudioFile, around, audio_in
+from flows.capture.recorded.audio import FOLDER, AudioFile, around, audio_in, in_order
 from flows.capture.recorded.media import TICKS_PER_S, ticks_from
 from flows.capture.recorded.playlist_text import file_start
 from flows.capture.segment import Segment
@@ -32,17 +32,17 @@ Packets: TypeAlias = "list[Packet[Any]]"
 
 
 def bring_audio(copies: Copies, segments: Iterable[Segment]) -> None:
-    """Have what was recorded beside segments here, as far as it is in the object store."""
+    """Have what is heard with segments here, as far as it is in the object store."""
     stems: dict[Path, set[str]] = defaultdict(set)
     for segment in segments:
         stems[segment.path.parent / FOLDER].add(segment.path.stem)
     for folder, own in stems.items():
 
-        def is_of_one(name: str, own: set[str] = own) -> bool:
-            found = NAME.fullmatch(name)
-            return found is not None and found["piece"] in own
+        def near(paths: list[Path], own: set[str] = own) -> set[Path]:
+            there = in_order(paths)
+            return {each.path for stem in own for each in around(there, stem)}
 
-        copies.bring_some(folder, is_of_one)
+        copies.bring_some(folder, near)
 
 
 class Media:

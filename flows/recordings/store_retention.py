@@ -1,30 +1,36 @@
 """Copies in the object store roll: the oldest go when they are too old, or too many."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Engine
 
 from db.objects import forget_copies, oldest_copies, total_bytes
-from flows.capture.recorded.audio import FOLDER, NAME
+from flows.capture.recorded.audio import FOLDER, heir_of, in_order, owner_of
+from flows.capture.recorded.runs import PIECE
 from flows.objects.store import Objects
 
 _BATCH: Final = 500
 
 
-def _audio_keys_of(objects: Objects, keys: Iterable[str]) -> Iterator[str]:
-    """Give the keys of the audio that was recorded beside files of pictures."""
-    stems: dict[str, set[str]] = defaultdict(set)
+def _delete_audio(objects: Objects, keys: Iterable[str]) -> None:
+    """Delete the audio of files of pictures that are gone, but what reaches into others."""
+    gone: dict[str, set[str]] = defaultdict(set)
     for key in keys:
-        folder, _, name = key.rpartition("/")
-        stems[folder].add(name.partition(".")[0])
-    for folder, own in stems.items():
-        for key in objects.keys_below(f"{folder}/{FOLDER}"):
-            found = NAME.fullmatch(key.rpartition("/")[2])
-            if found and found["piece"] in own:
-                yield key
+        gone[key.rpartition("/")[0]].add(Path(key).stem)
+    for folder, own in gone.items():
+        audio = in_order(map(Path, objects.keys_below(f"{folder}/{FOLDER}")))
+        if not audio:
+            continue
+        names = [key.rpartition("/")[2] for key in objects.keys_below(folder)]
+        left = sorted(Path(name).stem for name in names if PIECE.fullmatch(name))
+        before = sorted({*left, *own})
+        for each in list(audio):
+            if owner_of(each, before) in own and heir_of(each, audio, left) is None:
+                objects.delete(each.path.as_posix())
 
 
 def roll_store(
@@ -58,8 +64,7 @@ def roll_store(
             return n_files, n_bytes
         for key in due:
             objects.delete(key)
-        for key in _audio_keys_of(objects, due):
-            objects.delete(key)
+        _delete_audio(objects, due)
         with engine.begin() as connection:
             forget_copies(connection, list(due))
         n_files, n_bytes = n_files + len(due), n_bytes + sum(due.values())

@@ -133,10 +133,12 @@ class Uploads:
     def _copy(self, folder: Folder, name: str) -> None:
         key = f"{folder.path.parent.name}/{folder.path.name}/{name}"
         with suppress(FileNotFoundError):  # deleted by hand meanwhile
+            n_bytes = 0
             for each in folder.audio_of.get(name.partition(".")[0], []):
-                self.objects.put(f"{key.rpartition('/')[0]}/{FOLDER}/{each.path.name}", each.path)
+                beside = f"{key.rpartition('/')[0]}/{FOLDER}/{each.path.name}"
+                n_bytes += self.objects.put(beside, each.path)[0]
             size, sha256 = self.objects.put(key, folder.path / name)
-            self._unnoted[folder.path, name] = key, size, sha256
+            self._unnoted[folder.path, name] = key, size + n_bytes, sha256
 
     def _note_copies(self) -> None:
         """Note the copies in the files' rows; of a file without a row yet, later."""

@@ -21,6 +21,9 @@ FOLDER: Final = "audio"
 _TICKS_PER_S: Final = 90_000
 """As `media` has it, which the page does not load."""
 
+_REACH_TICKS: Final = _TICKS_PER_S // 10
+"""Audio that reaches less far into pictures is not kept for them."""
+
 NAME: Final = re.compile(
     r"(?P<piece>\d{4,}-\d{8}T\d{6}Z-\d{6,})(?P<offset>[+-]\d{1,12})x(?P<length>\d{1,12})"
     r"(?P<suffix>\.(ts|mp4|aac|ac3|mp3))"
@@ -95,6 +98,11 @@ def audio_in(directory: Path) -> list[AudioFile]:
             paths = [directory / FOLDER / entry.name for entry in entries]
     except OSError:
         return []
+    return in_order(paths)
+
+
+def in_order(paths: Iterable[Path]) -> list[AudioFile]:
+    """Return those files that are audio by their names, in order."""
     found = [audio for path in paths if (audio := audio_of(path)) is not None]
     return sorted(found, key=lambda each: (each.piece, each.offset))
 
@@ -117,6 +125,36 @@ def around(audio: Sequence[AudioFile], piece: str) -> Sequence[AudioFile]:
     begin = bisect_left(audio, piece, key=lambda each: each.piece)
     end = bisect_right(audio, piece, lo=begin, key=lambda each: each.piece)
     return audio[max(0, begin - 1) : end + 1]
+
+
+def owner_of(audio: AudioFile, pieces: Sequence[str]) -> str:
+    """Return the file of pictures with which audio goes: its own, or where that is gone the next.
+
+    pieces: the stems of those that are there, in order.
+    """
+    at = bisect_left(pieces, audio.piece)
+    return pieces[min(at, len(pieces) - 1)] if pieces else audio.piece
+
+
+def heir_of(audio: AudioFile, listed: Sequence[AudioFile], pieces: Sequence[str]) -> str | None:
+    """Return the file of pictures that audio reaches into where its own is gone; None if none.
+
+    listed: all audio of the broadcast, in order. pieces: the stems of the files of pictures that
+    are left, in order. The end of a file of pictures is not in its name, so the audio after it
+    tells: where the next pictures' own begins with them, they need no other.
+    """
+    at = bisect_right(pieces, audio.piece)
+    if at == len(pieces) or pieces[at].rpartition("-")[0] != audio.piece.rpartition("-")[0]:
+        return None
+    after = bisect_right(
+        listed, (audio.piece, audio.offset), key=lambda each: (each.piece, each.offset)
+    )
+    if after < len(listed):
+        following = listed[after]
+        begins_within = following.piece == pieces[at] and following.offset > _REACH_TICKS
+        if following.piece <= pieces[at] and not begins_within:
+            return None
+    return pieces[at]
 
 
 def by_piece(audio: Iterable[AudioFile]) -> dict[str, list[AudioFile]]:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 
 from db import keeping
 from db.errors import DatabaseError
+from flows.capture.recorded import audio
 from flows.capture.recorded.playback_playlists import write_playlist
 from flows.recordings import retention as module
 from flows.recordings.retention import Limits, Recordings, rolling
@@ -108,6 +109,37 @@ def test_kept_stretches_stay_until_released(fill, keep, engine) -> None:
         assert keeping.let_go(connection, number)
         assert not keeping.let_go(connection, number)
     assert keep(days=1 / 86400).run(NOW).files == 1
+
+
+def test_audio_that_reaches_into_kept_pictures_stays_as_long_as_they_do(
+    fill, keep, engine: Engine
+) -> None:
+    show = fill(5)
+    folder = show.folder / audio.FOLDER
+    folder.mkdir()
+    (show.folder / "notes.txt").write_text("mine")  # else the folder goes as a whole
+    for i in range(5):  # half of each is heard with the next pictures
+        (folder / f"{RUN}-{i:06d}+2700000x5400000.ts").write_bytes(bytes(100))
+    with engine.begin() as connection:
+        began = connection.scalar(text("SELECT started_at FROM segments WHERE sequence = 3"))
+        number = keeping.keep(connection, show.slug, began, began + timedelta(seconds=60), "")
+
+    def left() -> list[str]:
+        return sorted(path.name[len(RUN) + 1 :][:6] for path in folder.iterdir())
+
+    retention = keep(total_bytes=4 * KB + 500)
+    retention.run(NOW)
+    assert left() == ["000000", "000001", "000002", "000003", "000004"]
+    assert retention.run(NOW).left_bytes == 4 * KB + 500
+    retention = keep(days=1 / 86400)
+    retention.run(NOW)
+    assert left() == ["000002", "000003"]
+    for each in (retention, keep(days=1 / 86400)):
+        assert each.run(NOW).left_bytes == KB + 200
+    with engine.begin() as connection:
+        keeping.let_go(connection, number)
+    retention.run(NOW)
+    assert left() == []
 
 
 def test_what_a_show_has_within_its_share_it_keeps(fill, keep) -> None:

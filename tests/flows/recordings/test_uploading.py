@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
+from db import keeping
 from db.machines import installation, machines, register
 from flows.capture.recorded import audio
 from flows.errors import UsageError
@@ -25,6 +26,7 @@ from flows.recordings.clip import clip
 from flows.recordings.finding import find
 from flows.recordings.play import playlist_at
 from flows.recordings.retention import Limits, Recordings
+from flows.recordings.segment_audio import bring_audio
 from flows.recordings.store_retention import roll_store
 from flows.recordings.uploading import Uploads, copying, uploading
 from flows.settings import Settings
@@ -117,6 +119,36 @@ def test_audio_beside_pictures_is_copied_with_them_and_goes_with_them(
     assert of_audio.read_text().count("#EXTINF") == 3
     roll_store(engine, uploads.objects, now=end + timedelta(days=1), days=0.5, most_bytes=None)
     assert list((tmp_path / "store").rglob("*.ts")) == []
+
+
+def test_copies_of_audio_count_and_those_that_reach_into_kept_pictures_stay(
+    engine: Engine, air, record, uploads: Uploads, objects: Objects, elsewhere, tmp_path: Path
+) -> None:
+    show = record(air("ts"), (0, 4))
+    folder = show.folder / audio.FOLDER
+    folder.mkdir()
+    names = [f"{each.path.stem}+22500x45000.ts" for each in show.segments]  # to the next one's half
+    for name in names:
+        (folder / name).write_bytes(bytes(1000))
+    os.utime(show.segments[-1].path, (0, 0))
+    assert uploads.step() == 4
+    sizes = [each.path.stat().st_size + 1000 for each in show.segments]
+    assert [size for _, size, _ in keys(engine)] == sizes
+    kept = show.segments[2]
+    with engine.begin() as connection:
+        keeping.keep(connection, "flash", kept.start, kept.end, "")
+    stored = tmp_path / "store" / "flash" / show.folder.name / audio.FOLDER
+    now = show.segments[0].start
+    assert roll_store(engine, objects, now=now, days=None, most_bytes=sum(sizes) - 1)[0] == 1
+    assert sorted(each.name for each in stored.iterdir()) == names
+    roll_store(engine, objects, now=now + timedelta(days=1), days=0.5, most_bytes=None)
+    assert sorted(each.name for each in stored.iterdir()) == names[1:3]
+    shutil.rmtree(show.folder)
+    bring_audio(
+        elsewhere["copies"], find(engine, "flash", kept.start, kept.end, **elsewhere).segments
+    )
+    here = (elsewhere["copies"].directory / stored.relative_to(tmp_path / "store")).iterdir()
+    assert sorted(each.name for each in here) == names[1:3]
 
 
 def test_store_that_refuses_loses_nothing_and_is_caught_up_with(
