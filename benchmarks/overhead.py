@@ -168,7 +168,8 @@ def main(starts: int) -> None:
             )
         )
         api = exits.enter_context(connect(stack.api_url, stack.access.headers))
-        server, worker = (_Family(child.process.pid) for child in stack.children[:2])
+        server = _Family.named(stack, "Prefect server")
+        worker = _Family.named(stack, " worker")
         took = [start(stack, api, origin, f"start-{number}") for number in range(starts)]
         for what, each in (
             ("a worker has it", [one.taken_s for one in took]),
@@ -209,6 +210,12 @@ class _Family:
     def __init__(self, pid: int) -> None:
         parent = psutil.Process(pid)
         self._all = [parent, *parent.children(recursive=True)]
+
+    @classmethod
+    def named(cls, stack: Stack, ends: str) -> "_Family":
+        """Return the only one of the stack's processes whose name ends so."""
+        (pid,) = (each.process.pid for each in stack.children if each.name.endswith(ends))
+        return cls(pid)
 
     def cpu_s(self) -> float:
         """Return their CPU time so far."""

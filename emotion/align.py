@@ -22,6 +22,7 @@ from emotion.weights.records import CropRule
 BT601: Final = (0.299, 0.587, 0.114)
 """Weights of R, G, B in luma (ITU-R BT.601), as the gray pictures of FER2013 were made."""
 
+_THUMBNAIL_PX: Final = 16
 _MAX_OVERSAMPLING: Final = 8
 _MIN_EYE_DISTANCE: Final = 0.15  # of the box's width: in profile the line of the eyes is useless
 
@@ -96,6 +97,31 @@ def crops(
         parts.append(functional.avg_pool2d(fine, times))
     out[torch.from_numpy(order).to(device)] = torch.cat(parts)
     return out
+
+
+def thumbnails(frames: Frames, faces: Faces, rule: CropRule, pictures: Sequence[Tensor]) -> Tensor:
+    """Return float32 (M, 256), 0 to 255: the faces in gray, small, to be compared.
+
+    pictures: as `crops` takes them. Cut at whole pixels, upright, and at the picture's edge.
+    """
+    _, height, width, _ = frames.images.shape
+    scale = np.array((width / frames.source_width_px, height / frames.source_height_px))
+    centre, size, _ = regions(faces, rule)
+    corners = np.rint(np.stack((centre - size / 2, centre + size / 2), axis=1) * scale)
+    low = corners[:, 0].clip(0, (width - 1, height - 1)).astype(np.int64)
+    high = corners[:, 1].clip(low + 1, (width, height)).astype(np.int64)
+    places = zip(faces.frame.tolist(), low.tolist(), high.tolist(), strict=True)
+    parts = [
+        functional.interpolate(
+            pictures[frame][top:bottom, left:right].permute(2, 0, 1)[None],
+            size=(_THUMBNAIL_PX, _THUMBNAIL_PX),
+            mode="bilinear",
+            antialias=True,
+        )
+        for frame, (left, top), (right, bottom) in places
+    ]
+    rgb = torch.cat(parts).flatten(2).float()  # (M, 3, P)
+    return torch.tensor(BT601, device=rgb.device) @ rgb
 
 
 def _reach(where: Float64, width_px: int, height_px: int) -> tuple[Int64, Int64]:

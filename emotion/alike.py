@@ -1,10 +1,10 @@
 """Skips the classification of faces that do not change between frames.
 
 Of each face the first and the last crop of a segment are classified. If both have similar
-probabilities, and each crop between looks like one of the two, the outputs between are
-interpolated; otherwise the middle crop is classified, and so on recursively. Crops are
-compared at a few pixels' resolution: noise of a still face and a slightly shifted box differ
-by less than a mouth that opens.
+probabilities, and each face between looks like one of the two, the outputs between are
+interpolated; otherwise the middle crop is classified, and so on recursively. Faces are compared
+as thumbnails of a few pixels (`align.thumbnails`): noise of a still face and a slightly shifted
+box differ by less than a mouth that opens. Only classified faces are cropped.
 """
 
 from collections.abc import Callable
@@ -13,19 +13,17 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from emotion.detection import boxes
 from emotion.linking.assign import best_pairs
 from emotion.types import Faces, Int64
 
-MAX_CROP_DIFFERENCE: Final = 12.0
-"""Mean absolute difference of two small crops, 0 to 255, up to which a face is unchanged."""
+MAX_DIFFERENCE: Final = 12.0
+"""Mean absolute difference of two thumbnails, 0 to 255, up to which a face is unchanged."""
 
 MAX_PROB_DIFFERENCE: Final = 0.15
 """Largest difference of a probability up to which two outputs count as similar."""
 
-_SMALL_PX: Final = 16
 _GROUP: Final = 2
 _MIN_IOU: Final = 0.3  # overlap of a face's boxes in consecutive frames
 
@@ -47,14 +45,14 @@ def people(faces: Faces) -> Int64:
 
 
 def outputs_of(
-    crops: Tensor, person: Int64, network: Callable[[Tensor], Tensor], *, n_probs: int
+    thumbnails: Tensor, person: Int64, classify: Callable[[Int64], Tensor], *, n_probs: int
 ) -> Tensor:
-    """Return the network's outputs (M, outputs) of crops (M, C, S, S), some interpolated.
+    """Return the network's outputs (M, outputs) for faces, some interpolated.
 
-    person: (M,), from `people`, each one's crops contiguous and in order of time. network: maps
-    (N, C, S, S) to (N, outputs), of which the first `n_probs` are compared.
+    thumbnails: (M, P), 0 to 255. person: (M,), from `people`, each one's faces contiguous and in
+    order of time. classify: maps rows (N,) to (N, outputs), of which the first `n_probs` are
+    compared.
     """
-    small = functional.adaptive_avg_pool2d(crops, _SMALL_PX).flatten(1)
     edges = np.flatnonzero(np.diff(person)) + 1
     first, last = np.array([0, *edges]), np.array([*edges, len(person)]) - 1
     stretches = list(zip(first.tolist(), last.tolist(), strict=True))
@@ -63,15 +61,15 @@ def outputs_of(
     while wanted:
         # Padded to whole groups: a new batch size costs milliseconds the first time.
         rows = wanted + wanted[-1:] * (-len(wanted) % _GROUP)
-        found = network(crops[rows])
+        found = classify(np.array(rows, dtype=np.int64))
         if outputs is None:
-            outputs = found.new_zeros((len(crops), found.shape[1]))
+            outputs = found.new_zeros((len(person), found.shape[1]))
         outputs[rows] = found
         wanted, rest = [], []
         for a, b in stretches:
             if b - a < 2:
                 continue
-            if _is_unchanged(small[a : b + 1], outputs[[a, b], :n_probs]):
+            if _is_unchanged(thumbnails[a : b + 1], outputs[[a, b], :n_probs]):
                 share = torch.arange(1, b - a, device=outputs.device)[:, None] / (b - a)
                 outputs[a + 1 : b] = outputs[a] + share * (outputs[b] - outputs[a])
                 continue
@@ -83,14 +81,15 @@ def outputs_of(
     return outputs
 
 
-def _is_unchanged(small: Tensor, ends: Tensor) -> bool:
-    """Return whether a face is the same from the first of its crops to the last.
+def _is_unchanged(thumbnails: Tensor, ends: Tensor) -> bool:
+    """Return whether a face is the same from the first of its thumbnails (N, P) to the last.
 
-    small: (N, P), all its small crops. ends: (2, C), probabilities of the first and the last.
+    ends: (2, C), probabilities of the first and the last.
     """
     difference = float((ends[0] - ends[1]).abs().max())
     if difference > MAX_PROB_DIFFERENCE or ends[0].argmax() != ends[1].argmax():
         return False
-    between = small[1:-1]
-    apart = torch.stack([(between - end).abs().mean(dim=1) for end in (small[0], small[-1])])
-    return float(apart.min(dim=0).values.max()) <= MAX_CROP_DIFFERENCE
+    first, *_, last = thumbnails
+    between = thumbnails[1:-1]
+    apart = torch.stack([(between - end).abs().mean(dim=1) for end in (first, last)])
+    return float(apart.min(dim=0).values.max()) <= MAX_DIFFERENCE

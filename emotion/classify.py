@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from emotion import alike
-from emotion.align import crops
+from emotion.align import crops, thumbnails
 from emotion.device import Batches, bring, choose_device, half_type, place
 from emotion.errors import OutputsError
 from emotion.networks.expression import ExpressionNet
@@ -46,14 +46,19 @@ class Classifier:
         self.model = model
         self.device = choose_device(device) if isinstance(device, str) else device
         self._network: Callable[[Tensor], Tensor]
+        self._half: torch.dtype | None = None
         if isinstance(weights, bytes):
             self._network = OnnxNetwork(model, weights, self.device)
         else:
             module = MODULES[model.module](model)
             self._network = place(module, weights, self.device, name=model.name)
-        # Measured only for our own network: no probability changes by more than 0.01.
-        own = model.module == "showmood-expression"
-        self._half = half_type(self.device) if own else None
+            # Measured only for our own network: no probability changes by more than 0.01.
+            if model.module == "showmood-expression":
+                self._half = half_type(self.device)
+            if self._half is not None:  # once, not each time it is asked
+                for layer in module.modules():
+                    if isinstance(layer, nn.Conv2d | nn.Linear):
+                        layer.to(self._half)
         self._batches = Batches("faces")
         self._mean = torch.tensor(model.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(model.std, device=self.device).view(1, -1, 1, 1)
@@ -108,13 +113,7 @@ class Classifier:
         probs = np.full((len(faces), K), np.nan, dtype=np.float32)
         affect = np.full((len(faces), len(AFFECT)), np.nan, dtype=np.float32)
 
-        def run(rows: slice) -> None:
-            part = Faces(
-                frame=faces.frame[rows],
-                boxes=faces.boxes[rows],
-                scores=faces.scores[rows],
-                landmarks=faces.landmarks[rows],
-            )
+        def classify(part: Faces) -> Tensor:
             seen = crops(
                 frames,
                 part,
@@ -124,13 +123,18 @@ class Classifier:
                 device=self.device,
                 pictures=pictures,
             )
-            if self.model.colour == "bgr":
-                seen = seen.flip(1)
+            return self._all(seen.flip(1) if self.model.colour == "bgr" else seen)
+
+        def run(rows: slice) -> None:
+            part = faces.rows(rows)
             n_probs = len(self._columns)
             if person is None:
-                outputs = self._all(seen)
+                outputs = classify(part)
             else:
-                outputs = alike.outputs_of(seen, person[rows], self._all, n_probs=n_probs)
+                small = thumbnails(frames, part, self.model.crop, pictures)
+                outputs = alike.outputs_of(
+                    small, person[rows], lambda chosen: classify(part.rows(chosen)), n_probs=n_probs
+                )
             found, values = outputs[:, :n_probs], outputs[:, n_probs:]
             probs[rows, self._columns] = found.cpu().numpy()
             for column, output in enumerate(self._affect):

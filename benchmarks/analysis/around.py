@@ -10,6 +10,8 @@ to that of its decoding.
 import argparse
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +54,18 @@ class Compared:
             self.n_same += int(same.sum())
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kinds", nargs="*", default=kinds.KINDS)
-    parser.add_argument("--media", type=Path, required=True)
-    arguments = parser.parse_args()
+def measure(media: Path, names: Sequence[str], say: Callable[[str], None], length_s: float) -> None:
+    """Say a line of each kind of programme. media: as `kinds` takes it."""
     everywhere = Analyser(device="cpu", everywhere=True)
     around = Analyser(device="cpu")
     looks: list[None] = []
     _count(around._detector, looks)
-    of = kinds.cast(arguments.media, everywhere._detector)
-    print("kind     faces  found  false  box off, median, p95  emotion  whole  times decoding")
+    of = kinds.cast(media, everywhere._detector)
+    say("kind     faces  found  false  box off, median, p95  emotion  whole  times decoding")
     with tempfile.TemporaryDirectory() as name:
-        for kind in arguments.kinds:
+        for kind in names:
             compared, taken, n_frames = Compared(), np.zeros(3), 0
-            pieces = kinds.clip(kind, of, Path(name) / kind)
+            pieces = kinds.clip(kind, of, Path(name) / kind, length_s=length_s)
             everywhere.analyse_file(pieces[0])
             around.analyse_file(pieces[0])
             looks.clear()
@@ -85,13 +83,21 @@ def main() -> None:
                 n_frames += len(whole.offset_s)
             n, (decoding, old, new) = compared, taken
             off = np.quantile(n.off or [0.0], (0.5, 0.95))
-            print(
+            say(
                 f"{kind:7}{n.n_faces:7}{n.n_found / max(1, n.n_faces):7.1%}{n.n_false:6}"
                 f"{off[0]:15.3f}{off[1]:7.3f}{n.n_same / max(1, n.n_found):9.1%}"
                 f"{len(looks):5}/{n_frames}"
-                f"{1 + old / decoding:8.2f} ->{1 + new / decoding:5.2f}",
-                flush=True,
+                f"{1 + old / decoding:8.2f} ->{1 + new / decoding:5.2f}"
             )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kinds", nargs="*", default=kinds.KINDS)
+    parser.add_argument("--media", type=Path, required=True)
+    arguments = parser.parse_args()
+    measure(arguments.media, arguments.kinds, partial(print, flush=True), kinds.LENGTH_S)
 
 
 def _count(detector: Any, looks: list[None]) -> None:  # noqa: ANN401

@@ -76,6 +76,11 @@ class _Notes(Observer):
         self._frames = counts.frames
 
 
+def start_of(number: int) -> datetime:
+    """Return when a channel's show begins."""
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)
+
+
 def watch(
     url: str,
     number: int,
@@ -83,16 +88,19 @@ def watch(
     directory: Path,
     n_segments: int,
     begin: Callable[[], float],
+    *,
+    everywhere: bool = False,
 ) -> list[Taken]:
     """Watch one generated channel; return its stored segments.
 
     begin: called after the networks are loaded, returns the start time (seconds since 1970).
+    everywhere: search every frame whole.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    analyser = networks(DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, "auto", None, None)
+    analyser = networks(DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL, "auto", None, None, everywhere)
     analyser.analyse_file(pieces[0])
     database = make_engine(url)
-    start = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)
+    start = start_of(number)
     with database.begin() as connection:
         channel = writes.ensure_channel(connection, f"channel-{number}", "https://example.com/")
         broadcast = writes.open_broadcast(connection, channel_id=channel, started_at=start)
@@ -137,18 +145,25 @@ def watch(
     return notes.taken
 
 
-def _child(pipe: Any, arguments: tuple[Any, ...], nice: int) -> None:  # noqa: ANN401
+def _child(pipe: Any, arguments: tuple[Any, ...], nice: int, everywhere: bool) -> None:  # noqa: ANN401
     os.nice(nice)
 
     def begin() -> float:
         pipe.send(None)
         return float(pipe.recv())
 
-    pipe.send(watch(*arguments, begin))
+    pipe.send(watch(*arguments, begin, everywhere=everywhere))
 
 
 def watch_together(
-    url: str, pieces: list[Path], work: Path, *, n_channels: int, n_segments: int, nice: int = 0
+    url: str,
+    pieces: list[Path],
+    work: Path,
+    *,
+    n_channels: int,
+    n_segments: int,
+    nice: int = 0,
+    everywhere: bool = False,
 ) -> list[list[Taken]]:
     """Watch several channels at once; return the stored segments of each."""
     forget(url)
@@ -156,7 +171,9 @@ def watch_together(
     for number in range(n_channels):
         ours, theirs = _CONTEXT.Pipe()
         arguments = (url, number, pieces, work / f"{number}", n_segments)
-        process = _CONTEXT.Process(target=_child, args=(theirs, arguments, nice), daemon=True)
+        process = _CONTEXT.Process(
+            target=_child, args=(theirs, arguments, nice, everywhere), daemon=True
+        )
         process.start()
         theirs.close()
         started.append((process, ours))

@@ -39,7 +39,7 @@ def make_clip(path: Path, *, duration_s: int = 20, faces: int = len(FACE_HEIGHTS
     command += ["-bufsize", "6M", "-g", str(FPS * SEGMENT_S), "-keyint_min", str(FPS * SEGMENT_S)]
     command += ["-sc_threshold", "0", "-pix_fmt", "yuv420p", "-threads", "2", str(path)]
     background = wall()
-    cards = [_card(height / 220) for height in FACE_HEIGHTS_PX][-faces:]
+    cards = [card(height / 220) for height in FACE_HEIGHTS_PX][-faces:]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         for index in range(duration_s * FPS):
@@ -72,7 +72,7 @@ def wall() -> Picture:
     return (total + np.array((110, 120, 135))).clip(0, 255).astype(np.uint8)
 
 
-def _card(scale: float) -> tuple[Picture, NDArray[np.float32]]:
+def card(scale: float) -> tuple[Picture, NDArray[np.float32]]:
     """Return head and shoulders, RGB, and their opacity, 0 to 1."""
     with Image.open(str(get_sample_data("grace_hopper.jpg", asfileobj=False))) as file:
         portrait = file.convert("RGB").crop((110, 40, 430, 480))
@@ -87,15 +87,15 @@ def _card(scale: float) -> tuple[Picture, NDArray[np.float32]]:
 def _frame(t_s: float, wall: Picture, cards: list[tuple[Picture, NDArray[np.float32]]]) -> Picture:
     pan = round(200 + 190 * np.sin(t_s / 5))
     picture = wall[:, pan : pan + WIDTH_PX].copy()
-    for number, (card, alpha) in enumerate(cards, start=len(_CENTRES) - len(cards)):
+    for number, (head, alpha) in enumerate(cards, start=len(_CENTRES) - len(cards)):
         x, y = _CENTRES[number]
-        height, width, _ = card.shape
+        height, width, _ = head.shape
         reach = 18 + height / 12
         left = round(x - width / 2 + reach * np.sin(t_s * 0.9 + number))
         top = round(y - height / 2 + reach / 2 * np.cos(t_s * 0.7 + 2 * number))
         top, left = max(0, top), max(0, left)
         place = picture[top : top + height, left : left + width]
         here = alpha[: place.shape[0], : place.shape[1]]
-        mixed = place * (1 - here) + card[: place.shape[0], : place.shape[1]] * here
+        mixed = place * (1 - here) + head[: place.shape[0], : place.shape[1]] * here
         place[:] = mixed.astype(np.uint8)
     return picture

@@ -32,10 +32,23 @@ class Figure:
 class Bench:
     """The clips, and the figures so far."""
 
-    def __init__(self, work: Path, rounds: int) -> None:
-        """Start without figures; clips are generated when needed."""
-        self.work, self.rounds = work, rounds
+    def __init__(
+        self,
+        work: Path,
+        rounds: int,
+        *,
+        table: Path | None = None,
+        media: Path | None = None,
+        short: bool = False,
+    ) -> None:
+        """Start without figures; clips are generated when needed.
+
+        table: a file that gets each line as soon as it is there. media: real clips. short: enough
+        to see that everything runs.
+        """
+        self.work, self.rounds, self.media, self.short = work, rounds, media, short
         self.figures: list[Figure] = []
+        self._table = table
 
     @cached_property
     def clip(self) -> Path:
@@ -51,7 +64,14 @@ class Bench:
     def say(self, part: str, what: str, value: float, unit: str, goal: str = "") -> None:
         """Store and print a figure."""
         self.figures.append(Figure(part=part, what=what, value=float(value), unit=unit, goal=goal))
-        print(f"{part:9} {what:58} {value:9.4g} {unit:12} {goal}", flush=True)
+        self.line(f"{part:9} {what:58} {value:9.4g} {unit:12} {goal}")
+
+    def line(self, text: str) -> None:
+        """Print a line, and add it to the table."""
+        print(text, flush=True)
+        if self._table is not None:
+            with self._table.open("a") as file:
+                file.write(f"{text}\n")
 
 
 def by_turns(rounds: int, *ways: Callable[[], object]) -> list[list[float]]:

@@ -29,6 +29,7 @@ _WITHIN: Final = 0.2  # margin around a face in the window of another, in sides 
 _EDGE_PX: Final = 3  # a box closer to a window's border, in the network's pixels, is cut by it
 _BATCH: Final = 32
 _MAX_WINDOW_SHARE: Final = 0.6  # of a frame's pixels in windows, above which it is searched whole
+_MAX_INT16_TIMES: Final = 11  # 11 * 11 * 255 < 32768
 _STRIDE_PX: Final = boxes.STRIDES_PX[1]  # of the anchors for faces in windows of full resolution
 
 
@@ -144,7 +145,8 @@ def _found(
     """Return frame, score, box and landmarks of what is found, in the frames' pixels."""
     height, width, _ = pictures[0].shape
     places = zip(*(column.tolist() for column in at[:4]), strict=True)
-    seen = torch.stack([_cut(detector, pictures[f], x, y, t, window_px) for f, x, y, t in places])
+    mean = detector.mean
+    seen = torch.stack([_cut(mean, pictures[f], x, y, t, window_px) for f, x, y, t in places])
     window, scores, corners, landmarks = detector.candidates(seen, finest=finest)
     times = torch.from_numpy(at.times)[window].float()
     origin = torch.from_numpy(np.stack((at.left, at.top), axis=1))[window]
@@ -161,19 +163,28 @@ def _found(
     )
 
 
-def _cut(
-    detector: Detector, picture: Tensor, left: int, top: int, times: int, window_px: int
-) -> Tensor:
+def _cut(mean: Tensor, picture: Tensor, left: int, top: int, times: int, window_px: int) -> Tensor:
     """Return float32 (S, S, 3) of a window, minus the mean; 0 outside, as around a whole frame."""
     height, width, _ = picture.shape
     reach = window_px * times
     x0, y0, x1, y1 = max(0, left), max(0, top), min(width, left + reach), min(height, top + reach)
-    part = detector.centred(picture[y0:y1, x0:x1][None], torch.float32)
-    if part.shape[1:3] != (reach, reach):
-        padding = (0, 0, x0 - left, left + reach - x1, y0 - top, top + reach - y1)
-        part = functional.pad(part, padding)
-    if times > 1:
-        # Rows first, then slices: five times as fast as a mean over both axes.
-        rows = part.view(window_px, times, -1).sum(dim=1).view(window_px, window_px, times, 3)
-        return torch.stack(rows.unbind(2)).sum(dim=0).div_(times * times)
-    return part[0]
+    part = picture[y0:y1, x0:x1]
+    if part.shape[:2] == (reach, reach):
+        return _reduced(part, times) - mean
+    padding = (0, 0, x0 - left, left + reach - x1, y0 - top, top + reach - y1)
+    inside = functional.pad(part.new_ones((*part.shape[:2], 1)), padding)
+    return _reduced(functional.pad(part, padding), times) - _reduced(inside, times) * mean
+
+
+def _reduced(pixels: Tensor, times: int) -> Tensor:
+    """Return float32 (H / times, W / times, C), the mean of each square of uint8 (H, W, C)."""
+    if times == 1:
+        return pixels.float()
+    # Integer sums, rows then columns: a quarter of the time of torch's means.
+    rows = pixels[::times].to(torch.int16 if times <= _MAX_INT16_TIMES else torch.int32)
+    for i in range(1, times):
+        rows += pixels[i::times]
+    columns = rows[:, ::times].clone()
+    for i in range(1, times):
+        columns += rows[:, i::times]
+    return columns.float().div_(times * times)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotion.align import crops, regions
+from emotion.align import crops, regions, thumbnails
 from emotion.detection.detect import no_faces
 from emotion.types import Faces, Frames
 from emotion.weights.store import CropRule
@@ -178,3 +178,17 @@ def test_a_source_whose_pixels_are_not_square_gives_the_same_crops(portrait):
         )
 
     torch.testing.assert_close(crop(0.5), crop(1.0), atol=1.0, rtol=0)
+
+
+def test_thumbnails_are_the_mean_gray_of_the_box_also_at_the_pictures_edge():
+    image = np.zeros((1, 100, 120, 3), dtype=np.uint8)
+    image[0, 20:68, 10:58] = (200, 100, 50)
+    frames = _frames(np.concatenate((image, image // 2)), scale=2)
+    faces = _joined(
+        _face((20, 40, 116, 136)), _face((20, 40, 116, 136), frame=1), _face((-60, -50, 20, 30))
+    )
+    pictures = torch.from_numpy(frames.images).unbind()
+    got = thumbnails(frames, faces, PLAIN, pictures)
+    gray = np.array((200, 100, 50)) @ np.array((0.299, 0.587, 0.114))
+    assert got.shape == (3, 256)
+    np.testing.assert_allclose(got.mean(dim=1), (gray, gray / 2, 0), atol=0.5)

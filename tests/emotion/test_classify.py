@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from emotion import classify
 from emotion.align import crops
 from emotion.classify import Classifier
 from emotion.detection.detect import no_faces
@@ -76,14 +77,18 @@ def test_no_faces_give_no_rows(tensors, portrait_frames):
     assert probs.shape == (0, 8)
 
 
-def test_half_precision_moves_no_probability_by_more_than_a_hundredth(cache_dir, portrait):
-    classifier = Classifier.of(weights.emotion_model("showmood-expression-2"), device="cpu")
+def test_half_precision_moves_no_probability_by_more_than_a_hundredth(
+    cache_dir, monkeypatch, portrait
+):
     gray = torch.from_numpy(portrait[107:328, 155:376].mean(axis=2))[None, None].float()
     faces = torch.nn.functional.interpolate(gray, (48, 48), mode="area")
     faces = torch.cat([faces * light for light in (0.3, 0.6, 1.0)] + [faces.flip(3)])
-    classifier._half = None
-    exact = classifier.probabilities(faces)
-    classifier._half = torch.bfloat16
-    half = classifier.probabilities(faces)
+
+    def said(half):
+        monkeypatch.setattr(classify, "half_type", lambda device: half)
+        model = weights.emotion_model("showmood-expression-2")
+        return Classifier.of(model, cache_dir=cache_dir, device="cpu").probabilities(faces)
+
+    exact, half = said(None), said(torch.bfloat16)
     assert not torch.equal(half, exact)
     torch.testing.assert_close(half, exact, atol=0.01, rtol=0)

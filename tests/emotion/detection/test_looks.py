@@ -138,6 +138,20 @@ def test_half_precision_and_no_finest_level_find_the_same_face(detector, cache_d
     assert boxes.iou_of(exact.boxes, coarse.numpy()).max(axis=1).min() > 0.8
 
 
+@pytest.mark.parametrize("times", [1, 2, 3, 12])
+def test_a_window_is_the_mean_of_its_pixels_and_nothing_outside_the_picture(times):
+    picture = np.random.default_rng(5).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    mean = np.array((104.0, 117.0, 123.5))
+    side, left, top = 6 * times, -2 * times, 40 - 3 * times
+    whole = np.zeros((side, side, 3))
+    for y in range(max(0, top), min(40, top + side)):
+        for x in range(max(0, left), min(50, left + side)):
+            whole[y - top, x - left] = picture[y, x] - mean
+    expected = whole.reshape(6, times, 6, times, 3).mean(axis=(1, 3))
+    got = near._cut(torch.tensor(mean), torch.from_numpy(picture), left, top, times, 6)
+    np.testing.assert_allclose(got, expected, atol=1e-3)
+
+
 def test_crowds_are_searched_whole():
     frames = _segment(np.zeros((600, 512, 3), dtype=np.uint8), [])
     spread = np.array([(x, y) for x in range(0, 600, 40) for y in range(0, 330, 40)], np.float32)
@@ -182,22 +196,22 @@ def test_faces_are_the_same_by_place_and_size():
     assert same_faces(a[:1], a[:1] * 2) is None
 
 
-def _asked(crops, person=None):
-    """Return outputs of crops, a probability by brightness, and the number of classified crops."""
+def _asked(thumbnails, person=None):
+    """Return outputs of faces, a probability by brightness, and the number of classified faces."""
     looked = []
 
-    def ask(some):
-        light = some.mean(dim=(1, 2, 3)) / 255
+    def ask(rows):
+        light = thumbnails[rows].mean(dim=1) / 255
         looked.append(light)
         return torch.stack((light, 1 - light), dim=1)
 
-    person = np.zeros(len(crops), dtype=np.int64) if person is None else person
-    said = alike.outputs_of(crops, person, ask, n_probs=2)
+    person = np.zeros(len(thumbnails), dtype=np.int64) if person is None else person
+    said = alike.outputs_of(thumbnails, person, ask, n_probs=2)
     return said, sum(len(one) for one in looked)
 
 
 def _gray(*levels):
-    return torch.tensor(levels)[:, None, None, None].expand(-1, 1, 48, 48)
+    return torch.tensor(levels)[:, None].expand(-1, 256)
 
 
 def test_a_face_that_stays_is_looked_at_twice():
