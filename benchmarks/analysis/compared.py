@@ -11,7 +11,7 @@ from benchmarks.analysis.turns import DEFAULT_PX, FULL_PX, START, Bench, by_turn
 from emotion.media.video import read_frames
 from emotion.pipeline import Analyser
 from emotion.types import Frames
-from flows.live.rows.file_analysis import observe
+from flows.live.rows.file_analysis import Start, observe
 
 
 def measure_detector(bench: Bench) -> None:
@@ -77,7 +77,7 @@ def measure_file(bench: Bench) -> None:
     def ours(size_px: int) -> None:
         pieces = observe(
             bench.clip,
-            start=START,
+            start=Start(at=START, is_estimated=False),
             channel="clip",
             analyser=analysers[size_px],
             fps=5.0,
