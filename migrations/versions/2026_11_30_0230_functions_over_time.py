@@ -1,4 +1,4 @@
-"""Functions: means over time by the reader's days, the newest rows, rows around a moment.
+"""Functions: means over time (local days), the newest rows, and rows around a time.
 
 Revision ID: e93b7d4c8f26
 Revises: d82f6c3a7e15
@@ -64,9 +64,9 @@ WEIGHTED = listed(
     " / nullif(sum(seconds) FILTER (WHERE {0} IS NOT NULL), 0))::real AS {0}"
 )
 
-# Whole minutes are answered from the minutes: 900 times fewer rows, and they outlive the raw ones.
-# Whole seconds from the seconds. A whole day is one by the reader's clock: 23 or 25 hours where it
-# is changed.
+# Buckets of whole minutes use the table of minutes: it has 900 times fewer rows, and stays when the
+# raw rows are deleted. Buckets of whole seconds use the table of seconds. Days are local days: of
+# 23 or 25 hours when the clock changes.
 EMOTION_BETWEEN = f"""
 CREATE FUNCTION emotion_between(
     channel text, since timestamptz, until timestamptz, bucket interval DEFAULT '1 minute',
@@ -166,9 +166,9 @@ END
 $$
 """
 
-# A view can't: `WHERE channel = ... ORDER BY ts DESC LIMIT 20` on it reads and sorts the whole
-# channel, since the planner does not know that one slug is one channel. With the channel's number
-# at hand the key is walked backwards, for as many rows as asked for.
+# A function, because `WHERE channel = ... ORDER BY ts DESC LIMIT 20` on the view sorts the whole
+# channel: the planner does not know that one slug is one channel. With the channel's id the primary
+# key is read backwards, only for the rows needed.
 EMOTION_NEWEST = f"""
 CREATE FUNCTION emotion_newest(channel text, n integer DEFAULT 20)
 RETURNS SETOF emotion_history
@@ -191,9 +191,9 @@ END
 $$
 """
 
-# Written so that the planner takes it for the query that it is: only columns that are asked for are
-# computed. OFFSET 0 keeps it one look-up by the key for each moment: as a plain join of a table of
-# moments to the view it would be one of all rows with all moments.
+# In this form the planner can inline it and computes only the columns that the query uses. With
+# OFFSET 0 each row of a table of times is one look-up by the key; without it, the table would be
+# joined with all rows.
 EMOTION_AROUND = """
 CREATE FUNCTION emotion_around(
     channel text, at timestamptz, before interval DEFAULT '5 s', after interval DEFAULT '5 s'
@@ -233,14 +233,14 @@ def quoted(words: str) -> str:
 
 
 def current_schema() -> str:
-    """Return the schema that the tables are in."""
+    """Return the schema of the tables."""
     if op.get_context().as_sql:
         return "public"
     return str(op.get_bind().scalar(sa.text("SELECT current_schema()")))
 
 
 def upgrade() -> None:
-    """Apply; who may read the views may ask the functions."""
+    """Create the functions; roles that can read the views can call them."""
     schema = op.get_context().dialect.identifier_preparer.quote(current_schema())
     for name, function in FUNCTIONS.items():
         op.execute(function)
@@ -262,6 +262,6 @@ END $$
 
 
 def downgrade() -> None:
-    """Undo."""
+    """Drop the functions."""
     for name in reversed(tuple(FUNCTIONS)):
         op.execute(f"DROP FUNCTION {name}")

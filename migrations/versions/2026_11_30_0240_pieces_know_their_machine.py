@@ -1,4 +1,4 @@
-"""The view of recorded pieces says which machine has their files, and what is an advertisement.
+"""show_segments: which machine has the file, and whether the segment is an advertisement.
 
 Revision ID: a5f07c93d16e
 Revises: e93b7d4c8f26
@@ -14,7 +14,7 @@ depends_on = None
 
 
 def query(more: str = "") -> str:
-    """Return the view's query, with more columns at its end."""
+    """Return the view's query, with additional columns at the end."""
     return f"""
 SELECT c.slug AS channel, s.started_at, s.ended_at, s.sequence, s.duration_s, s.offset_s,
     s.start_is_estimated, s.width_px, s.height_px, s.status, s.lag_ms, s.path, s.broadcast_id{more}
@@ -22,7 +22,7 @@ FROM segments s JOIN channels c ON c.id = s.channel_id
 """
 
 
-# A view can't lose a column: it is made again, with the comments that it has.
+# Columns of a view cannot be removed, so it is created again, with its existing comments.
 NARROW = f"""
 DO $do$
 DECLARE
@@ -45,12 +45,12 @@ $do$
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Add the columns."""
     op.execute(f"CREATE OR REPLACE VIEW show_segments AS {query(', s.machine, s.is_ad')}")
     op.execute("COMMENT ON COLUMN show_segments.machine IS 'Which has its file; null: unknown'")
     op.execute("COMMENT ON COLUMN show_segments.is_ad IS 'An advertisement; null: unknown'")
 
 
 def downgrade() -> None:
-    """Undo. What the roles may read is to be granted again (`showmood db upgrade --roles`)."""
+    """Remove them. Roles then need their rights again: `showmood db upgrade --roles`."""
     op.execute(NARROW)

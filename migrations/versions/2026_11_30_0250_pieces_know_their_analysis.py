@@ -1,4 +1,4 @@
-"""The view of recorded pieces says how each was analysed: a report needs no table.
+"""show_segments: how each segment was analysed, so that reports need only views.
 
 Revision ID: d7c24b81e05f
 Revises: a5f07c93d16e
@@ -20,7 +20,7 @@ COMMENTS = {
 
 
 def query(more: str = "") -> str:
-    """Return the view's query, with more columns at its end."""
+    """Return the view's query, with additional columns at the end."""
     return f"""
 SELECT c.slug AS channel, s.started_at, s.ended_at, s.sequence, s.duration_s, s.offset_s,
     s.start_is_estimated, s.width_px, s.height_px, s.status, s.lag_ms, s.path, s.broadcast_id,
@@ -29,7 +29,7 @@ FROM segments s JOIN channels c ON c.id = s.channel_id
 """
 
 
-# A view can't lose a column: it is made again, with the comments that it has.
+# Columns of a view cannot be removed, so it is created again, with its existing comments.
 NARROW = f"""
 DO $do$
 DECLARE
@@ -53,7 +53,7 @@ $do$
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Add the columns."""
     more = ", s.frames_analysed AS frames, s.analysed_fps::real AS fps, s.model"
     op.execute(f"CREATE OR REPLACE VIEW show_segments AS {query(more)}")
     for name, words in COMMENTS.items():
@@ -61,5 +61,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo. What the roles may read is to be granted again (`showmood db upgrade --roles`)."""
+    """Remove them. Roles then need their rights again: `showmood db upgrade --roles`."""
     op.execute(NARROW)

@@ -1,4 +1,4 @@
-"""Minutes say for how many seconds each emotion is known: means of mixtures are weighted by that.
+"""Minutes have the number of seconds in which each emotion is known, as weights of means.
 
 Revision ID: f1d83a6c52b7
 Revises: d7c24b81e05f
@@ -43,7 +43,7 @@ def known(name: str) -> str:
 
 
 def before(name: str) -> ModuleType:
-    """Return an older revision, by the end of its file's name."""
+    """Return an older revision's module, by the end of its file name."""
     (path,) = Path(__file__).parent.glob(f"*_{name}.py")
     found = importlib.util.spec_from_file_location(path.stem, path)
     assert found is not None
@@ -56,8 +56,8 @@ def before(name: str) -> ModuleType:
 views = before("views_over_time")
 functions = before("functions_over_time")
 
-# What is there: all of a minute's seconds, or none; and as counted where it mixes networks, as far
-# as its seconds are still there.
+# Existing minutes: all their seconds if the emotion has a value, else none. Minutes of several
+# networks are counted from the table of seconds, if their seconds still exist.
 FILL = (
     "UPDATE emotion_minutes SET "
     + listed("{0}_known_s = CASE WHEN {0} IS NULL THEN 0 ELSE seconds END")
@@ -119,7 +119,7 @@ MORE = (*(f"raw_{emotion}" for emotion in EMOTIONS), *AFFECT)
 
 
 def between() -> str:
-    """Return emotion_between with raw means, valence and arousal after what it gave before."""
+    """Return emotion_between with raw means, valence and arousal as additional last columns."""
     statement = str(functions.EMOTION_BETWEEN)
     for old, new in (
         ("mixed boolean\n)", f"mixed boolean, {listed('{0} real', MORE)}\n)"),
@@ -144,7 +144,7 @@ NAME = "emotion_between(text, timestamptz, timestamptz, interval, text)"
 
 
 def make_between(statement: str) -> None:
-    """Make the function anew; who may read the views may ask it."""
+    """Recreate the function; roles that can read the views can call it."""
     schema = op.get_context().dialect.identifier_preparer.quote(functions.current_schema())
     op.execute(f"DROP FUNCTION {NAME}")
     op.execute(statement)
@@ -157,7 +157,7 @@ def make_between(statement: str) -> None:
 
 
 def make_view(name: str, statement: str) -> None:
-    """Make a view anew, with its comments; who could read it still can."""
+    """Recreate a view with its comments and rights."""
     roles = [role for role in ("showmood_analyst", "showmood_writer") if views.granted(role)]
     op.execute(f"DROP VIEW {name}")
     op.execute(statement)
@@ -171,13 +171,13 @@ def make_view(name: str, statement: str) -> None:
 
 
 def comment_around(said: str) -> None:
-    """Say what emotion_around does."""
+    """Set the comment of emotion_around."""
     name = "emotion_around(text, timestamptz, interval, interval)"
     op.execute(f"COMMENT ON FUNCTION {name} IS {views.quoted(said)}")
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Add and fill the columns, and recreate the views and functions that use them."""
     for name in KNOWN:
         op.add_column(
             "emotion_minutes",
@@ -197,7 +197,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
+    """Restore the views and functions, and drop the columns."""
     make_view("emotion_long", views.EMOTION_LONG)
     make_view("show_summary", views.SHOW_SUMMARY)
     make_between(functions.EMOTION_BETWEEN)

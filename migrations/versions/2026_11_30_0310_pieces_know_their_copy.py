@@ -1,4 +1,4 @@
-"""The view of recorded pieces names their copies; minutes say how long each emotion was known.
+"""show_segments names the copies in the store; emotion_timeline, how long emotions were known.
 
 Revision ID: b7e52c90a4d8
 Revises: f1d83a6c52b7
@@ -44,7 +44,7 @@ OF_A_MINUTE = {
 
 
 def before(name: str) -> ModuleType:
-    """Return an older revision, by the end of its file's name."""
+    """Return an older revision's module, by the end of its file name."""
     (path,) = Path(__file__).parent.glob(f"*_{name}.py")
     found = importlib.util.spec_from_file_location(path.stem, path)
     assert found is not None
@@ -63,7 +63,7 @@ MINUTES = views.EMOTION_TIMELINE.replace(
     "AS mixed\n", f"AS mixed,\n    {', '.join(f'm.{name}' for name in OF_A_MINUTE)}\n"
 )
 
-# A view can't lose a column: it is made again, with the comments that it has.
+# Columns of a view cannot be removed, so it is created again, with its existing comments.
 NARROW = """
 DO $do$
 DECLARE
@@ -86,7 +86,7 @@ $do$
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Add the columns."""
     op.execute(f"CREATE OR REPLACE VIEW show_segments AS {PIECES}")
     op.execute(MINUTES.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
     for view, columns in (("show_segments", OF_A_PIECE), ("emotion_timeline", OF_A_MINUTE)):
@@ -95,7 +95,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo. What the roles may read is to be granted again (`showmood db upgrade --roles`)."""
+    """Remove them. Roles then need their rights again: `showmood db upgrade --roles`."""
     for view, columns, query in (
         (
             "show_segments",
