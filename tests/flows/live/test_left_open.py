@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 
 @pytest.fixture
 def left(open_show: Callable[..., Any]) -> Callable[..., Any]:
-    """Leave a broadcast of a run open, whose planned time goes on for an hour."""
+    """Leave a broadcast of a run open, with an hour of its planned time left."""
 
     def make(run: str | None = "one") -> Any:
         began = datetime.now().astimezone() - timedelta(hours=1)
@@ -51,10 +51,10 @@ def statuses(engine: Engine) -> list[tuple[str, datetime | None]]:
         return [(row.status, row.ended_at) for row in found]
 
 
-def test_an_unclosed_cancelled_one_is_cancelled_with_its_recorded_rows(
+def test_an_open_broadcast_of_a_cancelled_run_is_closed_as_cancelled_with_its_rows(
     engine: Engine, air, record, left: Callable[..., Any], next_watch: Callable[..., None]
 ) -> None:
-    """Its process was killed before it had stored the rest."""
+    """Its process was killed before it had stored the last rows."""
     show = record(air("ts"), (0, 3), show=left())
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM segments WHERE sequence > 0"))
@@ -78,7 +78,7 @@ def began(engine: Engine) -> datetime:
         ("one", "one", "live"),
     ],
 )
-def test_one_that_was_not_cancelled_is_left_to_its_own_run_alone(
+def test_only_its_own_run_continues_an_open_broadcast(
     engine: Engine,
     left: Callable[..., Any],
     next_watch: Callable[..., None],
@@ -91,7 +91,7 @@ def test_one_that_was_not_cancelled_is_left_to_its_own_run_alone(
     assert [each for each, _ in statuses(engine)] == [status]
 
 
-def test_a_cancelled_run_that_is_started_again_closes_its_own(
+def test_a_cancelled_run_that_is_restarted_closes_only_its_own_broadcast(
     engine: Engine, database_url: str, left: Callable[..., Any], recordings_dir: Path
 ) -> None:
     left("one")
@@ -105,7 +105,7 @@ def test_a_cancelled_run_that_is_started_again_closes_its_own(
     assert [each for each, _ in statuses(engine)] == ["cancelled"]
 
 
-def test_a_cancelled_run_ends_without_its_database(
+def test_a_cancelled_run_ends_although_the_database_is_unavailable(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = f"postgresql://me@/shows?host={tmp_path}"

@@ -1,4 +1,4 @@
-"""A recorded show whose audio is beside its pictures."""
+"""A recorded show with separate audio files."""
 
 import subprocess
 from pathlib import Path
@@ -16,7 +16,7 @@ TICKS = 90_000
 
 
 def cut_apart(folder: Path, kind: str) -> tuple[list[Path], list[Path]]:
-    """Make N pieces of pictures, and their audio apart, each file whole in itself."""
+    """Return N video files and their audio files, each playable alone."""
     folder.mkdir()
     made = ["-t", str(N * PIECE_S), "-f", "lavfi", "-i"]
     hls = ["-f", "hls", "-hls_time", str(PIECE_S), "-hls_list_size", "0"]
@@ -49,7 +49,7 @@ def first_and_length(path: Path) -> tuple[float, float]:
 
 
 def add_audio(show: Growing, audio: list[Path]) -> None:
-    """Put audio beside the pictures of a show, to as many pieces as there is audio for."""
+    """Add audio files to the first segments of a show."""
     (show.folder / FOLDER).mkdir()
     for picture, file in zip(sorted(show.folder.glob("0*")), audio, strict=False):
         begin, _ = first_and_length(picture)

@@ -1,4 +1,4 @@
-"""The page plays audio that was recorded beside the pictures: one file a segment, no hole in it."""
+"""The page plays separately recorded audio: in one file with each segment, without holes."""
 
 import io
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.flows.page.conftest import PIECE_S
 
 @pytest.fixture
 def apart(growing: Callable[..., Any], tmp_path: Path) -> Callable[[str], Any]:
-    """A recorded show whose audio is beside its pictures; the last piece has none."""
+    """A recorded show with separate audio files; the last segment has none."""
 
     def make(kind: str) -> Any:
         pictures, audio = cut_apart(tmp_path / kind, kind)
@@ -31,7 +31,7 @@ def apart(growing: Callable[..., Any], tmp_path: Path) -> Callable[[str], Any]:
 
 
 @pytest.mark.parametrize("kind", ["ts", "mp4"])
-def test_each_piece_has_its_pictures_and_its_audio(page: Any, apart: Any, kind: str) -> None:
+def test_each_segment_has_its_video_and_its_audio(page: Any, apart: Any, kind: str) -> None:
     show = apart(kind)
     listed = page.client.get(f"/media/{show.show}/part-0.m3u8").text
     names = [line for line in listed.splitlines() if line and not line.startswith("#")]

@@ -1,4 +1,4 @@
-"""How far a playlist has advanced, whichever of names, dates and numbers lies."""
+"""How far a playlist has advanced if its names, dates or numbers are wrong."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ def listed(
     dated: bool = True,
     ahead_s: float = 0.0,
 ) -> list[Known]:
-    """These segments; their numbers are so much higher, their dates so much later."""
+    """Return these segments. number, ahead_s: added to their numbers and dates."""
     return [
         Known(
             name=name.format(n),
@@ -41,14 +41,14 @@ def shift(
     since_s: float = STEP_S,
     numbers_hold: bool | None = None,
 ) -> tuple[int | None, bool | None]:
-    """Return how far it has advanced, and whether numbers hold then."""
+    """Return by how many segments it has advanced, and whether its numbers are reliable."""
     alignment = Alignment(listed(OLD) if old is None else old)
     alignment.numbers_hold = numbers_hold
     found = alignment.shift(new, since_s=since_s, step_s=STEP_S)
     return found, alignment.numbers_hold
 
 
-def test_without_anything_on_one_side_nothing_tells() -> None:
+def test_an_empty_playlist_gives_no_shift() -> None:
     assert shift([]) == (None, None)
     assert shift(listed(OLD), []) == (None, None)
     assert len(Alignment(listed(OLD))) == 6
@@ -68,13 +68,13 @@ def test_without_anything_on_one_side_nothing_tells() -> None:
         (listed(range(12, 18), number=-12), 2, False),
         (listed(range(12, 18), dated=False), 2, True),
     ],
-    ids=["same", "one on", "one left", "none left", "older", "numbered anew", "no dates"],
+    ids=["same", "one on", "one left", "none left", "older", "renumbered", "no dates"],
 )
-def test_names_tell(new: list[Known], found: int | None, hold: bool | None) -> None:
+def test_shift_by_names(new: list[Known], found: int | None, hold: bool | None) -> None:
     assert shift(new) == (found, hold)
 
 
-def test_an_address_that_is_signed_in_its_path_is_known_by_its_end() -> None:
+def test_an_address_signed_in_its_path_is_identified_by_its_last_part() -> None:
     old, new = listed(OLD, name="/abc/{}.ts@0"), listed(range(12, 18), name="/xyz/{}.ts@0")
     assert shift(new, old) == (2, True)
 
@@ -84,11 +84,11 @@ def test_an_address_that_is_signed_in_its_path_is_known_by_its_end() -> None:
     [[12, 13, 13], [12, 14, 13], [12, 14, 15, 16], [14, 15, 10]],
     ids=["one twice", "another order", "one left out", "one used again"],
 )
-def test_names_that_disagree_tell_nothing(segments: list[int]) -> None:
+def test_contradictory_names_give_no_shift(segments: list[int]) -> None:
     assert shift(listed(segments, number=99, dated=False)) == (None, None)
 
 
-def test_an_old_playlist_that_has_a_name_twice_tells_nothing() -> None:
+def test_an_old_playlist_with_a_duplicate_name_gives_no_shift() -> None:
     assert shift(listed([12, 13], number=99), listed([10, 11, 12, 12], dated=False))[0] is None
 
 
@@ -97,22 +97,22 @@ def test_an_old_playlist_that_has_a_name_twice_tells_nothing() -> None:
     [(4.0, True, 2, True), (3.01, True, 2, True), (3.0, True, 0, False), (4.0, None, 0, False)],
     ids=["in time", "just in time", "too soon", "numbers unknown"],
 )
-def test_names_that_were_used_again_meanwhile_yield_to_numbers(
+def test_numbers_win_over_reused_names(
     since_s: float, before: bool | None, found: int, hold: bool
 ) -> None:
-    """Two are new by their numbers: three seconds are the least that they take."""
+    """Two segments are new by their numbers, which takes at least three seconds."""
     old, again = (listed(OLD, dated=False, number=number) for number in (0, 2))
     assert shift(again, old, since_s=since_s, numbers_hold=before) == (found, hold)
 
 
-def test_names_that_were_used_again_yield_to_dates_and_numbers_that_agree() -> None:
+def test_dates_and_numbers_that_agree_win_over_reused_names() -> None:
     again = listed(OLD, number=2, ahead_s=2 * STEP_S)
     assert shift(again, since_s=4.0) == (2, None)
     assert shift(again, since_s=3.0) == (0, False)
     assert shift(listed(OLD, number=2, ahead_s=3 * STEP_S), since_s=4.0) == (0, False)
 
 
-def test_names_that_were_all_used_again_hide_no_segment() -> None:
+def test_no_segment_is_missed_if_all_names_are_reused() -> None:
     again = listed(OLD, number=6, dated=False)
     old = listed(OLD, dated=False)
     assert shift(again, old, since_s=12.0, numbers_hold=True) == (None, True)
@@ -122,8 +122,8 @@ def test_names_that_were_all_used_again_hide_no_segment() -> None:
     )
 
 
-def test_a_name_that_comes_again_does_not_hide_those_before_it() -> None:
-    """The newest has the name of the one that left: it is not an older copy."""
+def test_one_reused_name_does_not_hide_the_segments_before_it() -> None:
+    """The newest has the name of a segment that was removed; the playlist is not an older copy."""
     old, new = listed(OLD, dated=False), [*listed(range(11, 16), dated=False)]
     new.append(Known(name="/10.ts@0", number=16, date=None))
     assert shift(new, old, since_s=0.0) == (1, None)
@@ -153,23 +153,23 @@ RENAMED = "/other-{}@0"
     ],
     ids=[
         "dates",
-        "dates, numbers lie",
-        "dates against numbers that hold",
+        "dates, numbers wrong",
+        "dates against reliable numbers",
         "the same dates",
         "older dates",
-        "older dates, numbers lie",
+        "older dates, numbers wrong",
         "dates and numbers agree",
-        "other segments that have these numbers",
-        "the same where numbers hold",
+        "other segments with these numbers",
+        "the same with reliable numbers",
         "numbers alone",
-        "numbers that lie",
+        "wrong numbers",
         "the same numbers",
         "the last number",
         "the number after it",
         "a number before them",
     ],
 )
-def test_under_new_names_dates_and_numbers_tell(
+def test_shift_by_dates_and_numbers_if_all_names_are_new(
     new: list[Known], hold: bool | None, found: int | None
 ) -> None:
     assert shift(new, numbers_hold=hold) == (found, hold)
@@ -182,21 +182,21 @@ def entry(url: str, date: str = "2026-11-22T12:00:00.129Z", more: str = "") -> E
     return found
 
 
-def test_an_entry_is_remembered_by_its_path_and_a_date_to_a_hundredth() -> None:
+def test_an_entry_is_identified_by_its_path_and_its_date_to_a_hundredth() -> None:
     known = known_of(entry("a/1.ts?token=abc"))
     assert known == Known(name="/a/1.ts@0", number=7, date=NOON + timedelta(microseconds=120_000))
     assert known.last_name == "1.ts@0"
     assert known_of(entry("2.ts", "2026-11-22T12:00:00.130Z")).date != known.date
 
 
-def test_parts_of_one_file_have_names_of_their_own() -> None:
+def test_parts_of_one_file_have_different_names() -> None:
     first, second = (
         name_of(entry("all.mp4", more=f"#EXT-X-BYTERANGE:100@{at}")) for at in (0, 100)
     )
     assert (first, second) == ("/all.mp4@0", "/all.mp4@100")
 
 
-def test_a_long_name_is_shortened_to_what_still_tells() -> None:
+def test_a_long_name_is_shortened_and_stays_unique() -> None:
     longest = "/" + "a" * 199
     assert name_of(entry(longest)) == f"{longest}@0"
     one, other = name_of(entry(f"{longest}b")), name_of(entry(f"{longest}c"))

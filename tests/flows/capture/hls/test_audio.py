@@ -39,7 +39,7 @@ KINDS = ("ts", "fmp4", "packed", "sealed")
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[bytes]]:
-    """Four seconds without sound in TS, and their sound in several forms, cut each second."""
+    """Four seconds of video in TS, and their audio in several formats, in segments of a second."""
     folder = tmp_path_factory.mktemp("apart")
     made = ["-t", str(N), "-f", "lavfi", "-i"]
     command = [find_ffmpeg(), "-v", "error", *made, "testsrc2=size=64x48:rate=10"]
@@ -69,7 +69,7 @@ def batched_in_two(files: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def packed(path: Path, out: Path) -> bytes:
-    """Return a segment's sound as ADTS, after an ID3 tag that says when it begins."""
+    """Return a segment's audio as ADTS, after an ID3 tag with its timestamp."""
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(container.streams.audio[0]) if p.pts is not None]
         first = packets[0].pts
@@ -88,7 +88,7 @@ def seal(data: bytes, number: int) -> bytes:
 
 @dataclass
 class Source:
-    """A site's master playlist with sound apart, in one form; both playlists grow by `n`."""
+    """A master playlist with separate audio in one format; `n`: number of listed segments."""
 
     base: str
     media: dict[str, list[bytes]]
@@ -153,7 +153,7 @@ class Source:
 
 @dataclass
 class Watch:
-    """A run of the engine; sound comes when it comes."""
+    """A run of the engine, polled until a condition holds."""
 
     url: str
     recording: Recording
@@ -174,7 +174,7 @@ class Watch:
             )
             self.run._pacing.due_at = self.run._audio._pacing.due_at = 0.0
             self.run.poll()
-            time.sleep(0.01)  # the sound has a thread of its own
+            time.sleep(0.01)  # audio has its own thread
 
     @property
     def segments(self) -> list[Segment]:
@@ -212,12 +212,12 @@ def record(source: Source, watch: Watch) -> list[Segment]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sound_apart_is_recorded_as_it_is_and_is_in_a_clip(
+def test_separate_audio_is_recorded_unchanged_and_is_in_a_clip(
     kind: str, source: Source, watch: Watch, media, tmp_path: Path
 ) -> None:
     source.kind = kind
     segments = record(source, watch)
-    if kind != "fmp4":  # whose sound begins a moment before the picture, in the file before
+    if kind != "fmp4":  # its audio begins slightly before the video, in the previous file
         assert [each.piece for each in watch.audio] == [each.path.stem for each in segments]
         assert all(abs(each.offset_s) < 0.1 for each in watch.audio)
     plain = media["ts" if kind == "sealed" else kind]
@@ -253,7 +253,7 @@ def test_video_does_not_wait_for_failing_audio_which_is_reported_once(
     assert caplog.text.count("not recorded for now") == 1
 
 
-def test_audio_in_longer_segments_goes_with_all_its_pictures(
+def test_audio_in_longer_segments_is_used_for_all_its_video_segments(
     source: Source, watch: Watch, tmp_path: Path
 ) -> None:
     source.kind, source.n = "long", 2
@@ -271,7 +271,7 @@ def test_audio_in_longer_segments_goes_with_all_its_pictures(
         assert abs(length_s - len(segments)) < 0.15
 
 
-def test_the_last_audio_may_come_after_the_last_pictures(source: Source, watch: Watch) -> None:
+def test_the_last_audio_may_arrive_after_the_last_video(source: Source, watch: Watch) -> None:
     watch.until(lambda: len(watch.segments) == 1 and len(watch.audio) == 1)
     source.n, source.late = N, 1
     watch.until(lambda: len(watch.segments) == N and len(watch.audio) == N - 1)
@@ -282,7 +282,7 @@ def test_the_last_audio_may_come_after_the_last_pictures(source: Source, watch: 
     assert len(watch.audio) == N
 
 
-def test_a_server_that_wants_to_be_left_alone_is_not_asked_for_audio(
+def test_retry_after_for_video_applies_to_audio_too(
     source: Source, watch: Watch, site
 ) -> None:
     watch.until(lambda: len(watch.segments) == 1 and len(watch.audio) == 1)
@@ -291,10 +291,10 @@ def test_a_server_that_wants_to_be_left_alone_is_not_asked_for_audio(
     n_asked = len(site.asked)
     watch.until(lambda: len(site.asked) > n_asked + 60)  # the test hurries the engine
     of_audio = [each.path for each in site.asked[n_asked:] if "sound" in each.path]
-    assert len(of_audio) <= 1  # on its way by then
+    assert len(of_audio) <= 1  # may have been sent before
 
 
-def test_audio_without_measure_is_not_fetched_and_pictures_are(
+def test_too_much_audio_is_not_fetched_and_video_is(
     source: Source, watch: Watch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("flows.capture.hls.audio._MAX_MINUTE_BYTES", 1)
@@ -304,7 +304,7 @@ def test_audio_without_measure_is_not_fetched_and_pictures_are(
     assert len(watch.audio) <= 1
 
 
-def test_a_player_hears_it_and_it_goes_where_its_pictures_go(source: Source, watch: Watch) -> None:
+def test_audio_is_played_and_deleted_with_its_video(source: Source, watch: Watch) -> None:
     segments = record(source, watch)
     folder = watch.recording.directory
     playlist = playback_playlists.write_playlist(
@@ -342,7 +342,7 @@ def test_a_player_hears_it_and_it_goes_where_its_pictures_go(source: Source, wat
     assert inventory.remove()
 
 
-def test_another_run_takes_no_sound_twice(
+def test_another_run_records_no_audio_twice(
     source: Source, watch: Watch, policy: AddressPolicy
 ) -> None:
     watch.until(lambda: len(watch.audio) == 1)
@@ -357,7 +357,7 @@ def test_another_run_takes_no_sound_twice(
     ("language", "chosen"),
     [("", "b"), ("fr", "a"), ("FR", "a"), ("de-AT", "b"), ("pt", "c"), ("pt-PT", "c"), ("ja", "b")],
 )
-def test_the_language_is_chosen(language: str, chosen: str) -> None:
+def test_choice_of_the_language(language: str, chosen: str) -> None:
     said = [("fr", "a", ""), ("de", "b", ",DEFAULT=YES"), ("pt-BR", "c", ""), ("fr", "d", "")]
     lines = [
         f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="g",NAME="{name}",LANGUAGE="{code}",'

@@ -1,4 +1,4 @@
-"""When a source's segments were on air by dates and timestamps: which of them is believed."""
+"""Dates of segments if the source's dates and timestamps disagree."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,7 +20,7 @@ from flows.capture.stream import Stream
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STEP_S = 2.0
 LAST = 49
-"""The newest recorded segment; what is recorded ends at 100 s."""
+"""The newest recorded segment; the recording ends at 100 s."""
 
 STREAM = Stream(
     page_url="http://example.com/show",
@@ -50,7 +50,7 @@ def listed(
     dated: bool = True,
     discontinuity: int | None = None,
 ) -> tuple[Entry, ...]:
-    """Segments of 2 s, dated so much later than they are from one on."""
+    """Return segments of 2 s, whose dates are `by_s` too late from segment `wrong_from` on."""
     lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:2", f"#EXT-X-MEDIA-SEQUENCE:{first}"]
     for n in range(first, last + 1):
         date = at(STEP_S * n + (by_s if n >= wrong_from else 0))
@@ -61,14 +61,14 @@ def listed(
 
 
 class Nothing:
-    """A fetcher that nobody answers."""
+    """A fetcher that gets no answer."""
 
     def get(self, *_: object, **__: object) -> Any:
         raise SourceUnreachable("no answer")
 
 
 class Read(Anchoring):
-    """Segments' first frame and keyframe as a test says them; it keeps which were read."""
+    """Timestamps of segments as set by a test; `read`: the segments whose were used."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 class Waited(Recording):
-    """A recording to which nothing was added for as long as a test says."""
+    """A recording to which nothing was added for a time set by a test."""
 
     waited: timedelta | None = None
 
@@ -109,7 +109,7 @@ class Waited(Recording):
 def recorded(
     directory: Path, *, idle_s: float | None = 20.0, estimated: bool = False, anchored: bool = True
 ) -> Recording:
-    """A run of ffmpeg whose timestamps began at noon, up to LAST; as the next run finds it."""
+    """Return a recording of an ffmpeg run that began at noon, up to LAST, for the next run."""
     recording = Recording(directory, channel="demo", broadcast=1)
     run = recording.new_run(NOON)
     clock = Clock(first=0)
@@ -125,7 +125,7 @@ def recorded(
     return found
 
 
-def test_without_a_playlist_or_a_recording_nothing_is_missed(directory: Path) -> None:
+def test_nothing_is_missed_without_a_playlist_or_a_recording(directory: Path) -> None:
     empty = Read(Recording(directory, channel="demo", broadcast=1))
     assert empty.n_missed(listed(40, 59)) == 0
     assert not empty.is_anchored
@@ -135,7 +135,7 @@ def test_without_a_playlist_or_a_recording_nothing_is_missed(directory: Path) ->
 
 
 @pytest.mark.parametrize(("anchored", "n"), [(True, 10), (False, 0)])
-def test_an_estimated_date_counts_where_timestamps_have_dates(
+def test_an_estimated_date_is_used_if_timestamps_are_anchored(
     directory: Path, anchored: bool, n: int
 ) -> None:
     recording = recorded(directory, estimated=True, anchored=anchored)
@@ -143,20 +143,20 @@ def test_an_estimated_date_counts_where_timestamps_have_dates(
 
 
 @pytest.mark.parametrize("last", [50, 59, 61])
-def test_dates_that_are_credible_tell_what_is_missed(directory: Path, last: int) -> None:
+def test_missed_segments_are_counted_by_plausible_dates(directory: Path, last: int) -> None:
     anchoring = Read(recorded(directory))
     assert anchoring.n_missed(listed(40, last)) == last - LAST
     assert anchoring.read == []
 
 
-def test_where_the_machine_s_wait_is_unknown_dates_are_believed(directory: Path) -> None:
+def test_dates_are_used_if_the_idle_time_is_unknown(directory: Path) -> None:
     anchoring = Read(recorded(directory, idle_s=None))
     assert anchoring.n_missed(listed(40, 80)) == 31
     assert anchoring.read == []
 
 
 @pytest.mark.parametrize("by_s", [40.0, -40.0])
-def test_a_clock_that_jumped_for_all_is_seen_by_one_segment_s_timestamps(
+def test_a_jump_of_all_dates_is_detected_by_one_segment_s_timestamps(
     directory: Path, by_s: float
 ) -> None:
     anchoring = Read(recorded(directory))
@@ -165,7 +165,7 @@ def test_a_clock_that_jumped_for_all_is_seen_by_one_segment_s_timestamps(
 
 
 @pytest.mark.parametrize(("by_s", "read"), [(1.5, [59, 54]), (0.5, [])])
-def test_a_clock_that_jumps_within_the_playlist_is_seen_on_both_sides(
+def test_a_jump_within_the_playlist_is_detected_by_segments_on_both_sides(
     directory: Path, by_s: float, read: list[int]
 ) -> None:
     anchoring = Read(recorded(directory))
@@ -173,38 +173,38 @@ def test_a_clock_that_jumps_within_the_playlist_is_seen_on_both_sides(
     assert anchoring.read == read
 
 
-def test_a_clock_that_jumps_far_within_the_playlist(directory: Path) -> None:
+def test_a_large_jump_within_the_playlist(directory: Path) -> None:
     anchoring = Read(recorded(directory))
     assert anchoring.n_missed(listed(40, 59, wrong_from=55, by_s=40)) == 10
     assert anchoring.read == [59, 54]
 
 
-def test_a_jump_before_which_nothing_can_be_read_is_bridged(directory: Path) -> None:
+def test_segments_are_counted_across_a_jump_after_an_unreadable_segment(directory: Path) -> None:
     anchoring = Read(recorded(directory), unreadable=[54])
     assert anchoring.n_missed(listed(40, 59, wrong_from=55, by_s=40)) == 10
 
 
-def test_a_jump_at_a_discontinuity_is_not_bridged(directory: Path) -> None:
-    """What is before it may be anything: by the dates as they stand there, none is missed."""
+def test_segments_are_not_counted_across_a_jump_at_a_discontinuity(directory: Path) -> None:
+    """Segments before it may be of another stream; by their dates, none of them is missed."""
     jumped = listed(40, 59, wrong_from=55, by_s=40, discontinuity=55)
     assert Read(recorded(directory), unreadable=[54]).n_missed(jumped) == 5
 
 
-def test_where_nothing_can_be_read_the_newest_ended_by_now(directory: Path) -> None:
-    """20 s have passed and two segments' time is allowed for: 24 s are twelve segments."""
+def test_if_nothing_can_be_read_the_newest_segment_is_assumed_to_end_now(directory: Path) -> None:
+    """20 s have passed, plus a tolerance of two segments: 24 s are twelve segments."""
     wrong = listed(30, 59, wrong_from=0, by_s=40)
     anchoring = Read(recorded(directory), unreadable=range(60))
     assert anchoring.n_missed(wrong) == 12
     assert anchoring.read == [59]
 
 
-def test_what_has_no_date_ends_the_count(directory: Path) -> None:
+def test_a_segment_without_a_date_ends_the_count(directory: Path) -> None:
     undated = tuple(replace(entry, date=None) for entry in listed(40, 54))
     dated = listed(55, 59, wrong_from=0, by_s=40)
     assert Read(recorded(directory)).n_missed((*undated, *dated)) == 5
 
 
-# -- what dates a run
+# -- date of a run
 
 
 def first_section(anchoring: Anchoring, *opened: Entry, start_s: float | None) -> Section | None:
@@ -217,19 +217,19 @@ def first_section(anchoring: Anchoring, *opened: Entry, start_s: float | None) -
     [(None, 50), (101.49, 50), (101.5, 51), (103.49, 51), (103.5, 50), (99.5, 50), (99.0, 50)],
     ids=["unknown", "first", "next", "its end", "none", "reordered", "before"],
 )
-def test_a_run_begins_with_the_entry_that_holds_its_first_frame(
+def test_a_run_begins_with_the_entry_that_contains_its_first_frame(
     directory: Path, start_s: float | None, began: int
 ) -> None:
-    """Give or take a quarter of a segment; the first where none is known to hold it."""
+    """With a tolerance of a quarter of a segment; if no entry contains it, with the first."""
     found = first_section(Read(recorded(directory)), *listed(50, 51), start_s=start_s)
     assert found == Section(date=at(2 * began), estimated=False, input=ticks(2 * began))
 
 
-def test_nothing_that_was_opened_dates_nothing(directory: Path) -> None:
+def test_a_run_without_an_opened_entry_has_no_date(directory: Path) -> None:
     assert first_section(Read(recorded(directory)), start_s=100) is None
 
 
-def test_an_entry_without_a_date_was_published_when_it_was_opened(directory: Path) -> None:
+def test_an_entry_without_a_date_is_dated_by_its_opening(directory: Path) -> None:
     anchoring = Read(recorded(directory))
     (entry,) = listed(50, 50, dated=False)
     found = first_section(anchoring, entry, start_s=None)
@@ -237,27 +237,27 @@ def test_an_entry_without_a_date_was_published_when_it_was_opened(directory: Pat
     assert anchoring.read == []
 
 
-def test_a_run_that_begins_with_a_later_keyframe_begins_later(directory: Path) -> None:
+def test_a_run_begins_at_its_first_keyframe(directory: Path) -> None:
     found = first_section(Read(recorded(directory), key_s=0.4), *listed(50, 50), start_s=100)
     assert found == Section(date=at(100.4), estimated=False, input=ticks(100.4))
 
 
-def test_a_wrong_date_that_cannot_be_checked_dates_nothing(directory: Path) -> None:
+def test_a_wrong_date_that_cannot_be_checked_is_not_used(directory: Path) -> None:
     anchoring = Read(recorded(directory), unreadable=[50])
     assert first_section(anchoring, *listed(50, 50, wrong_from=0, by_s=40), start_s=None) is None
     right = first_section(anchoring, *listed(50, 50), start_s=None)
     assert right == Section(date=at(100), estimated=False, input=None)
 
 
-def test_a_wrong_date_is_taken_where_no_timestamp_has_one(directory: Path) -> None:
+def test_a_wrong_date_is_used_if_timestamps_are_not_anchored(directory: Path) -> None:
     anchoring = Read(recorded(directory, anchored=False), unreadable=[50])
     found = first_section(anchoring, *listed(50, 50, wrong_from=0, by_s=40), start_s=None)
     assert found == Section(date=at(140), estimated=False, input=None)
 
 
 @pytest.mark.parametrize("by_s", [1835.5, -1825.5], ids=["ahead", "behind"])
-def test_a_date_half_an_hour_from_now_is_not_believed(directory: Path, by_s: float) -> None:
-    """Nor are its timestamps, which began anew: it was on air when it was opened."""
+def test_a_date_over_half_an_hour_from_now_is_not_used(directory: Path, by_s: float) -> None:
+    """Nor are its timestamps, which were reset: it is dated by its opening."""
     far = listed(50, 50, wrong_from=0, by_s=by_s)
     recording = recorded(directory)
     found = first_section(Read(recording, moved_s=1e4), *far, start_s=None)
@@ -267,14 +267,14 @@ def test_a_date_half_an_hour_from_now_is_not_believed(directory: Path, by_s: flo
 
 
 @pytest.mark.parametrize("by_s", [1835.0, -1825.0], ids=["ahead", "behind"])
-def test_a_date_that_is_nearer_is_believed(directory: Path, by_s: float) -> None:
+def test_a_date_within_half_an_hour_is_used(directory: Path, by_s: float) -> None:
     near = listed(50, 50, wrong_from=0, by_s=by_s)
     found = first_section(Read(recorded(directory), moved_s=1e4), *near, start_s=None)
     assert found == Section(date=at(100 + by_s), estimated=False, input=ticks(10_100))
 
 
 @pytest.mark.parametrize("by_s", [40.0, -40.0])
-def test_a_clock_that_jumped_yields_to_timestamps_that_go_on(
+def test_continuous_timestamps_win_over_a_clock_that_jumped(
     directory: Path, by_s: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong = listed(52, 52, wrong_from=0, by_s=by_s)
@@ -284,7 +284,7 @@ def test_a_clock_that_jumped_yields_to_timestamps_that_go_on(
 
 
 @pytest.mark.parametrize("idle_s", [None, 20.0])
-def test_without_a_clock_or_a_wait_that_is_known_the_date_is_taken(
+def test_the_date_is_used_without_a_known_clock_or_idle_time(
     directory: Path, idle_s: float | None
 ) -> None:
     wrong = listed(52, 52, wrong_from=0, by_s=40)
@@ -296,25 +296,25 @@ def test_without_a_clock_or_a_wait_that_is_known_the_date_is_taken(
 @pytest.mark.parametrize(
     ("date_s", "expected_s", "true_s"),
     [
-        (99.1, 60, 99.1),  # as much before what is recorded as a duration may be off
+        (99.1, 60, 99.1),  # overlaps the recording by less than the error of a duration
         (99.0, 90, 90),
-        (124.5, 60, 124.5),  # as late as frames may be missing
+        (124.5, 60, 124.5),  # frames may be missing before it
         (126, 100, 100),
-        (130, 129.9, 130),  # timestamps agree, within a gap's least length
+        (130, 129.9, 130),  # timestamps agree, within the shortest gap
         (130, 130.0, 130),
         (130, 130.2, 130.2),
         (130, 125.5, 130),  # frames may be missing before it
         (130, 124.5, 124.5),
-        (170, 149.5, 149.5),  # as late as the recording may be behind
+        (170, 149.5, 149.5),  # the recording may be so far behind
         (170, 151, 170),
         (130, 70.5, 70.5),
         (130, 69.5, 130),
     ],
 )
-def test_timestamps_count_where_they_go_on_and_the_date_does_not(
+def test_timestamps_are_used_if_they_are_continuous_and_the_date_is_not(
     directory: Path, date_s: float, expected_s: float, true_s: float
 ) -> None:
-    """Recorded are 100 s, 20 s ago; a segment has a date, and by its timestamps another."""
+    """100 s were recorded, 20 s ago; a segment's date and its timestamps disagree."""
     (entry,) = listed(50, 50, wrong_from=0, by_s=date_s - 100)
     anchoring = Read(recorded(directory), moved_s=expected_s - 100)
     found = first_section(anchoring, entry, start_s=None)
@@ -323,7 +323,7 @@ def test_timestamps_count_where_they_go_on_and_the_date_does_not(
     assert found.estimated is (true_s != date_s)
 
 
-def test_a_manifest_s_timestamps_count_from_the_period_that_is_on_air(directory: Path) -> None:
+def test_a_manifest_s_timestamps_are_relative_to_the_period_on_air(directory: Path) -> None:
     anchoring = Read(recorded(directory))
     now = datetime.now(UTC)
     origins = [now - timedelta(seconds=s) for s in (4000, 100, 1100)]
@@ -335,7 +335,7 @@ def test_a_manifest_s_timestamps_count_from_the_period_that_is_on_air(directory:
 
 
 @pytest.mark.parametrize("off_s", [-1900, 1900, -1750, 1750])
-def test_a_manifest_s_date_is_believed_up_to_half_an_hour(directory: Path, off_s: int) -> None:
+def test_a_manifest_s_date_is_used_up_to_half_an_hour_from_now(directory: Path, off_s: int) -> None:
     origin = datetime.now(UTC) + timedelta(seconds=off_s - 90)
     found = Read(recorded(directory)).section_by_origin([origin], start=ticks(90))
     assert (found is not None) is (abs(off_s) < 1800)
@@ -343,10 +343,10 @@ def test_a_manifest_s_date_is_believed_up_to_half_an_hour(directory: Path, off_s
     assert by_hand.section_by_origin([origin], start=ticks(90)) is not None
 
 
-# -- what can't be read
+# -- what cannot be read
 
 
-def test_a_segment_that_is_not_there_or_a_part_has_no_timestamps(directory: Path) -> None:
+def test_a_missing_segment_has_no_timestamps(directory: Path) -> None:
     anchoring = Anchoring(STREAM, Nothing(), recorded(directory))
     (entry,) = listed(50, 50)
     assert anchoring.times_in(entry) == (None, None)

@@ -21,10 +21,10 @@ from flows.stack.workers.worker import serve
 RUN = "a-run-of-this-test"
 
 
-def test_worker_that_keeps_ending_leaves_the_shows_of_the_others_alive(
+def test_shows_of_other_workers_survive_a_worker_that_keeps_crashing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[..., Any]
 ) -> None:
-    """Otherwise they would be killed with their worker, and lose data."""
+    """Without a handover they would be killed with their worker, and lose data."""
     monkeypatch.setattr(worker_module, "TEND_S", 0.01)
     monkeypatch.setattr(child_module, "TRIES", 1)
     starts = "import os, subprocess, sys\n"
