@@ -47,31 +47,31 @@ def told(*alerts: Alert, observed: Observations, until: float = 0.0) -> list[tup
     return [(each.began, (each.at - T0).total_seconds()) for each in found]
 
 
-def test_alert_begins_when_it_has_lasted_and_not_before() -> None:
+def test_alert_begins_after_its_duration() -> None:
     assert told(angry(), observed=series(0.7, 0.7)) == []
     assert told(angry(), observed=series(0.7, 0.7, 0.7)) == [(True, 1.0)]
 
 
-def test_a_dip_below_the_threshold_starts_the_count_anew() -> None:
+def test_a_value_below_the_threshold_restarts_the_duration() -> None:
     assert told(angry(), observed=series(0.7, 0.59, 0.7, 0.7)) == []
     assert told(angry(), observed=series(0.7, 0.59, 0.7, 0.7, 0.7)) == [(True, 2.0)]
 
 
-def test_it_is_raised_once_while_it_lasts() -> None:
+def test_an_alert_is_raised_once() -> None:
     assert told(angry(), observed=series(*[0.9] * 20)) == [(True, 1.0)]
 
 
-def test_it_ends_below_the_hysteresis_and_not_at_the_threshold() -> None:
+def test_an_alert_ends_below_the_hysteresis() -> None:
     flickers = (0.7, 0.7, 0.7, 0.55, 0.7, 0.55, 0.7, 0.47)
     assert told(angry(), observed=series(*flickers)) == [(True, 1.0), (False, 3.5)]
 
 
-def test_after_its_end_it_may_begin_again() -> None:
+def test_an_ended_alert_may_begin_again() -> None:
     again = (0.7, 0.7, 0.7, 0.1, 0.7, 0.7, 0.7)
     assert told(angry(), observed=series(*again)) == [(True, 1.0), (False, 1.5), (True, 3.0)]
 
 
-def test_tracks_are_judged_one_by_one() -> None:
+def test_tracks_have_separate_alerts() -> None:
     watch = AlertWatch(alerts=[angry()])
     both = [(i * 0.5, track, 0.9 if track == 2 else 0.3) for i in range(4) for track in (1, 2)]
     (raised,) = watch.update(rows(*both), at(2))
@@ -87,7 +87,7 @@ def test_the_screen_is_the_mean_of_its_faces() -> None:
     assert told(screen, observed=rows(*both)) == [(True, 1.0)]
 
 
-def test_a_track_that_is_gone_is_over() -> None:
+def test_an_alert_ends_with_its_track() -> None:
     watch = AlertWatch(alerts=[angry()])
     assert len(watch.update(series(0.9, 0.9, 0.9), at(2))) == 1
     assert watch.update(rows(), at(3)) == []
@@ -96,7 +96,7 @@ def test_a_track_that_is_gone_is_over() -> None:
     assert watch.close() == []
 
 
-def test_a_hole_in_time_is_not_counted_as_lasting() -> None:
+def test_a_hole_does_not_count_as_duration() -> None:
     assert told(angry(length="3s"), observed=rows((0, 1, 0.9), (4, 1, 0.9))) == []
     assert told(angry(), observed=rows((0, 1, 0.9), (1, 1, 0.9), (9, 1, 0.9))) == [
         (True, 1.0),
@@ -104,7 +104,7 @@ def test_a_hole_in_time_is_not_counted_as_lasting() -> None:
     ]
 
 
-def test_segment_by_segment_is_as_all_at_once() -> None:
+def test_segments_one_by_one_give_the_same_alerts_as_all_at_once() -> None:
     values = np.random.default_rng(1).uniform(0.3, 1.0, 200)
     alerts = [angry(0.5), angry(0.7, "2s", "screen")]
     whole = AlertWatch(alerts=alerts).update(series(*values), at(100))
@@ -116,7 +116,7 @@ def test_segment_by_segment_is_as_all_at_once() -> None:
     assert parts == whole
 
 
-def test_closing_ends_what_is_raised() -> None:
+def test_closing_ends_raised_alerts() -> None:
     watch = AlertWatch(alerts=[angry()])
     watch.update(series(0.9, 0.9, 0.9), at(1.5))
     assert [each.began for each in watch.close()] == [False]
@@ -145,7 +145,7 @@ def test_a_gap_of_two_seconds_is_bridged_and_a_longer_one_not(hole_s: float, las
     assert len(watch.update(series(0.9, 0.9, 0.9), at(1 + hole_s))) == (1 if lasts else 2)
 
 
-def test_what_was_counted_before_a_hole_does_not_count_after_it() -> None:
+def test_duration_before_a_hole_does_not_count_after_it() -> None:
     watch = AlertWatch(alerts=[angry()])
     assert watch.update(series(0.9, 0.9), at(0.5)) == []
     assert watch.update(rows(), at(3)) == []
@@ -164,7 +164,7 @@ def test_several_alerts_are_raised_in_order_of_time_independently() -> None:
     assert found[-1].value == pytest.approx(0.6)
 
 
-def test_a_minute_is_sixty_seconds_and_what_is_left_out_has_a_default() -> None:
+def test_durations_are_parsed_and_omitted_values_have_defaults() -> None:
     assert angry(length=" 1.5 m ").length == timedelta(seconds=90)
     assert Alert(emotion="anger", for_="1m") == angry(0.7, length="1m")
     alert = Alert(emotion="anger")
@@ -175,7 +175,7 @@ def test_a_minute_is_sixty_seconds_and_what_is_left_out_has_a_default() -> None:
     ("emotion", "above"),
     [("sadness", 0.6), ("happiness", 0.8), ("disgust", 0.3), ("fear", 0.3), ("contempt", 0.3)],
 )
-def test_a_threshold_that_is_left_out_is_the_measured_one(emotion: str, above: float) -> None:
+def test_default_thresholds_are_the_measured_ones(emotion: str, above: float) -> None:
     assert Alert.model_validate({"emotion": emotion}).above == above
     assert Alert.model_validate({"emotion": emotion, "above": 0.5}).above == 0.5
     assert "above" not in Alert.model_json_schema()["required"]  # a form may leave it empty
@@ -199,6 +199,6 @@ def test_the_summary_of_the_end_is_one_line_too() -> None:
     ],
     ids=lambda wrong: str(list(wrong.items())[-1]),
 )
-def test_alert_that_does_not_fit_is_refused(wrong: dict[str, object]) -> None:
+def test_invalid_alert_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Alert.model_validate(wrong)

@@ -39,11 +39,11 @@ def test_each_kind_of_fault_is_made(plan: list[Step]) -> None:
     assert max(step.end_s for step in plan) <= 60 * MINUTES - SETTLED_S
 
 
-def test_one_thing_at_a_time_is_done_to_the_machine(plan: list[Step]) -> None:
+def test_faults_of_the_machine_do_not_overlap(plan: list[Step]) -> None:
     assert all(a.end_s < b.at_s for a, b in pairwise(of_machine(plan)))
 
 
-def test_watch_is_not_ended_again_before_it_may(plan: list[Step]) -> None:
+def test_watch_is_not_ended_again_too_early(plan: list[Step]) -> None:
     ends = {kind.name for kind in KINDS if kind.ends}
     for show in range(4):
         at = [s for s in of_machine(plan) if s.name in ends and s.show in (None, show)]
@@ -73,7 +73,7 @@ def step(cause: Cause, show: int | None = None) -> Step:
     ],
     ids=["its source", "another's source", "the disk", "disk", "before", "long before"],
 )
-def test_gap_is_true_where_such_a_fault_went_on(
+def test_gap_is_valid_during_a_matching_fault(
     why: str, made: Step, after_s: float, true: bool
 ) -> None:
     done = Done(step=made, begin=AT, end=AT + timedelta(seconds=made.lasts_s))
@@ -102,7 +102,7 @@ def test_a_failing_fault_is_reported_and_the_plan_continues() -> None:
     assert carrying.failed == ["fails could not be made or undone: OSError('no space left')"]
 
 
-def test_fault_for_which_no_time_is_left_is_not_made() -> None:
+def test_fault_without_enough_time_left_is_skipped() -> None:
     step = Step(at_s=0.0, lasts_s=1.0, name="too late", cause="other")
     carrying = Carrying(cast("Breaker", _Breaks()), seed=1, left_s=lambda: 0.9)
     carrying.carry_out([step])

@@ -164,7 +164,7 @@ def spoil_a_minute(stage: Stage) -> None:
     stage.spoil("UPDATE emotion_minutes SET n = n + 1")
 
 
-def test_nothing_is_wrong_with_a_show_that_is_whole(stage: Stage) -> None:
+def test_complete_show_has_no_findings(stage: Stage) -> None:
     assert stage.wrong() == []
 
 
@@ -186,7 +186,7 @@ def test_nothing_is_wrong_with_a_show_that_is_whole(stage: Stage) -> None:
         (spoil_a_minute, "minutes are not the sum of their faces"),
     ],
 )
-def test_what_is_planted_is_found(stage: Stage, plant: Callable[[Stage], None], says: str) -> None:
+def test_planted_errors_are_found(stage: Stage, plant: Callable[[Stage], None], says: str) -> None:
     plant(stage)
     wrong = stage.wrong()
     assert any(re.search(says, line) for line in wrong), wrong
@@ -203,7 +203,7 @@ def lingering(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield process
 
 
-def test_what_a_stack_leaves_behind_is_found(
+def test_leftovers_of_a_stack_are_found(
     tmp_path: Path, free_port: Callable[[], int], request: pytest.FixtureRequest
 ) -> None:
     home, cluster = tmp_path / "home", tmp_path / "pg" / "cluster"

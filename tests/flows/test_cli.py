@@ -95,7 +95,7 @@ def test_file_analysed_twice_gives_identical_tables(
     assert tuple(began) == (datetime.fromisoformat(moved), 4, False)
 
 
-def test_another_file_does_not_take_the_time_of_a_show(
+def test_file_does_not_replace_the_time_of_another_show(
     stored: str,
     engine: Engine,
     clip: Path,
@@ -126,7 +126,7 @@ def test_another_file_does_not_take_the_time_of_a_show(
     assert dump(engine) == before
 
 
-def test_report_says_what_the_tables_say(
+def test_report_has_the_figures_of_the_tables(
     stored: str,
     engine: Engine,
     clip: Path,
@@ -157,7 +157,7 @@ def test_report_says_what_the_tables_say(
     assert "--since 2026-11-01" in capsys.readouterr().err
 
 
-def test_json_is_one_object_a_face_and_touches_no_database(clip: Path, home: Path) -> None:
+def test_json_is_one_object_per_face_and_needs_no_database(clip: Path, home: Path) -> None:
     env = os.environ | {"SHOWMOOD_HOME": str(home / "unused")}
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli", "analyze", str(clip), "--json", "--start", START],
@@ -207,7 +207,7 @@ def test_file_without_a_date_ended_when_it_was_last_modified(clip: Path, dated: 
     assert start_of(dated, before) == Start(at=before - length, is_estimated=True)
 
 
-def test_nothing_is_put_after_now(
+def test_file_is_never_dated_in_the_future(
     home: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     soon = (datetime.now(UTC) - timedelta(seconds=2)).isoformat()
@@ -225,7 +225,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["empty.mp4", "notes.mp4", "concat.ts", "none.mp4"])
-def test_file_that_is_no_video_is_one_line(
+def test_file_without_video_is_a_one_line_error(
     name: str,
     stored: str,
     engine: Engine,
@@ -244,7 +244,7 @@ def test_file_that_is_no_video_is_one_line(
     assert dump(engine) == before
 
 
-def test_damaged_file_keeps_what_could_be_read_and_says_so(
+def test_damaged_file_is_stored_as_far_as_readable_and_reported(
     stored: str,
     engine: Engine,
     clip: Path,
@@ -275,7 +275,7 @@ def test_damaged_file_keeps_what_could_be_read_and_says_so(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_input_that_does_not_fit_is_one_line_and_exit_code_2(
+def test_invalid_input_is_one_line_and_exit_code_2(
     arguments: tuple[str, ...],
     said: str,
     stored: str,
@@ -293,7 +293,7 @@ def test_input_that_does_not_fit_is_one_line_and_exit_code_2(
     assert dump(engine) == before
 
 
-def test_database_that_does_not_answer_is_named_without_its_password(
+def test_unavailable_database_is_named_without_its_password(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SHOWMOOD_DATABASE_URL", "postgresql://me:secret@127.0.0.1:1/shows")
@@ -318,7 +318,7 @@ def test_port_in_use_is_named_with_the_setting(
     assert "SHOWMOOD_DEMO_PORT" in said
 
 
-def test_video_for_the_demo_that_is_not_there(
+def test_missing_video_for_the_demo(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("demo", "--video", "gone.mp4", monkeypatch=monkeypatch) == 2
@@ -344,7 +344,7 @@ def test_models_are_listed_with_licence_and_state(
     assert "non-commercial research" in said
 
 
-def test_own_network_that_is_not_there_is_one_line(
+def test_missing_own_network_is_a_one_line_error(
     home: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for network, said in (("none.onnx", "cannot read the network"), ("own", "SHOWMOOD_OWN_EMOT")):
@@ -356,7 +356,7 @@ def test_own_network_that_is_not_there_is_one_line(
         assert printed.count("\n") == 1
 
 
-def test_psql_hands_a_password_over_by_a_file(
+def test_psql_gets_the_password_in_a_file(
     home: Path, databases: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """With a server that requires one, and special characters of libpq and password files."""

@@ -181,7 +181,7 @@ def test_pools_are_made_before_the_shows(control: Control) -> None:
     assert pool["base_job_template"] == template()
 
 
-def test_form_has_titles_drop_downs_and_the_rules(control: Control) -> None:
+def test_form_has_titles_drop_downs_and_rules(control: Control) -> None:
     form = control.deployment("watch-show/news")["parameter_openapi_schema"]
     fields = form["properties"]
     assert form["required"] == ["url"]
@@ -205,7 +205,7 @@ def test_form_has_titles_drop_downs_and_the_rules(control: Control) -> None:
         assert said in answer.text
 
 
-def test_a_run_without_a_slot_has_a_name_that_no_slot_has(control: Control) -> None:
+def test_an_unscheduled_run_has_no_slot_s_name(control: Control) -> None:
     news = UUID(control.deployment("watch-show/news")["id"])
     with temporary_settings(control.settings), get_client(sync_client=True) as client:
         shows = list(deployed(client))
@@ -257,7 +257,7 @@ def test_slots_keep_local_time_when_the_clocks_change(control: Control, month: i
     assert found == wanted
 
 
-def test_automations_ship_switched_off_and_turn_an_event_into_a_run(
+def test_automations_are_off_by_default_and_turn_an_event_into_a_run(
     control: Control, until: Callable[..., Any]
 ) -> None:
     clip = control.automation("clip the moment")
@@ -293,7 +293,7 @@ def test_automations_ship_switched_off_and_turn_an_event_into_a_run(
     assert datetime.fromisoformat(runs[0]["expected_start_time"]) > now + timedelta(seconds=10)
 
 
-def test_notification_goes_through_the_block_that_was_named(
+def test_notification_uses_the_named_block(
     control: Control, until: Callable[..., Any]
 ) -> None:
     with pytest.raises(UsageError, match="there is no block 'slack-webhook/newsroom'"):
@@ -350,7 +350,7 @@ def test_notification_goes_through_the_block_that_was_named(
     assert "it is announced for 21:00" in message
 
 
-def test_applying_again_removes_what_the_file_has_not_and_keeps_what_the_ui_did(
+def test_applying_again_removes_missing_deployments_and_keeps_changes_made_in_the_ui(
     control: Control,
 ) -> None:
     news = control.deployment("watch-show/news")
@@ -408,7 +408,7 @@ def test_old_runs_are_deleted_with_their_artifacts(control: Control) -> None:
     assert control.api.get(f"/artifacts/{kept}").status_code == httpx.codes.NOT_FOUND
 
 
-def test_a_run_says_what_it_is_doing_until_it_is_cancelled(
+def test_a_run_s_state_shows_its_progress_until_it_is_cancelled(
     control: Control, engine: Engine, until: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     run = run_of(control, "watch-show", "RUNNING")
@@ -497,7 +497,7 @@ def test_a_show_continues_while_server_and_database_are_unavailable(
     assert "whether run no run was cancelled is not known" in caplog.text
 
 
-def test_server_that_is_not_there_is_one_line(control: Control) -> None:
+def test_unavailable_server_is_a_one_line_error(control: Control) -> None:
     nowhere = control.env | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
     with pytest.raises(StackError, match="does not answer") as caught:
         apply_showfile(control.file, nowhere)
@@ -535,7 +535,7 @@ FOLLOWED = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}
         ("DELETE", "/api/automations/{id}", None),
     ],
 )
-def test_who_is_not_logged_in_gets_nothing(
+def test_nothing_is_served_without_a_login(
     control: Control, method: str, path: str, body: object
 ) -> None:
     url = control.root + path.format(id=control.deployment("watch-show/news")["id"])
@@ -567,7 +567,7 @@ def test_who_is_not_logged_in_gets_nothing(
     ],
     ids=str,
 )
-def test_other_pages_and_names_are_refused_although_a_browser_is_logged_in(
+def test_other_origins_and_host_names_are_refused_to_a_logged_in_browser(
     control: Control, method: str, headers: dict[str, str], status: int
 ) -> None:
     body = {"name": "evil"} if method == "POST" else None
@@ -586,7 +586,7 @@ def test_other_pages_and_names_are_refused_although_a_browser_is_logged_in(
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
-def test_json_that_does_not_say_so_is_refused(control: Control, kind: str | None) -> None:
+def test_json_without_its_content_type_is_refused(control: Control, kind: str | None) -> None:
     headers = control.cookie | ({"Content-Type": kind} if kind else {})
     made = f"{control.root}/api/flows/"
     for body in (b'{"name": "evil"}', iter([b'{"name": "evil"}'])):  # with a length, and chunked
@@ -596,7 +596,7 @@ def test_json_that_does_not_say_so_is_refused(control: Control, kind: str | None
 
 
 @pytest.mark.parametrize("path", ["events/in", "events/out", "logs/out"])
-def test_web_sockets_are_no_way_around(control: Control, path: str) -> None:
+def test_web_sockets_require_a_login(control: Control, path: str) -> None:
     url = f"ws{control.root.removeprefix('http')}/api/{path}"
     prefect = [Subprotocol("prefect")]
     for headers, protocols in (
@@ -621,13 +621,13 @@ def test_web_sockets_are_no_way_around(control: Control, path: str) -> None:
         assert "auth_success" in str(socket.recv(60))
 
 
-def test_lists_of_worker_types_are_its_own(control: Control) -> None:
+def test_list_of_worker_types_is_local(control: Control) -> None:
     """Prefect would fetch them from GitHub: detected by the fixture."""
     view = control.api.get("/collections/views/aggregate-worker-metadata")
     assert "process" in view.raise_for_status().json()["prefect"]
 
 
-def test_prefects_own_clients_come_in_by_the_secret(control: Control) -> None:
+def test_prefects_own_clients_use_the_secret(control: Control) -> None:
     """Used for a run's events and logs."""
     resource = {"prefect.resource.id": f"showmood.test.{uuid.uuid4()}"}
 
@@ -642,7 +642,7 @@ def test_prefects_own_clients_come_in_by_the_secret(control: Control) -> None:
         assert asyncio.run(talk()) == "test.said"
 
 
-def test_operators_own_credentials_origins_and_names_are_known(control: Control) -> None:
+def test_operators_own_credentials_origins_and_names_are_accepted(control: Control) -> None:
     operator = basic("operator:word")
     theirs = {"Origin": "https://dash.example.com"}
     ask = partial(httpx.request, trust_env=False, timeout=60)
@@ -670,7 +670,7 @@ def test_operators_own_credentials_origins_and_names_are_known(control: Control)
     ],
     ids=str,
 )
-def test_run_brings_nothing_of_its_own(control: Control, brought: dict[str, Any]) -> None:
+def test_run_cannot_set_command_environment_or_folder(control: Control, brought: dict[str, Any]) -> None:
     """Refused by the server, and ignored by the worker."""
     put_pools(control.api, ["studio"])
     news = control.deployment("watch-show/news")
@@ -686,7 +686,7 @@ def test_run_brings_nothing_of_its_own(control: Control, brought: dict[str, Any]
     assert (job.env, job.working_dir, job.name) == ({}, None, None)
 
 
-def test_pools_are_put_right_at_each_start(control: Control) -> None:
+def test_pools_are_reset_at_each_start(control: Control) -> None:
     put_pools(control.api, ["machine"])
     names = {"machine": template(f"{sys.executable} -m flows.begin"), "studio": template()}
     evil = template("sh -c evil")
@@ -701,7 +701,7 @@ def test_pools_are_put_right_at_each_start(control: Control) -> None:
         assert pool["base_job_template"] == right
 
 
-def test_automations_that_heal_are_put_back_at_each_start(control: Control) -> None:
+def test_restarting_automations_are_reset_at_each_start(control: Control) -> None:
     def put(*, switch_on: bool) -> dict[str, Any]:
         url, headers = control.env["PREFECT_API_URL"], control.access.headers
         healing.apply(url, dead_after_s=60, headers=headers, switch_on=switch_on)
@@ -719,7 +719,7 @@ def test_automations_that_heal_are_put_back_at_each_start(control: Control) -> N
     assert put(switch_on=True)["actions"] == made["actions"]
 
 
-def test_link_is_exchanged_for_a_cookie_that_no_script_and_no_other_site_has(
+def test_link_sets_a_cookie_that_scripts_and_other_sites_cannot_read(
     control: Control,
 ) -> None:
     link = control.access.link(control.root)
@@ -768,7 +768,7 @@ def proxy_command(name: str, home: Path, server: int, port: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["Caddy", "nginx"])
-def test_proxy_publishes_it_as_the_docs_say(
+def test_proxies_work_with_the_lines_in_the_docs(
     control: Control,
     name: str,
     tmp_path: Path,
@@ -818,7 +818,7 @@ def test_proxy_publishes_it_as_the_docs_say(
             process.terminate()
 
 
-def test_cookie_is_for_tls_alone_where_a_proxy_says_that_there_is_some(control: Control) -> None:
+def test_cookie_is_secure_behind_a_tls_proxy(control: Control) -> None:
     link = control.access.link(control.root)
     for scheme, secure in (("http", False), ("https", True)):
         answer = httpx.get(link, headers={"X-Forwarded-Proto": scheme}, trust_env=False, timeout=60)
@@ -863,7 +863,7 @@ def test_a_worker_serves_a_server_elsewhere(
     ],
     ids=["no server", "no database", "wrong login", "server away"],
 )
-def test_worker_without_what_it_needs_is_one_line(
+def test_worker_without_its_settings_is_a_one_line_error(
     control: Control,
     database_url: str,
     tmp_path: Path,
@@ -877,7 +877,7 @@ def test_worker_without_what_it_needs_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_deployment_names_nothing_of_the_machine_that_deployed(control: Control) -> None:
+def test_a_deployment_contains_nothing_of_the_deploying_machine(control: Control) -> None:
     deployed = control.deployment("watch-show/news")
     assert deployed["entrypoint"] == "flows.watch.watch_show"
     assert (deployed["path"], deployed["pull_steps"]) == (None, [])
@@ -885,7 +885,7 @@ def test_a_deployment_names_nothing_of_the_machine_that_deployed(control: Contro
     assert version_of("a plain deploy's own") is None
 
 
-def test_run_for_a_machine_is_in_its_queue_and_made_once(control: Control) -> None:
+def test_run_for_a_machine_is_in_its_queue_and_created_once(control: Control) -> None:
     with PrefectServer(control.env["PREFECT_API_URL"], control.access.headers) as server:
         server.make_queue("studio", queue_of("studio-2"))
         server.make_queue("studio", queue_of("studio-2"))
@@ -909,7 +909,7 @@ def made_deployment(control: Control, flow: str, name: str, **more: Any) -> str:
     return str(control.api.post("/deployments/", json=made).raise_for_status().json()["id"])
 
 
-def test_run_that_another_machine_handed_on_hands_on_nothing(
+def test_run_forwarded_by_another_machine_is_not_forwarded_again(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise two machines with parts of a show would start runs on each other for ever."""
@@ -959,7 +959,7 @@ def test_run_of_another_version_is_left_to_its_workers(
     assert caplog.text.count("and this worker has 0.0.1: its runs are left to others") == 1
 
 
-def test_channel_is_replayed_by_a_run_a_broadcast_on_the_machines_that_have_it(
+def test_channel_is_replayed_by_one_run_per_broadcast_on_the_machines_with_its_files(
     control: Control,
     engine: Engine,
     database_url: str,
@@ -1042,7 +1042,7 @@ def test_channel_is_replayed_by_a_run_a_broadcast_on_the_machines_that_have_it(
     control.api.delete(f"/deployments/{deployment}").raise_for_status()
 
 
-def test_stack_that_stops_cancels_what_runs_here_and_not_what_other_machines_watch(
+def test_stopping_stack_cancels_only_runs_of_this_machine(
     control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.stack.stack.STOP_TIMEOUT_S", 0.0)
@@ -1082,7 +1082,7 @@ def test_stack_that_stops_cancels_what_runs_here_and_not_what_other_machines_wat
         control.api.delete(f"/flow_runs/{run}").raise_for_status()
 
 
-def test_worker_that_ends_leaves_its_shows_to_others(
+def test_ending_worker_hands_its_shows_over(
     control: Control, tmp_path: Path, until: Callable[..., Any]
 ) -> None:
     """Killed, it takes none with it; one ends when it may, another goes on when nobody takes it."""
@@ -1140,7 +1140,7 @@ def test_demo_deployment_follows_the_channel(control: Control) -> None:
     }
 
 
-def test_a_crashed_show_whose_time_is_not_over_is_put_back(
+def test_a_crashed_show_with_time_left_is_rescheduled(
     control: Control, until: Callable[..., Any]
 ) -> None:
     """If no automation did it."""

@@ -78,7 +78,7 @@ def killed(server: EmbeddedPostgres, much_waits: Waits) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("away", [stopped, killed])
-def test_a_watch_outlives_its_database_and_all_rows_follow(
+def test_a_watch_continues_without_its_database_and_all_rows_follow(
     server: EmbeddedPostgres,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

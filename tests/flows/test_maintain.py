@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 22, 4, 30, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_zero_days_are_for_ever(monkeypatch):
+def test_zero_days_mean_for_ever(monkeypatch):
     monkeypatch.setenv("SHOWMOOD_KEEP_OBSERVATIONS_DAYS", "30")
     monkeypatch.setenv("SHOWMOOD_KEEP_GAPS_DAYS", "0")
     assert retention_of(Settings()) == Retention(
@@ -27,7 +27,7 @@ def test_zero_days_are_for_ever(monkeypatch):
     )
 
 
-def test_it_says_what_it_did():
+def test_summary_of_maintenance():
     done = [
         Maintained(
             table="observations", before=NOW, made=("observations_2026_12",), postponed=("a", "b")
@@ -65,7 +65,7 @@ def test_the_command_prints_the_table(database_url, monkeypatch, tmp_path):
     ]
 
 
-def test_it_is_deployed_and_scheduled():
+def test_maintenance_is_deployed_and_scheduled():
     deployed = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     (nightly,) = [each for each in deployed if each["name"] == "nightly"]
     module, _, name = nightly["entrypoint"].rpartition(".")
@@ -73,7 +73,7 @@ def test_it_is_deployed_and_scheduled():
     assert nightly["schedules"][0]["active"] is True
 
 
-def test_recordings_are_brought_within_their_limits(open_show, database_url, recordings_dir):
+def test_recordings_are_deleted_down_to_their_limits(open_show, database_url, recordings_dir):
     show = open_show(started_at=NOW - timedelta(days=9))
     old = show.folder / "0001-20261113T190000Z-000000.ts"
     old.write_bytes(b"x")

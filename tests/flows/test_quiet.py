@@ -11,7 +11,7 @@ SHOULD_NOT = ("CI", "DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "GITHUB_
 """Variables with which Prefect sends nothing by itself, as in a CI."""
 
 
-def test_process_in_a_terminal_says_and_sends_nothing(
+def test_process_in_a_terminal_prints_and_sends_nothing(
     tmp_path: Path, heard_of: Callable[[Path], dict[str, str]]
 ) -> None:
     """As when a flow is run by hand: Prefect detects a new user."""

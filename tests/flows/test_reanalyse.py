@@ -147,7 +147,7 @@ def test_another_network_replaces_the_rows_of_the_range_and_no_others(recorded: 
     ]  # fmt: skip
 
 
-def test_is_idempotent_and_reversible(recorded: Recorded) -> None:
+def test_re_analysis_is_idempotent_and_reversible(recorded: Recorded) -> None:
     before = recorded.rows()
     recorded.again(0, 4)
     once = recorded.rows()
@@ -157,7 +157,7 @@ def test_is_idempotent_and_reversible(recorded: Recorded) -> None:
     assert [row[:3] for row in recorded.rows()] == [row[:3] for row in before]
 
 
-def test_new_tracks_get_numbers_that_nothing_outside_has(recorded: Recorded) -> None:
+def test_new_tracks_get_unused_numbers(recorded: Recorded) -> None:
     with recorded.engine.begin() as connection:  # so that all faces of the range are new
         connection.execute(text("UPDATE segments SET tracker_state = NULL WHERE sequence = 0"))
         connection.execute(text("UPDATE segments SET lag_ms = 700"))
@@ -178,7 +178,7 @@ def test_new_tracks_get_numbers_that_nothing_outside_has(recorded: Recorded) -> 
     assert lags == [700]
 
 
-def test_what_is_kept_between_counts_as_outside(recorded: Recorded) -> None:
+def test_rows_kept_within_the_range_count_as_outside(recorded: Recorded) -> None:
     kept = {row[1] for row in recorded.rows()}
     recorded.paths[1].unlink()
     recorded.again(0, 4)
@@ -209,7 +209,7 @@ def test_segments_without_files_keep_their_rows_and_are_reported(
         recorded.again(0, 4)
 
 
-def test_a_show_on_air_is_left_to_its_watcher_and_one_that_is_over_is_not(
+def test_a_show_on_air_is_not_analysed_again_and_a_finished_one_is(
     recorded: Recorded,
 ) -> None:
     with channel_lock(recorded.engine, "news", "run 1"):
@@ -223,7 +223,7 @@ def test_a_show_on_air_is_left_to_its_watcher_and_one_that_is_over_is_not(
         recorded.again(0, 4)
 
 
-def test_what_is_not_there_is_one_line(recorded: Recorded) -> None:
+def test_missing_channels_and_recordings_are_one_line_errors(recorded: Recorded) -> None:
     with pytest.raises(UsageError, match="nothing was recorded then"):
         recorded.again(-100, -90)
     with pytest.raises(UsageError, match="is not before"):

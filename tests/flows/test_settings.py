@@ -14,7 +14,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SHOWMOOD_DATABASE_URL", raising=False)
 
 
-def test_home_is_a_folder_here_by_default(tmp_path: Path) -> None:
+def test_default_home_is_a_folder_in_the_current_one(tmp_path: Path) -> None:
     assert load_settings().home == tmp_path / ".showmood"
 
 

@@ -19,12 +19,12 @@ from flows.show import make_show, parse_duration, parse_since, parse_time, parse
         (" 1h 5s ", 3605),
     ],
 )
-def test_duration_reads_as_people_write_it(text: str, seconds: float) -> None:
+def test_valid_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "10", "h", "-5m", "5 minutes", "nan", "0s", "8d"])
-def test_duration_that_does_not_fit_is_one_line(text: str) -> None:
+def test_invalid_duration_is_a_one_line_error(text: str) -> None:
     with pytest.raises(UsageError, match="duration") as caught:
         parse_duration(text)
     assert "\n" not in str(caught.value)
@@ -37,7 +37,7 @@ def test_duration_that_does_not_fit_is_one_line(text: str) -> None:
         ("2026-11-22T20:00:00Z", datetime(2026, 11, 22, 20, tzinfo=UTC)),
     ],
 )
-def test_time_becomes_utc(text: str, time: datetime) -> None:
+def test_times_are_converted_to_utc(text: str, time: datetime) -> None:
     assert parse_time(text) == time
 
 
@@ -46,13 +46,13 @@ def test_time_becomes_utc(text: str, time: datetime) -> None:
     ["yesterday", "", "2026-11-22T20:00 Europe/Nowhere", "2026-11-22T20:00+25:00", "2026-02-30",
      "9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"],
 )  # fmt: skip
-def test_time_that_is_none_says_how_to_write_one(text: str) -> None:
+def test_invalid_time_is_an_error_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match="write it as"):
         parse_time(text)
 
 
 @pytest.mark.parametrize("text", ["0001-01-02T00:00:00Z", "9998-12-31T23:59:59Z"])
-def test_time_that_nothing_can_be_reckoned_from_is_one_line(text: str) -> None:
+def test_extreme_time_is_a_one_line_error(text: str) -> None:
     with pytest.raises(UsageError, match=r"is out of range: years 1800 to 9000$"):
         parse_since(text)
 
@@ -89,7 +89,7 @@ def test_channel_is_named_after_its_url(url: str, slug: str) -> None:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_parameter_that_does_not_fit_is_named_in_one_line(
+def test_invalid_parameter_is_named_in_one_line(
     wrong: dict[str, object], said: str
 ) -> None:
     with pytest.raises(UsageError, match=said) as caught:
@@ -101,7 +101,7 @@ def test_parameter_that_does_not_fit_is_named_in_one_line(
     ("text", "ago"),
     [("2h", timedelta(hours=2)), ("0s", timedelta(0)), ("1d12h", timedelta(days=1.5))],
 )
-def test_a_time_is_also_how_long_ago_it_was(text: str, ago: timedelta) -> None:
+def test_a_time_can_be_given_as_how_long_ago(text: str, ago: timedelta) -> None:
     before = datetime.now(UTC)
     assert before <= parse_since(text) + ago <= datetime.now(UTC)
     assert before <= parse_until(text) + ago <= datetime.now(UTC)

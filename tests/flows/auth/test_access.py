@@ -44,7 +44,7 @@ def test_secret_is_created_once_and_private(tmp_path: Path) -> None:
     ],
     ids=["none", "read by all", "written by a group", "empty", "short", "no ASCII", "lines"],
 )
-def test_secret_that_is_none_is_one_line(
+def test_invalid_secret_is_a_one_line_error(
     tmp_path: Path, content: str | None, mode: int, said: str
 ) -> None:
     if content is not None:
@@ -55,7 +55,7 @@ def test_secret_that_is_none_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_what_opens_and_what_does_not(tmp_path: Path) -> None:
+def test_accepted_and_refused_keys(tmp_path: Path) -> None:
     access, other = Access.make(tmp_path), Access(secret="y" * 43)
     link = access.link("http://127.0.0.1:4200")
     assert access.opens(link.removeprefix("http://127.0.0.1:4200"))
@@ -93,7 +93,7 @@ def test_link_is_printed_again_for_each_name(home: Path) -> None:
     ]
 
 
-def test_env_is_what_a_shell_evaluates(home: Path) -> None:
+def test_output_of_env_can_be_evaluated_by_a_shell(home: Path) -> None:
     access = Access.make(home)
     said = CliRunner().invoke(app, ["env"]).stdout
     script = f'{said}\necho "$PREFECT_API_URL $PREFECT_API_AUTH_STRING $DO_NOT_TRACK"'
@@ -101,7 +101,7 @@ def test_env_is_what_a_shell_evaluates(home: Path) -> None:
     assert known.split() == ["http://127.0.0.1:4321/api", access.auth_string, "1"]
 
 
-def test_our_own_commands_name_the_secret(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_commands_send_the_secret(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     before = server_environment(load_settings())
@@ -112,7 +112,7 @@ def test_our_own_commands_name_the_secret(home: Path, monkeypatch: pytest.Monkey
     assert credentials(server_environment(load_settings())) == {}, "another's is told nothing"
 
 
-def test_a_second_server_of_a_home_has_links_and_cookies_of_its_own(tmp_path) -> None:
+def test_a_second_server_of_a_home_has_separate_links_and_cookies(tmp_path) -> None:
     first = Access.make(tmp_path)
     page = first.apart("page", also="showmood:word")
     assert not first.takes_cookie(page.cookie())

@@ -79,7 +79,7 @@ def take(capture: Capture, n: int) -> list[Segment | Gap]:
 @pytest.mark.parametrize(
     "number", [errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE], ids=errno.errorcode.get
 )
-def test_a_disk_that_can_not_be_written_to_for_a_while_loses_nothing_that_is_listed(
+def test_a_temporarily_unwritable_disk_loses_nothing_still_listed(
     capture: Capture, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, number, after=1, times=2)
@@ -93,7 +93,7 @@ def test_a_disk_that_can_not_be_written_to_for_a_while_loses_nothing_that_is_lis
 
 
 @pytest.mark.parametrize("what", ["__init__", "recover"])
-def test_a_capture_that_begins_on_a_disk_that_takes_nothing_waits_for_it(
+def test_a_capture_waits_for_an_unwritable_disk_at_its_start(
     capture: Capture, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(disk, "AGAIN_S", 0.05)
@@ -104,7 +104,7 @@ def test_a_capture_that_begins_on_a_disk_that_takes_nothing_waits_for_it(
     assert caplog.text.count("recording waits to begin") == 1
 
 
-def test_a_capture_whose_time_is_up_before_the_disk_is_back_says_so(
+def test_a_capture_reports_a_disk_unwritable_until_its_end(
     capture: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, errno.EROFS, what="__init__", after=0, times=9)
@@ -113,7 +113,7 @@ def test_a_capture_whose_time_is_up_before_the_disk_is_back_says_so(
         pass
 
 
-def test_what_a_dead_process_recorded_is_waited_for_too(
+def test_recovery_of_a_dead_process_s_files_waits_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show = make_show(url="http://example.org/live", duration="1m")
@@ -138,7 +138,7 @@ def test_a_segment_in_the_journal_is_reported_though_later_steps_fail(
     assert [event.sequence for event in events if isinstance(event, Segment)] == [0, 1, 2, 3]
 
 
-def test_what_no_disk_says_ends_the_capture(
+def test_errors_that_are_not_of_a_disk_end_the_capture(
     capture: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not is_temporary(PermissionError(errno.EACCES, "no"))

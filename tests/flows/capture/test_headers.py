@@ -31,7 +31,7 @@ OTHERS = (("User-Agent", "browser"), ("Referer", "https://site.example/page?toke
         ("", "b"),
     ],
 )
-def test_a_header_that_no_server_could_read_is_left_out(name: str, value: str) -> None:
+def test_an_invalid_header_is_not_sent(name: str, value: str) -> None:
     headers = Headers([(name, value), ("X-B", "c")], made_for="https://a.example/")
     assert headers.of("https://a.example/") == {"X-B": "c"}
 
@@ -81,7 +81,7 @@ def serve() -> Iterator[Callable[..., tuple[HttpServer, list[Request]]]]:
 
 
 @pytest.mark.parametrize("engine", ["hls", "ffmpeg"])
-def test_what_a_playlist_leads_to_elsewhere_does_not_get_them(
+def test_other_servers_of_a_playlist_do_not_get_its_headers(
     engine: str,
     serve: Callable[..., tuple[HttpServer, list[Request]]],
     origin: LiveOrigin,

@@ -130,7 +130,7 @@ def test_a_tool_is_terminated_when_its_watcher_is_killed(tmp_path: Path) -> None
     wait_until_gone(pid)
 
 
-def test_what_a_dead_watcher_left_is_ended(tmp_path: Path) -> None:
+def test_processes_of_a_dead_watcher_are_ended(tmp_path: Path) -> None:
     # A stopped keeper has not noticed yet that its watcher is dead.
     command = [sys.executable, "-c", OWNER, str(tmp_path), TOOL]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
@@ -154,7 +154,7 @@ def test_a_living_watcher_is_not_disturbed(tmp_path: Path) -> None:
     stop(child)
 
 
-def test_a_process_that_only_has_the_number_is_left_alone(tmp_path: Path) -> None:
+def test_another_process_with_the_same_pid_is_not_ended(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         record = {"pid": other.pid, "born": "1", "owner": other.pid, "owner_born": "1"}
         (tmp_path / "pid").write_text(json.dumps(record))
@@ -163,12 +163,12 @@ def test_a_process_that_only_has_the_number_is_left_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "no json", "{}", "[]", '{"pid": "x"}'])
-def test_a_pid_file_that_makes_no_sense_is_passed_over(tmp_path: Path, text: str) -> None:
+def test_an_invalid_pid_file_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "pid").write_text(text)
     assert not end_stale(tmp_path / "pid")
 
 
-def test_an_ffmpeg_that_is_not_there_is_named() -> None:
+def test_a_missing_ffmpeg_is_a_clear_error() -> None:
     with pytest.raises(CaptureFailed, match="/nowhere/ffmpeg"):
         find_ffmpeg("/nowhere/ffmpeg")
     assert Path(find_ffmpeg()).is_file()
@@ -215,7 +215,7 @@ def reaches(here: Path, endpoint: Endpoint, *ports: int) -> list[str]:
 
 
 @pytest.mark.skipif(not has_namespaces(), reason="the kernel gives no network of its own")
-def test_a_tool_reaches_its_door_and_nothing_else(tmp_path: Path, elsewhere: socket.socket) -> None:
+def test_a_tool_reaches_only_its_port(tmp_path: Path, elsewhere: socket.socket) -> None:
     endpoint = Endpoint()
     assert reaches(tmp_path, endpoint, endpoint.port, elsewhere.getsockname()[1]) == [
         "reached",
@@ -224,7 +224,7 @@ def test_a_tool_reaches_its_door_and_nothing_else(tmp_path: Path, elsewhere: soc
     assert process.can_isolate
 
 
-def test_a_tool_runs_also_where_the_kernel_gives_it_no_network(
+def test_a_tool_runs_without_a_network_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "can_isolate", True)

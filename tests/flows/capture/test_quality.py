@@ -42,5 +42,5 @@ def test_the_largest_within_the_limits_is_taken(
     assert in_order([SIZES[name] for name in offered], quality)[0] == SIZES[first]
 
 
-def test_what_is_only_sound_is_nothing_to_choose() -> None:
+def test_streams_with_only_audio_are_not_chosen() -> None:
     assert in_order([SIZES["sound"]], Quality()) == []

@@ -33,7 +33,7 @@ LONG = "S" * 41
         ("https://a.example/\x1b[31m", "https://a.example/?..."),
     ],
 )
-def test_what_may_sign_a_request_is_not_shown(url: str, shown: str) -> None:
+def test_signatures_in_urls_are_removed(url: str, shown: str) -> None:
     assert shorten(url) == shown
     assert shorten(shown) == shown
 
@@ -71,7 +71,7 @@ def test_texts_of_others_are_cleaned(text: str, cleaned: str) -> None:
         ("at " + 9000 * "https://a.example/?token=SECRET ", "at https://a.example/?... https"),
     ],
 )
-def test_a_long_text_is_cut_where_no_secret_is_left_half(text: str, begins: str) -> None:
+def test_a_long_text_is_not_cut_inside_a_secret(text: str, begins: str) -> None:
     cleaned = clean(text)
     assert cleaned.startswith(begins)
     assert cleaned.endswith("...")
@@ -99,7 +99,7 @@ LONG_TEXTS = {
 
 @pytest.mark.parametrize("begin", ["", "http://", "http://a/", "/?a="])
 @pytest.mark.parametrize("part", LONG_TEXTS.values(), ids=LONG_TEXTS)
-def test_a_long_text_takes_no_long_time(part: str, begin: str) -> None:
+def test_a_long_text_is_cleaned_in_linear_time(part: str, begin: str) -> None:
     text = begin + part * (60_000 // len(part)) + "x"
     began = time.process_time()
     clean(text)

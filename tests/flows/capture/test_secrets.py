@@ -139,7 +139,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("broken", [pytest.param(v, id=k) for k, v in FAILURES.items()])
 @pytest.mark.parametrize("engine", ["hls", "ffmpeg"])
-def test_no_failure_tells_what_signs_a_request(
+def test_no_error_discloses_a_signature(
     engine: str,
     broken: dict[str, Reply],
     signed: Signed,
@@ -173,7 +173,7 @@ def test_no_failure_tells_what_signs_a_request(
 
 
 @pytest.mark.parametrize("engine", ["hls", "ffmpeg"])
-def test_neither_gaps_nor_files_nor_command_lines_hold_what_signs_a_request(
+def test_gaps_files_and_command_lines_have_no_signature(
     engine: str,
     signed: Signed,
     policy: AddressPolicy,
@@ -229,7 +229,7 @@ def test_neither_gaps_nor_files_nor_command_lines_hold_what_signs_a_request(
         ),
     ],
 )
-def test_no_page_tells_what_signs_a_request(
+def test_no_error_of_a_page_discloses_a_signature(
     page: Reply, policy: AddressPolicy, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = HttpServer(lambda path: page, host="127.0.0.1", port=0, log=lambda request: None)

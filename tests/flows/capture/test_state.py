@@ -34,7 +34,7 @@ DAMAGES = {
 }
 
 
-def test_a_file_is_written_to_the_disk_before_it_has_its_name_and_so_is_that(
+def test_a_file_is_synced_before_and_its_folder_after_the_renaming(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
@@ -51,7 +51,7 @@ def test_a_file_is_written_to_the_disk_before_it_has_its_name_and_so_is_that(
     assert seen == ["state.json.tmp", "old", tmp_path.name, "new"]
 
 
-def test_a_file_that_can_not_be_written_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     write_whole(path, "old")
     with pytest.raises(UnicodeEncodeError):
@@ -135,7 +135,7 @@ def test_a_recording_continues_from_damaged_files_without_loss(
     assert recovered(folder) == events
 
 
-def test_a_damaged_line_of_the_journal_takes_no_other_with_it(folder: Path, damage) -> None:
+def test_a_damaged_line_of_the_journal_loses_no_other_line(folder: Path, damage) -> None:
     first, *others = recovered(folder)
     journal = folder / "events.jsonl"
     line, *lines = journal.read_bytes().splitlines(keepends=True)
@@ -145,7 +145,7 @@ def test_a_damaged_line_of_the_journal_takes_no_other_with_it(folder: Path, dama
     assert Recording(folder, channel="demo", broadcast=1).last == others[-1]
 
 
-def test_a_damaged_end_of_the_journal_is_taken_off(folder: Path) -> None:
+def test_a_damaged_end_of_the_journal_is_removed(folder: Path) -> None:
     events = recovered(folder)
     journal = folder / "events.jsonl"
     journal.write_bytes(journal.read_bytes() + bytes(4096))
@@ -156,7 +156,7 @@ def test_a_damaged_end_of_the_journal_is_taken_off(folder: Path) -> None:
     assert len(recovered(folder)) == len(events) + 1
 
 
-def test_a_damaged_playlist_that_is_followed_holds_nothing_up(folder: Path, damage) -> None:
+def test_a_damaged_local_playlist_does_not_stop_recording(folder: Path, damage) -> None:
     followed = folder / "play" / "20261122T190000Z.m3u8"
     followed.parent.mkdir()
     followed.write_bytes(damage(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n../x.ts\n"))

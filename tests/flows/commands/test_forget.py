@@ -87,7 +87,7 @@ def refused(*arguments: str) -> str:
     return str(done.exception)
 
 
-def test_a_show_goes_with_all_of_its_own_and_nothing_else(engine, fill, home):
+def test_a_show_is_deleted_with_all_its_data_and_no_others(engine, fill, home):
     fill("talk", 0)
     fill("news", 0)
     before, there = dump(engine), files(home)
@@ -104,7 +104,7 @@ def test_a_show_goes_with_all_of_its_own_and_nothing_else(engine, fill, home):
 
 
 @pytest.mark.parametrize("said", ["last", "2026-11-21T22:01:00Z", "number"])
-def test_a_show_is_named_as_one_likes(engine, fill, said):
+def test_a_show_can_be_named_in_several_ways(engine, fill, said):
     kept = fill("talk", 0)
     show = fill("talk", 1)
     done = run("talk", "--show", str(show.broadcast) if said == "number" else said, "--yes")
@@ -113,7 +113,7 @@ def test_a_show_is_named_as_one_likes(engine, fill, said):
         assert list(connection.scalars(text("SELECT id FROM broadcasts"))) == [kept.broadcast]
 
 
-def test_a_channel_goes_whole(engine, fill, home):
+def test_a_whole_channel_is_deleted(engine, fill, home):
     fill("news", 0)
     before, there = dump(engine), files(home)
     fill("talk", 0)
@@ -122,7 +122,7 @@ def test_a_channel_goes_whole(engine, fill, home):
     assert (dump(engine), files(home)) == (before, there)
 
 
-def test_a_show_on_air_stays(engine, fill, home):
+def test_a_show_on_air_is_not_deleted(engine, fill, home):
     old = fill("talk", 0)
     fill("talk", 1, status="live")
     before, there = dump(engine), files(home)

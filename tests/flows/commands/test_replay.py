@@ -6,7 +6,7 @@ from flows.commands.replay import print_outcome
 from flows.control.client.wide_replay import Outcome
 
 
-def test_what_a_server_says_of_a_failed_run_is_no_markup(
+def test_messages_of_failed_runs_are_not_interpreted_as_markup(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = "late-night: Failed, [/x] of [bold]decoding[/bold]"

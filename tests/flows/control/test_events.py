@@ -123,7 +123,7 @@ def test_lag_is_one_event_until_it_has_caught_up(heard: Heard) -> None:
     assert heard.events[0][2]["behind_s"] == 11
 
 
-def test_alerts_can_be_matched_by_emotion_and_cut_out(heard: Heard) -> None:
+def test_alerts_can_be_matched_by_emotion_and_clipped(heard: Heard) -> None:
     told = teller(heard, Alert.model_validate({"emotion": "anger", "above": 0.6, "for": "3s"}))
     told.began(ENGINE, T0, T0 + timedelta(hours=1))
     for start_s, value in ((0, 0.7), (2, 0.7), (4, 0.7), (6, 0.1)):
@@ -137,7 +137,7 @@ def test_alerts_can_be_matched_by_emotion_and_cut_out(heard: Heard) -> None:
     assert payload["clip_to"] == "2026-11-22T20:00:13+00:00"
 
 
-def test_an_alert_that_lasts_to_the_end_is_over_then(heard: Heard) -> None:
+def test_an_alert_ends_with_the_show(heard: Heard) -> None:
     told = teller(heard, Alert.model_validate({"emotion": "anger", "for": "1s"}))
     told.began(ENGINE, T0, T0 + timedelta(hours=1))
     told.took(segment(), angry(0.9, 0), Counts())

@@ -67,7 +67,7 @@ def acts_on(trigger: EventTrigger, event: ReceivedEvent) -> bool:
     ],
     ids=lambda event: event.event,
 )
-def test_silence_counts_from_a_sign_of_life_to_the_next_or_the_end(
+def test_silence_is_measured_between_heartbeats(
     begins: ReceivedEvent, ends: ReceivedEvent
 ) -> None:
     silence = triggers(45)["silence"]
@@ -83,14 +83,14 @@ def test_silence_counts_from_a_sign_of_life_to_the_next_or_the_end(
 @pytest.mark.parametrize(
     "event", ["prefect.flow-run.heartbeat", "prefect.flow-run.Crashed", "prefect.flow-run.Pending"]
 )
-def test_silence_is_not_broken_by_what_a_dead_run_or_another_clock_says(event: str) -> None:
+def test_silence_is_not_ended_by_events_of_a_dead_run_or_another_clock(event: str) -> None:
     """Prefect's heartbeats have the worker's time: with a wrong clock, a show would look dead."""
     silence = triggers()["silence"]
     assert not acts_on(silence, received(event))
     assert not silence.starts_after(event)
 
 
-def test_other_flows_are_left_alone() -> None:
+def test_runs_of_other_flows_are_not_rescheduled() -> None:
     for trigger, event in (
         ("silence", received("prefect.flow-run.Running", of=OTHER)),
         ("process", received("prefect.worker.executed-flow-run", of=OTHER, status="1")),

@@ -116,7 +116,7 @@ def alive(api: Api, *, every_s: float) -> Iterator[heartbeat.Heartbeat]:
         yield one
 
 
-def test_it_beats_with_the_servers_clock_and_says_when_it_is_over(api: Api, terms) -> None:
+def test_heartbeats_have_the_servers_time_and_the_last_one_reports_the_end(api: Api, terms) -> None:
     with alive(api, every_s=0.01):
         api.until(lambda: len(api.events) >= 3)
     assert set(api.said()[:-1]) == {ALIVE}
@@ -129,7 +129,7 @@ def test_it_beats_with_the_servers_clock_and_says_when_it_is_over(api: Api, term
 
 
 @pytest.mark.parametrize(("state", "after"), [("CANCELLED", 1), ("CANCELLING", 2)])
-def test_a_cancel_that_no_worker_heard_ends_the_process_once(
+def test_a_cancel_missed_by_the_worker_ends_the_process_once(
     api: Api, terms, state: str, after: int
 ) -> None:
     """While it is being cancelled, the worker has the time of a heartbeat to do it."""
@@ -140,7 +140,7 @@ def test_a_cancel_that_no_worker_heard_ends_the_process_once(
     assert terms == [signal.SIGTERM]
 
 
-def test_a_cancel_is_not_obeyed_at_its_first_sight(api: Api, terms) -> None:
+def test_a_cancel_is_obeyed_only_after_a_heartbeat(api: Api, terms) -> None:
     api.state = "CANCELLING"
     with alive(api, every_s=3600) as one:
         api.until(lambda: len(api.events) == 1)
@@ -148,7 +148,7 @@ def test_a_cancel_is_not_obeyed_at_its_first_sight(api: Api, terms) -> None:
     assert terms == []
 
 
-def test_a_run_that_has_stored_all_says_itself_that_it_was_cancelled(api: Api, terms) -> None:
+def test_a_run_reports_itself_as_cancelled_when_all_is_stored(api: Api, terms) -> None:
     with alive(api, every_s=3600):
         api.until(lambda: len(api.events) == 1)
         api.state = "CANCELLING"
@@ -169,7 +169,7 @@ def test_after_a_server_outage_cancels_are_polled_more_often(
     assert terms == [signal.SIGTERM]
 
 
-def test_one_whose_worker_is_gone_looks_more_often_too(
+def test_cancels_are_polled_more_often_without_a_worker(
     api: Api, terms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "LOOK_EVERY_S", 0.01)

@@ -45,13 +45,13 @@ DEPLOYED = [
         pytest.param("demo", LIVE, ADHOC, "demo", False, id="a show without slots"),
     ],
 )
-def test_a_run_has_a_name_that_is_its_own(
+def test_an_unscheduled_run_gets_a_separate_name(
     slug: str, url: str, deployment: UUID | None, name: str, is_scheduled: bool
 ) -> None:
     assert name_of_run(slug, url, deployment, DEPLOYED) == (name, is_scheduled)
 
 
-def test_no_name_is_left_that_a_slot_has() -> None:
+def test_no_unscheduled_run_keeps_the_name_of_a_slot() -> None:
     long = "x" * 63
     taken = [Deployment(NEWS, {"url": LIVE, "name": n}, [Slot()]) for n in (long, f"adhoc-{long}")]
     taken.append(Deployment(NEWS, {"url": LIVE, "name": f"adhoc-{long}"[:63]}, [Slot()]))

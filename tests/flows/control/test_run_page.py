@@ -23,7 +23,7 @@ class Stuck(threading.Thread):
 
 
 @pytest.mark.parametrize("ends", [("ended", "close"), ("close", "close")], ids=" and ".join)
-def test_the_last_words_are_waited_for_once(ends: tuple[str, str]) -> None:
+def test_the_end_waits_for_the_last_report_once(ends: tuple[str, str]) -> None:
     run_page = RunPage(
         channel="news",
         run_id=uuid.uuid4(),

@@ -54,7 +54,7 @@ def test_a_variant_begins_with_the_next_segment(
     assert size_of(get(origin, 5).content, tmp_path) == (192, 108, 2)
 
 
-def test_a_variant_must_be_there_and_as_long(card: dict[str, Path], origin: LiveOrigin) -> None:
+def test_a_variant_must_exist_and_have_the_same_length(card: dict[str, Path], origin: LiveOrigin) -> None:
     with pytest.raises(DemoError, match="no variant"):
         origin.play("larger")
 
@@ -85,14 +85,14 @@ def test_an_expired_address_is_refused_and_the_page_has_the_next(
     assert (found.status_code, str(found.url)) == (200, origin.keyed_url)
 
 
-def test_one_segment_can_be_damaged_for_all_who_ask(origin: LiveOrigin) -> None:
+def test_one_segment_can_be_damaged_for_all_clients(origin: LiveOrigin) -> None:
     origin.inject(Fault(on="segment", share=0.5, one_segment=True))
     whole = len(origin.bytes_of(2))
     lengths = [len(get(origin, index).content) for index in (2, 3, 2)]
     assert lengths == [round(whole / 2), len(origin.bytes_of(3)), round(whole / 2)]
 
 
-def test_a_slow_body_comes_whole_and_at_once_when_healed(origin: LiveOrigin) -> None:
+def test_a_slow_body_is_completed_immediately_when_healed(origin: LiveOrigin) -> None:
     origin.inject(Fault(on="segment", over_s=3600.0))
     with httpx.stream("GET", f"{origin.base_url}/segment-000003.ts") as answer:
         origin.heal()

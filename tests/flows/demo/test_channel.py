@@ -100,7 +100,7 @@ def test_segments_appear_when_their_time_has_passed(
     assert (names(playlist), playlist.sequence) == ([9, 10, 11], 9)
 
 
-def test_every_segment_has_its_date_round_after_round(
+def test_every_segment_has_its_date_in_each_loop(
     origin: LiveOrigin, clock: Clock, client: httpx.Client
 ) -> None:
     clock.passed_s = 4.5
@@ -111,7 +111,7 @@ def test_every_segment_has_its_date_round_after_round(
     assert origin.start_of(8) == NOON + 8 * PIECE
 
 
-def test_a_segment_can_be_fetched_from_when_it_is_listed_till_a_while_after(
+def test_a_segment_stays_available_for_a_while_after_the_playlist(
     origin: LiveOrigin, clock: Clock, client: httpx.Client, pieces: Path
 ) -> None:
     url = f"{origin.base_url}/segment-000005.ts"
@@ -140,7 +140,7 @@ def test_a_clip_without_dates(pieces: Path, clock: Clock, client: httpx.Client) 
         assert [entry.date for entry in ask(client, origin).entries] == [None] * 3
 
 
-def test_a_show_can_freeze_end_and_go_on(
+def test_a_show_can_freeze_end_and_continue(
     origin: LiveOrigin, clock: Clock, client: httpx.Client
 ) -> None:
     clock.passed_s = 2.0
@@ -157,7 +157,7 @@ def test_a_show_can_freeze_end_and_go_on(
     assert not ask(client, origin).ended
 
 
-def test_the_sequence_can_begin_anew(
+def test_the_sequence_can_be_reset(
     origin: LiveOrigin, clock: Clock, client: httpx.Client
 ) -> None:
     clock.passed_s = 5.0
@@ -168,7 +168,7 @@ def test_the_sequence_can_begin_anew(
     assert (playlist.sequence, names(playlist)) == (2, [9, 10, 11])
 
 
-def test_faults_concern_what_they_name_and_as_often(
+def test_faults_affect_the_named_requests_and_number(
     origin: LiveOrigin, clock: Clock, client: httpx.Client
 ) -> None:
     clock.passed_s = 2.0
@@ -254,7 +254,7 @@ def test_a_file_without_video_is_a_one_line_error(
     assert "\n" not in str(caught.value)
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+def test_audio_alone_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "sound.m4a"
     command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "sine", "-t", "1", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)

@@ -62,6 +62,6 @@ def test_the_file_is_a_video_with_sound_and_the_same_every_time(tmp_path: Path) 
     assert np.abs(frames[0].astype(int) - draw_frame(0)).mean() < 8
 
 
-def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="can't be made"):
         make_programme(tmp_path / "missing" / "a.mp4", duration_s=1.0)

@@ -117,7 +117,7 @@ def rows(engine: Engine, statement: str) -> list[tuple[object, ...]]:
         return [tuple(row) for row in connection.execute(text(statement))]
 
 
-def test_a_show_is_waited_for_and_then_watched(
+def test_a_watch_waits_for_its_show(
     origin: LiveOrigin, make_watch: MakeWatch, engine: Engine, listener: Listener
 ) -> None:
     soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=0.05)
@@ -134,7 +134,7 @@ def test_a_show_is_waited_for_and_then_watched(
     assert length == pytest.approx(1.0)
 
 
-def test_a_show_that_never_begins_leaves_one_line_and_no_broadcast(
+def test_a_show_that_never_starts_is_one_line_without_a_broadcast(
     make_watch: MakeWatch, engine: Engine, listener: Listener
 ) -> None:
     with ShowSite(Announced()) as site, pytest.raises(ShowMissed) as missed:
@@ -143,7 +143,7 @@ def test_a_show_that_never_begins_leaves_one_line_and_no_broadcast(
     assert rows(engine, "SELECT * FROM broadcasts") == []
 
 
-def test_a_run_started_again_whose_show_is_over_by_now_closes_its_broadcast(
+def test_a_restarted_run_closes_its_broadcast_if_the_show_is_over(
     make_watch: MakeWatch, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "DOUBTED_S", 0.05)
@@ -168,7 +168,7 @@ def test_a_run_started_again_whose_show_is_over_by_now_closes_its_broadcast(
         pytest.param("the loser", HandedOver, [], id="this run elsewhere"),
     ],
 )
-def test_a_watch_that_lost_its_channel_ends_and_leaves_the_broadcast_to_who_has_it(
+def test_a_watch_that_lost_its_channel_ends_and_leaves_the_broadcast_open(
     winner: str,
     error: type[Exception],
     heard: list[object],
@@ -218,7 +218,7 @@ def test_a_lost_free_lock_is_acquired_again_and_the_show_continues(
     assert rows(engine, "SELECT status FROM broadcasts") == [("completed",)]
 
 
-def test_watch_that_may_leave_ends_for_the_next_process_of_its_run_and_stays_open(
+def test_watch_hands_over_to_the_next_process_of_its_run_with_an_open_broadcast(
     origin: LiveOrigin, make_watch: MakeWatch, engine: Engine, listener: Listener
 ) -> None:
     """What waits for its turn is of the same run: before it may leave, the first stays."""
@@ -286,7 +286,7 @@ def after_two(tmp_path: Path) -> Callable[..., Callable[[], AbstractContextManag
     ],
 )
 @pytest.mark.parametrize("when", ["before the networks", "amid"])
-def test_what_was_recorded_has_rows_and_the_status_says_what_happened(
+def test_everything_recorded_has_rows_and_the_status_has_the_cause(
     origin: LiveOrigin,
     make_watch: MakeWatch,
     engine: Engine,
@@ -316,7 +316,7 @@ def test_what_was_recorded_has_rows_and_the_status_says_what_happened(
     assert listener.heard == [status]
 
 
-def test_what_a_signal_took_from_the_source_and_lost_has_a_row_too(
+def test_a_segment_interrupted_by_a_signal_before_its_analysis_has_a_row(
     origin: LiveOrigin, make_watch: MakeWatch, rows_are_there, after_two, monkeypatch
 ) -> None:
     """Between the hand-over of a segment and the start of its analysis."""
@@ -343,7 +343,7 @@ def test_what_a_signal_took_from_the_source_and_lost_has_a_row_too(
     ],
     ids=["cancelled", "failed", "completed"],
 )
-def test_no_signal_cuts_off_what_is_stored_at_the_end(
+def test_signals_do_not_interrupt_the_last_writes(
     origin: LiveOrigin,
     make_watch: MakeWatch,
     engine: Engine,
@@ -388,7 +388,7 @@ def test_no_signal_cuts_off_what_is_stored_at_the_end(
     assert listener.heard == [status]
 
 
-def test_a_watch_outlives_a_database_and_a_disk_that_both_take_nothing(
+def test_a_watch_continues_if_neither_database_nor_disk_accept_writes(
     origin: LiveOrigin,
     make_watch: MakeWatch,
     engine: Engine,
@@ -439,7 +439,7 @@ def shut(databases, database_url: str) -> Callable[[bool], None]:
 
 
 @pytest.mark.parametrize("back", [True, False], ids=["for a while", "for good"])
-def test_an_unavailable_database_at_the_end_is_waited_for_with_a_bound(
+def test_the_end_waits_for_an_unavailable_database_for_a_limited_time(
     origin: LiveOrigin,
     make_watch: MakeWatch,
     engine: Engine,

@@ -135,7 +135,7 @@ def test_a_camera_is_recorded_by_its_name_without_disclosing_its_password(
     assert all(PASSWORD not in each for each in logs)
 
 
-def test_a_camera_that_is_not_named_or_not_there_is_a_line(tmp_path: Path) -> None:
+def test_an_unknown_or_unreachable_camera_is_a_one_line_error(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, _env_file=None)
     with pytest.raises(BadSources, match="camera:attic: no such camera"):
         WayToSource.of(settings, "camera:attic")

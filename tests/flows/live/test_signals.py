@@ -49,7 +49,7 @@ def test_a_handled_signal_is_not_raised_again() -> None:
     assert signal.getsignal(signal.SIGTERM) is tell
 
 
-def test_an_inner_one_tells_the_outer() -> None:
+def test_an_inner_block_passes_its_signal_to_the_outer() -> None:
     stored = []
     with undisturbed(heard=True):
         with undisturbed(heard=False):
@@ -58,7 +58,7 @@ def test_an_inner_one_tells_the_outer() -> None:
     assert stored == [1]
 
 
-def test_an_error_goes_out_as_the_cause_of_what_the_signal_raises() -> None:
+def test_an_error_is_the_cause_of_the_signal_s_exception() -> None:
     def store() -> None:
         with undisturbed(heard=False):
             signal.raise_signal(signal.SIGTERM)
@@ -69,7 +69,7 @@ def test_an_error_goes_out_as_the_cause_of_what_the_signal_raises() -> None:
     assert isinstance(told.value.__context__, ValueError)
 
 
-def test_in_another_thread_it_changes_nothing() -> None:
+def test_it_has_no_effect_in_other_threads() -> None:
     found = []
 
     def look() -> None:

@@ -89,7 +89,7 @@ def gaps(engine: Engine) -> list[tuple[datetime, datetime, str]]:
     return [tuple(row) for row in rows(engine, "SELECT started_at, ended_at, why FROM gaps")]
 
 
-def test_hole_between_two_machines_is_a_gap_until_the_first_is_back_with_what_it_has(
+def test_hole_between_two_machines_is_a_gap_until_the_first_machine_fills_it(
     engine: Engine, air, record, show_on_air, elsewhere, recordings_dir: Path
 ) -> None:
     channel = air("ts")
@@ -175,7 +175,7 @@ def test_machines_are_distinguished(engine: Engine) -> None:
         assert [(each.name, each.disk) for each in machines(connection)] == [("b", "2")]
 
 
-def test_two_machines_of_one_name_that_start_at_once_are_one(engine: Engine, until) -> None:
+def test_of_two_machines_with_one_name_only_one_is_registered(engine: Engine, until) -> None:
     with engine.begin() as connection, ThreadPoolExecutor(1) as other:
         register(connection, name="a", disk="1", version="0.1")
 
@@ -210,7 +210,7 @@ def test_whether_a_machine_is_online_does_not_depend_on_our_clock(
         assert not machine.is_there
 
 
-def test_playlist_that_still_lists_what_was_missed_leaves_no_gap(
+def test_segments_still_listed_after_a_handover_leave_no_gap(
     engine: Engine, air, record, show_on_air, elsewhere
 ) -> None:
     channel = air("ts")

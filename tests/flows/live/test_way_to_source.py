@@ -31,7 +31,7 @@ def said() -> Iterator[list[bytes]]:
     server.stop()
 
 
-def test_an_empty_playlist_is_waited_for_and_an_encrypted_one_is_not(
+def test_an_empty_playlist_is_waited_for_but_not_an_encrypted_one(
     said: list[bytes], tmp_path: Path
 ) -> None:
     show = make_show(url=said.pop().decode(), give_up_after="1m")

@@ -191,7 +191,7 @@ def test_8_a_slow_reader_does_not_block_others(page) -> None:
         "/data/compare?emotion=anger&show=" + "9" * 40,
     ],
 )
-def test_9_a_huge_zoom_is_no_error_of_ours(page, path) -> None:
+def test_9_a_huge_zoom_is_no_server_error(page, path) -> None:
     answer = page.client.get(path.format(show=page.made.show))
     assert answer.status_code in (200, 400, 404), answer.text
     assert len(answer.content) < 20_000
@@ -202,7 +202,7 @@ def test_9_a_huge_zoom_is_no_error_of_ours(page, path) -> None:
     ["'; DROP TABLE segments; --", "x' OR '1'='1", "%s", ":channel", "\\", "\0", "{0}", "é" * 300],
 )
 @pytest.mark.parametrize("field", ["channel", "emotion", "zone", "above", "since", "days"])
-def test_10_sql_in_a_search_is_a_word(page, field, evil) -> None:
+def test_10_sql_in_a_search_is_plain_text(page, field, evil) -> None:
     query = {"channel": "late-night", "emotion": "anger"} | {field: evil}
     answer = page.client.get("/search", params=query)
     assert answer.status_code == 400
@@ -219,7 +219,7 @@ def test_10_a_channel_with_quotes_is_quoted_in_the_sql(page) -> None:
     assert "channel = 'o''brien''; DROP TABLE segments; --'" in sql
 
 
-def test_it_listens_to_others_with_a_password_alone(tmp_path) -> None:
+def test_it_listens_on_other_addresses_only_with_a_password(tmp_path) -> None:
     with pytest.raises(UsageError, match="SHOWMOOD_PAGE_PASSWORD"):
         check(Settings(home=tmp_path, page_listen="0.0.0.0"))
     check(Settings(home=tmp_path, page_listen="0.0.0.0", page_password="long enough to be one"))

@@ -55,7 +55,7 @@ def test_an_older_schema_ends_the_page_at_its_start(started, engine, database_ur
     assert "\n" not in said
 
 
-def test_an_analyst_starts_the_page_who_may_not_see_the_version(page, started) -> None:
+def test_an_analyst_can_start_the_page_without_rights_on_the_version(page, started) -> None:
     port = int(page.root.rpartition(":")[2])
     with page.made.engine.begin() as connection:
         connection.execute(text("CREATE ROLE looks LOGIN IN ROLE showmood_analyst"))
@@ -76,7 +76,7 @@ def test_a_port_in_use_is_an_error_with_the_setting(page, started) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/show/1", "/search?emotion=fear", "/compare", "/kept"])
-def test_a_schema_that_has_become_another_is_a_page_of_its_own(
+def test_a_changed_schema_is_an_error_page(
     page, empty_database_url, path
 ) -> None:
     answer = over(page, empty_database_url, path)
@@ -85,7 +85,7 @@ def test_a_schema_that_has_become_another_is_a_page_of_its_own(
     assert "To the shows" in answer.text
 
 
-def test_no_database_is_a_page_of_its_own(page) -> None:
+def test_no_database_is_an_error_page(page) -> None:
     answer = over(page, "postgresql://nobody:secret@127.0.0.1:1/none", "/")
     assert answer.status_code == 503
     assert "is it running, and is SHOWMOOD_DATABASE_URL right?" in answer.text

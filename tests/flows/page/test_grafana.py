@@ -41,5 +41,5 @@ def test_each_query_runs_as_the_analyst(page, board) -> None:
             assert connection.exec_driver_sql(asked.replace("%", "%%")).all(), asked
 
 
-def test_there_are_four() -> None:
+def test_there_are_four_dashboards() -> None:
     assert len(BOARDS) == 4

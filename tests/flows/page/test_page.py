@@ -55,7 +55,7 @@ def test_it_reads_as_an_analyst_and_cannot_write(page) -> None:
         connection.execute(text("SELECT * FROM observations"))
 
 
-def test_a_show_says_what_is_on_disk_and_what_is_missing(page) -> None:
+def test_a_show_lists_files_on_disk_and_missing_ones(page) -> None:
     said = page.client.get(f"/data/show/{page.made.show}").json()
     begin = ms(page.made.begin)
     assert said["media"] == [[begin, begin + 12000], [begin + 18000, begin + 30000]]
@@ -112,7 +112,7 @@ def test_cached_data_are_not_queried_again(page, path, until) -> None:
     assert [said for said in asked if re.search(of_rows, said)] == []
 
 
-def test_what_has_grown_or_was_analysed_again_is_made_anew(page, growing) -> None:
+def test_grown_or_reanalysed_shows_are_computed_again(page, growing) -> None:
     show = growing("growing", [each.path for each in page.made.segments[:2]])
     url = f"/data/show/{show.show}"
     chunk = f"{url}/1/{int(show.begin.timestamp()) // 300}"
@@ -173,7 +173,7 @@ def test_recordings_are_played_from_disk(page, tmp_path) -> None:
     assert whole.content == page.made.segments[0].path.read_bytes()
 
 
-def test_a_still_is_of_the_moment(page) -> None:
+def test_a_still_is_of_the_requested_time(page) -> None:
     at = ms(page.made.begin + timedelta(seconds=5.5))
     answer = page.client.get(f"/still/{page.made.show}/{at}.jpg")
     assert answer.headers["content-type"] == "image/jpeg", answer.text
@@ -218,7 +218,7 @@ def test_a_stretch_is_exported(page, form, tmp_path) -> None:
         assert len(answer.text.splitlines()) > 10
 
 
-def test_a_clip_of_two_forms_is_offered_in_parts(page, tmp_path) -> None:
+def test_a_clip_of_two_formats_is_offered_in_parts(page, tmp_path) -> None:
     begin = ms(page.made.begin)
     url = f"/take/{page.made.show}/stretch.mp4?from={begin + 8000}&to={begin + 22000}"
     answer = page.client.get(url)
@@ -238,7 +238,7 @@ def test_a_clip_of_two_forms_is_offered_in_parts(page, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".mp4"])
-def test_a_head_tells_hevc(page, tmp_path, suffix) -> None:
+def test_hevc_is_detected_in_the_header(page, tmp_path, suffix) -> None:
     path = tmp_path / f"piece{suffix}"
     make_hevc(path)
     other = next(each.path for each in page.made.segments if each.path.suffix == suffix)
@@ -246,7 +246,7 @@ def test_a_head_tells_hevc(page, tmp_path, suffix) -> None:
     assert not is_hevc(tmp_path / f"gone{suffix}")
 
 
-def test_a_search_finds_what_the_rows_say_and_shows_its_sql(page) -> None:
+def test_a_search_agrees_with_the_rows_and_shows_its_sql(page) -> None:
     query = {"channel": "late-night", "emotion": "neutral", "above": "0.3", "for": "2"}
     query |= {"since": "2026-11-19", "until": "2026-11-21"}
     said = page.client.get("/search", params=query).text
@@ -264,7 +264,7 @@ def test_a_search_finds_what_the_rows_say_and_shows_its_sql(page) -> None:
         assert row.peak > 0.3
 
 
-def test_a_stretch_is_kept_and_let_go(page) -> None:
+def test_a_stretch_is_kept_and_released(page) -> None:
     begin = ms(page.made.begin)
     wanted = {"show": page.made.show, "begin": begin, "end": begin + 4000, "note": "the goal"}
     kept = page.client.post("/kept", json=wanted)
@@ -277,7 +277,7 @@ def test_a_stretch_is_kept_and_let_go(page) -> None:
     assert page.client.post("/kept", json=wanted | {"end": begin}).status_code == 404
 
 
-def test_shows_are_compared_and_the_week_has_a_map(page) -> None:
+def test_comparison_of_shows_and_map_of_the_week(page) -> None:
     said = page.client.get("/compare", params={"channel": "late-night", "emotion": "neutral"}).text
     assert 'class="heat"' in said
     numbers = [page.made.show, page.made.show + 2]
@@ -287,7 +287,7 @@ def test_shows_are_compared_and_the_week_has_a_map(page) -> None:
     assert len(page.client.get(f"/data/show/{page.made.show}/usual").json()["minute"]) >= 2
 
 
-def test_a_table_says_the_same_to_who_cannot_see(page) -> None:
+def test_a_table_has_the_same_data_for_screen_readers(page) -> None:
     said = page.client.get(f"/show/{page.made.show}/table").text
     assert all(f'<th scope="col">{name}</th>' in said for name in EMOTIONS)
     assert "the source answered 503" in said
@@ -312,7 +312,7 @@ def test_missing_pages_have_plain_messages(page, path, why) -> None:
     assert "To the shows" in answer.text
 
 
-def test_events_tell_the_newest_and_one_poller_serves_all(page, until) -> None:
+def test_events_have_the_newest_data_and_share_one_poller(page, until) -> None:
     hub = page.context.hub
     with (
         page.client.stream("GET", "/data/live/late-night") as one,

@@ -141,7 +141,7 @@ def elsewhere(page: Any, bucket: Bucket, tmp_path: Path) -> Iterator[Elsewhere]:
         )
 
 
-def test_all_is_played_through_the_page(page: Any, elsewhere: Elsewhere, bucket: Bucket) -> None:
+def test_recordings_in_the_store_are_played_through_the_page(page: Any, elsewhere: Elsewhere, bucket: Bucket) -> None:
     show, segments = page.made.show, page.made.segments
     told = elsewhere.get(f"/data/show/{show}").json()
     assert told["elsewhere"] is None
@@ -171,7 +171,7 @@ def test_all_is_played_through_the_page(page: Any, elsewhere: Elsewhere, bucket:
     assert len(bucket.asked) == 12, "each once: the rest is of the cache"
 
 
-def test_audio_beside_the_pictures_is_brought_with_them(
+def test_separate_audio_is_fetched_with_its_video(
     page: Any, elsewhere: Elsewhere, bucket: Bucket
 ) -> None:
     segment = page.made.segments[0]
@@ -191,7 +191,7 @@ def test_audio_beside_the_pictures_is_brought_with_them(
     assert elsewhere.get(f"/media/{page.made.show}/1.ts").status_code == 200
 
 
-def test_a_still_and_a_clip_are_made_of_copies(
+def test_a_still_and_a_clip_are_made_from_copies(
     page: Any, elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
     at = page.made.begin + timedelta(seconds=5.5)
@@ -244,7 +244,7 @@ def test_an_unavailable_store_is_reported_and_not_retried_immediately(
     assert "Not just now" in page_of_it.text
 
 
-def test_two_at_once_have_it_whole(page: Any, bucket: Bucket, tmp_path: Path) -> None:
+def test_two_simultaneous_requests_get_the_whole_file(page: Any, bucket: Bucket, tmp_path: Path) -> None:
     objects = Objects("s3://recordings/prefix")
     segment = page.made.segments[0]
     _, digest = objects.put("a/x.ts", segment.path)
@@ -261,6 +261,6 @@ def test_two_at_once_have_it_whole(page: Any, bucket: Bucket, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("key", ["/etc/passwd", "../../x.ts", "a/../../x.ts"])
-def test_a_key_leads_nowhere_else(bucket: Bucket, tmp_path: Path, key: str) -> None:
+def test_a_key_cannot_lead_outside_the_cache(bucket: Bucket, tmp_path: Path, key: str) -> None:
     copies = Copies(objects=Objects("s3://recordings"), directory=tmp_path, limit_bytes=1)
     assert Stored(copies).path(key) is None

@@ -149,7 +149,7 @@ def click_at(tab: Page, at: int) -> None:
     [(3.5, 3), (9.5, 9), (21.5, 3), (28.5, 10)],
     ids=["ts", "ts-2", "mp4", "mp4-2"],
 )
-def test_the_link_of_a_moment_shows_it(tab, page, ms, second, of_clip) -> None:
+def test_the_link_of_a_time_shows_it(tab, page, ms, second, of_clip) -> None:
     open_show(tab, page, f"?at={ms(second)}")
     wait_for_date(tab, ms(second))
     tab.wait_for_function("() => window.showmood.video.readyState >= 2")
@@ -205,7 +205,7 @@ def test_boxes_are_the_rows_of_the_frame(tab, page, ms) -> None:
     tab.screenshot(path=OUTPUT / "page-show.png")
 
 
-def test_a_moment_that_is_missing_says_why(tab, page, ms) -> None:
+def test_a_missing_time_shows_the_reason(tab, page, ms) -> None:
     open_show(tab, page, f"?at={ms(14)}")
     tab.get_by_text("Not recorded: the source answered 503").wait_for()
 
@@ -226,7 +226,7 @@ def test_the_timeline_zooms_and_fetches_each_chunk_once(tab, page) -> None:
     tab.wait_for_function("() => new URLSearchParams(location.search).has('view')")
 
 
-def test_by_the_keyboard_alone_a_stretch_is_kept_and_let_go(tab, page, ms) -> None:
+def test_a_stretch_is_kept_and_released_by_keyboard(tab, page, ms) -> None:
     open_show(tab, page, f"?at={ms(3)}")
     wait_for_date(tab, ms(3))
     tab.keyboard.press("m")
@@ -295,7 +295,7 @@ def test_a_show_on_air_grows_and_live_seeks_to_the_edge(tab, page, growing) -> N
         tab.locator("#on-air").wait_for(state="hidden")
 
 
-def test_audio_beside_the_pictures_is_heard(tab, page, growing, tmp_path) -> None:
+def test_separate_audio_is_played(tab, page, growing, tmp_path) -> None:
     pictures, audio = cut_apart(tmp_path / "cut", "ts")
     show = growing("heard", pictures)
     show.grow(len(pictures))
@@ -321,7 +321,7 @@ def test_hevc_is_reported_and_a_clip_offered(tab, page, growing, hevc) -> None:
     assert is_hevc(Path(taken.value.path()).rename(hevc.with_name("taken.mp4")))
 
 
-def test_two_fingers_zoom(tab, page) -> None:
+def test_pinch_zooms(tab, page) -> None:
     open_show(tab, page)
     span = "() => window.showmood.timeline.to - window.showmood.timeline.from"
     before = tab.evaluate(span)

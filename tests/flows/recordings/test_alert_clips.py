@@ -47,7 +47,7 @@ def ages(home: Path) -> list[int]:
         (0, 0.1, [1]),
     ],
 )
-def test_the_oldest_go_by_age_and_by_size_but_for_the_newest(
+def test_the_oldest_clips_are_deleted_by_age_and_size_but_never_the_newest(
     home: Path, days: float, kilobytes: float, left: list[int]
 ) -> None:
     settings = Settings(home=home, keep_clips_days=days, keep_clips_gb=kilobytes / (1 << 20))
@@ -56,7 +56,7 @@ def test_the_oldest_go_by_age_and_by_size_but_for_the_newest(
     assert roll_clips(settings, NOW) == (0, 0)
 
 
-def test_only_clips_of_ours_go_and_what_was_never_finished(home: Path, tmp_path: Path) -> None:
+def test_only_our_own_clips_and_unfinished_ones_are_deleted(home: Path, tmp_path: Path) -> None:
     long_ago = NOW - timedelta(days=900)
     folder = home / "clips" / "channel-1"
     theirs = [
@@ -76,6 +76,6 @@ def test_only_clips_of_ours_go_and_what_was_never_finished(home: Path, tmp_path:
     assert roll_clips(Settings(home=tmp_path / "nowhere"), NOW) == (0, 0)
 
 
-def test_maintenance_does_it(home: Path, database_url: str) -> None:
+def test_maintenance_deletes_clips(home: Path, database_url: str) -> None:
     maintain_here(Settings(home=home, keep_clips_days=2.5), database_url, now=NOW)
     assert ages(home) == [1, 2]

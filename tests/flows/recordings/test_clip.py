@@ -43,7 +43,7 @@ def is_whole(seen, duration_s: float) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ts", "mp4"])
-def test_it_is_cut_across_segments_from_the_keyframe_before(air, record, cut, watch, kind) -> None:
+def test_a_clip_across_segments_starts_at_the_keyframe_before(air, record, cut, watch, kind) -> None:
     show = record(air(kind), (0, 16))
     [done] = cut(show, 1.8, 6.3)
     assert (done.begin - show.segments[0].start).total_seconds() == pytest.approx(1.5, abs=0.002)
@@ -58,7 +58,7 @@ def test_it_is_cut_across_segments_from_the_keyframe_before(air, record, cut, wa
     )
 
 
-def test_the_same_moment_may_be_cut_twice_at_once(air, record, cut, watch) -> None:
+def test_two_clips_of_the_same_time_can_be_cut_simultaneously(air, record, cut, watch) -> None:
     show = record(air("ts"), (0, 16))
     with ThreadPoolExecutor(4) as workers:
         done = list(workers.map(lambda _: cut(show, 1.8, 6.3, force=True), range(4)))
@@ -83,7 +83,7 @@ def test_a_gap_is_skipped_and_reported(air, record, cut, watch, kind) -> None:
     assert all(abs(beep - flash) < TOGETHER_S for beep, flash in pairs)
 
 
-def test_another_picture_size_goes_into_another_file(air, record, cut, watch) -> None:
+def test_another_picture_size_is_cut_into_another_file(air, record, cut, watch) -> None:
     show = record(air("ts"), (0, 4))
     record(air("large"), (4, 8), show=show)
     first, second = cut(show, 0, 4)
@@ -93,7 +93,7 @@ def test_another_picture_size_goes_into_another_file(air, record, cut, watch) ->
     assert list(watch(second.path).flash) == [2, 3]
 
 
-def test_what_is_not_analysed_yet_is_cut_too(air, open_show, capture_of, cut, watch) -> None:
+def test_segments_without_analysis_are_cut_too(air, open_show, capture_of, cut, watch) -> None:
     show, channel = open_show(status="live"), air("ts")
     with capture_of(show, channel) as capture:
         show.events.append(capture.get(60.0))
@@ -105,7 +105,7 @@ def test_what_is_not_analysed_yet_is_cut_too(air, open_show, capture_of, cut, wa
     is_whole(watch(done.path), 2.0)
 
 
-def test_what_can_not_be_cut_is_one_line(air, record, cut, engine, tmp_path: Path) -> None:
+def test_a_clip_that_cannot_be_cut_is_a_one_line_error(air, record, cut, engine, tmp_path: Path) -> None:
     show = record(air("ts"), (0, 2))
     (tmp_path / "clip.mp4").write_text("mine")
     with pytest.raises(UsageError, match="there already"):

@@ -12,7 +12,7 @@ from flows.recordings.finding import find
 from flows.recordings.play import parse_moment, playlist_at
 
 
-def test_it_starts_at_the_moment_and_ends(air, record, engine, recordings_dir, watch) -> None:
+def test_a_playlist_starts_at_the_given_time_and_ends(air, record, engine, recordings_dir, watch) -> None:
     show = record(air("ts"), (0, 4), (6, 12))
     at = show.segments[2].start + timedelta(seconds=0.25)
     playlist, start = playlist_at(engine, show.slug, at, recordings_dir=recordings_dir)
@@ -28,7 +28,7 @@ def test_it_starts_at_the_moment_and_ends(air, record, engine, recordings_dir, w
 
 
 @pytest.mark.parametrize("kind", ["ts", "mp4"])
-def test_a_show_on_air_grows(
+def test_the_playlist_of_a_show_on_air_grows(
     air, open_show, capture_of, engine, recordings_dir, frames_played, kind: str
 ) -> None:
     show, channel = open_show(status="live"), air(kind)
@@ -90,7 +90,7 @@ def test_recordings_move_with_their_home(
     assert (again.gone, again.elsewhere) == (0, (str(first.path),))
 
 
-def test_a_time_of_day_is_the_last_time_it_was_that() -> None:
+def test_a_time_of_day_is_its_most_recent_occurrence() -> None:
     before = datetime.now().astimezone()
     for text in ("00:00", "20:15", "23:59:59"):
         moment = parse_moment(text).astimezone()

@@ -75,7 +75,7 @@ def files(show) -> int:
     return len(list(show.folder.glob("*.ts")))
 
 
-def test_old_files_go_and_their_rows_stay(fill, keep) -> None:
+def test_old_files_are_deleted_and_their_rows_stay(fill, keep) -> None:
     show = fill(6)
     rolled = keep(days=3.5 / 1440).run(NOW)
     assert (rolled.files, rolled.n_bytes, rolled.left_files) == (3, 3 * KB, 3)
@@ -85,7 +85,7 @@ def test_old_files_go_and_their_rows_stay(fill, keep) -> None:
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["too many", "the disk is full"])
-def test_the_show_that_has_most_loses_its_oldest_first(fill, keep, full, monkeypatch) -> None:
+def test_the_largest_show_loses_its_oldest_files_first(fill, keep, full, monkeypatch) -> None:
     older = fill(2, slug="older", ago=timedelta(hours=2))
     large = fill(8, slug="large")
     if full:
@@ -142,7 +142,7 @@ def test_audio_that_reaches_into_kept_pictures_stays_as_long_as_they_do(
     assert left() == []
 
 
-def test_what_a_show_has_within_its_share_it_keeps(fill, keep) -> None:
+def test_a_show_keeps_files_within_its_share(fill, keep) -> None:
     older = fill(2, slug="older", ago=timedelta(hours=2))
     large = fill(8, slug="large", status="recorded")  # not deletable
     keep(total_bytes=6 * KB).run(NOW)
@@ -160,7 +160,7 @@ def test_what_a_show_has_within_its_share_it_keeps(fill, keep) -> None:
     ],
     ids=["not analysed", "its row waits in the spool", "no row yet", "no row ever", "failed"],
 )
-def test_what_analysis_needs_stays(
+def test_files_needed_by_analysis_are_kept(
     fill, keep, status: str, spooled: bool, age: timedelta, left: int
 ) -> None:
     show = fill(3, status=status, ago=age)
@@ -174,7 +174,7 @@ def test_what_analysis_needs_stays(
 
 
 @pytest.mark.parametrize(("status", "left"), [("recorded", 3), ("analysed", 0)])
-def test_a_folder_that_was_moved_is_known_by_its_files(fill, keep, status: str, left: int) -> None:
+def test_a_moved_folder_is_identified_by_its_files(fill, keep, status: str, left: int) -> None:
     show = fill(3, status=status, ago=timedelta(days=9))
     with show.engine.begin() as connection:
         moved = "UPDATE segments SET path = '/before' || path"
@@ -199,7 +199,7 @@ def test_a_broadcast_on_air_keeps_its_folder_and_what_its_playlist_lists(fill, k
     assert show.folder.exists()
 
 
-def test_a_folder_goes_when_nothing_is_in_it(fill, keep) -> None:
+def test_an_empty_folder_is_deleted(fill, keep) -> None:
     show, other = fill(2, slug="a"), fill(2, slug="b")
     (show.folder / f"{RUN}.json").write_text("{}")
     (other.folder / "notes.txt").write_text("mine")
@@ -218,7 +218,7 @@ def test_a_database_with_other_broadcasts_deletes_none_of_these(fill, keep) -> N
     assert files(show) == 3
 
 
-def test_only_what_capture_recorded_below_the_folder_goes(
+def test_only_files_of_the_capture_are_deleted(
     fill, keep, recordings_dir: Path, tmp_path: Path
 ) -> None:
     show = fill(2)
@@ -242,7 +242,7 @@ def test_only_what_capture_recorded_below_the_folder_goes(
 
 
 @pytest.mark.parametrize("step", ["forget", "delete"])
-def test_what_a_crash_leaves_the_next_pass_finishes(fill, keep, monkeypatch, step: str) -> None:
+def test_the_next_pass_finishes_an_interrupted_one(fill, keep, monkeypatch, step: str) -> None:
     show = fill(4)
 
     def crash(*_: object) -> None:
@@ -261,7 +261,7 @@ def test_what_a_crash_leaves_the_next_pass_finishes(fill, keep, monkeypatch, ste
     assert not list(show.folder.glob("*.gone"))
 
 
-def test_two_processes_do_it_at_once(fill, keep, engine: Engine, recordings_dir: Path) -> None:
+def test_two_processes_can_delete_simultaneously(fill, keep, engine: Engine, recordings_dir: Path) -> None:
     show = fill(400)
     code = (
         "import sys, logging; from datetime import *; from pathlib import Path;"
@@ -280,7 +280,7 @@ def test_two_processes_do_it_at_once(fill, keep, engine: Engine, recordings_dir:
     assert sum(path is None for path in show.paths()) == 300
 
 
-def test_a_full_disk_makes_room_and_says_so(fill, keep, monkeypatch, caplog) -> None:
+def test_a_full_disk_is_freed_and_reported(fill, keep, monkeypatch, caplog) -> None:
     show = fill(5)
     room = {"free": 10 * KB}
     usage = module.shutil.disk_usage(show.folder)
@@ -304,7 +304,7 @@ def test_a_full_disk_makes_room_and_says_so(fill, keep, monkeypatch, caplog) -> 
     assert not retention.can_make_room()
 
 
-def test_without_a_database_nothing_goes(fill, keep, databases, engine: Engine) -> None:
+def test_nothing_is_deleted_without_a_database(fill, keep, databases, engine: Engine) -> None:
     show = fill(3)
     databases.run(f"ALTER DATABASE {engine.url.database} SET default_transaction_read_only = on")
     engine.dispose()
@@ -316,7 +316,7 @@ def test_without_a_database_nothing_goes(fill, keep, databases, engine: Engine) 
     assert show.paths() == [None] * 3
 
 
-def test_a_watcher_does_it_beside(fill, keep, until) -> None:
+def test_a_watcher_runs_retention_in_the_background(fill, keep, until) -> None:
     show = fill(3)
     gone = threading.Event()
     retention = keep(total_bytes=1)
@@ -328,7 +328,7 @@ def test_a_watcher_does_it_beside(fill, keep, until) -> None:
     until(lambda: not show.folder.exists(), what="the end of its folder")
 
 
-def test_an_internal_error_does_not_end_the_rolling(
+def test_an_internal_error_does_not_end_retention(
     fill, keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show = fill(3)
@@ -351,7 +351,7 @@ def test_an_internal_error_does_not_end_the_rolling(
     assert not show.folder.exists()
 
 
-def test_a_watcher_that_ends_does_not_wait_for_a_pass_that_is_held_up(
+def test_an_ending_watcher_does_not_wait_for_a_blocked_pass(
     fill, keep, engine: Engine
 ) -> None:
     """Here by another's lock; the next pass finishes the work."""
@@ -376,7 +376,7 @@ def test_a_watcher_that_ends_does_not_wait_for_a_pass_that_is_held_up(
 
 
 @pytest.mark.parametrize("kind", ["ts", "mp4"])
-def test_playlists_go_on_playing_what_is_left(air, record, keep, frames_played, kind: str) -> None:
+def test_playlists_still_play_the_remaining_files(air, record, keep, frames_played, kind: str) -> None:
     show = record(air(kind), (0, 4), (8, 14))
     segments = show.segments
     asked = write_playlist(show.folder, segments, at=segments[0].start, ended=True)
@@ -393,7 +393,7 @@ def test_playlists_go_on_playing_what_is_left(air, record, keep, frames_played, 
     assert [frames_played(playlist) for playlist in (old[0], new)] == [5 * 12] * 2
 
 
-def test_settings_say_the_limits() -> None:
+def test_limits_come_from_the_settings() -> None:
     settings = Settings(keep_recordings_days=0, keep_recordings_gb=1.5, min_free_disk_mb=1)
     expected = limits(total_bytes=3 << 29, free_bytes=1 << 20)
     assert Limits.of(settings) == expected

@@ -83,7 +83,7 @@ def test_an_analyst_has_reports_and_exports(ask: Callable[..., Result], tmp_path
     assert isinstance(ask("report", "nobody").exception, UnknownChannel)
 
 
-def test_what_an_analyst_may_not_is_one_line(ask: Callable[..., Result]) -> None:
+def test_a_command_without_the_rights_is_a_one_line_error(ask: Callable[..., Result]) -> None:
     done = ask("forget", "talk", "--yes")
     assert done.exception is not None
     said = str(explained(done.exception) or done.exception)

@@ -60,7 +60,7 @@ def test_json_is_one_object_that_counts_everything(
         assert image.format == "PNG"
 
 
-def test_crops_are_taken_whole_and_groups_apart(
+def test_crops_are_used_whole_and_groups_are_separate(
     pictures: Path,
     portrait: Image.Image,
     monkeypatch: pytest.MonkeyPatch,
@@ -77,7 +77,7 @@ def test_crops_are_taken_whole_and_groups_apart(
     assert found["by_group"]["x"]["accuracy"] == 0
 
 
-def test_the_screen_says_what_was_left_out(
+def test_the_output_reports_skipped_files(
     pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(pictures, monkeypatch=monkeypatch) == 0
@@ -97,7 +97,7 @@ def test_the_screen_says_what_was_left_out(
     ],
     ids=["one class", "model", "crops", "classes"],
 )
-def test_what_does_not_fit_is_one_line_and_exit_code_two(
+def test_invalid_input_is_one_line_and_exit_code_two(
     pictures: Path,
     arguments: list[str],
     said: str,

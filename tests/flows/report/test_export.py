@@ -119,7 +119,7 @@ READERS = {"csv": read_csv, "json": read_json, "parquet": read_parquet}
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_file_holds_what_the_view_says(connection, wanted, tmp_path, form, monkeypatch):
+def test_a_file_equals_the_view(connection, wanted, tmp_path, form, monkeypatch):
     monkeypatch.setattr(history, "BATCH_ROWS", 100)  # many batches, and borders within a moment
     if form == "parquet":
         pytest.importorskip("pyarrow")
@@ -138,7 +138,7 @@ def test_a_file_holds_what_the_view_says(connection, wanted, tmp_path, form, mon
     assert there == {*history.KINDS, *beside}
 
 
-def test_every_form_says_what_its_columns_are(connection, tmp_path):
+def test_every_format_describes_its_columns(connection, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     for form in ("csv", "parquet"):
         export_rows(connection, "talk", START, END, tmp_path / f"talk.{form}", form=form)
@@ -165,7 +165,7 @@ def test_every_form_says_what_its_columns_are(connection, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_frame_is_a_row_in_the_words_of_openface(connection, wanted, tmp_path, form):
+def test_a_frame_is_a_row_with_openface_s_columns(connection, wanted, tmp_path, form):
     if form == "parquet":
         pytest.importorskip("pyarrow")
     path = tmp_path / "a"
@@ -222,7 +222,7 @@ def test_a_range_is_half_open_and_may_be_empty(connection, wanted, tmp_path):
     assert (tmp_path / "c").read_text() == ",".join([*names, "offset_s"]) + "\n"
 
 
-def test_a_failure_leaves_the_old_file_and_no_half_one(connection, tmp_path):
+def test_a_failure_keeps_the_old_file_and_leaves_no_partial_one(connection, tmp_path):
     path = tmp_path / "talk.csv"
     path.write_text("before")
     with pytest.raises(UnknownChannel, match="there are talk"):
@@ -250,13 +250,13 @@ def test_parquet_without_its_library_says_what_to_install(connection, tmp_path, 
         export_rows(connection, "talk", START, END, tmp_path / "x", form="parquet")
 
 
-def test_a_timeline_is_an_svg_too(connection, tmp_path):
+def test_a_timeline_can_be_an_svg(connection, tmp_path):
     path = tmp_path / "mood.svg"
     assert save_timeline(connection, "talk", START, END, path, kind="svg")
     assert "<svg" in path.read_text(encoding="utf-8")
 
 
-def test_the_command_writes_all_of_them(shows, database_url, tmp_path, monkeypatch):
+def test_the_command_writes_all_formats(shows, database_url, tmp_path, monkeypatch):
     monkeypatch.setenv("SHOWMOOD_DATABASE_URL", database_url)
     names = {"--csv": "a.csv", "--json": "a.json", "--svg": "a.svg", "--png": "a.png"}
     files = [part for option, name in names.items() for part in (option, str(tmp_path / name))]

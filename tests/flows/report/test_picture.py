@@ -68,7 +68,7 @@ def labels(figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_the_legend_names_what_is_there():
+def test_the_legend_has_only_what_is_drawn():
     plain = draw(picture(gap=False, spans=((0, 59.8),)))
     assert labels(plain) == list(EMOTIONS[:7])
     full = draw(picture(gap=True, spans=((0, 20.0), (20.2, 59.8)), n_cuts=1))
@@ -90,7 +90,7 @@ def pixels(figure) -> np.ndarray:
     return imread(file)[..., :3] @ np.array([0.2126, 0.7152, 0.0722])
 
 
-def test_a_gap_and_a_cut_are_seen_in_greyscale():
+def test_a_gap_and_a_cut_are_visible_in_greyscale():
     spans = ((0, 59.8),)
     plain = pixels(draw(picture(gap=False, spans=spans)))
     assert plain.shape == (600, 1200)
@@ -100,7 +100,7 @@ def test_a_gap_and_a_cut_are_seen_in_greyscale():
     assert (np.abs(plain - cut) > 0.2).mean() > 0.0005
 
 
-def test_the_small_picture_shows_what_the_large_one_does():
+def test_the_small_picture_has_the_content_of_the_large_one():
     shown = picture(gap=True, spans=((0, 20.0), (20.2, 59.8)), n_cuts=1)
     whole = io.BytesIO()
     draw(shown, SMALL_IN).savefig(whole, format="png", dpi=80)
@@ -144,7 +144,7 @@ def test_a_lane_changes_colour_with_its_face():
     ]
 
 
-def test_a_face_that_is_alone_is_a_lane_and_no_wall():
+def test_a_single_face_is_drawn_as_a_thin_lane():
     figure = draw(picture(gap=False, spans=((0, 59.8),)))
     lanes = figure.axes[1]
     low, high = sorted(lanes.get_ylim())

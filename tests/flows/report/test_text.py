@@ -15,7 +15,7 @@ from emotion.types import EMOTIONS
 from flows.report.text import _tracks, markdown, mood
 
 
-def test_report_has_the_picture_the_tracks_and_the_way_on(engine: Engine, tmp_path: Path) -> None:
+def test_report_has_the_picture_the_tracks_and_commands(engine: Engine, tmp_path: Path) -> None:
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     with engine.begin() as connection:
         channel = writes.ensure_channel(connection, "news", "https://example.com/live")
@@ -80,7 +80,7 @@ def tracks_of(*emotions: str) -> Tracks:
     )
 
 
-def test_a_wall_of_calm_tracks_is_one_line() -> None:
+def test_neutral_tracks_are_summarised_in_one_line() -> None:
     table = "\n".join(_tracks(tracks_of("neutral", "neutral", "anger", "neutral", "neutral")))
     assert "| 3 | 20:00:02 | 10.0 | 5 | anger | 30% |" in table
     assert "| 1 |" not in table

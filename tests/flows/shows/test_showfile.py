@@ -49,7 +49,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_slot_has_the_parameters_of_its_show_and_its_own(file: Path) -> None:
+def test_a_slot_has_its_show_s_parameters_and_its_own(file: Path) -> None:
     adhoc, news = read_showfile(file)
     assert (adhoc.show, adhoc.slots) == (None, ())
     assert [(each.slot.slug, each.show.duration) for each in news.slots if each.show] == [
@@ -82,7 +82,7 @@ def test_a_slot_has_the_parameters_of_its_show_and_its_own(file: Path) -> None:
         ("deployments:", "shows:", "it has no list of deployments"),
     ],
 )
-def test_mistake_is_one_line_that_names_show_and_slot(
+def test_error_is_one_line_with_show_and_slot(
     file: Path, was: str, wrong: str, said: str
 ) -> None:
     assert was in SHOWS
@@ -92,7 +92,7 @@ def test_mistake_is_one_line_that_names_show_and_slot(
     assert "\n" not in str(caught.value)
 
 
-def test_what_prefect_fills_in_is_left_to_it(file: Path) -> None:
+def test_values_that_prefect_fills_in_are_not_checked(file: Path) -> None:
     template = '"{{ prefect.variables.news_url }}"'
     file.write_text(SHOWS.replace('"https://example.com/live"', template), encoding="utf-8")
     _, news = read_showfile(file)
@@ -181,7 +181,7 @@ def test_a_file_keeps_its_mode_and_a_link_its_target(file: Path, tmp_path: Path)
     assert "late-show" in file.read_text(encoding="utf-8")
 
 
-def test_what_does_not_fit_leaves_the_file_as_it_was(file: Path) -> None:
+def test_an_invalid_change_leaves_the_file_as_it_was(file: Path) -> None:
     with pytest.raises(UsageError, match="news: a show of this name exists"):
         add(file, name="news")
     with pytest.raises(UsageError, match="late-show: slot slot-1: cron"):
@@ -213,7 +213,7 @@ def test_a_slot_in_words(cron: str, said: str) -> None:
     ids=["cron", "rrule"],
 )
 @pytest.mark.parametrize("day", [date(2027, 3, 28), date(2027, 10, 31)], ids=["Mar", "Oct"])
-def test_eight_in_the_evening_stays_so_when_the_clocks_change(
+def test_a_slot_keeps_its_local_time_when_the_clocks_change(
     rule: dict[str, str], day: date
 ) -> None:
     slot = Slot.of(slug="a", timezone="Europe/Vienna", **rule)

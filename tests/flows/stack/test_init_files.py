@@ -57,7 +57,7 @@ def test_env_of_init_has_every_setting_and_changes_nothing(empty: Path) -> None:
     assert Settings(_env_file=None) == Settings(_env_file=env)  # type: ignore[call-arg]
 
 
-def test_every_line_of_env_can_be_taken_as_it_is(empty: Path) -> None:
+def test_every_line_of_env_can_be_uncommented(empty: Path) -> None:
     """Written defaults are read back as the defaults."""
     call("init")
     lines = (empty / ".env").read_text().splitlines()
@@ -67,7 +67,7 @@ def test_every_line_of_env_can_be_taken_as_it_is(empty: Path) -> None:
     assert Settings(_env_file=empty / "taken") == Settings(_env_file=None)  # type: ignore[call-arg]
 
 
-def test_examples_of_the_shipped_file_are_right_once_taken(tmp_path: Path) -> None:
+def test_examples_of_the_shipped_file_are_valid_when_uncommented(tmp_path: Path) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
     head, examples = text.split("  # - <<: *show\n", 1)
     taken = [line[4:] for line in f"  # - <<: *show\n{examples}".splitlines() if line[4:]]
@@ -83,7 +83,7 @@ def test_shipped_file_is_used_where_there_is_none(empty: Path) -> None:
     assert not any(each.slots for each in read_showfile(SHIPPED) if each.is_show)
 
 
-def test_a_show_is_added_to_a_file_of_ones_own_alone(empty: Path) -> None:
+def test_a_show_is_added_only_to_the_user_s_own_file(empty: Path) -> None:
     with pytest.raises(UsageError, match="`showmood init` writes one"):
         call("shows", "add", "https://example.com/live", "--name", "news", "--cron", "0 20 * * *")
     assert not (empty / "prefect.yaml").exists()
@@ -97,7 +97,7 @@ def test_a_show_is_added_to_a_file_of_ones_own_alone(empty: Path) -> None:
         pytest.param(("--worker",), "showmood-worker.service", "worker", "process", id="worker"),
     ],
 )
-def test_unit_runs_in_this_folder_and_systemd_takes_it(
+def test_unit_runs_in_this_folder_and_is_valid_for_systemd(
     options: tuple[str, ...], name: str, command: str, kill: str, empty: Path
 ) -> None:
     call("init")
@@ -115,13 +115,13 @@ def test_unit_runs_in_this_folder_and_systemd_takes_it(
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_unit_of_a_worker_is_asked_for_as_a_unit(empty: Path) -> None:
+def test_worker_option_requires_systemd(empty: Path) -> None:
     with pytest.raises(UsageError, match="--worker goes with --systemd"):
         call("init", "--worker")
     assert not list(empty.iterdir())
 
 
-def test_unit_wants_a_plain_path(
+def test_unit_requires_a_plain_path(
     empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = tmp_path / "a b%h"
@@ -148,14 +148,14 @@ def test_version_is_the_package_s(empty: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_reading_makes_no_database(empty: Path, arguments: tuple[str, ...]) -> None:
+def test_reading_commands_create_no_database(empty: Path, arguments: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match=r"no history in .*home: .*SHOWMOOD_HOME") as caught:
         call(*arguments)
     assert "\n" not in str(caught.value)
     assert not (empty / "home").exists()
 
 
-def test_what_help_and_a_report_need_is_little() -> None:
+def test_help_and_report_import_little() -> None:
     """They start quickly: slow imports happen only where needed."""
     heavy = ("torch", "prefect", "matplotlib", "scipy", "yt_dlp", "av")
     cheap = ("pydantic", "numpy", "sqlalchemy", "httpx")
@@ -172,7 +172,7 @@ print([name for name in {heavy} if name in sys.modules])
     assert done.stdout == "[]\n[]\n"
 
 
-def test_status_starts_nothing_and_says_what_to_do(
+def test_status_starts_nothing_and_gives_remedies(
     empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
@@ -185,7 +185,7 @@ def test_status_starts_nothing_and_says_what_to_do(
     assert not (empty / "home").exists()
 
 
-def test_status_tells_a_channel_that_is_late_an_old_yt_dlp_and_a_full_disk(
+def test_status_reports_a_late_channel_an_old_yt_dlp_and_a_full_disk(
     empty: Path, database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")

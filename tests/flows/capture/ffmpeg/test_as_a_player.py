@@ -103,7 +103,7 @@ def record(policy: AddressPolicy, tmp_path: Path) -> Callable[..., Segment]:
     return first
 
 
-def test_live_dash_is_dated_by_its_manifest_and_keeps_to_the_quality(served, record) -> None:
+def test_live_dash_is_dated_by_its_manifest_and_respects_the_quality(served, record) -> None:
     base, asked, more = served
     begins = datetime.now(UTC).replace(microsecond=0) - LIVE
     said = f"{begins:%Y-%m-%dT%H:%M:%SZ}"
@@ -128,7 +128,7 @@ def test_live_dash_is_dated_by_its_manifest_and_keeps_to_the_quality(served, rec
         pytest.param("2026-11-29T12:00:00Z", "PT0S", 10**17, [], id="an absurd offset"),
     ],
 )
-def test_a_manifest_says_when_timestamp_nought_was_on_air(
+def test_air_time_of_timestamp_zero_by_a_manifest(
     begins: str, period: str, first: int, origins: list[str]
 ) -> None:
     body = MPD.format(begins=begins, start=period, offset=first).encode()
@@ -143,7 +143,7 @@ def test_a_manifest_says_when_timestamp_nought_was_on_air(
     [(Quality(height_px=360), 90_000), (Quality(), 900_000), (Quality(height_px=None), 900_000)],
     ids=["360p", "720p", "verbatim"],
 )
-def test_a_manifest_is_left_the_size_that_is_wanted(quality: Quality, bandwidth: int) -> None:
+def test_a_manifest_is_reduced_to_the_wanted_size(quality: Quality, bandwidth: int) -> None:
     body = MPD.format(begins="", start="PT0S", offset=0).encode()
     written, _ = rename_mpd(
         body,
@@ -155,7 +155,7 @@ def test_a_manifest_is_left_the_size_that_is_wanted(quality: Quality, bandwidth:
     assert re.findall(rb'bandwidth="(\d+)"', written) == [str(bandwidth).encode()]
 
 
-def test_of_several_pictures_ffmpeg_records_the_largest(served, record) -> None:
+def test_ffmpeg_records_the_largest_of_several_video_streams(served, record) -> None:
     base, _, _ = served
     segment = record(f"{base}/two.ts", "http")
     assert (segment.width_px, segment.height_px) == (64, 48)

@@ -39,7 +39,7 @@ def arguments_for(it: Stream, **options: object) -> list[str]:
 RELAYED = {"http", "tcp"}
 
 
-def test_a_playlist_is_read_as_one_and_can_open_nothing_but_our_proxy() -> None:
+def test_ffmpeg_reads_a_playlist_only_through_our_proxy() -> None:
     arguments = arguments_for(stream("https://cdn.example/a"), url=NAME)
     assert option(arguments, "-f") == "hls"
     assert option(arguments, "-live_start_index") == "0"
@@ -61,7 +61,7 @@ def test_a_playlist_is_read_as_one_and_can_open_nothing_but_our_proxy() -> None:
         ("srt://a.example:9", "other", "srt", None),
     ],
 )
-def test_other_streams_are_read_as_what_they_are(
+def test_other_streams_are_read_with_their_own_container(
     url: str, protocol: str, protocols: str, format_: str | None
 ) -> None:
     arguments = arguments_for(stream(url, protocol=protocol), url=NAME)
@@ -74,14 +74,14 @@ def test_other_streams_are_read_as_what_they_are(
     assert format_ is None or option(arguments, "-f") == format_
 
 
-def test_neither_the_address_nor_its_headers_stand_on_the_command_line() -> None:
+def test_address_and_headers_are_not_on_the_command_line() -> None:
     headers = (("Cookie", "SECRET"), ("User-Agent", "SECRET"))
     for protocol in ("hls", "http", "other"):
         it = stream("https://cdn.example/SECRET", protocol=protocol, headers=headers)
         assert "SECRET" not in " ".join(arguments_for(it, url=NAME))
 
 
-def test_a_percent_sign_in_the_directory_stays_one() -> None:
+def test_a_percent_sign_in_the_directory_is_escaped() -> None:
     arguments = arguments_for(stream("https://cdn.example/a"))
     pattern = option(arguments, "-hls_segment_filename")
     assert pattern == "/rec/100%%/0001-20261122T120000Z-%06d.ts"

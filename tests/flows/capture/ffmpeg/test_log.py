@@ -32,13 +32,13 @@ def say(tmp_path: Path) -> Callable[[str], None]:
     return append
 
 
-def test_segments_are_known_and_the_playlist_is_none(log: FfmpegLog, say) -> None:
+def test_segments_are_recognised_and_not_the_playlist(log: FfmpegLog, say) -> None:
     say(f"[hls @ 0x55] Opening '{PLAYLIST}' for reading\n" + OPENED.format(3) + OPENED.format(4))
     assert log.read() == []
     assert [url for url, _ in log.opened] == [f"http://stream.test/{i}.ts" for i in (3, 4)]
 
 
-def test_a_line_that_is_not_finished_is_read_later(log: FfmpegLog, say) -> None:
+def test_an_unfinished_line_is_read_later(log: FfmpegLog, say) -> None:
     line = OPENED.format(3)
     say(line[:30])
     log.read()
@@ -48,7 +48,7 @@ def test_a_line_that_is_not_finished_is_read_later(log: FfmpegLog, say) -> None:
     assert len(log.opened) == 1
 
 
-def test_the_first_frame_is_the_inputs_and_not_the_outputs(log: FfmpegLog, say) -> None:
+def test_the_first_frame_is_that_of_the_input(log: FfmpegLog, say) -> None:
     say(OUTPUT)
     log.read()
     assert log.start is None
@@ -57,7 +57,7 @@ def test_the_first_frame_is_the_inputs_and_not_the_outputs(log: FfmpegLog, say) 
     assert log.start == 268_500
 
 
-def test_jumps_are_given_once_with_the_segment_they_are_in(log: FfmpegLog, say) -> None:
+def test_jumps_are_returned_once_with_their_segment(log: FfmpegLog, say) -> None:
     say(OPENED.format(3) + JUMP.format(3000001))
     log.read()
     [jump] = log.take_jumps()
@@ -79,7 +79,7 @@ Input #0, hls, from 'http://stream.test/0.m3u8':
 """
 
 
-def test_what_is_repeated_of_a_stream_says_nothing(log: FfmpegLog, say) -> None:
+def test_text_of_a_stream_in_the_log_is_ignored(log: FfmpegLog, say) -> None:
     say(SAID_OF_A_STREAM)
     assert log.read() == []
     assert (log.error_text, list(log.opened), log.start, log.take_jumps()) == ("", [], None, [])

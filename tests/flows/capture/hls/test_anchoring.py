@@ -72,7 +72,7 @@ def test_a_clock_that_jumps_before_a_restart_makes_no_gap_and_loses_nothing(
         assert first_picture(event.path) == first_picture(pieces[round(place)])
 
 
-def test_timestamps_that_begin_anew_are_no_clock_that_jumped(
+def test_reset_timestamps_are_not_taken_for_a_clock_that_jumped(
     make_origin, stream_of, policy: AddressPolicy, tmp_path: Path, caplog
 ) -> None:
     """The show loops every 3 s; it is unavailable for two loops."""

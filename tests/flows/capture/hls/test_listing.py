@@ -50,7 +50,7 @@ def look(listing: Listing, listed: tuple[Entry, ...]) -> list[str]:
     return [name_of(entry) for entry in new]
 
 
-def test_a_clock_that_goes_back_makes_nothing_old_new(recording: Recording) -> None:
+def test_old_segments_are_not_new_when_the_clock_goes_back(recording: Recording) -> None:
     listing = Listing(recording)
     assert look(listing, entries(70, 99)) == ["/99.ts@0"]
     for last in (100, 101, 102):
@@ -74,7 +74,7 @@ def go_on(recording: Recording) -> Listing:
     return Listing(Recording(recording.directory, channel="demo", broadcast=1))
 
 
-def test_nor_after_a_run_that_another_goes_on_from(recording: Recording) -> None:
+def test_nor_in_the_next_run(recording: Recording) -> None:
     before, listed = Listing(recording), entries(70, 99)
     look(before, listed)
     record(recording, before, listed[-1])
@@ -84,7 +84,7 @@ def test_nor_after_a_run_that_another_goes_on_from(recording: Recording) -> None
         assert look(listing, entries(last - 29, last, wrong_from=101)) == [f"/{last}.ts@0"]
 
 
-def test_nor_where_more_is_listed_than_the_next_run_is_told(recording: Recording) -> None:
+def test_nor_if_more_is_listed_than_the_next_run_knows(recording: Recording) -> None:
     before, listed = Listing(recording), entries(0, 119)
     look(before, listed)
     record(recording, before, listed[-1])
@@ -94,7 +94,7 @@ def test_nor_where_more_is_listed_than_the_next_run_is_told(recording: Recording
         assert look(listing, wrong) == [f"/{last}.ts@0"]
 
 
-def test_what_was_queued_and_not_recorded_is_new_to_the_next_run(recording: Recording) -> None:
+def test_queued_segments_that_were_not_recorded_are_new_to_the_next_run(recording: Recording) -> None:
     before = Listing(recording)
     look(before, entries(70, 99))
     new = entries(70, 103)
@@ -107,7 +107,7 @@ def test_what_was_queued_and_not_recorded_is_new_to_the_next_run(recording: Reco
     assert look(go_on(recording), again) == ["/102.ts@0", "/103.ts@0"]
 
 
-def test_a_position_that_is_not_that_of_the_newest_segment_is_not_believed(
+def test_a_position_of_another_segment_is_not_used(
     recording: Recording,
 ) -> None:
     before, listed = Listing(recording), entries(70, 99)
@@ -124,7 +124,7 @@ def test_a_position_that_is_not_that_of_the_newest_segment_is_not_believed(
     assert look(listing, entries(72, 102)) == ["/101.ts@0", "/102.ts@0"]
 
 
-def test_numbers_reset_between_polls_hide_nothing(recording: Recording) -> None:
+def test_numbers_reset_between_polls_hide_no_segment(recording: Recording) -> None:
     listing = Listing(recording)
     look(listing, entries(70, 99))
     anew = tuple(replace(entry, sequence=entry.sequence - 100) for entry in entries(100, 250))
@@ -151,7 +151,7 @@ def test_an_old_copy_of_the_playlist_holds_nothing_new(recording: Recording) -> 
     ],
     ids=["overlaps", "next number", "one missed", "no numbers", "numbered anew"],
 )
-def test_new_segments_follow_where_nothing_is_between(
+def test_new_segments_are_contiguous_if_nothing_is_between(
     recording: Recording,
     listed: tuple[Entry, ...],
     numbered: bool,
@@ -166,7 +166,7 @@ def test_new_segments_follow_where_nothing_is_between(
     assert tuple(entry for _, entry in listing.places()) == listed
 
 
-def test_first_of_a_playlist_without_numbers_is_its_newest(recording: Recording) -> None:
+def test_first_segment_of_a_playlist_without_numbers_is_its_newest(recording: Recording) -> None:
     new = Listing(recording).find_new(entries(70, 99), numbered=False)
     assert [entry.sequence for entry in new] == [99]
 
@@ -185,7 +185,7 @@ def after(recording: Recording, listed: tuple[Entry, ...]) -> Listing:
 
 @pytest.mark.parametrize("dated", [True, False])
 @pytest.mark.parametrize("newest", range(25, 35))
-def test_names_that_are_used_again_hide_nothing_from_the_next_run(
+def test_reused_names_hide_no_segment_from_the_next_run(
     recording: Recording, newest: int, dated: bool
 ) -> None:
     """Every ten segments, like ffmpeg's -hls_wrap; three are listed."""
@@ -199,7 +199,7 @@ def test_names_that_are_used_again_hide_nothing_from_the_next_run(
         assert look(listing, entries(n - 2, n, names=10, dated=dated)) == [f"/{n % 10}.ts@0"]
 
 
-def test_where_nothing_is_known_what_ended_later_is_new(recording: Recording) -> None:
+def test_without_a_position_later_segments_are_new(recording: Recording) -> None:
     """Recorded by another engine: no position, and the source's date."""
     first = entries(90, 90)[0]
     record(recording, Listing(recording), first)
@@ -211,7 +211,7 @@ def test_where_nothing_is_known_what_ended_later_is_new(recording: Recording) ->
     assert numbers(go_on(recording).find_new(entries(85, 90, dated=False))) == [90]
 
 
-def test_where_the_newest_date_is_estimated_the_newest_is_new(recording: Recording) -> None:
+def test_with_an_estimated_date_only_the_newest_segment_is_new(recording: Recording) -> None:
     path = recording.directory / f"{recording.new_run(NOON)}-000000.ts"
     path.touch()
     extent = Extent(first=0, end=180_000, interval=3600, longest=3600, width_px=1, height_px=1)
@@ -219,7 +219,7 @@ def test_where_the_newest_date_is_estimated_the_newest_is_new(recording: Recordi
     assert numbers(Listing(recording).find_new(entries(85, 92))) == [92]
 
 
-def test_a_clock_that_went_back_before_the_restart_makes_nothing_old_new(
+def test_old_segments_are_not_new_when_the_clock_went_back_before_a_restart(
     recording: Recording,
 ) -> None:
     """All names are signed again; only the newest segment tells that the dates are its own."""
@@ -230,7 +230,7 @@ def test_a_clock_that_went_back_before_the_restart_makes_nothing_old_new(
     assert numbers(listing.find_new(entries(76, 105, wrong_from=99, by_s=41))) == [105]
 
 
-def test_a_clock_that_goes_on_while_one_is_left_out_makes_nothing_old_new(
+def test_old_segments_are_not_new_when_one_is_left_out(
     recording: Recording,
 ) -> None:
     """Neither names nor dates agree throughout; those that were listed are known by their names."""
@@ -242,7 +242,7 @@ def test_a_clock_that_goes_on_while_one_is_left_out_makes_nothing_old_new(
     assert numbers(listing.find_new(listed)) == [100, 101, 102, 103, 104]
 
 
-def test_numbers_that_begin_anew_without_dates_are_known_by_those_that_grow(
+def test_reset_numbers_without_dates_are_recognised_when_the_playlist_grows(
     recording: Recording,
 ) -> None:
     """The same names again: it may be an old copy, until something is behind it."""
@@ -254,7 +254,7 @@ def test_numbers_that_begin_anew_without_dates_are_known_by_those_that_grow(
     assert look(listing, entries(2, 5, dated=False)) == ["/5.ts@0"]
 
 
-def test_old_copies_hold_nothing_new_though_they_grow(recording: Recording) -> None:
+def test_growing_old_copies_have_no_new_segments(recording: Recording) -> None:
     listing = Listing(recording)
     for first, last in ((0, 5), (5, 9), (10, 14)):
         look(listing, entries(first, last))
@@ -264,7 +264,7 @@ def test_old_copies_hold_nothing_new_though_they_grow(recording: Recording) -> N
 
 
 @pytest.mark.parametrize("first", [15, 13], ids=["next number", "overlaps"])
-def test_a_newer_playlist_between_two_old_copies_is_no_growth_of_these(
+def test_a_newer_playlist_between_two_old_copies_is_not_their_growth(
     recording: Recording, first: int
 ) -> None:
     listing = Listing(recording)
@@ -275,7 +275,7 @@ def test_a_newer_playlist_between_two_old_copies_is_no_growth_of_these(
     assert look(listing, entries(0, 4, dated=False)) == []
 
 
-def test_numbers_that_begin_anew_under_new_names_are_new_at_once(
+def test_reset_numbers_with_new_names_are_new_immediately(
     recording: Recording, caplog: pytest.LogCaptureFixture
 ) -> None:
     listing = Listing(recording)
@@ -287,7 +287,7 @@ def test_numbers_that_begin_anew_under_new_names_are_new_at_once(
     assert look(listing, entries(1, 6, dated=False, name="anew-{}.ts")) == ["/anew-6.ts@0"]
 
 
-def test_numbers_that_begin_anew_at_later_dates_leave_out_what_ended_before(
+def test_reset_numbers_at_later_dates_skip_earlier_segments(
     recording: Recording,
 ) -> None:
     """Half a frame does not count as later."""
@@ -307,7 +307,7 @@ def without_numbers(first: int, last: int, **how: Any) -> tuple[Entry, ...]:
 
 
 @pytest.mark.parametrize("later_s", [0.05, 0.1])
-def test_without_numbers_what_ended_later_is_new(recording: Recording, later_s: float) -> None:
+def test_without_numbers_later_segments_are_new(recording: Recording, later_s: float) -> None:
     """A tenth of a second does not count as later."""
     listing = Listing(recording)
     look(listing, without_numbers(70, 99))
@@ -317,7 +317,7 @@ def test_without_numbers_what_ended_later_is_new(recording: Recording, later_s: 
     assert not listing.follows
 
 
-def test_without_numbers_and_dates_a_name_that_was_not_there_is_new(recording: Recording) -> None:
+def test_without_numbers_and_dates_a_new_name_is_a_new_segment(recording: Recording) -> None:
     """One in the middle is missing, so positions do not help."""
     listing = Listing(recording)
     look(listing, without_numbers(70, 99, dated=False))
@@ -326,7 +326,7 @@ def test_without_numbers_and_dates_a_name_that_was_not_there_is_new(recording: R
     assert [name_of(entry) for entry in new] == ["/100.ts@0", "/101.ts@0"]
 
 
-def test_without_numbers_a_playlist_of_which_nothing_was_there_is_new(
+def test_without_numbers_a_playlist_of_only_new_names_is_new(
     recording: Recording,
 ) -> None:
     listing = Listing(recording)
@@ -361,7 +361,7 @@ def test_the_shift_of_a_recording_is_kept(recording: Recording) -> None:
     assert Listing(recording).shift == timedelta(0)
 
 
-def test_where_an_entry_is_stays_the_same_while_it_is_listed(recording: Recording) -> None:
+def test_an_entry_keeps_its_position_while_it_is_listed(recording: Recording) -> None:
     listing = Listing(recording)
     look(listing, entries(70, 79))
     assert [place for place, _ in listing.places()] == list(range(10))

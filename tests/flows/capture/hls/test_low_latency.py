@@ -82,7 +82,7 @@ def asked(site):
     return read
 
 
-def test_a_held_answer_is_waited_for_and_stands_in_no_address_of_a_segment(
+def test_a_blocking_reload_is_awaited_and_its_query_is_not_in_segment_addresses(
     site, origin, asked, policy: AddressPolicy, tmp_path: Path
 ) -> None:
     LowLatency(site, origin)
@@ -107,7 +107,7 @@ def test_pacing_of_blocking_reload_requests_shortly_before_the_next_segment() ->
     assert 1001.8 <= pacing.due_at <= 1002.0
 
 
-def test_directives_are_kept_from_all_else() -> None:
+def test_directives_are_only_in_playlist_requests() -> None:
     url = blocking_reload_url("http://a.test/x.m3u8?a=1&_HLS_msn=3&_HLS_part=2", 7)
     assert url == "http://a.test/x.m3u8?a=1&_HLS_msn=7"
     assert blocking_reload_url("http://a.test/x.m3u8", 7) == "http://a.test/x.m3u8?_HLS_msn=7"

@@ -39,7 +39,7 @@ def test_a_playlist_is_polled_at_the_allowed_rate_and_soon_after_it_has_grown(
     assert len([each for each in asked if not each[1]]) < 0.2 * len(asked)
 
 
-def test_a_server_that_wants_to_be_left_alone_is() -> None:
+def test_retry_after_delays_polling() -> None:
     pacing = Pacing()
     begin = time.monotonic()
     pacing.failed(SourceUnreachable("busy", status=503, retry_after_s=40.0))

@@ -81,7 +81,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, free_port) -> Iterato
         yield root, f"http://127.0.0.1:{port}"
 
 
-def test_live_hls_is_recorded_whole(server, policy: AddressPolicy, tmp_path: Path) -> None:
+def test_live_hls_is_recorded_completely(server, policy: AddressPolicy, tmp_path: Path) -> None:
     root, base = server
     source = ["-re", "-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10", "-t", str(SHOW_S)]
     coded = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "5", "-f", "hls", "-hls_time", "0.5"]
@@ -133,7 +133,7 @@ def test_live_hls_is_recorded_whole(server, policy: AddressPolicy, tmp_path: Pat
             assert recorded == served[first : first + len(recorded)]
 
 
-def test_what_nginx_makes_of_rtmp_is_recorded_whole(
+def test_hls_made_by_nginx_from_rtmp_is_recorded_completely(
     policy: AddressPolicy, tmp_path: Path, free_port
 ) -> None:
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")

@@ -105,7 +105,7 @@ def test_is_refused(url: str) -> None:
         "[fe80::1%251]",
     ],
 )
-def test_what_is_not_globally_reachable_is_refused(host: str) -> None:
+def test_addresses_that_are_not_globally_reachable_are_refused(host: str) -> None:
     with pytest.raises(UnsafeURL, match=r"internal address|names no host"):
         AddressPolicy().check(f"http://{host}/")
 
@@ -125,11 +125,11 @@ def test_what_is_not_globally_reachable_is_refused(host: str) -> None:
         "[3fff:1000::1]",
     ],
 )
-def test_what_is_globally_reachable_is_allowed(host: str) -> None:
+def test_globally_reachable_addresses_are_allowed(host: str) -> None:
     assert AddressPolicy().check(f"http://{host}/")
 
 
-def test_our_own_addresses_are_none_of_the_public(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_addresses_are_not_public(monkeypatch: pytest.MonkeyPatch) -> None:
     # As if the registries said of these that they are public, as a server's own are.
     monkeypatch.setattr(public, "_NOT_GLOBAL_V4", ())
     assert not public.is_public(ip_address("127.0.0.1"))
@@ -196,7 +196,7 @@ def test_a_named_network_is_allowed_and_no_other() -> None:
         ("httpproxy://93.184.215.14/", "0.0.0.0/0", False),
     ],
 )
-def test_other_schemes_than_a_pages_are_taken_from_servers_that_are_named(
+def test_other_schemes_are_accepted_only_from_named_servers(
     url: str, named: str, fits: bool
 ) -> None:
     policy = AddressPolicy.of(filter(None, [named]))

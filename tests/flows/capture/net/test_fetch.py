@@ -70,7 +70,7 @@ def test_a_body_over_the_limit_is_refused_and_a_head_is_cut(
             fetcher.download(Part(url=url), io.BytesIO(), max_bytes=10)
 
 
-def test_a_part_is_taken_out_of_the_whole_where_ranges_are_unknown(
+def test_a_byte_range_is_cut_from_the_whole_if_the_server_ignores_ranges(
     server: HttpServer, policy: AddressPolicy
 ) -> None:
     url, into = f"http://127.0.0.1:{server.port}/", io.BytesIO()
@@ -94,7 +94,7 @@ def test_a_part_is_taken_out_of_the_whole_where_ranges_are_unknown(
         ("/again", "more than 5 redirects"),
     ],
 )
-def test_a_redirect_is_followed_only_where_a_url_may_lead(
+def test_a_redirect_is_followed_only_to_an_allowed_address(
     policy: AddressPolicy, location: str, says: str
 ) -> None:
     reply = Reply(status=302, location=location)

@@ -19,6 +19,6 @@ from flows.capture.net.retry_after import retry_after_s
         ("Sun, 06 Nov 99999 08:49:37 GMT", None),
     ],
 )
-def test_what_is_no_time_is_not_heeded(said: str, wanted: float | None) -> None:
+def test_valid_and_invalid_retry_after(said: str, wanted: float | None) -> None:
     headers = [(b"retry-after", said.encode())]
     assert retry_after_s(httpx.Response(503, headers=headers)) == wanted

@@ -15,7 +15,7 @@ def media(*lines: str) -> str:
     return "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7", *lines])
 
 
-def test_a_date_is_carried_on_by_the_durations_until_the_next() -> None:
+def test_a_date_is_continued_by_durations_until_the_next() -> None:
     text = media(
         "#EXT-X-PROGRAM-DATE-TIME:2026-11-22T12:00:00.000Z",
         "#EXTINF:2.002,",
@@ -47,7 +47,7 @@ def test_a_discontinuity_without_a_date_ends_the_dates() -> None:
     assert (second.date, second.discontinuity) == (None, True)
 
 
-def test_all_that_a_player_would_fetch_is_known() -> None:
+def test_every_address_that_a_player_would_fetch_is_listed() -> None:
     text = media(
         '#EXT-X-MAP:URI="/init.mp4"',
         '#EXT-X-KEY:METHOD=AES-128,URI="http://keys.example/k",IV=0x1',
@@ -86,7 +86,7 @@ def test_a_master_playlist_has_variants() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "ffconcat version 1.0\nfile /etc/passwd"])
-def test_anything_else_is_no_playlist(text: str) -> None:
+def test_other_texts_are_not_playlists(text: str) -> None:
     with pytest.raises(NoStream):
         parse_playlist(text, BASE)
 
@@ -95,7 +95,7 @@ def test_anything_else_is_no_playlist(text: str) -> None:
     "text",
     ["", "yesterday", "2026-13-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"],
 )
-def test_a_date_that_is_none(text: str) -> None:
+def test_an_invalid_date_is_ignored(text: str) -> None:
     assert parse_date(text) is None
 
 
@@ -110,7 +110,7 @@ def test_attributes_are_read_with_any_separators() -> None:
 
 
 @pytest.mark.parametrize("value", ["A", "A=", 'A="', 'A="",', "=", ",", '"', " ", "A=\t"])
-def test_attributes_take_no_long_time(value: str) -> None:
+def test_attributes_are_parsed_in_linear_time(value: str) -> None:
     began = time.process_time()
     attributes_of(value * (200_000 // len(value)))
     assert time.process_time() - began < 10.0  # minutes, where each start looks at all that follows
@@ -152,7 +152,7 @@ def test_a_playlist_of_six_hours_is_read() -> None:
     ],
     ids=["segments", "lines", "long addresses", "long keys", "maps"],
 )
-def test_what_a_playlist_may_list_is_bounded(text: str, base: str, says: str) -> None:
+def test_the_size_of_a_playlist_is_limited(text: str, base: str, says: str) -> None:
     with pytest.raises(NoStream, match=says):
         parse_playlist(text, base)
 

@@ -134,7 +134,7 @@ def test_a_request_and_a_tunnel_reach_what_is_allowed(
         "GET http://0x7f000001:{port}/secret HTTP/1.1",
     ],
 )
-def test_a_request_inwards_is_refused_and_remembered(
+def test_a_request_to_an_internal_address_is_refused_and_remembered(
     inner: Site, only_outer: AddressPolicy, request_line: str
 ) -> None:
     line = request_line.format(inner=inner.base, port=inner.port)
@@ -190,7 +190,7 @@ def test_a_tunnel_leads_to_443_and_to_ports_that_were_named(
 
 
 @pytest.mark.parametrize("line", ["GET / HTTP/1.1", "hello", "GET ftp://a/ HTTP/1.1", ""])
-def test_what_is_no_request_to_a_proxy_is_answered_so(only_outer: AddressPolicy, line: str) -> None:
+def test_a_malformed_proxy_request_is_refused(only_outer: AddressPolicy, line: str) -> None:
     with Guard(only_outer) as guard:
         assert ask(guard, f"{line}\r\n\r\n".encode()).startswith(b"HTTP/1.1 502 ")
 
@@ -218,7 +218,7 @@ def test_a_name_is_looked_up_once_and_what_was_allowed_is_connected_to(
 
 
 @pytest.mark.parametrize("to", ["{inner}/secret", "https://10.0.0.1/"], ids=["http", "https"])
-def test_yt_dlp_does_not_follow_a_redirect_inwards(
+def test_yt_dlp_does_not_follow_a_redirect_to_an_internal_address(
     outer: Site, inner: Site, only_outer: AddressPolicy, to: str
 ) -> None:
     outer.files["/page"] = Reply(status=302, location=to.format(inner=inner.base))
@@ -240,7 +240,7 @@ def text(body: str) -> Reply:
         pytest.param(MASTER, "moved.ts\n", id="segment of a variant that redirects"),
     ],
 )
-def test_ffmpeg_does_not_follow_a_playlist_inwards(
+def test_ffmpeg_does_not_follow_a_playlist_to_an_internal_address(
     outer: Site,
     inner: Site,
     only_outer: AddressPolicy,
@@ -259,7 +259,7 @@ def test_ffmpeg_does_not_follow_a_playlist_inwards(
 
 
 @pytest.mark.parametrize("tag", ["KEY:METHOD=AES-128,", "MAP:"])
-def test_ffmpeg_fetches_no_key_or_map_from_inside(
+def test_ffmpeg_fetches_no_key_or_map_from_an_internal_address(
     outer: Site, inner: Site, only_outer: AddressPolicy, tmp_path: Path, pieces: Path, tag: str
 ) -> None:
     outer.files = {
@@ -315,7 +315,7 @@ def test_a_guard_is_closed_even_with_open_connections(
     ["", "Proxy-Authorization: Basic {wrong}\r\n", "Proxy-Authorization: Bearer {right}\r\n"],
     ids=["nothing", "another", "otherwise"],
 )
-def test_who_does_not_know_the_secret_is_served_nothing(
+def test_requests_without_the_secret_are_refused(
     outer: Site, only_outer: AddressPolicy, said: str
 ) -> None:
     with Guard(only_outer) as guard:
@@ -330,7 +330,7 @@ def test_who_does_not_know_the_secret_is_served_nothing(
     assert outer.asked == []
 
 
-def test_with_a_relay_nothing_is_answered_but_its_names(
+def test_a_relay_serves_only_its_own_names(
     outer: Site, only_outer: AddressPolicy
 ) -> None:
     relay = Relay(live_stream(f"{outer.base}/a", f"{outer.base}/a"), only_outer)
@@ -340,7 +340,7 @@ def test_with_a_relay_nothing_is_answered_but_its_names(
     assert outer.asked == []
 
 
-def test_so_many_connections_are_served_at_once(
+def test_the_number_of_connections_is_limited(
     only_outer: AddressPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(port, "MAX_CONNECTIONS", 2)
@@ -352,7 +352,7 @@ def test_so_many_connections_are_served_at_once(
         assert third.recv(1) == b""
 
 
-def test_a_request_that_does_not_come_is_not_waited_for(
+def test_waiting_for_a_request_is_limited(
     only_outer: AddressPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard_module, "HEAD_S", 0.1)
@@ -374,7 +374,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(
     ],
     ids=["early hints", "a chunk's extension", "a header"],
 )
-def test_an_answer_without_end_ends_with_its_time(
+def test_an_endless_answer_is_cut_at_its_time_limit(
     only_outer: AddressPolicy, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard_module, "REQUEST_S", 0.3)

@@ -138,7 +138,7 @@ def stream_at(url: str, cookie: str = "SECRET") -> Stream:
     )
 
 
-def test_a_playlist_is_given_with_other_names_for_all_that_it_lists(
+def test_all_addresses_of_a_playlist_are_replaced(
     secure: Secure, policy: AddressPolicy
 ) -> None:
     headers = Headers([("Cookie", "SECRET")], made_for=secure.url)
@@ -165,7 +165,7 @@ def test_an_unknown_address_is_not_found(secure: Secure, policy: AddressPolicy) 
         assert connection.recv(4096).startswith(b"HTTP/1.1 404 ")
 
 
-def test_what_is_stalled_over_tls_does_not_hold_up_the_end(
+def test_a_stalled_tls_connection_does_not_delay_the_end(
     secure: Secure, policy: AddressPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.capture.net.fetch.MAX_SECONDS", 3600.0)
@@ -220,7 +220,7 @@ def test_a_broken_answer_is_reported_at_any_position(
 @pytest.mark.parametrize(
     "numbers", [[5, 6, 7, 8], [5, 18, 21, 24], [5, 2, 1, 0], [0, 0, 0, 0]], ids=str
 )
-def test_ffmpeg_is_given_numbers_that_move_with_the_segments(numbers: list[int]) -> None:
+def test_ffmpeg_gets_consecutive_segment_numbers(numbers: list[int]) -> None:
     counted = Numbers()
     given = []
     for first, number in enumerate(numbers):

@@ -17,16 +17,16 @@ def after(seconds: float, first: int = 126_000) -> int:
     return first + round(seconds * TICKS_PER_S)
 
 
-def test_dates_run_with_the_timestamps() -> None:
+def test_dates_follow_the_timestamps() -> None:
     assert clock().date(126_000) == (NOON, False)
     assert clock().date(after(2.5)) == (NOON + timedelta(seconds=2.5), False)
 
 
-def test_a_tick_more_or_less_gives_the_same_date() -> None:
+def test_a_difference_of_one_tick_gives_the_same_date() -> None:
     assert clock().date(after(2) + 1) == clock().date(after(2) - 1) == clock().date(after(2))
 
 
-def test_a_jump_is_dated_by_the_segment_it_is_in() -> None:
+def test_a_jump_is_dated_by_its_segment() -> None:
     it = clock()
     # The source's timestamps go back from 910 s to 2 s; ffmpeg compensates.
     section = Section(date=NOON + ONE_HOUR, estimated=False, input=180_000, offset_us=18_000_000)
@@ -36,7 +36,7 @@ def test_a_jump_is_dated_by_the_segment_it_is_in() -> None:
     assert not it.same_section(after(9.5), after(10.5))
 
 
-def test_a_jump_of_which_the_source_says_nothing_makes_the_dates_estimated() -> None:
+def test_an_unannounced_jump_makes_the_dates_estimated() -> None:
     it = clock()
     it.jump(Section(date=NOON + ONE_HOUR, estimated=True, input=None), now=after(4))
     assert it.date(after(3)) == (NOON + timedelta(seconds=3), False)
@@ -49,7 +49,7 @@ def test_a_jump_after_an_unreadable_beginning_makes_the_dates_estimated() -> Non
     assert it.date(after(5)) == (NOON + timedelta(seconds=5), True)
 
 
-def test_the_counter_may_begin_anew() -> None:
+def test_the_timestamp_counter_may_wrap() -> None:
     it = clock(source=WRAP - TICKS_PER_S)
     # Two seconds on, the source's counter has passed zero; its timestamps then jump by an hour.
     section = Section(date=NOON + ONE_HOUR, estimated=False, input=TICKS_PER_S, offset_us=0)
@@ -58,7 +58,7 @@ def test_the_counter_may_begin_anew() -> None:
     assert it.date(after(2)) == (NOON + ONE_HOUR, False)
 
 
-def test_a_jump_that_only_the_sound_made_is_undone_by_the_picture() -> None:
+def test_a_jump_of_the_audio_alone_is_undone_by_the_video() -> None:
     it = clock()
     for offset_us in (-11_981_503, -4, -11_981_507, 4):
         section = Section(

@@ -41,7 +41,7 @@ def put(pieces: Path):
     return make
 
 
-def test_segments_follow_each_other(recording: Recording, put) -> None:
+def test_segments_are_contiguous(recording: Recording, put) -> None:
     run = recording.new_run(NOON)
     events = [e for i in range(3) for e in recording.take(*put(recording, run, i, i * 0.5))]
     assert [e.sequence for e in events] == [0, 1, 2]
@@ -50,7 +50,7 @@ def test_segments_follow_each_other(recording: Recording, put) -> None:
     assert (events[0].channel, events[0].broadcast, events[0].width_px) == ("demo", 3, 320)
 
 
-def test_what_is_missing_is_a_gap_that_says_why(recording: Recording, put) -> None:
+def test_missing_time_is_a_gap_with_its_reason(recording: Recording, put) -> None:
     run = recording.new_run(NOON)
     recording.take(*put(recording, run, 0, 0))
     gap, segment = recording.take(*put(recording, run, 1, 4), why="the source was away")
@@ -58,14 +58,14 @@ def test_what_is_missing_is_a_gap_that_says_why(recording: Recording, put) -> No
     assert segment.sequence == 1
 
 
-def test_what_is_recorded_already_is_deleted(recording: Recording, put) -> None:
+def test_an_already_recorded_segment_is_deleted(recording: Recording, put) -> None:
     recording.take(*put(recording, recording.new_run(NOON), 0, 0))
     path, clock = put(recording, recording.new_run(NOON), 0, 0.02)
     assert recording.take(path, clock) == []
     assert not path.exists()
 
 
-def test_what_overlaps_begins_where_the_last_ends(recording: Recording, put) -> None:
+def test_an_overlapping_segment_begins_at_the_end_of_the_last(recording: Recording, put) -> None:
     recording.take(*put(recording, recording.new_run(NOON), 0, 0))
     path, clock = put(recording, recording.new_run(NOON), 0, 0.2)
     [segment] = recording.take(path, clock)
@@ -83,7 +83,7 @@ def test_a_source_that_sets_its_clock_back_continues_as_estimated(
     assert (segment.start, segment.start_is_estimated) == (NOON + PIECE, True)
 
 
-def test_what_ffmpeg_counted_is_the_duration_unless_frames_are_missing(
+def test_the_duration_is_ffmpeg_s_unless_frames_are_missing(
     recording: Recording, put
 ) -> None:
     run = recording.new_run(NOON)
@@ -102,7 +102,7 @@ def test_without_a_clock_the_time_of_arrival_is_used(recording: Recording, put) 
     assert (segment.start, segment.start_is_estimated) == (NOON - PIECE, True)
 
 
-def test_all_is_recovered_reported_or_not(recording: Recording, put) -> None:
+def test_segments_are_recovered_whether_reported_or_not(recording: Recording, put) -> None:
     run = recording.new_run(NOON)
     reported = recording.take(*put(recording, run, 0, 0))
     for i in (1, 2):
@@ -134,7 +134,7 @@ def test_a_file_that_was_deleted_keeps_its_number(recording: Recording, put) -> 
     assert second.sequence == 1
 
 
-def test_a_line_that_a_crash_cut_off_is_written_again(recording: Recording, put) -> None:
+def test_an_incomplete_line_is_written_again(recording: Recording, put) -> None:
     run = recording.new_run(NOON)
     events = [e for i in range(2) for e in recording.take(*put(recording, run, i, i * 0.5))]
     journal = recording.directory / "events.jsonl"
@@ -142,19 +142,19 @@ def test_a_line_that_a_crash_cut_off_is_written_again(recording: Recording, put)
     assert recover_all(recording.directory) == events
 
 
-def test_nothing_is_recovered_where_nothing_was(tmp_path: Path) -> None:
+def test_nothing_is_recovered_from_an_empty_folder(tmp_path: Path) -> None:
     assert recover_all(tmp_path) == []
     assert recover_all(tmp_path / "missing") == []
 
 
-def test_a_file_that_is_no_media_is_left_out(recording: Recording, put) -> None:
+def test_a_file_that_is_not_media_is_skipped(recording: Recording, put) -> None:
     run = recording.new_run(NOON)
     put(recording, run, 0, 0)
     (recording.directory / f"{run}-000001.ts").write_bytes(b"no media")
     assert [type(e) for e in recover_all(recording.directory)] == [Segment]
 
 
-def test_a_recording_in_progress_is_left_alone(recording: Recording) -> None:
+def test_a_recording_in_progress_is_not_changed(recording: Recording) -> None:
     from flows.capture.processes import _birth
 
     record = (

@@ -79,7 +79,7 @@ def test_a_show_that_has_ended_is_not_live(
         resolve(origin.page_url if page else origin.url, policy=policy)
 
 
-def test_a_site_that_refuses_is_unreachable(origin: LiveOrigin, policy: AddressPolicy) -> None:
+def test_a_refusing_site_is_unreachable(origin: LiveOrigin, policy: AddressPolicy) -> None:
     origin.inject(Fault(status=403))
     with pytest.raises(SourceUnreachable, match="403"):
         resolve(origin.url, policy=policy)
@@ -128,7 +128,7 @@ def test_a_refused_address_gets_no_request(serve) -> None:
     assert serve.requests == []
 
 
-def test_a_page_can_not_lead_inwards(policy: AddressPolicy, serve) -> None:
+def test_a_page_cannot_lead_to_an_internal_address(policy: AddressPolicy, serve) -> None:
     page = b'<html><body><video src="http://169.254.1.1/live.m3u8"></video></body></html>'
     server = serve(page, "text/html")
     with pytest.raises(UnsafeURL, match=r"169\.254\.1\.1"):

@@ -43,7 +43,7 @@ def wait(policy: AddressPolicy) -> Callable[..., tuple[Stream, list[Waiting]]]:
     return run
 
 
-def test_a_show_is_waited_for_through_all_that_a_site_says_before_it(wait) -> None:
+def test_a_show_is_waited_for_whatever_its_site_reports_before(wait) -> None:
     soon = datetime.now(UTC).replace(microsecond=0) + MINUTE
     with ShowSite(
         Announced(status="offline"),
@@ -64,7 +64,7 @@ def test_a_show_is_waited_for_through_all_that_a_site_says_before_it(wait) -> No
     assert f"{soon:%Y-%m-%d %H:%M}" in told[1].why
 
 
-def test_a_playlist_that_is_not_there_yet_is_waited_for(origin: LiveOrigin, wait) -> None:
+def test_a_missing_playlist_is_waited_for(origin: LiveOrigin, wait) -> None:
     origin.inject(Fault(on="playlist", status=404, times=4))
     stream, told = wait(origin.url)
     assert stream.url == origin.url
@@ -99,7 +99,7 @@ def test_permanent_errors_are_raised_immediately(
     ],
 )
 @pytest.mark.parametrize("minutes", [0, 10])
-def test_a_show_that_was_on_air_is_looked_for_again_whatever_its_site_says_for_a_moment(
+def test_a_restart_waits_for_a_show_that_its_site_briefly_reports_as_over(
     wait, page: Announced, minutes: int
 ) -> None:
     """A process that is started again knows no less than the one that died."""
@@ -109,7 +109,7 @@ def test_a_show_that_was_on_air_is_looked_for_again_whatever_its_site_says_for_a
     assert stream.live_status == "is_live"
 
 
-def test_a_site_that_goes_on_saying_that_a_show_is_over_is_believed(
+def test_a_show_that_its_site_keeps_reporting_as_over_has_ended(
     wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "DOUBTED_S", 0.05)
@@ -119,7 +119,7 @@ def test_a_site_that_goes_on_saying_that_a_show_is_over_is_believed(
     assert site.looks > 1
 
 
-def test_a_show_that_does_not_begin_is_missed(policy: AddressPolicy) -> None:
+def test_a_show_that_does_not_start_is_missed(policy: AddressPolicy) -> None:
     says = r"not on air now; waited until \d\d:\d\d:\d\d UTC$"
     with ShowSite(Announced()) as site, pytest.raises(ShowMissed, match=says) as caught:
         wait_for_show(
@@ -132,7 +132,7 @@ def test_a_show_that_does_not_begin_is_missed(policy: AddressPolicy) -> None:
 
 
 @pytest.mark.parametrize("minutes", [0, 5], ids=["no patience", "announced for later"])
-def test_what_can_not_begin_in_time_is_not_waited_for(wait, minutes: int) -> None:
+def test_a_show_that_starts_too_late_is_not_waited_for(wait, minutes: int) -> None:
     later = datetime.now(UTC) + 10 * MINUTE
     with (
         ShowSite(Announced(status="is_upcoming", starts_at=later)) as site,
@@ -157,7 +157,7 @@ def test_what_can_not_begin_in_time_is_not_waited_for(wait, minutes: int) -> Non
         (-20, -1, 0.0),
     ],
 )
-def test_looks_are_the_more_frequent_the_nearer_the_start(
+def test_polling_is_more_frequent_near_the_start(
     monkeypatch: pytest.MonkeyPatch, expected_min: float, give_up_min: float, pause: float
 ) -> None:
     monkeypatch.setattr(waiting, "MIN_PAUSE_S", 5.0)

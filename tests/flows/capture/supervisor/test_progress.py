@@ -25,7 +25,7 @@ def segment(sequence: int) -> Segment:
     )
 
 
-def test_a_capture_says_what_it_does_from_its_beginning_to_its_end(
+def test_a_capture_reports_its_progress_from_start_to_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: 7.0))

@@ -52,7 +52,7 @@ def test_a_rate_is_a_mean_over_a_minute(segments) -> None:
         burst.count(segments(1, 3_000_000))
 
 
-def test_a_show_is_not_cut_into_crumbs(segments) -> None:
+def test_the_number_of_segments_is_limited(segments) -> None:
     quota = Quota()
     quota.count(segments(1200, 10, 0.04))
     with pytest.raises(QuotaExceeded, match="segments a minute"):
@@ -69,7 +69,7 @@ def test_what_was_recorded_before_counts(segments, tmp_path: Path) -> None:
         quota.count(segments(1, 1_000_000))
 
 
-def test_audio_recorded_beside_counts(segments, tmp_path: Path) -> None:
+def test_separate_audio_counts(segments, tmp_path: Path) -> None:
     quota = Quota(total_bytes=6_000_000)
     quota.begin(tmp_path)
     (tmp_path / "audio").mkdir()
@@ -80,7 +80,7 @@ def test_audio_recorded_beside_counts(segments, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["hls", "ffmpeg"])
-def test_recording_ends_with_what_there_is(
+def test_recording_ends_at_the_quota_with_its_reason(
     origin: LiveOrigin, policy: AddressPolicy, stream_of, tmp_path: Path, engine: str
 ) -> None:
     with Capture(

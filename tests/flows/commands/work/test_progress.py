@@ -34,7 +34,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "LOG_EVERY_S", 0.0)
 
 
-def test_a_file_s_progress_is_a_line_with_what_is_left(
+def test_progress_of_a_file_is_a_line_with_the_remaining_time(
     often: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -74,7 +74,7 @@ def seen(emotion: str) -> Observations:
     )
 
 
-def test_a_watch_says_what_it_has_seen_and_how_far_behind_it_is(
+def test_progress_of_a_watch_has_its_faces_and_lag(
     often: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -95,7 +95,7 @@ def test_a_watch_says_what_it_has_seen_and_how_far_behind_it_is(
     assert caplog.messages[-1].endswith("1 gaps")
 
 
-def test_log_lines_go_above_the_line_and_the_log_is_as_it_was(
+def test_log_lines_are_printed_above_the_progress_and_logging_is_restored(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -40,7 +40,7 @@ def broadcast(engine: Engine) -> int:
     return number
 
 
-def test_three_machines_with_a_part_each_take_turns(
+def test_three_machines_with_parts_of_a_broadcast_run_sequentially(
     engine: Engine,
     broadcast: int,
     tmp_path: Path,

@@ -38,7 +38,7 @@ def open_broadcast(engine: Engine, *, run: str, planned_end: datetime) -> int:
         )
 
 
-def test_a_free_channel_is_had_at_once(engine: Engine, tmp_path: Path) -> None:
+def test_a_free_channel_is_acquired_immediately(engine: Engine, tmp_path: Path) -> None:
     with channel_turn(
         engine, "news", "one", recordings_dir=tmp_path, ends_at=in_s(60), log=LOG
     ) as turn:
@@ -73,7 +73,7 @@ def test_a_run_that_begins_long_after_its_time_is_skipped(engine: Engine, tmp_pa
         pass
 
 
-def test_who_waits_gets_what_is_left_of_its_own_time(
+def test_a_waiting_run_gets_the_rest_of_its_own_time(
     engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ends_at = in_s(60)
@@ -106,7 +106,7 @@ def test_who_waits_gets_what_is_left_of_its_own_time(
     assert "the-first-run" in caplog.text
 
 
-def test_one_process_of_a_run_waits_for_another_and_no_more_than_one(
+def test_at_most_one_process_of_a_run_waits_for_another(
     engine: Engine, tmp_path: Path
 ) -> None:
     """As where a server that was away takes a show for dead again and again."""
@@ -120,14 +120,14 @@ def test_one_process_of_a_run_waits_for_another_and_no_more_than_one(
         pass
 
 
-def test_a_run_started_again_has_the_rest_of_its_broadcast(engine: Engine) -> None:
+def test_a_restarted_run_gets_the_rest_of_its_broadcast(engine: Engine) -> None:
     planned_end = in_s(60)
     open_broadcast(engine, run="one", planned_end=planned_end)
     assert rest_of(engine, "one", datetime.now(UTC)) == planned_end
     assert rest_of(engine, "another", datetime.now(UTC)) is None
 
 
-def test_a_run_started_again_too_late_is_skipped(engine: Engine) -> None:
+def test_a_run_restarted_too_late_is_skipped(engine: Engine) -> None:
     open_broadcast(engine, run="one", planned_end=in_s(-1))
     with pytest.raises(Skipped, match="had ended"):
         rest_of(engine, "one", datetime.now(UTC))
@@ -174,7 +174,7 @@ def test_a_restarted_run_continues_its_broadcast_after_any_end(engine: Engine, s
     [("two", "video", "cancelled"), ("one", "other", "cancelled"), ("one", "video", "completed")],
     ids=["another run", "another video", "one that is done"],
 )
-def test_a_broadcast_that_has_ended_is_not_gone_on_with_by(
+def test_an_ended_broadcast_is_not_continued(
     engine: Engine, run: str, source: str, status: str
 ) -> None:
     first = opened(engine, run="one")
@@ -209,7 +209,7 @@ def test_a_run_that_died_continues_its_broadcast_until_the_planned_end(engine: E
     assert (again.id, again.until) == (first.id, first.started_at + timedelta(minutes=10))
 
 
-def test_a_broadcast_is_not_gone_on_with_after_another_of_its_channel(engine: Engine) -> None:
+def test_a_broadcast_is_not_continued_after_a_later_one_of_its_channel(engine: Engine) -> None:
     first = opened(engine, run="one")
     close(engine, first, "cancelled", LOG)
     second = opened(engine, run="two")
@@ -217,7 +217,7 @@ def test_a_broadcast_is_not_gone_on_with_after_another_of_its_channel(engine: En
     assert opened(engine, run="one").id not in (first.id, second.id)
 
 
-def test_a_run_of_no_schedule_gives_way_to_one_that_is_scheduled(
+def test_an_unscheduled_run_ends_for_a_scheduled_one(
     engine: Engine, tmp_path: Path
 ) -> None:
     ended = threading.Event()

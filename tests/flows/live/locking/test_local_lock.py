@@ -23,7 +23,7 @@ def end_session(engine: Engine, holder: str) -> None:
         assert list(connection.scalars(text(sql), {"n": f"showmood {holder}"})) == [True]
 
 
-def test_channel_stays_ours_when_its_session_has_ended(engine: Engine, tmp_path: Path) -> None:
+def test_channel_stays_locked_when_its_session_has_ended(engine: Engine, tmp_path: Path) -> None:
     with hold_channel(engine, tmp_path, "news", "one") as lock:
         end_session(engine, "one")
         with (
@@ -39,7 +39,7 @@ def test_channel_stays_ours_when_its_session_has_ended(engine: Engine, tmp_path:
         pass
 
 
-def test_channel_is_tried_again_immediately(
+def test_acquiring_the_channel_is_retried_immediately(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hold, "CHECK_S", 0.01)
@@ -54,7 +54,7 @@ def test_channel_is_tried_again_immediately(
                     retaken.set()
 
 
-def test_who_has_lost_the_channel_hears_of_it(
+def test_loss_of_the_channel_is_reported(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if a watcher on another machine was faster."""
@@ -68,7 +68,7 @@ def test_who_has_lost_the_channel_hears_of_it(
                 held.check()
 
 
-def test_channels_do_not_wait_for_one_another(tmp_path: Path) -> None:
+def test_channels_have_separate_locks(tmp_path: Path) -> None:
     with alone_here(tmp_path, "news", "one"), alone_here(tmp_path, "sport", "two"):
         pass
 

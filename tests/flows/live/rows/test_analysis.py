@@ -128,7 +128,7 @@ def test_restarted_watcher_continues_the_same_tracks(
     assert rows(engine, OBSERVATIONS) == whole
 
 
-def test_segment_that_begins_inside_its_file_takes_only_what_is_its_own(
+def test_segment_that_begins_inside_its_file_has_only_its_own_frames(
     analysis: Analysis, segments: list[Segment], engine: Engine
 ) -> None:
     take_fresh(analysis, segments[1])
@@ -145,7 +145,7 @@ def test_segment_that_begins_inside_its_file_takes_only_what_is_its_own(
     assert kept == [row for row in whole if row[0] >= trimmed.start]  # type: ignore[operator]
 
 
-def test_falling_behind_takes_fewer_frames_and_says_so(
+def test_lag_reduces_the_frame_rate_and_is_reported(
     analysis: Analysis, segments: list[Segment], engine: Engine
 ) -> None:
     long_ago = time.time() - 60
@@ -179,7 +179,7 @@ def test_a_segment_analysed_again_has_all_frames_and_the_same_rows(
     assert rows(engine, "SELECT DISTINCT analysed_fps FROM segments") == [(5.0,)]
 
 
-def test_the_next_segment_is_begun_before_this_one_is_finished(
+def test_the_next_segment_starts_before_the_previous_one_has_finished(
     analysis: Analysis, segments: list[Segment]
 ) -> None:
     begun = []
@@ -246,7 +246,7 @@ class Known:
         return next(iter(parts))
 
 
-def test_wherever_a_signal_cuts_a_segment_off_the_rows_are_as_without_it(
+def test_a_signal_at_any_line_does_not_change_the_rows(
     analysis: Analysis,
     segments: list[Segment],
     engine: Engine,
@@ -293,7 +293,7 @@ class Listed:
         return item
 
 
-def test_all_that_a_source_brings_is_taken_in_order(
+def test_items_of_a_source_are_processed_in_order(
     analysis: Analysis, segments: list[Segment], engine: Engine
 ) -> None:
     take_for(analysis, Listed(list(segments)))
@@ -305,7 +305,7 @@ def test_all_that_a_source_brings_is_taken_in_order(
     assert all(isinstance(lag, int) and lag > 0 for (lag,) in lags)
 
 
-def test_segment_that_a_signal_cut_off_is_taken_again_with_the_same_tracks(
+def test_segment_interrupted_by_a_signal_is_analysed_again_with_the_same_tracks(
     analysis: Analysis,
     segments: list[Segment],
     engine: Engine,

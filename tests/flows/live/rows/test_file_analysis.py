@@ -61,7 +61,7 @@ def pieces(bounds: list[int], taken: list[int]) -> Iterator[Piece]:
     [[0, 200], list(range(0, 201, 10)), [0, 3, 4, 5, 37, 40, 41, 90, 180, 200]],
     ids=["whole", "windows of 2 s", "uneven"],
 )
-def test_where_windows_end_makes_no_difference(bounds: list[int]) -> None:
+def test_the_bounds_of_windows_do_not_change_the_result(bounds: list[int]) -> None:
     given = list(centred_pieces(pieces(bounds, [])))
     assert [piece.segment.sequence for piece in given] == list(range(len(bounds) - 1))
     together = np.concatenate([piece.observations.smoothed for piece in given])
@@ -69,7 +69,7 @@ def test_where_windows_end_makes_no_difference(bounds: list[int]) -> None:
     np.testing.assert_allclose(together, whole, atol=1e-6)
 
 
-def test_no_more_is_read_ahead_than_the_means_look() -> None:
+def test_read_ahead_is_limited_to_the_width_of_the_means() -> None:
     taken: list[int] = []
     for done, _ in enumerate(centred_pieces(pieces(list(range(0, 201, 10)), taken))):
         assert len(taken) <= done + 1 + LOOK_S / 2

@@ -40,7 +40,7 @@ def died(engine: Engine, air, open_show, record) -> Callable[..., object]:
     return make
 
 
-def test_what_a_dead_watcher_recorded_has_rows_and_its_broadcast_ends_with_it(
+def test_recordings_of_a_dead_watcher_get_rows_and_end_its_broadcast(
     engine: Engine, died, recordings_dir: Path
 ) -> None:
     show = died(ends_in=-timedelta(minutes=1))
@@ -62,7 +62,7 @@ def test_what_a_dead_watcher_recorded_has_rows_and_its_broadcast_ends_with_it(
     assert write_left_behind(engine, recordings_dir / "flash") == 0
 
 
-def test_a_broadcast_that_may_be_gone_on_with_stays_open(
+def test_a_broadcast_that_may_be_continued_stays_open(
     engine: Engine, died, recordings_dir: Path
 ) -> None:
     died(ends_in=timedelta(hours=1))
@@ -70,7 +70,7 @@ def test_a_broadcast_that_may_be_gone_on_with_stays_open(
     assert rows(engine, "SELECT status, ended_at FROM broadcasts") == [("live", None)]
 
 
-def test_what_another_machine_closed_is_looked_for_here(
+def test_recordings_of_broadcasts_closed_elsewhere_are_found(
     engine: Engine, died, recordings_dir: Path
 ) -> None:
     died(ends_in=-timedelta(minutes=1), status="interrupted")
@@ -89,7 +89,7 @@ def test_what_another_machine_closed_is_looked_for_here(
 
 
 @pytest.mark.parametrize("status", ["interrupted", "cancelled"])
-def test_a_closed_broadcast_ends_with_what_is_found_of_it_later(
+def test_a_closed_broadcast_is_extended_by_later_rows(
     engine: Engine, air, open_show, record, recordings_dir: Path, monkeypatch, status: str
 ) -> None:
     monkeypatch.setattr(left_behind, "LOOKED_FOR", timedelta(days=36_500))
@@ -104,7 +104,7 @@ def test_a_closed_broadcast_ends_with_what_is_found_of_it_later(
     ]
 
 
-def test_an_interrupted_broadcast_ended_with_its_last_segment_and_not_today(
+def test_an_interrupted_broadcast_ends_with_its_last_segment(
     engine: Engine, air, open_show, record, recordings_dir: Path
 ) -> None:
     began = datetime.fromisoformat("2026-11-22T18:59:59+00:00")
@@ -117,7 +117,7 @@ def test_an_interrupted_broadcast_ended_with_its_last_segment_and_not_today(
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"[]"], ids=["empty", "cut", "other"])
-def test_a_damaged_write_costs_the_analysis_of_its_segment_and_nothing_else(
+def test_a_damaged_write_loses_only_the_analysis_of_its_segment(
     engine: Engine, air, open_show, record, recordings_dir: Path, data: bytes, caplog
 ) -> None:
     show = record(air("ts"), (0, 3), show=open_show(status="completed"))

@@ -19,19 +19,19 @@ def test_it_starts_with_all_frames_and_keeps_them_in_time():
     assert _steps(pace, [IN_TIME, SO_SO] * 20) == [0] * 40
 
 
-def test_down_at_once_to_keyframes_and_no_further():
+def test_lag_reduces_the_rate_immediately_down_to_keyframes():
     assert _steps(Pace(), [LATE] * 4) == [1, 2, 2, 2]
     levels = [(level.divisor, level.skip) for level in LEVELS]
     assert levels == [(1, "needless"), (2, "nonref"), (1, "nonkey")]
 
 
-def test_up_again_a_step_at_a_time_after_a_calm_while():
+def test_the_rate_rises_stepwise_after_a_time_without_lag():
     pace = Pace()
     _steps(pace, [LATE, LATE])
     assert _steps(pace, [IN_TIME] * 2 * CALM) == [2] * (CALM - 1) + [1] * CALM + [0]
 
 
-def test_a_delay_in_between_starts_the_calm_while_again():
+def test_lag_restarts_the_time_without_lag():
     pace = Pace()
     _steps(pace, [LATE])
     assert _steps(pace, [IN_TIME] * (CALM - 1) + [SO_SO] + [IN_TIME] * (CALM - 1)) == [1] * (
@@ -39,7 +39,7 @@ def test_a_delay_in_between_starts_the_calm_while_again():
     )
 
 
-def test_going_up_too_early_makes_it_wait_twice_as_long_up_to_a_limit():
+def test_rising_too_early_doubles_the_wait_up_to_a_limit():
     pace = Pace()
     waits = []
     for _ in range(8):
@@ -53,27 +53,27 @@ def test_going_up_too_early_makes_it_wait_twice_as_long_up_to_a_limit():
     assert waits[-1] == MAX_CALM
 
 
-def test_going_down_long_after_going_up_is_not_too_early():
+def test_a_late_reduction_does_not_double_the_wait():
     pace = Pace()
     _steps(pace, [LATE] + [IN_TIME] * CALM + [SO_SO] * SOON + [LATE])
     assert _steps(pace, [IN_TIME] * CALM) == [1] * (CALM - 1) + [0]
 
 
-def test_a_long_quiet_time_forgets_that_it_was_once_too_early():
+def test_a_long_time_without_lag_resets_the_wait():
     pace = Pace()
     _steps(pace, [LATE] + [IN_TIME] * CALM + [LATE] + [IN_TIME] * 2 * CALM)
     _steps(pace, [IN_TIME] * (MAX_CALM + 1) + [LATE])
     assert _steps(pace, [IN_TIME] * CALM) == [1] * (CALM - 1) + [0]
 
 
-def test_levels_are_those_of_the_delays_one_by_one():
+def test_levels_for_a_sequence_of_delays():
     lags = [LATE, IN_TIME, SO_SO, IN_TIME, IN_TIME, LATE, LATE] + [IN_TIME] * 30 + [LATE]
     # Down at once; a calm while of five segments is never had before two more steps are due;
     # both steps up come after five each, and going down again within thirty is too early.
     assert _steps(Pace(), lags) == [1] * 5 + [2] * 6 + [1] * 5 + [0] * 21 + [1]
 
 
-def test_late_is_more_than_two_segments_time_and_calm_less_than_three_quarters_of_one():
+def test_thresholds_of_lag_are_two_segments_and_three_quarters_of_one():
     assert _steps(Pace(), [4.0, 4.001]) == [0, 1]
     pace = Pace()
     _steps(pace, [LATE])

@@ -137,7 +137,7 @@ def test_a_show_continues_while_its_database_is_unavailable(databases, engine, s
     assert contents(engine) == before
 
 
-def test_what_another_machine_stored_while_the_database_was_away_is_not_stored_twice(
+def test_rows_stored_by_another_machine_during_an_outage_are_not_stored_twice(
     databases, engine, store
 ):
     """Until the disconnected one learns that it has lost the channel."""
@@ -157,7 +157,7 @@ def test_what_another_machine_stored_while_the_database_was_away_is_not_stored_t
         ]
 
 
-def test_a_new_process_writes_what_the_last_one_could_not(databases, engine, database_url, store):
+def test_a_new_process_writes_the_spooled_writes_of_the_last_one(databases, engine, database_url, store):
     away(databases, engine)
     all_of_it(store)
     back(databases, engine)
@@ -183,7 +183,7 @@ def test_an_unavailable_database_is_not_tried_at_every_segment(
     assert len(store.spool.waiting()) == 3
 
 
-def test_maintenance_writes_what_is_left_unless_the_channel_is_watched(
+def test_maintenance_applies_spooled_writes_unless_the_channel_is_watched(
     databases, engine, database_url, store, tmp_path
 ):
     settings = Settings(home=tmp_path / "home")
@@ -214,7 +214,7 @@ def test_writes_for_another_database_are_not_touched(databases, engine, store, t
     assert caplog.text.count("is not in this database") == 2
 
 
-def test_without_a_folder_to_wait_in_it_is_an_error(databases, engine, store):
+def test_a_failing_write_without_a_spool_is_an_error(databases, engine, store):
     away(databases, engine)
     with pytest.raises(DatabaseRefused, match="refused to write"):
         take(replace(store, spool=None), 0)
@@ -224,7 +224,7 @@ def journal(directory: Path, *items: Segment | Gap) -> None:
     (directory / JOURNAL).write_text("".join(f"{to_line(item)}\n" for item in items))
 
 
-def test_what_neither_the_database_nor_the_disk_takes_is_stored_later(
+def test_writes_refused_by_database_and_disk_are_stored_later(
     databases, engine, store, tmp_path, caplog
 ):
     store.spool.directory.write_text("in the way, as a full disk is")
@@ -253,7 +253,7 @@ def test_what_neither_the_database_nor_the_disk_takes_is_stored_later(
     assert contents(engine)["gaps"] == [(gap.start, gap.end, "stalled")]
 
 
-def test_what_is_stored_or_waits_is_not_left(databases, engine, store, tmp_path):
+def test_stored_and_spooled_segments_are_not_left_behind(databases, engine, store, tmp_path):
     gap = Gap(start=START, end=START + timedelta(seconds=1), why="stalled")
     journal(tmp_path, gap, *(segment_of(n) for n in range(6)))
     all_of_it(store)

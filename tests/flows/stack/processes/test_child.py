@@ -30,7 +30,7 @@ def test_child_that_cannot_be_started_is_retried_and_reported_once(
     until_ended(one)
 
 
-def test_child_that_keeps_ending_is_given_up_with_its_last_words(
+def test_child_that_keeps_ending_is_given_up_with_its_last_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TRIES", 1)

@@ -57,7 +57,7 @@ def test_operators_own_settings_of_prefect_are_passed_on(
     assert env["SHOWMOOD_ALLOW_NETWORKS"] == "10.0.0.0/8,127.0.0.1:8099"
 
 
-def test_server_listens_on_loopback_unless_told_otherwise() -> None:
+def test_server_listens_on_loopback_by_default() -> None:
     assert server_command({}, 4200)[-4:] == ["--host", "127.0.0.1", "--port", "4200"]
     told_otherwise = {"PREFECT_SERVER_API_HOST": "0.0.0.0"}
     assert server_command(told_otherwise, 4200)[-3] == "0.0.0.0"

@@ -32,7 +32,7 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_home_and_what_is_in_it_are_the_owners_alone(tmp_path: Path, wide_open: None) -> None:
+def test_home_and_its_content_are_accessible_only_to_their_owner(tmp_path: Path, wide_open: None) -> None:
     home = tmp_path / "home"
     (home / "recordings").mkdir(parents=True)  # of an earlier version
     (home / "logs").mkdir()
@@ -48,7 +48,7 @@ def test_home_and_what_is_in_it_are_the_owners_alone(tmp_path: Path, wide_open: 
     assert mode(home / "mine") == 0o666, "what it has not made stays"
 
 
-def test_roots_database_stays_within_reach_of_its_user(tmp_path: Path) -> None:
+def test_roots_database_is_accessible_to_its_user(tmp_path: Path) -> None:
     (tmp_path / "home" / "postgres" / "cluster").mkdir(parents=True)
     make_home(tmp_path / "home")
     assert mode(tmp_path / "home") == (0o711 if os.geteuid() == 0 else 0o700)
@@ -71,11 +71,11 @@ server:/films /srv nfs4 rw 0 0
         ("/my films/a", "cifs"),
     ],
 )
-def test_network_disk_is_known(path: str, kind: str | None) -> None:
+def test_network_disk_is_recognised(path: str, kind: str | None) -> None:
     assert network_disk(Path(path), MOUNTS) == kind
 
 
-def test_home_on_a_network_disk_is_refused_for_databases_alone(tmp_path: Path) -> None:
+def test_home_on_a_network_disk_is_refused_only_for_databases(tmp_path: Path) -> None:
     mounts = f"server:/films {tmp_path} nfs4 rw 0 0\n"
     with pytest.raises(UsageError, match=r"network disk \(nfs4\)"):
         make_home(tmp_path / "home", mounts=mounts)
@@ -103,7 +103,7 @@ def test_home_on_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
-def test_home_on_a_disk_that_is_full_for_now_does_not_end_a_show(
+def test_home_on_a_temporarily_full_disk_does_not_end_a_show(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     def fail(**_: object) -> None:
@@ -137,7 +137,7 @@ def test_stack_leaves_no_password_of_a_killed_run(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-def test_what_to_type_next_is_what_works_here(
+def test_suggested_commands_work_in_this_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / ".venv" / "bin" / "showmood"

@@ -111,7 +111,7 @@ def test_one_that_cannot_be_started_is_retried_and_reported_once(
     until_said(one, "started again")
 
 
-def test_a_stack_and_a_command_tend_it(server, kill, tmp_path, monkeypatch, caplog) -> None:
+def test_a_stack_and_a_command_restart_it(server, kill, tmp_path, monkeypatch, caplog) -> None:
     said: list[str] = []
     stack = Stack(Settings(home=tmp_path), echo=said.append)
     stack._postgres = Postgres(server)
@@ -128,7 +128,7 @@ def test_a_stack_and_a_command_tend_it(server, kill, tmp_path, monkeypatch, capl
     assert answer(server.url) == 42
 
 
-def test_what_a_crash_leaves_of_its_files_does_not_keep_it_down(server, kill, directory) -> None:
+def test_files_left_by_a_crash_do_not_prevent_a_restart(server, kill, directory) -> None:
     one = Postgres(server)
     for left in ("", "half", "12"):
         kill()
@@ -136,7 +136,7 @@ def test_what_a_crash_leaves_of_its_files_does_not_keep_it_down(server, kill, di
         until_said(one, "started again")
 
 
-def test_stop_ends_a_start_that_does_not_come_to_an_end(server, kill, directory) -> None:
+def test_stop_ends_a_hanging_start(server, kill, directory) -> None:
     """Postgres waits for a file of its archive, for which pg_ctl would wait a minute."""
     cluster = directory / "pg" / "cluster"
     with (cluster / "postgresql.conf").open("a") as conf:
@@ -157,7 +157,7 @@ def test_stop_ends_a_start_that_does_not_come_to_an_end(server, kill, directory)
     assert not (cluster / "postmaster.pid").exists()
 
 
-def test_a_port_is_for_the_reader_alone_and_with_a_password(directory, free_port) -> None:
+def test_a_port_is_only_for_the_reader_with_a_password(directory, free_port) -> None:
     port = free_port()
     server = EmbeddedPostgres(
         directory / "pg",

@@ -27,7 +27,7 @@ def write(tmp_path: Path):
     return make
 
 
-def test_a_file_that_is_not_there_sets_nothing(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_settings(tmp_path: Path) -> None:
     sources = Sources.read(tmp_path / "sources.toml")
     assert sources.mistakes == ()
     assert sources.access("https://site.test/live").site == ""
@@ -35,7 +35,7 @@ def test_a_file_that_is_not_there_sets_nothing(tmp_path: Path) -> None:
     assert mistake.endswith("can't be read: No such file or directory")
 
 
-def test_what_is_set_for_a_site_goes_with_it_and_what_is_below_it(write, tmp_path: Path) -> None:
+def test_settings_apply_to_a_site_and_its_subdomains(write, tmp_path: Path) -> None:
     sources = write(
         """
         [all]
@@ -116,7 +116,7 @@ def test_what_is_set_for_a_site_goes_with_it_and_what_is_below_it(write, tmp_pat
         ("[site.'site.test']\nproxy = ", "not TOML: Invalid value (at "),
     ],
 )
-def test_each_mistake_is_one_line_that_names_it_and_no_secret(
+def test_each_error_is_one_line_without_secrets(
     write, tmp_path: Path, text: str, says: str
 ) -> None:
     private(tmp_path / "json.txt", '[{"name": "SECRET"}]')
@@ -140,7 +140,7 @@ def test_each_mistake_is_one_line_that_names_it_and_no_secret(
         assert sources.access("https://other.example/live").site == ""
 
 
-def test_a_file_that_others_may_read_stops_all_shows(write, tmp_path: Path) -> None:
+def test_a_file_readable_by_others_stops_all_shows(write, tmp_path: Path) -> None:
     write("[all]")
     (tmp_path / "sources.toml").chmod(0o640)
     sources = Sources.read(tmp_path / "sources.toml")

@@ -78,7 +78,7 @@ def test_cookies_of_page_and_master_go_with_playlist_and_segments(
     assert "page=1" not in repr(stream)
 
 
-def test_the_operators_cookies_go_to_their_hosts_alone_and_are_kept_up_to_date(
+def test_the_operators_cookies_go_only_to_their_hosts_and_are_updated(
     site, policy: AddressPolicy, tmp_path: Path
 ) -> None:
     def line(domain: str, name: str, value: str) -> str:
@@ -146,7 +146,7 @@ class OursIE(InfoExtractor):
 """
 
 
-def test_plugins_of_a_folder_are_used_and_one_that_raises_is_a_line(
+def test_plugins_of_a_folder_are_used_and_a_failing_one_is_a_one_line_error(
     site, policy: AddressPolicy, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, text in (("good", PLUGIN), ("bad", "raise ValueError('out of order')")):
@@ -169,7 +169,7 @@ def test_plugins_of_a_folder_are_used_and_one_that_raises_is_a_line(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
-def test_page_playlist_and_segments_come_by_the_operators_proxy(
+def test_page_playlist_and_segments_are_fetched_through_the_operators_proxy(
     site, airing, proxy, tmp_path: Path, scheme: str
 ) -> None:
     def answer(asked):
@@ -198,7 +198,7 @@ def test_page_playlist_and_segments_come_by_the_operators_proxy(
 
 @pytest.mark.parametrize("page", ["http://show.test/", "https://show.test/"])
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
-def test_a_proxy_that_wants_another_password_or_is_down_is_a_line(
+def test_a_refusing_or_unreachable_proxy_is_a_one_line_error(
     proxy, scheme: str, page: str
 ) -> None:
     port = proxy.server_address[1]
@@ -235,7 +235,7 @@ def test_the_environments_proxy_is_used_where_configured() -> None:
 # -- what has moved, or wants a query
 
 
-def test_a_session_playlist_that_is_gone_is_found_anew_by_its_master_at_once(
+def test_an_expired_session_playlist_is_immediately_found_again_by_its_master(
     site, airing, policy: AddressPolicy, tmp_path: Path
 ) -> None:
     session = ["one"]
@@ -269,7 +269,7 @@ def test_a_session_playlist_that_is_gone_is_found_anew_by_its_master_at_once(
 
 
 @pytest.mark.parametrize("said", [True, False], ids=["by-yt-dlp", "by-the-playlist"])
-def test_segments_get_the_query_that_they_want(
+def test_segments_get_the_query_that_they_need(
     site, airing, policy: AddressPolicy, tmp_path: Path, said: bool
 ) -> None:
     site.answer = lambda asked: airing(asked.path) if "token=SECRET" in asked.path else 403
@@ -299,7 +299,7 @@ def test_segments_get_the_query_that_they_want(
         ),
     ],
 )
-def test_what_is_encrypted_for_others_ends_the_show_at_once(
+def test_drm_ends_the_show_immediately(
     site, airing, policy: AddressPolicy, tmp_path: Path, keys: str, says: str
 ) -> None:
     site.answer = lambda asked: airing(asked.path).replace(
@@ -318,7 +318,7 @@ def test_what_is_encrypted_for_others_ends_the_show_at_once(
         )
 
 
-def test_sound_alone_is_left_for_a_variant_with_a_picture_and_one_that_is_not_there_too(
+def test_variants_with_only_audio_and_missing_ones_are_replaced(
     site, airing, pieces: Path, policy: AddressPolicy, tmp_path: Path
 ) -> None:
     sound = tmp_path / "sound.ts"
