@@ -17,7 +17,7 @@ class _End:
         self.error = error
 
 
-class Ahead(Generic[_T]):
+class Prefetcher(Generic[_T]):
     """An iterator whose items are produced by a thread, at most `depth` in advance.
 
     The thread starts immediately. Its exceptions are raised to the consumer. `close` ends
@@ -30,10 +30,10 @@ class Ahead(Generic[_T]):
         self._ready: Queue[_T | _End] = Queue(depth)
         self._stopped = Event()
         self._ended: _End | None = None
-        self._thread = Thread(target=self._run, args=(make,), name="ahead", daemon=True)
+        self._thread = Thread(target=self._run, args=(make,), name="prefetch", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> "Ahead[_T]":
+    def __enter__(self) -> "Prefetcher[_T]":
         """Return itself."""
         return self
 

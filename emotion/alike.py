@@ -28,7 +28,7 @@ _GROUP: Final = 2
 _MIN_IOU: Final = 0.3  # overlap of a face's boxes in consecutive frames
 
 
-def people(faces: Faces) -> Int64:
+def face_ids(faces: Faces) -> Int64:
     """Return an id (M,) for each face, the same for a face in consecutive frames."""
     person = np.arange(len(faces))
     frames, first = np.unique(faces.frame, return_index=True)
@@ -44,12 +44,12 @@ def people(faces: Faces) -> Int64:
     return person
 
 
-def outputs_of(
+def interpolated_outputs(
     thumbnails: Tensor, person: Int64, classify: Callable[[Int64], Tensor], *, n_probs: int
 ) -> Tensor:
     """Return the network's outputs (M, outputs) for faces, some interpolated.
 
-    thumbnails: (M, P), 0 to 255. person: (M,), from `people`, each one's faces contiguous and in
+    thumbnails: (M, P), 0 to 255. person: (M,), from `face_ids`, each one's faces contiguous and in
     order of time. classify: maps rows (N,) to (N, outputs), of which the first `n_probs` are
     compared.
     """

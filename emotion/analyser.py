@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from emotion import alike
-from emotion.ahead import Ahead
+from emotion.ahead import Prefetcher
 from emotion.classify import Classifier
 from emotion.detection import detect
 from emotion.detection.detect import Detector
@@ -26,7 +26,7 @@ from emotion.media.streams import cores
 from emotion.types import Detections, Faces, Float32, Float64, Frames, Int64
 from emotion.weights import store as weights
 
-Parts = Ahead[Frames]
+Parts = Prefetcher[Frames]
 
 _MAX_WORKERS: Final = 8
 _MIN_FACES: Final = 4  # smaller batches cost more per face
@@ -121,7 +121,7 @@ class Analyser:
         fps: overrides the configured one. longest_s: maximum duration. lead: preceding files that
         its first pictures may need (`media.segment`). Close it if it is not consumed.
         """
-        return Ahead(
+        return Prefetcher(
             lambda: segment.read_parts(
                 path,
                 fps=fps or self.fps,
@@ -181,7 +181,7 @@ class Analyser:
         finally:
             search.cancel()
         assert first is not None
-        probs, affect = self._classify(first, faces, pictures, alike.people(faces))
+        probs, affect = self._classify(first, faces, pictures, alike.face_ids(faces))
         return Detections(
             offset_s=np.concatenate(offsets_s),
             histograms=np.concatenate(histograms),
@@ -201,7 +201,7 @@ class Analyser:
         """Return the results of `Classifier.answer`, computed by all workers.
 
         first: frames with the pictures' size and their source's. person: (M,), from
-        `alike.people`, to skip unchanged faces; None to classify all.
+        `alike.face_ids`, to skip unchanged faces; None to classify all.
         """
         order = np.arange(len(faces)) if person is None else np.argsort(person, kind="stable")
         n_parts = max(1, min(self._n_workers, len(faces) // _MIN_FACES))

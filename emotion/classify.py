@@ -105,7 +105,7 @@ class Classifier:
         """Return the result of `classify`, and float32 (M, 2) valence and arousal, -1 to 1.
 
         NaN where the network lacks one of the two, None if it lacks both. pictures: as in
-        `align.crops`. person: (M,), from `alike.people`, contiguous per face, to interpolate the
+        `align.crops`. person: (M,), from `alike.face_ids`, contiguous per face, to interpolate the
         outputs of unchanged faces; None to classify all.
         """
         if pictures is None:
@@ -132,7 +132,7 @@ class Classifier:
                 outputs = classify(part)
             else:
                 small = thumbnails(frames, part, self.model.crop, pictures)
-                outputs = alike.outputs_of(
+                outputs = alike.interpolated_outputs(
                     small, person[rows], lambda chosen: classify(part.rows(chosen)), n_probs=n_probs
                 )
             found, values = outputs[:, :n_probs], outputs[:, n_probs:]

@@ -34,7 +34,7 @@ FOUND, NO_FACE, UNREADABLE = 0, 1, 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answers:
+class PictureEmotions:
     """The networks' outputs for pictures.
 
     probs: float32 (N, 8), as `Detections.probs`; rows of 0 without a face.
@@ -45,9 +45,9 @@ class Answers:
     state: Int64
 
 
-def ask(
+def classify_pictures(
     paths: Sequence[Path], classifier: Classifier, detector: Detector | None, *, n_threads: int = 4
-) -> Answers:
+) -> PictureEmotions:
     """Return the emotion of the largest face of each picture.
 
     detector: None if each picture is the crop of a face; then the network sees all of it.
@@ -57,20 +57,20 @@ def ask(
     probs = np.zeros((len(paths), K), dtype=np.float32)
     state = np.full(len(paths), UNREADABLE, dtype=np.int64)
     margin = classifier.model.crop.margin
-    for at, frames, faces in look(paths, detector, margin=margin, n_threads=n_threads):
+    for at, frames, faces in largest_faces(paths, detector, margin=margin, n_threads=n_threads):
         state[at] = NO_FACE
         state[at[faces.frame]] = FOUND
         probs[at[faces.frame]] = classifier.classify(frames, faces)
-    return Answers(probs=probs, state=state)
+    return PictureEmotions(probs=probs, state=state)
 
 
-def look(
+def largest_faces(
     paths: Sequence[Path], detector: Detector | None, *, margin: float, n_threads: int = 4
 ) -> Iterator[tuple[Int64, Frames, Faces]]:
     """Yield the readable pictures in groups: their indices, frames and largest faces.
 
-    detector: as in `ask`. margin: of the crop rule; without a detector, faces are placed so that
-    the crop is the whole picture.
+    detector: as in `classify_pictures`. margin: of the crop rule; without a detector, faces are
+    placed so that the crop is the whole picture.
     """
     with warnings.catch_warnings(), ThreadPoolExecutor(n_threads) as pool:
         warnings.filterwarnings("ignore", module="PIL")  # about metadata, which is not used

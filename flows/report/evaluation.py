@@ -17,7 +17,7 @@ from emotion.detection.detect import Detector
 from emotion.device import choose_device
 from emotion.evaluate import labelled
 from emotion.evaluate.labelled import Labelled
-from emotion.evaluate.measure import FOUND, NO_FACE, UNREADABLE, Answers, ask
+from emotion.evaluate.measure import FOUND, NO_FACE, UNREADABLE, PictureEmotions, classify_pictures
 from emotion.evaluate.score import Score, reliability, score
 from emotion.types import EMOTIONS
 from emotion.weights import store as weights
@@ -35,7 +35,7 @@ class Evaluation:
     model: str
     detector: str | None
     labelled: Labelled
-    answers: Answers
+    answers: PictureEmotions
     lacks: tuple[str, ...]
 
     def score(self, chosen: np.ndarray | None = None) -> Score:
@@ -99,7 +99,7 @@ def evaluate_here(
         model=emotions.name,
         detector=None if crops else faces.name,
         labelled=read,
-        answers=ask(read.paths, classifier, finder),
+        answers=classify_pictures(read.paths, classifier, finder),
         lacks=tuple(e for e in EMOTIONS if e in labels - set(emotions.classes)),
     )
     if not found.n(FOUND):

@@ -3,11 +3,11 @@ from threading import Event, Thread
 
 import pytest
 
-from emotion.ahead import Ahead
+from emotion.ahead import Prefetcher
 
 
 def test_items_come_in_order_and_then_no_more():
-    ahead = Ahead(lambda: iter(range(50)), depth=3)
+    ahead = Prefetcher(lambda: iter(range(50)), depth=3)
     assert list(ahead) == list(range(50))
     assert list(ahead) == []
     ahead.close()
@@ -24,7 +24,7 @@ def test_items_are_prefetched_up_to_the_depth():
                 third.set()
             yield i
 
-    with Ahead(make, depth=2) as ahead:
+    with Prefetcher(make, depth=2) as ahead:
         assert third.wait(60)  # two wait, the third has nowhere to go
         assert made == [0, 1, 2]
         assert next(ahead) == 0
@@ -35,7 +35,7 @@ def test_what_is_raised_is_raised_where_the_items_are_taken():
         yield 1
         raise ValueError("broken")
 
-    ahead = Ahead(make, depth=4)
+    ahead = Prefetcher(make, depth=4)
     assert next(ahead) == 1
     with pytest.raises(ValueError, match="broken"):
         next(ahead)
@@ -51,7 +51,7 @@ def test_closing_ends_the_work_and_what_it_holds():
         finally:
             ended.set()
 
-    ahead = Ahead(make, depth=1)
+    ahead = Prefetcher(make, depth=1)
     next(ahead)
     ahead.close()
     assert ended.wait(60)
@@ -67,7 +67,7 @@ def test_closing_does_not_wait_for_an_item_that_takes_long():
         made.set()
         yield 1
 
-    with Ahead(make, depth=1) as ahead:
+    with Prefetcher(make, depth=1) as ahead:
         assert asked.wait(60)
     assert not made.is_set()
     go_on.set()
@@ -82,7 +82,7 @@ def test_a_waiting_consumer_returns_when_another_thread_closes():
         go_on.wait(60)
         yield from ()
 
-    ahead = Ahead(make, depth=1)
+    ahead = Prefetcher(make, depth=1)
 
     def take() -> None:
         list(ahead)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from emotion.align import crops
 from emotion.classify import Classifier
 from emotion.detection.detect import Detector
-from emotion.evaluate.measure import look
+from emotion.evaluate.measure import largest_faces
 from emotion.evaluate.score import Score, answers, score
 from emotion.linking.smooth import Smoother
 from emotion.networks.expression import SIZE_PX
@@ -67,7 +67,7 @@ def press_measured(
     found = [np.zeros((n, 8), np.float32) for _ in classifiers]
     whole = [np.zeros((n, 8), np.float32) for _ in classifiers]
     rule = classifiers[0].model.crop
-    for at, frames, faces in look(paths, detector, margin=rule.margin):
+    for at, frames, faces in largest_faces(paths, detector, margin=rule.margin):
         rows = at[faces.frame]
         seen = crops(frames, faces, rule, size_px=SIZE_PX, gray=True, device=torch.device("cpu"))
         images[rows] = seen[:, 0].round().clamp(0, 255).byte().numpy()
@@ -75,7 +75,7 @@ def press_measured(
         for probs, classifier in zip(found, classifiers, strict=True):
             probs[rows] = classifier.classify(frames, faces)
     for probs, classifier in zip(whole, classifiers, strict=True):
-        for at, frames, faces in look(paths, None, margin=classifier.model.crop.margin):
+        for at, frames, faces in largest_faces(paths, None, margin=classifier.model.crop.margin):
             probs[at] = classifier.classify(frames, faces)
     log.info("found %d of %d faces", was_found.sum(), n)
     of_found = np.where(was_found, label, -1)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from emotion.align import crops
 from emotion.detection.detect import Detector
-from emotion.evaluate.measure import look
+from emotion.evaluate.measure import largest_faces
 from emotion.networks.expression import SIZE_PX
 from emotion.types import EMOTIONS
 from emotion.weights.records import CropRule
@@ -69,7 +69,7 @@ def load(directory: Path, rule: CropRule, detector: Detector | None) -> Press:
     paths, label = labelled(directory)
     images = np.zeros((len(paths), SIZE_PX, SIZE_PX), np.uint8)
     turned, found = np.zeros(len(paths)), np.zeros(len(paths), bool)
-    for at, frames, faces in look(paths, detector, margin=rule.margin):
+    for at, frames, faces in largest_faces(paths, detector, margin=rule.margin):
         seen = crops(frames, faces, rule, size_px=SIZE_PX, gray=True, device=torch.device("cpu"))
         images[at[faces.frame]] = seen[:, 0].round().clamp(0, 255).byte().numpy()
         turned[at[faces.frame]] = beside(faces.landmarks)

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from sqlalchemy import Engine
 
 from db.writing import imports, writes
-from emotion.ahead import Ahead
+from emotion.ahead import Prefetcher
 from emotion.linking.smooth import LOOK_S, centred
 from emotion.media.video import Truncated, probe, read_windows
 from emotion.pipeline import Analyser, Linker
@@ -137,7 +137,7 @@ def _linked(
 ) -> Iterator[Piece]:
     info = probe(path)
     linker = Linker(None)
-    with Ahead(
+    with Prefetcher(
         lambda: read_windows(
             path, fps=fps, window_s=WINDOW_S, longest_side_px=analyser.longest_side_px
         ),

@@ -206,7 +206,7 @@ def _asked(thumbnails, person=None):
         return torch.stack((light, 1 - light), dim=1)
 
     person = np.zeros(len(thumbnails), dtype=np.int64) if person is None else person
-    said = alike.outputs_of(thumbnails, person, ask, n_probs=2)
+    said = alike.interpolated_outputs(thumbnails, person, ask, n_probs=2)
     return said, sum(len(one) for one in looked)
 
 
@@ -249,7 +249,7 @@ def test_faces_in_frames_next_to_each_other_are_of_one_person():
         scores=np.ones(5, dtype=np.float32),
         landmarks=np.zeros((5, 5, 2), dtype=np.float32),
     )
-    person = alike.people(faces)
+    person = alike.face_ids(faces)
     assert person[0] == person[3]
     assert person[1] == person[2]
     assert person[4] not in person[:4]

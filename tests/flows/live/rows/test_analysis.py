@@ -18,7 +18,7 @@ from sqlalchemy import Engine, text
 
 from db.reading import queries
 from db.writing import writes
-from emotion.ahead import Ahead
+from emotion.ahead import Prefetcher
 from emotion.pipeline import Analyser, Linker
 from emotion.types import Detections
 from emotion.weights.store import DEFAULT_DETECTOR, DEFAULT_EMOTION_MODEL
@@ -236,11 +236,11 @@ class Known:
         self._analyser = analyser
         self._found: dict[Path, Detections] = {}
 
-    def decode(self, path: Path, **options: Any) -> Ahead[Detections]:
+    def decode(self, path: Path, **options: Any) -> Prefetcher[Detections]:
         if path not in self._found:
             parts = self._analyser.decode(path, **options)
             self._found[path] = self._analyser.analyse_parts(parts)
-        return Ahead(lambda: iter([self._found[path]]), depth=1)
+        return Prefetcher(lambda: iter([self._found[path]]), depth=1)
 
     def analyse_parts(self, parts: Iterable[Detections]) -> Detections:
         return next(iter(parts))
