@@ -670,7 +670,7 @@ def test_operators_own_credentials_origins_and_names_are_accepted(control: Contr
     ],
     ids=str,
 )
-def test_run_cannot_set_command_environment_or_folder(control: Control, brought: dict[str, Any]) -> None:
+def test_run_cannot_set_its_command_or_environment(control: Control, brought: dict[str, Any]) -> None:
     """Refused by the server, and ignored by the worker."""
     put_pools(control.api, ["studio"])
     news = control.deployment("watch-show/news")
@@ -1085,7 +1085,7 @@ def test_stopping_stack_cancels_only_runs_of_this_machine(
 def test_ending_worker_hands_its_shows_over(
     control: Control, tmp_path: Path, until: Callable[..., Any]
 ) -> None:
-    """Killed, it takes none with it; one ends when it may, another goes on when nobody takes it."""
+    """Shows of a killed worker continue; on SIGTERM they are handed over, or continue too."""
     deployment = control.deployment("watch-show/news")["id"]
     runs = []
     for name in ("taken", "left"):

@@ -239,8 +239,8 @@ def _nothing_left_behind() -> Iterator[None]:
     """Assert that every test leaves no threads and children of the capture."""
     before = set(threading.enumerate()), children()
     yield
-    # What a stop can't interrupt ends by itself, soon; so does what a server that lives on had for
-    # a connection that is closed, and a process that was killed.
+    # Work that cannot be interrupted ends soon by itself; so do a running server's threads for
+    # closed connections, and killed processes.
     for thread in set(threading.enumerate()) - before[0]:
         thread.join(60)
     assert set(threading.enumerate()) <= before[0]

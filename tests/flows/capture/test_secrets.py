@@ -95,7 +95,7 @@ def command_lines() -> str:
 
 
 def told_and_enclosed() -> tuple[str, set[str]]:
-    """The secret of our proxy that ffmpeg is told, and in which networks it and we are."""
+    """The secret of our proxy as passed to ffmpeg, and both network namespaces."""
     [tool] = [
         each
         for each in psutil.Process().children(recursive=True)

@@ -23,7 +23,7 @@ PIECE = timedelta(seconds=0.5)
 
 
 class Clock:
-    """A clock whose time the test sets."""
+    """A clock set by the test."""
 
     def __init__(self) -> None:
         self.passed_s = 0.0

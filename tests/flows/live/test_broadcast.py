@@ -221,7 +221,7 @@ def test_a_lost_free_lock_is_acquired_again_and_the_show_continues(
 def test_watch_hands_over_to_the_next_process_of_its_run_with_an_open_broadcast(
     origin: LiveOrigin, make_watch: MakeWatch, engine: Engine, listener: Listener
 ) -> None:
-    """What waits for its turn is of the same run: before it may leave, the first stays."""
+    """The waiting process is of the same run; the first stays until it may leave."""
     asking = channel_lock(engine, "show by schedule", "the run")
 
     def minute(analysis: Analysis, capture: Capture) -> None:

@@ -39,7 +39,7 @@ def show_on_air(open_show) -> Any:
 
 @pytest.fixture
 def elsewhere(engine: Engine, tmp_path: Path) -> Callable[..., list[Segment | Gap]]:
-    """Go on with a broadcast on a machine with an empty disk, until so many more are recorded."""
+    """Continue a broadcast on a machine with an empty disk, for this many segments."""
 
     def go_on(show: Any, channel: Any, first: int, end: int) -> list[Segment | Gap]:
         stream = Stream(

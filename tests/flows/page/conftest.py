@@ -66,7 +66,7 @@ def cut_clip(directory: Path, kind: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class Made:
-    """Content of the history: shows by name, and the recording's segments."""
+    """The history: shows by name, and the recording's segments."""
 
     url: str
     engine: Engine

@@ -94,7 +94,7 @@ def test_nor_if_more_is_listed_than_the_next_run_knows(recording: Recording) -> 
         assert look(listing, wrong) == [f"/{last}.ts@0"]
 
 
-def test_queued_segments_that_were_not_recorded_are_new_to_the_next_run(recording: Recording) -> None:
+def test_queued_segments_are_new_to_the_next_run(recording: Recording) -> None:
     before = Listing(recording)
     look(before, entries(70, 99))
     new = entries(70, 103)
@@ -102,7 +102,7 @@ def test_queued_segments_that_were_not_recorded_are_new_to_the_next_run(recordin
     for entry in new[-4:-2]:
         record(recording, before, entry)
     assert look(go_on(recording), new) == ["/102.ts@0", "/103.ts@0"]
-    # The same under numbers that began anew: names and dates tell.
+    # The same with reset numbers: names and dates identify segments.
     again = tuple(replace(entry, sequence=entry.sequence - 70) for entry in new)
     assert look(go_on(recording), again) == ["/102.ts@0", "/103.ts@0"]
 
@@ -120,7 +120,7 @@ def test_a_position_of_another_segment_is_not_used(
     recording.add(path, extent, start=later.date, end=later.end, estimated=False)
     listing = go_on(recording)
     assert listing.sequence is None
-    # By dates then.
+    # Dates are used instead.
     assert look(listing, entries(72, 102)) == ["/101.ts@0", "/102.ts@0"]
 
 
@@ -128,7 +128,7 @@ def test_numbers_reset_between_polls_hide_no_segment(recording: Recording) -> No
     listing = Listing(recording)
     look(listing, entries(70, 99))
     anew = tuple(replace(entry, sequence=entry.sequence - 100) for entry in entries(100, 250))
-    # The first 100 have numbers that were listed, of other segments.
+    # The first 100 have numbers that other segments had before.
     assert look(listing, anew) == [f"/{n}.ts@0" for n in range(100, 251)]
 
 
@@ -222,7 +222,7 @@ def test_with_an_estimated_date_only_the_newest_segment_is_new(recording: Record
 def test_old_segments_are_not_new_when_the_clock_went_back_before_a_restart(
     recording: Recording,
 ) -> None:
-    """All names are signed again; only the newest segment tells that the dates are its own."""
+    """All names are signed again; only the newest segment shows that the dates are reliable."""
     listing = after(recording, entries(70, 99, wrong_from=99, by_s=41))
     again = entries(75, 104, wrong_from=99, by_s=41, name="signed-{}.ts")
     assert numbers(listing.find_new(again)) == [100, 101, 102, 103, 104]
@@ -233,7 +233,7 @@ def test_old_segments_are_not_new_when_the_clock_went_back_before_a_restart(
 def test_old_segments_are_not_new_when_one_is_left_out(
     recording: Recording,
 ) -> None:
-    """Neither names nor dates agree throughout; those that were listed are known by their names."""
+    """Names and dates disagree in part; listed segments are identified by their names."""
     listing = Listing(recording)
     look(listing, entries(70, 99))
     listed = tuple(

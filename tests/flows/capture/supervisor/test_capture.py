@@ -152,7 +152,7 @@ def test_two_captures_give_a_frame_the_date_that_the_source_gives_it(
 def test_a_pause_of_the_source_is_a_gap_though_its_timestamps_do_not_show_it(
     make_origin, make_capture: MakeCapture, video_packets, pieces: Path
 ) -> None:
-    # A little before its end, so that the next round comes soon.
+    # Shortly before its end, so that the next loop begins soon.
     origin = make_origin(
         pause_s=1.0, started_at=datetime.now(UTC) - timedelta(seconds=1.5), window=30
     )
@@ -241,7 +241,7 @@ def test_a_duration_is_kept_by_the_clock_of_the_source(
 def test_at_the_end_the_last_piece_is_finished_and_reported(
     origin: LiveOrigin, make_capture: MakeCapture, until
 ) -> None:
-    # Longer than this lasts: ffmpeg would not close a single segment.
+    # Longer than the test, so that ffmpeg closes no segment.
     with make_capture(origin, segment_s=60.0) as capture:
         until(lambda: str(list(origin.requests)).count("segment-") >= 3, what="a second segment")
         capture._plan._until = datetime.now(UTC)
@@ -285,7 +285,7 @@ def test_what_the_source_no_longer_lists_is_a_gap_that_says_why(
     with make_capture(origin, stall_s=2.0) as capture:
         events = take(capture, 2)
         origin.inject(Fault(status=503))
-        # Of ffmpeg, the next run finds that out.
+        # With ffmpeg, only the next run detects it.
         until(
             lambda: (
                 any(each.status == 503 for each in origin.requests)

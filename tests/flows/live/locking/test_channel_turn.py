@@ -109,7 +109,7 @@ def test_a_waiting_run_gets_the_rest_of_its_own_time(
 def test_at_most_one_process_of_a_run_waits_for_another(
     engine: Engine, tmp_path: Path
 ) -> None:
-    """As where a server that was away takes a show for dead again and again."""
+    """As after outages of a server, which repeatedly takes a show for dead."""
     given = {"recordings_dir": tmp_path, "ends_at": in_s(60), "log": LOG}
     with (
         channel_lock(engine, "news", "one"),

@@ -68,8 +68,8 @@ def test_a_long_time_without_lag_resets_the_wait():
 
 def test_levels_for_a_sequence_of_delays():
     lags = [LATE, IN_TIME, SO_SO, IN_TIME, IN_TIME, LATE, LATE] + [IN_TIME] * 30 + [LATE]
-    # Down at once; a calm while of five segments is never had before two more steps are due;
-    # both steps up come after five each, and going down again within thirty is too early.
+    # Immediately down; no five segments without lag before two more steps down; then both steps
+    # up after five segments each; the next step down within thirty segments is too early.
     assert _steps(Pace(), lags) == [1] * 5 + [2] * 6 + [1] * 5 + [0] * 21 + [1]
 
 

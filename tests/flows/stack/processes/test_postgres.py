@@ -57,7 +57,7 @@ def kill(directory: Path) -> Callable[[], None]:
 
 
 def until_said(one: Postgres, words: str) -> None:
-    """Tend it until it says so; what still ends of one that was killed may be said before."""
+    """Tend it until it reports this; reports of the killed one may come before."""
     until(lambda: words in (one.tend() or ""), what=words)
 
 
