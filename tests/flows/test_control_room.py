@@ -293,9 +293,7 @@ def test_automations_are_off_by_default_and_turn_an_event_into_a_run(
     assert datetime.fromisoformat(runs[0]["expected_start_time"]) > now + timedelta(seconds=10)
 
 
-def test_notification_uses_the_named_block(
-    control: Control, until: Callable[..., Any]
-) -> None:
+def test_notification_uses_the_named_block(control: Control, until: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="there is no block 'slack-webhook/newsroom'"):
         list(automations.apply(control.api, notify_block="slack-webhook/newsroom"))
     heard = queue.Queue[str]()
@@ -670,7 +668,9 @@ def test_operators_own_credentials_origins_and_names_are_accepted(control: Contr
     ],
     ids=str,
 )
-def test_run_cannot_set_its_command_or_environment(control: Control, brought: dict[str, Any]) -> None:
+def test_run_cannot_set_its_command_or_environment(
+    control: Control, brought: dict[str, Any]
+) -> None:
     """Refused by the server, and ignored by the worker."""
     put_pools(control.api, ["studio"])
     news = control.deployment("watch-show/news")

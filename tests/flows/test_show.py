@@ -89,9 +89,7 @@ def test_channel_is_named_after_its_url(url: str, slug: str) -> None:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_invalid_parameter_is_named_in_one_line(
-    wrong: dict[str, object], said: str
-) -> None:
+def test_invalid_parameter_is_named_in_one_line(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         make_show(**({"url": "https://example.com/live"} | wrong))
     assert "\n" not in str(caught.value)

@@ -67,9 +67,7 @@ def acts_on(trigger: EventTrigger, event: ReceivedEvent) -> bool:
     ],
     ids=lambda event: event.event,
 )
-def test_silence_is_measured_between_heartbeats(
-    begins: ReceivedEvent, ends: ReceivedEvent
-) -> None:
+def test_silence_is_measured_between_heartbeats(begins: ReceivedEvent, ends: ReceivedEvent) -> None:
     silence = triggers(45)["silence"]
     assert silence.within == timedelta(seconds=45)
     assert silence.covers(begins)

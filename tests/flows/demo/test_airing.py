@@ -54,7 +54,9 @@ def test_a_variant_begins_with_the_next_segment(
     assert size_of(get(origin, 5).content, tmp_path) == (192, 108, 2)
 
 
-def test_a_variant_must_exist_and_have_the_same_length(card: dict[str, Path], origin: LiveOrigin) -> None:
+def test_a_variant_must_exist_and_have_the_same_length(
+    card: dict[str, Path], origin: LiveOrigin
+) -> None:
     with pytest.raises(DemoError, match="no variant"):
         origin.play("larger")
 

@@ -157,9 +157,7 @@ def test_a_show_can_freeze_end_and_continue(
     assert not ask(client, origin).ended
 
 
-def test_the_sequence_can_be_reset(
-    origin: LiveOrigin, clock: Clock, client: httpx.Client
-) -> None:
+def test_the_sequence_can_be_reset(origin: LiveOrigin, clock: Clock, client: httpx.Client) -> None:
     clock.passed_s = 5.0
     origin.reset_sequence()
     assert ask(client, origin).sequence == 0

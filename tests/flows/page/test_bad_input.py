@@ -76,9 +76,7 @@ def test_a_port_in_use_is_an_error_with_the_setting(page, started) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/show/1", "/search?emotion=fear", "/compare", "/kept"])
-def test_a_changed_schema_is_an_error_page(
-    page, empty_database_url, path
-) -> None:
+def test_a_changed_schema_is_an_error_page(page, empty_database_url, path) -> None:
     answer = over(page, empty_database_url, path)
     assert answer.status_code == 503
     assert "is not of this version: run `showmood db upgrade`" in answer.text

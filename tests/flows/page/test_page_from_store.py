@@ -141,7 +141,9 @@ def elsewhere(page: Any, bucket: Bucket, tmp_path: Path) -> Iterator[Elsewhere]:
         )
 
 
-def test_recordings_in_the_store_are_played_through_the_page(page: Any, elsewhere: Elsewhere, bucket: Bucket) -> None:
+def test_recordings_in_the_store_are_played_through_the_page(
+    page: Any, elsewhere: Elsewhere, bucket: Bucket
+) -> None:
     show, segments = page.made.show, page.made.segments
     told = elsewhere.get(f"/data/show/{show}").json()
     assert told["elsewhere"] is None
@@ -244,7 +246,9 @@ def test_an_unavailable_store_is_reported_and_not_retried_immediately(
     assert "Not just now" in page_of_it.text
 
 
-def test_two_simultaneous_requests_get_the_whole_file(page: Any, bucket: Bucket, tmp_path: Path) -> None:
+def test_two_simultaneous_requests_get_the_whole_file(
+    page: Any, bucket: Bucket, tmp_path: Path
+) -> None:
     objects = Objects("s3://recordings/prefix")
     segment = page.made.segments[0]
     _, digest = objects.put("a/x.ts", segment.path)

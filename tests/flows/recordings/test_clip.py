@@ -43,7 +43,9 @@ def is_whole(seen, duration_s: float) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ts", "mp4"])
-def test_a_clip_across_segments_starts_at_the_keyframe_before(air, record, cut, watch, kind) -> None:
+def test_a_clip_across_segments_starts_at_the_keyframe_before(
+    air, record, cut, watch, kind
+) -> None:
     show = record(air(kind), (0, 16))
     [done] = cut(show, 1.8, 6.3)
     assert (done.begin - show.segments[0].start).total_seconds() == pytest.approx(1.5, abs=0.002)
@@ -105,7 +107,9 @@ def test_segments_without_analysis_are_cut_too(air, open_show, capture_of, cut, 
     is_whole(watch(done.path), 2.0)
 
 
-def test_a_clip_that_cannot_be_cut_is_a_one_line_error(air, record, cut, engine, tmp_path: Path) -> None:
+def test_a_clip_that_cannot_be_cut_is_a_one_line_error(
+    air, record, cut, engine, tmp_path: Path
+) -> None:
     show = record(air("ts"), (0, 2))
     (tmp_path / "clip.mp4").write_text("mine")
     with pytest.raises(UsageError, match="there already"):

@@ -12,7 +12,9 @@ from flows.recordings.finding import find
 from flows.recordings.play import parse_moment, playlist_at
 
 
-def test_a_playlist_starts_at_the_given_time_and_ends(air, record, engine, recordings_dir, watch) -> None:
+def test_a_playlist_starts_at_the_given_time_and_ends(
+    air, record, engine, recordings_dir, watch
+) -> None:
     show = record(air("ts"), (0, 4), (6, 12))
     at = show.segments[2].start + timedelta(seconds=0.25)
     playlist, start = playlist_at(engine, show.slug, at, recordings_dir=recordings_dir)

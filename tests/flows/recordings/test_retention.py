@@ -261,7 +261,9 @@ def test_the_next_pass_finishes_an_interrupted_one(fill, keep, monkeypatch, step
     assert not list(show.folder.glob("*.gone"))
 
 
-def test_two_processes_can_delete_simultaneously(fill, keep, engine: Engine, recordings_dir: Path) -> None:
+def test_two_processes_can_delete_simultaneously(
+    fill, keep, engine: Engine, recordings_dir: Path
+) -> None:
     show = fill(400)
     code = (
         "import sys, logging; from datetime import *; from pathlib import Path;"
@@ -351,9 +353,7 @@ def test_an_internal_error_does_not_end_retention(
     assert not show.folder.exists()
 
 
-def test_an_ending_watcher_does_not_wait_for_a_blocked_pass(
-    fill, keep, engine: Engine
-) -> None:
+def test_an_ending_watcher_does_not_wait_for_a_blocked_pass(fill, keep, engine: Engine) -> None:
     """Here by another's lock; the next pass finishes the work."""
     show = fill(3)
     others = set(threading.enumerate())
@@ -376,7 +376,9 @@ def test_an_ending_watcher_does_not_wait_for_a_blocked_pass(
 
 
 @pytest.mark.parametrize("kind", ["ts", "mp4"])
-def test_playlists_still_play_the_remaining_files(air, record, keep, frames_played, kind: str) -> None:
+def test_playlists_still_play_the_remaining_files(
+    air, record, keep, frames_played, kind: str
+) -> None:
     show = record(air(kind), (0, 4), (8, 14))
     segments = show.segments
     asked = write_playlist(show.folder, segments, at=segments[0].start, ended=True)

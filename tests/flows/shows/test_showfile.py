@@ -82,9 +82,7 @@ def test_a_slot_has_its_show_s_parameters_and_its_own(file: Path) -> None:
         ("deployments:", "shows:", "it has no list of deployments"),
     ],
 )
-def test_error_is_one_line_with_show_and_slot(
-    file: Path, was: str, wrong: str, said: str
-) -> None:
+def test_error_is_one_line_with_show_and_slot(file: Path, was: str, wrong: str, said: str) -> None:
     assert was in SHOWS
     file.write_text(SHOWS.replace(was, wrong, 1), encoding="utf-8")
     with pytest.raises(UsageError, match=f"^{said}|^{file.name}: {said}") as caught:

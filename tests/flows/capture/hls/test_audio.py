@@ -282,9 +282,7 @@ def test_the_last_audio_may_arrive_after_the_last_video(source: Source, watch: W
     assert len(watch.audio) == N
 
 
-def test_retry_after_for_video_applies_to_audio_too(
-    source: Source, watch: Watch, site
-) -> None:
+def test_retry_after_for_video_applies_to_audio_too(source: Source, watch: Watch, site) -> None:
     watch.until(lambda: len(watch.segments) == 1 and len(watch.audio) == 1)
     source.refuses = True
     watch.until(lambda: watch.run._pacing.failures > 0)

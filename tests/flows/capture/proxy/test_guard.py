@@ -330,9 +330,7 @@ def test_requests_without_the_secret_are_refused(
     assert outer.asked == []
 
 
-def test_a_relay_serves_only_its_own_names(
-    outer: Site, only_outer: AddressPolicy
-) -> None:
+def test_a_relay_serves_only_its_own_names(outer: Site, only_outer: AddressPolicy) -> None:
     relay = Relay(live_stream(f"{outer.base}/a", f"{outer.base}/a"), only_outer)
     with Guard(only_outer, through=relay) as guard:
         for line in (f"GET {outer.base}/a HTTP/1.1", f"CONNECT 127.0.0.1:{outer.port} HTTP/1.1"):

@@ -138,9 +138,7 @@ def stream_at(url: str, cookie: str = "SECRET") -> Stream:
     )
 
 
-def test_all_addresses_of_a_playlist_are_replaced(
-    secure: Secure, policy: AddressPolicy
-) -> None:
+def test_all_addresses_of_a_playlist_are_replaced(secure: Secure, policy: AddressPolicy) -> None:
     headers = Headers([("Cookie", "SECRET")], made_for=secure.url)
     with Fetcher(policy, headers=headers) as fetcher:
         first, *_ = fetcher.get_playlist(secure.url).entries

@@ -83,9 +83,7 @@ def test_a_source_that_sets_its_clock_back_continues_as_estimated(
     assert (segment.start, segment.start_is_estimated) == (NOON + PIECE, True)
 
 
-def test_the_duration_is_ffmpeg_s_unless_frames_are_missing(
-    recording: Recording, put
-) -> None:
+def test_the_duration_is_ffmpeg_s_unless_frames_are_missing(recording: Recording, put) -> None:
     run = recording.new_run(NOON)
     path, clock = put(recording, run, 0, 0)
     [segment] = recording.take(path, clock, ticks=round(0.51 * 90_000))

@@ -106,9 +106,7 @@ def test_a_waiting_run_gets_the_rest_of_its_own_time(
     assert "the-first-run" in caplog.text
 
 
-def test_at_most_one_process_of_a_run_waits_for_another(
-    engine: Engine, tmp_path: Path
-) -> None:
+def test_at_most_one_process_of_a_run_waits_for_another(engine: Engine, tmp_path: Path) -> None:
     """As after outages of a server, which repeatedly takes a show for dead."""
     given = {"recordings_dir": tmp_path, "ends_at": in_s(60), "log": LOG}
     with (
@@ -217,9 +215,7 @@ def test_a_broadcast_is_not_continued_after_a_later_one_of_its_channel(engine: E
     assert opened(engine, run="one").id not in (first.id, second.id)
 
 
-def test_an_unscheduled_run_ends_for_a_scheduled_one(
-    engine: Engine, tmp_path: Path
-) -> None:
+def test_an_unscheduled_run_ends_for_a_scheduled_one(engine: Engine, tmp_path: Path) -> None:
     ended = threading.Event()
     got: list[bool] = []
 

@@ -54,9 +54,7 @@ def test_acquiring_the_channel_is_retried_immediately(
                     retaken.set()
 
 
-def test_loss_of_the_channel_is_reported(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loss_of_the_channel_is_reported(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if a watcher on another machine was faster."""
     monkeypatch.setattr(hold, "CHECK_S", 0.01)
     heard = threading.Event()

@@ -157,7 +157,9 @@ def test_rows_stored_by_another_machine_during_an_outage_are_not_stored_twice(
         ]
 
 
-def test_a_new_process_writes_the_spooled_writes_of_the_last_one(databases, engine, database_url, store):
+def test_a_new_process_writes_the_spooled_writes_of_the_last_one(
+    databases, engine, database_url, store
+):
     away(databases, engine)
     all_of_it(store)
     back(databases, engine)

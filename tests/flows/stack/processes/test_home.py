@@ -32,7 +32,9 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_home_and_its_content_are_accessible_only_to_their_owner(tmp_path: Path, wide_open: None) -> None:
+def test_home_and_its_content_are_accessible_only_to_their_owner(
+    tmp_path: Path, wide_open: None
+) -> None:
     home = tmp_path / "home"
     (home / "recordings").mkdir(parents=True)  # of an earlier version
     (home / "logs").mkdir()

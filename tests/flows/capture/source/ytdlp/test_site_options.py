@@ -198,9 +198,7 @@ def test_page_playlist_and_segments_are_fetched_through_the_operators_proxy(
 
 @pytest.mark.parametrize("page", ["http://show.test/", "https://show.test/"])
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
-def test_a_refusing_or_unreachable_proxy_is_a_one_line_error(
-    proxy, scheme: str, page: str
-) -> None:
+def test_a_refusing_or_unreachable_proxy_is_a_one_line_error(proxy, scheme: str, page: str) -> None:
     port = proxy.server_address[1]
     policy = AddressPolicy(upstream=Upstream.of(f"{scheme}://name:WRONG@127.0.0.1:{port}"))
     with Fetcher(policy) as fetcher, pytest.raises(SourceUnreachable) as caught:
