@@ -109,9 +109,12 @@ class Sealed(Packaging):
             return reply
         number = int(_NAME.findall(path)[0])
         seal = Cipher(algorithms.AES128(KEY), modes.CBC(number.to_bytes(16, "big"))).encryptor()
-        pad = PKCS7(128).padder()
-        padded = pad.update(reply.body) + pad.finalize()
-        return replace(reply, body=seal.update(padded) + seal.finalize())
+        return replace(reply, body=seal.update(self.pad(reply.body, number)) + seal.finalize())
+
+    def pad(self, data: bytes, number: int) -> bytes:
+        """Return whole blocks of a segment, padded by RFC 8216, 4.3.2.4."""
+        padder = PKCS7(128).padder()
+        return padder.update(data) + padder.finalize()
 
     def other(self, path: str) -> Reply | None:
         """Return the key."""

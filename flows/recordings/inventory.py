@@ -48,7 +48,7 @@ class Folder:
 
     def look(self) -> None:
         """Read what has changed. Links are ignored."""
-        modified_ns = (self.path.stat().st_mtime_ns, _modified_ns(self.path / audio.FOLDER))
+        modified_ns = self._modified_now()
         if modified_ns == self.modified_ns:
             return
         self.modified_ns = modified_ns
@@ -86,6 +86,14 @@ class Folder:
     def _audio_bytes_of(self, name: str) -> int:
         own = self.audio_of.get(_stem_of(name), ())
         return sum(self._audio_sizes.get(each.path.name, 0) for each in own)
+
+    def _modified_now(self) -> tuple[int, int]:
+        return self.path.stat().st_mtime_ns, _modified_ns(self.path / audio.FOLDER)
+
+    @property
+    def has_all_audio(self) -> bool:
+        """Return whether it knows all audio, and none comes any more."""
+        return not audio.may_come(self.path) and self._modified_now() == self.modified_ns
 
     @property
     def has_audio(self) -> bool:

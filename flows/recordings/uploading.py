@@ -43,7 +43,7 @@ FIRST_PAUSE_S: Final = 1.0
 MAX_PAUSE_S: Final = 60.0
 NOTE_EVERY_S: Final = 10.0
 AUDIO_WAIT_S: Final = 60.0
-"""Longest time that the audio of a file of pictures may come later than they do."""
+"""Longest time that the audio of a file of pictures may come later, while it is recorded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,7 +199,7 @@ def _has_its_audio(folder: Folder, name: str, modified: float) -> bool:
     """
     stem = name.partition(".")[0]
     after = not folder.has_audio or any(each > stem for each in folder.audio_of)
-    return after or time.time() - modified > AUDIO_WAIT_S
+    return after or time.time() - modified > AUDIO_WAIT_S or folder.has_all_audio
 
 
 def uploads_of(settings: Settings, engine: Engine) -> Uploads | None:

@@ -16,19 +16,19 @@ _WITHIN_S = 50.0
 """Timeout in seconds, for busy machines."""
 
 
-def hls(url: str, path: str = "live.m3u8") -> str:
-    """Record a playlist."""
-    return _record(url + path, "hls", policy_for(url))
+def hls(url: str, starts: int = 1) -> str:
+    """Record a playlist; starts: runs of ffmpeg until it is given up."""
+    return _record(url + "live.m3u8", "hls", policy_for(url), starts)
 
 
-def dash(url: str) -> str:
+def dash(url: str, starts: int = 1) -> str:
     """Record a manifest."""
-    return _record(url + "live.mpd", "other", policy_for(url))
+    return _record(url + "live.mpd", "other", policy_for(url), starts)
 
 
-def endless(url: str) -> str:
+def endless(url: str, starts: int = 1) -> str:
     """Record an endless file, in any container."""
-    return _record(url + "live", "http", policy_for(url))
+    return _record(url + "live", "http", policy_for(url), starts)
 
 
 def server(url: str, address: str, named: str = "") -> str:
@@ -36,9 +36,9 @@ def server(url: str, address: str, named: str = "") -> str:
     return _record(address, "other", AddressPolicy.of(filter(None, [named])))
 
 
-def _record(url: str, protocol: str, policy: AddressPolicy) -> str:
+def _record(url: str, protocol: str, policy: AddressPolicy, starts: int = 1) -> str:
     process.can_isolate = False  # The first protection must suffice.
-    recorder._FALSE_STARTS = 1
+    recorder._FALSE_STARTS = starts
     stream = Stream(
         page_url=url,
         url=url,

@@ -44,7 +44,7 @@ def name_of(entry: Entry) -> str:
 
     A thousand of them are kept, so a long one is shortened, to what still tells it from others.
     """
-    path = urlsplit(entry.url).path
+    path = urlsplit(entry.url).path + (f"?{entry.query}" if entry.query else "")
     if len(path) > _MAX_NAME_CHARS:
         digest = sha256(path.encode(errors="surrogatepass")).hexdigest()
         path = f"{path[:_MAX_NAME_CHARS]}...{digest[:32]}"

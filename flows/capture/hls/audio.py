@@ -22,7 +22,7 @@ from flows.capture.hls.pacing import Pacing
 from flows.capture.hls.pieces import Pieces
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import Entry
-from flows.capture.recorded.audio import FOLDER
+from flows.capture.recorded.audio import END_S, FOLDER
 from flows.capture.recorded.audio_measuring import measure_audio
 from flows.capture.recorded.audio_placing import Placing
 from flows.capture.recorded.media import Extent
@@ -43,9 +43,6 @@ _MAX_MINUTE_BYTES: Final = 60 << 20
 """Most audio that is fetched within a minute: 8 Mbit/s, more than lossless audio takes."""
 
 _LOOK_S: Final = 0.1
-_END_S: Final = 4.0
-"""Longest time after the last pictures that their audio is waited for."""
-
 _MAX_TRIES: Final = 4
 _MAX_QUEUED: Final = 500
 
@@ -125,7 +122,7 @@ class AudioRecorder:
 
     def close(self) -> None:
         """End, once there is what goes with the last pictures, or after some seconds."""
-        self._end_at = time.monotonic() + _END_S
+        self._end_at = time.monotonic() + END_S
 
     # -- on its own thread
 

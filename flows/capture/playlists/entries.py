@@ -1,6 +1,8 @@
 """Entries of an HLS playlist: segments, their byte ranges and their encryption."""
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from flows.capture.playlists.cues import Cue
@@ -46,7 +48,8 @@ class Entry:
     date: aware UTC, of its first sample; None without EXT-X-PROGRAM-DATE-TIME. dated: the date is
     in its own tag, not added up from lengths. init: its initialisation section (fMP4), or tables
     (MPEG-TS); names_init: EXT-X-MAP is right before it. missing: the source has no file for it
-    (EXT-X-GAP). cue: the advertisement cue before it.
+    (EXT-X-GAP). cue: the advertisement cue before it. query: of its URL, what tells it from others
+    of its playlist whose paths are the same; empty where the path does.
     """
 
     media: Part
@@ -60,6 +63,7 @@ class Entry:
     names_init: bool = False
     dated: bool = False
     cue: Cue | None = None
+    query: str = ""
 
     @property
     def url(self) -> str:
@@ -81,3 +85,23 @@ class Entry:
     def end(self) -> datetime | None:
         """The date of its end, aware UTC."""
         return self.date and self.date + timedelta(seconds=self.duration_s)
+
+
+def told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Return the entries; those that only their queries tell apart (`seg.ts?n=1`) with these.
+
+    What the queries of all of them have, as a signature of the playlist's, is left out.
+    """
+    of_path: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for n, entry in enumerate(entries):
+        of_path[entry.url.partition("?")[0], entry.media.offset].append(n)
+    found = list(entries)
+    for places in of_path.values():
+        if len({entries[n].url for n in places}) < 2:
+            continue
+        said = [entries[n].url.partition("?")[2].split("&") for n in places]
+        shared = set(said[0]).intersection(*said[1:])
+        for n, parts in zip(places, said, strict=True):
+            own = "&".join(part for part in parts if part not in shared)
+            found[n] = replace(entries[n], query=own)
+    return tuple(found)

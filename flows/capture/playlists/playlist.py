@@ -13,7 +13,7 @@ from typing import Final
 
 from flows.capture.playlists.addresses import MAX_ADDRESS_CHARS, Addresses
 from flows.capture.playlists.cues import Break, Cues
-from flows.capture.playlists.entries import Entry, Key, Part
+from flows.capture.playlists.entries import Entry, Key, Part, told_apart
 from flows.capture.playlists.renditions import Rendition, rendition_of
 from flows.capture.playlists.tags import (
     STRIPPED_CHARS,
@@ -145,7 +145,7 @@ class _Parser:
             elif not line.startswith("#"):
                 self._add(self._addresses.locate(line))
                 self._begin_entry()
-        entries = timed(self._entries, self._target_s)
+        entries = told_apart(timed(self._entries, self._target_s))
         return Playlist(
             entries=entries,
             offers=tuple(self._offers),

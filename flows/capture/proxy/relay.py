@@ -25,6 +25,7 @@ from flows.capture.net.cookies import FewCookies
 from flows.capture.net.fetch import Fetcher
 from flows.capture.net.for_stream import fetcher_for
 from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Entry, Key, Part
+from flows.capture.proxy.m2ts import without_stamps
 from flows.capture.proxy.manifest import rename_playlist
 from flows.capture.proxy.mpd import fill, rename_mpd
 from flows.capture.proxy.numbers import Numbers
@@ -204,6 +205,7 @@ class Relay:
                 body = pieces.init(part)
             else:
                 body = pieces.media(part, key=resource.key, sequence=resource.sequence)
+                body = without_stamps(body)
             _require_media(body, url=part.url)
         except UnreadableMedia as e:
             self.unreadable.append(str(e))

@@ -8,6 +8,7 @@ where that file goes.
 
 import os
 import re
+import time
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,10 @@ FOLDER: Final = "audio"
 _TICKS_PER_S: Final = 90_000
 """As `media` has it, which the page does not load."""
 
+END_S: Final = 4.0
+"""Longest time after the end of a run that its last audio is waited for."""
+
+_MARGIN_S: Final = 1.0
 _REACH_TICKS: Final = _TICKS_PER_S // 10
 """Audio that reaches less far into pictures is not kept for them."""
 
@@ -105,6 +110,20 @@ def in_order(paths: Iterable[Path]) -> list[AudioFile]:
     """Return those files that are audio by their names, in order."""
     found = [audio for path in paths if (audio := audio_of(path)) is not None]
     return sorted(found, key=lambda each: (each.piece, each.offset))
+
+
+def may_come(directory: Path) -> bool:
+    """Return whether more audio may come into a broadcast's directory.
+
+    That is while something is recorded there, END_S longer, and while audio is being fetched.
+    """
+    with suppress(OSError):
+        ended_s = time.time() - directory.stat().st_mtime  # the end of a run deletes a file there
+        if (directory / "ffmpeg.pid").exists() or ended_s < END_S + _MARGIN_S:
+            return True
+        with os.scandir(directory / FOLDER) as entries:
+            return any(entry.name.endswith(".tmp") for entry in entries)
+    return False
 
 
 def bytes_in(directory: Path) -> int:

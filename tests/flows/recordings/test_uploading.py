@@ -151,6 +151,28 @@ def test_copies_of_audio_count_and_those_that_reach_into_kept_pictures_stay(
     assert sorted(each.name for each in here) == names[1:3]
 
 
+def test_the_last_pictures_wait_for_audio_as_long_as_some_may_come(
+    air, record, uploads: Uploads
+) -> None:
+    show = record(air("ts"), (0, 3))
+    folder = show.folder / audio.FOLDER
+    folder.mkdir()
+    for each in show.segments[:2]:
+        (folder / f"{each.path.stem}+0x45000.ts").write_bytes(b"1")
+    claim, fetched = show.folder / "ffmpeg.pid", folder / "1.tmp"
+    for each in (claim, fetched):
+        each.touch()
+    assert uploads.step() == 1
+    claim.unlink()
+    just_now = datetime.now(UTC).timestamp() + 60
+    os.utime(show.folder, (just_now, just_now))
+    assert uploads.step() == 0, "the run ended just now"
+    os.utime(show.folder, (0, 0))
+    assert uploads.step() == 0, "some is being fetched"
+    fetched.unlink()
+    assert uploads.step() == 2
+
+
 def test_store_that_refuses_loses_nothing_and_is_caught_up_with(
     engine: Engine, air, record, uploads: Uploads, tmp_path: Path, caplog: Any
 ) -> None:

@@ -77,10 +77,10 @@ class Origin:
     spoil: Callable[[str], Reply | None] = lambda _: None
     base: str = ""
 
-    def reply(self, path: str) -> Reply:
-        return self.spoil(path) or (
-            Reply(body=self.files[path]) if path in self.files else Reply(status=404)
-        )
+    def reply(self, target: str) -> Reply:
+        path = target.partition("?")[0]
+        found = self.files.get(target, self.files.get(path))
+        return self.spoil(path) or (Reply(status=404) if found is None else Reply(body=found))
 
     def publish(self, *lines: str, text: str = "") -> None:
         head = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-TARGETDURATION:2"]
@@ -91,7 +91,11 @@ class Origin:
 def origin() -> Iterator[Origin]:
     made = Origin()
     server = HttpServer(
-        made.reply, host="127.0.0.1", port=0, log=lambda request: made.asked.append(request.path)
+        made.reply,
+        host="127.0.0.1",
+        port=0,
+        log=lambda request: made.asked.append(request.path),
+        whole=True,
     )
     server.start()
     made.base = f"http://127.0.0.1:{server.port}"
@@ -304,6 +308,24 @@ def test_identity_survives_whatever_the_source_numbers(
         watch.take(first + 1)
     require_whole(watch)
     assert [p for p in origin.asked if p.endswith(".ts")] == [f"/{n}.ts" for n in range(N)]
+
+
+@pytest.mark.parametrize("numbered", [True, False], ids=["numbers", "no numbers"])
+@pytest.mark.parametrize("dated", [True, False], ids=["dates", "no dates"])
+def test_segments_that_only_their_queries_tell_apart_are_recorded_once(
+    numbered: bool, dated: bool, clips, origin: Origin, watch: Watch
+) -> None:
+    at = began() if dated else None
+    for n, data in enumerate(clips("plain")):
+        for stamp in range(N):
+            origin.files[f"/seg.ts?sig={stamp}&n={n}"] = data
+    for newest in range(1, N):
+        lines = [number(newest - 1)] if numbered else []
+        name = f"seg.ts?sig={newest}&n={{}}"
+        origin.publish(*lines, *(entry(n, at, name=name) for n in (newest - 1, newest)))
+        watch.take(newest)
+    require_whole(watch, N - 1)
+    assert [s.path.read_bytes() for s in watch.segments] == clips("plain")[1:]
 
 
 @pytest.mark.parametrize("how", ["/s{stamp}/{n}.ts", "/{n}.ts?sig={stamp}", "/x{stamp}-{n}.ts"])

@@ -1,21 +1,30 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows.capture.hls import pending
 from flows.capture.net.address import AddressPolicy
-from flows.capture.segment import Segment, UnreadableMedia
+from flows.capture.segment import Segment
 from flows.capture.supervisor import recorder
 from flows.capture.supervisor.capture import Capture
+from flows.demo.packaging import Packaging
+from flows.demo.server import Reply
+
+
+class Stamped(Packaging):
+    """Packets of 192 bytes (M2TS)."""
+
+    def segment(self, path: str, reply: Reply) -> Reply:
+        packets = [reply.body[at : at + 188] for at in range(0, len(reply.body), 188)]
+        stamped = [n.to_bytes(4, "big") + packet for n, packet in enumerate(packets)]
+        return replace(reply, body=b"".join(stamped))
 
 
 def test_what_our_engine_can_not_read_ffmpeg_records_and_the_state_says_so(
     origin, stream_of, policy: AddressPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: Path, **_: object) -> None:
-        raise UnreadableMedia(f"{path.name}: what no engine of ours reads")
-
-    monkeypatch.setattr(pending, "measure", fail)
+    origin.pack(Stamped())
     monkeypatch.setattr(pending, "_LOST_S", 0.5)
     monkeypatch.setattr(recorder, "_BACKOFF_S", 0.05)
     capture = Capture(
