@@ -1047,7 +1047,7 @@ def test_stopping_stack_cancels_only_runs_of_this_machine(
 ) -> None:
     monkeypatch.setattr("flows.stack.stack.STOP_TIMEOUT_S", 0.0)
     url, headers = control.env["PREFECT_API_URL"], control.access.headers
-    stack = Stack(Settings(home=tmp_path, work_pools="shared"), say=print)
+    stack = Stack(Settings(home=tmp_path, work_pools="shared"), echo=print)
     with PrefectServer(url, headers) as stack.server:
         runs = {}
         for pool, name in (("shared", "here"), ("shared", "there"), ("apart", "apart")):

@@ -23,6 +23,9 @@ from flows.capture.segment import Segment
 from flows.recordings.finding import folder_of
 from tests.flows.page.conftest import AIR, PIECE_S, Made
 
+WITH_FACES = 11
+"""Seed of a show with a face in each second of its first 20: others may begin without any."""
+
 
 def make_hevc(path: Path) -> None:
     """Create a piece of HEVC of PIECE_S, as .ts or .mp4 by its name."""
@@ -47,7 +50,7 @@ class Growing:
         self.folder = folder_of(made.recordings_dir, slug, self.begin, self.show)
         self.folder.mkdir(parents=True)
         length_s = len(files) * PIECE_S
-        rows = make_show((self.show,), start=self.begin, seconds=length_s)
+        rows = make_show((WITH_FACES,), start=self.begin, seconds=length_s)
         rows.boxes[:] = rows.boxes / 10
         self.rows = list(pieces(rows, start=self.begin, seconds=length_s, segment_s=PIECE_S))
 
