@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from benchmarks.origin.packed import Dirty, PaddedOtherwise, of_an_hour
 from benchmarks.origin.scenarios import Scenario
 from flows.demo.channel import LiveOrigin
 from flows.demo.packaging import (
@@ -58,6 +59,9 @@ KINDS: Final = (
     _packed("a picture before segments", lambda _: Disguised()),
     _packed("encrypted, AES-128", lambda _: Sealed()),
     _packed("tables apart", lambda _: TablesApart()),
+    _listed("a target duration of an hour", of_an_hour),
+    _packed("AES-128, padded otherwise", lambda _: PaddedOtherwise()),
+    _packed("a tag or dirt before segments", lambda _: Dirty()),
     _packed(
         "bans who asks too early",
         lambda origin: Banning(0.45 * origin.segment_s, 2 * origin.segment_s),
