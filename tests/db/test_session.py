@@ -1,6 +1,10 @@
 """Database sessions: URLs, passwords, state of migrations, meaning of errors."""
 
+import subprocess
+import sys
+
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -12,7 +16,15 @@ from db.errors import (
     DatabaseTooNew,
     DatabaseUnreachable,
 )
-from db.session import make_engine, redact, require_current, upgrade
+from db.session import (
+    MIGRATIONS,
+    alembic_config,
+    make_engine,
+    redact,
+    require_current,
+    revisions,
+    upgrade,
+)
 from db.writing.spool import commit
 
 
@@ -114,6 +126,30 @@ def test_a_newer_database_says_so(engine, database_url):
         require_current(engine)
     with pytest.raises(DatabaseTooNew, match="install a newer showmood"):
         upgrade(database_url)
+
+
+def test_revisions_are_those_that_alembic_reads():
+    scripts = [*ScriptDirectory.from_config(alembic_config("")).walk_revisions()]
+    assert revisions() == {each.revision: each.down_revision for each in scripts}
+
+
+def test_an_older_database_says_what_to_run(engine):
+    (head,) = revisions().keys() - revisions().values()
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE alembic_version SET version_num = :one"), {"one": revisions()[head]}
+        )
+    with pytest.raises(DatabaseNotMigrated, match="older than this version: run `showmood db up"):
+        require_current(engine)
+
+
+def test_whoever_only_checks_the_version_does_not_load_alembic(database_url):
+    code = (
+        "import sys; from db.session import make_engine, require_current;"
+        "require_current(make_engine(sys.argv[1])); sys.exit('alembic' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, database_url]
+    assert subprocess.run(command, cwd=MIGRATIONS.parent).returncode == 0
 
 
 @pytest.mark.parametrize(
