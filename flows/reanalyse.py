@@ -35,7 +35,7 @@ from flows.live.rows.left_behind import write_left_behind
 from flows.live.rows.store import Store
 from flows.objects.cache import Copies
 from flows.objects.configured import copies_of
-from flows.objects.store import StoreError
+from flows.objects.errors import StoreError
 from flows.recordings.finding import find, nothing_recorded
 from flows.settings import Settings, load_settings, running_database
 from flows.show import (

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from flows.objects.store import ObjectGone, Objects
+from flows.objects.errors import ObjectGone
+
+if TYPE_CHECKING:
+    from flows.objects.store import Objects
 
 IN_USE_S: Final = 600.0
 """Seconds since its last use in which a file is not deleted: it may be being read."""
@@ -18,7 +21,7 @@ IN_USE_S: Final = 600.0
 class Copies:
     """Reads objects through a cache folder of at most limit_bytes."""
 
-    objects: Objects
+    objects: "Objects"
     directory: Path
     limit_bytes: int
     _expected: dict[Path, tuple[str, str | None]] = field(default_factory=dict)

@@ -1,13 +1,21 @@
 """Makes the object store and its cache from the settings."""
 
+from typing import TYPE_CHECKING
+
 from flows.objects.cache import Copies
-from flows.objects.store import Objects
 from flows.settings import Settings
 
+if TYPE_CHECKING:
+    from flows.objects.store import Objects
 
-def objects_of(settings: Settings) -> Objects | None:
+
+def objects_of(settings: Settings) -> "Objects | None":
     """Return the store; None where none is set. Raises UsageError for an invalid URL."""
-    return Objects(settings.recordings_store) if settings.recordings_store else None
+    if not settings.recordings_store:
+        return None
+    from flows.objects.store import Objects  # some megabytes, for those who have one
+
+    return Objects(settings.recordings_store)
 
 
 def copies_of(settings: Settings) -> Copies | None:

@@ -20,7 +20,8 @@ import obstore
 from obstore import exceptions
 from obstore.store import from_url
 
-from flows.errors import ShowmoodError, UsageError
+from flows.errors import UsageError
+from flows.objects.errors import ObjectGone, StoreError, StoreRefused
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
@@ -34,18 +35,6 @@ _CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
 
 TIMEOUT_S: Final = 30
 CONNECT_TIMEOUT_S: Final = 5
-
-
-class StoreError(ShowmoodError):
-    """An operation on the object store failed; a retry may succeed."""
-
-
-class StoreRefused(StoreError):
-    """The store refused; a retry fails until the operator changes something."""
-
-
-class ObjectGone(StoreError):
-    """An object does not exist, or has changed."""
 
 
 class Objects:

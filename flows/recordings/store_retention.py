@@ -4,19 +4,21 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Engine
 
 from db.objects import forget_copies, oldest_copies, total_bytes
 from flows.capture.recorded.audio import FOLDER, heir_of, in_order, owner_of
 from flows.capture.recorded.runs import PIECE
-from flows.objects.store import Objects
+
+if TYPE_CHECKING:
+    from flows.objects.store import Objects
 
 _BATCH: Final = 500
 
 
-def _delete_audio(objects: Objects, keys: Iterable[str]) -> None:
+def _delete_audio(objects: "Objects", keys: Iterable[str]) -> None:
     """Delete the audio of files of pictures that are gone, but what reaches into others."""
     gone: dict[str, set[str]] = defaultdict(set)
     for key in keys:
@@ -35,7 +37,7 @@ def _delete_audio(objects: Objects, keys: Iterable[str]) -> None:
 
 def roll_store(
     engine: Engine,
-    objects: Objects,
+    objects: "Objects",
     *,
     now: datetime,
     days: float | None,

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock, Timeout
 from sqlalchemy import Engine
@@ -28,9 +28,12 @@ from flows.capture.recorded.audio import FOLDER
 from flows.capture.waits import background_thread
 from flows.errors import UsageError
 from flows.objects.configured import objects_of
-from flows.objects.store import Objects, StoreError
+from flows.objects.errors import StoreError
 from flows.recordings.inventory import Folder, Inventory
 from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.objects.store import Objects
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ class Uploads:
 
     engine: Engine
     directory: Path
-    objects: Objects
+    objects: "Objects"
     machine: str
     behind: Behind = field(default_factory=Behind)
     _inventory: Inventory = field(init=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 SHOULD_NOT = ("CI", "DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "GITHUB_ACTIONS")
 """Variables with which Prefect sends nothing by itself, as in a CI."""
 
-NEEDLESS = {"alembic", "mako", "matplotlib", "scipy", "torch", "yt_dlp"}
+NEEDLESS = {"alembic", "cryptography", "mako", "matplotlib", "obstore", "scipy", "torch", "yt_dlp"}
 """Packages that take memory, and that a watch needs later or not at all."""
 
 

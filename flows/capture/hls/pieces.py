@@ -6,8 +6,6 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import Entry, Key, Part
 from flows.capture.segment import NoStream, UnreadableMedia
@@ -239,6 +237,9 @@ class _Opened:
     """
 
     def __init__(self, file: BinaryIO, key: bytes, iv: bytes) -> None:
+        # Imported here: some megabytes, for streams that are encrypted.
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
         self._file = file
         self._decryptor = Cipher(algorithms.AES128(key), modes.CBC(iv)).decryptor()
         self._last = b""

@@ -12,7 +12,7 @@ from typing import Final
 
 from flows.capture.recorded.audio import FOLDER, AudioFile, audio_of
 from flows.objects.cache import Copies
-from flows.objects.store import ObjectGone, StoreError
+from flows.objects.errors import ObjectGone, StoreError
 from flows.page.media.playback import CopyGone, NotNow
 
 AT_ONCE: Final = 6

@@ -20,7 +20,8 @@ from flows.capture.recorded import audio
 from flows.errors import UsageError
 from flows.objects.cache import Copies
 from flows.objects.configured import copies_of
-from flows.objects.store import ObjectGone, Objects, StoreRefused
+from flows.objects.errors import ObjectGone, StoreRefused
+from flows.objects.store import Objects
 from flows.recordings import forgetting
 from flows.recordings.clip import clip
 from flows.recordings.finding import find
