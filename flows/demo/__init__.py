@@ -1,1 +1,1 @@
-"""The demo channel: a programme made on the spot, and a live HLS origin that plays it."""
+"""The demo channel: a generated programme, and a live HLS origin that plays it."""

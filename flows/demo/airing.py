@@ -18,10 +18,10 @@ def now() -> datetime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Stretch:
-    """How the show is from its `first`-th segment on.
+    """State of the show from its `first`-th segment on.
 
-    variant: which pieces. moved_s: by how much the timestamps are off. misdated: by how much the
-    dates are. discontinuity: whether the playlist says that something changes here.
+    variant: which pieces. moved_s: shift of the timestamps. misdated: shift of the dates.
+    discontinuity: whether the playlist has a discontinuity here.
     """
 
     first: int
@@ -34,7 +34,7 @@ class _Stretch:
 class Airing:
     """A show that is on air from `started_at` on, piece after piece.
 
-    What changes it takes effect with the next segment that is listed. May be used by any thread.
+    Changes take effect with the next segment that is listed. May be used by any thread.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Airing:
         dated: bool = True,
         clock: Callable[[], datetime] = now,
     ) -> None:
-        """Begin; see LiveOrigin. Raises DemoError for a variant that is cut otherwise."""
+        """Begin; see LiveOrigin. Raises DemoError for a variant with other cuts."""
         self._variants: dict[str | None, Sequence[Piece]] = {None: pieces}
         self._variants.update(variants or {})
         for name, variant in self._variants.items():
             if len(variant) != len(pieces):
                 raise DemoError(f"{name} has {len(variant)} pieces and not {len(pieces)}")
         self.n_pieces = len(pieces)
-        """After so many segments the show begins again."""
+        """Segments until the show begins again."""
         self._starts_us = [0]
         for piece in pieces:
             self._starts_us.append(self._starts_us[-1] + piece.duration_us)
@@ -127,11 +127,11 @@ class Airing:
         self._ended = True
 
     def resume(self) -> None:
-        """Undo `freeze` and `end`: what has passed meanwhile has passed."""
+        """Undo `freeze` and `end`: the show continues where it would be without them."""
         self._held_at, self._ended = None, False
 
     def reset_sequence(self) -> None:
-        """Number the media segments from 0 again, as an encoder does that was restarted."""
+        """Number the media segments from 0 again, as a restarted encoder does."""
         self._first_number = self.listed[0]
 
     def play(self, variant: str | None = None, *, discontinuity: bool = True) -> None:
@@ -141,11 +141,11 @@ class Airing:
         self._change(variant=variant, discontinuity=discontinuity)
 
     def move_timestamps(self, by_s: float, *, discontinuity: bool = False) -> None:
-        """Let the media's timestamps be off by so many seconds; 0 puts them right."""
+        """Shift the media's timestamps by these seconds; 0 undoes it."""
         self._change(moved_s=by_s, discontinuity=discontinuity)
 
     def misdate(self, by_s: float) -> None:
-        """Let the source's clock be wrong by so many seconds; 0 puts it right."""
+        """Shift the playlist's dates by these seconds; 0 undoes it."""
         self._change(misdated=timedelta(seconds=by_s))
 
     def _change(self, *, discontinuity: bool = False, **changes: object) -> None:

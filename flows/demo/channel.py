@@ -1,4 +1,4 @@
-"""A live channel on this machine: plays a clip as HLS at its real time, for the demo and tests."""
+"""A live channel on this machine: plays a clip as HLS in real time, for the demo and tests."""
 
 import os
 import re
@@ -27,8 +27,8 @@ _PATH: Final = re.compile(
     r"(/key-(?P<key>\d+))?(/s-\d+)?/(live\.m3u8|segment[- ](?P<index>\d{6,})\.ts)"
 )
 _WAITED_FOR: Final = re.compile(r"_HLS_msn=(\d+)")
-_HELD_S: Final = 3.0
-"""A request is held for the length of so many segments at most."""
+_MAX_HELD_SEGMENTS: Final = 3.0
+"""Most lengths of a segment that a request is held for."""
 
 _HOLDS: Final = "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n#EXT-X-TARGETDURATION"
 
@@ -42,11 +42,11 @@ class LiveOrigin(Airing):
         segments ago, so that a player finds some. A segment is listed once its time has passed.
     variants: directories as `source`, cut at the same times, that `play` can change to.
     window: how many segments the playlist lists. loop: begin the clip again at its end, with a
-        discontinuity; else the playlist ends there (EXT-X-ENDLIST). pause_s: nothing is on air for
-        so long before it begins again.
+        discontinuity; else the playlist ends there (EXT-X-ENDLIST). pause_s: seconds without
+        segments before it begins again.
     dated: give EXT-X-PROGRAM-DATE-TIME. port: 0 takes a free one.
-    clock: what the time is (aware), for tests. holds: answer a request for the playlist that names
-        a segment to come once that is listed (CAN-BLOCK-RELOAD).
+    clock: returns the time (aware), for tests. holds: support blocking playlist reload
+        (CAN-BLOCK-RELOAD).
 
     Use as a context manager, or `start` and `stop`; started again it keeps its port. Raises
     DemoError for a clip that is no video, OSError for a port in use.
@@ -113,9 +113,9 @@ class LiveOrigin(Airing):
         return self
 
     def stop(self) -> None:
-        """Stop serving: connections are cut and threads joined. `start` goes on."""
+        """Stop serving: connections are cut and threads joined. `start` serves again."""
         self._stopped.set()
-        self._faults.let_go()
+        self._faults.release()
         self._server.stop()
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class LiveOrigin(Airing):
 
     @property
     def share_url(self) -> str:
-        """What leads to `keyed_url`, wherever that is just now."""
+        """Redirects to the current `keyed_url`."""
         return f"{self.base_url}/watch"
 
     @property
@@ -157,28 +157,28 @@ class LiveOrigin(Airing):
         """The live playlist at an address that works until `renew_addresses`."""
         return f"{self.base_url}/key-{self._key}/live.m3u8"
 
-    # -- what can go wrong, beside what an Airing can change
+    # -- faults, beside what an Airing can change
 
     def inject(self, fault: Fault) -> None:
-        """Do this wrong from now on."""
+        """Show this fault from now on."""
         self._faults.inject(fault)
 
     def heal(self) -> None:
-        """Do nothing wrong any more, and let go of what stalls."""
+        """Remove all faults, and release stalled requests."""
         self._faults.heal()
 
     def renew_addresses(self, status: int = 403) -> None:
-        """Refuse the addresses below `keyed_url` from now on, and have another."""
+        """Refuse the addresses below `keyed_url` from now on, and make a new one."""
         self._key, self._gone = self._key + 1, status
 
     def pack(self, packaging: Packaging | None = None) -> None:
-        """List and send the show so from now on; without one, as at the beginning."""
+        """List and send the show this way from now on; None: as at the beginning."""
         self._packaging = packaging or Packaging()
         if isinstance(packaging, TablesApart):
             packaging.keep(self.bytes_of(max(0, self.published - 1)))
 
     def hold(self, holds: bool = True) -> None:
-        """Offer to hold requests for the playlist from now on, or no more."""
+        """Support blocking playlist reload from now on, or not."""
         self._holds = holds
 
     # -- answering
@@ -227,7 +227,7 @@ class LiveOrigin(Airing):
         if named is None:
             return
         index = int(named[1]) + self._first_number
-        end = time.monotonic() + _HELD_S * self.segment_s
+        end = time.monotonic() + _MAX_HELD_SEGMENTS * self.segment_s
         while self.published <= index and (left_s := end - time.monotonic()) > 0:
             if self._stopped.wait(min(left_s, 0.005)):
                 return

@@ -16,9 +16,9 @@ class Fault:
     """A fault of the origin in its answers to some requests.
 
     on: which requests. times: how many of them; None for all until `heal`. one_segment: only those
-    for the segment that is asked for first, as where one file of the source is damaged.
-    status: answer this HTTP status. body: send this instead. share: of the body only this share is
-    there, and announced as all. keep_bytes: send only so much of the body, then close the
+    for the segment that is requested first, as where one file of the source is damaged.
+    status: answer this HTTP status. body: send this instead. share: send only this share of the
+    body, with a matching length. keep_bytes: send only so much of the body, then close the
     connection (or stall). stall: then send nothing more until `heal`. over_s: send the body over
     so many seconds. reset: cut the connection off with a TCP reset before any answer.
     """
@@ -43,39 +43,39 @@ class _Entry:
 
 
 class Faults:
-    """The faults of an origin, in the order in which they were injected: the first that fits acts.
+    """The faults of an origin, in the order of their injection: the first that fits applies.
 
     May be used by any thread.
     """
 
     def __init__(self) -> None:
-        """Nothing is wrong."""
+        """Begin without faults."""
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
         self._healed = threading.Event()
 
     def inject(self, fault: Fault) -> None:
-        """Do this wrong from now on."""
+        """Show this fault from now on."""
         with self._lock:
             self._healed.clear()
             self._entries.append(_Entry(fault=fault, left=fault.times))
 
     def heal(self) -> None:
-        """Do nothing wrong any more, and let go of what stalls."""
+        """Remove all faults, and release stalled requests."""
         with self._lock:
             self._entries.clear()
             self._healed.set()
 
-    def let_go(self) -> None:
-        """Let go of what stalls."""
+    def release(self) -> None:
+        """Release stalled requests."""
         self._healed.set()
 
     def hold(self) -> None:
-        """Let stall again what is to."""
+        """Let requests stall again."""
         self._healed.clear()
 
     def spoil(self, reply: Reply, kind: Kind, path: str) -> Reply:
-        """Return the reply to a request as the faults would have it."""
+        """Return the reply to a request, changed by the faults."""
         fault = self._fault_for(kind, path)
         if fault is None:
             return reply

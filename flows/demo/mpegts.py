@@ -1,4 +1,4 @@
-"""Moves the timestamps of MPEG-TS (ISO/IEC 13818-1), and leaves all else as it is."""
+"""Shifts the timestamps of MPEG-TS (ISO/IEC 13818-1), and changes nothing else."""
 
 from typing import Final
 
@@ -20,7 +20,7 @@ def move_timestamps(data: bytes, by_s: float) -> bytes:
         return data
     moved = bytearray(data)
     if len(moved) % _PACKET or any(moved[at] != _SYNC for at in range(0, len(moved), _PACKET)):
-        raise DemoError("timestamps can be moved in MPEG-TS alone")
+        raise DemoError("timestamps can be moved only in MPEG-TS")
     for packet in range(0, len(moved), _PACKET):
         control = moved[packet + 3] >> 4 & 3  # 2.4.3.2: 1 payload, 2 adaptation field, 3 both
         payload = packet + 4

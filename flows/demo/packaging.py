@@ -1,4 +1,4 @@
-"""How packagers and sites list and send the same segments: each may be put on an origin's show."""
+"""Ways in which packagers and sites list and send the same segments, for `LiveOrigin.pack`."""
 
 import re
 import threading
@@ -24,7 +24,7 @@ _LENGTH: Final = re.compile(r"#EXTINF:([\d.]+),")
 
 
 class Packaging:
-    """Changes nothing. Others change what they name. May be used by any thread."""
+    """Changes nothing; subclasses change what they name. May be used by any thread."""
 
     def playlist(self, text: str) -> str:
         """Return the playlist as it is sent."""
@@ -39,12 +39,12 @@ class Packaging:
         return None
 
     def refusal(self) -> Reply | None:
-        """Return the answer to a request for the playlist that is not granted; else None."""
+        """Return the response to a playlist request that is refused; else None."""
         return None
 
 
 class Listed(Packaging):
-    """The playlist's text is another."""
+    """Changes the playlist's text."""
 
     def __init__(self, change: Callable[[str], str]) -> None:
         """Keep the change."""
@@ -65,13 +65,13 @@ class Signed(Packaging):
         self._held: dict[str, int] = {}
 
     def playlist(self, text: str) -> str:
-        """Return it with addresses that hold until the playlist after the next one."""
+        """Return it with addresses that are valid until the playlist after the next one."""
         with self._lock:
             self._stamp += 1
             return _NAME.sub(rf"s-{self._stamp}/\g<0>", text)
 
     def segment(self, path: str, reply: Reply) -> Reply:
-        """Refuse old addresses; answer every third segment at the second newest asking."""
+        """Refuse old addresses; answer for every third segment only at a newer address."""
         stamp, name = re.findall(r"/s-(\d+)/([^/]+)$", path)[0] if "/s-" in path else ("", path)
         with self._lock:
             if stamp and int(stamp) < self._stamp - 1:
@@ -157,7 +157,7 @@ class Banning(Packaging):
         self.n_refused = 0
 
     def refusal(self) -> Reply | None:
-        """Return 429 to who is too early."""
+        """Return 429 to a request that is too early."""
         with self._lock:
             now, before = time.monotonic(), self._asked_at
             self._asked_at = now
@@ -216,7 +216,7 @@ def with_one_absurd(text: str) -> str:
 
 
 def dirty(text: str) -> str:
-    """Return it as an editor of texts may leave it, and with spaces in the names."""
+    """Return it as a text editor may leave it, and with spaces in the names."""
     named = _NAME.sub(lambda m: f"segment {m[1]}.ts", text)
     return "\ufeff" + named.replace("\n", " \t\r\n\r\n")
 
@@ -234,7 +234,7 @@ def with_parts(text: str) -> str:
 
 
 def with_cues(text: str) -> str:
-    """Return it with every second segment called an advertisement."""
+    """Return it with every second segment marked as an advertisement."""
     return re.sub(
         r"#EXTINF:([\d.]+),[^\n]*\nsegment-(\d+)",
         lambda m: ("#EXT-X-CUE-OUT:" + m[1] if int(m[2]) % 2 else "#EXT-X-CUE-IN") + "\n" + m[0],

@@ -13,7 +13,7 @@ from flows.capture.processes import find_ffmpeg
 from flows.demo.errors import DemoError
 
 MAX_CLIP_S: Final = 180.0
-"""What is cut of a longer clip: the demo must not wait for an hour of encoding."""
+"""Most seconds of a clip that are cut: encoding an hour would take too long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +34,8 @@ def cut(
 ) -> list[Piece]:
     """Encode a clip into MPEG-TS pieces that each begin with a keyframe.
 
-    Encoding anew is what makes any clip do: the keyframes are forced to where the cuts are. Sound
-    is kept where there is some. Raises DemoError if the file is missing or no video.
+    Any clip works, as it is encoded anew, with keyframes where the cuts are. Sound is kept.
+    Raises DemoError if the file is missing or no video.
     """
     if not clip.is_file():
         raise DemoError(f"{clip}: no such file")
@@ -64,9 +64,9 @@ def cut(
         check=False,
     )
     if done.returncode != 0 or not playlist.is_file():
-        said = done.stderr.decode(errors="replace").strip() or "ffmpeg gave no reason"
+        error = done.stderr.decode(errors="replace").strip() or "ffmpeg gave no reason"
         # Its first line has the cause; "[in#0 @ 0x55...] " before it is noise.
-        why = re.sub(r"^(\[[^\]]*\] )+", "", said.splitlines()[0])
+        why = re.sub(r"^(\[[^\]]*\] )+", "", error.splitlines()[0])
         raise DemoError(f"{clip} is not a video: {why}")
     return read_pieces(directory)
 

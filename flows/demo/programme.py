@@ -1,4 +1,4 @@
-"""The demo's programme: a portrait that moves, leaves, comes back and doubles, made on the spot.
+"""The demo's programme: a portrait that moves, leaves, returns and is doubled; generated.
 
 The portrait is the public-domain picture of Grace Hopper that ships with matplotlib as sample
 data. Nothing is random: the same versions of the libraries give the same file.
@@ -41,7 +41,7 @@ class Scene:
     """A shot: `draw(seconds since its start)` gives the picture; hard cuts lie between shots.
 
     faces: how many are in full view at the seconds since the programme's start that
-    `faces_at` names, for whoever checks what a detector finds.
+    `faces_at` names, for tests of a detector.
     """
 
     name: str
@@ -114,7 +114,7 @@ def _place(
     card = _portrait(mood)
     cos, sin = math.cos(math.radians(roll_deg)) / scale, math.sin(math.radians(roll_deg)) / scale
     flip = -1.0 if mirrored else 1.0
-    # Image.transform wants where in the card each point of the stage comes from.
+    # Image.transform needs the point of the card for each point of the stage.
     a, b = flip * cos, flip * sin
     d, e = -sin, cos
     placed = card.transform(
@@ -193,7 +193,7 @@ def _nods(t_s: float) -> Image.Image:
 
 SCENES: Final = (
     Scene(name="arrives", start_s=0, end_s=7, draw=_arrives, faces=1, faces_at=(0.4, 2, 4, 6.6)),
-    # The face is gone from 8.7 s to 10.9 s, and the shot goes on.
+    # The face is gone from 8.7 s to 10.9 s, and the shot continues.
     Scene(
         name="leaves and returns",
         start_s=7,
@@ -263,7 +263,7 @@ def make_programme(
         movflags="+faststart",
     ).global_args("-loglevel", "error")
     arguments = output.compile(cmd=find_ffmpeg(ffmpeg_path), overwrite_output=True)
-    # A file, not a pipe, takes the errors: a full pipe would stop ffmpeg while we feed it.
+    # Errors go to a file, not a pipe: a full pipe would stop ffmpeg while it gets pictures.
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(

@@ -15,12 +15,12 @@ _IDLE_S: Final = 30.0
 """Seconds without a request after which a kept-alive connection is closed."""
 
 _PARTS: Final = 16
-"""What is sent slowly is sent in so many parts."""
+"""Parts that a slow response is sent in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What was asked, when (aware UTC), and the status of the answer (0: reset).
+    """A request: when (aware UTC), its path, and the status of the response (0: reset).
 
     headers: by their names in lower case.
     """
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[begin : begin + size])
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet: the log of requests is what is read."""
+        """Print nothing: `log` gets the requests."""
 
 
 class _Listener(HTTPServer):
@@ -130,7 +130,7 @@ class _Listener(HTTPServer):
             thread.start()
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:  # noqa: ANN401
-        # The other side may leave at any moment: that is its business.
+        # The client may close the connection at any time.
         with contextlib.suppress(OSError):
             _Handler(request, client_address, self)
         with self._lock:
@@ -185,7 +185,7 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port and every connection; nothing happens if it does not serve."""
+        """Close the port and every connection; does nothing if it does not serve."""
         if self._listener is None or self._thread is None:
             return
         self._listener.shutdown()

@@ -32,7 +32,7 @@ def close_left_open(
 
     Call it with the channel's lock held, before a broadcast is opened. run_id: the run that is
     about to watch; None: every open broadcast is closed. was_cancelled: returns whether a run was
-    cancelled. Raises one of db.writing.spool.PASSING if the database is away.
+    cancelled. Raises one of db.writing.spool.PASSING if the database can't be reached.
     """
     write_left_behind(engine, recordings, machine)
     for left in _live(engine, recordings.name):
@@ -44,8 +44,8 @@ def close_left_open(
 def end_cancelled(settings: Settings, slug: str, run_id: str, log: Log) -> None:
     """Write what the dead process of a cancelled run left, and close its broadcast as cancelled.
 
-    Nothing is done while another process has the channel: its own that still stores, or the next
-    watch, which does the same.
+    Nothing is done while another process has the channel's lock: the run's own, which still
+    stores, or the next watch, which does the same.
     """
     engine = make_engine(running_database(settings))
     try:
@@ -70,4 +70,4 @@ def _live(engine: Engine, slug: str) -> list[RecordedBroadcast]:
 
 def _close(engine: Engine, left: RecordedBroadcast, status: str, log: Log) -> None:
     commit(engine, partial(interrupt_broadcast, broadcast_id=left.id, status=status))
-    log.warning("the broadcast of %s was left open: it is %s", left.started_at, status)
+    log.warning("the broadcast of %s was left open: closed as %s", left.started_at, status)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from flows.capture.playlists.playlist import Entry, Playlist
 
 _MAX_BREAK_S: Final = 600.0
-"""A break whose end is not announced is over by then; another host for longer is the source's."""
+"""Most seconds of a break without an announced end; another host for longer is no break."""
 
 _SLACK_S: Final = 0.5
 
@@ -17,14 +17,14 @@ class Ads:
 
     def __init__(self) -> None:
         """No break was announced yet."""
-        self._tells = False
+        self._marks_ads = False
         self._left_s: float | None = None
         self._host: str | None = None
         self._away_s = 0.0
 
     def of(self, entry: Entry, playlist: Playlist) -> bool | None:
         """Return whether the next segment is an advertisement; None if the source marks none."""
-        self._tells |= bool(playlist.breaks) or any(e.cue for e in playlist.entries)
+        self._marks_ads |= bool(playlist.breaks) or any(e.cue for e in playlist.entries)
         cued = self._by_cue(entry)
         away = self._by_host(entry)
         ranged = False
@@ -32,9 +32,9 @@ class Ads:
             middle = entry.date + timedelta(seconds=entry.duration_s / 2)
             ranged = any(b.start <= middle < b.end for b in playlist.breaks)
         if cued or away or ranged:
-            self._tells = True
+            self._marks_ads = True
             return True
-        return False if self._tells else None
+        return False if self._marks_ads else None
 
     def _by_cue(self, entry: Entry) -> bool:
         if entry.cue is not None:
@@ -51,7 +51,7 @@ class Ads:
         return True
 
     def _by_host(self, entry: Entry) -> bool:
-        """Tell by a discontinuity to another host, until one back."""
+        """Return whether it is on another host since a discontinuity."""
         host = urlsplit(entry.url).netloc
         if self._host is None or host == self._host:
             self._host, self._away_s = host, 0.0

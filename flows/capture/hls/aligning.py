@@ -1,7 +1,7 @@
 """How far a playlist has advanced since it was last read, by names, dates and numbers together.
 
-Each may lie: addresses are signed again, dates are set, numbers are absent, start over or go on in
-steps of their own. So what is the same in both is looked for, and has to be the same throughout.
+Each may be wrong: addresses are signed anew, dates are reset, numbers are missing, start over or
+have their own steps. So a shift counts only if all that both playlists have agrees with it.
 """
 
 from collections.abc import Hashable, Sequence
@@ -29,7 +29,7 @@ class Known:
 
     @property
     def last_name(self) -> str:
-        """What an address keeps where it is signed in its path: its last part."""
+        """The last part of the address, which stays when its path is signed anew."""
         return self.name.rpartition("/")[2]
 
 
@@ -40,9 +40,9 @@ def known_of(entry: Entry) -> Known:
 
 
 def name_of(entry: Entry) -> str:
-    """Return what tells an entry from others, though its address be signed again.
+    """Return an entry's name, which stays when its address is signed anew.
 
-    A thousand of them are kept, so a long one is shortened, to what still tells it from others.
+    A thousand of them are kept, so a long one is shortened and gets a hash.
     """
     path = urlsplit(entry.url).path + (f"?{entry.query}" if entry.query else "")
     if len(path) > _MAX_NAME_CHARS:
@@ -55,13 +55,13 @@ class Alignment:
     """Keeps the newest playlist, and finds by how many segments another is ahead of it."""
 
     def __init__(self, window: Sequence[Known] = ()) -> None:
-        """Go on after what is known, in order."""
+        """Continue after these segments, in order."""
         self._window = list(window)
         self.numbers_hold: bool | None = None
-        """Whether the source's numbers move as its segments do; None while that is not known."""
+        """Whether the source's numbers advance with its segments; None while unknown."""
 
     def keep(self, window: Sequence[Known]) -> None:
-        """Compare with this one from now on."""
+        """Make this the playlist that the next one is compared with."""
         self._window = list(window)
 
     def __len__(self) -> int:
@@ -69,10 +69,10 @@ class Alignment:
         return len(self._window)
 
     def shift(self, entries: Sequence[Known], *, since_s: float, step_s: float) -> int | None:
-        """Return the place in the newest playlist of the first entry: as many left it since.
+        """Return the first entry's index in the kept playlist: how many have left it since.
 
-        Negative for an older copy; None where nothing tells. since_s: the newest playlist is so
-        old; step_s: and its segments are so long.
+        Negative for an older copy; None if unknown. since_s: age of the kept playlist; step_s:
+        length of its segments.
         """
         old = self._window
         if not old or not entries:
@@ -84,9 +84,9 @@ class Alignment:
         by_date = _same([e.date for e in old], [e.date for e in entries])
         found = by_name
         if by_name is not None and by_name != by_number:
-            # The source has begun to use its names again while the playlist was not read.
-            moved_on = by_number > by_name and since_s > 0.75 * step_s * by_number
-            if moved_on and (by_date == by_number or self.numbers_hold):
+            # The source reused names while the playlist was not read.
+            has_advanced = by_number > by_name and since_s > 0.75 * step_s * by_number
+            if has_advanced and (by_date == by_number or self.numbers_hold):
                 return None if by_number >= len(old) else by_number
             self.numbers_hold = False
         elif by_name is not None and by_name > 0:
@@ -94,14 +94,14 @@ class Alignment:
         if found is None and self.numbers_hold is not True and by_date is not None:
             found = by_date if by_date >= 0 or self.numbers_hold is False else None
         if found is None and self.numbers_hold is not False and 0 <= by_number < len(old):
-            # Under new names: signed again, or others that have these numbers now.
+            # New names: signed anew, or other segments with the same numbers.
             same = by_date == by_number or not any(e.date for e in entries)
             found = by_number if same else None
         return found
 
 
 def _same(old: Sequence[Hashable], new: Sequence[Hashable]) -> int | None:
-    """Return the place in `old` of the first of `new`, by what both have; None if they disagree."""
+    """Return the index in `old` of the first of `new`, by common keys; None if they disagree."""
     places = {key: n for n, key in enumerate(old)}
     if None in places or len(places) < len(old) or len(set(new)) < len(new):
         return None
@@ -110,7 +110,7 @@ def _same(old: Sequence[Hashable], new: Sequence[Hashable]) -> int | None:
     )
     if shift is None:
         return None
-    # What is in both is in step, or names are used again: the one that comes was there long ago.
+    # If the distance of common keys differs, names were reused.
     in_step = all(
         new[n] == old[n + shift] if 0 <= n + shift < len(old) else new[n] not in places
         for n in range(len(new))

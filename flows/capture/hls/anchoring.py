@@ -1,7 +1,7 @@
-"""When a source's segments were on air by its playlist, and whether that can be right.
+"""When a source's segments were on air by its playlist, and whether that is plausible.
 
-For ffmpeg, which knows nothing of dates. A source that sets its clock moves the dates of what it
-plays from then on, and not its timestamps: where these go on from what is recorded, they count.
+For the ffmpeg engine, which has no dates. A source that resets its clock changes its dates from
+then on, but not its timestamps: if these continue the recording, they count.
 """
 
 import logging
@@ -26,13 +26,13 @@ _log = logging.getLogger(__name__)
 _HEAD_BYTES: Final = 512 * 1024
 
 _CREDIBLE: Final = timedelta(seconds=5)
-"""Dates may be later than timestamps by so much: frames may be missing."""
+"""Most that dates may be later than timestamps: frames may be missing."""
 
 _ROUNDED: Final = timedelta(seconds=1)
-"""Durations in a playlist may be off by so much."""
+"""Most that durations in a playlist may be off."""
 
 _BEHIND: Final = timedelta(seconds=30)
-"""The recording may be so far behind what the source has listed by then."""
+"""Most that the recording may be behind the playlist."""
 
 
 class Anchoring:
@@ -56,7 +56,7 @@ class Anchoring:
 
     @property
     def is_anchored(self) -> bool:
-        """Whether it is known what the timestamps of the newest run stand for."""
+        """Whether the dates of the newest run's timestamps are known."""
         return self._before is not None and self._before.is_anchored
 
     def playlist(self) -> Playlist:
@@ -114,28 +114,28 @@ class Anchoring:
     def first_section(
         self, opened: Iterable[tuple[Entry, datetime]], *, start: int | None
     ) -> Section | None:
-        """Return what dates a run, from the entries that ffmpeg opened and when, in order.
+        """Return the date of a run's start, by the entries that ffmpeg opened and when, in order.
 
-        start: timestamp of the run's first frame in the source, in ticks, where ffmpeg told it. The
-        entry that holds it is the one that the run begins with: those before it failed, and ffmpeg
-        went on without a word of that. Where none is known to hold it, the first is taken. None
-        where its date may be wrong, and the segment can't be read now.
+        start: timestamp of the run's first frame in the source, in ticks, if ffmpeg reported it.
+        The run begins with the entry that has this frame: ffmpeg skips failed ones without a
+        message. If none is known to have it, the first is taken. None if its date may be wrong and
+        the segment can't be read now.
         """
-        unsure: list[tuple[Entry, datetime, int | None, int | None]] = []
+        candidates: list[tuple[Entry, datetime, int | None, int | None]] = []
         for entry, opened_at in opened:
             times = (None, None) if entry.date is None else self.times_in(entry)
             if start is None or _holds(entry, times[0], start):
                 return self._section_of(entry, opened_at, *times)
-            unsure.append((entry, opened_at, *times))
-        return self._section_of(*unsure[0]) if unsure else None
+            candidates.append((entry, opened_at, *times))
+        return self._section_of(*candidates[0]) if candidates else None
 
     def section_by_origin(
         self, origins: Iterable[datetime], *, start: int | None
     ) -> Section | None:
-        """Return what dates a run whose first frame has this timestamp; None if nothing can.
+        """Return the date of a run whose first frame has this timestamp; None if unknown.
 
-        origins: when timestamp 0 was on air, by each period of a manifest; the one that makes it a
-        date near now is that of the period on air.
+        origins: when timestamp 0 was on air, for each period of a manifest; the one that gives the
+        date nearest to now is taken.
         """
         if start is None:
             return None
@@ -176,7 +176,7 @@ class Anchoring:
         if last is None or idle is None or ticks is None or self._before is None:
             return date
         if -_ROUNDED < date - last.end < idle + _CREDIBLE:
-            return date  # Nothing is odd; timestamps that started over are not to make it so.
+            return date  # The date is plausible, also if timestamps started over.
         expected = self._before.date_of_input(ticks)
         if expected is None or -_CREDIBLE < expected - date < MIN_GAP:
             return date

@@ -1,8 +1,8 @@
 """Audio that has a playlist of its own, recorded beside the pictures.
 
-On a thread of its own, so that no picture waits for it, and nothing is lost of them where it
-fails. Which pictures a segment of audio goes with is told by the timestamps, which all renditions
-of a source share (RFC 8216, 4.3.4.1); dates are not needed.
+On a thread of its own, so that video never waits for audio, and is recorded if audio fails. Audio
+is matched to pictures by timestamps, which all renditions of a source share (RFC 8216, 4.3.4.1);
+dates are not needed.
 """
 
 import logging
@@ -37,7 +37,7 @@ from flows.capture.segment import (
 _log = logging.getLogger(__name__)
 
 _MAX_BYTES: Final = 8 << 20
-"""Of one segment of audio: minutes of it."""
+"""Most bytes of a segment of audio: minutes of it."""
 
 _MAX_MINUTE_BYTES: Final = 60 << 20
 """Most audio that is fetched within a minute: 8 Mbit/s, more than lossless audio takes."""
@@ -59,7 +59,7 @@ class AudioRecorder:
     """Records the audio of one run of the engine, if that has a playlist of its own.
 
     directory: the broadcast's. language: see `choose_audio`. `follow`, `pictured`, `refused`
-    and `close` are called by the engine's thread, and wait for nothing.
+    and `close` are called by the engine's thread, and never block.
     """
 
     def __init__(self, directory: Path, fetcher: Fetcher, *, language: str) -> None:
@@ -84,9 +84,9 @@ class AudioRecorder:
     # -- called by the engine
 
     def follow(self, feed: Feed, *, waiting: Sequence[Entry]) -> None:
-        """Record what goes with the playlist that is followed now.
+        """Record the audio that belongs to the playlist that is followed now.
 
-        waiting: the pictures that are to be recorded; so many seconds of audio are taken at first.
+        waiting: pictures to be recorded; the audio begins as many seconds ago.
         """
         if feed.url == self._of:
             return
@@ -100,7 +100,7 @@ class AudioRecorder:
             return
         _log.info("the audio has a playlist of its own: %s", found.language or found.name)
         if self._thread is None:
-            with suppress(OSError):  # said when there is something to write
+            with suppress(OSError):  # reported when something is written
                 (self._directory / FOLDER).mkdir(exist_ok=True)
             self._thread = threading.Thread(target=self._run, name="capture-audio", daemon=True)
             self._thread.start()
@@ -121,7 +121,7 @@ class AudioRecorder:
         return self._failure or ""
 
     def close(self) -> None:
-        """End, once there is what goes with the last pictures, or after some seconds."""
+        """End once the last pictures have their audio, or after END_S."""
         self._end_at = time.monotonic() + END_S
 
     # -- on its own thread
@@ -139,7 +139,7 @@ class AudioRecorder:
                         self._fail(e)
                     time.sleep(_LOOK_S)
         except Exception:  # noqa: BLE001 - a bug here costs no picture
-            _log.exception("the audio is not recorded any more: an internal error; pictures are")
+            _log.exception("audio is no longer recorded: an internal error; video still is")
         finally:
             with suppress(OSError):
                 self._placing.end()
@@ -234,13 +234,13 @@ class AudioRecorder:
 
     def _fail(self, error: Exception) -> None:
         if self._failure is None and self._end_at == float("inf"):
-            _log.warning("the audio is not recorded for now, pictures are: %s", error)
+            _log.warning("audio is not recorded for now, video is: %s", error)
         self._failure = str(error)
         self.refused(error)
 
 
 def _newest(entries: tuple[Entry, ...], wanted_s: float) -> tuple[Entry, ...]:
-    """Return the last entries, so many seconds of them and one more."""
+    """Return the last entries that cover these seconds, and one more."""
     for n in range(1, len(entries) + 1):
         wanted_s -= entries[-n].duration_s
         if wanted_s <= 0:

@@ -1,7 +1,7 @@
-"""When a source's own segments were on air: by the dates in its playlist, as far as they are right.
+"""When segments of the HLS engine were on air: by their playlist's dates, if plausible.
 
-A source that sets its clock, or whose dates fall a little short of its durations, loses no frame
-and puts none twice.
+No frame is lost or repeated if a source resets its clock, or if its dates advance a little less
+than its durations.
 """
 
 import logging
@@ -16,20 +16,24 @@ from flows.capture.recorded.recording import MIN_GAP, Recording, whole_ms
 _log = logging.getLogger(__name__)
 
 _CREDIBLE_JUMP: Final = timedelta(seconds=60)
-"""A source may have been off air for this longer than nothing was recorded."""
+"""Most that a source may have been off air longer than the recording paused."""
 
 _CREDIBLE_IN_A_ROW: Final = timedelta(seconds=5)
 """Largest jump of dates that is ignored if numbers and timestamps are continuous."""
 
 CREDIBLE_EDGE: Final = timedelta(minutes=30)
-"""The newest segment's date may be off by so much; the nearest wrong zone is off by an hour."""
+"""Most that the newest segment's date may be off; a wrong time zone is an hour off or more."""
 
 _MAX_BREAK: Final = timedelta(minutes=10)
-"""After advertisements without dates, or with others, the source's own may be so much earlier."""
+"""Most that dates may step back after advertisements, which have none or other ones."""
 
 _IN_A_ROW: Final = timedelta(seconds=0.5)
 _WAVERING: Final = timedelta(seconds=0.3)
+"""Most that a playlist's own dates vary."""
+
 _ADDED_UP: Final = timedelta(seconds=1)
+"""Most that dates vary which are sums of rounded durations."""
+
 _ROUNDING: Final = timedelta(milliseconds=2)
 _LATE: Final = timedelta(seconds=30)
 """Longest delay from a segment's publication to its discovery, if polling was not interrupted."""
@@ -42,13 +46,13 @@ class Dates:
     """
 
     def __init__(self, recording: Recording, *, time_shifted: bool = False) -> None:
-        """Go on after what is recorded."""
+        """Continue the recording."""
         self._recording, self._time_shifted = recording, time_shifted
         self._shift = timedelta(0)
         self._wobble = timedelta(0)
         self._interval = TICKS_PER_S
         self._last: Extent | None = None
-        self._video_tells = False
+        self._video_fills = False
         self._end: datetime | None = None
 
     def look_at_edge(self, edge: datetime | None, *, before: timedelta | None) -> None:
@@ -118,10 +122,10 @@ class Dates:
         return whole_ms(start), whole_ms(self._end), self._shift != timedelta(0)
 
     def _steady(self, start: datetime, *, dated: bool) -> datetime:
-        """Return when a segment begins whose timestamps go straight on from the one before.
+        """Return the start of a segment whose timestamps continue those of the one before.
 
-        Where dates are rounded, waver, or add up rounded lengths, it follows that one: a date
-        little later is taken, one earlier would have frames be taken for repeated.
+        That is the end of that one if dates are rounded, vary, or are sums of rounded durations: an
+        earlier date would make frames count as repeated.
         """
         end = self._end
         if end is None:
@@ -145,32 +149,32 @@ class Dates:
         last = self._recording.last
         if last is None or since is None or since < timedelta(0):
             return arrival
-        told = last.end + since
-        return told if abs(told - arrival) < _LATE else arrival
+        expected = last.end + since
+        return expected if abs(expected - arrival) < _LATE else arrival
 
     def _length(self, entry: Entry, extent: Extent, *, in_a_row: bool) -> timedelta:
-        """Return how long a segment is: as its pictures say, where they go on until its end.
+        """Return how long a segment is: by its video, if that lasts until its end.
 
-        Where they do not, they are held, or it is cut off: the sound tells, or the playlist.
+        If not, a picture is held, or the segment is cut off: then by its audio or the playlist.
         """
         before = self._last
         if in_a_row and before is not None:
             step = ticks_from(before.first, extent.first)
-            self._video_tells = abs(step - (before.end - before.first)) <= 2 * before.interval
-        # A few frames that are left of a segment say little of the rate.
+            self._video_fills = abs(step - (before.end - before.first)) <= 2 * before.interval
+        # A few frames give no reliable rate.
         self._interval = min(self._interval, extent.interval)
         frame_s = self._interval / TICKS_PER_S
         video_s, sound_s = extent.video_s, extent.sound_s
         usual_s = entry.duration_s or video_s
         hole_s = max(3 * frame_s, extent.longest / TICKS_PER_S) + 0.1
-        told_s = usual_s if sound_s is None else min(sound_s, usual_s)
+        stated_s = usual_s if sound_s is None else min(sound_s, usual_s)
         steady = extent.longest <= 2 * extent.interval
-        if told_s > video_s + 1.5 * frame_s and (
-            (told_s >= video_s + hole_s and (sound_s is not None or extent.is_whole))
-            or (told_s < video_s + hole_s and not (steady or self._video_tells))
-            or (sound_s is not None and told_s > video_s + max(3 * frame_s, 0.15))
+        if stated_s > video_s + 1.5 * frame_s and (
+            (stated_s >= video_s + hole_s and (sound_s is not None or extent.is_whole))
+            or (stated_s < video_s + hole_s and not (steady or self._video_fills))
+            or (sound_s is not None and stated_s > video_s + max(3 * frame_s, 0.15))
         ):
-            length_s = told_s
+            length_s = stated_s
         else:
             length_s = video_s
         wobble_s = min(self._wobble.total_seconds(), extent.interval / TICKS_PER_S * 0.9)

@@ -1,8 +1,8 @@
-"""An HLS source's own segments, recorded as they are, at the pace at which they appear.
+"""The HLS engine: records a source's segments, unchanged, as they appear.
 
-A playlist that fails is asked again, and what it lists is fetched in order as long as it is listed:
-nothing of a source is lost that it still offers when it answers again. MPEG-TS and fMP4 (RFC 8216);
-a file of fMP4 begins with its initialisation section, so that it can be opened on its own.
+A playlist that fails is requested again, and its segments are fetched in order while they are
+listed: after an outage all that the source still lists is recorded. MPEG-TS and fMP4 (RFC 8216); an
+fMP4 file begins with its initialisation section, so that it can be opened on its own.
 """
 
 import logging
@@ -47,8 +47,8 @@ _AHEAD: Final = 32
 class HlsRun:
     """Fetches a live playlist and its segments, until it ends or an error needs a new address.
 
-    To be used by one thread, which must poll it. Raises, from `poll`: UnsafeURL; NotLive once the
-    source has said for `ended_after_s` that it has ended; NoStream for an address that never gave
+    To be used by one thread, which must poll it. Raises, from `poll`: UnsafeURL; NotLive once its
+    playlist has had EXT-X-ENDLIST for `ended_after_s`; NoStream for an address that never gave
     a playlist; NotWatchable; OSError.
     """
 
@@ -64,7 +64,7 @@ class HlsRun:
         time_shifted: bool = False,
         language: str = "",
     ) -> None:
-        """Go on from where the recording stopped; nothing is fetched yet."""
+        """Continue the recording; nothing is fetched yet."""
         self._recording, self._fetcher = recording, fetcher
         self._pieces = Pieces(fetcher)
         self._feed = Feed(stream, fetcher, quality)
@@ -87,7 +87,7 @@ class HlsRun:
         self._dropped: list[str] = []
         self._error: str | None = None
         self.ended: str | None = None
-        """Why nothing more will come; None while something may."""
+        """Why the run is over; None while it is not."""
 
     @property
     def error_text(self) -> str:
@@ -101,12 +101,12 @@ class HlsRun:
 
     @property
     def unreadable(self) -> str | None:
-        """Why it can read nothing of what comes; None while it can, or nothing comes."""
+        """Why segments can't be read; None if they can, or none come."""
         return self._losses.unreadable
 
     @property
     def outage(self) -> str | None:
-        """Why it does not record just now; None while it records."""
+        """Why it is not recording; None while it is."""
         quiet_s = time.monotonic() - self._pacing.changed_at
         if self._error is None and quiet_s > 3 * self._pacing.pace_s + 1:
             return "the source listed nothing new"
@@ -115,7 +115,7 @@ class HlsRun:
     def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
         """Fetch what is due, one segment at most, and return what was recorded, in order.
 
-        why: what to say of a gap before it.
+        why: the reason of a gap before it.
         """
         self._queue.listing.save()  # now: what was recorded has been handed over
         if time.monotonic() >= self._pacing.due_at:
@@ -151,7 +151,7 @@ class HlsRun:
             if not grew:
                 self._pacing.stayed(self._feed.asked_at)
             elif until is not None:
-                self._pacing.came(self._feed.asked_at)
+                self._pacing.unblocked(self._feed.asked_at)
             else:
                 self._pacing.grew(self._feed.asked_at)
         except (UnsafeURL, NotLive, NotWatchable):

@@ -1,4 +1,4 @@
-"""A live playlist's address: followed through a master playlist, refused where it may not lead."""
+"""A live playlist's address: found through its master playlist, and checked."""
 
 import logging
 import time
@@ -18,10 +18,10 @@ from flows.capture.stream import Stream
 
 _log = logging.getLogger(__name__)
 
-_DEEPEST: Final = 2
-"""A master playlist leads to a media playlist, and not to another and another."""
+_MAX_DEPTH: Final = 2
+"""Most playlists to follow: a master playlist and its media playlist."""
 
-_SYSTEMS: Final = {
+_DRM_SYSTEMS: Final = {
     "com.apple.streamingkeydelivery": "FairPlay",
     "com.microsoft.playready": "PlayReady",
     "urn:uuid:9a04f079-9840-4286-ab92-e65be0885f95": "PlayReady",
@@ -34,7 +34,7 @@ _GONE: Final = (401, 403, 404, 410)
 
 
 class Feed:
-    """Fetches one media playlist, again and again; another of its master where that is gone."""
+    """Polls one media playlist; takes another of its master playlist if that is gone."""
 
     def __init__(self, stream: Stream, fetcher: Fetcher, quality: Quality | None = None) -> None:
         """Keep the arguments; nothing is fetched yet."""
@@ -47,18 +47,17 @@ class Feed:
         self._unusable: set[str] = set()
         self._offered: Playlist | None = None
         self.loaded = stream.loaded
-        """The first playlist as it came, until the second is asked for."""
+        """The first playlist as it came, until the second is requested."""
         self.asked_at = time.monotonic()
-        """When the newest one was asked for."""
+        """When the newest one was requested (monotonic)."""
 
     def load(self, *, until: int | None = None, held_s: float = 0.0) -> Playlist:
         """Return the playlist as it is now; raises as `Fetcher.get_playlist`, and UnsafeURL.
 
-        until: the number of a segment; the server is asked to answer once it lists that, which may
-        take it `held_s`.
+        until: number of a segment that a blocking reload waits for, at most `held_s` seconds.
 
-        At first that is what was fetched to find the stream, unless it may be asked for again by
-        now. NotWatchable where all of it is encrypted so that no key of ours opens it, at first.
+        The first one is what was fetched to find the stream, unless a reload is due. The first time
+        raises NotWatchable if all segments have an encryption that can't be decrypted.
         """
         if not self._is_first:
             self.loaded = None
@@ -76,7 +75,7 @@ class Feed:
         return playlist
 
     def skip(self) -> None:
-        """Take another variant from now on: this has no picture. Raises NotWatchable."""
+        """Take another variant from now on: this one has no video. Raises NotWatchable."""
         self._unusable.add(self.url)
         if self._master:
             _log.warning("%s: only sound; another variant is taken", shorten(self.url))
@@ -86,9 +85,9 @@ class Feed:
             raise NotWatchable(f"{self._stream.page_url}: no picture in this stream, only sound")
 
     def audio(self, language: str) -> Rendition | None:
-        """Return the audio that has a playlist of its own; None where it is with the pictures.
+        """Return the audio with its own playlist; None if it is in the video's segments.
 
-        By what the master playlist says that is known. language: see `choose_audio`.
+        By the master playlist, if that is known. language: see `choose_audio`.
         """
         if self._offered is None and self._stream.master is not None:
             with suppress(NoStream):
@@ -109,7 +108,7 @@ class Feed:
         return self._fetcher.read_playlist(loaded, variables=self._variables)
 
     def _follow(self, url: str) -> Playlist:
-        for _ in range(_DEEPEST):
+        for _ in range(_MAX_DEPTH):
             playlist = self._get(url)
             if not playlist.offers:
                 self.url = url
@@ -149,7 +148,7 @@ class Feed:
         return playlist
 
     def _find_another(self, error: SourceUnreachable | None) -> Playlist:
-        """Ask the master at once; raises the error where it has nothing else."""
+        """Read the master playlist again; raises the error if it has no other."""
         before = self.url
         try:
             playlist = self._follow(self._master)
@@ -158,7 +157,7 @@ class Feed:
                 raise
             raise error from None
         if self.url != before:
-            _log.warning("the source's playlist has another address by now; it goes on there")
+            _log.warning("the source's playlist has moved: its new address is used")
         return playlist
 
     def _choose(self, offers: tuple[Variant, ...]) -> list[Variant]:
@@ -176,4 +175,4 @@ def _require_open(playlist: Playlist, page_url: str) -> None:
 
 
 def _name_of(key: Key) -> str:
-    return _SYSTEMS.get(key.form.lower(), key.method[:40])
+    return _DRM_SYSTEMS.get(key.form.lower(), key.method[:40])

@@ -5,24 +5,24 @@ from typing import Final
 from flows.capture.playlists.playlist import Playlist
 
 _TARGETS: Final = 3
-"""A server holds a request for as long as so many segments may be (RFC 8216bis, 6.2.5.2)."""
+"""Target durations that a server may hold a request for (RFC 8216bis, 6.2.5.2)."""
 
 _MAX_VAIN: Final = 2
 """Consecutive blocking reloads without a new segment after which they are not used again."""
 
 
 class Holding:
-    """Keeps which segment to wait for, where the source offers that and keeps its word."""
+    """Keeps which segment to wait for, if the source supports that reliably."""
 
     def __init__(self) -> None:
         """Nothing is offered yet."""
         self.until: int | None = None
-        """The number of the segment to wait for; None to ask as ever."""
+        """The number of the segment to wait for; None: do not block."""
         self.held_s = 0.0
         self._n_vain = 0
 
     def answered(self, playlist: Playlist, *, until: int | None, grew: bool) -> None:
-        """Take note of a playlist; until: what it was waited for."""
+        """Note a playlist; until: the segment that was waited for."""
         if until is not None:
             self._n_vain = 0 if grew else self._n_vain + 1
         offered = playlist.can_block_reload and playlist.numbered and not playlist.ended

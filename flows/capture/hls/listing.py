@@ -73,7 +73,7 @@ class Listing:
         self.shift = saved.recorded - saved.end if saved and saved.end else None
         """By how much the recording's dates were later than the source's; None if not known."""
         self.follows = False
-        """Whether what was new last follows what was listed before, without anything between."""
+        """Whether the newest entries directly follow those listed before."""
         self._dated: deque[tuple[str, datetime | None]] = deque(maxlen=1000)
         self._back_newest: int | None = None
         self._looked = False
@@ -85,7 +85,7 @@ class Listing:
         return self._position.sequence if self._position else None
 
     def places(self) -> Iterable[tuple[int, Entry]]:
-        """Give where the newest playlist's entries are among all that were ever listed."""
+        """Return the newest playlist's entries by their places among all ever listed."""
         return self._current.items()
 
     def at(self, place: int) -> Entry | None:
@@ -99,7 +99,7 @@ class Listing:
         """
         known = [known_of(entry) for entry in entries]
         if not numbered:
-            self._alignment.numbers_hold = False  # each playlist begins at nought
+            self._alignment.numbers_hold = False  # each playlist begins at 0
         step_s = entries[-1].duration_s or 1.0
         since_s = time.monotonic() - self._looked_at
         shift = self._alignment.shift(known, since_s=since_s, step_s=step_s)
@@ -110,15 +110,15 @@ class Listing:
             self._looked = True
             self.follows = True
             return entries[max(0, len(self._alignment) - shift) :]
-        lies = self._alignment.numbers_hold is False or not numbered
-        new = self._new_ones(entries) if lies else self._by_numbers(entries)
+        unreliable = self._alignment.numbers_hold is False or not numbered
+        new = self._new_ones(entries) if unreliable else self._by_numbers(entries)
         before = self.sequence
         self.follows = bool(new) and before is not None and new[0].sequence == before + 1
-        self.follows &= not lies
+        self.follows &= not unreliable
         return new
 
     def _new_ones(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        """Return what is new of a playlist that has nothing in common with the one before."""
+        """Return new entries of a playlist that has none in common with the one before."""
         position = self._position
         if position is None:
             return self._by_numbers(entries)
@@ -142,8 +142,8 @@ class Listing:
             return missed or (() if entries[-1].date else entries[-1:])
         if not self._looked:
             self._looked = True
-            # What an earlier run left behind is not to be mistaken for new when the clock jumps.
-            # Names don't identify segments: each may have a new part of the URL.
+            # Segments of an earlier run must not seem new when the clock jumps. Names don't
+            # identify them: each may have a new part of the URL.
             same = any(e.sequence == position.sequence and e.end == position.end for e in entries)
             left = [
                 e
@@ -160,7 +160,7 @@ class Listing:
         if newest >= position.sequence:
             self._back_newest = None
             new = tuple(e for e in entries if e.sequence > position.sequence)
-            # Numbers that started over may have passed ours while the playlist was not read.
+            # Numbers that started over may have passed the known ones between two reads.
             early = tuple(
                 e
                 for e in entries
@@ -173,7 +173,7 @@ class Listing:
             return early + new
         # An old copy of the playlist, or numbers that started over.
         if self._back_newest is not None and newest > self._back_newest:
-            # An old copy may grow, too: what is in it was listed before, with the same date.
+            # An old copy may grow too: its entries were listed before, with the same date.
             new = tuple(
                 e
                 for e in entries
@@ -196,9 +196,9 @@ class Listing:
         return new
 
     def advance(self, entries: tuple[Entry, ...], new: tuple[Entry, ...]) -> None:
-        """Go on after these, of which some are new."""
+        """Make these the newest playlist; new: those that were not listed before."""
         if self._position is None:
-            # What is older than the first that is recorded is not to be mistaken for new.
+            # Entries before the first recorded one must not seem new later.
             new = entries
         position = self._position or _Position(sequence=0, end=None)
         position.sequence, position.end = entries[-1].sequence, entries[-1].end
@@ -215,12 +215,12 @@ class Listing:
         self._newest = entry
 
     def save(self) -> None:
-        """Write down what is recorded, if that is not; waits for the disk, and raises OSError."""
+        """Save the newest recorded position, if it is new; waits for the disk; raises OSError."""
         entry, last = self._newest, self._recording.last
         if entry is None or last is None:
             return
         names = list(self._position.seen) if self._position else []
-        # Those behind it are queued, and not recorded.
+        # Those after it are queued, not recorded.
         names = names[: names.index(name_of(entry))] if name_of(entry) in names else []
         saved = _Saved(
             name=name_of(entry),

@@ -1,8 +1,8 @@
 """When to poll a live playlist: as rarely as RFC 8216 requires, and soon after it has grown.
 
-6.3.4: once it has changed, not before as long as a segment takes; where it has not, half of that.
-A server may ban who asks more often. So the moment at which it grows is found out by asking a
-little earlier each time, until that is too early; from then on it is asked just after that moment.
+6.3.4: a segment's length after a playlist that has changed, half of it after one that has not. A
+server may ban clients that poll more often. So the moment at which it grows is found by polling a
+little earlier each time, until that is too early; then polls come just after that moment.
 """
 
 import logging
@@ -14,10 +14,10 @@ from flows.capture.segment import MAX_BACKOFF_S, CaptureError
 _log = logging.getLogger(__name__)
 
 _EARLY: Final = 0.075
-"""Of a segment's length: within what a network makes of the same pace."""
+"""Share of a segment's length that a poll may be early: within a network's jitter."""
 
 _CREEP: Final = 0.001
-"""So much earlier each time, so that a clock that is a little faster is followed."""
+"""Share of a segment's length that each poll is earlier: follows a slightly faster clock."""
 
 _MARGIN: Final = 0.02
 _MORE_MARGIN: Final = 0.04
@@ -30,7 +30,7 @@ _TOO_MANY: Final = 429
 class Pacing:
     """Schedules the polls. Times are monotonic; `target_s` and `last_s` are the source's.
 
-    It outlives a run: what a server has asked for holds for the next one, too.
+    It outlives a run: a pause that a server requires holds for the next one too.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Pacing:
         self.changed_at = time.monotonic()
         self.due_at = 0.0
         self.wait_s = 0.0
-        """How long the server has asked to be left alone."""
+        """Seconds without polls that the server requires."""
         self.failures = 0
         self._grew_by: float | None = None
         self._grows_at: float | None = None
@@ -47,18 +47,18 @@ class Pacing:
 
     @property
     def pace_s(self) -> float:
-        """How long it takes until there is more, as the last segment says."""
+        """Seconds until the next segment, by the length of the last one."""
         return max(self.last_s or self.target_s, self.target_s / 3)
 
     def begin(self) -> None:
-        """Begin a run: nothing is known of when its playlist grows."""
+        """Begin a run: it is unknown when its playlist grows."""
         self.changed_at = time.monotonic()
         self._grew_by = self._grows_at = None
         self.failures = 0
         self.due_at = self.due_at if self.wait_s else 0.0
 
     def hold(self, until: float) -> None:
-        """Leave the server alone until then: it has asked for that elsewhere."""
+        """Do not poll until then: the server required that elsewhere."""
         left_s = until - time.monotonic()
         if left_s > 0:
             self.wait_s = max(self.wait_s, left_s)
@@ -70,7 +70,7 @@ class Pacing:
         self._grew_by = self._grows_at = None
 
     def grew(self, asked_at: float) -> None:
-        """Take note that what was asked for then has something new."""
+        """Note that the playlist requested at that time had new segments."""
         self.failures, self.wait_s, self.changed_at = 0, 0.0, time.monotonic()
         pace_s = self.pace_s
         earliest = asked_at + (1 - _EARLY) * pace_s
@@ -84,26 +84,26 @@ class Pacing:
                 break
         self.due_at = self._grows_at + self._margin * pace_s
 
-    def came(self, at: float) -> None:
-        """Take note that it grew at that moment: its server has held its answer until then."""
+    def unblocked(self, at: float) -> None:
+        """Note that the playlist grew at that moment: a blocking reload was answered."""
         self.failures, self.wait_s, self.changed_at = 0, 0.0, time.monotonic()
         self._grew_by = self._grows_at = None
         self.due_at = at + (1 - _EARLY) * self.pace_s
 
     def stayed(self, asked_at: float) -> None:
-        """Take note that what was asked for then has nothing new."""
+        """Note that the playlist requested at that time had nothing new."""
         self.failures, self.wait_s = 0, 0.0
         pace_s = self.pace_s
         if self._grows_at is not None:
             self._margin = min(self._margin + _MORE_MARGIN, _MAX_MARGIN)
         if self._grew_by is not None:
-            # It will have grown by a segment's length after the last time that it had.
+            # It grows at the latest a segment's length after it last grew.
             self._grows_at = max(asked_at, min(self._grew_by + pace_s, asked_at + pace_s / 2))
         self._grew_by = None
         self.due_at = asked_at + max(pace_s, self.target_s) / 2
 
     def failed(self, error: CaptureError) -> None:
-        """Take note that it was not given."""
+        """Note that the request failed."""
         now = time.monotonic()
         status = getattr(error, "status", None)
         retry_after_s = getattr(error, "retry_after_s", None)
@@ -111,7 +111,7 @@ class Pacing:
         self._grew_by = self._grows_at = None
         if retry_after_s is not None:
             self.wait_s = min(retry_after_s, MAX_BACKOFF_S)
-            _log.warning("the source wants to be asked again in %.0f s", self.wait_s)
+            _log.warning("the source asks to be polled again in %.0f s", self.wait_s)
         elif status == _TOO_MANY:
             self.wait_s = min(self.target_s * 2**self.failures, _MAX_BACKOFF_S)
         elif status in _REFUSED:

@@ -1,4 +1,4 @@
-"""A listed segment on its way to disk: tried, tried again, and given up with a reason."""
+"""A listed segment until it is recorded: fetched, retried, or given up with a reason."""
 
 import logging
 import time
@@ -22,14 +22,14 @@ HELD_UP_S: Final = 15.0
 
 MAX_WAITING: Final = MAX_ENTRIES
 MAX_WAITING_CHARS: Final = MAX_ADDRESS_CHARS
-"""So many segments may be listed and not fetched yet, with so much of addresses in all: what one
-playlist may list, as one that was not watched for hours does.
+"""Most listed segments that wait to be fetched, and most characters of their addresses: as in one
+playlist, which may not have been read for hours.
 """
 
 _MAX_LOST: Final = 3
 _MAX_LOST_AT_FIRST: Final = 2
 _LOST_S: Final = 3.0
-"""So many segments in a row, over so long, that can't be read are no accident."""
+"""Consecutive unreadable segments, and their seconds, after which a stream is unreadable."""
 
 _MAX_UNREADABLE: Final = 3
 _MAX_MISSING: Final = 5
@@ -105,7 +105,7 @@ class Pending:
         self.missing += is_gone
 
     def is_lost(self, *, others: bool, target_s: float) -> bool:
-        """Return whether to do without it; others: there are some after it."""
+        """Return whether to give it up; others: later ones were fetched."""
         if self.entry.missing:
             self.error = "the source says that it is missing"
             return True
@@ -118,7 +118,7 @@ class Pending:
 
 
 class Losses:
-    """Counts segments that came and could not be read, one after the other."""
+    """Counts consecutive segments that could not be read."""
 
     def __init__(self) -> None:
         """Nothing came yet."""
@@ -126,19 +126,19 @@ class Losses:
         self._n, self._since, self._why = 0, 0.0, ""
 
     def lost(self, item: Pending) -> None:
-        """Take note of one that is done without."""
+        """Count a segment that was given up."""
         if item.unreadable:
             self._since = self._since if self._n else time.monotonic()
             self._n += 1
             self._why = item.error
 
     def recorded(self) -> None:
-        """Take note of one that was recorded."""
+        """Note a recorded segment."""
         self.has_recorded, self._n = True, 0
 
     @property
     def unreadable(self) -> str | None:
-        """Why nothing can be read, once that is so for some of them; else None."""
+        """Why segments can't be read, after several in a row; else None."""
         enough = _MAX_LOST if self.has_recorded else _MAX_LOST_AT_FIRST
         if self._n < enough or time.monotonic() - self._since < _LOST_S:
             return None
@@ -146,14 +146,14 @@ class Losses:
 
 
 class Room:
-    """How much may wait to be fetched; said in one line when there is no more room."""
+    """Limits what waits to be fetched; logs once when the limit is reached."""
 
     def __init__(self) -> None:
         """Be empty."""
         self._is_full = False
 
     def takes(self, waiting: Collection[Pending], new: Collection[Entry], *, url: str) -> bool:
-        """Return whether these may wait behind those; else they count as new at the next poll.
+        """Return whether these may be queued too; else they count as new at the next poll.
 
         url: of the playlist that lists them.
         """
@@ -161,7 +161,7 @@ class Room:
         room = len(waiting) + len(new) <= MAX_WAITING and n_chars <= MAX_WAITING_CHARS
         if not room and not self._is_full:
             _log.warning(
-                "%s lists %d new segments while %d wait to be fetched: too many, they wait there",
+                "%s lists %d new segments while %d wait to be fetched: too many, taken later",
                 shorten(url),
                 len(new),
                 len(waiting),

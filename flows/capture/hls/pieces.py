@@ -14,7 +14,7 @@ MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 MAX_INIT_BYTES: Final = 1024 * 1024
 _MAX_KEPT: Final = 8
 _RENEW_S: Final = 10.0
-"""An initialisation section that was fetched again, and was the same, is not for so long."""
+"""Seconds before an unchanged initialisation section is fetched again."""
 
 _KEY_BYTES: Final = 16  # RFC 8216, 4.3.2.4
 _BLOCK_BYTES: Final = 16
@@ -80,15 +80,15 @@ class Pieces:
         return None
 
     def forget(self, entry: Entry) -> None:
-        """Fetch a segment's initialisation section and key again: they may be others by now."""
+        """Have a segment's initialisation section and key fetched again: they may have changed."""
         key = entry.key and Part(url=entry.key.url)
         for kept in [kept for kept in self._kept if kept[0] in (entry.init, key)]:
             del self._kept[kept]
 
     def renew(self, entry: Entry, *, period: int) -> bool:
-        """Fetch a segment's initialisation section again; tell whether it is another by now.
+        """Fetch a segment's initialisation section again; return whether it has changed.
 
-        Raises as `fetch`. Not again for a while where it is the same: a source may be damaged.
+        Raises as `fetch`. If unchanged, not again for _RENEW_S: the source may be damaged.
         """
         now = time.monotonic()
         if entry.init is None or now - self._renewed_at < _RENEW_S:
@@ -102,19 +102,19 @@ class Pieces:
 
     def init(self, part: Part) -> bytes:
         """Return an initialisation section, decrypted; raises as `fetch`."""
-        return self._opened_init(self._keep(part, MAX_INIT_BYTES, 0), [part.key], bytes(16))
+        return self._decrypted_init(self._keep(part, MAX_INIT_BYTES, 0), [part.key], bytes(16))
 
     def _init_of(self, entry: Entry, period: int) -> bytes:
         assert entry.init is not None
         found = self._keep(entry.init, MAX_INIT_BYTES, period)
         number = entry.sequence.to_bytes(16, "big")
-        return self._opened_init(found, [entry.init.key, entry.key], number)
+        return self._decrypted_init(found, [entry.init.key, entry.key], number)
 
-    def _opened_init(self, found: bytes, keys: list[Key | None], number: bytes) -> bytes:
-        """Return what an initialisation section is when it is decrypted.
+    def _decrypted_init(self, found: bytes, keys: list[Key | None], number: bytes) -> bytes:
+        """Return an initialisation section, decrypted.
 
-        Many sources name the key before it and leave it as it is; others name the key after it, or
-        none of its IV, which is then nothing or the segment's number.
+        Many sources name the key before it but do not encrypt it; others name the key after it, or
+        no IV, which is then 0 or the segment's number.
         """
         if _is_init(found):
             return found
@@ -122,10 +122,10 @@ class Pieces:
         for key in filter(None, dict.fromkeys(keys)):
             for iv in dict.fromkeys([key.iv or bytes(16), number]):
                 into = io.BytesIO()
-                opened = _Opened(into, self._fetch_key(key), iv)
+                decrypting = _Decrypting(into, self._fetch_key(key), iv)
                 try:
-                    opened.write(found)
-                    opened.finish()
+                    decrypting.write(found)
+                    decrypting.finish()
                 except UnreadableMedia as e:
                     error = e
                     continue
@@ -147,9 +147,9 @@ class Pieces:
         return data if at is None else data[at:]
 
     def _open(self, part: Part, key: Key, sequence: int, into: BinaryIO) -> None:
-        opened = _Opened(into, self._fetch_key(key), key.iv or sequence.to_bytes(16, "big"))
-        self.fetcher.download(part, opened, max_bytes=self._max_bytes)
-        opened.finish()
+        decrypting = _Decrypting(into, self._fetch_key(key), key.iv or sequence.to_bytes(16, "big"))
+        self.fetcher.download(part, decrypting, max_bytes=self._max_bytes)
+        decrypting.finish()
 
     def _fetch_key(self, key: Key) -> bytes:
         if key.method != "AES-128":
@@ -175,7 +175,7 @@ def _is_init(data: bytes) -> bool:
 
 
 def _cut_before(path: Path, begin: int, *, packed: bool) -> None:
-    """Take off what stands before a segment's media: a picture, a tag, the end of a packet.
+    """Remove what precedes a segment's media: a picture, a tag, the end of a packet.
 
     packed: it may be packed audio, too.
     """
@@ -191,7 +191,7 @@ def _cut_before(path: Path, begin: int, *, packed: bool) -> None:
 
 
 def _drop_head(path: Path, begin: int) -> bool:
-    """Take off the initialisation section of fMP4 before MPEG-TS, which no tag ends for it."""
+    """Remove fMP4's initialisation section before MPEG-TS: no tag of the playlist ends it."""
     with path.open("r+b") as file:
         file.seek(begin)
         if file.read(_PACKET_BYTES + 1)[::_PACKET_BYTES] != 2 * _SYNC:
@@ -201,7 +201,7 @@ def _drop_head(path: Path, begin: int) -> bool:
 
 
 def _shift(file: BinaryIO, source: int, target: int) -> None:
-    """Move what a file has from one place on to another before it."""
+    """Move a file's bytes from an offset on to a smaller offset."""
     size = file.seek(0, io.SEEK_END) - source
     for done in range(0, size, _STEP_BYTES):
         file.seek(source + done)
@@ -229,8 +229,8 @@ def _media_in(data: bytes) -> int | None:
     return min(found, default=None)
 
 
-class _Opened:
-    """Writes what is written to it to a file, decrypted (AES-128-CBC, PKCS7).
+class _Decrypting:
+    """A writer that decrypts into a file (AES-128-CBC, PKCS7).
 
     Padding that is missing or wrong is kept, and bytes after the last whole block are left out, as
     players do: some packagers pad otherwise. With a wrong key, what comes out is no media.
@@ -244,8 +244,8 @@ class _Opened:
         self._decryptor = Cipher(algorithms.AES128(key), modes.CBC(iv)).decryptor()
         self._last = b""
 
-    def write(self, sealed: bytes) -> None:
-        found = self._last + self._decryptor.update(sealed)
+    def write(self, encrypted: bytes) -> None:
+        found = self._last + self._decryptor.update(encrypted)
         self._file.write(memoryview(found)[:-_BLOCK_BYTES])
         self._last = found[-_BLOCK_BYTES:]
 

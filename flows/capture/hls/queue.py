@@ -19,7 +19,7 @@ class Queue:
     """Makes `Pending` segments of what is new, and keeps what waits up to date."""
 
     def __init__(self, recording: Recording, fetcher: Fetcher) -> None:
-        """Go on from where the recording is."""
+        """Continue the recording."""
         self.listing = Listing(recording)
         self._ads, self._fetcher = Ads(), fetcher
         self._period = 0
@@ -27,13 +27,13 @@ class Queue:
         self._lead = timedelta(0)
 
     def look(self, playlist: Playlist, waiting: Iterable[Pending]) -> tuple[Entry, ...]:
-        """Return what is new in a playlist, and follow what waits; raises UnsafeURL."""
+        """Return a playlist's new entries, and update waiting segments; raises UnsafeURL."""
         new = self.listing.find_new(playlist.entries, numbered=playlist.numbered)
         self._follow(waiting, playlist.entries)
         return new
 
     def _follow(self, waiting: Iterable[Pending], entries: tuple[Entry, ...]) -> None:
-        """Give what waits its newest address, and note what is listed no more."""
+        """Update waiting segments' addresses, and whether they are still listed."""
         urls: set[str] | None = None
         for item in waiting:
             now = self.listing.at(item.place)
@@ -53,7 +53,7 @@ class Queue:
             item.missing = 0
 
     def add(self, playlist: Playlist, new: tuple[Entry, ...]) -> list[Pending]:
-        """Return what is new, to be fetched; to be called before `Listing.advance`."""
+        """Return new entries as segments to fetch; call it before `Listing.advance`."""
         self._check(new)
         repeats = self.listing.sequence is None
         places = {id(entry): place for place, entry in self.listing.places()}
@@ -78,7 +78,7 @@ class Queue:
         return items
 
     def lead_in(self, first: Pending) -> Pending | None:
-        """Return what to record before a first segment that begins amid pictures, if it is listed.
+        """Return what to record before a first segment without a leading keyframe, if listed.
 
         The newest segment before it, as long as none begins with a keyframe.
         """
@@ -109,10 +109,10 @@ class Queue:
             self._fetcher.check([entry.url, *(url for url in more if url)])
 
     def _count_period(self, entry: Entry) -> None:
-        """Count where another initialisation section may be at the same address.
+        """Count where the same address may have another initialisation section.
 
-        A source that names it before each segment is asked again only at a discontinuity, or where
-        what came can't be read.
+        If it is named before each segment, it is fetched again only at a discontinuity, or when a
+        segment can't be read.
         """
         before = self._before
         named = entry.names_init and before is not None and not before.names_init

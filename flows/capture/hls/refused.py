@@ -1,4 +1,4 @@
-"""When a source refuses an address for so long, or so often, that it may have another by now."""
+"""Decides when a refused address is to be found again, as the source may have a new one."""
 
 from typing import Final
 
@@ -10,13 +10,13 @@ _GONE: Final = (404, 410)
 _MAX_FORBIDDEN: Final = 3
 _REFUSED_S: Final = 2.0
 _REFUSED_AT_FIRST_S: Final = 6.0
-"""A playlist that is refused for so long may have another address by now; the second, for one that
-this run has never seen: its address has just been found.
+"""Seconds that a playlist is refused before its address is found again; the second is for one that
+this run never had: its address was just found.
 """
 
 
 class Refused:
-    """Counts what is refused. by_page: the playlist's address was found by a page."""
+    """Counts refused requests. by_page: the playlist's address was found by a page."""
 
     def __init__(self, *, by_page: bool) -> None:
         """Nothing was refused yet."""
@@ -25,7 +25,7 @@ class Refused:
         self._forbidden = 0
 
     def playlist(self, error: CaptureError, *, asked_at: float, at_first: bool) -> str | None:
-        """Take note that it did not come; return why the address is to be found again, if so."""
+        """Note a playlist's error; return why to find the address again, else None."""
         if getattr(error, "status", None) not in self._codes:
             return None
         self._since = self._since or asked_at
@@ -35,11 +35,11 @@ class Refused:
         return f"the source refused its playlist for {limit_s:g} s"
 
     def playlist_came(self) -> None:
-        """Take note that it came."""
+        """Note that a playlist came."""
         self._since = None
 
     def segment(self, error: CaptureError) -> str | None:
-        """Take note that a segment did not come; return as `playlist` does."""
+        """Note a segment's error; return as `playlist` does."""
         if getattr(error, "status", None) != 403:
             return None
         self._forbidden += 1
@@ -48,5 +48,5 @@ class Refused:
         return f"the source refused {self._forbidden} times"
 
     def segment_came(self) -> None:
-        """Take note that it came."""
+        """Note that a segment came."""
         self._forbidden = 0

@@ -1,4 +1,4 @@
-"""Which recorded file of pictures a segment of audio belongs to, told by their timestamps."""
+"""Which recorded file of pictures a segment of audio belongs to, by their timestamps."""
 
 import threading
 import time
@@ -12,13 +12,13 @@ from flows.capture.recorded.media import TICKS_PER_S, Extent, ticks_from
 from flows.capture.segment import Segment
 
 _PICTURES: Final = 64
-"""Most files of pictures, the newest, that are known by their timestamps."""
+"""Most files of pictures, the newest, whose timestamps are kept."""
 
 _MIN_TICKS: Final = TICKS_PER_S // 10
-"""Audio that begins before all pictures goes with those that it reaches by more than this."""
+"""Ticks that audio which begins before all pictures must reach into them."""
 
 _MAX_WAIT_S: Final = 60.0
-"""A segment of audio whose pictures do not come for so long is deleted."""
+"""Seconds after which a segment of audio without its pictures is deleted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class _Waiting:
 
 
 class Placing:
-    """Names files of audio after the pictures that they go with; `pictured` by any thread."""
+    """Names files of audio after their pictures; any thread may call `pictured`."""
 
     def __init__(self) -> None:
         """Know no pictures yet."""
@@ -98,7 +98,7 @@ class Placing:
 
 
 def _place_of(measured: Measured, newest_first: list[_Picture]) -> tuple[str, int] | None:
-    """Return the file of pictures that audio begins in, and where; else the one it reaches."""
+    """Return the file of pictures that audio begins in, or else reaches into, and its offset."""
     offsets = [
         (each.stem, ticks_from(each.first, measured.first), each.length) for each in newest_first
     ]

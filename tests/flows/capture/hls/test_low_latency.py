@@ -103,7 +103,7 @@ def test_a_server_that_ignores_blocking_reload_is_polled_normally(
 def test_pacing_of_blocking_reload_requests_shortly_before_the_next_segment() -> None:
     pacing = Pacing()
     pacing.target_s = pacing.last_s = 2.0
-    pacing.came(1000.0)
+    pacing.unblocked(1000.0)
     assert 1001.8 <= pacing.due_at <= 1002.0
 
 
