@@ -1,4 +1,4 @@
-"""The page's application: routes, what they answer to mistakes, and the gate before all of it."""
+"""The page's application: routes, error responses, and the login gate in front of them."""
 
 import gzip
 import mimetypes
@@ -38,7 +38,7 @@ CONTENT: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""Styles alone may be inline: media-chrome has its own in its elements' shadows."""
+"""Only styles may be inline: media-chrome has some in its elements' shadow DOM."""
 
 CLOSED: Final = (
     "<h1>Showmood</h1><p>This page opens by its link. <code>showmood up</code> or "
@@ -140,34 +140,34 @@ def _answer(
 
 def _not_there(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotThere)
-    return _answer(request, 404, "Not here", str(error), error.links)
+    return _answer(request, 404, "Not found", str(error), error.links)
 
 
 def _no_copy(request: Request, error: Exception) -> Response:
-    return _answer(request, 404, "Not here", str(error))
+    return _answer(request, 404, "Not found", str(error))
 
 
 def _not_now(request: Request, error: Exception) -> Response:
-    return _answer(request, 503, "Not just now", str(error))
+    return _answer(request, 503, "Not available now", str(error))
 
 
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code in (404, 405):
-        return _answer(request, error.status_code, "Not here", "there is no such page")
+        return _answer(request, error.status_code, "Not found", "there is no such page")
     return _answer(request, error.status_code, "Refused", str(error.detail))
 
 
 def _not_valid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = ", ".join(str(each["loc"][-1]) for each in error.errors()) or "the request"
-    return _answer(request, 400, "That does not fit", f"{fields}: not a value of this kind")
+    return _answer(request, 400, "Invalid request", f"{fields}: not a valid value")
 
 
 def _not_fit(request: Request, error: Exception) -> Response:
     status = 400 if isinstance(error, UsageError) else 500
-    return _answer(request, status, "That does not work", str(error))
+    return _answer(request, status, "Request failed", str(error))
 
 
 def _no_database(request: Request, error: Exception) -> Response:
-    return _answer(request, 503, "No answer from the history", str(error))
+    return _answer(request, 503, "The database can't be read", str(error))

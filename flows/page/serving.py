@@ -1,4 +1,4 @@
-"""The page as a process: for `showmood page`, and by itself as the stack starts it."""
+"""Serves the page: for `showmood page`, and as a process of the stack."""
 
 import argparse
 import logging
@@ -50,7 +50,7 @@ def check(settings: Settings) -> None:
     if settings.page_listen not in LOOPBACK and settings.page_password is None:
         raise UsageError(
             f"SHOWMOOD_PAGE_LISTEN is {settings.page_listen}: set SHOWMOOD_PAGE_PASSWORD too, "
-            "else whoever reaches this machine reaches the page"
+            "else all who reach this machine can open the page"
         )
 
 
@@ -61,7 +61,7 @@ def listen_on(host: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
-        made.listen(128)  # who comes before the server does waits for it
+        made.listen(128)  # early clients wait for the server
     except OSError as e:
         made.close()
         raise UsageError(
@@ -86,16 +86,16 @@ def make_context(settings: Settings, url: str) -> Context:
 
 
 def _stored(settings: Settings) -> "Stored | None":
-    """Return what brings recordings from the object store, where one is set."""
+    """Return the recordings in the object store, if one is set."""
     if settings.recordings_store is None:
         return None
-    from flows.objects.configured import copies_of  # some megabytes, for those who have one
+    from flows.objects.configured import copies_of  # some megabytes, only where it is needed
     from flows.page.media.stored import Stored
 
     try:
         copies = copies_of(settings)
     except UsageError as e:
-        _log.warning("%s: the page plays what is on this disk alone", e)
+        _log.warning("%s: the page plays only what is on this disk", e)
         return None
     return None if copies is None else Stored(copies)
 
@@ -136,15 +136,15 @@ def serve(
 
 
 def make_analyst(url: str) -> None:
-    """Make the analyst's role where this user may; the page does without where not."""
+    """Create the analyst's role if this user may; else the page works without it."""
     try:
         grant_roles(url)
     except DatabaseError as e:
-        _log.warning("no role for analysts, the page asks as its user, read-only: %s", e)
+        _log.warning("no role for analysts, the page reads as its own user, read-only: %s", e)
 
 
 def fetch_libraries(settings: Settings) -> None:
-    """Fetch the browser libraries beside what the page does, where they are missing."""
+    """Fetch missing browser libraries in the background."""
     if vendor.vendored(settings.cache_dir) is not None:
         return
 
@@ -152,16 +152,16 @@ def fetch_libraries(settings: Settings) -> None:
         try:
             vendor.fetch(cache_dir=settings.cache_dir)
         except (UsageError, OSError) as e:
-            _log.warning("%s: the page shows its tables alone until showmood page --fetch", e)
+            _log.warning("%s: the page shows only tables until showmood page --fetch", e)
 
     threading.Thread(target=fetch, name="fetch", daemon=True).start()
 
 
 def main() -> None:
     """Serve the page as a process of the stack; exits with a one-line error."""
-    asked = argparse.ArgumentParser()
-    asked.add_argument("--port", type=int, required=True)
-    port = asked.parse_args().port
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    port = parser.parse_args().port
     try:
         settings = load_settings()
         url = running_database(settings)

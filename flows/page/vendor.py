@@ -15,7 +15,7 @@ from flows.errors import UsageError
 
 HERE: Final = Path(__file__).resolve().parent
 PACKAGED: Final = HERE / "vendor"
-"""Where a wheel has them."""
+"""Their folder in a wheel."""
 
 FILES: Final = {
     "hls.js": "hls.js/dist/hls.light.min.js",
@@ -42,15 +42,15 @@ def vendored(cache_dir: Path | None = None) -> Path | None:
 def fetch(into: Path | None = None, *, cache_dir: Path | None = None) -> Path:
     """Fetch the libraries and return their folder; what deno.lock does not name is refused.
 
-    Raises UsageError, with deno's last words, when that fails.
+    Raises UsageError, with deno's error, when that fails.
     """
     return install(HERE, FILES, into or _cached(cache_dir))
 
 
 def install(locked: Path, files: Mapping[str, str], target: Path) -> Path:
-    """Fetch what a folder's deno.json and deno.lock name, and return `target` with files of it.
+    """Fetch the packages of a folder's deno.json and deno.lock; return `target` with their files.
 
-    files: in packages, by the names that they get. Raises UsageError, with deno's last words.
+    files: paths in the packages, by their new names. Raises UsageError, with deno's error.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".vendor-") as made:

@@ -1,6 +1,6 @@
 """Clips that automations cut: where they are, and how the oldest are deleted.
 
-Nothing but them: what a person has put beside them, or named otherwise, stays.
+Files with other names in their folders are never deleted.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A stretch of recording cut out into a file: which segments it is made of, and where it begins."""
+"""Cuts a time range of recordings into a file: which segments it has, and where it begins."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -40,21 +40,21 @@ def clip(
 ) -> list[Cut]:
     """Cut [begin, end) of a channel's recordings into an MP4 file; return what was cut.
 
-    It begins at the keyframe before. What was not recorded is left out. Where picture or sound
-    change their form (another size, another codec), the rest goes into `out` with -2, -3 before
-    its suffix. A broadcast on air is cut as far as it is recorded.
+    It begins at the keyframe before. What was not recorded is left out. Where the format of
+    video or audio changes (size, codec), the rest goes into `out` with -2, -3 before its suffix. A
+    broadcast on air is cut as far as it is recorded.
 
     Raises UsageError when nothing was recorded then, or a file is there already and `force` is
     not given; UnknownChannel; OSError.
     """
     if end <= begin:
         raise UsageError(
-            f"a clip ends after it begins: not {local_time(begin)} to {local_time(end)}"
+            f"a clip must end after it begins: not {local_time(begin)} to {local_time(end)}"
         )
     if end - begin > MAX_CLIP:
         raise UsageError(f"a clip of more than {MAX_CLIP.total_seconds() / 3600:.0f} hours")
     if out.suffix.lower() != ".mp4":
-        raise UsageError(f"{out}: name it .mp4, which is what is written")
+        raise UsageError(f"{out}: the name must end in .mp4, the only format")
     require_absent(out, force)
     where: dict[str, Any] = {"recordings_dir": recordings_dir, "machine": machine, "copies": copies}
     found = find(engine, channel, begin - BEFORE, end, **where)
@@ -72,7 +72,7 @@ def clip(
 def cut_found(
     found: Found, begin: datetime, end: datetime, out: Path, *, force: bool = False
 ) -> list[Cut]:
-    """Cut [begin, end) out of what was found of it, BEFORE before it on; see `clip`."""
+    """Cut [begin, end) out of what was found from BEFORE before it on; see `clip`."""
     wanted = [segment for segment in found.segments if segment.end > begin]
     leading = [segment for segment in found.segments if segment.end <= begin]
     first = _first_keyframe(leading, wanted[0], begin)

@@ -22,15 +22,15 @@ from flows.recordings.finding import WAITING
 from flows.recordings.inventory import Folder, Inventory
 
 OVERDUE: Final = timedelta(days=1)
-"""A broadcast that should have ended so long ago is over, whatever its row says; and what no row
-speaks of is waited for that long."""
+"""A broadcast whose planned end is longer ago is over, whatever its row says; a file without a row
+is kept for this time."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Claims:
     """The files of an inventory that are still needed at `now` (aware); made for each pass.
 
-    copied_only: what a row speaks of goes only when it has a copy in the object store.
+    copied_only: a file with a row is needed until it has a copy in the object store.
     """
 
     engine: Engine
@@ -68,7 +68,7 @@ class Claims:
         return may_go
 
     def of(self, folder: Folder) -> "Standing":
-        """Return how things stand with a broadcast's folder."""
+        """Return the state of a broadcast's folder."""
         if folder.path not in self._known:
             self._known[folder.path] = self._look(folder)
         return self._known[folder.path]
@@ -90,9 +90,9 @@ class Claims:
 class Standing:
     """A folder's state.
 
-    known: the database knows its broadcast. over: nobody records or analyses it any more.
+    known: the database knows its broadcast. over: it is not recorded or analysed any more.
 
-    playlist: what a player of the running capture reads now, if there is one.
+    playlist: the one that the running capture writes for players, if there is one.
     """
 
     known: bool
@@ -101,7 +101,7 @@ class Standing:
 
 
 def _may_run(broadcast: RecordedBroadcast, now: datetime) -> bool:
-    """Return whether a broadcast is on air, or may be gone on with."""
+    """Return whether a broadcast is on air, or may be continued."""
     end = broadcast.planned_end or broadcast.started_at
     return broadcast.status == "live" and now < end + OVERDUE
 

@@ -1,4 +1,4 @@
-"""Where recordings lie, and which recorded files hold a stretch of time."""
+"""Where recordings are, and which recorded files cover a time range."""
 
 import re
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ _STAMP: Final = "%Y%m%dT%H%M%SZ"
 _FOLDER: Final = re.compile(r"(?P<started>\d{8}T\d{6}Z)-(?P<broadcast>\d+)")
 
 WAITING: Final = "waiting"
-"""The folder, in that of a broadcast's recording, of the writes that wait."""
+"""Subfolder of a broadcast's folder with its queued database writes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """The recordings of a stretch of time.
+    """The recordings of a time range.
 
-    segments: whose files are here, in order. gone: how many others there were, whose files were
+    segments: whose files are here, in order. gone: number of others, whose files were
     deleted. on: other machines that have files of it. elsewhere: files that are no recordings of
     this machine. gaps: what was not recorded.
     """
@@ -66,8 +66,8 @@ def find(
 ) -> Found:
     """Find what was recorded in [begin, end), also what a broadcast on air has not analysed yet.
 
-    machine: the name of this one. copies: where what is not here is to be had; whoever opens such a
-    segment's file has them `bring` it first. Raises UnknownChannel.
+    machine: the name of this one. copies: of segments that are not on this disk;
+    `bring` one before its file is opened. Raises UnknownChannel.
     """
     recordings_dir = recordings_dir.resolve()
     with engine.connect() as connection:
@@ -144,7 +144,7 @@ def nothing_recorded(
 
 
 def local_time(moment: datetime) -> str:
-    """Return a time as people here read it, with its zone."""
+    """Return a moment in local time, with its zone."""
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")
 
 
@@ -155,19 +155,19 @@ def _file_of(row: RecordedRow, directory: Path) -> Path | None:
     and what is above the channel's folder may have been moved since.
     """
     path = Path(row.path or "")
-    is_ours = (
+    is_recording = (
         PIECE.fullmatch(path.name)
         and _FOLDER.fullmatch(path.parent.name)
         and path.parent.parent.name == directory.name
     )
     here = directory / path.parent.name / path.name
-    return here if is_ours and here.is_file() else None
+    return here if is_recording and here.is_file() else None
 
 
 def segment_of(row: RecordedRow, slug: str, path: Path) -> Segment:
     """Return a row as the segment whose file is at `path`.
 
-    row: or any other that has the same columns, as the page's have.
+    row: any row with these columns.
     """
     return Segment(
         channel=slug,
@@ -186,7 +186,7 @@ def segment_of(row: RecordedRow, slug: str, path: Path) -> Segment:
 
 
 def spans_between(segments: Sequence[Segment]) -> list[tuple[datetime, datetime]]:
-    """Return the stretches between segments that none of them covers."""
+    """Return the time ranges between segments that none of them covers."""
     return [
         (a.end, b.start) for a, b in pairwise(segments) if (b.start - a.end).total_seconds() >= 0.1
     ]

@@ -1,4 +1,4 @@
-"""The files of shows to be forgotten: their recordings, and the clips that were cut of them."""
+"""Files of shows that are to be deleted: their recordings, and the clips cut from them."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from flows.recordings.finding import folder_of
 from flows.settings import Settings
 
 _RETENTION_S: Final = 60.0
-"""Longest wait for a running pass of the retention."""
+"""Most seconds to wait for a running retention pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +60,7 @@ def files_of(
 
 
 def delete_files(settings: Settings, slug: str, files: Files) -> None:
-    """Delete them, their copies, and folders that are empty by then.
+    """Delete them, their copies, and folders that become empty.
 
     Raises OSError, filelock.Timeout, StoreError.
     """

@@ -18,7 +18,7 @@ from flows.capture.recorded.runs import PIECE
 from flows.recordings.finding import WAITING, broadcast_of, folder_of
 
 _GONE: Final = ".gone"
-_OURS: Final = re.compile(
+_KNOWN_NAMES: Final = re.compile(
     r"\d{4,}-\d{8}T\d{6}Z\.(m3u8|json|log)(\.tmp)?|events\.jsonl|position\.json(\.tmp)?|ffmpeg\.pid"
     r"|\d{4,}-\d{8}T\d{6}Z-\d{6,}\.tmp"
 )
@@ -116,7 +116,7 @@ class Folder:
         return folder_of(directory, broadcast.slug, broadcast.started_at, broadcast.id) == self.path
 
     def is_recorded_to(self) -> bool:
-        """Return whether a living process records there."""
+        """Return whether a running process records there."""
         return is_claimed(self.path / "ffmpeg.pid")
 
     def newest_playlist(self) -> Path | None:
@@ -124,7 +124,7 @@ class Folder:
         return max(self.path.glob("*.m3u8"), default=None)
 
     def set_aside(self, name: str) -> None:
-        """Take a file's name away; it is there no more for anybody else."""
+        """Rename a file that is to be deleted, so that nothing else finds it."""
         (self.path / name).rename(self.path / f"{name}{_GONE}")
         self.gone.add(name)
         self.n_bytes -= self.files.pop(name)[1]
@@ -146,12 +146,12 @@ class Folder:
     def remove(self) -> bool:
         """Delete the folder, in which no recorded file is left; return whether it was deleted.
 
-        It is kept if it has other files than ours, or writes that are queued or set aside.
+        It is kept if it has unknown files, or writes that are queued or set aside.
         """
         with os.scandir(self.path) as entries:
-            names = {entry.name for entry in entries if not _OURS.fullmatch(entry.name)}
-        ours = {playback_playlists.FOLDER, WAITING, audio.FOLDER}
-        if names - ours or any(self.path.glob(f"{WAITING}/*")):
+            names = {entry.name for entry in entries if not _KNOWN_NAMES.fullmatch(entry.name)}
+        known = {playback_playlists.FOLDER, WAITING, audio.FOLDER}
+        if names - known or any(self.path.glob(f"{WAITING}/*")):
             return False
         shutil.rmtree(self.path)
         return True
@@ -189,7 +189,7 @@ class Inventory:
 
 
 def by_show(folders: Sequence[Folder], *, within: int | None) -> Iterator[tuple[float, Path, str]]:
-    """Yield the oldest file of the show with the most, repeatedly.
+    """Yield the oldest file of the show that takes most bytes, repeatedly.
 
     within: bytes of all shows together; what a show has within its even share of them, it keeps, so
     that no show pushes out another's recordings.

@@ -1,4 +1,4 @@
-"""Playing a recording from a moment on, also while it is made."""
+"""Plays a recording from a moment on, also while it is being recorded."""
 
 import os
 import shlex
@@ -26,10 +26,10 @@ _FROM_LIVE: Final = 3
 """Segments before the newest one where a player begins by default."""
 
 NEWEST: Final = timedelta(minutes=1)
-"""So much before the newest copy playing begins of a show that is on air elsewhere."""
+"""How long before the newest copy playback of a show on air elsewhere begins."""
 
 FROM_STORE: Final = timedelta(hours=1)
-"""So much is fetched from the object store to be played."""
+"""How much of a recording is fetched from the object store for playback."""
 
 _OPENERS: Final = ("mpv", "vlc", "ffplay", "xdg-open", "open")
 _FROM_FIRST: Final = {
@@ -53,7 +53,7 @@ def playlist_at(
     at: aware; None: where a broadcast on air is just now, or the beginning of the newest one that
     is over. While the broadcast is recorded, new segments are appended to the playlist.
 
-    Raises UsageError, which says what there is nearest, when nothing was recorded then;
+    Raises UsageError, which names the nearest recordings, when nothing was recorded then;
     UnknownChannel; OSError.
     """
     if at is None:
@@ -173,7 +173,7 @@ def _on_disk(folder: Path) -> list[Segment]:
 
 
 def parse_moment(text: str) -> datetime:
-    """Return the aware time that "20:15" (the last time it was that here), "10m" (ago) or ISO says.
+    """Return the aware time of "20:15" (local, its last), "10m" (ago) or an ISO time.
 
     Raises UsageError for anything else.
     """

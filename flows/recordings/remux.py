@@ -1,9 +1,9 @@
 """Copies packets of recorded segments into MP4 files, without re-encoding.
 
-Sound that was recorded beside the pictures goes in with them. Their times go on from segment to
-segment. Within a run the source's own timestamps say how; where they start over (another run, a
-gap, every file of fMP4) the picture goes on where it ended, and the sound moves with it. Only the
-named files can be opened, as what capture recorded them.
+Audio that was recorded separately is included. Timestamps are continuous from segment to segment:
+within a run by the source's own; where those start over (another run, a gap, every fMP4 file) the
+video continues at its end, and the audio is shifted with it. Only the named files can be opened, in
+the format that capture recorded.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from flows.errors import ShowmoodError, UsageError
 from flows.recordings.segment_audio import AudioBeside, Media, is_out_of_band, seconds_of
 
 _STRAY_S: Final = 0.3
-"""Largest step of timestamps between two segments for which they are continuous."""
+"""Most seconds between the timestamps of two segments that are continuous."""
 
 _JOINT: Final = timedelta(milliseconds=100)
-"""Segments that lie no further apart follow each other."""
+"""Longest time between two segments that follow each other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,7 @@ def write_cuts(
 ) -> Iterator[Cut]:
     """Write segments from `begin` until `end` into a file, and yield each file when it is whole.
 
-    begin: the date of a keyframe. Where picture or sound change their form, the rest goes into
+    begin: the date of a keyframe. Where the format of video or audio changes, the rest goes into
     `out` with -2, -3 before its suffix. gaps: what is left out in between. Raises UsageError for a
     file that is there already, unless `force` is given; ShowmoodError; OSError.
     """
@@ -119,7 +119,7 @@ class _Writer:
 
     def __init__(self, path: Path, media: Media, form: _Form, begin: datetime) -> None:
         self.path, self._form, self.begin = path, form, begin
-        # Somebody else may be cutting the same moment.
+        # Another process may cut the same clip.
         self._part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
         self._out: OutputContainer = av.open(
             str(self._part), "w", format="mp4", options={"movflags": "faststart"}
@@ -132,7 +132,7 @@ class _Writer:
         self._end = begin
 
     def takes(self, form: _Form) -> bool:
-        """Return whether media of this form can go on in this file; sound may be missing."""
+        """Return whether media of this format fits into this file; audio may be missing."""
         same_sound = form.sound is None or form.sound == self._form.sound
         return form.picture == self._form.picture and same_sound
 
@@ -151,11 +151,11 @@ class _Writer:
         if not kept:
             return
         picture_s = min(seconds_of(p) for p in kept)
-        goes_on = self._shift_s is not None and (
+        is_continuous = self._shift_s is not None and (
             abs(picture_s + self._shift_s - self._tracks[0].end_s) < _STRAY_S
             and segment.path.suffix != ".mp4"
         )
-        if not goes_on:
+        if not is_continuous:
             self._shift_s = self._tracks[0].end_s - picture_s
         shift_s = self._shift_s or 0.0
         # A file's sound may begin before its picture: that belongs to the picture before.
@@ -207,7 +207,7 @@ class _Writer:
         )
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete the unfinished file."""
         self._out.close()
         self._part.unlink(missing_ok=True)
 
@@ -229,7 +229,7 @@ def _whole_pictures(packets: list[Packet[Any]], from_s: float, until_s: float) -
 
 
 def open_segment(segment: Segment) -> InputContainer:
-    """Open a segment's file as what it was recorded as; raises UsageError, ShowmoodError."""
+    """Open a segment's file in its recorded format; raises UsageError, ShowmoodError."""
     kind = "mp4" if segment.path.suffix == ".mp4" else "mpegts"
     try:
         return av.open(
@@ -243,7 +243,7 @@ def open_segment(segment: Segment) -> InputContainer:
 
 def _form(media: Media) -> _Form:
     if any(stream.codec_context is None for stream in media.streams):
-        raise ShowmoodError(f"{media.name} can't be cut: a codec that is not known here")
+        raise ShowmoodError(f"{media.name} can't be cut: an unknown codec")
     video = media.video.codec_context
     # MPEG-TS carries its parameters in the stream, where they stay.
     head = video.extradata if is_out_of_band(media.video) else None

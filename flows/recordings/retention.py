@@ -1,14 +1,14 @@
 """Retention: the oldest files are deleted when too old, too many, or the disk is nearly full.
 
-Where they are too many, the show that has most loses its oldest first.
+If there are too many, the oldest files of the largest show go first.
 
 Only what is neither kept nor needed is deleted: files whose analysis is in the database, and files
 of a broadcast that is over which nothing refers to. Files that were not analysed stay at any age,
 and files that a user keeps (`showmood keep`) until they are released.
 
-Each folder is read once and again when it has changed, so a pass costs little however much there
-is. A file is first renamed, then forgotten by its row, then deleted; whatever a crash leaves of
-that, the next pass finishes. One process at a time does it.
+A folder is read again only when it has changed, so a pass costs little. A file is renamed, its row
+updated, then it is deleted; after a crash the next pass completes that. One process at a time does
+it.
 """
 
 import heapq
@@ -41,7 +41,7 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 PASS_S: Final = 60.0
 LOOK_S: Final = 5.0
-"""So often the disk's free space is looked at between passes."""
+"""Seconds between two passes, and between two checks of the free disk space."""
 
 _BATCH: Final = 500
 _STOP_S: Final = 1.0
@@ -106,7 +106,7 @@ class Rolled:
 class Recordings:
     """Keeps the recordings below a folder within limits; remembers what it has seen.
 
-    stopping: once it is set, a pass ends early. The next one, by whomever, finishes it.
+    stopping: once it is set, a pass ends early; the next one, of any process, finishes it.
     """
 
     engine: Engine
@@ -126,9 +126,9 @@ class Recordings:
         return not self._warned and self.directory.is_dir() and self._missing_bytes() > 0
 
     def run(self, now: datetime) -> Rolled | None:
-        """Do one pass; None if another process is at it, or there is nothing.
+        """Do one pass; None if another process does one, or there are no recordings.
 
-        now: aware. Raises one of DatabaseError, with nothing deleted that its rows do not say;
+        now: aware. Raises one of DatabaseError (no file is deleted whose row does not say so),
         OSError.
         """
         if not self.directory.is_dir():
@@ -194,7 +194,7 @@ class Recordings:
         *,
         n_bytes: int | None = None,
     ) -> int:
-        """Delete files that are safe to delete, until so many bytes are; return how many."""
+        """Delete files that are safe to delete, up to `n_bytes`; return how many bytes."""
         done = 0
         while not self.stopping.is_set() and (batch := list(islice(files, _BATCH))):
             may_go = claims.unclaimed([(each[1], each[2]) for each in batch])
@@ -219,7 +219,7 @@ class Recordings:
         return done
 
     def _delete(self, folder: Folder, names: list[str], current: Path | None) -> None:
-        # Out of the playlists first: what they list is there.
+        # Out of the playlists first: they list only files that exist.
         playback_playlists.trim(folder.path, set(names), current=current)
         for name in names:
             folder.set_aside(name)
@@ -249,7 +249,7 @@ class Recordings:
         return max(0, self.limits.wanted_free_bytes - free)
 
     def _complain(self, rolled: Rolled) -> None:
-        """Say once that there is less room than there should be, and that nothing can be done."""
+        """Warn once if the limits are exceeded and nothing can be deleted."""
         total = self.limits.total_bytes
         over = total is not None and rolled.left_bytes > total
         if not (over or self._missing_bytes()):
@@ -257,8 +257,8 @@ class Recordings:
         elif not self._warned:
             self._warned = True
             self.log.warning(
-                "%s: the recordings that are left take more room than they may (%.2f GB), and none "
-                "of them can go: what is listed as live, and %d files kept or not analysed",
+                "%s: the recordings that are left exceed their limit (%.2f GB), and none of them "
+                "can be deleted: those listed as live, and %d files kept or not analysed",
                 self.directory,
                 rolled.left_bytes / 1e9,
                 rolled.kept_files,
@@ -269,7 +269,7 @@ class Recordings:
 def rolling(retention: Recordings) -> Iterator[None]:
     """Keep recordings within their limits beside what the caller does, about once a minute.
 
-    At its end a pass is left to itself that a disk or a database holds up.
+    Its end does not wait for a pass that a disk or a database delays.
     """
     stop = retention.stopping
 
@@ -283,9 +283,9 @@ def rolling(retention: Recordings) -> Iterator[None]:
                     if rolled is not None and rolled.files:
                         retention.log.info("%s", rolled.summary())
             except (DatabaseError, DBAPIError, OSError) as e:
-                retention.log.warning("recordings are not rolled now: %s", e)
+                retention.log.warning("old recordings could not be deleted now: %s", e)
             except Exception:  # else nothing makes room until the next start
-                retention.log.exception("an internal error: recordings are not rolled now")
+                retention.log.exception("an internal error: old recordings are not deleted now")
             stop.wait(LOOK_S)
             due_s -= LOOK_S
 

@@ -1,4 +1,4 @@
-"""A recorded segment opened with its audio, be that in its file or recorded beside it."""
+"""A recorded segment opened with its audio, from its own file or from one beside it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _TIMED: Final = (".ts", ".mp4")
 """Formats that keep the source's timestamps."""
 
 _LOOKED_THROUGH: Final = 30
-"""Most segments that are looked through for the codec of audio that begins later."""
+"""Most segments that are searched for the codec of audio that begins later."""
 
 Packets: TypeAlias = "list[Packet[Any]]"
 
 
 def bring_audio(copies: Copies, segments: Iterable[Segment]) -> None:
-    """Have what is heard with segments here, as far as it is in the object store."""
+    """Fetch the audio of segments from the object store, as far as it is there."""
     stems: dict[Path, set[str]] = defaultdict(set)
     for segment in segments:
         stems[segment.path.parent / FOLDER].add(segment.path.stem)
@@ -102,7 +102,7 @@ class AudioBeside:
     ) -> Iterator[Media]:
         """Open a segment's audio with its pictures.
 
-        others: where it has no audio, theirs says which codec audio has.
+        others: give the codec if this one has no audio.
         """
         self._starts[segment.path.stem] = file_start(segment)
         with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Copies in the object store roll: the oldest go when they are too old, or too many."""
+"""Deletes the oldest copies in the object store when they are too old or too many."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -45,8 +45,8 @@ def roll_store(
 ) -> tuple[int, int]:
     """Delete the oldest copies until they are within limits; return how many, and their bytes.
 
-    What is kept stays, and what was not analysed. An object goes before its row says so: should
-    this be cut off, the next pass does it again. Raises StoreError, DatabaseError.
+    Kept and unanalysed recordings stay. An object is deleted before its row says so: after a crash
+    the next pass does it again. Raises StoreError, DatabaseError.
     """
     cut = now - timedelta(days=days) if days else None
     with engine.connect() as connection:

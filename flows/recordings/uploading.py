@@ -1,8 +1,8 @@
 """Copies finished recorded files to the object store, and notes the copies in their rows.
 
-The folders themselves are the spool: what has no copy by the rows waits there, and retention lets
-it be. So a store that is away, slow, full or refuses costs nothing but time, and what a process
-that died had begun is done by the next. One process a machine does it, off the path to the rows.
+The folders are the queue: files without a copy in their rows wait there, and retention keeps them.
+So a store that fails, is slow or full only delays copies, and a new process continues where another
+died. One process per machine does it, apart from analysis.
 """
 
 import logging
@@ -39,14 +39,14 @@ _log = logging.getLogger(__name__)
 
 LOOK_S: Final = 0.5
 AT_ONCE: Final = 4
-"""Files that are copied side by side: what is read into memory is bounded by them."""
+"""Files that are copied in parallel; bounds the memory that they take."""
 
 BATCH: Final = 64
 FIRST_PAUSE_S: Final = 1.0
 MAX_PAUSE_S: Final = 60.0
 NOTE_EVERY_S: Final = 10.0
 AUDIO_WAIT_S: Final = 60.0
-"""Longest time that the audio of a file of pictures may come later, while it is recorded."""
+"""Most seconds that audio may come later than its file of pictures, while it is recorded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +121,7 @@ class Uploads:
                 with self.engine.connect() as connection:
                     known = rows.broadcasts(connection, [folder.broadcast]).get(folder.broadcast)
                     if known is None or not folder.is_of(known):
-                        continue  # another database's: it is looked at again
+                        continue  # another database's: it is checked again
                     self._copied[path] = copied(connection, folder.broadcast)
             done = self._copied[path]
             found += [
@@ -147,17 +147,17 @@ class Uploads:
         """Note the copies in the files' rows; of a file without a row yet, later."""
         if not self._unnoted:
             return
-        said: list[tuple[Path, str]] = []
+        noted: list[tuple[Path, str]] = []
         with self.engine.begin() as connection:
             for (path, name), (key, size, sha256) in list(self._unnoted.items()):
                 folder = self._inventory.folders.get(path)
                 if folder is None or name not in folder.files:
-                    said.append((path, name))  # it is gone
+                    noted.append((path, name))  # it is gone
                 elif record_copy(
                     connection, folder.broadcast, name, key=key, size=size, sha256=sha256
                 ):
-                    said.append((path, name))
-        for path, name in said:
+                    noted.append((path, name))
+        for path, name in noted:
             del self._unnoted[path, name]
             self._copied.setdefault(path, set()).add(name)
 
@@ -196,9 +196,9 @@ class Uploads:
 
 
 def _has_its_audio(folder: Folder, name: str, modified: float) -> bool:
-    """Return whether the audio of a file of pictures is there, or is waited for no more.
+    """Return whether the audio of a file of pictures is there, or is no longer waited for.
 
-    It is copied before them, so that a row that says where they are says so of both.
+    Audio is copied first, so a row with a copy means that both have one.
     """
     stem = name.partition(".")[0]
     after = not folder.has_audio or any(each > stem for each in folder.audio_of)

@@ -1,4 +1,4 @@
-"""`showmood demo` and `showmood up`: the embedded stack at work, in a terminal."""
+"""`showmood demo` and `showmood up`: run the embedded stack in a terminal."""
 
 import shutil
 import signal
@@ -53,7 +53,7 @@ def own_command() -> str:
 
 
 def demo_video(settings: Settings, video: Path | None) -> Path:
-    """Return the clip to play, or the built-in programme, which is made at the first time.
+    """Return the clip to play, or the built-in programme, which is made the first time.
 
     Raises UsageError when there is no such clip.
     """
@@ -82,7 +82,7 @@ def demo_channel(settings: Settings, video: Path, port: int) -> LiveOrigin:
 
 
 def _prepare(settings: Settings, video: Path | None) -> Path:
-    """Have ready what the demo plays and looks with; return the clip."""
+    """Make the demo's clip and fetch its networks; return the clip."""
     clip = demo_video(settings, video)
     fetch_weights(settings)
     return clip
@@ -102,7 +102,7 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
     port = demo_port(settings, any_port=True)
     allow = (f"127.0.0.1:{port}",)
     with ThreadPoolExecutor(1, thread_name_prefix="demo") as aside, ExitStack() as channel:
-        # While the stack starts. A clip of the user's is opened first: it may be none.
+        # In parallel with the start. A user's clip is checked first: it may be no video.
         making = aside.submit(_prepare, settings, video)
         if video is not None:
             making.result()
@@ -133,7 +133,7 @@ def run_demo(settings: Settings, *, video: Path | None, duration: str, console: 
             finally:
                 engine.dispose()
     console.print(f"\ntimeline: {png}", soft_wrap=True, markup=False)
-    console.print("the rows stay. Look again, and on:")
+    console.print("the rows are kept. To look at them again:")
     for command, what in (
         ("page", "the page: the moment behind each number"),
         ("up", "the Prefect UI, to start and schedule shows"),
@@ -167,12 +167,12 @@ def run_up(settings: Settings, *, console: Console) -> None:
             console.print("SQL: showmood db psql", soft_wrap=True)
             while not stopping.wait(REFRESH_S):
                 stack.tend()
-            echo("stopping: what runs is cancelled and stored")
+            echo("stopping: running shows are cancelled and stored")
     echo("stopped")
 
 
 class _Steps:
-    """Says what was done, and how long it took since the last step."""
+    """Prints each step, with the time since the step before."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -187,7 +187,7 @@ class _Steps:
 
 def _follow(engine: Engine, stack: Stack, run_id: str, began: datetime, console: Console) -> None:
     """Show progress, from the database, until the run has ended: live, or in a log line by line."""
-    said, due = "", 0.0
+    printed, due = "", 0.0
     shown = Live(console=console, refresh_per_second=4) if console.is_terminal else nullcontext()
     with shown as live:
         while True:
@@ -195,9 +195,9 @@ def _follow(engine: Engine, stack: Stack, run_id: str, began: datetime, console:
             progress = _progress(engine, run.state_name, began)
             if live is not None:
                 live.update(progress)
-            elif progress.plain != said and time.monotonic() >= due:
+            elif progress.plain != printed and time.monotonic() >= due:
                 console.print(progress, soft_wrap=True)
-                said, due = progress.plain, time.monotonic() + LOG_EVERY_S
+                printed, due = progress.plain, time.monotonic() + LOG_EVERY_S
             if run.state in FINAL:
                 return
             for child in stack.children:

@@ -36,7 +36,7 @@ User={user}
 WorkingDirectory={folder}
 EnvironmentFile=-{folder}/.env
 ExecStart={command} up
-# `up` cancels what runs, has it stored, and stops its own processes; what is left then is killed.
+# `up` cancels and stores running shows and stops its processes; what is left then is killed.
 KillMode=mixed
 TimeoutStopSec=120
 Restart=on-failure
@@ -60,7 +60,7 @@ User={user}
 WorkingDirectory={folder}
 EnvironmentFile=-{folder}/.env
 ExecStart={command} worker
-# The worker alone is asked to end. It hands its shows over; what nobody takes goes on without it.
+# Only the worker gets the signal. It hands its shows over; those that no worker takes continue.
 KillMode=process
 TimeoutStopSec=90
 Restart=always
@@ -80,7 +80,7 @@ _HEAD: Final = """\
 
 def write_files(folder: Path) -> list[str]:
     """Write both files unless they are there; return a line on each. Raises UsageError."""
-    said = []
+    lines = []
     contents = {
         PREFECT_YAML: SHIPPED.read_text(encoding="utf-8"),
         ENV: f"{_HEAD}{_settings()}",
@@ -92,12 +92,12 @@ def write_files(folder: Path) -> list[str]:
                 path.chmod(0o600 if name == ENV else 0o644)
                 file.write(content)
         except FileExistsError:
-            said.append(f"{path} is here already, and stays as it is")
+            lines.append(f"{path} exists already and was not changed")
         except OSError as e:
             raise UsageError(f"{path} cannot be written: {e.strerror}") from e
         else:
-            said.append(f"{path} was written")
-    return said
+            lines.append(f"{path} was written")
+    return lines
 
 
 def write_unit(folder: Path, *, worker: bool = False) -> list[str]:
@@ -111,7 +111,7 @@ def write_unit(folder: Path, *, worker: bool = False) -> list[str]:
         # systemd has specifiers (%), variables ($), quotes and backslashes of its own.
         if re.search(r"[^\w./@+:,-]", word):
             raise UsageError(
-                f"{word}: a systemd unit wants a path without spaces and special signs"
+                f"{word}: a systemd unit needs a path without spaces or special characters"
             )
     unit, content = (WORKER_UNIT, _WORKER_UNIT) if worker else (UNIT, _UNIT)
     path = folder / unit

@@ -1,4 +1,4 @@
-"""Prefect's server behind our gate: `python -m flows.stack.server`, as the stack starts it.
+"""Prefect's server behind the login: `python -m flows.stack.server`, as the stack starts it.
 
 In place of `prefect server start`, which serves the same application without authentication.
 """
@@ -33,13 +33,13 @@ def serve(host: str, port: int) -> None:
     # For lists of worker types and blocks that it has itself, Prefect asks GitHub first.
     collections.KNOWN_VIEWS.update(dict.fromkeys(collections.KNOWN_VIEWS, ""))
     own = f"http://127.0.0.1:{port}"
-    said = now.server.api.auth_string
+    auth = now.server.api.auth_string
     named = (origin.strip() for origin in now.server.api.cors_allowed_origins.split(","))
     origins = frozenset(origin for origin in named if origin and origin != "*")
     with temporary_settings(
         {
-            # The gate asks for it. Asked twice, the UI would want a password from a browser that
-            # has a cookie.
+            # The gate checks it. If the server did too, its UI would ask a browser that has a
+            # cookie for a password.
             "server.api.auth_string": None,
             "server.api.cors_allowed_origins": ",".join(sorted(origins)) or own,
         },
@@ -48,7 +48,7 @@ def serve(host: str, port: int) -> None:
     ):
         gate = Gate(
             create_app(final=True),
-            access=replace(access, also=said.get_secret_value() if said else None),
+            access=replace(access, also=auth.get_secret_value() if auth else None),
             hosts=known_hosts(port, settings.ui_hosts),
             cookie=f"showmood-{port}",
             origins=origins,
@@ -67,9 +67,9 @@ def serve(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser()
-    asked.add_argument("--host", default="127.0.0.1")
-    asked.add_argument("--port", type=int, required=True)
-    given = asked.parse_args()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    arguments = parser.parse_args()
     gc.set_threshold(OBJECTS)
-    serve(given.host, given.port)
+    serve(arguments.host, arguments.port)

@@ -1,6 +1,6 @@
 """One machine's embedded stack: Postgres, a Prefect server with its UI, a worker, the demo channel.
 
-Everything lives in one folder (`.showmood` by default) and dies with the process that started it.
+Everything is in one folder (`.showmood` by default) and ends with the process that started it.
 """
 
 import math
@@ -89,7 +89,7 @@ class Stack(AbstractContextManager["Stack"]):
         self.stopping = threading.Event()
         self.children: list[Child] = []
         self._postgres: Postgres | None = None
-        self._look_at = math.inf  # until the server is up
+        self._revive_at = math.inf  # until the server is up
         self._exit = ExitStack()
 
     @property
@@ -107,7 +107,7 @@ class Stack(AbstractContextManager["Stack"]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Cancel what runs, then stop everything."""
+        """Cancel running shows, then stop everything."""
         self._exit.close()
 
     def environment(self, *, server: bool = False) -> dict[str, str]:
@@ -158,8 +158,7 @@ class Stack(AbstractContextManager["Stack"]):
         self.server.put_pools(settings.work_pools)
         for pool in settings.work_pools:
             self.server.make_queue(pool, queue_of(settings.machine_name))
-        # A worker, and Prefect's command that deploys, import Prefect for seconds before they ask
-        # anything: side by side.
+        # Workers and Prefect's deploy command import Prefect for seconds: they start in parallel.
         begun = [(pool, self._begin_worker(pool, f"{name}-{pool}")) for pool in settings.work_pools]
         self._exit.callback(self._cancel_runs, {f"{name}-{pool}" for pool, _ in begun})
         dead_after_s = settings.dead_after_s
@@ -171,7 +170,7 @@ class Stack(AbstractContextManager["Stack"]):
             there = partial(self.server.has_worker, pool, f"{name}-{pool}")
             worker.wait_until(there, self.stopping)
             self.echo(f"worker is up, on work pool {pool!r}")
-        self._look_at = time.monotonic()
+        self._revive_at = time.monotonic()
 
     def _begin_worker(self, pool: str, name: str) -> Child:
         command = worker_command(pool, name, self.settings.worker_limit, self.settings.machine_name)
@@ -183,7 +182,7 @@ class Stack(AbstractContextManager["Stack"]):
         return self.access.link(self.ui_url)
 
     def _begin_page(self) -> None:
-        """Serve the page of the shows beside what follows."""
+        """Start the page, in parallel with what follows."""
         settings = self.settings
         if self._postgres is not None:
             make_analyst(self.database_url)
@@ -208,15 +207,15 @@ class Stack(AbstractContextManager["Stack"]):
             shutil.rmtree(left, ignore_errors=True)
 
     def tend(self) -> None:
-        """Restart processes that have ended by themselves, and report it.
+        """Restart processes that ended unexpectedly, and report it.
 
         Raises StackError when it keeps ending.
         """
         for part in (self._postgres, *self.children):
             if part is not None and (line := part.tend()):
                 self.echo(line)
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + REVIVE_S
+        if time.monotonic() >= self._revive_at:
+            self._revive_at = time.monotonic() + REVIVE_S
             for name in revived(self.api_url, self.access.headers):
                 self.echo(f"show {name} had crashed, and is on schedule again")
 
@@ -228,7 +227,7 @@ class Stack(AbstractContextManager["Stack"]):
         return child
 
     def _cancel_runs(self, workers: Collection[str]) -> None:
-        """Cancel our runs while the workers run; runs on other machines continue."""
+        """Cancel this stack's runs while its workers run; runs on other machines continue."""
         pools = self.settings.work_pools
         try:
             there = {name for pool in pools for name in self.server.workers(pool)}

@@ -1,4 +1,4 @@
-"""`showmood status`: what runs, how the channels are doing, and what somebody should look at.
+"""`showmood status`: what runs, the state of the channels, and problems.
 
 It starts nothing and changes nothing.
 """
@@ -28,7 +28,7 @@ OLD_YT_DLP_DAYS: Final = 60
 """Sites change: an older yt-dlp fails on some of them."""
 
 LATE_S: Final = 60.0
-"""A channel on air whose newest row is older than this needs a look."""
+"""Most seconds that the newest row of a channel on air may be old."""
 
 _NEWEST = text(
     "SELECT c.slug, s.ended_at, s.lag_ms, b.status = 'live' AS live, b.started_at, b.planned_end"
@@ -81,7 +81,7 @@ def read_status(settings: Settings, env: Mapping[str, str], now: datetime) -> St
     _look_at_disk(settings, found)
     if age_days is not None and age_days > OLD_YT_DLP_DAYS:
         found.problems.append(
-            f"yt-dlp is {age_days} days old: sites change, renew it "
+            f"yt-dlp is {age_days} days old: sites change, upgrade it "
             f"({sys.executable} -m pip install --upgrade 'yt-dlp[default]')"
         )
     return found
@@ -142,11 +142,11 @@ def _look_at_channels(connection: Connection, found: StackStatus, now: datetime)
                     f"{row.slug} is on air, and its newest row is {behind_s:.0f} s old"
                 )
         elif row.live and row.planned_end is not None and row.planned_end > now:
-            found.problems.append(f"{row.slug} broke off before its end, and nobody watches it")
+            found.problems.append(f"{row.slug} stopped before its end, and no worker watches it")
 
 
 def _look_at_machines(connection: Connection, found: StackStatus, now: datetime) -> None:
-    ours = found.versions["showmood"]
+    own_version = found.versions["showmood"]
     for each in machines(connection):
         if not each.is_there:
             found.machines[each.name] = f"not seen since {each.seen_at:%Y-%m-%d %H:%M} UTC"
@@ -163,8 +163,10 @@ def _look_at_machines(connection: Connection, found: StackStatus, now: datetime)
                     f"{age_s:.0f} s: {why}"
                 )
         found.machines[each.name] = state
-        if each.version != ours:
-            found.problems.append(f"{each.name} has Showmood {each.version}, this machine {ours}")
+        if each.version != own_version:
+            found.problems.append(
+                f"{each.name} has Showmood {each.version}, this machine {own_version}"
+            )
 
 
 def _look_at_server(env: Mapping[str, str], found: StackStatus) -> None:
@@ -186,7 +188,7 @@ def _look_at_server(env: Mapping[str, str], found: StackStatus) -> None:
         found.problems.append(f"no Prefect server answers at {url}: showmood up")
         return
     if "ONLINE" not in found.workers.values():
-        found.problems.append("no worker is online: no show would be watched")
+        found.problems.append("no worker is online: no show can be watched")
 
 
 def _look_at_pool(http: httpx.Client, pool: str, found: StackStatus) -> None:
@@ -213,7 +215,7 @@ def _look_at_disk(settings: Settings, found: StackStatus) -> None:
 
 
 def as_json(found: StackStatus) -> dict[str, Any]:
-    """Return it as JSON has it, times in ISO 8601."""
+    """Return it for JSON, with times in ISO 8601."""
     values: dict[str, Any] = {name: getattr(found, name) for name in StackStatus.__slots__}
     values["channels"] = [
         {

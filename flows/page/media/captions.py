@@ -1,4 +1,4 @@
-"""What was seen in a stretch as subtitles, timed from its beginning: WebVTT and ASS."""
+"""Emotions of a time range as subtitles, timed from its start: WebVTT and ASS."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a recording's pictures are coded as, read from the head of a file: can a browser play it?"""
+"""Whether a recording's video is HEVC, which few browsers play; read from the head of a file."""
 
 import re
 from functools import lru_cache
@@ -13,7 +13,7 @@ _SYNC: Final = 0x47
 
 
 def is_hevc(path: Path) -> bool:
-    """Return whether a file's pictures are HEVC; False too where it can't be read."""
+    """Return whether a file's video is HEVC; also False if it can't be read."""
     try:
         return _is_hevc(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""The curve of a stretch as SVG: what a paper or a slide takes. A browser makes the PNG of it."""
+"""The curve of a time range as SVG, for papers and slides; the browser makes a PNG of it."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,6 +1,6 @@
-"""Recordings as a browser plays them: playlists from what is on disk, files by show and number.
+"""Recordings for a browser: playlists of what is on disk, files by show and segment number.
 
-A file's address never changes: it is the number of its segment, which is used once in a show.
+A file's address never changes: a segment's number is used once in a show.
 """
 
 import os
@@ -34,7 +34,7 @@ LIVE_SEGMENTS: Final = 60
 
 
 AUDIO_WAIT_S: Final = 60.0
-"""Longest time that audio recorded beside a file of pictures may come later than they do."""
+"""Most seconds that audio may come later than its file of pictures."""
 
 
 class CopyGone(Exception):
@@ -47,11 +47,11 @@ class NotNow(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recording:
-    """A show's files. here: by number, those that this machine has, or can have, in order of time.
+    """A show's files. here: segments by number, on this disk or in the store, in order of time.
 
-    stored: of those that are to be brought first, key and SHA-256 of their copies. elsewhere: where
-    those are that are neither, and were not deleted: "on" a machine, "into" a folder. audio: what
-    was recorded beside the pictures, in order.
+    stored: key and SHA-256 of those that are only in the store. elsewhere: where other files are
+    that were not deleted: "on" a machine, "into" a folder. audio: what was recorded beside the
+    pictures, in order.
     """
 
     folder: Path
@@ -84,15 +84,15 @@ class Playback:
         return self._stored is not None
 
     def mark(self, show: ShowRow) -> tuple[int, ...]:
-        """Return what changes whenever a file of the show comes or goes."""
+        """Return values that change whenever a file of the show is added or deleted."""
         folder = self._folder(show)
         return tuple(_modified_ns(each) for each in (folder, folder / JOURNAL, folder / AUDIO))
 
     def of(self, show: ShowRow, state: object, segments: Callable[[], Sequence[Any]]) -> Recording:
         """Return a show's recording.
 
-        state: of the show's rows. segments: asks for its rows of `show_segments`, where they have
-        changed since.
+        state: of the show's rows. segments: reads its rows of `show_segments`; called if they
+        have changed.
         """
         mark = (*self.mark(show), state)
         with self._lock:
@@ -108,7 +108,7 @@ class Playback:
         return found
 
     def bring(self, recording: Recording, segments: Sequence[Segment]) -> None:
-        """Have the files of these segments on this disk. Raises CopyGone, NotNow."""
+        """Fetch the files of these segments that are not on this disk. Raises CopyGone, NotNow."""
         for segment in segments:
             copy = recording.stored.get(segment.sequence)
             if copy is not None and self._stored is not None:
@@ -156,9 +156,9 @@ class Playback:
 
 
 def parts(recording: Recording) -> list[tuple[Segment, ...]]:
-    """Return what is here in parts of one form each, MPEG-TS or fMP4, in order.
+    """Return the segments in parts of one format each, MPEG-TS or fMP4, in order.
 
-    A browser's player cannot go on from one to the other: each part has a playlist of its own.
+    A browser's player can't switch between formats: each part has its own playlist.
     """
     return [
         tuple(each)
@@ -169,7 +169,7 @@ def parts(recording: Recording) -> list[tuple[Segment, ...]]:
 def playlist(recording: Recording, part: int | None) -> str | None:
     """Return the playlist of a part, with an end; None where there is no such part.
 
-    part: None: the newest segments of the last one, to be asked for again while it grows.
+    part: None: the newest segments of the last one, to be reloaded while it grows.
     """
     found = parts(recording)
     if not found or not -1 < (part or 0) < len(found):
@@ -190,7 +190,7 @@ def playlist(recording: Recording, part: int | None) -> str | None:
         init = None
         made = segment.sequence in recording.stored or recording.audio
         if made and segment.path.suffix == ".mp4":
-            # How long its head is, its file would say: these are cut off it when they are fetched.
+            # The length of its head is known once the file is read: it is split when requested.
             init, name = f"{segment.sequence}.init.mp4", f"{segment.sequence}.media.mp4"
         text += playlist_entry(segment, before, name=name, init=init)
         before = segment
@@ -204,7 +204,7 @@ def part_of_file(path: Path, part: str) -> bytes:
 
 
 def spans(segments: Sequence[Segment]) -> list[list[int]]:
-    """Return the stretches of time that segments cover, in ms since 1970, in order."""
+    """Return the time ranges that segments cover, in ms since 1970, in order."""
     found: list[list[int]] = []
     for segment in segments:
         begin, end = _ms(segment.start), _ms(segment.end)
@@ -216,7 +216,7 @@ def spans(segments: Sequence[Segment]) -> list[list[int]]:
 
 
 def holding(recording: Recording, at: datetime) -> Segment | None:
-    """Return the segment that holds a moment."""
+    """Return the segment that contains a moment."""
     return next((each for each in recording.listed if each.start <= at < each.end), None)
 
 

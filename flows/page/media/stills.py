@@ -29,7 +29,7 @@ def still(segment: Segment, at: datetime, *, ffmpeg: Path | None = None) -> byte
     kind = "mp4" if segment.path.suffix == ".mp4" else "mpegts"
     command = [find_ffmpeg(ffmpeg), "-v", "error", "-nostdin", "-threads", "1"]
     command += ["-protocol_whitelist", "file", "-f", kind, "-i", f"file:{segment.path}"]
-    # Of what is decoded: seeking in a file of two seconds finds its end.
+    # Skipped after decoding: seeking in a file of two seconds finds its end.
     command += ["-ss", f"{skip_s:.3f}", "-an", "-frames:v", "1"]
     command += [
         "-vf",
@@ -43,7 +43,7 @@ def still(segment: Segment, at: datetime, *, ffmpeg: Path | None = None) -> byte
         "-",
     ]
     if not _places.acquire(timeout=WAIT_S):
-        raise UsageError("many stills are being made just now: try again")
+        raise UsageError("too many stills are being made: try again")
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False

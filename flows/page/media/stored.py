@@ -1,7 +1,7 @@
 """Recordings that only the object store has: fetched to this disk when they are played.
 
-Through the cache that `play`, `clip` and `replay` use too, so that a browser asks nobody but the
-page. A store that is away, or slow, holds up the page's other answers for a few seconds at most.
+It uses the cache of `play`, `clip` and `replay`, so that a browser connects only to the page. A
+store that fails or is slow delays the page's other responses by a few seconds at most.
 """
 
 import threading
@@ -27,13 +27,13 @@ class Stored:
     """The copies of recordings, as the page needs them."""
 
     def __init__(self, copies: Copies) -> None:
-        """Ask for nothing yet."""
+        """Fetch nothing yet."""
         self._copies = copies
         self._places = threading.BoundedSemaphore(AT_ONCE)
         self._away: tuple[float, str] | None = None
 
     def path(self, key: str) -> Path | None:
-        """Return where an object's copy lies once it was brought; None for what is no key."""
+        """Return the path of an object's copy on this disk; None for an invalid key."""
         path = self._copies.directory / key
         return None if Path(key).is_absolute() or ".." in path.parts else path
 
@@ -47,12 +47,12 @@ class Stored:
         return [found for path in paths if (found := audio_of(path)) is not None]
 
     def bring_audio(self, path: Path) -> None:
-        """Have the copy of a file of audio here, if there is one. Raises NotNow."""
+        """Fetch the copy of a file of audio, if there is one. Raises NotNow."""
         with suppress(CopyGone):
             self.bring(path, path.relative_to(self._copies.directory).as_posix(), None)
 
     def bring(self, path: Path, key: str, sha256: str | None) -> None:
-        """Have an object's copy at its path.
+        """Fetch an object's copy to its path, if it is missing.
 
         Raises CopyGone where it is gone or was changed, NotNow where the store does not answer.
         """
@@ -63,16 +63,16 @@ class Stored:
         if away is not None and time.monotonic() < away[0]:
             raise NotNow(away[1])
         if not self._places.acquire(timeout=WAIT_S):
-            raise NotNow("many recordings are being fetched from the store just now: try again")
+            raise NotNow("too many recordings are being fetched from the store: try again")
         try:
             self._copies.expect(key, sha256)
             self._copies.bring(path)
         except ObjectGone as e:
             raise CopyGone(f"the copy of this recording can't be played: {e}") from e
         except StoreError as e:
-            self._away = (time.monotonic() + PAUSE_S, f"the recording is in the store alone: {e}")
+            self._away = (time.monotonic() + PAUSE_S, f"the recording is only in the store: {e}")
             raise NotNow(self._away[1]) from e
         except OSError as e:
-            raise NotNow(f"the copy of this recording can't be kept on this disk: {e}") from e
+            raise NotNow(f"the copy of this recording can't be written to this disk: {e}") from e
         finally:
             self._places.release()

@@ -1,6 +1,6 @@
 """A recorded segment with the audio that was recorded beside it, in one file for a browser.
 
-Nothing is encoded anew but silence, where audio is missing: a browser waits for it otherwise.
+Only silence is encoded, where audio is missing: a browser would wait for it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from flows.recordings.segment_audio import AudioBeside, is_out_of_band, seconds_
 
 _TS_OPTIONS: Final = {"mpegts_copyts": "1"}
 _MP4_OPTIONS: Final = {"movflags": "delay_moov+default_base_moof+frag_discont", "use_editlist": "0"}
-"""One fragment, after a head that knows the audio's codec, with the times of its packets."""
+"""One fragment with its packets' timestamps, after a head that has the audio's codec."""
 
 _HEADS: Final = (b"ftyp", b"moov", b"free")
 _MAX_SILENCE: Final = 2_000
@@ -53,7 +53,7 @@ def with_audio(segment: Segment, listed: Sequence[Segment], audio: Sequence[Audi
     Raises ShowmoodError where it can't be read.
     """
     if not _places.acquire(timeout=_WAIT_S):
-        raise ShowmoodError("many pieces of recordings are being made just now: try again")
+        raise ShowmoodError("too many segments are being made: try again")
     try:
         beside = AudioBeside.of(audio, listed)
         others = _with_audio_near(segment, listed, audio)
@@ -74,7 +74,7 @@ def with_audio(segment: Segment, listed: Sequence[Segment], audio: Sequence[Audi
 def _with_audio_near(
     segment: Segment, listed: Sequence[Segment], audio: Sequence[AudioFile]
 ) -> list[Segment]:
-    """Return segments whose audio says which codec that of a segment without has."""
+    """Return segments nearby whose audio gives the codec for one without audio."""
     near = {each.piece for each in around(audio, segment.path.stem)}
     return [each for each in listed if each.path.stem in near]
 
@@ -82,7 +82,7 @@ def _with_audio_near(
 def _within(
     stream: AudioStream, packets: list[Packet[Any]], begin_s: float, end_s: float
 ) -> list[Packet[Any]]:
-    """Return what begins within a stretch, in order, and silence where nothing does."""
+    """Return the packets that begin in a time range, in order, with silence between them."""
     step_s = _frame_s(stream)
     chosen: list[Packet[Any]] = []
     at_s, silence = begin_s, _Silence(stream)
@@ -111,7 +111,7 @@ class _Silence:
         self._made: bytes | None = None
 
     def between(self, begin_s: float, end_s: float) -> list[Packet[Any]]:
-        """Return as many as fit."""
+        """Return as many frames as fit."""
         if self._made is None:
             self._made = self._make()
         if not self._made:

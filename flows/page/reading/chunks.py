@@ -21,7 +21,7 @@ FACES_S: Final = 30
 
 
 def span(length_s: int, index: int) -> tuple[datetime, datetime] | None:
-    """Return a chunk's stretch of time, counted from 1970; None where there is no such time."""
+    """Return a chunk's time range, counted from 1970; None if it is out of range."""
     try:
         begin = datetime.fromtimestamp(index * length_s, UTC)
         return begin, begin + timedelta(seconds=length_s)

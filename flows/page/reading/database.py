@@ -1,4 +1,4 @@
-"""The page's way to the database: an analyst's, read-only, never in a writer's way."""
+"""The page's database connections: as an analyst, read-only, never blocking writers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +17,14 @@ STATEMENT_TIMEOUT_S: Final = 8.0
 LOCK_TIMEOUT_S: Final = 1.0
 
 _TOO_SLOW: Final = "57014"
-"""SQLSTATE of a statement that was cancelled, for its timeout."""
+"""SQLSTATE of a statement cancelled by its timeout."""
 
 _OTHER_SCHEMA: Final = ("42P01", "42703", "42883")
-"""SQLSTATE of a table, a column or a function that is not there."""
+"""SQLSTATE of a missing table, column or function."""
 
 
 class Reader:
-    """Reads views as an analyst where that role is there, and may not write either way.
+    """Reads views, as an analyst if that role exists; can't write in either case.
 
     timeout_s: of each statement.
     """
@@ -54,8 +54,8 @@ class Reader:
         connection.commit()
 
     @contextmanager
-    def asking(self) -> Iterator[Connection]:
-        """Give a connection; raises one of DatabaseError for what is of the world's making."""
+    def connect(self) -> Iterator[Connection]:
+        """Yield a connection; raises one of DatabaseError for expected errors."""
         try:
             with self.engine.connect() as connection:
                 yield connection
@@ -64,7 +64,7 @@ class Reader:
             if code == _TOO_SLOW:
                 raise DatabaseBusy(
                     f"the database took more than {self._timeout_ms / 1000:.0f} s for this: "
-                    "ask for a shorter time, or try again"
+                    "choose a shorter time, or try again"
                 ) from error
             if code in _OTHER_SCHEMA:
                 raise DatabaseNotMigrated(
@@ -72,21 +72,21 @@ class Reader:
                     "run `showmood db upgrade`"
                 ) from error
             known = explain(self.engine.url, error)
-            raise known or DatabaseError(f"the database said: {error.orig}".strip()) from error
+            raise known or DatabaseError(f"database error: {error.orig}".strip()) from error
 
     @contextmanager
-    def asking_tables(self) -> Iterator[Connection]:
-        """Give a read-only connection with the rights of the user in the URL: exports need tables.
+    def connect_to_tables(self) -> Iterator[Connection]:
+        """Yield a read-only connection with the rights of the user in the URL: exports need tables.
 
         Raises DatabaseRefused where those are an analyst's, and one of DatabaseError.
         """
-        with self.asking() as connection:
+        with self.connect() as connection:
             connection.execute(text("SET LOCAL ROLE NONE"))
             yield connection
 
     @contextmanager
-    def changing(self) -> Iterator[Connection]:
-        """Give a transaction that may write, with the rights of the user in the URL.
+    def transaction(self) -> Iterator[Connection]:
+        """Yield a transaction that may write, with the rights of the user in the URL.
 
         Raises DatabaseRefused where those are an analyst's, and one of DatabaseError.
         """
@@ -97,7 +97,7 @@ class Reader:
                 yield connection
         except DBAPIError as error:
             known = explain(self.engine.url, error)
-            raise known or DatabaseError(f"the database said: {error.orig}".strip()) from error
+            raise known or DatabaseError(f"database error: {error.orig}".strip()) from error
 
     def close(self) -> None:
         """Close the connections."""

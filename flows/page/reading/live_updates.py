@@ -34,7 +34,7 @@ _NEWEST = text(
 
 
 class TooMany(Exception):
-    """There are as many streams as there may be."""
+    """The limit of streams is reached."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,7 +60,7 @@ class Hub:
         self.n_polls = 0
 
     def take(self) -> None:
-        """Take a place; raises TooMany. `listen` gives it back."""
+        """Reserve a stream; raises TooMany. `listen` releases it."""
         if self.n_streams >= self._most:
             raise TooMany
         self.n_streams += 1
@@ -96,7 +96,7 @@ class Hub:
             except DatabaseError as error:
                 message = json.dumps({"problem": str(error)})
             except Exception:  # noqa: BLE001 - else listeners would wait without an error
-                _log.exception("what is new of %s could not be asked for", channel)
+                _log.exception("the newest data of %s could not be read", channel)
                 message = json.dumps({"problem": "an internal error: see the page's log"})
             if message is not None and message != known.message:
                 known.message = message
@@ -108,7 +108,7 @@ class Hub:
 
     def _poll(self, channel: str, known: _Channel) -> str | None:
         self.n_polls += 1
-        with self._reader().asking() as connection:
+        with self._reader().connect() as connection:
             row = connection.execute(_NEWEST, {"channel": channel}).one_or_none()
             if row is None:
                 return None

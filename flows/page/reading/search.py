@@ -1,4 +1,4 @@
-"""Search: when was an emotion strong for a while, as one statement that a person may copy."""
+"""Search: when an emotion was strong for a time, as one SQL statement that users may copy."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from db.tables.shows import EMOTIONS
 from flows.errors import UsageError
 
 MAX_MOMENTS: Final = 50
-"""So many stretches are shown."""
+"""Most results that are shown."""
 
 DAYS: Final = {"all": "1,2,3,4,5,6,7", "weekdays": "1,2,3,4,5", "weekend": "6,7"}
 
@@ -39,7 +39,7 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stretch:
-    """A stretch that was found; times are aware UTC."""
+    """A time range that was found; times are aware UTC."""
 
     broadcast_id: int
     show: str
@@ -50,41 +50,41 @@ class Stretch:
     faces: int
 
 
-def parse(asked: dict[str, str], channels: list[str], now: datetime) -> Search:
+def parse(form: dict[str, str], channels: list[str], now: datetime) -> Search:
     """Parse a search form; raises UsageError that names the field."""
-    channel = asked.get("channel") or (channels[0] if channels else "")
+    channel = form.get("channel") or (channels[0] if channels else "")
     if channel not in channels:
         raise UsageError(f"there is no channel {channel!r} in this history")
-    emotion = asked.get("emotion", "anger")
+    emotion = form.get("emotion", "anger")
     if emotion not in EMOTIONS:
-        raise UsageError(f"{emotion!r} is no emotion here: {', '.join(EMOTIONS)}")
-    zone = asked.get("zone") or "UTC"
+        raise UsageError(f"there is no emotion {emotion!r}: one of {', '.join(EMOTIONS)}")
+    zone = form.get("zone") or "UTC"
     try:
         ZoneInfo(zone)
     except (ValueError, OSError, KeyError) as e:
-        raise UsageError(f"{zone!r} is no time zone: write it as Europe/Berlin") from e
-    until = _day(asked.get("until"), "until", now, zone) + timedelta(days=1)
-    since = _day(asked.get("since"), "since", now - timedelta(days=30), zone)
+        raise UsageError(f"{zone!r} is not a time zone: write it as Europe/Berlin") from e
+    until = _day(form.get("until"), "until", now, zone) + timedelta(days=1)
+    since = _day(form.get("since"), "since", now - timedelta(days=30), zone)
     if until <= since:
         raise UsageError("since: the first day comes after the last")
     if until - since > timedelta(days=370):
-        raise UsageError("since: ask for a year at most")
-    days = asked.get("days", "all")
+        raise UsageError("since: at most a year")
+    days = form.get("days", "all")
     if days not in DAYS:
         raise UsageError(f"days: one of {', '.join(DAYS)}")
     return Search(
         channel=channel,
         emotion=emotion,
-        above=_number(asked, "above", 0.6, 0, 1),
-        for_s=int(_number(asked, "for", 3, 1, 3600)),
-        faces=int(_number(asked, "faces", 1, 1, 100)),
+        above=_number(form, "above", 0.6, 0, 1),
+        for_s=int(_number(form, "for", 3, 1, 3600)),
+        faces=int(_number(form, "faces", 1, 1, 100)),
         days=days,
-        from_hour=int(_number(asked, "from_hour", 0, 0, 23)),
-        to_hour=int(_number(asked, "to_hour", 24, 1, 24)),
+        from_hour=int(_number(form, "from_hour", 0, 0, 23)),
+        to_hour=int(_number(form, "to_hour", 24, 1, 24)),
         since=since,
         until=until,
         zone=zone,
-        order="strongest" if asked.get("order") == "strongest" else "newest",
+        order="strongest" if form.get("order") == "strongest" else "newest",
     )
 
 
@@ -102,7 +102,7 @@ def statement(search: Search) -> TextClause:
             "\n        AND extract(hour FROM second AT TIME ZONE :zone) >= :from_hour"
             "\n        AND extract(hour FROM second AT TIME ZONE :zone) < :to_hour"
         )
-    asked = text(
+    query = text(
         f"""WITH hits AS (
     SELECT broadcast_id, show, second, {search.emotion} AS value, tracks,
         second - row_number() OVER (PARTITION BY broadcast_id ORDER BY second)
@@ -132,8 +132,8 @@ LIMIT {MAX_MOMENTS}"""
         "from_hour": (search.from_hour, Integer()),
         "to_hour": (search.to_hour, Integer()),
     }
-    names = set(re.findall(r"(?<!:):(\w+)", asked.text))
-    return asked.bindparams(
+    names = set(re.findall(r"(?<!:):(\w+)", query.text))
+    return query.bindparams(
         *(bindparam(name, values[name][0], type_=values[name][1]) for name in sorted(names))
     )
 
@@ -148,12 +148,12 @@ def as_sql(search: Search) -> str:
 
 
 def find(connection: Connection, search: Search) -> list[Stretch]:
-    """Return the stretches, at most MAX_MOMENTS."""
+    """Return the results, at most MAX_MOMENTS."""
     return [Stretch(**row._mapping) for row in connection.execute(statement(search))]
 
 
-def _number(asked: dict[str, str], name: str, default: float, low: float, high: float) -> float:
-    given = asked.get(name) or str(default)
+def _number(form: dict[str, str], name: str, default: float, low: float, high: float) -> float:
+    given = form.get(name) or str(default)
     try:
         value = float(given)
     except ValueError:

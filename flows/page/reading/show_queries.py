@@ -12,12 +12,12 @@ from sqlalchemy.types import Integer
 from db.tables.shows import EMOTIONS
 
 LISTED: Final = 8
-"""So many of the last shows of each channel are listed."""
+"""Most shows of each channel in the list, the newest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShowRow:
-    """A show; times are aware. status: live where its row says so, on air or broken off."""
+    """A show; times are aware. status: live in its row: on air, or interrupted."""
 
     broadcast_id: int
     channel: str
@@ -34,7 +34,7 @@ _MEANS: Final = ", ".join(
     f"(sum({name} * {name}_known_s) / nullif(sum({name}_known_s), 0))::real AS {name}"
     for name in EMOTIONS
 )
-"""Over minutes, by how many of their seconds it is known of."""
+"""Means over minutes, weighted by their seconds with a value."""
 _COLUMNS: Final = (
     "broadcast_id, channel, show, started_at, planned_end, ended_at, status, flow_run_id"
 )
@@ -139,9 +139,9 @@ def show(connection: Connection, broadcast_id: int) -> ShowRow | None:
 
 
 def state(connection: Connection, broadcast_id: int) -> Row[Any]:
-    """Return what a show's rows are made of: it changes whenever they do.
+    """Return values that change whenever a show's rows do.
 
-    begin, until: of what was recorded; None where nothing was. The rest is only compared.
+    begin, until: of what was recorded; None if nothing was. The rest is only compared.
     """
     return connection.execute(_STATE, {"id": broadcast_id}).one()
 
@@ -155,7 +155,7 @@ def shows(
 
 
 def rows(connection: Connection, name: str, **values: object) -> Sequence[Any]:
-    """Return the rows of a question by its name: its columns are attributes of each."""
+    """Return the rows of a query by its name; columns are attributes."""
     return connection.execute(_BY_NAME[name], values).all()
 
 

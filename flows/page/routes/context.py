@@ -23,7 +23,7 @@ from flows.page.reading import show_queries
 from flows.page.reading.database import Reader
 from flows.page.reading.live_updates import Hub
 from flows.page.reading.show_queries import ShowRow
-from flows.page.routes.response_cache import Answers
+from flows.page.routes.response_cache import ResponseCache
 from flows.page.vendor import vendored
 from flows.show import FIRST_YEAR, LAST_YEAR
 
@@ -46,13 +46,13 @@ class Context:
     """What the routes share.
 
     cache_dir: of the browser libraries. prefect_url: of the UI that runs link to; None: unknown.
-    prefect_file: whose shows are next.
+    prefect_file: has the shows that are next.
     """
 
     reader: Reader
     playback: Playback
     hub: Hub
-    answers: Answers = field(default_factory=Answers)
+    cache: ResponseCache = field(default_factory=ResponseCache)
     cache_dir: Path | None = None
     ffmpeg: Path | None = None
     prefect_url: str | None = None
@@ -107,9 +107,9 @@ def error_page(
 def data(
     request: Request, body: object, *, closed: bool = False, kind: str = "application/json"
 ) -> Response:
-    """Return data with an ETag: nothing but a status where the browser has it already.
+    """Return data with an ETag: only a status if the browser has it already.
 
-    closed: it does not change any more, unless the show is analysed again.
+    closed: it is final, unless the show is analysed again.
     """
     content = (body if isinstance(body, str) else as_json(body)).encode()
     headers = _headers(content, closed)
@@ -123,22 +123,22 @@ def data(
 
 def remembered(
     request: Request,
-    answers: Answers,
+    cache: ResponseCache,
     mark: object,
     make: Callable[[], object],
     *,
     closed: bool = False,
 ) -> Response:
-    """Return data as `data` does, made only where its mark is new to the server.
+    """Return data as `data` does, made only if its mark is new to the server.
 
-    mark: what the data is made of: where that is the same, so is the data. The ETag is of the mark,
-    so that a browser which has the data costs no more than the mark.
+    mark: a value that changes with the data. The ETag is its hash, so that only the mark is needed
+    for a browser that has the data.
     """
     known = repr((VERSION, request.url.path, mark)).encode()
     headers = _headers(known, closed)
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
-    content = answers.of(
+    content = cache.of(
         headers["etag"], lambda: gzip.compress(as_json(make()).encode(), 5, mtime=0)
     )
     if _takes_gzip(request):
@@ -149,7 +149,7 @@ def remembered(
 
 
 def as_json(body: object) -> str:
-    """Return JSON without a space."""
+    """Return JSON without spaces."""
     return json.dumps(body, separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""Keeping a stretch of recording, and letting it go: the two things that the page changes."""
+"""Keeps and releases time ranges of recordings: the only changes that the page makes."""
 
 from typing import Annotated
 
@@ -28,18 +28,18 @@ def router(context: Context) -> APIRouter:
 
     @routes.get("/kept")
     def listed(request: Request) -> Response:
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             found = keeping.kept(connection)
         return page("kept.html", here="kept", kept=found)
 
     @routes.post("/kept", status_code=201)
     def keep(wanted: Wanted) -> Response:
         begin, end = moment(str(wanted.begin), "begin"), moment(str(wanted.end), "end")
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             row = context.show(connection, wanted.show)
         if begin is None or end is None:
             raise NotThere("begin and end: mark a stretch first")
-        with context.reader.changing() as connection:
+        with context.reader.transaction() as connection:
             try:
                 number = keeping.keep(connection, row.channel, begin, end, wanted.note.strip())
             except (ValueError, UnknownChannel) as e:
@@ -47,13 +47,13 @@ def router(context: Context) -> APIRouter:
         return JSONResponse({"id": number}, status_code=201)
 
     @routes.delete("/kept/{number}")
-    def let_go(number: int) -> Response:
+    def release(number: int) -> Response:
         if not 0 < number < 1 << 31:
             raise NotThere("there is no such stretch")
-        with context.reader.changing() as connection:
+        with context.reader.transaction() as connection:
             gone = keeping.let_go(connection, number)
         if not gone:
-            raise NotThere("this stretch was let go already")
+            raise NotThere("this stretch was released already")
         return Response(status_code=204)
 
     return routes

@@ -1,4 +1,4 @@
-"""What is played, shown and taken away of recordings: by a show's number, never by a path."""
+"""Recordings played, shown and exported: by a show's number, never by a path."""
 
 import os
 import re
@@ -26,7 +26,7 @@ from flows.report.export import export_rows
 M3U8: Final = "application/vnd.apple.mpegurl"
 KINDS: Final = {".ts": "video/mp2t", ".mp4": "video/mp4"}
 OPENFACE: Final = "openface.csv"
-"""A frame a row, in the words of OpenFace and py-feat."""
+"""A row per frame, with the column names of OpenFace and py-feat."""
 
 KINDS_OF_FILES: Final = {
     "mp4": "video/mp4",
@@ -42,12 +42,12 @@ _FILE: Final = re.compile(r"(\d{1,9})(\.init|\.media)?(\.ts|\.mp4)")
 
 
 class InParts(NotThere):
-    """A stretch is no one clip; the message says why, `links` what to take instead."""
+    """A stretch can't be one clip; `links` lead to its parts."""
 
     def __init__(self, number: int, spans: Sequence[tuple[datetime, datetime]]) -> None:
-        """Name the parts of a show's stretch, one form each."""
+        """Name the parts of a show's stretch, one format each."""
         super().__init__(
-            "picture or sound change their form within this stretch, and an MP4 has one form: "
+            "the format of video or audio changes within this stretch, and an MP4 has one: "
             f"take its {len(spans)} parts"
         )
         self.links = [
@@ -70,7 +70,7 @@ def router(context: Context) -> APIRouter:
 
     @routes.get("/media/{number}/{name}")
     def file(request: Request, number: int, name: str) -> Response:
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             row = context.show(connection, number)
             recording = context.recording(connection, row)
         if listed := _PLAYLIST.fullmatch(name):
@@ -81,7 +81,7 @@ def router(context: Context) -> APIRouter:
         named = _FILE.fullmatch(name)
         segment = recording.here.get(int(named[1])) if named else None
         if named is None or segment is None or segment.path.suffix != named[3]:
-            raise NotThere("this piece of the recording is not here any more")
+            raise NotThere("this segment of the recording is no longer here")
         context.playback.bring(recording, [segment])
         headers = {"cache-control": "private, max-age=86400, immutable"}
         kind = KINDS[segment.path.suffix]
@@ -104,7 +104,7 @@ def router(context: Context) -> APIRouter:
     @routes.get("/still/{number}/{at}.jpg")
     def picture(number: int, at: str) -> Response:
         when = moment(at, "at")
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             row = context.show(connection, number)
             recording = context.recording(connection, row)
         segment = holding(recording, when) if when else None
@@ -121,13 +121,13 @@ def router(context: Context) -> APIRouter:
     def take(number: int, name: str, request: Request) -> Response:
         begin = moment(request.query_params.get("from"), "from")
         end = moment(request.query_params.get("to"), "to")
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             row = context.show(connection, number)
         if begin is None or end is None or not begin < end:
             raise NotThere("from and to: mark a stretch first, its end after its beginning")
         stem, _, form = name.partition(".")
         if stem != "stretch" or form not in FORMS:
-            raise NotThere(f"a stretch is taken as {', '.join(FORMS)}")
+            raise NotThere(f"a stretch can be taken as {', '.join(FORMS)}")
         longest = MAX_CLIP if form == "mp4" else MAX_ROWS
         if end - begin > longest:
             raise NotThere(f"at most {longest.total_seconds() / 3600:.0f} h at once as {form}")
@@ -154,7 +154,7 @@ def _as_file(
         if form == "mp4":
             _cut(context, row, begin, end, path)
         else:
-            with context.reader.asking_tables() as connection:
+            with context.reader.connect_to_tables() as connection:
                 done = export_rows(
                     connection,
                     row.channel,
@@ -183,7 +183,7 @@ def _cut(context: Context, row: ShowRow, begin: datetime, end: datetime, path: P
     from flows.recordings.clip import BEFORE, cut_found
     from flows.recordings.finding import Found
 
-    with context.reader.asking() as connection:
+    with context.reader.connect() as connection:
         recording = context.recording(connection, row)
         gaps = show_queries.rows(connection, "gaps", id=row.broadcast_id)
     found = Found(
@@ -233,7 +233,7 @@ def _as_text(
 def seconds_of(context: Context, row: ShowRow, begin: datetime, end: datetime) -> list[Any]:
     """Return a show's seconds in [begin, end)."""
     span = {"since": begin - timedelta(seconds=1), "until": end}
-    with context.reader.asking() as connection:
+    with context.reader.connect() as connection:
         found = show_queries.rows(
             connection, "seconds", channel=row.channel, id=row.broadcast_id, **span
         )
@@ -249,4 +249,4 @@ def _no_recording(elsewhere: str | None) -> str:
     if elsewhere:
         return f"this show was recorded {elsewhere}: run showmood page there"
     hint = "its rows are kept (SHOWMOOD_KEEP_RECORDINGS_... says how long recordings stay)"
-    return f"the recording of this moment is not here any more; {hint}"
+    return f"the recording of this moment is no longer here; {hint}"

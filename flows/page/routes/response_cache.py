@@ -1,4 +1,4 @@
-"""A cache of the page's responses, bounded in bytes: the least recently used go first."""
+"""A cache of the page's responses, bounded in bytes; drops the least recently used first."""
 
 import threading
 from collections import OrderedDict
@@ -8,8 +8,8 @@ from typing import Final
 MAX_BYTES: Final = 8 << 20
 
 
-class Answers:
-    """Contents by their ETag; the longest unused make room."""
+class ResponseCache:
+    """Responses by their ETag."""
 
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
         """Begin with none."""
@@ -19,7 +19,7 @@ class Answers:
         self._lock = threading.Lock()
 
     def of(self, tag: str, make: Callable[[], bytes]) -> bytes:
-        """Return the content of a tag, made where it is not known."""
+        """Return the response of a tag, made if it is not known."""
         with self._lock:
             known = self._known.get(tag)
             if known is not None:

@@ -1,4 +1,4 @@
-"""A show's numbers as data: what it is made of, chunks of its curves, its faces and its tracks."""
+"""A show's data as JSON: its recordings and gaps, chunks of its curves, faces and tracks."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,25 +30,25 @@ def router(context: Context) -> APIRouter:
     @routes.get("/show/{number}")
     def show(request: Request, number: int) -> Response:
         heads = _heads(context, number)
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             row = context.show(connection, number)
             keeps = kept(connection, row.channel)
             on_air = row.status == "live" and is_watched(connection, row.channel)
             mark = (row, show_queries.state(connection, number), context.playback.mark(row))
             return remembered(
                 request,
-                context.answers,
+                context.cache,
                 (*mark, keeps, on_air, heads),
                 lambda: _show(context, connection, row, keeps, on_air=on_air),
             )
 
     @routes.get("/show/{number}/tracks")
     def tracks(request: Request, number: int) -> Response:
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             row = context.show(connection, number)
             return remembered(
                 request,
-                context.answers,
+                context.cache,
                 show_queries.state(connection, number),
                 lambda: _tracks(connection, number),
                 closed=row.status != "live",
@@ -56,7 +56,7 @@ def router(context: Context) -> APIRouter:
 
     @routes.get("/show/{number}/usual")
     def usual(request: Request, number: int) -> Response:
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             row = context.show(connection, number)
             found = show_queries.rows(
                 connection, "usual", channel=row.channel, id=number, before=row.started_at
@@ -96,7 +96,7 @@ def router(context: Context) -> APIRouter:
             context.hub.take()
         except TooMany:
             return Response(
-                "too many people look at live shows here: try again",
+                "too many browsers follow live shows: try again",
                 status_code=503,
                 headers={"retry-after": "30"},
             )
@@ -110,10 +110,10 @@ def router(context: Context) -> APIRouter:
 
 
 def _heads(context: Context, number: int) -> list[bool]:
-    """Have the first file of each part on this disk, which tells its form; tell which are."""
+    """Fetch the first file of each part, which has its codec; return which are on this disk."""
     if not context.playback.has_store:
         return []
-    with context.reader.asking() as connection:
+    with context.reader.connect() as connection:
         recording = context.recording(connection, context.show(connection, number))
     firsts = [part[0] for part in parts(recording)]
     with suppress(CopyGone, NotNow):
@@ -133,12 +133,12 @@ def _chunk(
     if span is None:
         raise NotThere("there is no such stretch of time")
     begin, end = span
-    with context.reader.asking() as connection:
+    with context.reader.connect() as connection:
         row = context.show(connection, number)
         state = show_queries.state(connection, number)
         return remembered(
             request,
-            context.answers,
+            context.cache,
             state,
             lambda: ask(connection, row, begin, end),
             closed=chunks.closed(row, end, state.until or row.started_at),
@@ -146,7 +146,7 @@ def _chunk(
 
 
 def _require_channel(context: Context, channel: str) -> None:
-    with context.reader.asking() as connection:
+    with context.reader.connect() as connection:
         context.require_channel(channel, show_queries.channels(connection))
 
 

@@ -17,7 +17,7 @@ DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 HEAT_STEPS: Final = 6
 WEEKS: Final = 12
 BEFORE_S: Final = 2
-"""A link to a moment plays from so much before."""
+"""Seconds before a moment from which its link plays."""
 
 
 def router(context: Context) -> APIRouter:
@@ -26,7 +26,7 @@ def router(context: Context) -> APIRouter:
 
     @routes.get("/show/{number}")
     def show(request: Request, number: int) -> Response:
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             row = context.show(connection, number)
         run = f"{context.prefect_url}/runs/flow-run/{row.flow_run_id}" if row.flow_run_id else None
         return page(
@@ -41,7 +41,7 @@ def router(context: Context) -> APIRouter:
     def table(request: Request, number: int) -> Response:
         begin = moment(request.query_params.get("from"), "from")
         end = moment(request.query_params.get("to"), "to")
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             row = context.show(connection, number)
             since, until = begin or row.started_at - timedelta(days=1), end or datetime.now(UTC)
             fine = end is not None and until - since <= timedelta(minutes=10)
@@ -62,15 +62,15 @@ def router(context: Context) -> APIRouter:
 
     @routes.get("/search")
     def find(request: Request) -> Response:
-        asked = {name: value[:200] for name, value in request.query_params.items()}
+        form = {name: value[:200] for name, value in request.query_params.items()}
         wrong, stretches, sql, sought = None, None, None, None
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             names = show_queries.channels(connection)
-        if asked.get("emotion"):
+        if form.get("emotion"):
             try:
-                sought = search.parse(asked, names, datetime.now(UTC))
+                sought = search.parse(form, names, datetime.now(UTC))
                 sql = search.as_sql(sought)
-                with context.reader.asking() as connection:
+                with context.reader.connect() as connection:
                     stretches = search.find(connection, sought)
             except UsageError as e:
                 wrong = str(e)
@@ -82,7 +82,7 @@ def router(context: Context) -> APIRouter:
             "search.html",
             here="search",
             names=names,
-            asked=asked,
+            form=form,
             wrong=wrong,
             found=found if stretches is not None else None,
             sql=sql,
@@ -99,7 +99,7 @@ def router(context: Context) -> APIRouter:
             raise NotThere(
                 f"there is no emotion {emotion[:40]!r}; there are: {', '.join(EMOTIONS)}"
             )
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             names = show_queries.channels(connection)
             channel = query.get("channel") or (names[0] if names else "")
             if names:
@@ -138,7 +138,7 @@ def router(context: Context) -> APIRouter:
         if emotion not in EMOTIONS or not 1 <= len(numbers) <= MAX_COMPARED:
             raise NotThere(f"name an emotion and one to {MAX_COMPARED} shows")
         body = []
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             for number in numbers:
                 row = context.show(connection, number)
                 found = show_queries.rows(connection, "strips", ids=[number])

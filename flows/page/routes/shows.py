@@ -19,15 +19,15 @@ from flows.shows.showfile import read_showfile
 
 STRIP_PARTS: Final = 60
 SHOWN: Final = 30
-"""So many shows of one channel are on a page of its own."""
+"""Most shows on a channel's own page."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
     """A show in the list.
 
-    strip: (emotion, path) of its areas, 100 wide and 10 high. on_air: just now; else `status` says
-    how it went.
+    strip: (emotion, path) of its areas, 100 wide and 10 high. on_air: now; if not, see its
+    `status`.
     """
 
     show: ShowRow
@@ -47,7 +47,7 @@ def router(context: Context) -> APIRouter:
 
     @routes.get("/")
     def shows(request: Request, channel: str | None = None, skip: int = 0) -> Response:
-        with context.reader.asking() as connection:
+        with context.reader.connect() as connection:
             names = show_queries.channels(connection)
             if channel is not None:
                 context.require_channel(channel, names)
@@ -121,9 +121,9 @@ def _listed(
 
 
 def strip(minutes: list[Any], begin: datetime, seconds: float) -> tuple[tuple[str, str], ...]:
-    """Return the shares of a show's emotions over its length as areas that lie on each other.
+    """Return the shares of a show's emotions over its length as stacked areas.
 
-    Each is an emotion and an SVG path, 100 wide and 10 high; a stretch without a face is left out.
+    Each is an emotion and an SVG path, 100 wide and 10 high; times without a face are left out.
     """
     every = max(1, -(-len(minutes) // STRIP_PARTS))
     steps: dict[str, list[str]] = {name: [] for name in EMOTIONS}

@@ -82,8 +82,8 @@ export class Boxes {
       pen.strokeStyle = colour;
       pen.strokeRect(left + x, top + y, w, h);
       pen.setLineDash([]);
-      const said = `${face.track}  ${face.emotion} ${Math.round(face.share * 100)} %`;
-      const width = pen.measureText(said).width + 12;
+      const label = `${face.track}  ${face.emotion} ${Math.round(face.share * 100)} %`;
+      const width = pen.measureText(label).width + 12;
       const above = top + y > 20 ? top + y - 19 : top + y + h + 1;
       const from = Math.min(Math.max(0, left + x - 1), wide - width);
       pen.fillStyle = "#10141ae0";
@@ -91,7 +91,7 @@ export class Boxes {
       pen.fillStyle = colour;
       pen.fillRect(from, above, 3, 18);
       pen.fillStyle = "#fff";
-      pen.fillText(said, from + 8, above + 9.5);
+      pen.fillText(label, from + 8, above + 9.5);
     }
     pen.globalAlpha = 1;
   }

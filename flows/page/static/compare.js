@@ -1,4 +1,4 @@
-// Shows of a channel on one time, from the beginning of each.
+// Shows of a channel in one chart, each from its beginning.
 import { ask, tell } from "./frame.js";
 import { SHOW_DASHES, token } from "./palette.js";
 

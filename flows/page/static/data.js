@@ -1,4 +1,4 @@
-// A show's numbers: each chunk is asked for once, and kept.
+// A show's numbers: each chunk is fetched once, and kept.
 import { ask } from "./frame.js";
 import { EMOTIONS } from "./palette.js";
 
@@ -52,7 +52,7 @@ export class Numbers {
     return true;
   }
 
-  // Times (ms), faces and shares (0 to 1) in [from, to), in order; null where a break is.
+  // Times (ms), faces and shares (0 to 1) in [from, to), in order; null at a break.
   columns(step, from, to, kind = "share") {
     const span = SPANS_S[step] * 1000;
     const out = { at: [], faces: [], share: EMOTIONS.map(() => []) };
@@ -96,7 +96,7 @@ export class Numbers {
     const index = Math.floor(at / FACES_MS);
     const key = `faces/${index}`;
     const known = this.chunks.get(key);
-    // On air a chunk grows: what came since it was asked for is asked for again.
+    // On air a chunk grows: it is fetched again when there is more.
     if (known?.body && known.until < (index + 1) * FACES_MS && at > known.until - 500 && this.until > known.until + 500) {
       known.until = this.until;
       ask(`/data/show/${this.id}/faces/${index}`).then((body) => { known.body = body; }, () => {});

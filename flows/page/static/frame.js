@@ -1,4 +1,4 @@
-// What every page has: times in the reader's zone, dark or light, keys, a line that tells.
+// On every page: times in the user's zone, dark or light, keys, messages.
 const day = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const full = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
@@ -15,8 +15,8 @@ export function tell(text) {
 export async function ask(url, options = {}) {
   const answer = await fetch(url, { headers: { accept: "application/json", ...options.headers }, ...options });
   if (!answer.ok) {
-    const said = await answer.json().catch(() => ({}));
-    throw new Error(said.why || said.exception_message || `the page answered ${answer.status}`);
+    const error = await answer.json().catch(() => ({}));
+    throw new Error(error.why || error.exception_message || `the page answered ${answer.status}`);
   }
   return answer.status === 204 ? null : answer.json();
 }

@@ -1,4 +1,4 @@
-// Letting a kept stretch go.
+// Releases a kept stretch.
 import { ask, tell } from "./frame.js";
 
 for (const button of document.querySelectorAll("[data-let-go]")) {
@@ -6,7 +6,7 @@ for (const button of document.querySelectorAll("[data-let-go]")) {
     try {
       await ask(`/kept/${button.dataset.letGo}`, { method: "DELETE" });
       button.closest("tr").remove();
-      tell("Let go: it rolls away with the rest");
+      tell("Released: it is deleted when it is old enough");
     } catch (error) {
       tell(error.message);
     }

@@ -1,4 +1,4 @@
-// Below the curves, on the same time: what is on disk, and a bar for each face.
+// Below the curves, on the same time axis: what is on disk, and a bar for each face.
 import { colours, hatch, token } from "./palette.js";
 
 const STRIP = 18;

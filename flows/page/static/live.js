@@ -1,4 +1,4 @@
-// A show on air goes on by itself: its newest seconds come as events.
+// Updates a show on air: its newest seconds come as events.
 import { ask } from "./frame.js";
 
 const byId = (id) => document.getElementById(id);
@@ -8,27 +8,27 @@ export function listen(app) {
   const source = new EventSource(`/data/live/${encodeURIComponent(meta.channel)}`);
   let looked = 0;
   source.addEventListener("message", async (event) => {
-    const said = JSON.parse(event.data);
-    if (said.broadcast !== id) return;
-    if (said.until) {
+    const update = JSON.parse(event.data);
+    if (update.broadcast !== id) return;
+    if (update.until) {
       const followed = timeline.to >= meta.until - 1000;
       const span = timeline.to - timeline.from;
       const whole = span >= (meta.until - meta.begin) * 0.95;
-      meta.until = Math.max(meta.until, said.until);
-      numbers.until = said.until;
-      numbers.append(said.seconds);
+      meta.until = Math.max(meta.until, update.until);
+      numbers.until = update.until;
+      numbers.append(update.seconds);
       if (followed) timeline.view(whole ? meta.begin : meta.until - span, meta.until);
-      byId("behind").textContent = said.lag_ms === null ? "" : `${((Date.now() - said.until) / 1000).toFixed(0)} s behind`;
+      byId("behind").textContent = update.lag_ms === null ? "" : `${((Date.now() - update.until) / 1000).toFixed(0)} s behind`;
       if (Date.now() - looked > 10000) {
         looked = Date.now();
         const again = await ask(`/data/show/${id}`);
         Object.assign(meta, { media: again.media, parts: again.parts, gaps: again.gaps, kept: again.kept, failed: again.failed, until: Math.max(meta.until, again.until) });
         app.side.setTracks(await ask(`/data/show/${id}/tracks`));
-        numbers.forget(said.until - 120000);
+        numbers.forget(update.until - 120000);
         timeline.refresh();
       }
     }
-    if (said.status !== "live") {
+    if (update.status !== "live") {
       source.close();
       meta.onAir = false;
       byId("on-air").hidden = byId("to-live").hidden = true;

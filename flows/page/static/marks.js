@@ -1,4 +1,4 @@
-// A marked stretch: kept from deletion, or taken away in one of many forms.
+// A marked stretch: kept from deletion, or exported in one of several formats.
 import { ask, clockOf, tell } from "./frame.js";
 
 const FORMS = [["mp4", "MP4"], ["csv", "CSV"], ["parquet", "Parquet"], ["openface.csv", "OpenFace"], ["png", "PNG"], ["svg", "SVG"], ["vtt", "WebVTT"], ["ass", "ASS"]];
@@ -7,7 +7,7 @@ const byId = (id) => document.getElementById(id);
 export class Marks {
   constructor(app) {
     Object.assign(this, { app, mark: null, from: null });
-    byId("takes").replaceChildren("Take away:", ...FORMS.map(([form, name]) => {
+    byId("takes").replaceChildren("Export:", ...FORMS.map(([form, name]) => {
       const link = Object.assign(document.createElement("a"), { className: "button", textContent: name });
       link.dataset.form = form;
       if (form === "png") { link.href = "#"; link.addEventListener("click", (event) => { event.preventDefault(); this.png().catch((error) => tell(error.message)); }); }
@@ -32,7 +32,7 @@ export class Marks {
   here(at) {
     if (this.from === null) {
       this.from = at;
-      tell(`Marked from ${clockOf(at)}: go on, and press Mark (m) again`);
+      tell(`Marked from ${clockOf(at)}: press Mark (m) again at the end`);
     } else this.set(Math.min(this.from, at), Math.max(this.from, at) + 1);
   }
 
@@ -52,7 +52,7 @@ export class Marks {
     this.app.meta.kept.push([made.id, ...this.mark, byId("note").value]);
     byId("note").value = "";
     this.app.timeline.u.redraw(false);
-    tell("Kept: it stays on disk until it is let go (Kept, above)");
+    tell("Kept: it stays on disk until it is released (Kept, above)");
   }
 
   async png() {

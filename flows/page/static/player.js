@@ -1,9 +1,9 @@
-// The recording, by dates: hls.js plays it, and says which fragment a moment is in.
+// Plays the recording by dates, with hls.js, which has the dates of the fragments.
 const HEVC = 'video/mp4; codecs="hvc1.1.6.L93.B0"';
 
 export class Player {
   constructor(video, meta, { onDate, onProblem, onFine }) {
-    Object.assign(this, { video, meta, id: meta.id, onDate, onProblem, onFine, hls: null, kind: null, wanted: null, date: null, frame: 0, told: false });
+    Object.assign(this, { video, meta, id: meta.id, onDate, onProblem, onFine, hls: null, kind: null, wanted: null, date: null, frame: 0, reported: false });
     video.addEventListener("ended", () => {
       const next = /^part-/.test(this.kind) ? Number(this.kind.slice(5)) + 1 : meta.parts.length;
       if (next < meta.parts.length) this.open(`part-${next}`, meta.parts[next][0], true);
@@ -57,13 +57,13 @@ export class Player {
 
   open(kind, date, play) {
     if (!window.Hls?.isSupported()) {
-      this.onProblem("This browser plays no recordings here.", date);
+      this.onProblem("This browser can't play recordings.", date);
       return;
     }
     this.hls?.destroy();
     this.hls = null;
     const [, , form, hevc] = this.meta.parts.at(kind === "live" ? -1 : Number(kind.slice(5))) ?? [];
-    // hls.js takes HEVC out of fMP4 alone, where the browser has a decoder.
+    // hls.js plays HEVC only from fMP4, if the browser has a decoder.
     if (hevc && (form === ".ts" || !MediaSource.isTypeSupported(HEVC))) {
       this.video.pause();
       this.video.removeAttribute("src");
@@ -89,8 +89,8 @@ export class Player {
       if (time !== null) this.#go(time, wanted.play);
     });
     hls.on(window.Hls.Events.FRAG_BUFFERED, () => {
-      if (this.told) this.onFine();
-      this.told = false;
+      if (this.reported) this.onFine();
+      this.reported = false;
     });
     hls.on(window.Hls.Events.ERROR, (_, problem) => {
       console.warn("recording:", problem.details, problem.fatal ? "(fatal)" : "", problem.reason ?? problem.error?.message ?? "");
@@ -102,20 +102,20 @@ export class Player {
     });
   }
 
-  // Say what the page's server says of a piece that it does not give; hls.js asks for it again, and
-  // after its last try whoever looks does.
+  // Show the server's error for a segment that it refuses; hls.js tries again, and after its last
+  // try the user can.
   async #tell(hls, problem, kind, date) {
     const answer = await fetch(problem.frag?.url ?? `/media/${this.id}/${kind}.m3u8`).catch(() => null);
     const { why = "" } = answer?.ok === false ? await answer.json().catch(() => ({})) : {};
     if (this.hls !== hls || answer?.ok) return;
-    this.told = true;
+    this.reported = true;
     this.onProblem(why, null);
     if (!problem.fatal) return;
     this.date ??= date;
     this.destroy();
   }
 
-  // Where a moment is in a part, before its playlist is there: what is on disk until then.
+  // The position of a moment in a part before its playlist is loaded: the recorded time before it.
   #guess(kind, date) {
     const [begin, end] = this.meta.parts[Number(kind.slice(5))] ?? [0, 0];
     let time = 0;
@@ -134,7 +134,7 @@ export class Player {
     else this.video.addEventListener("loadedmetadata", go, { once: true });
   }
 
-  // Show a moment; `live`: the show is on air, and what it has now is in a playlist of its own.
+  // Show a moment; `live`: the show is on air, and its newest segments have a playlist of their own.
   seek(date, { play = !this.video.paused, live = false } = {}) {
     const time = this.hls ? this.timeOf(date) : null;
     if (time !== null) this.#go(time, play);

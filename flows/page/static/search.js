@@ -1,4 +1,4 @@
-// The form knows the reader's time zone; a still that is gone leaves its place hatched.
+// Sends the user's time zone; a missing still leaves a hatched place.
 const zone = document.querySelector('[name="zone"]');
 if (zone && !zone.value) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 for (const image of document.querySelectorAll(".found img")) {

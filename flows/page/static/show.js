@@ -1,4 +1,4 @@
-// A show: video, boxes, timeline and what is marked, put together; its state is in the address.
+// A show's page: video, boxes, timeline and marks; its state is in the URL.
 import { ask, clockOf, copy, tell } from "./frame.js";
 import { Boxes } from "./boxes.js";
 import { Numbers } from "./data.js";
@@ -16,7 +16,7 @@ const byId = (id) => document.getElementById(id);
 const id = Number(byId("stage").dataset.show);
 const video = byId("video");
 
-// media-chrome's name for it lacks what is written on it.
+// media-chrome's label for it lacks the rate that is shown.
 const rate = document.querySelector("media-playback-rate-button");
 const nameRate = () => rate.setAttribute("aria-label", `Playback rate ${rate.getAttribute("mediaplaybackrate") ?? 1}x`);
 new MutationObserver(nameRate).observe(rate, { attributeFilter: ["mediaplaybackrate"] });
@@ -80,15 +80,15 @@ async function begin() {
     const gap = meta.gaps.find(([from, to]) => at >= from && at < to);
     if (gap) return `Not recorded: ${gap[2]}`;
     if (meta.elsewhere) return `This show was recorded ${meta.elsewhere}. Its rows are here; run showmood page there to see it.`;
-    return "The recording of this moment is not here any more: its rows are kept.";
+    return "The recording of this moment is no longer here; its rows are kept.";
   }
 
   Object.defineProperty(app, "date", { get: () => app.shown ?? app.player.date, set: (at) => { app.shown = at; } });
   app.go = (at, play) => {
     const there = meta.media.some(([from, to]) => at >= from - 50 && at < to + 50);
-    // What has come since the disk was looked at is at the edge.
+    // Segments newer than the last update are at the live edge.
     if (!there && meta.onAir && at > (meta.media.at(-1)?.[1] ?? Infinity)) return app.toLive();
-    // A link begins a little before its moment, where nothing may be yet.
+    // A link begins a little before its moment, where nothing may be recorded yet.
     const next = there ? undefined : meta.media.find(([from]) => from > at && from - at <= 3000);
     if (next && !meta.gaps.some(([from, to]) => at >= from && at < to)) return app.go(next[0], play);
     const span = app.timeline.to - app.timeline.from;
@@ -128,7 +128,7 @@ async function begin() {
     app.side.trackCurve();
     writeSoon();
   };
-  // A face that was lost and found again is another track: the same emotion's next one is near.
+  // A face that is lost and found again gets a new track, often the next one.
   app.appearance = (way) => {
     const tracks = lanes.tracks ?? [];
     const place = tracks.findIndex((each) => each.track === app.track);

@@ -1,4 +1,4 @@
-// The keyboard, of a show.
+// The keys of a show's page.
 import { tell, typing } from "./frame.js";
 import { EMOTIONS } from "./palette.js";
 

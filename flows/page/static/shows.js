@@ -1,4 +1,4 @@
-// What is on air: its newest emotion and a small curve, as they come.
+// Shows on air: the newest emotion and a small curve, updated by events.
 import { EMOTIONS, token } from "./palette.js";
 
 for (const card of document.querySelectorAll("[data-live]")) {
@@ -8,19 +8,19 @@ for (const card of document.querySelectorAll("[data-live]")) {
   const behind = () => { if (until) card.querySelector("[data-behind]").textContent = `${Math.max(0, (Date.now() - until) / 1000).toFixed(0)} s behind the air`; };
   setInterval(behind, 1000);
   source.addEventListener("message", (event) => {
-    const said = JSON.parse(event.data);
-    if (String(said.broadcast) !== card.dataset.show || !said.until) return;
-    until = said.until;
+    const update = JSON.parse(event.data);
+    if (String(update.broadcast) !== card.dataset.show || !update.until) return;
+    until = update.until;
     behind();
-    if (said.emotion) {
+    if (update.emotion) {
       const named = card.querySelector("[data-emotion]");
-      named.className = `emotion big e-${said.emotion}`;
-      named.lastElementChild.textContent = said.emotion;
-      card.querySelector("[data-faces]").textContent = `${said.faces} face${said.faces === 1 ? "" : "s"}`;
+      named.className = `emotion big e-${update.emotion}`;
+      named.lastElementChild.textContent = update.emotion;
+      card.querySelector("[data-faces]").textContent = `${update.faces} face${update.faces === 1 ? "" : "s"}`;
     }
-    said.seconds.at.forEach((at, place) => seconds.set(said.seconds.start + at, EMOTIONS.map((name) => said.seconds.share[name][place])));
+    update.seconds.at.forEach((at, place) => seconds.set(update.seconds.start + at, EMOTIONS.map((name) => update.seconds.share[name][place])));
     draw();
-    if (said.status !== "live") location.reload();
+    if (update.status !== "live") location.reload();
   });
 
   function draw() {

@@ -68,7 +68,7 @@ export class Side {
     byId("track").replaceChildren(new Option("all faces", ""), ...options);
   }
 
-  // The chosen track's own curve, where the stretch that is seen is short enough for every face.
+  // The chosen track's own curve, if the visible range is short enough to load every face.
   async trackCurve() {
     const { app } = this;
     const { timeline, lanes, track } = app;

@@ -1,4 +1,4 @@
-// A view's state is in its address: a link opens the same moment.
+// The state of the view is in the URL: a link opens the same moment.
 import { EMOTIONS } from "./palette.js";
 
 const number = (text) => (/^\d{1,15}$/.test(text ?? "") ? Number(text) : null);

@@ -136,18 +136,18 @@ export class Timeline {
 
   async refresh() {
     const step = Numbers.step(this.to - this.from);
-    const asked = ++this.waiting;
+    const request = ++this.waiting;
     this.#show();
     try {
       if (!this.numbers.has(step, this.from, this.to) && step < 60 && !this.numbers.has(60, this.from, this.to)) {
         await this.numbers.load(60, this.from, this.to);
-        if (asked === this.waiting) this.#show();
+        if (request === this.waiting) this.#show();
       }
       await this.numbers.load(step, this.from, this.to);
     } catch (error) {
       this.onProblem?.(error.message);
     }
-    if (asked === this.waiting) this.#show();
+    if (request === this.waiting) this.#show();
   }
 
   #show() {

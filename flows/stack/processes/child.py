@@ -21,7 +21,7 @@ _KILLED_S: Final = 1.0
 _LAST_BYTES: Final = 64 * 1024
 TRIES: Final = 5
 TRIES_WITHIN_S: Final = 600.0
-"""A process that ends so often in so short a time is not started again."""
+"""Restarts, and the seconds they fall in, after which a process is not started again."""
 
 
 class Tries:
@@ -42,7 +42,7 @@ class Tries:
 
 
 class Child:
-    """A server of the stack: out of reach of the terminal's Ctrl-C, and gone when we are."""
+    """A server of the stack: not reached by Ctrl-C in the terminal; ends with this process."""
 
     def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path) -> None:
         """Start it, its output appended to `log`."""
@@ -90,8 +90,8 @@ class Child:
     def tend(self) -> str | None:
         """Start it again if it has ended; return a message on that.
 
-        Raises StackError with the log's last line when it has ended TRIES times too soon. Where it
-        can't be started now, for want of memory or of its disk say, that is tried again.
+        Raises StackError with the log's last line when it has ended TRIES times too soon. If
+        it can't be started now, e.g. for lack of memory, a later call tries again.
         """
         if self.process.poll() is None:
             return None
@@ -107,11 +107,11 @@ class Child:
         return f"{reason}; it was started again"
 
     def how_it_ended(self) -> str:
-        """Return a line with its exit status and its last words."""
+        """Return a line with its exit status and its last error."""
         status = self.process.returncode
-        return f"the {self.name} ended with status {status}: {self._last_words()} (log: {self.log})"
+        return f"the {self.name} ended with status {status}: {self._last_error()} (log: {self.log})"
 
-    def _last_words(self) -> str:
+    def _last_error(self) -> str:
         try:
             with self.log.open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - _LAST_BYTES))
@@ -127,19 +127,19 @@ class Child:
     def tool(self) -> int | None:
         """Return the pid of what its keeper started; None if it is gone."""
         try:
-            told = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+            pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         except OSError:
             return None
-        return int(told.split()[0]) if told.split() else None
+        return int(pids.split()[0]) if pids.split() else None
 
     def kill(self) -> None:
-        """Have it be gone at once, with nothing of what it would do at its end."""
+        """Kill it at once, so that it can't do what it does at its end."""
         self.process.kill()  # the keeper, and the kernel its tool
         with contextlib.suppress(subprocess.TimeoutExpired):  # a disk that does not answer
             self.process.wait(_KILLED_S)
 
     def stop(self) -> None:
-        """Have it end, and wait for it."""
+        """Stop it, and wait for its end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGUSR1)
         try:

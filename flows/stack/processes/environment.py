@@ -30,7 +30,7 @@ ELSEWHERE: Final = frozenset(
         "PREFECT_SERVER_API_BASE_PATH",
     }
 )
-"""Settings of Prefect's that name another server, or another place of this one."""
+"""Prefect's settings that name another server, or another folder of this one."""
 
 
 _DEFAULTS: Final = {
@@ -57,7 +57,7 @@ def environment(
     allow: tuple[str, ...],
     server: bool = False,
 ) -> dict[str, str]:
-    """Return our environment with what the stack's processes need: its server, or all others.
+    """Return this environment with what the stack's processes need: its server, or all others.
 
     The operator's own settings of Prefect are passed on, but for those that name another server.
     allow: networks or host:port pairs, on top of the operator's, that runs may fetch from.
@@ -80,7 +80,7 @@ def environment(
         **(_retention(settings) if server else {}),
         "PREFECT_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
-    ours = {
+    fixed = {
         "OMP_WAIT_POLICY": "PASSIVE",  # as in cli.main
         **_places(home, database_url),
         "SHOWMOOD_ALLOW_NETWORKS": ",".join((*settings.allow_networks, *allow)),
@@ -90,24 +90,24 @@ def environment(
         **(_server_database(settings) if server else {}),
         "PREFECT_CLI_PROMPT": "false",
     }
-    return defaults | given | ours | NO_TELEMETRY
+    return defaults | given | fixed | NO_TELEMETRY
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
-    """Return our environment with what a worker of a server elsewhere needs for its runs.
+    """Return this environment with what a worker of a server elsewhere needs for its runs.
 
     What the operator set is passed on, also OMP_WAIT_POLICY.
     """
     (settings.home / "tmp").mkdir(exist_ok=True)
-    ours = _places(settings.home, running_database(settings))
-    return _DEFAULTS | {"OMP_WAIT_POLICY": "PASSIVE"} | dict(os.environ) | ours | NO_TELEMETRY
+    fixed = _places(settings.home, running_database(settings))
+    return _DEFAULTS | {"OMP_WAIT_POLICY": "PASSIVE"} | dict(os.environ) | fixed | NO_TELEMETRY
 
 
 def _places(home: Path, database_url: str) -> dict[str, str]:
-    """Return where a run has its files and its database."""
+    """Return the variables that name a run's folders and database."""
     return {
-        # Prefect keeps its runs' files in a folder of a fixed name there: another user's, once two
-        # of them share a machine.
+        # Prefect keeps its runs' files there in a folder of a fixed name, which two users of a
+        # machine can't share.
         "TMPDIR": str(home / "tmp"),
         "SHOWMOOD_HOME": str(home),
         **database_environment(database_url, home),
@@ -117,18 +117,18 @@ def _places(home: Path, database_url: str) -> dict[str, str]:
 def database_environment(url: str, home: Path) -> dict[str, str]:
     """Return the variables that name the database for a run, its password in a file of the home.
 
-    An environment is written down: where Prefect starts a run without a command of ours, say.
+    An environment may be written to disk, e.g. where Prefect starts a run by its own command.
     """
     plain, secret = without_password(url)
-    told = {} if secret is None else write_passfile(home / PASSFILE, secret)
-    return {"SHOWMOOD_DATABASE_URL": plain, **told}
+    passfile = {} if secret is None else write_passfile(home / PASSFILE, secret)
+    return {"SHOWMOOD_DATABASE_URL": plain, **passfile}
 
 
 def prefect_database(url: str) -> str:
     """Return a database's URL as Prefect's server takes it.
 
-    Raises StackError where it lacks what Prefect needs, db.errors.DatabaseError where it is none or
-    does not answer.
+    Raises StackError where it lacks what Prefect needs, db.errors.DatabaseError where it is no
+    database or does not answer.
     """
     engine = make_engine(url)
     try:
@@ -146,7 +146,7 @@ def prefect_database(url: str) -> str:
 
 
 def _retention(settings: Settings) -> dict[str, str]:
-    """Return what bounds Prefect's history: runs with all that hangs on them, and events."""
+    """Return what bounds Prefect's history: runs with all that belongs to them, and events."""
     vacuum = "PREFECT_SERVER_SERVICES_DB_VACUUM"
     days = settings.keep_runs_days
     bounds = {

@@ -1,4 +1,4 @@
-"""The database for commands that only read: one that is there already, never a new one."""
+"""The database for commands that only read: an existing one, never a new one."""
 
 from contextlib import ExitStack
 
@@ -10,7 +10,7 @@ from flows.stack.processes.postgres import database
 
 
 def existing_database(settings: Settings, stack: ExitStack) -> str:
-    """Return the URL of the database there is; an embedded one is started for `stack`.
+    """Return the URL of the existing database; an embedded one is started for `stack`.
 
     Raises UsageError, which says where it looked, when there is none; db.errors.DatabaseError when
     it does not answer, or its tables are of another version.

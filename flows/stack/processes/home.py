@@ -21,7 +21,7 @@ PRIVATE: Final = 0o077
 """The umask of what writes into a home."""
 
 NEEDED_MB: Final = 150
-"""Bytes that an empty Postgres and a Prefect server's database take."""
+"""Megabytes that an empty Postgres and a Prefect server's database take."""
 
 NETWORK: Final = frozenset(("nfs", "nfs4", "cifs", "smb3", "afs", "ceph", "lustre", "fuse.sshfs"))
 """Kinds of file system, as in /proc/self/mounts."""
@@ -29,7 +29,7 @@ NETWORK: Final = frozenset(("nfs", "nfs4", "cifs", "smb3", "afs", "ceph", "lustr
 _LOCK_S: Final = 10.0
 
 MADE: Final = ("recordings", "clips", "logs", "prefect", "tmp", "demo")
-"""Folders in a home that are closed, too."""
+"""Folders in a home that are private too."""
 
 
 def make_home(
@@ -37,7 +37,7 @@ def make_home(
 ) -> None:
     """Make the home folder if it is missing, and close it to others whatever its mode was.
 
-    embedded: a database of ours is to be in it. may_wait: a disk that is full, read-only or away
+    embedded: an embedded database is to be in it. may_wait: a disk that is full, read-only or away
     just now is a warning: a show that is watched waits for it. mounts: in place of
     /proc/self/mounts.
 
@@ -72,9 +72,9 @@ def make_home(
 
 
 def disk_of(home: Path) -> str:
-    """Return what tells a home folder from those of other machines; made once, and kept in it.
+    """Return the unique id of a home folder's disk; made once, and kept in the folder.
 
-    A file that was damaged, by a loss of power say, is replaced. Raises UsageError.
+    A damaged file, e.g. after a power loss, is replaced. Raises UsageError.
     """
     file = home / "disk-id"
     try:
@@ -94,12 +94,12 @@ def disk_of(home: Path) -> str:
 
 
 def keep_private() -> None:
-    """Have all that this process and its children write be the operator's alone."""
+    """Make all that this process and its children write readable by the operator only."""
     os.umask(PRIVATE)
 
 
 def network_disk(path: Path, mounts: str | None = None) -> str | None:
-    """Return the kind of network disk that a path is on; None where it is on none, or unknown."""
+    """Return the kind of network disk that a path is on; None if on no such disk, or unknown."""
     if mounts is None:
         table = Path("/proc/self/mounts")
         mounts = table.read_text(errors="replace") if table.exists() else ""

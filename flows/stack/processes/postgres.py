@@ -1,4 +1,4 @@
-"""The embedded Postgres, restarted when it ends by itself, as long as a process holds it."""
+"""The embedded Postgres, restarted when it ends unexpectedly while a process uses it."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ LOOK_EVERY_S: Final = 1.0
 _STOP_S: Final = 1.0
 FIRST_PAUSE_S: Final = 1.0
 MAX_PAUSE_S: Final = 30.0
-"""Before a start that failed is tried again; each pause is twice as long as the one before."""
+"""Seconds before a failed start is retried; each pause is twice the one before."""
 
 
 class Postgres:
@@ -36,7 +36,7 @@ class Postgres:
         self._tries = Tries()
         self._pause_s = 0.0
         self._not_before = 0.0
-        self._said = ""
+        self._reported = ""
 
     @property
     def url(self) -> str:
@@ -46,9 +46,9 @@ class Postgres:
     def tend(self) -> str | None:
         """Start it again if it has ended; return a message on that.
 
-        Raises StackError when it has been started and has ended again too often. One that does not
-        start, on a full disk say, is tried again and again: shows are recorded meanwhile, and what
-        they have to write waits.
+        Raises StackError when it was started and has ended again too often. If it does not start,
+        e.g. on a full disk, that is retried without limit: shows are recorded meanwhile, and their
+        writes are queued.
         """
         if time.monotonic() < self._not_before:
             return None
@@ -58,9 +58,9 @@ class Postgres:
         except (EmbeddedError, OSError) as e:
             self._pause_s = min(MAX_PAUSE_S, 2 * self._pause_s or FIRST_PAUSE_S)
             self._not_before = time.monotonic() + self._pause_s
-            before, self._said = self._said, f"Postgres has ended, and does not start: {e}"
-            return self._said if self._said != before else None
-        self._pause_s, self._said = 0.0, ""
+            before, self._reported = self._reported, f"Postgres has ended, and does not start: {e}"
+            return self._reported if self._reported != before else None
+        self._pause_s, self._reported = 0.0, ""
         reason = f"Postgres ended (log: {self._server.log_path})"
         self._tries.require(reason)
         self._tries.count()
@@ -70,7 +70,7 @@ class Postgres:
 def embedded(settings: Settings, stack: ExitStack) -> Postgres:
     """Start the home folder's Postgres, migrated, for as long as `stack` lasts.
 
-    With a port (SHOWMOOD_DATABASE_PORT), its reader may come by that.
+    With a port (SHOWMOOD_DATABASE_PORT), its reader may connect by that.
     """
     make_home(settings.home)
     server = EmbeddedPostgres(settings.home / "postgres", port=settings.database_port)
@@ -88,14 +88,14 @@ def reader_password(settings: Settings) -> str:
 
 
 def readers_address(settings: Settings) -> str | None:
-    """Return the URL for programs that come by the port; None where the server has none."""
+    """Return the URL for programs that connect by the port; None if the server has none."""
     port = EmbeddedPostgres(settings.home / "postgres").running_port
     return None if port is None else reader_url(port, reader_password(settings))
 
 
 @contextmanager
 def tended(postgres: Postgres, *, every_s: float = LOOK_EVERY_S) -> Iterator[None]:
-    """Tend it beside what the caller does, and log what is to be said."""
+    """Tend it while the caller works, and log its messages."""
     over = threading.Event()
 
     def tend() -> None:
@@ -107,7 +107,7 @@ def tended(postgres: Postgres, *, every_s: float = LOOK_EVERY_S) -> Iterator[Non
         except StackError as e:
             _log.error("%s", e)
 
-    # A start that goes on is given up once the server is stopped.
+    # A start in progress is given up once the server is stopped.
     with background_thread(tend, over, name="postgres", end_s=_STOP_S):
         yield
 

@@ -1,6 +1,6 @@
-"""A worker that ends hands its shows to others: each goes on here until another waits for it.
+"""A worker that ends hands its shows to others: each continues here until another waits for it.
 
-Prefect's worker would take its runs with it; so it is killed, which they outlive.
+Prefect's worker stops its runs when it stops; so it is killed, which the runs survive.
 """
 
 import os
@@ -19,7 +19,7 @@ from flows.control.healing import FLOW
 from flows.stack.processes.child import Child
 
 DRAIN_S: Final = 60.0
-"""So long a worker that ends waits for others to take its shows over."""
+"""Seconds that a worker that ends waits for others to take its shows over."""
 
 _RUN_ID: Final = b"PREFECT__FLOW_RUN_ID="
 
@@ -45,9 +45,9 @@ def runs_of(home: Path) -> set[str]:
     for place in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             variables = (place / "environ").read_bytes().split(b"\0")
-            told = [each for each in variables if each.startswith(_RUN_ID)]
+            ids = [each for each in variables if each.startswith(_RUN_ID)]
             if own in variables:
-                found |= {each.removeprefix(_RUN_ID).decode() for each in told}
+                found |= {each.removeprefix(_RUN_ID).decode() for each in ids}
     return found
 
 
@@ -63,12 +63,12 @@ def hand_over(
 
     Those continue in their processes, to their end.
     """
-    mine = dict(runs)
+    shows = dict(runs)
     with connect(api_url, headers) as http:
         for run, pid in runs.items():
             try:
                 if not _is_show(http, run):
-                    del mine[run]
+                    del shows[run]
                     continue
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGUSR1)
@@ -77,12 +77,13 @@ def hand_over(
                 body = {"state": state, "force": True}
                 http.post(f"/flow_runs/{run}/set_state", json=body).raise_for_status()
             except httpx.HTTPError as e:
-                # It may be: a busy server may process the request after our timeout.
+                # A busy server may still process the request after the timeout.
                 echo(f"it is unknown whether run {run} is handed over: {e!r}")
-    if mine:
-        echo(f"{len(mine)} shows are handed over: other workers have {within_s:.0f} s to take them")
+    if shows:
+        n, limit = len(shows), f"{within_s:.0f} s"
+        echo(f"{n} shows are handed over: other workers have {limit} to take them")
     end, pause = time.monotonic() + within_s, threading.Event()
-    while (left := _living(mine)) and time.monotonic() < end:
+    while (left := _living(shows)) and time.monotonic() < end:
         pause.wait(0.2)
     return left
 
@@ -95,7 +96,7 @@ def leave_shows(
     echo: Callable[[str], None],
     within_s: float = DRAIN_S,
 ) -> list[str]:
-    """Kill workers, which their shows outlive, and hand these over; return as `hand_over`."""
+    """Kill workers, which their shows survive, and hand these over; return as `hand_over`."""
     below: dict[str, int] = {}
     for child in children:
         if (pid := child.tool) is not None:

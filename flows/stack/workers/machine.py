@@ -1,4 +1,4 @@
-"""A machine among others: its name in the database, its files copied, what it left behind."""
+"""This machine among others: registers its name, copies its files, stores what it left behind."""
 
 import logging
 import threading
@@ -32,8 +32,8 @@ def among_machines(
 ) -> Iterator[Uploads | None]:
     """Register this machine while the context lasts, and copy its recordings to the store.
 
-    First, what its watchers left behind when it was last cut off becomes rows. Yields what copies;
-    None where no store is set. Raises MachineNameTaken, DatabaseError, UsageError.
+    First stores what its watchers left behind when they last died. Yields the uploads; None
+    where no store is set. Raises MachineNameTaken, DatabaseError, UsageError.
     """
     engine = make_engine(database_url)
     over = threading.Event()
@@ -46,7 +46,7 @@ def among_machines(
             except MachineNameTaken as e:
                 _log.warning("%s", e)
             except (DatabaseError, DBAPIError) as e:
-                _log.debug("this machine is known again later: %s", e)
+                _log.debug("this machine could not be registered; will retry: %s", e)
             except Exception:  # noqa: BLE001 - else other machines take over its shows
                 _log.exception("an internal error: this machine is not known to others now")
 

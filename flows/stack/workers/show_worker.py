@@ -2,8 +2,8 @@
 
 It runs as `python -m flows.stack.workers.show_worker worker start ...`.
 
-Where others serve the same pool, runs that come at once are spread: one at a time, and who has more
-to do waits longer for the next. A run of another version of Showmood is left to others.
+If several workers serve a pool, runs that start at once are spread: each takes one at a time, and
+waits longer the more it runs. A run of another version of Showmood is left to others.
 """
 
 import shlex
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import WorkerFlowRunResponse
 
 DEFER_S: Final = 1.0
-"""Seconds for each of its runs that a worker leaves a new run to others."""
+"""Seconds per running run that a worker leaves a new run to others."""
 
 MAX_DEFER_S: Final = 4.0
 BEHIND_S: Final = 30.0
-"""Seconds that a machine that is behind leaves a run to others, at most."""
+"""Most seconds that a machine which is behind leaves a run to others."""
 
 KNOWN_FOR_S: Final = 10.0
 """Least seconds between two checks of deployments' versions and the pool's other workers."""
 
 
 class ShowConfiguration(ProcessJobConfiguration):
-    """Starts a run by our command, with this machine's Python, where the pool names none."""
+    """Starts a run by Showmood's command and this machine's Python, unless the pool sets one."""
 
     def prepare_for_flow_run(self, *given: Any, **named: Any) -> None:  # noqa: ANN401 - as it comes
         """Fill in the command."""
@@ -47,7 +47,7 @@ class ShowConfiguration(ProcessJobConfiguration):
 
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # that the type exists already: ours replaces it
+    warnings.simplefilter("ignore")  # that the type exists already: this one replaces it
 
     class ShowWorker(ProcessWorker):
         """Prefect's process worker, with this module's rules for taking runs."""
@@ -64,9 +64,9 @@ with warnings.catch_warnings():
             before = getattr(self, "_seen_at", {})
             now = time.monotonic()
             self._seen_at = {each.flow_run.id: before.get(each.flow_run.id, now) for each in found}
-            fitting = [each for each in found if await self._is_ours(each.flow_run.deployment_id)]
-            # A run that comes back while its last process is being reported holds its place still,
-            # and asking for another ends Prefect's worker, with all that it runs (3.8.8).
+            fitting = [each for each in found if await self._fits(each.flow_run.deployment_id)]
+            # A run that is rescheduled before its last process was reported still holds its slot:
+            # asking for a second one ends Prefect's worker, with all its runs (3.8.8).
             held = set(self._limiter.statistics().borrowers) if self._limiter else set()
             held |= self._submitting_flow_run_ids
             new = [each for each in fitting if each.flow_run.id not in held]
@@ -80,7 +80,7 @@ with warnings.catch_warnings():
                 return []
             return new[:1]
 
-        async def _is_ours(self, deployment: UUID | None) -> bool:
+        async def _fits(self, deployment: UUID | None) -> bool:
             """Return whether a run's deployment is of this version, or has none."""
             if deployment is None:
                 return True

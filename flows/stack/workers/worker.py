@@ -56,11 +56,11 @@ def revived(api_url: str, headers: Mapping[str, str]) -> list[str]:
     try:
         return healing.revive_crashed(api_url, headers)
     except httpx.HTTPStatusError as e:
-        # It answers, but refuses: a retry may not help.
+        # The server answers, but refuses: a retry may not help.
         _log.warning("crashed shows are not put back on schedule: %s", e)
         return []
     except httpx.HTTPError as e:
-        _log.debug("crashed shows are looked for later: %r", e)
+        _log.debug("could not look for crashed shows; will retry: %r", e)
         return []
 
 
@@ -153,7 +153,7 @@ def run_worker(
             )
         health = partial(_health, settings, children, limit, uploads)
         left = serve(children, env, stopping, health=health, echo=echo)
-    n_left = f"; {len(left)} shows go on here to their end" if left else ""
+    n_left = f"; {len(left)} shows continue here to their end" if left else ""
     echo(f"stopped{n_left}")
 
 
@@ -166,13 +166,13 @@ def serve(
     echo: Callable[[str], None],
     drain_s: float = DRAIN_S,
 ) -> list[str]:
-    """Start workers again that have ended, until `stopping` is set; then hand over their shows.
+    """Restart workers that have ended, until `stopping` is set; then hand over their shows.
 
-    Also where one ends again and again, which raises StackError: the shows of the others are not to
-    blame. health: gives a line on how this machine is doing. Return the runs that nobody took.
+    It also hands them over when a worker keeps ending, which raises StackError. health: returns a
+    line on this machine's state. Returns the runs that no other worker took.
     """
     url, headers = env["PREFECT_API_URL"], credentials(env)
-    look_at, health_at = 0.0, time.monotonic() + HEALTH_EVERY_S
+    revive_at, health_at = 0.0, time.monotonic() + HEALTH_EVERY_S
     try:
         while not stopping.wait(TEND_S):
             for child in children:
@@ -181,8 +181,8 @@ def serve(
             if time.monotonic() >= health_at:
                 health_at = time.monotonic() + HEALTH_EVERY_S
                 echo(health())
-            if time.monotonic() >= look_at:
-                look_at = time.monotonic() + REVIVE_S
+            if time.monotonic() >= revive_at:
+                revive_at = time.monotonic() + REVIVE_S
                 for revived_run in revived(url, headers):
                     echo(f"show {revived_run} had crashed, and is on schedule again")
     finally:
@@ -193,13 +193,13 @@ def serve(
 def _health(
     settings: Settings, children: Sequence[Child], limit: int, uploads: Uploads | None
 ) -> str:
-    """Return a line on how this machine is doing."""
+    """Return a line on this machine's state."""
     pids = [pid for child in children if (pid := child.tool) is not None]
     n_runs = sum(len(runs_below(pid)) for pid in pids)
     try:
         free = f"{shutil.disk_usage(settings.home).free / 1e9:.1f} GB free"
     except OSError as e:
-        free = f"how much is free is not known ({e.strerror})"
+        free = f"free disk space unknown ({e.strerror})"
     line = f"{n_runs} runs, of {limit} at most in each pool, {free}"
     behind = "" if uploads is None else f", {uploads.behind.summary()}"
     late = ", behind the air: no further show is taken" if is_behind(settings) else ""
@@ -215,6 +215,6 @@ def _make_pools(server: PrefectServer, pools: tuple[str, ...], url: str, machine
         hint = ""
         if e.response.status_code in (401, 403):
             hint = ": set PREFECT_API_AUTH_STRING, or PREFECT_API_KEY for Prefect Cloud"
-        raise StackError(f"{url} says {e.response.status_code}{hint}") from e
+        raise StackError(f"{url} answered {e.response.status_code}{hint}") from e
     except httpx.HTTPError as e:
         raise StackError(f"the Prefect server at {url} does not answer ({e!r})") from e

@@ -34,7 +34,7 @@ def test_each_query_runs_as_the_analyst(page, board) -> None:
     variables = [each["query"] for each in said["templating"]["list"] if each["type"] == "query"]
     queries = [target["rawSql"] for panel in said["panels"] for target in panel["targets"]]
     assert queries
-    with page.reader.asking() as connection:
+    with page.reader.connect() as connection:
         for sql in (*variables, *queries):
             asked = expanded(sql, page.made.show)
             assert "$" not in asked

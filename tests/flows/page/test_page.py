@@ -43,15 +43,15 @@ def test_errors_of_the_showfile_are_shown_instead_of_next_shows(page, tmp_path) 
 
     said = asyncio.run(ask())
     assert said.status_code == 200
-    assert "What is next is not known" in said.text
+    assert "The next shows are not known" in said.text
 
 
 def test_it_reads_as_an_analyst_and_cannot_write(page) -> None:
-    with page.reader.asking() as connection:
+    with page.reader.connect() as connection:
         assert connection.scalar(text("SELECT current_user")) == "showmood_analyst"
         assert connection.scalar(text("SHOW transaction_read_only")) == "on"
         assert connection.scalar(text("SHOW statement_timeout")) == "40s"
-    with pytest.raises(DatabaseRefused), page.reader.asking() as connection:
+    with pytest.raises(DatabaseRefused), page.reader.connect() as connection:
         connection.execute(text("SELECT * FROM observations"))
 
 
@@ -255,7 +255,7 @@ def test_a_search_agrees_with_the_rows_and_shows_its_sql(page) -> None:
     statement = (
         sql[1].replace("&#39;", "'").replace("&gt;", ">").replace("&lt;", "<").replace("&#34;", '"')
     )
-    with page.reader.asking() as connection:
+    with page.reader.connect() as connection:
         rows = connection.exec_driver_sql(statement).all()
     assert rows
     assert said.count('class="still"') == len(rows)

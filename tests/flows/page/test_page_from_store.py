@@ -239,11 +239,11 @@ def test_an_unavailable_store_is_reported_and_not_retried_immediately(
     answers = [elsewhere.get(f"/media/{page.made.show}/{n}.ts") for n in (0, 1)]
     assert [answer.status_code for answer in answers] == [503, 503]
     why = answers[1].json()["why"]
-    assert why.startswith("the recording is in the store alone: s3://recordings/prefix refuses")
+    assert why.startswith("the recording is only in the store: s3://recordings/prefix refuses")
     assert "\n" not in why
     assert len(bucket.asked) == n_asked
     page_of_it = elsewhere.get(f"/media/{page.made.show}/0.ts", headers={"Accept": "text/html"})
-    assert "Not just now" in page_of_it.text
+    assert "Not available now" in page_of_it.text
 
 
 def test_two_simultaneous_requests_get_the_whole_file(

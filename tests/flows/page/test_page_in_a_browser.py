@@ -241,7 +241,7 @@ def test_a_stretch_is_kept_and_released_by_keyboard(tab, page, ms) -> None:
     assert answer.value.status == 201
     tab.goto(f"{page.root}/kept")
     tab.screenshot(path=OUTPUT / "page-kept.png")
-    button = tab.get_by_role("button", name="Let go")
+    button = tab.get_by_role("button", name="Release")
     button.focus()
     with tab.expect_response("**/kept/*") as answer:
         tab.keyboard.press("Enter")

@@ -302,7 +302,7 @@ def test_a_full_disk_is_freed_and_reported(fill, keep, monkeypatch, caplog) -> N
     retention.run(NOW)
     retention.run(NOW)
     assert not show.folder.exists()
-    assert caplog.text.count("none of them can go") == 1
+    assert caplog.text.count("none of them can be deleted") == 1
     assert not retention.can_make_room()
 
 

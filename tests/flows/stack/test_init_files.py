@@ -42,7 +42,7 @@ def test_init_writes_both_files_and_keeps_what_is_there(empty: Path) -> None:
     (empty / ".env").write_text("SHOWMOOD_UI_PORT=4300\n")
     said = call("init")
     assert f"{empty / 'prefect.yaml'} was written" in said
-    assert ".env is here already, and stays" in said
+    assert ".env exists already and was not changed" in said
     assert "showmood shows add" in said
     assert (empty / ".env").read_text() == "SHOWMOOD_UI_PORT=4300\n"
     assert next(each.name for each in read_showfile(empty / "prefect.yaml")) == "adhoc"
@@ -205,8 +205,8 @@ def test_status_reports_a_late_channel_an_old_yt_dlp_and_a_full_disk(
         found = read_status(settings, {}, datetime(2099, 1, 1, tzinfo=UTC))
     said = " | ".join(found.problems)
     assert "news is on air, and its newest row is 86400 s old" in said
-    assert "lost broke off before its end, and nobody watches it" in said
+    assert "lost stopped before its end, and no worker watches it" in said
     assert "waits" not in said
     assert "SHOWMOOD_MIN_FREE_DISK_MB" in said
-    assert "days old: sites change, renew it" in said
+    assert "days old: sites change, upgrade it" in said
     assert [each.channel for each in found.channels if each.on_air] == ["news"]
