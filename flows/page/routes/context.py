@@ -138,9 +138,7 @@ def remembered(
     headers = _headers(known, closed)
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
-    content = cache.of(
-        headers["etag"], lambda: gzip.compress(as_json(make()).encode(), 5, mtime=0)
-    )
+    content = cache.of(headers["etag"], lambda: gzip.compress(as_json(make()).encode(), 5, mtime=0))
     if _takes_gzip(request):
         headers["content-encoding"] = "gzip"
     else:

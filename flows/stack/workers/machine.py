@@ -1,4 +1,4 @@
-"""This machine among others: registers its name, copies its files, stores what it left behind."""
+"""A machine among others: registers its name, copies its files, stores what it left behind."""
 
 import logging
 import threading
