@@ -298,7 +298,7 @@ def test_a_table_has_the_same_data_for_screen_readers(page) -> None:
     [
         ("/show/999999", "there is no show 999999"),
         ("/show/99999999999999999999", "there is no show"),
-        ("/show/x", "number: not a value"),
+        ("/show/x", "number: not a valid value"),
         ("/?channel=nobody", "there is no channel"),
         ("/compare?emotion=joy", "there is no emotion"),
         ("/nowhere", "there is no such page"),
