@@ -3,9 +3,10 @@
 Hungarian assignment on the overlap of boxes that are enlarged ("buffered IoU", Yang et al.,
 "Hard to Track Objects with Irregular Motions and Similar Appearances? Make It Easier by Buffering
 the Matching Space", WACV 2023, arXiv:2211.14317), because at a few frames a second the boxes of a
-moving face hardly overlap. Each box is first shifted by its track's velocity, and enlarged more the
-longer its face was not seen; faces of similar size are preferred. The
-constants were tuned on `benchmarks.tracks.measure`, with other random seeds than it reports.
+moving face hardly overlap. Each box is first shifted by its track's velocity, or by a motion of the
+camera that explains more faces, and enlarged more the longer its face was not seen; faces of
+similar size are preferred. The constants were tuned on `benchmarks.tracks.measure`, with other
+random seeds than it reports.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from emotion.linking import camera
 from emotion.linking.assign import best_pairs
 from emotion.types import Float32, Float64, Int64, StateError
 
@@ -55,6 +57,10 @@ class _Track:
         gain = 1.0 if runs else 1 - exp(-elapsed_s / _VELOCITY_TIME_S)
         self.velocity = self.velocity + gain * (moved / elapsed_s - self.velocity)
         self.box, self.seen_us = box, ts_us
+
+    def carry(self, motion: camera.Motion) -> None:
+        """Move the box with the picture; what the velocity was before the camera moved is void."""
+        self.box, self.velocity = motion.of(self.box), np.zeros(2)
 
 
 class Tracker:
@@ -135,6 +141,11 @@ class Tracker:
         numbers = np.zeros(len(boxes), dtype=np.int64)
         new_boxes = boxes.astype(np.float64)
         predicted = np.array([t.predicted(ts_us) for t in self._tracks]).reshape(-1, 4)
+        motion = self._camera_motion(ts_us, predicted, new_boxes)
+        if motion is not None:
+            for one in self._tracks:
+                one.carry(motion)
+            predicted = np.array([t.box for t in self._tracks])
         unseen_s = np.array([(ts_us - t.seen_us) / _US for t in self._tracks])
         fit = _fit(predicted, new_boxes, unseen_s)
         left = set(range(len(self._tracks)))
@@ -150,7 +161,7 @@ class Tracker:
             if self._tracks[i].seen_us == newest_us and not self._tracks[i].velocity.any()
         ]
         new = np.flatnonzero(numbers == 0).tolist()
-        if before and new and ts_us - newest_us <= _SOON_US:
+        if motion is None and before and new and ts_us - newest_us <= _SOON_US:
             for i, j in _ran(predicted[before], new_boxes[new]):
                 self._tracks[before[i]].move(ts_us, new_boxes[new[j]], runs=True)
                 numbers[new[j]] = self._tracks[before[i]].number
@@ -161,6 +172,20 @@ class Tracker:
             )
             self._next += 1
         return numbers
+
+    def _camera_motion(
+        self, ts_us: int, predicted: Float64, boxes: Float64
+    ) -> camera.Motion | None:
+        """Return how the camera moved since the last frame, if that was a short time ago.
+
+        Faces that were missed in one frame are searched too.
+        """
+        newest_us = max((t.seen_us for t in self._tracks), default=0)
+        last = [i for i, t in enumerate(self._tracks) if newest_us - t.seen_us <= _SOON_US]
+        if not last or ts_us - newest_us > _SOON_US:
+            return None
+        before = np.array([self._tracks[i].box for i in last])
+        return camera.motion(before, predicted[last], boxes)
 
 
 def _fit(predicted: Float64, boxes: Float64, unseen_s: Float64) -> Float64:

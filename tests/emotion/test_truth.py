@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.tracks.drawn import Cast
 from benchmarks.tracks.measure import Result, alone, end_to_end
+from benchmarks.tracks.moving import MOVING
 from benchmarks.tracks.programmes import PROGRAMMES
 
 NAMES = [programme.name for programme in PROGRAMMES]
@@ -45,3 +46,9 @@ def test_faces_in_pictures_keep_their_tracks(name, fps, idf1, cast, detector):
     assert result.scores.idf1 >= idf1
     assert result.scores.switches == 0
     assert result.across_cuts == 0
+
+
+def test_faces_keep_their_tracks_before_a_camera_in_a_hand_that_zooms():
+    programme = next(p for p in MOVING if p.name == "a camera in a hand, zooming")
+    result = sum((alone(programme, 5, seed) for seed in range(1000, 1006)), Result())
+    assert result.scores.idf1 >= 0.85
