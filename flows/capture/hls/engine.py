@@ -9,14 +9,14 @@ import logging
 import time
 from collections import deque
 from datetime import UTC, datetime
-from typing import Final
 
 from flows.capture.hls.audio import AudioRecorder
 from flows.capture.hls.dating import Dates
+from flows.capture.hls.endings import Endings
 from flows.capture.hls.feed import Feed
 from flows.capture.hls.holding import Holding
 from flows.capture.hls.pacing import Pacing
-from flows.capture.hls.pending import Losses, Pending, Room
+from flows.capture.hls.pending import Losses, Pending, Room, due
 from flows.capture.hls.pieces import Pieces
 from flows.capture.hls.queue import Queue
 from flows.capture.hls.refused import Refused
@@ -39,9 +39,6 @@ from flows.capture.segment import (
 from flows.capture.stream import Stream
 
 _log = logging.getLogger(__name__)
-
-_AHEAD: Final = 32
-"""Most segments that are fetched while an earlier one can't be."""
 
 
 class HlsRun:
@@ -72,7 +69,7 @@ class HlsRun:
         self._name = recording.new_run(datetime.now(UTC), verbatim=True)
         claim(recording.pid_file)
         self._queue = Queue(recording, fetcher)
-        self._dates = Dates(recording, time_shifted=time_shifted)
+        self._dates, self._endings = Dates(recording, time_shifted=time_shifted), Endings()
         self._rolling = RollingPlaylist(recording, self._name)
         self._items: deque[Pending] = deque()
         self._audio = AudioRecorder(recording.directory, fetcher, language=language)
@@ -120,7 +117,7 @@ class HlsRun:
         self._queue.listing.save()  # now: what was recorded has been handed over
         if time.monotonic() >= self._pacing.due_at:
             self._load()
-        item = self._due()
+        item = due(self._items)
         if item is not None:
             self._fetch(item)
         return self._record(why)
@@ -128,7 +125,7 @@ class HlsRun:
     def finish(self, *, why: str | None = None, stalled: bool = False) -> list[Segment | Gap]:
         """Stop, and return what is left."""
         try:
-            events = self._record(why)
+            events = self._record(why, waits=False)
             self._queue.listing.save()
             return events
         finally:
@@ -206,15 +203,6 @@ class HlsRun:
 
     # -- the segments
 
-    def _due(self) -> Pending | None:
-        now = time.monotonic()
-        for n, item in enumerate(self._items):
-            if n >= _AHEAD:
-                return None
-            if item.path is None and item.try_at <= now and not item.entry.missing:
-                return item
-        return None
-
     def _fetch(self, item: Pending) -> None:
         path = self._recording.directory / f"{self._name}-{self._written:06d}.tmp"
         self._written += 1
@@ -241,9 +229,10 @@ class HlsRun:
         self._error = str(error)
         self._audio.refused(error)
 
-    def _record(self, why: str | None) -> list[Segment | Gap]:
+    def _record(self, why: str | None, *, waits: bool = True) -> list[Segment | Gap]:
         events: list[Segment | Gap] = []
         target_s = self._pacing.target_s
+        wait_s = 2 * self._pacing.pace_s if waits else 0.0
         while self._items:
             item = self._items[0]
             others = any(other.path is not None for other in self._items)
@@ -251,6 +240,8 @@ class HlsRun:
                 break
             if self._recording.last is None and (lead_in := self._queue.lead_in(item)):
                 self._items.appendleft(lead_in)
+                break
+            if not self._endings.settle(self._items, wait_s=wait_s):
                 break
             self._items.popleft()
             if item.path is None or item.extent is None:
@@ -286,6 +277,8 @@ class HlsRun:
             self._dropped.clear()
             self._error = None
             why = None
+            if self._endings.recorded(item):
+                self._dropped.append(item.ends_early)
             self._queue.listing.recorded(entry)
             self._losses.recorded()
             if item.path.exists():

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,8 @@ _LOST_S: Final = 3.0
 
 _MAX_UNREADABLE: Final = 3
 _MAX_MISSING: Final = 5
+_AHEAD: Final = 32
+"""Most segments that are fetched while an earlier one can't be."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,6 +46,7 @@ class Pending:
     gives none. follows: nothing is missing between it and the one before. repeats: it may be
     recorded already, in whole or in part. place: among all that was ever listed (`Listing`).
     period: counts where its initialisation section may be another. is_ad: as the source says.
+    again: it is to be fetched once more, though it was (False once that was done).
     """
 
     entry: Entry
@@ -62,13 +66,18 @@ class Pending:
     failing_since: float | None = None
     try_at: float = 0.0
     error: str = ""
+    fetched_at: float = 0.0
+    again: bool | None = None
 
     def fetch(self, pieces: Pieces, path: Path) -> None:
         """Write it to this file, and set the suffix by its format.
 
         Nothing is left of it where it raises: what `Pieces.fetch` and `measure` do, and
-        UnreadableMedia for one that ends before its time, the first times.
+        UnreadableMedia for one that ends before its time, the first times. What was fetched before
+        is kept then, and deleted otherwise.
         """
+        before = self.path
+        self.again = None if self.again is None else False
         try:
             head_bytes = pieces.fetch(self.entry, path, period=self.period)
             extent = measure(path, fragmented=head_bytes is not None)
@@ -77,7 +86,7 @@ class Pending:
                 head_bytes = pieces.fetch(self.entry, path, period=self.period)
                 extent = measure(path, fragmented=head_bytes is not None)
             if _is_cut_off(extent, self.entry) and self.unreadable < _MAX_UNREADABLE - 1:
-                raise UnreadableMedia(f"{name_of(self.entry)} ends before its time")
+                raise UnreadableMedia(self.ends_early)
         except UnreadableMedia:
             path.unlink(missing_ok=True)
             pieces.forget(self.entry)
@@ -86,8 +95,15 @@ class Pending:
             path.unlink(missing_ok=True)
             raise
         suffix = ".ts" if head_bytes is None else ".mp4"
-        self.head_bytes = head_bytes
+        self.head_bytes, self.fetched_at = head_bytes, time.monotonic()
         self.path, self.extent = path.rename(path.with_suffix(suffix)), extent
+        if before is not None:
+            before.unlink(missing_ok=True)
+
+    @property
+    def ends_early(self) -> str:
+        """What to say of it where it is cut off."""
+        return f"{name_of(self.entry)} ends before its time"
 
     def fail(self, error: CaptureError, *, target_s: float) -> None:
         """Count a failure and say when to try again."""
@@ -115,6 +131,16 @@ class Pending:
         if self.missing >= _MAX_MISSING and others and failing_s > 2 * target_s:
             return True
         return others and failing_s > max(HELD_UP_S, 6 * target_s)
+
+
+def due(items: Iterable[Pending]) -> Pending | None:
+    """Return the segment to fetch now, if there is one."""
+    now = time.monotonic()
+    for item in islice(items, _AHEAD):
+        wanted = item.path is None or item.again
+        if wanted and item.try_at <= now and not item.entry.missing:
+            return item
+    return None
 
 
 class Losses:
@@ -174,7 +200,7 @@ def _is_cut_off(extent: Extent, entry: Entry) -> bool:
     """Return whether a segment is much shorter than listed; durations may be in whole seconds.
 
     Not where the pictures are few and the sound goes on, or where there is no sound and the file
-    is whole: a picture may be held.
+    is whole: a picture may be held (`Endings` tells more once the next segment is there).
     """
     if extent.is_whole and extent.sound_end is None:
         return False

@@ -12,6 +12,7 @@ from av.container import InputContainer
 
 from emotion.media.limits import SEGMENT, TooMuch, options, require_bounded
 from emotion.media.streams import begins_anew, best_video, has_parameters, moving
+from flows.capture.recorded.ending import read_ending
 from flows.capture.segment import NoPicture, UnreadableMedia
 
 TICKS_PER_S: Final = 90_000
@@ -33,12 +34,14 @@ _LONG_PROBE: Final = {"skip_frame": "all"} | options(SEGMENT)
 _REORDERED: Final = 16
 """Most packets before the one displayed first (H.264 and HEVC, Annex A)."""
 
-_PACKET_BYTES: Final = (188, 192, 204)
-"""Packet sizes of MPEG-TS: plain, with a timestamp, and with parity."""
-
 _MIN_TICKS: Final = TICKS_PER_S // 1000
 _MAX_TICKS: Final = 600 * TICKS_PER_S
 """Longest segment."""
+
+_EARLY_TICKS: Final = TICKS_PER_S
+"""Audio that ends before the first frame by at most so much is on the same timeline: it is too
+short, as where a segment is cut off after its first packets.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +52,8 @@ class Extent:
     between frames, as the lower quartile, which missing frames do not lengthen. longest: longest
     time between frames. begins_with_key: with a keyframe. stands_alone: neither it nor later
     pictures refer to pictures before it. sound_end: end of the audio, or `first`; None without an
-    audio stream. n_videos: number of video streams. is_whole: the file ends with a complete packet
-    of MPEG-TS or box of fMP4. early: ticks by which the frame displayed first precedes the first
+    audio stream. n_videos: number of video streams. is_whole, counter,
+    next_counter: see `Ending`. early: ticks by which the frame displayed first precedes the first
     packet's.
     """
 
@@ -65,6 +68,8 @@ class Extent:
     sound_end: int | None = None
     n_videos: int = 1
     is_whole: bool = True
+    counter: int | None = None
+    next_counter: int | None = None
     early: int = 0
 
     @property
@@ -78,7 +83,7 @@ class Extent:
         if self.sound_end is None:
             return None
         length = self.sound_end - self.first
-        return length / TICKS_PER_S if 0 <= length < _MAX_TICKS else None
+        return max(0, length) / TICKS_PER_S if -_EARLY_TICKS <= length < _MAX_TICKS else None
 
 
 def measure(path: Path, *, fragmented: bool = False) -> Extent:
@@ -163,6 +168,7 @@ def _extent(path: Path, container: InputContainer, *, fragmented: bool) -> Exten
     # fMP4 has the duration of its last frame; MPEG-TS does not.
     held = lasts[ordered[-1]] if fragmented else 0
     first = min(pts[:_REORDERED])
+    ending = read_ending(path, fragmented=fragmented, pid=video.id)
     return Extent(
         first=first,
         end=ordered[-1] + (held if interval < held < _MAX_TICKS else interval),
@@ -175,25 +181,10 @@ def _extent(path: Path, container: InputContainer, *, fragmented: bool) -> Exten
         stands_alone=alone,
         sound_end=sound_end,
         n_videos=len(moving(container)),
-        is_whole=_is_whole(path, fragmented=fragmented),
+        is_whole=ending.is_whole,
+        counter=ending.counter,
+        next_counter=ending.next_counter,
     )
-
-
-def _is_whole(path: Path, *, fragmented: bool) -> bool:
-    size = path.stat().st_size
-    if not fragmented:
-        return any(size % length == 0 for length in _PACKET_BYTES)
-    at = 0
-    with path.open("rb") as file:
-        while at < size:
-            file.seek(at)
-            head = file.read(16)
-            length = int.from_bytes(head[:4], "big")
-            length = int.from_bytes(head[8:16], "big") if length == 1 else length
-            if length < 8:
-                return length == 0  # to the end of the file
-            at += length
-    return at == size
 
 
 def ticks_from(before: int, after: int) -> int:

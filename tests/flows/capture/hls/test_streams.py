@@ -32,6 +32,8 @@ KEY = bytes(range(16))
 
 HEADERS = ["-flags", "+global_header", "-bsf:v", "dump_extra=freq=keyframe"]
 BY_TIME = ["-hls_flags", "split_by_time"]
+HELD = "select='lt(t,6)+lt(mod(t,2),0.47)'"
+KEYS = ["-force_key_frames", "expr:gte(t,n_forced*2)"]
 CLIPS = {
     "plain": ["-g", "50"],
     "rare keys": ["-g", "250", *BY_TIME],
@@ -41,6 +43,8 @@ CLIPS = {
     "fmp4, large": ["-g", "50", "-s", "320x180", "-hls_segment_type", "fmp4"],
     "fmp4, other coding": ["-g", "50", "-coder", "0", "-bf", "0", "-hls_segment_type", "fmp4"],
     "one picture": ["-r", "0.5", "-g", "1"],
+    "no sound": ["-g", "50", "-an"],
+    "held pictures": ["-an", "-vf", HELD, "-fps_mode", "passthrough", "-g", "500", *KEYS],
 }
 
 
@@ -385,6 +389,82 @@ def test_few_pictures_are_fetched_once_and_last_as_long_as_the_sound(
     assert not watch.gaps
     assert [abs(s.duration_s - 2) < 0.1 for s in segments] == [True] * N
     assert [p for p in origin.asked if p.endswith(".ts")] == [f"/{n}.ts" for n in range(N)]
+
+
+def picture_at(data: bytes, share: float) -> int:
+    """Return where a picture begins after this share of MPEG-TS, amid the count of its packets."""
+    places = [at for at in range(0, len(data), 188) if data[at + 1] & 31 == 1 and not data[at + 2]]
+    last = data[places[-1] + 3] & 15
+    return next(
+        at
+        for at in places
+        if at > share * len(data) and data[at + 1] & 64 and data[at + 3] & 15 != (last + 1) % 16
+    )
+
+
+@pytest.mark.parametrize("dated", [True, False], ids=["dates", "no dates"])
+@pytest.mark.parametrize("share", [0.25, 0.7])
+@pytest.mark.parametrize("place", ["within a picture", "between pictures", "within a packet"])
+def test_a_segment_without_sound_that_is_cut_off_leaves_a_gap(
+    place: str, share: float, dated: bool, clips, origin: Origin, watch: Watch
+) -> None:
+    clip = clips("no sound")
+    cut = picture_at(clip[3], share)
+    cut += {"within a picture": -188, "between pictures": 0, "within a packet": -100}[place]
+    put(origin, [*clip[:3], clip[3][:cut], clip[4]])
+    at = began() if dated else None
+    origin.publish(number(0), entry(0, at, length="2.0"))
+    watch.take(1)
+    origin.publish(number(0), *(entry(n, at, length="2.0") for n in range(N)))
+    segments = watch.take(N)
+    whole = [s.duration_s for s in segments if s is not segments[3]]
+    assert whole == pytest.approx([2.0] * 4, abs=0.003)
+    (gap,) = watch.gaps
+    assert (gap.start, gap.end) == (segments[3].end, segments[4].start)
+    assert "ends before its time" in gap.why
+    assert abs(segments[4].end - segments[0].start - N * SEGMENT) < 3 * MS
+    assert origin.asked.count("/3.ts") >= 2
+
+
+def test_a_segment_that_is_cut_off_for_a_moment_is_fetched_again(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    clip = clips("no sound")
+    cut = [clip[3][: picture_at(clip[3], 0.25)]]
+    origin.spoil = lambda path: Reply(body=cut.pop()) if path == "/3.ts" and cut else None
+    put(origin, clip)
+    at = began()
+    origin.publish(number(0), entry(0, at, length="2.0"))
+    watch.take(1)
+    origin.publish(number(0), *(entry(n, at, length="2.0") for n in range(N)))
+    watch.take(N)
+    require_whole(watch)
+    assert origin.asked.count("/3.ts") == 2
+
+
+def test_held_pictures_without_sound_are_no_gaps(clips, origin: Origin, watch: Watch) -> None:
+    put(origin, clips("held pictures"))
+    at = began()
+    for n in (1, N):
+        origin.publish(number(0), *(entry(each, at, length="2.0") for each in range(n)))
+        watch.take(n)
+    require_whole(watch)
+    assert [p for p in origin.asked if p.endswith(".ts")] == [f"/{n}.ts" for n in range(N)]
+
+
+def test_a_picture_that_is_held_when_a_run_ends_is_recorded(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    put(origin, clips("held pictures"))
+    at = began()
+    for n in (1, N - 1):
+        origin.publish(number(0), *(entry(each, at, length="2.0") for each in range(n)))
+        watch.take(min(n, N - 2))
+    assert watch.run is not None
+    while "/3.ts" not in origin.asked:
+        watch.events += watch.run.poll()
+    watch.stop()
+    require_whole(watch, N - 1)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -33,6 +34,15 @@ def test_the_beginning_of_a_piece_gives_its_first_timestamps(pieces: Path) -> No
     path = pieces / "piece-00002.ts"
     head = path.read_bytes()[: 188 * 12]
     assert read_head(head, fragmented=False) == (measure(path).first,) * 2
+
+
+@pytest.mark.parametrize(("ends_s", "sound_s"), [(1.5, 1.5), (-0.2, 0.0), (-7200.0, None)])
+def test_audio_that_ends_before_the_pictures_is_too_short(
+    ends_s: float, sound_s: float | None, pieces: Path
+) -> None:
+    extent = measure(pieces / "piece-00001.ts")
+    end = extent.first + round(ends_s * TICKS_PER_S)
+    assert replace(extent, sound_end=end).sound_s == sound_s
 
 
 @pytest.mark.parametrize(
