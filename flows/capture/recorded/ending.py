@@ -74,7 +74,7 @@ def _packets(path: Path, pid: int) -> Ending:
         n_bytes += len(packet.payload)
         if packet.begins:
             told = int.from_bytes(packet.payload[4:6], "big")
-            is_pes = packet.payload[:3] == b"\0\0\1" and len(packet.payload) >= _PES_HEAD_BYTES
+            is_pes = bytes(packet.payload[:3]) == b"\0\0\1" and len(packet.payload) >= _PES_HEAD_BYTES
             if is_pes and told:
                 is_open = n_bytes < told + _PES_HEAD_BYTES
             break
