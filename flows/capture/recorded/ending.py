@@ -73,10 +73,12 @@ def _packets(path: Path, pid: int) -> Ending:
             last, is_open = packet, not packet.is_stuffed
         n_bytes += len(packet.payload)
         if packet.begins:
-            told = int.from_bytes(packet.payload[4:6], "big")
-            is_pes = bytes(packet.payload[:3]) == b"\0\0\1" and len(packet.payload) >= _PES_HEAD_BYTES
-            if is_pes and told:
-                is_open = n_bytes < told + _PES_HEAD_BYTES
+            stated = int.from_bytes(packet.payload[4:6], "big")
+            is_pes = (
+                bytes(packet.payload[:3]) == b"\0\0\1" and len(packet.payload) >= _PES_HEAD_BYTES
+            )
+            if is_pes and stated:
+                is_open = n_bytes < stated + _PES_HEAD_BYTES
             break
     return Ending(
         is_whole=size % _PACKET_BYTES == 0 and not is_open,
