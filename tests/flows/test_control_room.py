@@ -858,7 +858,7 @@ def test_a_worker_serves_a_server_elsewhere(
     [
         ({"PREFECT_API_URL": ""}, "no Prefect server: set PREFECT_API_URL"),
         ({"SHOWMOOD_DATABASE_URL": ""}, "no database"),
-        ({"PREFECT_API_AUTH_STRING": "who:knows"}, "says 401: set PREFECT_API_AUTH_STRING"),
+        ({"PREFECT_API_AUTH_STRING": "who:knows"}, "answered 401: set PREFECT_API_AUTH_STRING"),
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "does not answer"),
     ],
     ids=["no server", "no database", "wrong login", "server away"],

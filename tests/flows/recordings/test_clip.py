@@ -116,7 +116,7 @@ def test_a_clip_that_cannot_be_cut_is_a_one_line_error(
         cut(show, 0, 1)
     [done] = cut(show, 0, 1, force=True)
     assert done.path.stat().st_size > 1000
-    with pytest.raises(UsageError, match="ends after it begins"):
+    with pytest.raises(UsageError, match="must end after it begins"):
         cut(show, 1, 1)
     with pytest.raises(
         UsageError, match=r"nothing was recorded then; the last before it ends 2026"
