@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Engine
 
@@ -109,9 +109,8 @@ class Watch:
             held = stack.enter_context(turn)
             recordings = self.settings.recordings_dir / self.show.slug
             machine = self.settings.machine_name
-            told: dict[str, Any] = {"run_id": self.run_id, "machine": machine, "log": self.log}
-            ask = self.was_cancelled
-            when_there(lambda: close_left_open(engine, recordings, was_cancelled=ask, **told))
+            close_open = partial(close_left_open, engine, recordings, machine=machine, log=self.log)
+            when_there(lambda: close_open(run_id=self.run_id, was_cancelled=self.was_cancelled))
             rest: datetime | None = None
             if self.run_id is not None:
                 run_id = self.run_id
@@ -121,13 +120,13 @@ class Watch:
                 stream = self._wait(engine, way, until, held.lock, was_on_air=rest is not None)
             except CaptureError:
                 if rest is not None:  # nothing more will come of its broadcast
-                    told |= {"run_id": None, "was_cancelled": lambda run: False}
                     with suppress(DatabaseError):
-                        close_left_open(engine, recordings, **told)
+                        close_open(run_id=None, was_cancelled=lambda run: False)
                 raise
             self.log.info("found %s", stream.title or shorten(self.show.url))
+            of_run = {"run_id": self.run_id, "machine": machine}
             broadcast = when_there(
-                lambda: open_or_continue(engine, self.show, stream, until, **told)
+                lambda: open_or_continue(engine, self.show, stream, until, log=self.log, **of_run)
             )
             return self._watch(engine, broadcast, stream, way, held.lock)
 

@@ -26,7 +26,7 @@ WORKER_UNIT: Final = "showmood-worker.service"
 
 _UNIT: Final = """\
 [Unit]
-Description=Showmood: watches shows and keeps their emotion history
+Description={description}
 Wants=network-online.target
 After=network-online.target
 
@@ -35,42 +35,35 @@ Type=exec
 User={user}
 WorkingDirectory={folder}
 EnvironmentFile=-{folder}/.env
-ExecStart={command} up
+ExecStart={command} {subcommand}
+{stop}
+RestartSec=10
+UMask=0077
+NoNewPrivileges=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_UP: Final = {
+    "description": "Showmood: watches shows and keeps their emotion history",
+    "subcommand": "up",
+    "stop": """\
 # `up` cancels and stores running shows and stops its processes; what is left then is killed.
 KillMode=mixed
 TimeoutStopSec=120
-Restart=on-failure
-RestartSec=10
-UMask=0077
-NoNewPrivileges=yes
+Restart=on-failure""",
+}
 
-[Install]
-WantedBy=multi-user.target
-"""
-
-_WORKER_UNIT: Final = """\
-[Unit]
-Description=Showmood worker: watches shows for a Prefect server elsewhere
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-Type=exec
-User={user}
-WorkingDirectory={folder}
-EnvironmentFile=-{folder}/.env
-ExecStart={command} worker
+_WORKER: Final = {
+    "description": "Showmood worker: watches shows for a Prefect server elsewhere",
+    "subcommand": "worker",
+    "stop": """\
 # Only the worker gets the signal. It hands its shows over; those that no worker takes continue.
 KillMode=process
 TimeoutStopSec=90
-Restart=always
-RestartSec=10
-UMask=0077
-NoNewPrivileges=yes
-
-[Install]
-WantedBy=multi-user.target
-"""
+Restart=always""",
+}
 
 _HEAD: Final = """\
 # Settings of Showmood: take the `#` from a line to set it. The environment goes before this file.
@@ -113,10 +106,11 @@ def write_unit(folder: Path, *, worker: bool = False) -> list[str]:
             raise UsageError(
                 f"{word}: a systemd unit needs a path without spaces or special characters"
             )
-    unit, content = (WORKER_UNIT, _WORKER_UNIT) if worker else (UNIT, _UNIT)
+    unit, own = (WORKER_UNIT, _WORKER) if worker else (UNIT, _UP)
     path = folder / unit
     try:
-        path.write_text(content.format(command=command, folder=folder, user=user), encoding="utf-8")
+        content = _UNIT.format(command=command, folder=folder, user=user, **own)
+        path.write_text(content, encoding="utf-8")
     except OSError as e:
         raise UsageError(f"{path} cannot be written: {e.strerror}") from e
     as_root = " It runs as root: give it a user of its own (User=)." if user == "root" else ""

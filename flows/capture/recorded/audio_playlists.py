@@ -14,16 +14,17 @@ from flows.capture.recorded.audio import FOLDER as AUDIO
 from flows.capture.recorded.audio import AudioFile, audio_in, by_piece
 from flows.capture.recorded.playlist_text import (
     DISCONTINUITY,
+    END,
+    file_lines,
+    file_names,
     file_start,
     goes_on,
-    init_bytes_of,
     target_of,
 )
 from flows.capture.segment import Gap, Segment
 from flows.capture.state import write_whole
 
 FOLDER: Final = "with-audio"
-_END: Final = "#EXT-X-ENDLIST\n"
 _OF_AUDIO: Final = "-audio"
 _USUAL_S: Final = 2.0
 
@@ -58,24 +59,14 @@ def audio_text(
         if not goes_on(segment, before):
             lines.append(DISCONTINUITY.rstrip())
         for audio in of_piece.get(segment.path.stem, ()):
-            lines += _entry(audio, segment, name(audio))
+            start = file_start(segment) + timedelta(seconds=audio.offset_s)
+            lines += file_lines(audio.path, start=start, length_s=audio.length_s, name=name(audio))
             longest_s = max(longest_s, audio.length_s)
         before = segment
     head = ["#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{target_of(longest_s)}"]
     head += [f"#EXT-X-MEDIA-SEQUENCE:{sequence}"]
     head += [f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}"]
-    return "\n".join([*head, *lines, ""]) + (_END if ended else "")
-
-
-def _entry(audio: AudioFile, segment: Segment, name: str) -> list[str]:
-    at = file_start(segment) + timedelta(seconds=audio.offset_s)
-    date = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    lines = [f"#EXT-X-PROGRAM-DATE-TIME:{date}", f"#EXTINF:{audio.length_s:.6f},"]
-    head = init_bytes_of(audio.path) if audio.path.suffix == ".mp4" else 0
-    if head:
-        lines.insert(0, f'#EXT-X-MAP:URI="{name}",BYTERANGE="{head}@0"')
-        lines.append(f"#EXT-X-BYTERANGE:{audio.path.stat().st_size - head}@{head}")
-    return [*lines, name]
+    return "\n".join([*head, *lines, ""]) + (END if ended else "")
 
 
 def write(directory: Path, playlist: Path, segments: Sequence[Segment]) -> Path:
@@ -123,7 +114,7 @@ def _write_audio(
     of_piece: Mapping[str, Sequence[AudioFile]],
 ) -> None:
     text = playlist.read_text(encoding="utf-8", errors="replace")
-    names = {line.rpartition("/")[2] for line in text.splitlines() if not line.startswith("#")}
+    names = set(file_names(text))
     listed = [each for each in segments if each.path.name in names]
     cuts = re.search(r"DISCONTINUITY-SEQUENCE:(\d+)", text)
     heard = [audio.path.name for each in listed for audio in of_piece.get(each.path.stem, ())]
@@ -133,7 +124,7 @@ def _write_audio(
         name=lambda audio: f"../../{AUDIO}/{audio.path.name}",
         sequence=_sequence(path, heard),
         discontinuities=int(cuts[1]) if cuts else 0,
-        ended=text.endswith(_END),
+        ended=text.endswith(END),
     )
     write_whole(path, made, durable=False)
 
@@ -143,7 +134,7 @@ def _sequence(path: Path, heard: Sequence[str]) -> int:
     if not path.exists():
         return 0
     text = path.read_text(encoding="utf-8", errors="replace")
-    before = [line.rpartition("/")[2] for line in text.splitlines() if not line.startswith("#")]
+    before = file_names(text)
     first = re.search(r"MEDIA-SEQUENCE:(\d+)", text)
     number = int(first[1]) if first else 0
     if heard and heard[0] in before:

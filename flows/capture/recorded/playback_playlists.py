@@ -19,6 +19,8 @@ from flows.capture.recorded import audio_playlists
 from flows.capture.recorded.journal import read_events
 from flows.capture.recorded.playlist_text import (
     DISCONTINUITY,
+    END,
+    file_names,
     file_s,
     file_start,
     playlist_entry,
@@ -36,7 +38,6 @@ _MAX_FOLLOWED: Final = 16
 
 _LOCK_S: Final = 2.0
 _TAIL_BYTES: Final = 4096
-_END: Final = "#EXT-X-ENDLIST\n"
 
 
 def write_playlist(
@@ -57,7 +58,7 @@ def write_playlist(
     for segment in segments:
         entries += playlist_entry(segment, before, name=f"../{segment.path.name}")
         before = segment
-    text = head + entries + (_END if ended else "")
+    text = head + entries + (END if ended else "")
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / f"{at:%Y%m%dT%H%M%SZ}.m3u8"
@@ -89,7 +90,7 @@ def end(directory: Path) -> None:
         for path in folder.glob("*.m3u8"):
             if _last_name(path) is not None:
                 with path.open("a", encoding="utf-8") as file:
-                    file.write(_END)
+                    file.write(END)
         if audio_playlists.is_in(folder):
             audio_playlists.refresh(folder, read_events(directory))
 
@@ -115,10 +116,9 @@ def trim(directory: Path, gone: Collection[str], *, current: Path | None) -> Non
 def names_in(playlist: Path) -> set[str]:
     """Return the names of the files in a playlist; empty if there is no playlist."""
     try:
-        lines = playlist.read_text(encoding="utf-8", errors="replace").splitlines()
+        return set(file_names(playlist.read_text(encoding="utf-8", errors="replace")))
     except FileNotFoundError:
         return set()
-    return {line.rpartition("/")[2] for line in lines if line and not line.startswith("#")}
 
 
 def _append(path: Path, events: Sequence[Segment | Gap]) -> None:
@@ -169,7 +169,7 @@ def _last_name(path: Path) -> str | None:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL_BYTES))
         tail = file.read()
-        if tail.endswith(_END.encode()):
+        if tail.endswith(END.encode()):
             return None
         lines = tail.split(b"\n")
         cut = len(lines.pop())  # what follows the last end of a line

@@ -11,6 +11,7 @@ from flows.capture.segment import Segment
 from flows.capture.state import write_whole
 
 DISCONTINUITY: Final = "#EXT-X-DISCONTINUITY\n"
+END: Final = "#EXT-X-ENDLIST\n"
 _OF_ALL: Final = re.compile(
     r"#(EXTM3U|EXT-X-(VERSION|TARGETDURATION|MEDIA-SEQUENCE|DISCONTINUITY-SEQUENCE|PLAYLIST-TYPE"
     r"|INDEPENDENT-SEGMENTS|START)\b)"
@@ -37,18 +38,32 @@ def playlist_entry(
     name: its address there. init: that of its initialisation section, of fMP4 whose file is not
     here; None: that is in its file. Raises OSError.
     """
-    path = segment.path
-    date = file_start(segment).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    lines = [f"#EXT-X-PROGRAM-DATE-TIME:{date}", f"#EXTINF:{file_s(segment):.6f},"]
+    start, length_s = file_start(segment), file_s(segment)
+    lines = file_lines(segment.path, start=start, length_s=length_s, name=name, init=init)
+    if not goes_on(segment, before):
+        lines.insert(0, DISCONTINUITY.rstrip())
+    return "\n".join([*lines, ""])
+
+
+def file_lines(
+    path: Path, *, start: datetime, length_s: float, name: str, init: str | None = None
+) -> list[str]:
+    """Return the lines of a file in a playlist; name, init: as in `playlist_entry`."""
+    date = start.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    lines = [f"#EXT-X-PROGRAM-DATE-TIME:{date}", f"#EXTINF:{length_s:.6f},"]
     head = init_bytes_of(path) if path.suffix == ".mp4" and init is None else 0
     if init is not None:
         lines.insert(0, f'#EXT-X-MAP:URI="{init}"')
     if head:
         lines.insert(0, f'#EXT-X-MAP:URI="{name}",BYTERANGE="{head}@0"')
         lines.append(f"#EXT-X-BYTERANGE:{path.stat().st_size - head}@{head}")
-    if not goes_on(segment, before):
-        lines.insert(0, DISCONTINUITY.rstrip())
-    return "\n".join([*lines, name, ""])
+    return [*lines, name]
+
+
+def file_names(text: str) -> list[str]:
+    """Return the names of the files in a playlist, without their folders, in order."""
+    lines = text.splitlines()
+    return [line.rpartition("/")[2] for line in lines if line and not line.startswith("#")]
 
 
 def goes_on(segment: Segment, before: Segment | None) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flows.capture.recorded.audio import FOLDER as AUDIO
 from flows.capture.recorded.audio import AudioFile, around, audio_in
 from flows.capture.recorded.journal import JOURNAL, read_events
-from flows.capture.recorded.playlist_text import init_bytes_of, playlist_entry, playlist_head
+from flows.capture.recorded.playlist_text import END, init_bytes_of, playlist_entry, playlist_head
 from flows.capture.recorded.runs import PIECE
 from flows.capture.segment import Segment
 from flows.page.reading.show_queries import ShowRow
@@ -194,7 +194,7 @@ def playlist(recording: Recording, part: int | None) -> str | None:
             init, name = f"{segment.sequence}.init.mp4", f"{segment.sequence}.media.mp4"
         text += playlist_entry(segment, before, name=name, init=init)
         before = segment
-    return text + ("" if part is None else "#EXT-X-ENDLIST\n")
+    return text + ("" if part is None else END)
 
 
 def part_of_file(path: Path, part: str) -> bytes:
