@@ -30,7 +30,10 @@ from types import ModuleType
 from typing import Any, Final
 
 MODULES: Final = {
-    "db/writing/replacement.py": ("tests/db/writing/test_replacement.py",),
+    "db/writing/replacement.py": (
+        "tests/db/writing/test_replacement.py",
+        "tests/db/writing/test_replacement_edges.py",
+    ),
     "db/writing/replacing.py": ("tests/db/writing/test_replacing.py",),
     "emotion/linking/track.py": ("tests/emotion/linking/test_track.py",),
     "flows/capture/hls/listing.py": ("tests/flows/capture/hls/test_listing.py",),
