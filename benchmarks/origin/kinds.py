@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from benchmarks.origin.packed import Dirty, PaddedOtherwise, of_an_hour
+from benchmarks.origin.packed import Dirty, PaddedOtherwise, SoundApart, of_an_hour
 from benchmarks.origin.scenarios import Scenario
 from flows.demo.channel import LiveOrigin
 from flows.demo.packaging import (
@@ -62,6 +62,7 @@ KINDS: Final = (
     _listed("a target duration of an hour", of_an_hour),
     _packed("AES-128, padded otherwise", lambda _: PaddedOtherwise()),
     _packed("a tag or dirt before segments", lambda _: Dirty()),
+    _packed("audio in a rendition", SoundApart),
     _packed(
         "bans who asks too early",
         lambda origin: Banning(0.45 * origin.segment_s, 2 * origin.segment_s),

@@ -16,9 +16,8 @@ from flows.capture.recorded.clock import Clock, Section
 from flows.capture.recorded.media import TICKS_PER_S
 from flows.capture.recorded.recording import Recording
 from flows.capture.recorded.runs import save_clock
-from flows.capture.segment import CaptureError, Gap, Segment, UnreadableMedia, UnsafeURL
+from flows.capture.segment import Gap, Segment, UnreadableMedia
 from flows.capture.stream import Stream
-from flows.capture.waits import Stopped
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class FfmpegRun:
         directory = recording.directory
         self._playlist = directory / f"{self._name}.m3u8"
         log_file = directory / f"{self._name}.log"
-        self._log = FfmpegLog(log_file, playlist=stream.url, real=source_input.real)
+        self._log = FfmpegLog(log_file, entry_at=source_input.entry)
         self._break = ""
         self._is_ending = False
         self._skips_after = recording.last if may_skip else None
@@ -212,13 +211,7 @@ class FfmpegRun:
             return False
         self._tries += 1
         self._try_at = time.monotonic() + _ANCHOR_PAUSE_S
-        try:
-            section = self._first_section()
-        except UnsafeURL:
-            raise
-        except (CaptureError, Stopped) as e:
-            _log.info("the source's playlist can't be read: %s", e)
-            section = None
+        section = self._anchoring.first_section(self._log.opened, start=self._log.start)
         if section is not None:
             self._clock.begin(section)
             self._save_clock()
@@ -238,11 +231,6 @@ class FfmpegRun:
             self._save_clock()
         return True
 
-    def _first_section(self) -> Section | None:
-        entries = self._anchoring.entries()
-        opened = ((entries[url], at) for url, at in self._log.opened if url in entries)
-        return self._anchoring.first_section(opened, start=self._log.start)
-
     def _follow_jumps(self) -> None:
         """Date the frames after jumps in the source's timestamps that ffmpeg logged."""
         first = self._clock.first
@@ -254,17 +242,14 @@ class FfmpegRun:
         now = self._ticks_now(first)
         for jump in jumps:
             section: Section | None = None
-            try:
-                entry = self._anchoring.entries().get(jump.url or "")
-                if entry is not None and entry.date is not None:
-                    section = Section(
-                        date=entry.date,
-                        estimated=False,
-                        input=self._anchoring.times_in(entry)[0],
-                        offset_us=jump.offset_us,
-                    )
-            except (CaptureError, Stopped) as e:
-                _log.info("the source's playlist can't be read: %s", e)
+            entry = jump.entry
+            if entry is not None and entry.date is not None:
+                section = Section(
+                    date=entry.date,
+                    estimated=False,
+                    input=self._anchoring.times_in(entry)[0],
+                    offset_us=jump.offset_us,
+                )
             if section is None and self._clock.date(now)[1]:
                 continue  # estimated dates continue unchanged
             if section is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from flows.capture.hls.feed import Feed
 from flows.capture.net.address import PAGE_SCHEMES, AddressPolicy
 from flows.capture.playlists.playlist import Entry
 from flows.capture.proxy.forward import Datagrams, Forward
@@ -45,9 +46,9 @@ class Input:
         """End all connections."""
         self.endpoint.close()
 
-    def real(self, address: str) -> str:
-        """Return the real URL of one that ffmpeg opened."""
-        return self.relay.real(address) if self.relay else address
+    def entry(self, address: str) -> Entry | None:
+        """Return the segment of a playlist that ffmpeg opened there; None for any other."""
+        return self.relay.entry(address) if self.relay else None
 
     def take_unreadable(self) -> list[str]:
         """Return the errors of segments replaced by empty media since the last call."""
@@ -62,17 +63,17 @@ def open_input(
     policy: AddressPolicy,
     *,
     begin: Entry | None = None,
+    feed: Feed | None = None,
     wait_limit: WaitLimit | None = None,
     quality: Quality | None = None,
 ) -> Input:
     """Open a stream; raises UnsafeURL, SourceUnreachable, OSError.
 
-    begin: the segment of a live playlist to begin with; by default the newest. wait_limit: of DNS
-    lookups; its exceptions are raised.
+    begin, feed: see `Relay`. wait_limit: of DNS lookups; its exceptions are raised.
     """
     scheme = urlsplit(stream.url).scheme
     if scheme in PAGE_SCHEMES:
-        relay = Relay(stream, policy, begin, quality=quality)
+        relay = Relay(stream, policy, begin, feed=feed, quality=quality)
         guard = Guard(policy, through=relay).open()
         return Input(
             url=relay.url, endpoint=guard, environment={"http_proxy": guard.url}, relay=relay

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from flows.capture.playlists.playlist import Entry
 from flows.capture.recorded.media import TICKS_PER_S
 from flows.capture.redaction import clean
 
@@ -43,27 +44,27 @@ _BREAK = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Jump:
-    """A jump in the source's timestamps. url: of its segment, if known."""
+    """A jump in the source's timestamps. entry: its segment, if known."""
 
     offset_us: int
-    url: str | None
+    entry: Entry | None
 
 
 class FfmpegLog:
     """Reads a growing log.
 
-    opened: URL and time of the last segments that were opened, in order. start: the source's
-    timestamp of the first video frame, in ticks of 90 kHz, once it was logged. error_text: the last
-    error; empty if none.
+    opened: the last segments of a playlist that were opened, and when, in order. start: the
+    source's timestamp of the first video frame, in ticks of 90 kHz, once it was logged. error_text:
+    the last error; empty if none.
     """
 
-    def __init__(self, path: Path, *, playlist: str, real: Callable[[str], str]) -> None:
-        """Read nothing yet. playlist: the stream's real URL. real: maps our names to real URLs."""
-        self._path, self._playlist, self._real = path, playlist, real
+    def __init__(self, path: Path, *, entry_at: Callable[[str], Entry | None]) -> None:
+        """Read nothing yet. entry_at: returns the segment at a URL; None for any other URL."""
+        self._path, self._entry_at = path, entry_at
         self._position = 0
         self._line = ""
         self._jumps: list[Jump] = []
-        self.opened: deque[tuple[str, datetime]] = deque(maxlen=16)
+        self.opened: deque[tuple[Entry, datetime]] = deque(maxlen=16)
         self.start: int | None = None
         self.error_text = ""
 
@@ -81,14 +82,14 @@ class FfmpegLog:
         breaks = []
         for line in lines:
             if found := _OPENED.match(line):
-                url = self._real(found[1])
-                if url != self._playlist:
-                    self.opened.append((url, datetime.now(UTC)))
+                entry = self._entry_at(found[1])
+                if entry is not None:
+                    self.opened.append((entry, datetime.now(UTC)))
             elif self.start is None and (found := _START.match(line)):
                 self.start = round(float(found[1]) * TICKS_PER_S)
             elif found := _JUMPED.match(line):
                 newest = self.opened[-1][0] if self.opened else None
-                self._jumps.append(Jump(offset_us=int(found[1]), url=newest))
+                self._jumps.append(Jump(offset_us=int(found[1]), entry=newest))
             elif not _DESCRIPTION.match(line) and _COMPLAINT.search(line):
                 self.error_text = clean(re.sub(r"^(\[[^\]]*\] *)+", "", line.strip()))[:300]
                 if _BREAK.search(line):

@@ -12,13 +12,12 @@ from typing import Final
 
 from flows.capture.hls.dating import CREDIBLE_EDGE
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlists.playlist import Entry, Playlist
+from flows.capture.playlists.playlist import Entry
 from flows.capture.recorded.clock import Section
 from flows.capture.recorded.media import TICKS_PER_S, read_head, ticks_from
 from flows.capture.recorded.recording import MIN_GAP, Recording
 from flows.capture.recorded.runs import newest_clock
 from flows.capture.segment import CaptureError
-from flows.capture.stream import Stream
 from flows.capture.waits import Stopped
 
 _log = logging.getLogger(__name__)
@@ -40,7 +39,6 @@ class Anchoring:
 
     def __init__(
         self,
-        stream: Stream,
         fetcher: Fetcher,
         recording: Recording,
         *,
@@ -51,24 +49,13 @@ class Anchoring:
         time_shifted: the source's dates are right, though hours from now.
         """
         self._time_shifted = time_shifted
-        self._stream, self._fetcher, self._recording = stream, fetcher, recording
+        self._fetcher, self._recording = fetcher, recording
         self._before = newest_clock(recording.directory)
 
     @property
     def is_anchored(self) -> bool:
         """Whether the dates of the newest run's timestamps are known."""
         return self._before is not None and self._before.is_anchored
-
-    def playlist(self) -> Playlist:
-        """Return the playlist as it is now; raises CaptureError."""
-        stream, fetcher = self._stream, self._fetcher
-        return fetcher.read_again(stream.loaded, stream.url) or fetcher.get_playlist(stream.url)
-
-    def entries(self) -> dict[str, Entry]:
-        """Return what the playlist lists now, by URL; raises CaptureError."""
-        if self._stream.protocol != "hls":
-            return {}
-        return {entry.url: entry for entry in self.playlist().entries}
 
     def n_missed(self, entries: tuple[Entry, ...]) -> int:
         """Return how many of the newest entries are not recorded yet."""

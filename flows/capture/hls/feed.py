@@ -34,13 +34,16 @@ _GONE: Final = (401, 403, 404, 410)
 
 
 class Feed:
-    """Polls one media playlist; takes another of its master playlist if that is gone."""
+    """Polls one media playlist; takes another of its master playlist if that is gone.
+
+    fetcher: used from the next load on; may be set between loads.
+    """
 
     def __init__(self, stream: Stream, fetcher: Fetcher, quality: Quality | None = None) -> None:
         """Keep the arguments; nothing is fetched yet."""
         self.url = stream.url
         self._master = stream.master_url
-        self._stream, self._fetcher = stream, fetcher
+        self._stream, self.fetcher = stream, fetcher
         self._quality = quality or Quality()
         self._variables: Mapping[str, str] = {}
         self._is_first = True
@@ -74,6 +77,10 @@ class Feed:
             self._is_first = False
         return playlist
 
+    def begin_again(self) -> None:
+        """Return the first playlist once more, if it is the newest and no reload is due."""
+        self._is_first = True
+
     def skip(self) -> None:
         """Take another variant from now on: this one has no video. Raises NotWatchable."""
         self._unusable.add(self.url)
@@ -91,7 +98,7 @@ class Feed:
         """
         if self._offered is None and self._stream.master is not None:
             with suppress(NoStream):
-                self._offered = self._fetcher.read_playlist(self._stream.master)
+                self._offered = self.fetcher.read_playlist(self._stream.master)
         if self._offered is None or not self._offered.audio:
             return None
         offers = self._offered.offers
@@ -103,9 +110,9 @@ class Feed:
         return found if found is not None and found.url else None
 
     def _wait_for(self, sequence: int, held_s: float) -> Playlist:
-        loaded = self._fetcher.load(blocking_reload_url(self.url, sequence), held_s=held_s)
+        loaded = self.fetcher.load(blocking_reload_url(self.url, sequence), held_s=held_s)
         self.asked_at = time.monotonic()
-        return self._fetcher.read_playlist(loaded, variables=self._variables)
+        return self.fetcher.read_playlist(loaded, variables=self._variables)
 
     def _follow(self, url: str) -> Playlist:
         for _ in range(_MAX_DEPTH):
@@ -113,7 +120,7 @@ class Feed:
             if not playlist.offers:
                 self.url = url
                 return playlist
-            self._fetcher.check(playlist.urls)
+            self.fetcher.check(playlist.urls)
             self._master, self._variables = url, playlist.variables
             self._offered = playlist
             found = self._choose(playlist.offers)
@@ -136,13 +143,13 @@ class Feed:
 
     def _get(self, url: str) -> Playlist:
         if self._is_first and self.loaded is not None:
-            found = self._fetcher.read_again(self.loaded, url, variables=self._variables)
+            found = self.fetcher.read_again(self.loaded, url, variables=self._variables)
             if found is not None:
                 self.asked_at = self.loaded.at
                 return found
-        loaded = self._fetcher.load(url)
+        loaded = self.fetcher.load(url)
         self.asked_at = loaded.at
-        playlist = self._fetcher.read_playlist(loaded, variables=self._variables)
+        playlist = self.fetcher.read_playlist(loaded, variables=self._variables)
         if self._is_first and not playlist.offers:
             self.loaded = loaded
         return playlist

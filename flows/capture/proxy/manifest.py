@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from flows.capture.net.address import read_host
-from flows.capture.playlists.playlist import Entry, Part, Playlist, choose_variant
-from flows.capture.quality import Quality
+from flows.capture.playlists.playlist import Entry, Part, Playlist
 
 _MAX_ENTRIES: Final = 5_000
 """Most segments listed, the newest ones: some hours."""
@@ -18,27 +17,20 @@ _MAX_ENTRIES: Final = 5_000
 def rename_playlist(
     playlist: Playlist,
     *,
-    variant: Callable[[str], str],
     init: Callable[[Part], str],
     media: Callable[[Entry], str],
     begin: Entry | None = None,
-    quality: Quality | None = None,
     numbers: Mapping[Entry, int] | None = None,
 ) -> bytes:
-    """Return the playlist for ffmpeg; of a master playlist, with only the variant to record.
+    """Return the media playlist for ffmpeg.
 
-    variant, init, media: return our name of a URL. begin: the first segment to list, found by its
-    URL or else its number; ignored where it is not listed. quality: of the variant. numbers: media
-    sequence numbers that replace the source's. Raises UnsafeURL for any URL, listed or not, that is
-    neither http nor https.
+    init, media: return our name of a URL. begin: the first segment to list, found by its URL or
+    else its number; ignored where it is not listed. numbers: media sequence numbers that replace
+    the source's. Raises UnsafeURL for any URL, listed or not, that is neither http nor https.
     """
     for url in playlist.urls:
         read_host(url)
     lines = ["#EXTM3U", "#EXT-X-VERSION:7"]
-    if playlist.offers:
-        chosen = choose_variant(playlist.offers, quality)
-        lines += [f"#EXT-X-STREAM-INF:BANDWIDTH={max(1, chosen.bandwidth)}", variant(chosen.url)]
-        return "\n".join([*lines, ""]).encode()
     entries = playlist.entries[-_MAX_ENTRIES:]
     if begin is not None:
         media_of, places = [e.media for e in entries], [e.sequence for e in entries]

@@ -13,18 +13,19 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from flows.capture.hls.feed import Feed
 from flows.capture.hls.pieces import BOXES, Pieces
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.cookies import FewCookies
 from flows.capture.net.fetch import Fetcher
 from flows.capture.net.for_stream import fetcher_for
-from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Entry, Key, Part
+from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Entry, Key, Part, Playlist
 from flows.capture.proxy.m2ts import without_stamps
 from flows.capture.proxy.manifest import rename_playlist
 from flows.capture.proxy.mpd import fill, rename_mpd
@@ -56,7 +57,8 @@ _NOTHING: Final = {
 class _Resource:
     """The real resource behind a name.
 
-    boxes: fMP4 or WebM, not MPEG-TS. kind "of_many": a template; the name has number and time.
+    boxes: fMP4 or WebM, not MPEG-TS. entry: a segment, as the newest playlist lists it. kind
+    "of_many": a template; the name has number and time.
     """
 
     kind: _Kind
@@ -64,12 +66,14 @@ class _Resource:
     key: Key | None = None
     sequence: int = 0
     boxes: bool = False
+    entry: Entry | None = field(default=None, compare=False)
 
 
 class Relay:
     """Our names for one stream's URLs, and their content.
 
-    begin: the segment of a live playlist to begin with; by default the newest.
+    begin: the segment of a live playlist to begin with; by default the newest. feed: of a live
+    playlist, which nobody else loads from now on; by default a new one.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Relay:
         policy: AddressPolicy,
         begin: Entry | None = None,
         *,
+        feed: Feed | None = None,
         quality: Quality | None = None,
     ) -> None:
         """Name the stream; nothing is fetched yet."""
@@ -88,6 +93,7 @@ class Relay:
         self._numbers: OrderedDict[_Resource, int] = OrderedDict()
         self._resources: dict[int, _Resource] = {}
         self._n_named = 0
+        self._feed, self._loading = feed, threading.Lock()
         self._counted = Numbers()
         self._idle: list[Pieces] = []
         self.stopping = threading.Event()
@@ -99,12 +105,12 @@ class Relay:
         self.url = self._name(_Resource(kind=_KINDS[stream.protocol], part=Part(url=stream.url)))
         """Our URL of the stream."""
 
-    def real(self, address: str) -> str:
-        """Return the real URL of one of our names; any other URL unchanged."""
+    def entry(self, address: str) -> Entry | None:
+        """Return the segment with one of our names, as it was listed; None for any other URL."""
         parts = urlsplit(address)
         found = _NUMBERS.fullmatch(parts.path) if parts.hostname == _HOST else None
         resource = self._resources.get(int(found[1])) if found else None
-        return resource.part.url if resource else address
+        return resource.entry if resource else None
 
     def serve(self, head: bytes, client: socket.socket) -> None:
         """Answer a request; raises OSError, and CaptureError before anything was sent."""
@@ -132,18 +138,23 @@ class Relay:
         with self._lock:
             if resource not in self._numbers:
                 self._numbers[resource] = self._n_named
-                self._resources[self._n_named] = resource
                 self._n_named += 1
                 if len(self._numbers) > _MAX_NAMES:
                     del self._resources[self._numbers.popitem(last=False)[1]]
             self._numbers.move_to_end(resource)
+            self._resources[self._numbers[resource]] = resource
             return f"http://{_HOST}/{self._numbers[resource]}{_suffix(resource.part.url)}"
 
     def _name_entry(self, entry: Entry) -> str:
         sequence = entry.sequence if entry.key and entry.key.iv is None else 0
         boxes = entry.init is not None
         resource = _Resource(
-            kind="segment", part=entry.media, key=entry.key, sequence=sequence, boxes=boxes
+            kind="segment",
+            part=entry.media,
+            key=entry.key,
+            sequence=sequence,
+            boxes=boxes,
+            entry=entry,
         )
         return self._name(resource)
 
@@ -174,17 +185,14 @@ class Relay:
     def _body(self, resource: _Resource, pieces: Pieces, *, number: str, time: str) -> bytes:
         url = resource.part.url
         if resource.kind == "playlist":
-            known = pieces.fetcher.read_again(self._stream.loaded, url)
-            playlist = known or pieces.fetcher.get_playlist(url)
+            playlist = self._load(pieces.fetcher)
             if self._begin is None and playlist.entries:
                 self._begin = playlist.entries[-1]
             return rename_playlist(
                 playlist,
-                variant=lambda at: self._name(_Resource(kind="playlist", part=Part(url=at))),
                 init=lambda part: self._name(_Resource(kind="init", part=part, boxes=True)),
                 media=self._name_entry,
                 begin=self._begin,
-                quality=self._quality,
                 numbers=self._counted.of(playlist),
             )
         if resource.kind == "manifest":
@@ -211,6 +219,14 @@ class Relay:
             self.unreadable.append(str(e))
             return _NOTHING[resource.boxes]
         return body
+
+    def _load(self, fetcher: Fetcher) -> Playlist:
+        """Return the media playlist as it is now, through a master playlist if there is one."""
+        with self._loading:
+            if self._feed is None:
+                self._feed = Feed(self._stream, fetcher, self._quality)
+            self._feed.fetcher = fetcher
+            return self._feed.load()
 
     def _pass_on(self, url: str, fetcher: Fetcher, client: socket.socket) -> None:
         """Send an endless file as it arrives, in chunks; if its source breaks off, so does this."""

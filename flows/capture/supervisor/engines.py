@@ -9,6 +9,7 @@ from flows.capture.ffmpeg import engine as ffmpeg
 from flows.capture.ffmpeg.inputs import open_input
 from flows.capture.hls import engine as hls
 from flows.capture.hls.anchoring import Anchoring
+from flows.capture.hls.feed import Feed
 from flows.capture.hls.pacing import Pacing
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.fetch import Fetcher
@@ -111,8 +112,9 @@ class Engines:
         if (left_s := stream.retry_at - time.monotonic()) > 0:
             why = f"{stream.page_url}: the source allows the next request in {left_s:.0f} s"
             raise SourceUnreachable(why, retry_after_s=left_s)
-        anchoring = Anchoring(stream, fetcher, recording, time_shifted=self._time_shifted)
-        begin, step_s = self._look_before(stream, anchoring, fetcher)
+        anchoring = Anchoring(fetcher, recording, time_shifted=self._time_shifted)
+        feed = Feed(stream, fetcher, self._quality) if stream.protocol == "hls" else None
+        begin, step_s = self._look_before(stream, anchoring, feed)
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
@@ -120,6 +122,7 @@ class Engines:
             stream,
             self._policy,
             begin=begin,
+            feed=feed,
             wait_limit=WaitLimit(fetcher.stopping),
             quality=self._quality,
         )
@@ -169,17 +172,18 @@ class Engines:
         return self._first
 
     def _look_before(
-        self, stream: Stream, anchoring: Anchoring, fetcher: Fetcher
+        self, stream: Stream, anchoring: Anchoring, feed: Feed | None
     ) -> tuple[Entry | None, float]:
         """Check the playlist's URLs for ffmpeg; return where to begin, and the target duration.
 
         It begins with the newest segment, or with the first that was missed and is still listed.
         Raises CaptureError.
         """
-        if stream.protocol != "hls":
+        if feed is None:
             return None, 0.0
-        playlist = anchoring.playlist()
-        fetcher.check(playlist.urls)
+        playlist = feed.load()
+        feed.fetcher.check(playlist.urls)
+        feed.begin_again()
         if playlist.ended:
             raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
         n_missed = anchoring.n_missed(playlist.entries)

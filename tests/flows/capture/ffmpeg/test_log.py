@@ -5,8 +5,11 @@ import pytest
 
 from flows.capture.ffmpeg import log as ffmpeg_log
 from flows.capture.ffmpeg.log import FfmpegLog
+from flows.capture.playlists.playlist import parse_playlist
 
 PLAYLIST = "http://stream.test/0.m3u8"
+LISTED = parse_playlist("#EXTM3U\n" + "".join(f"#EXTINF:2,\n{n}.ts\n" for n in range(9)), PLAYLIST)
+ENTRIES = {entry.url: entry for entry in LISTED.entries}
 OPENED = "[in#0/hls @ 0x55] Opening 'http://stream.test/{}.ts' for reading\n"
 START = (
     "  Stream #0:0[0x100]: Video: h264 (High) ([27][0][0][0] / 0x001B), yuv420p, 24 fps, "
@@ -20,7 +23,7 @@ FAILED = "[hls @ 0x55] Failed to open segment 7 of playlist 0\n"
 @pytest.fixture
 def log(tmp_path: Path) -> FfmpegLog:
     (tmp_path / "run.log").touch()
-    return FfmpegLog(tmp_path / "run.log", playlist=PLAYLIST, real=lambda url: url)
+    return FfmpegLog(tmp_path / "run.log", entry_at=ENTRIES.get)
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def say(tmp_path: Path) -> Callable[[str], None]:
 def test_segments_are_recognised_and_not_the_playlist(log: FfmpegLog, say) -> None:
     say(f"[hls @ 0x55] Opening '{PLAYLIST}' for reading\n" + OPENED.format(3) + OPENED.format(4))
     assert log.read() == []
-    assert [url for url, _ in log.opened] == [f"http://stream.test/{i}.ts" for i in (3, 4)]
+    assert [entry.url for entry, _ in log.opened] == [f"http://stream.test/{i}.ts" for i in (3, 4)]
 
 
 def test_an_unfinished_line_is_read_later(log: FfmpegLog, say) -> None:
@@ -61,7 +64,7 @@ def test_jumps_are_returned_once_with_their_segment(log: FfmpegLog, say) -> None
     say(OPENED.format(3) + JUMP.format(3000001))
     log.read()
     [jump] = log.take_jumps()
-    assert (jump.offset_us, jump.url) == (3000001, "http://stream.test/3.ts")
+    assert (jump.offset_us, jump.entry) == (3000001, ENTRIES["http://stream.test/3.ts"])
     assert log.take_jumps() == []
 
 
@@ -103,4 +106,4 @@ def test_a_long_log_is_emptied_and_read_on(
     assert (tmp_path / "run.log").stat().st_size == 0
     say(OPENED.format(5))
     log.read()
-    assert [url[-4:] for url, _ in log.opened] == ["3.ts", "3.ts", "5.ts"]
+    assert [entry.url[-4:] for entry, _ in log.opened] == ["3.ts", "3.ts", "5.ts"]

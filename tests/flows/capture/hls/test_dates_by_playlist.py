@@ -79,7 +79,7 @@ class Read(Anchoring):
         moved_s: float = 0.0,
         time_shifted: bool = False,
     ) -> None:
-        super().__init__(STREAM, Nothing(), recording, time_shifted=time_shifted)
+        super().__init__(Nothing(), recording, time_shifted=time_shifted)
         self.read: list[int] = []
         self._unreadable, self._key_s, self._moved_s = set(unreadable), key_s, moved_s
 
@@ -347,11 +347,6 @@ def test_a_manifest_s_date_is_used_up_to_half_an_hour_from_now(directory: Path, 
 
 
 def test_a_missing_segment_has_no_timestamps(directory: Path) -> None:
-    anchoring = Anchoring(STREAM, Nothing(), recorded(directory))
+    anchoring = Anchoring(Nothing(), recorded(directory))
     (entry,) = listed(50, 50)
     assert anchoring.times_in(entry) == (None, None)
-
-
-def test_other_streams_have_no_playlist(directory: Path) -> None:
-    stream = replace(STREAM, protocol="http")
-    assert Anchoring(stream, Nothing(), recorded(directory)).entries() == {}
