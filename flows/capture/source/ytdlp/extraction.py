@@ -12,7 +12,6 @@ from functools import partial
 from http.cookiejar import CookieJar
 from typing import Any, Final
 
-import deno  # type: ignore[import-untyped]
 import yt_dlp
 from yt_dlp import globals as yt_dlp_globals
 from yt_dlp.networking import Request
@@ -33,7 +32,12 @@ from flows.capture.segment import UnsafeURL
 from flows.capture.source.ytdlp.formats import choose
 from flows.capture.source.ytdlp.playlists import Playlists
 from flows.capture.source.ytdlp.refusals import kind_of
-from flows.capture.source.ytdlp.site_options import keep_from_others, load_plugins, options_of
+from flows.capture.source.ytdlp.site_options import (
+    find_js_runtimes,
+    keep_from_others,
+    load_plugins,
+    options_of,
+)
 
 FIELDS: Final = (
     "url",
@@ -175,7 +179,7 @@ def _answer(question: dict[str, Any], log: _Log, jar: CookieJar) -> dict[str, An
         "socket_timeout": question["timeout_s"],
         "retries": 1,
         "extractor_retries": 1,
-        "js_runtimes": {"deno": {"path": deno.find_deno_bin()}},
+        "js_runtimes": find_js_runtimes(),
         "proxy": question["proxy"],
         **options_of(question),
     }

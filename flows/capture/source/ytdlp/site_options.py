@@ -3,6 +3,7 @@
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import deno  # type: ignore[import-untyped]
 import yt_dlp.plugins
 from yt_dlp import globals as yt_dlp_globals
 from yt_dlp.networking import _requests, _urllib
@@ -26,6 +27,18 @@ def options_of(question: dict[str, Any]) -> dict[str, Any]:
     if question.get("impersonate"):
         options["impersonate"] = ImpersonateTarget.from_str(question["impersonate"])
     return options
+
+
+def find_js_runtimes() -> dict[str, dict[str, str]]:
+    """Return yt-dlp's option for the JavaScript runtime that YouTube needs.
+
+    If the `deno` wheel's program was not installed, yt-dlp looks for one on PATH; other pages are
+    read without.
+    """
+    try:
+        return {"deno": {"path": str(deno.find_deno_bin())}}
+    except FileNotFoundError:
+        return {"deno": {}}
 
 
 def load_plugins(folders: list[str]) -> list[str]:

@@ -1,6 +1,11 @@
+from typing import Any
+
+import deno
 import pytest
+import yt_dlp
 
 from flows.capture.source.ytdlp.refusals import advice, kind_of
+from flows.capture.source.ytdlp.site_options import find_js_runtimes
 
 
 @pytest.mark.parametrize(
@@ -29,3 +34,15 @@ def test_refusals_of_a_site_are_recognised_by_their_message(said: str, kind: str
         line = advice(kind, said, "www.site.test")
         assert ("sources.toml" in line) == (kind != "drm")
         assert "\n" not in line
+
+
+def test_pages_that_need_no_javascript_are_read_without_deno(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing() -> str:
+        raise FileNotFoundError("/nowhere/bin/deno")
+
+    monkeypatch.setattr(deno, "find_deno_bin", missing)
+    options: dict[str, Any] = {"quiet": True, "js_runtimes": find_js_runtimes()}
+    with yt_dlp.YoutubeDL(options) as reader:
+        assert "deno" in reader.params["js_runtimes"]
