@@ -43,6 +43,10 @@ class UnsafeURL(CaptureError):
     """The URL may not be fetched from here."""
 
 
+RANGE_NOT_THERE: Final = 416
+"""Status of a byte range that a file does not have, or not yet; also where only a part came."""
+
+
 class SourceUnreachable(CaptureError):
     """The site or the stream did not answer."""
 

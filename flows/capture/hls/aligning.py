@@ -96,8 +96,15 @@ class Alignment:
         if found is None and self.numbers_hold is not False and 0 <= by_number < len(old):
             # New names: signed anew, or other segments with the same numbers.
             same = by_date == by_number or not any(e.date for e in entries)
+            if any(map(_are_two_parts, old[by_number:], entries)):
+                same = self.numbers_hold = False
             found = by_number if same else None
         return found
+
+
+def _are_two_parts(a: Known, b: Known) -> bool:
+    """Return whether these are different parts of one file, which no new signature makes of one."""
+    return a.name != b.name and a.name.rpartition("@")[0] == b.name.rpartition("@")[0]
 
 
 def _same(old: Sequence[Hashable], new: Sequence[Hashable]) -> int | None:

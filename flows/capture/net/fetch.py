@@ -29,7 +29,7 @@ from flows.capture.net.transport import PinnedTransport
 from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
 from flows.capture.playlists.reload import without_directives
 from flows.capture.playlists.signing import Queries, with_query
-from flows.capture.segment import NoStream, SourceUnreachable
+from flows.capture.segment import RANGE_NOT_THERE, NoStream, SourceUnreachable
 from flows.capture.stream import Loaded
 from flows.capture.waits import WaitLimit
 
@@ -239,7 +239,8 @@ class Fetcher:
                 if written == want:
                     break
         if want is not None and written != want:
-            raise SourceUnreachable(f"{part.url}: only {written} of {want} bytes were received")
+            why = f"{part.url}: only {written} of {want} bytes were received"
+            raise SourceUnreachable(why, status=RANGE_NOT_THERE)
         return written
 
     @contextlib.contextmanager

@@ -1,11 +1,16 @@
 """Entries of an HLS playlist: segments, their byte ranges and their encryption."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from flows.capture.playlists.cues import Cue
+
+_ENDING: Final = re.compile(r"\.\w{1,5}(\?.*)?$")
+"""A suffix, and a query."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +90,20 @@ class Entry:
     def end(self) -> datetime | None:
         """The date of its end, aware UTC."""
         return self.date and self.date + timedelta(seconds=self.duration_s)
+
+
+def ends_within(entries: Sequence[Entry]) -> bool:
+    """Return whether the last entry's address seems to be cut off, as those before it are longer.
+
+    For a playlist without a newline at its end: it may have been read while it was written.
+    """
+    *before, last = [entry.url for entry in entries[-4:]] or [""]
+    if not before:
+        return False
+    if len(last) < min(map(len, before)):
+        return True
+    endings = {found[0] for url in before if (found := _ENDING.search(url))}
+    return len(before) > 1 and len(endings) == 1 and not last.endswith(endings.pop())
 
 
 def told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:

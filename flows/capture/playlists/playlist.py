@@ -13,7 +13,7 @@ from typing import Final
 
 from flows.capture.playlists.addresses import MAX_ADDRESS_CHARS, Addresses
 from flows.capture.playlists.cues import Break, Cues
-from flows.capture.playlists.entries import Entry, Key, Part, told_apart
+from flows.capture.playlists.entries import Entry, Key, Part, ends_within, told_apart
 from flows.capture.playlists.renditions import Rendition, rendition_of
 from flows.capture.playlists.tags import (
     STRIPPED_CHARS,
@@ -138,6 +138,7 @@ class _Parser:
         self._fresh_key: Key | None = None
 
     def read(self, text: str) -> Playlist:
+        line = "#"
         for line in lines_of(text):
             if line[:4].upper() == "#EXT":
                 tag, _, value = line.partition(":")
@@ -145,6 +146,8 @@ class _Parser:
             elif not line.startswith("#"):
                 self._add(self._addresses.locate(line))
                 self._begin_entry()
+        if text[-1:] not in "\r\n" and not line.startswith("#") and ends_within(self._entries):
+            self._entries.pop()
         entries = told_apart(timed(self._entries, self._target_s))
         return Playlist(
             entries=entries,

@@ -19,25 +19,18 @@ def rename_playlist(
     *,
     init: Callable[[Part], str],
     media: Callable[[Entry], str],
-    begin: Entry | None = None,
     numbers: Mapping[Entry, int] | None = None,
 ) -> bytes:
     """Return the media playlist for ffmpeg.
 
-    init, media: return our name of a URL. begin: the first segment to list, found by its URL or
-    else its number; ignored where it is not listed. numbers: media sequence numbers that replace
-    the source's. Raises UnsafeURL for any URL, listed or not, that is neither http nor https.
+    init, media: return our name of a URL. numbers: the segments to list, and media sequence numbers
+    that replace the source's. Raises UnsafeURL for any URL, listed or not, that is neither http nor
+    https.
     """
     for url in playlist.urls:
         read_host(url)
     lines = ["#EXTM3U", "#EXT-X-VERSION:7"]
-    entries = playlist.entries[-_MAX_ENTRIES:]
-    if begin is not None:
-        media_of, places = [e.media for e in entries], [e.sequence for e in entries]
-        if begin.media in media_of:
-            entries = entries[media_of.index(begin.media) :]
-        elif begin.sequence in places:
-            entries = entries[places.index(begin.sequence) :]
+    entries = tuple(playlist.entries if numbers is None else numbers)[-_MAX_ENTRIES:]
     if playlist.target_s:
         lines.append(f"#EXT-X-TARGETDURATION:{math.ceil(playlist.target_s)}")
     first = playlist.sequence

@@ -1,25 +1,33 @@
-"""Our own media sequence numbers for ffmpeg, as a source's may be wrong."""
+"""Our own media sequence numbers for ffmpeg, as a source's may be wrong, and where it begins."""
 
 import threading
 import time
+from collections.abc import Sequence
 
 from flows.capture.hls.aligning import Alignment, known_of
 from flows.capture.playlists.playlist import Entry, Playlist
 
 
 class Numbers:
-    """Counts the segments of one playlist; thread-safe."""
+    """Counts the segments of one playlist; thread-safe.
 
-    def __init__(self) -> None:
+    begin: the first segment to list, found by its address or else by its number; ignored where the
+    first playlist does not list it.
+    """
+
+    def __init__(self, begin: Entry | None = None) -> None:
         """Begin without a playlist."""
+        self.begin = begin
+        self._begin_at: int | None = None
         self._lock = threading.Lock()
         self._alignment = Alignment()
         self._first, self._read_at = 0, 0.0
 
     def of(self, playlist: Playlist) -> dict[Entry, int]:
-        """Return each entry's number: the same for the same segment, as far as it is recognised.
+        """Return the number of each entry to list.
 
-        The first playlist keeps its own numbers.
+        It stays the same for the same segment, as far as it is recognised. The first playlist keeps
+        its own numbers.
         """
         entries = playlist.entries
         if not entries:
@@ -37,4 +45,18 @@ class Numbers:
                 self._first = max(0, self._first + shift)
             self._alignment.keep(known)
             self._read_at = time.monotonic()
-            return {entry: self._first + n for n, entry in enumerate(entries)}
+            if self._begin_at is None:
+                self._begin_at = self._first + _place_of(self.begin, entries)
+            begin = max(0, self._begin_at - self._first)
+            # An older copy of the playlist may end before it.
+            begin = 0 if begin >= len(entries) else begin
+            return {entry: self._first + n for n, entry in enumerate(entries) if n >= begin}
+
+
+def _place_of(begin: Entry | None, entries: Sequence[Entry]) -> int:
+    if begin is None:
+        return 0
+    parts, numbers = [each.media for each in entries], [each.sequence for each in entries]
+    if begin.media in parts:
+        return parts.index(begin.media)
+    return numbers.index(begin.sequence) if begin.sequence in numbers else 0

@@ -30,6 +30,7 @@ from flows.capture.proxy.m2ts import without_stamps
 from flows.capture.proxy.manifest import rename_playlist
 from flows.capture.proxy.mpd import fill, rename_mpd
 from flows.capture.proxy.numbers import Numbers
+from flows.capture.proxy.patience import Patience
 from flows.capture.quality import Quality
 from flows.capture.segment import CaptureError, SourceUnreachable, UnreadableMedia, UnsafeURL
 from flows.capture.stream import Stream
@@ -86,7 +87,7 @@ class Relay:
         quality: Quality | None = None,
     ) -> None:
         """Name the stream; nothing is fetched yet."""
-        self._stream, self._policy, self._begin = stream, policy, begin
+        self._stream, self._policy = stream, policy
         self._quality = quality or Quality()
         self._cookies = FewCookies.of(stream.cookies)
         self._lock = threading.Lock()
@@ -94,10 +95,11 @@ class Relay:
         self._resources: dict[int, _Resource] = {}
         self._n_named = 0
         self._feed, self._loading = feed, threading.Lock()
-        self._counted = Numbers()
+        self._counted = Numbers(begin)
         self._idle: list[Pieces] = []
         self.stopping = threading.Event()
         """Once set, ends all fetches."""
+        self._patience = Patience(self.stopping)
         self.unreadable: deque[str] = deque(maxlen=8)
         """Errors of segments that were replaced by empty media: ffmpeg does not report them."""
         self.origins: tuple[datetime, ...] = ()
@@ -186,13 +188,12 @@ class Relay:
         url = resource.part.url
         if resource.kind == "playlist":
             playlist = self._load(pieces.fetcher)
-            if self._begin is None and playlist.entries:
-                self._begin = playlist.entries[-1]
+            if self._counted.begin is None and playlist.entries:
+                self._counted.begin = playlist.entries[-1]
             return rename_playlist(
                 playlist,
                 init=lambda part: self._name(_Resource(kind="init", part=part, boxes=True)),
                 media=self._name_entry,
-                begin=self._begin,
                 numbers=self._counted.of(playlist),
             )
         if resource.kind == "manifest":
@@ -212,7 +213,10 @@ class Relay:
             if resource.kind == "init":
                 body = pieces.init(part)
             else:
-                body = pieces.media(part, key=resource.key, sequence=resource.sequence)
+                key, sequence = resource.key, resource.sequence
+                body = self._patience.wait_for(
+                    lambda: pieces.media(part, key=key, sequence=sequence)
+                )
                 body = without_stamps(body)
             _require_media(body, url=part.url)
         except UnreadableMedia as e:

@@ -336,6 +336,22 @@ def test_without_numbers_a_playlist_of_only_new_names_is_new(
     assert [name_of(entry) for entry in new] == ["/72.ts@0", "/73.ts@0"]
 
 
+def test_other_parts_of_one_file_are_new_though_their_numbers_are_the_same(
+    recording: Recording,
+) -> None:
+    """A cache has an old copy, of a packager that numbers each playlist from 0."""
+
+    def parts(first: int) -> tuple[Entry, ...]:
+        lines = [f"#EXTINF:1,\n#EXT-X-BYTERANGE:9@{n}\nlive.ts" for n in range(first, first + 3)]
+        text = "\n".join(["#EXTM3U", "#EXT-X-MEDIA-SEQUENCE:0", *lines])
+        return parse_playlist(text, "http://example.com/live.m3u8").entries
+
+    listing = Listing(recording)
+    assert look(listing, parts(90)) == ["/live.ts@92"]
+    assert look(listing, parts(10)) == ["/live.ts@10", "/live.ts@11", "/live.ts@12"]
+    assert look(listing, parts(11)) == ["/live.ts@13"]
+
+
 def test_the_next_run_continues_the_numbers(recording: Recording) -> None:
     """The overlap shows that they are reliable, so the next number follows."""
     listing = after(recording, entries(90, 99, dated=False))

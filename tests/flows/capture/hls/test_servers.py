@@ -26,6 +26,7 @@ PATIENCE_S = 60.0
 LISTED = 6
 
 RTMP_MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
+GSTREAMER = "gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-bad"
 RTMP = """load_module {module};
 rtmp {{ server {{ listen 127.0.0.1:{rtmp}; application live {{
   live on; hls on; hls_path {root}; hls_fragment 500ms; hls_playlist_length 4s; hls_cleanup off;
@@ -176,6 +177,68 @@ def test_hls_made_by_nginx_from_rtmp_is_recorded_completely(
     recorded = [event.path.read_bytes() for event in events]
     first = served.index(recorded[0])
     assert recorded == served[first : first + len(recorded)]
+
+
+@pytest.mark.parametrize("sink", ["hlssink", "hlssink2"])
+def test_hls_made_by_gstreamer_is_recorded_completely(
+    sink: str, policy: AddressPolicy, tmp_path: Path, site, video_packets
+) -> None:
+    """Its playlists have no dates, and its segments the length of the one before."""
+    program = shutil.which("gst-launch-1.0")
+    if program is None:
+        pytest.skip(f"GStreamer IS NOT INSTALLED (apt-get install {GSTREAMER})")
+    root = tmp_path / "www"
+    root.mkdir()
+    caps = "video/x-raw,width=64,height=48,framerate=10/1"
+    made = f"videotestsrc is-live=true pattern=snow ! {caps} ! openh264enc gop-size=10 ! h264parse"
+    made += " ! mpegtsmux" if sink == "hlssink" else ""
+    made += f" ! {sink} target-duration=1 max-files=1000 playlist-length={LISTED}"
+    made += f" location={root}/live%05d.ts playlist-location={root}/live.m3u8"
+    site.answer = lambda asked: read_if_there(root / asked.path.lstrip("/"))
+    with ExitStack() as stack, running([program, "-q", *made.split()], env=quiet(tmp_path)):
+        until((root / "live.m3u8").exists, what="a playlist is written", within_s=PATIENCE_S)
+        url = f"{site.base}/live.m3u8"
+        captures = {
+            engine: stack.enter_context(
+                Capture(
+                    url,
+                    directory=tmp_path / engine,
+                    channel=engine,
+                    broadcast=1,
+                    policy=policy,
+                    stream=live_stream(url, url),
+                    engine=engine,
+                    duration_s=4.0,
+                )
+            )
+            for engine in ("hls", "ffmpeg")
+        }
+        recorded = {engine: list(capture) for engine, capture in captures.items()}
+    paths = sorted(root.glob("live*.ts"), key=number)
+    served = [path.read_bytes() for path in paths]
+    for events in recorded.values():
+        assert all(isinstance(event, Segment) for event in events), events
+        assert all(a.end == b.start for a, b in pairwise(events))
+    files = [event.path.read_bytes() for event in recorded["hls"]]
+    first = served.index(files[0])
+    assert len(files) >= 4
+    assert files == served[first : first + len(files)]
+    pictures = [each for path in paths[:-1] for each, _ in video_packets(path)]
+    found = [each for event in recorded["ffmpeg"] for each, _ in video_packets(event.path)]
+    first = pictures.index(found[0])
+    assert found == pictures[first : first + len(found)]
+
+
+def quiet(folder: Path) -> dict[str, str]:
+    """An environment in which GStreamer writes its registry of plugins below a folder."""
+    return {**os.environ, "GST_REGISTRY": str(folder / "registry.bin")}
+
+
+def read_if_there(path: Path) -> bytes | int:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return 404
 
 
 def number(path: Path) -> int:

@@ -161,3 +161,17 @@ def test_a_key_that_all_segments_share_counts_once() -> None:
     text = media('#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXT-X-MAP:URI="i"\na\n' * 9_000)
     base = f"https://cdn.example/{'k' * 2000}/"
     assert len(parse_playlist(text, base).entries) == 9_000
+
+
+@pytest.mark.parametrize("name", ["seg{:05d}.ts", "seg{:05d}.ts?sig=abcdef", "{}", "a/{}/b.m4s"])
+@pytest.mark.parametrize("dated", [True, False])
+def test_an_address_that_is_written_halfway_is_none(name: str, dated: bool) -> None:
+    date = "#EXT-X-PROGRAM-DATE-TIME:2026-11-22T12:00:00Z\n" if dated else ""
+    names = [name.format(n) for n in range(100, 105)]
+    lines = "".join(f"{date}#EXTINF:2.000,\n{each}\n" for each in names)
+    text = f"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:100\n{lines}"
+    whole = parse_playlist(text, BASE).entries
+    for end in range(text.index(names[1]), len(text)):
+        found = parse_playlist(text[:end], BASE).entries
+        assert [each.url for each in found] == [each.url for each in whole[: len(found)]]
+    assert len(parse_playlist(text[:-1], BASE).entries) == len(names)

@@ -18,8 +18,9 @@ from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import parse_playlist
 from flows.capture.proxy.guard import Guard
 from flows.capture.proxy.numbers import Numbers
+from flows.capture.proxy.patience import Patience
 from flows.capture.proxy.relay import Relay
-from flows.capture.segment import Segment
+from flows.capture.segment import Segment, SourceUnreachable
 from flows.capture.stream import Stream
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
@@ -230,3 +231,55 @@ def test_ffmpeg_gets_consecutive_segment_numbers(numbers: list[int]) -> None:
         given.append([called[entry] for entry in playlist.entries])
     begin = numbers[0]
     assert given == [list(range(begin + n, begin + n + 4)) for n in range(4)]
+
+
+def test_all_after_the_first_segment_is_listed_if_each_playlist_begins_at_0() -> None:
+    """As ffmpeg's playlists of one file (`single_file`) do: numbers say nothing there."""
+    counted: Numbers | None = None
+    for first in range(8):
+        lines = [
+            f"#EXTINF:1,\n#EXT-X-BYTERANGE:9@{9 * n}\nlive.ts" for n in range(first, first + 4)
+        ]
+        text = "\n".join(["#EXTM3U", "#EXT-X-MEDIA-SEQUENCE:0", *lines])
+        playlist = parse_playlist(text, "http://a.test/live.m3u8")
+        counted = counted or Numbers(begin=playlist.entries[-1])
+        listed = [entry.media.offset // 9 for entry in counted.of(playlist)]
+        assert listed == list(range(max(3, first), first + 4))
+
+
+MEDIA = bytes([0x47]) + bytes(187)
+LISTED = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n#EXT-X-BYTERANGE:188@0\nlive.ts\n"
+
+
+@pytest.mark.parametrize("late", [416, 404, MEDIA[:100]], ids=["416", "404", "half"])
+def test_a_segment_that_is_listed_before_it_is_there_is_waited_for(
+    late: int | bytes, site, policy: AddressPolicy
+) -> None:
+    answers = iter([late, late])
+    site.answer = lambda asked: LISTED if "m3u8" in asked.path else next(answers, MEDIA)
+    relay = relay_for(f"{site.base}/live.m3u8", policy)
+    with Guard(policy, through=relay) as guard:
+        name = next(line for line in read(guard, relay.url).splitlines() if b"http" in line)
+        assert read(guard, name.decode()).endswith(MEDIA)
+    assert [asked.path for asked in site.asked] == ["/live.m3u8", *3 * ["/live.ts"]]
+
+
+def test_segments_that_stay_away_are_waited_for_once(site, policy: AddressPolicy) -> None:
+    patience = Patience(threading.Event(), pauses_s=(0.0, 0.0))
+    site.answer = lambda asked: 404
+    with Fetcher(policy) as fetcher:
+        for n_asked in (3, 4):
+            with pytest.raises(SourceUnreachable):
+                patience.wait_for(lambda: fetcher.get(f"{site.base}/x", max_bytes=9).body)
+            assert len(site.asked) == n_asked
+        site.answer = lambda asked: b"x"
+        patience.wait_for(lambda: fetcher.get(f"{site.base}/x", max_bytes=9).body)
+        site.answer = lambda asked: (b"", [("Retry-After", "60")], 404)
+        with pytest.raises(SourceUnreachable):
+            patience.wait_for(lambda: fetcher.get(f"{site.base}/x", max_bytes=9).body)
+        assert len(site.asked) == 6
+
+
+def read(guard: Guard, url: str) -> bytes:
+    with ask(guard, url) as connection:
+        return b"".join(iter(lambda: connection.recv(65536), b""))
