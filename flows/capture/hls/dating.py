@@ -34,9 +34,16 @@ _WAVERING: Final = timedelta(seconds=0.3)
 _ADDED_UP: Final = timedelta(seconds=1)
 """Most that dates vary which are sums of rounded durations."""
 
+_MAX_MISSING_S: Final = 60.0
+"""Most that may be missing between two segments that are listed one after the other."""
+
 _ROUNDING: Final = timedelta(milliseconds=2)
 _LATE: Final = timedelta(seconds=30)
 """Longest delay from a segment's publication to its discovery, if polling was not interrupted."""
+
+
+_ENOUGH: Final = 8
+"""So many segments in a row must be filled by their video again after one that was not."""
 
 
 class Dates:
@@ -52,8 +59,10 @@ class Dates:
         self._wobble = timedelta(0)
         self._interval = TICKS_PER_S
         self._last: Extent | None = None
-        self._video_fills = False
+        self._filled_in_a_row: int | None = None
+        self._start: datetime | None = None
         self._end: datetime | None = None
+        self._listed_s = 0.0
 
     def look_at_edge(self, edge: datetime | None, *, before: timedelta | None) -> None:
         """Check the dates by that of the live edge, when it is first seen.
@@ -101,13 +110,15 @@ class Dates:
         since = self._since_last(extent)
         in_a_row = follows and since is not None and abs(since) < _IN_A_ROW
         length = self._length(entry, extent, in_a_row=in_a_row)
+        step = None if self._last is None else ticks_from(self._last.first, extent.first)
         self._last = extent
         if entry.date is None:
             start = arrival
             if last is not None:
                 after = max(self._after(arrival, since), last.end)
-                start = (self._end or last.end) if follows else after
-            self._end = start + length
+                start = self._later(step, self._end or last.end) if follows else after
+            self._listed_s = entry.duration_s
+            self._start, self._end = start, start + length
             return whole_ms(start), whole_ms(self._end), True
         # The source dates the first packet.
         date = entry.date - timedelta(seconds=extent.early / TICKS_PER_S)
@@ -118,7 +129,7 @@ class Dates:
         )
         if in_a_row and since is not None and abs(since) < MIN_GAP:
             start = self._steady(start, dated=entry.dated)
-        self._end = start + length
+        self._start, self._end = start, start + length
         return whole_ms(start), whole_ms(self._end), self._shift != timedelta(0)
 
     def _steady(self, start: datetime, *, dated: bool) -> datetime:
@@ -137,6 +148,17 @@ class Dates:
         if abs(off) <= _ROUNDING or MIN_GAP <= abs(off) < (_WAVERING if dated else _ADDED_UP):
             return end
         return start
+
+    def _later(self, step: int | None, end: datetime) -> datetime:
+        """Return the end of the last segment, or where this one begins if something is missing.
+
+        step: between their first frames, in ticks; it is believed as far as the list agrees.
+        """
+        if self._start is None or step is None:
+            return end
+        start = self._start + timedelta(seconds=step / TICKS_PER_S)
+        most = end + timedelta(seconds=min(self._listed_s, _MAX_MISSING_S))
+        return start if end + MIN_GAP <= start <= most else end
 
     def _since_last(self, extent: Extent) -> timedelta | None:
         """Return how long after the end of the last segment this one begins, by timestamps."""
@@ -160,7 +182,14 @@ class Dates:
         before = self._last
         if in_a_row and before is not None:
             step = ticks_from(before.first, extent.first)
-            self._video_fills = abs(step - (before.end - before.first)) <= 2 * before.interval
+            fills = abs(step - (before.end - before.first)) <= 2 * before.interval
+            if not fills:
+                self._filled_in_a_row = 0
+            elif self._filled_in_a_row is None:
+                self._filled_in_a_row = _ENOUGH
+            else:
+                self._filled_in_a_row += 1
+        video_fills = (self._filled_in_a_row or 0) >= _ENOUGH
         # A few frames give no reliable rate.
         self._interval = min(self._interval, extent.interval)
         frame_s = self._interval / TICKS_PER_S
@@ -169,9 +198,11 @@ class Dates:
         hole_s = max(3 * frame_s, extent.longest / TICKS_PER_S) + 0.1
         stated_s = usual_s if sound_s is None else min(sound_s, usual_s)
         steady = extent.longest <= 2 * extent.interval
-        if stated_s > video_s + 1.5 * frame_s and (
+        if extent.lasts is not None:
+            length_s = extent.lasts / TICKS_PER_S
+        elif stated_s > video_s + 1.5 * frame_s and (
             (stated_s >= video_s + hole_s and (sound_s is not None or extent.is_whole))
-            or (stated_s < video_s + hole_s and not (steady or self._video_fills))
+            or (stated_s < video_s + hole_s and extent.is_whole and not (steady or video_fills))
             or (sound_s is not None and stated_s > video_s + max(3 * frame_s, 0.15))
         ):
             length_s = stated_s

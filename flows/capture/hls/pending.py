@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Final
 from flows.capture.hls.aligning import name_of
 from flows.capture.hls.pieces import Pieces
 from flows.capture.playlists.playlist import MAX_ADDRESS_CHARS, MAX_ENTRIES, Entry
-from flows.capture.recorded.media import TICKS_PER_S, Extent, can_decode, measure
+from flows.capture.recorded.media import TICKS_PER_S, Extent, can_decode, ends_whole, measure
 from flows.capture.redaction import shorten
 from flows.capture.segment import CaptureError, NoStream, UnreadableMedia
 
@@ -31,6 +31,9 @@ _MAX_LOST: Final = 3
 _MAX_LOST_AT_FIRST: Final = 2
 _LOST_S: Final = 3.0
 """Consecutive unreadable segments, and their seconds, after which a stream is unreadable."""
+
+_MIN_SHORT_S: Final = 0.1
+"""A segment that is shorter by less is not doubted."""
 
 _MAX_UNREADABLE: Final = 3
 _MAX_MISSING: Final = 5
@@ -85,8 +88,12 @@ class Pending:
             if not opens and pieces.renew(self.entry, period=self.period):
                 head_bytes = pieces.fetch(self.entry, path, period=self.period)
                 extent = measure(path, fragmented=head_bytes is not None)
-            if _is_cut_off(extent, self.entry) and self.unreadable < _MAX_UNREADABLE - 1:
-                raise UnreadableMedia(self.ends_early)
+            if not extent.is_whole and lacks(extent, self.entry.duration_s):
+                # One picture in 184 that is whole does not look so.
+                is_whole = ends_whole(path, fragmented=head_bytes is not None)
+                extent = replace(extent, is_whole=is_whole)
+                if not is_whole and self._lacks_much(extent):
+                    raise UnreadableMedia(self.ends_early)
         except UnreadableMedia:
             path.unlink(missing_ok=True)
             pieces.forget(self.entry)
@@ -99,6 +106,14 @@ class Pending:
         self.path, self.extent = path.rename(path.with_suffix(suffix)), extent
         if before is not None:
             before.unlink(missing_ok=True)
+
+    def _lacks_much(self, extent: Extent) -> bool:
+        """Return whether to fetch it again at once; durations may be in whole seconds."""
+        if self.unreadable >= _MAX_UNREADABLE - 1:
+            return False
+        media_s, listed_s = max(extent.video_s, extent.sound_s or 0.0), self.entry.duration_s
+        slack_s = 3 * extent.interval / TICKS_PER_S + (0.5 if listed_s % 1 == 0 else 0.0)
+        return media_s < 0.75 * listed_s - slack_s
 
     @property
     def ends_early(self) -> str:
@@ -196,14 +211,9 @@ class Room:
         return room
 
 
-def _is_cut_off(extent: Extent, entry: Entry) -> bool:
-    """Return whether a segment is much shorter than listed; durations may be in whole seconds.
-
-    Not where the pictures are few and the sound goes on, or where there is no sound and the file
-    is whole: a picture may be held (`Endings` tells more once the next segment is there).
-    """
-    if extent.is_whole and extent.sound_end is None:
-        return False
-    media_s = max(extent.video_s, extent.sound_s or 0.0)
-    slack_s = 3 * extent.interval / TICKS_PER_S + (0.5 if entry.duration_s % 1 == 0 else 0.0)
-    return media_s < 0.75 * entry.duration_s - slack_s
+def lacks(extent: Extent, length_s: float) -> bool:
+    """Return whether a segment is shorter than this by more than its pictures are apart."""
+    if extent.hole is not None:
+        return length_s > (extent.hole - extent.first) / TICKS_PER_S + _MIN_SHORT_S
+    slack_s = max(3 * extent.interval, extent.longest) / TICKS_PER_S + _MIN_SHORT_S
+    return length_s > max(extent.video_s, extent.sound_s or 0.0) + slack_s

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.capture.processes import find_ffmpeg
-from flows.capture.recorded.media import measure
+from flows.capture.recorded.media import TICKS_PER_S, ends_whole, measure
 
 PACKET = 188
 FPS = 25
@@ -49,9 +49,40 @@ def test_a_stream_cut_within_a_picture_is_not_whole(
     for at in ends[::10]:
         cut = measure(_file(tmp_path, data[:at]))
         taken += cut.is_whole
-        assert cut.counter == whole.counter
-        assert cut.next_counter == data[at + 3] & 15
+        assert cut.counters[pid] == whole.counters[pid]
+        assert cut.next_counters[pid] == data[at + 3] & 15
     assert taken >= len(ends[::10]) - 1  # one in 184 fills its last packet
+
+
+@pytest.mark.parametrize("options", [(), ("-profile:v", "baseline")], ids=["CABAC", "CAVLC"])
+def test_a_picture_that_fills_its_last_packet_can_be_decoded(
+    options: tuple[str, ...], make: Callable[..., bytes], tmp_path: Path
+) -> None:
+    data = make("a.ts", *options)
+    places = _places(data, _video_pid(data))
+    n_whole = 0
+    for at in places[1:][:60]:
+        is_whole = ends_whole(_file(tmp_path, data[:at]))
+        assert is_whole == bool(data[at + 1] & 0x40), at
+        n_whole += is_whole
+    assert n_whole > 5
+
+
+def test_pictures_are_shown_up_to_the_first_hole_that_a_cut_leaves(
+    make: Callable[..., bytes], tmp_path: Path
+) -> None:
+    data = make("b.ts", "-bf", "3", "-b_strategy", "0", "-x264-params", "b-pyramid=normal")
+    pid = _video_pid(data)
+    assert measure(_file(tmp_path, data)).hole is None
+    ends = [at for at in _places(data, pid) if data[at + 1] & 0x40]
+    holes = []
+    for n in range(2, 10):
+        extent = measure(_file(tmp_path, data[: ends[n]]))
+        assert extent.interval == TICKS_PER_S // FPS
+        end = extent.end if extent.hole is None else extent.hole
+        holes.append((end - extent.first) * FPS // TICKS_PER_S)
+    # Stored as 0 4 2 1 3 8 6 5 7: all that is shown before what is not there yet.
+    assert holes == [1, 1, 3, 5, 5, 5, 7, 9]
 
 
 def test_fragments_are_counted(make: Callable[..., bytes], tmp_path: Path) -> None:
@@ -59,11 +90,11 @@ def test_fragments_are_counted(make: Callable[..., bytes], tmp_path: Path) -> No
     data = make("a.mp4", "-movflags", flags, "-write_tmcd", "0")
     whole = measure(_file(tmp_path, data), fragmented=True)
     places = [at - 4 for at in _found(data, b"moof")]
-    assert whole.counter is not None
-    assert whole.next_counter == whole.counter + len(places)
+    [first] = whole.counters.values()
+    assert list(whole.next_counters.values()) == [first + len(places)]
     cut = measure(_file(tmp_path, data[: places[20]]), fragmented=True)
     assert cut.is_whole
-    assert cut.next_counter == whole.counter + 20
+    assert list(cut.next_counters.values()) == [first + 20]
     assert not measure(_file(tmp_path, data[: places[20] + 90]), fragmented=True).is_whole
 
 
@@ -72,7 +103,8 @@ def test_what_is_no_stream_of_188_bytes_has_no_counters(tmp_path: Path, pieces: 
     stamped = b"".join(bytes(4) + data[at : at + PACKET] for at in range(0, len(data), PACKET))
     extent = measure(_file(tmp_path, stamped))
     assert extent.is_whole
-    assert (extent.counter, extent.next_counter) == (None, None)
+    assert not extent.counters
+    assert not extent.next_counters
 
 
 def _file(folder: Path, data: bytes) -> Path:
