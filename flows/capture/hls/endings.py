@@ -97,9 +97,13 @@ class Endings:
         return is_cut
 
     def _is_doubted(self, item: Pending, extent: Extent) -> bool:
+        """Return whether it ends earlier than the list says, by more than that was wrong before.
+
+        Where there is sound, lengths may be in whole seconds: what is there is recorded, at once.
+        """
         length_s = item.entry.duration_s - self._overstated_s
-        is_rounded = item.entry.duration_s % 1 == 0
-        if extent.sound_end is not None and extent.hole is None and is_rounded:
+        is_rounded = extent.sound_end is not None and item.entry.duration_s % 1 == 0
+        if is_rounded and extent.hole is None and not _is_uneven(extent):
             length_s -= _ROUNDED_S
         return lacks(extent, length_s)
 

@@ -215,5 +215,6 @@ def lacks(extent: Extent, length_s: float) -> bool:
     """Return whether a segment is shorter than this by more than its pictures are apart."""
     if extent.hole is not None:
         return length_s > (extent.hole - extent.first) / TICKS_PER_S + _MIN_SHORT_S
-    slack_s = max(3 * extent.interval, extent.longest) / TICKS_PER_S + _MIN_SHORT_S
+    longest = extent.longest if extent.sound_end is None else 0
+    slack_s = max(3 * extent.interval, longest) / TICKS_PER_S + _MIN_SHORT_S
     return length_s > max(extent.video_s, extent.sound_s or 0.0) + slack_s
