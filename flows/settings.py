@@ -1,5 +1,6 @@
 """Settings: environment variables that begin with SHOWMOOD_, read once at an entry point."""
 
+import os
 import socket
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -16,10 +17,10 @@ _LISTS: Final = ("allow_networks", "time_shifted", "work_pools", "ui_hosts", "pa
 
 
 class Settings(BaseSettings):
-    """The operator's settings; every field is SHOWMOOD_<NAME> in the environment or in `.env`."""
+    """The operator's settings: SHOWMOOD_<NAME> in the environment or `.env`, unless empty."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SHOWMOOD_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="SHOWMOOD_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     home: Path = Field(
@@ -281,9 +282,9 @@ def load_settings() -> Settings:
                 for error in e.errors()
             )
         ) from e
-    found = {"home": settings.home.expanduser().resolve()}
-    if settings.sources is not None:
-        found["sources"] = settings.sources.expanduser().resolve()
+    paths = {"home": settings.home, "sources": settings.sources}
+    # Path.resolve would raise for a loop of links.
+    found = {k: Path(os.path.realpath(os.path.expanduser(p))) for k, p in paths.items() if p}
     return settings.model_copy(update=found)
 
 

@@ -20,20 +20,40 @@ _FOR_ALL: Final = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiteHeaders:
-    """Headers that the operator has set for a site: its host and all subdomains."""
+    """Headers that the operator has set for a site: its host and all subdomains.
+
+    only_https: never sent without encryption, as the show's page is at https.
+    """
 
     site: str
     pairs: tuple[tuple[str, str], ...] = field(repr=False)
+    only_https: bool = False
 
-    def goes_to(self, host: str) -> bool:
-        """Return whether a host belongs to the site."""
-        return is_of_site(host, self.site)
+    def goes_to(self, url: str) -> bool:
+        """Return whether requests of a URL get them."""
+        parts = urlsplit(url)
+        is_safe = parts.scheme == "https" or not self.only_https
+        return is_safe and is_of_site(parts.hostname or "", self.site)
 
 
 def is_of_site(host: str, site: str) -> bool:
     """Return whether a host is the site or a subdomain of it."""
-    host = host.rstrip(".").lower()
+    host = ascii_host(host.rstrip("."))
     return host == site or host.endswith(f".{site}")
+
+
+def ascii_host(host: str) -> str:
+    """Return a host's name in lower case, and as DNS has it (xn--...), where there is such a form.
+
+    By the rules of `socket`, which looks the name up.
+    """
+    host = host.lower()
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode().lower()
+    except UnicodeError:
+        return host
 
 
 class Headers:
@@ -60,9 +80,8 @@ class Headers:
     def of(self, url: str) -> dict[str, str]:
         """Return the headers of a request for this URL."""
         sent = self._found_for(url)
-        host = urlsplit(url).hostname or ""
         for each in self._of_sites:
-            if each.goes_to(host):
+            if each.goes_to(url):
                 names = {name.lower() for name, _ in each.pairs}
                 sent = {name: v for name, v in sent.items() if name.lower() not in names}
                 sent |= dict(each.pairs)

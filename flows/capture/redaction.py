@@ -82,6 +82,8 @@ def clean(text: str) -> str:
 
 def _shorten_found(found: re.Match[str]) -> str:
     url = found[0].rstrip(_ENDS)
+    if not url.partition("://")[2]:  # a scheme alone
+        return found[0]
     if found[0].startswith("...", len(url)):
         url += "..."
     return shorten(url) + found[0][len(url) :]

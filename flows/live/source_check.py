@@ -1,23 +1,32 @@
 """Reports what would be recorded of a URL, and with which settings, without recording."""
 
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from flows.capture.hls.feed import Feed
 from flows.capture.hls.pieces import Pieces
+from flows.capture.net.address import read_host
 from flows.capture.net.cookies import read_cookies
 from flows.capture.net.for_stream import fetcher_for
 from flows.capture.recorded.media import measure
-from flows.capture.segment import CaptureError, NotLive
+from flows.capture.segment import CaptureError, NotLive, Segment, SourceUnreachable
 from flows.capture.source.operator.access import Access
 from flows.capture.source.operator.sources_values import SecretOf, no_secrets
 from flows.capture.stream import Stream
+from flows.capture.supervisor.capture import Capture
 from flows.live.way_to_source import WayToSource
 from flows.settings import Settings
 from flows.show import Show
 
 Line = tuple[str, str]
+
+_RECORD_S: Final = 20.0
+"""Seconds within which a stream that ffmpeg records must send a picture."""
+
+_LOOK_S: Final = 0.5
 
 
 def check(
@@ -34,15 +43,15 @@ def check(
     way = WayToSource.of(settings, show.url, secret_of)
     way.check(show.url)
     access = way.access()
-    yield from _settings_of(access)
+    yield from _settings_of(access, way, show.url)
     stream = way.find(show, extractors)
     yield "title", stream.title or "(none)"
     yield "protocol", {"hls": "HLS", "http": "an endless file"}.get(stream.protocol, "other")
-    yield "live", {True: "yes", False: "no", None: "unknown"}[stream.live]
-    width, height = stream.width_px, stream.height_px
-    more: tuple[Line, ...] = ()
     if stream.protocol == "hls":
         width, height, more = _look_into(stream, way, show)
+    else:
+        (width, height), more = _record(stream, way, show, settings), ()
+    yield "live", "yes"  # what has ended raises NotLive
     yield "size", f"{width}x{height}" if width and height else "unknown"
     yield "frame rate", f"{stream.fps:g}" if stream.fps else "unknown"
     yield "codecs", stream.codecs or "unknown"
@@ -51,12 +60,14 @@ def check(
         yield "URL expires", f"{stream.expires_at:%Y-%m-%d %H:%M} UTC"
 
 
-def _settings_of(access: Access) -> Iterator[Line]:
+def _settings_of(access: Access, way: WayToSource, url: str) -> Iterator[Line]:
     yield "set for", access.site or "nothing in sources.toml"
-    n_cookies = len(read_cookies(access.cookies)) if access.cookies else 0
-    where = f" of {access.cookies_file}" if access.cookies_file else " of a secret"
-    yield "cookies", f"{n_cookies}{where}" if n_cookies else "none"
-    yield "proxy", str(access.upstream) if access.upstream else "none"
+    cookies = read_cookies(access.cookies) if access.cookies else []
+    where = f" of {access.cookies_file or 'a secret'}"
+    if n_expired := sum(each.is_expired() for each in cookies):
+        where += f", {n_expired} of them expired"
+    yield "cookies", f"{len(cookies)}{where}" if cookies else "none"
+    yield "proxy", _proxy_of(access, way, url)
     for name, value in (
         ("user agent", access.user_agent),
         ("headers", ", ".join(name for each in access.headers for name, _ in each.pairs)),
@@ -67,6 +78,43 @@ def _settings_of(access: Access) -> Iterator[Line]:
     ):
         if value:
             yield name, value
+
+
+def _proxy_of(access: Access, way: WayToSource, url: str) -> str:
+    if access.upstream is None:
+        return "none"
+    if not way.policy.upstream_for(*read_host(url)):
+        return f"none: NO_PROXY names this host (else {access.upstream})"
+    return str(access.upstream)
+
+
+def _record(stream: Stream, way: WayToSource, show: Show, settings: Settings) -> tuple[int, int]:
+    """Return the size of what ffmpeg records of a stream; the file is deleted at once."""
+    with tempfile.TemporaryDirectory(prefix="showmood-check-") as folder:
+        with Capture(
+            show.url,
+            directory=Path(folder),
+            channel="check",
+            broadcast=0,
+            policy=way.policy,
+            access=way.access,
+            quality=show.limits,
+            stream=stream,
+            segment_s=1.0,
+            duration_s=_RECORD_S,
+            stall_s=_RECORD_S / 2,
+            ffmpeg_path=settings.ffmpeg,
+        ) as capture:
+            ends_at = time.monotonic() + _RECORD_S
+            while not capture.finished and capture.last_error is None:
+                left_s = ends_at - time.monotonic()
+                found = capture.get(min(_LOOK_S, max(0.0, left_s)))
+                if isinstance(found, Segment):
+                    return found.width_px, found.height_px
+                if left_s <= 0:
+                    break
+        why = capture.last_error or f"no picture within {_RECORD_S:g} s"
+        raise SourceUnreachable(f"{show.url}: nothing could be recorded: {why}")
 
 
 def _look_into(stream: Stream, way: WayToSource, show: Show) -> tuple[int, int, tuple[Line, ...]]:

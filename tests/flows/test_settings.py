@@ -28,6 +28,21 @@ def test_dotenv_is_read(tmp_path: Path) -> None:
     assert load_settings().device == "cpu"
 
 
+def test_an_empty_variable_is_as_if_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SHOWMOOD_SOURCES=\nSHOWMOOD_ENGINE=\n")
+    monkeypatch.setenv("SHOWMOOD_HOME", "")
+    settings = load_settings()
+    assert (settings.home, settings.sources) == (tmp_path / ".showmood", None)
+    assert settings.engine == "auto"
+
+
+def test_a_path_that_leads_nowhere_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setenv("SHOWMOOD_HOME", "~nobody.at.all/x")
+    monkeypatch.setenv("SHOWMOOD_SOURCES", "loop")
+    assert load_settings().sources == tmp_path / "loop"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("SHOWMOOD_UI_PORT", "0"), ("SHOWMOOD_SEGMENT_S", "long"), ("SHOWMOOD_STALL_S", "-1")],

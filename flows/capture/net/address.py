@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from flows.capture.headers import ascii_host
 from flows.capture.net.public import Address as Address
 from flows.capture.net.public import Network, embedded, is_public
 from flows.capture.net.upstream import Upstream
@@ -27,11 +28,14 @@ LOOPBACK: Final[tuple[Network, ...]] = (
 )
 """This machine, for the demo channel."""
 
+_OWN_NAMES: Final = ("localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback")
+"""Names that machines give themselves in their hosts file."""
+
 _MAX_URL_CHARS: Final = 8192
 _MAX_ADDRESSES: Final = 8
 """Most addresses of a host that are tried in turn."""
 
-_FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f\ud800-\udfff\\"<>^`{|}]')
+FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f\ud800-\udfff\\"<>^`{|}]')
 """Characters that URL parsers treat differently, or can't send."""
 
 _PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322}
@@ -81,7 +85,7 @@ class AddressPolicy:
         """
         host, port = read_host(url, schemes=schemes)
         scheme = urlsplit(url).scheme
-        if scheme in PAGE_SCHEMES and self.upstream_for(host):
+        if scheme in PAGE_SCHEMES and self.upstream_for(host, port):
             self.check_unresolved([url])
             return ()
         addresses = self.addresses_of(host, port, shown=shorten(url))
@@ -93,15 +97,15 @@ class AddressPolicy:
                 )
         return addresses
 
-    def upstream_for(self, host: str) -> Upstream | None:
-        """Return the proxy for requests to a host; None without one.
+    def upstream_for(self, host: str, port: int | None = None) -> Upstream | None:
+        """Return the proxy for requests to a server; None without one.
 
         Raises UnsafeURL for a name of the proxy's own machine.
         """
-        if self.upstream is None or not self.upstream.carries(host):
+        if self.upstream is None or not self.upstream.carries(host, port):
             return None
-        name = host.rstrip(".").lower()
-        if name == "localhost" or name.endswith(".localhost"):
+        name = ascii_host(host).rstrip(".")
+        if name in _OWN_NAMES or name.endswith((".localhost", ".localdomain")):
             raise UnsafeURL(f"{host}: an internal name, and a proxy is set for this show")
         return self.upstream
 
@@ -116,10 +120,11 @@ class AddressPolicy:
             server = read_host(url)
             if server not in seen:
                 seen.add(server)
-                self.upstream_for(server[0])
+                self.upstream_for(*server)
                 with contextlib.suppress(OSError, UnicodeError):  # a name
                     self._check(
-                        _look_up(*server, flags=socket.AI_NUMERICHOST),
+                        # To some proxies, 10.0.0.1. with a dot at its end is an address, too.
+                        _look_up(server[0].rstrip("."), server[1], flags=socket.AI_NUMERICHOST),
                         server[1],
                         shown=shorten(url),
                     )
@@ -170,8 +175,11 @@ def read_host(url: str, *, schemes: Iterable[str] = PAGE_SCHEMES) -> tuple[str, 
         # No `from e`: its text may contain a part of a password.
         raise UnsafeURL(f"{shorten(url)}: not a URL") from None
     if parts.scheme not in tuple(schemes):
-        raise UnsafeURL(f"{shorten(url)}: give a URL that begins with http:// or https://")
-    if _FORBIDDEN.search(url):
+        wish = "give a URL that begins with http:// or https://"
+        if parts.scheme in STREAM_SCHEMES:
+            wish += "; the operator names a camera in sources.toml (docs/sources.md)"
+        raise UnsafeURL(f"{shorten(url)}: {wish}")
+    if FORBIDDEN.search(url):
         raise UnsafeURL(
             f"{shorten(url)}: spaces, control characters and \\ are not allowed in a URL"
         )

@@ -1,5 +1,6 @@
 """Cookies of a stream's servers, limited in number and size."""
 
+import ipaddress
 import logging
 from collections.abc import Iterable, Iterator
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
@@ -98,7 +99,15 @@ def read_cookies(text: str) -> list[Cookie]:
                 f"line {n} has {len(fields)} fields and not 7, with tabs between them: export the "
                 "cookies in Netscape's format (cookies.txt)"
             )
-        domain, _, path, secure, expires, name, value = fields
+        domain, with_subdomains, path, secure, expires, name, value = fields
+        if with_subdomains.upper() == "TRUE" and not domain.startswith(".") and _is_name(domain):
+            domain = f".{domain}"
+        try:
+            f"{name}{value}".encode("latin-1")
+        except UnicodeError:
+            raise ValueError(
+                f"line {n} has a character that can't be sent; delete this cookie"
+            ) from None
         if not domain.strip(".") or not path.startswith("/"):
             raise ValueError(f"line {n} names no domain and path")
         try:
@@ -126,6 +135,14 @@ def read_cookies(text: str) -> list[Cookie]:
             )
         )
     return cookies
+
+
+def _is_name(domain: str) -> bool:
+    try:
+        ipaddress.ip_address(domain)
+    except ValueError:
+        return True
+    return False
 
 
 def write_cookies(cookies: Iterable[Cookie]) -> str:

@@ -7,14 +7,16 @@ from typing import Any, Final
 import httpcore
 import httpx
 
-from flows.capture.net.address import Address, AddressPolicy
+from flows.capture.net.address import Address, AddressPolicy, read_host
 from flows.capture.net.connection import Allowance, Connection, PinnedBackend, tls_context
 from flows.capture.net.cookies import without_excess
 from flows.capture.net.upstream import Upstream, status_of
+from flows.capture.segment import SourceUnreachable
 from flows.capture.waits import WaitLimit
 
 _LIMITS: Final[dict[str, Any]] = {"max_connections": 4, "keepalive_expiry": 30.0}
 _CONNECT_S: Final = 10.0
+_FAILURES: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
 class _Body(httpx.SyncByteStream):
@@ -53,7 +55,7 @@ class PinnedTransport(httpx.BaseTransport):
         """Send a request without a body; raises what httpcore raises, and as the policy does."""
         url = request.url
         pool = self._direct
-        upstream = self._policy.upstream_for(url.host)
+        upstream = self._policy.upstream_for(url.host, read_host(str(url))[1])
         if upstream is not None and self._by_proxy is not None:
             self._policy.check_unresolved([str(url)])
             pool = self._by_proxy
@@ -71,6 +73,10 @@ class PinnedTransport(httpx.BaseTransport):
         except httpcore.ProxyError as e:  # the proxy's response to CONNECT
             assert upstream is not None
             raise upstream.refused(status_of(str(e)[:3])) from e
+        except _FAILURES as e:
+            if upstream is None:
+                raise
+            raise SourceUnreachable(f"{url.host}: {e or type(e).__name__}{upstream.shown}") from e
         assert isinstance(response.stream, Iterable)
         if upstream is not None and response.status == 407:
             response.close()

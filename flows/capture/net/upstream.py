@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Self
@@ -23,6 +23,11 @@ from flows.capture.waits import WaitLimit
 FROM_ENVIRONMENT: Final = "environment"
 """The value of `proxy` that takes the proxy from HTTPS_PROXY."""
 
+DIRECT: Final = "none"
+"""The value of `proxy` of a site that is connected to directly."""
+
+_VARIABLES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+_KNOWN: Final = "http://, https:// or socks5://"
 _PORTS: Final = {"http": 3128, "https": 443, "socks5": 1080}
 _MAX_HEAD_BYTES: Final = 64 * 1024
 _REFUSALS: Final = {
@@ -40,7 +45,11 @@ _REFUSALS: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Upstream:
-    """A proxy. never: hosts that are connected to directly, in NO_PROXY's format."""
+    """A proxy.
+
+    never: servers that are connected to directly, in NO_PROXY's format. named_in: where the
+    operator sets it.
+    """
 
     scheme: str
     host: str
@@ -48,6 +57,7 @@ class Upstream:
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     never: str = ""
+    named_in: str = "sources.toml"
 
     @classmethod
     def of(cls, text: str, environment: Mapping[str, str] | None = None) -> Self | None:
@@ -56,17 +66,26 @@ class Upstream:
         Raises ValueError, without the password.
         """
         if text == FROM_ENVIRONMENT:
-            names = {name.lower(): value for name, value in (environment or os.environ).items()}
-            found = names.get("https_proxy") or names.get("http_proxy") or names.get("all_proxy")
-            if not found:
+            given = os.environ if environment is None else environment
+            names = {name.lower(): value.strip() for name, value in given.items()}
+            named = next((name for name in _VARIABLES if names.get(name.lower())), None)
+            if named is None:
                 return None
+            found = names[named.lower()]
             if "://" not in found:
                 found = f"http://{found}"
-            return cls._of(found, never=names.get("no_proxy", ""))
+            try:
+                return cls._of(found, never=names.get("no_proxy", ""), named_in=named)
+            except ValueError as e:
+                raise ValueError(f"{named} of the environment: {e}") from None
+        if "://" not in text:
+            raise ValueError(
+                f'give a URL that begins with {_KNOWN}; or "{FROM_ENVIRONMENT}", or "{DIRECT}"'
+            )
         return cls._of(text)
 
     @classmethod
-    def _of(cls, text: str, *, never: str = "") -> Self:
+    def _of(cls, text: str, *, never: str = "", named_in: str = "sources.toml") -> Self:
         try:
             parts = urlsplit(text.strip())
             host, port = parts.hostname, parts.port
@@ -74,8 +93,7 @@ class Upstream:
             raise ValueError("not a URL; write it as http://name:password@host:port") from None
         scheme = {"socks5h": "socks5", "socks": "socks5"}.get(parts.scheme, parts.scheme)
         if scheme not in _PORTS:
-            known = "http://, https:// or socks5://"
-            raise ValueError(f"give a URL that begins with {known}")
+            raise ValueError(f"give a URL that begins with {_KNOWN}")
         if not host:
             raise ValueError("the URL names no host")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -87,6 +105,7 @@ class Upstream:
             user=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
             never=never,
+            named_in=named_in,
         )
 
     def __str__(self) -> str:
@@ -94,9 +113,23 @@ class Upstream:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
-    def carries(self, host: str) -> bool:
-        """Return whether it is used for a host."""
-        return not (self.never and proxy_bypass_environment(host, {"no": self.never}))
+    @property
+    def shown(self) -> str:
+        """The end of an error of a request by it: the fault may be its own."""
+        return f" (by the proxy {self} of {self.named_in})"
+
+    def carries(self, host: str, port: int | None = None) -> bool:
+        """Return whether it is used for a server; NO_PROXY may also name ports and networks."""
+        server = f"{host}:{port}" if port else host
+        if not self.never:
+            return True
+        if proxy_bypass_environment(server, {"no": self.never}):
+            return False
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return True
+        return not any(address in network for network in _networks(self.never))
 
     @property
     def authorization(self) -> str:
@@ -197,7 +230,7 @@ class Upstream:
 
     def unreachable(self, why: str) -> SourceUnreachable:
         """Return the error for a proxy that does not work."""
-        return SourceUnreachable(f"the proxy {self} of sources.toml: {why}")
+        return SourceUnreachable(f"the proxy {self} of {self.named_in}: {why}")
 
     def refused(self, status: int) -> SourceUnreachable:
         """Return the error for a proxy that refuses a tunnel."""
@@ -206,6 +239,14 @@ class Upstream:
                 "it needs another user and password: write them into its URL, before an @"
             )
         return self.unreachable(f"it refuses (HTTP status {status})")
+
+
+def _networks(never: str) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    for each in never.split(","):
+        try:
+            yield ipaddress.ip_network(each.strip(), strict=False)
+        except ValueError:  # a name
+            continue
 
 
 def _exactly(made: socket.socket, n: int) -> bytes:

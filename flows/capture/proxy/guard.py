@@ -124,7 +124,7 @@ class Guard(Port):
                     self._through.serve(head, client)
                     return
                 host, port, first = _read_request(head)
-                upstream = self._policy.upstream_for(host)
+                upstream = self._policy.upstream_for(host, port)
                 if upstream is not None:
                     first, server = self._by(upstream, host, port, first)
                 else:

@@ -49,6 +49,9 @@ def check(
             show = make_show(url=url, quality=quality)
             for name, value in look(settings, show, secret_of=secret_of):
                 table.add_row(name, value)
+    except Exception as e:
+        if str(e) not in sources.mistakes:  # those are printed below
+            raise
     finally:
         console.print(table)
         for line in (*sources.mistakes, *filter(None, [ytdlp.warning])):

@@ -19,10 +19,11 @@ def secret_of(name: str) -> str:
         load: Any = Secret.load  # mypy does not see how it dispatches
         held = load(name, _sync=True).get()
     except Exception as e:  # noqa: BLE001 - any error becomes one line
-        why = "no such block" if isinstance(e, ValueError) else type(e).__name__
-        raise ValueError(
-            f"the Secret block {name!r} can't be read ({why}): make it in the UI, under Blocks"
-        ) from None
+        if isinstance(e, ValueError):
+            wish = "there is no such block: make it in the UI, under Blocks, with type Secret"
+        else:
+            wish = f"the Prefect server does not answer as it should ({type(e).__name__})"
+        raise ValueError(f"the Secret block {name!r} can't be read: {wish}") from None
     if not isinstance(held, str) or not held or len(held) > _MAX_CHARS:
         raise ValueError(f"the Secret block {name!r} holds no text")
     return held

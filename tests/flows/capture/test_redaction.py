@@ -52,6 +52,8 @@ def test_signatures_in_urls_are_removed(url: str, shown: str) -> None:
         ("at /live?v=21X5lGlDOfg;token=SECRET", "at /live?..."),
         ("http://a/watch?v=21X5lGlDOfg.", "http://a/watch?v=21X5lGlDOfg."),
         ("at 12:30 a/b failed? yes", "at 12:30 a/b failed? yes"),
+        ("it begins with http://, or https://", "it begins with http://, or https://"),
+        ("at http://a:SECRET@b/c://, or", "at http://...@b/c://, or"),
     ],
 )
 def test_texts_of_others_are_cleaned(text: str, cleaned: str) -> None:

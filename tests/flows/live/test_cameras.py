@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+import socket
 import socketserver
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from flows.capture.segment import Segment, SourceUnreachable
 from flows.capture.source.operator.sources import BadSources
 from flows.capture.source.resolve import resolve
 from flows.capture.supervisor.capture import Capture
+from flows.live.source_check import check
 from flows.live.way_to_source import WayToSource
 from flows.settings import Settings
 from flows.show import make_show
@@ -144,3 +146,14 @@ def test_an_unknown_or_unreachable_camera_is_a_one_line_error(tmp_path: Path) ->
     file.chmod(0o600)
     with pytest.raises(SourceUnreachable, match="no such host"):
         WayToSource.of(settings, "camera:attic")
+
+
+def test_a_camera_that_is_off_is_found_by_the_check(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = taken.getsockname()[1]
+    (tmp_path / "sources.toml").write_text(f"[camera.a]\nurl = 'rtsp://cam:KEY@127.0.0.1:{free}'")
+    (tmp_path / "sources.toml").chmod(0o600)
+    settings = Settings(home=tmp_path, _env_file=None)
+    with pytest.raises(SourceUnreachable, match=r"nothing could be recorded: .*refused") as caught:
+        list(check(settings, make_show(url="camera:a")))
+    assert "KEY" not in str(caught.value)

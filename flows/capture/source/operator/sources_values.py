@@ -1,5 +1,6 @@
 """Reads and checks the values of sources.toml, by key."""
 
+import netrc
 import os
 import re
 from collections.abc import Callable
@@ -9,15 +10,52 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from flows.capture.headers import can_be_sent
-from flows.capture.net.address import STREAM_SCHEMES
+from flows.capture.net.address import FORBIDDEN, STREAM_SCHEMES
 from flows.capture.net.cookies import MAX_FILE_CHARS, read_cookies
-from flows.capture.net.upstream import Upstream
+from flows.capture.net.upstream import DIRECT, Upstream
+from flows.capture.source.operator.private_files import read_private, require_own_code
 
 SecretOf = Callable[[str], str]
 """Returns a secret's text by its name; raises ValueError."""
 
 MAX_FILE_BYTES: Final = 1 << 20
+_OF_HTTP: Final = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "range",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that belong to one connection or request: set for all, they break it."""
+
 _BROWSER: Final = re.compile(r"[a-z0-9]+(-[\w.]+)?(:[a-z0-9]+(-[\w.]+)?)?")
+
+
+SETTINGS: Final = (
+    "cookies",
+    "proxy",
+    "user_agent",
+    "headers",
+    "netrc",
+    "extractor_arguments",
+    "player_clients",
+    "plugins",
+    "impersonate",
+)
+"""The settings of a site."""
 
 
 def no_secrets(name: str) -> str:
@@ -50,11 +88,6 @@ class Values:
             "plugins": self.plugins,
             "impersonate": browser,
         }
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The settings of a site."""
-        return tuple(self._readers)
 
     def read(self, key: str, value: object) -> Any:  # noqa: ANN401
         """Return a setting's parsed value."""
@@ -89,7 +122,7 @@ class Values:
     def proxy(self, value: object) -> Upstream | None:
         """Return the proxy."""
         text = self.text(value)
-        if not text and isinstance(value, dict):
+        if text == DIRECT or (not text and isinstance(value, dict)):
             return None
         return Upstream.of(text)
 
@@ -104,10 +137,14 @@ class Values:
         """Return pairs of name and value."""
         if not isinstance(value, dict):
             raise ValueError('write them as headers = { Referer = "https://example.com/" }')
-        pairs = []
+        pairs: list[tuple[str, str]] = []
         for name, given in value.items():
             if name.lower() == "cookie":
                 raise ValueError("cookies belong into a cookies file, which has their domains")
+            if name.lower() in _OF_HTTP:
+                raise ValueError(f"{name} is set for each request by itself; remove it")
+            if name.lower() in {known.lower() for known, _ in pairs}:
+                raise ValueError(f"{name} is there twice")
             text = self.text(given)
             if not can_be_sent(name, text):
                 raise ValueError(f"{name[:40]!r} or its value can't be sent as a header")
@@ -118,8 +155,17 @@ class Values:
         """Return the netrc file; None for false."""
         if value is False:
             return None
-        path = Path("~/.netrc").expanduser() if value is True else self._path(value)
+        path = self._path("~/.netrc" if value is True else value)
         read_private(path, MAX_FILE_BYTES)
+        try:
+            hosts = netrc.netrc(path).hosts
+        except netrc.NetrcParseError as e:  # its text may have a password
+            raise ValueError(
+                f"{path}: line {e.lineno} is not as netrc has it: machine NAME login USER "
+                "password WORD"
+            ) from None
+        if not hosts:
+            raise ValueError(f"{path} names no machine")
         return path
 
     def extractor_arguments(self, value: object) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -143,7 +189,7 @@ class Values:
         for path in folders:
             if not path.is_dir():
                 raise ValueError(f"{path} is not a folder")
-            _require_own(path, path.stat(), readable=True)
+            require_own_code(path)
             if not any(path.glob("*/yt_dlp_plugins")):
                 raise ValueError(f"{path} holds no plugin: it must hold NAME/yt_dlp_plugins")
         return folders
@@ -156,40 +202,18 @@ class Values:
             parts.port  # noqa: B018 - raises ValueError, too
         except ValueError:
             raise ValueError("not a URL; encode / ? # @ in a password") from None
-        if text and (parts.scheme not in STREAM_SCHEMES or not parts.hostname):
+        is_known = parts.scheme in STREAM_SCHEMES and parts.hostname
+        if not is_known and (text or isinstance(value, str)):
             known = ", ".join(f"{scheme}://" for scheme in STREAM_SCHEMES)
             raise ValueError(f"give one that begins with {known}")
+        if FORBIDDEN.search(text):
+            raise ValueError("it has a character that URLs can't have: encode it, a space as %20")
         return text
 
     def _path(self, value: object) -> Path:
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or "\0" in value:
             raise ValueError("name a file or a folder")
-        return self._folder / Path(value).expanduser()
-
-
-def read_private(path: Path, most_bytes: int) -> str:
-    """Return the text of a file that only we can read; raises ValueError."""
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            data = file.read(most_bytes + 1)
-    except OSError as e:
-        raise ValueError(f"{path} can't be read: {e.strerror}") from None
-    _require_own(path, status, readable=False)
-    if len(data) > most_bytes:
-        raise ValueError(f"{path} is larger than {most_bytes >> 10} KB")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not text (UTF-8)") from None
-
-
-def _require_own(path: Path, status: os.stat_result, *, readable: bool) -> None:
-    if status.st_uid not in (os.geteuid(), 0):
-        raise ValueError(f"{path} belongs to another user (number {status.st_uid})")
-    if status.st_mode & (0o022 if readable else 0o077):
-        what, wish = ("written to", "go-w") if readable else ("read or written to", "600")
-        raise ValueError(f"{path} can be {what} by others: chmod {wish} {path}")
+        return self._folder / os.path.expanduser(value)
 
 
 def texts(value: object) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ Users give only a URL: no yt-dlp option that runs, writes or sends something is 
 
 import importlib
 import importlib.util
-import re
 import sys
 import time
 from functools import partial
@@ -31,7 +30,7 @@ from flows.capture.quality import Quality
 from flows.capture.segment import UnsafeURL
 from flows.capture.source.ytdlp.formats import choose
 from flows.capture.source.ytdlp.playlists import Playlists
-from flows.capture.source.ytdlp.refusals import kind_of
+from flows.capture.source.ytdlp.refusals import failure_of, kind_of, line_of
 from flows.capture.source.ytdlp.site_options import (
     find_js_runtimes,
     keep_from_others,
@@ -61,7 +60,6 @@ MAX_BODY_BYTES: Final = 32 << 20
 """Limit of a decoded response."""
 
 _MAX_MASTER_BYTES: Final = 512 << 10
-_MAX_TEXT_CHARS: Final = 500
 _MAX_WARNINGS: Final = 20
 _WAITED_FOR: Final = ("is_upcoming", "was_live", "post_live")
 
@@ -80,7 +78,7 @@ class _Log:
     def warning(self, message: str) -> None:
         """Keep the message."""
         if len(self.warnings) < _MAX_WARNINGS:
-            self.warnings.append(_line(message))
+            self.warnings.append(line_of(message))
 
     error = warning
 
@@ -105,9 +103,9 @@ class _BoundedYoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
         url = req if isinstance(req, str) else req.url
         if known := self.playlists.cached(req):
             return known
-        host = read_host(url)[0]
+        read_host(url)
         for each in self._site_headers:
-            if each.goes_to(host):
+            if each.goes_to(url):
                 req = Request(req) if isinstance(req, str) else req
                 req.headers.update(dict(each.pairs))
         requested_at = time.monotonic()
@@ -186,11 +184,11 @@ def _answer(question: dict[str, Any], log: _Log, jar: CookieJar) -> dict[str, An
     try:
         info, playlists = _extract(question, options, jar)
     except DownloadError as e:
-        return _explain(e)
+        return _explain(e, question["timeout_s"])
     except (ExtractorError, RequestError, OSError) as e:
-        return _error("unreachable", _line(e))
+        return _error("unreachable", failure_of(e, question["timeout_s"]))
     except (UnsafeURL, MemoryError) as e:
-        return _explain(e)
+        return _explain(e, question["timeout_s"])
     for _ in range(10):
         if not info or "entries" not in info:
             break
@@ -219,8 +217,12 @@ def _extract(
 ) -> tuple[dict[str, Any] | None, Playlists]:
     extractors = [_load(*each) for each in question["extractors"]]
     site_headers = tuple(
-        SiteHeaders(site=site, pairs=tuple((name, value) for name, value in pairs))
-        for site, pairs in question.get("headers") or []
+        SiteHeaders(
+            site=site,
+            pairs=tuple((name, value) for name, value in pairs),
+            only_https=only_https,
+        )
+        for site, pairs, only_https in question.get("headers") or []
     )
     if site_headers:
         keep_from_others(site_headers)
@@ -254,7 +256,7 @@ def _load(module: str, file: str, name: str) -> type:
     return found
 
 
-def _explain(error: BaseException) -> dict[str, Any]:
+def _explain(error: BaseException, timeout_s: float) -> dict[str, Any]:
     """Classify a yt-dlp error, where possible by its type."""
     cause: BaseException | None = error
     if isinstance(error, DownloadError):
@@ -271,7 +273,7 @@ def _explain(error: BaseException) -> dict[str, Any]:
         if isinstance(e, UserNotLive):
             return _error("not live", "")
         if isinstance(e, GeoRestrictedError):
-            return _error("geo block", _line(e))
+            return _error("geo block", line_of(e))
         if isinstance(e, UnsupportedError):
             text = "no video on this page; give the page or playlist of a live one"
             return _error("no stream", text)
@@ -280,20 +282,13 @@ def _explain(error: BaseException) -> dict[str, Any]:
             known = _error("unreachable", f"HTTP status {e.status}", status=e.status)
             return {**known, "retry_after": retry_after}
         if isinstance(e, RequestError):
-            return _error("unreachable", _line(e))
-    text = _line(chain[0] if chain else error)
+            return _error("unreachable", failure_of(e, timeout_s))
+    text = line_of(chain[0] if chain else error)
     return _error(kind_of(text) or "no stream", text)
 
 
 def _error(kind: str, text: str, *, status: int | None = None) -> dict[str, Any]:
     return {"error": kind, "text": text, "status": status}
-
-
-def _line(error: BaseException | str) -> str:
-    """Return an error's text as one line, without advice on yt-dlp's options."""
-    text = str(getattr(error, "orig_msg", None) or error)[: 4 * _MAX_TEXT_CHARS]
-    text = re.split(r"[;.]? *(?:please report|Use --|See +https)", " ".join(text.split()))[0]
-    return text[:_MAX_TEXT_CHARS]
 
 
 def _plain(value: object) -> str | int | float | None:

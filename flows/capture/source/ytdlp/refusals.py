@@ -1,4 +1,4 @@
-"""Classifies why a site refuses, from yt-dlp's message, with advice on settings."""
+"""Classifies why a site refuses or fails, from yt-dlp's message, with advice on settings."""
 
 import re
 from typing import Final
@@ -40,6 +40,7 @@ _KINDS: Final = (
 )
 
 
+_MAX_TEXT_CHARS: Final = 500
 REFUSALS: Final = tuple(name for name, *_ in _KINDS)
 
 
@@ -51,6 +52,14 @@ def kind_of(text: str) -> str | None:
     return None
 
 
+def refusal(text: str, host: str) -> str:
+    """Return a line for a site that refuses without saying why."""
+    return (
+        f"{text}; if it wants a login, set cookies or headers of an account, or else a proxy, for "
+        f'[site."{host}"] in sources.toml (docs/sources.md)'
+    )
+
+
 def advice(kind: str, text: str, host: str) -> str:
     """Return a line with the cause, yt-dlp's text, and what to set for the host."""
     for name, _, what, wish in _KINDS:
@@ -59,3 +68,20 @@ def advice(kind: str, text: str, host: str) -> str:
             help_ = f'; {wish} for [site."{host}"] in sources.toml (docs/sources.md)'
             return f"{what}{quoted}{help_ if wish else ''}"
     return text
+
+
+def failure_of(error: BaseException, timeout_s: float) -> str:
+    """Return why a request failed, without what libraries say of the connection to our proxy."""
+    text = line_of(error)
+    if "timed out" in text:
+        return f"no answer within {timeout_s:g} s"
+    if "RemoteDisconnected" in text or "Connection aborted" in text:
+        return "the connection was closed without an answer"
+    return text
+
+
+def line_of(error: BaseException | str) -> str:
+    """Return an error's text as one line, without advice on yt-dlp's options."""
+    text = str(getattr(error, "orig_msg", None) or error)[: 4 * _MAX_TEXT_CHARS]
+    text = re.split(r"[;.]? *(?:please report|Use --|See +https)", " ".join(text.split()))[0]
+    return text[:_MAX_TEXT_CHARS]

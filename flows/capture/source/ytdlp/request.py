@@ -23,7 +23,7 @@ from flows.capture.segment import (
 )
 from flows.capture.source.operator.access import Access
 from flows.capture.source.operator.cookies_file import update_cookies
-from flows.capture.source.ytdlp.refusals import REFUSALS, advice
+from flows.capture.source.ytdlp.refusals import REFUSALS, advice, refusal
 from flows.capture.source.ytdlp.sandbox import LimitExceeded, Sandbox
 from flows.capture.waits import WaitLimit
 
@@ -39,6 +39,7 @@ _TIMEOUT_FACTOR: Final = 4
 
 _MAX_TEXT_CHARS: Final = 500
 _PROXY_WANTS_USER: Final = 407
+_REFUSED: Final = (401, 403)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +64,7 @@ class ExtractionRequest:
             "quality": [self.quality.height_px, self.quality.fps],
             "cookies": access.cookies,
             "user_agent": access.user_agent,
-            "headers": [[each.site, each.pairs] for each in access.headers],
+            "headers": [[each.site, each.pairs, each.only_https] for each in access.headers],
             "netrc": str(access.netrc) if access.netrc else "",
             "extractor_arguments": {
                 name: {key: list(values) for key, values in named.items()}
@@ -84,9 +85,12 @@ def extract(wanted: ExtractionRequest, wait_limit: WaitLimit) -> tuple[dict[str,
             answer = SANDBOX.run(wanted.as_sent(guard.url), wait_limit, within_s=within_s)
         except (TimeoutError, LimitExceeded) as e:
             _check(guard, url)
+            by_plugin = " (plugins of sources.toml run in it)" if wanted.access.plugins else ""
             if isinstance(e, LimitExceeded):
-                raise NoStream(f"{url}: its page can't be read: {e}") from None
-            raise SourceUnreachable(f"{url}: its page was not read within {within_s:g} s") from None
+                raise NoStream(f"{url}: its page can't be read: {e}{by_plugin}") from None
+            raise SourceUnreachable(
+                f"{url}: its page was not read within {within_s:g} s{by_plugin}"
+            ) from None
         _check(guard, url)
         for warning in answer.get("warnings") or []:
             _log.warning("a plugin of sources.toml can't be used: %s", text_of(warning))
@@ -101,7 +105,7 @@ def extract(wanted: ExtractionRequest, wait_limit: WaitLimit) -> tuple[dict[str,
         if status == _PROXY_WANTS_USER and policy.upstream is not None:
             raise policy.upstream.refused(_PROXY_WANTS_USER)
         retry_s = parse_retry_after(text_of(answer.get("retry_after")))
-        raise _error(url, str(answer.get("error")), text, status, retry_s)
+        raise _error(wanted, str(answer.get("error")), text, status, retry_s)
     return info, cookies
 
 
@@ -124,19 +128,25 @@ def _check(guard: Guard, url: str) -> None:
         raise NoStream(f"{url}: its page can't be read: more than {MAX_BYTES >> 20} MB of it")
 
 
-def _error(url: str, kind: str, text: str, status: object, retry_s: float | None) -> CaptureError:
+def _error(
+    wanted: ExtractionRequest, kind: str, text: str, status: object, retry_s: float | None
+) -> CaptureError:
+    url, (host, port) = wanted.url, read_host(wanted.url)
+    upstream = wanted.policy.upstream_for(host, port)
+    by = upstream.shown if upstream is not None else ""
     if kind == "unsafe":
         return UnsafeURL(text)
     if kind == "not live":
         return NotLive(f"{url}: not on air now")
     if kind in REFUSALS:
-        return NotWatchable(f"{url}: {advice(kind, text, read_host(url)[0])}")
+        return NotWatchable(f"{url}: {advice(kind, text, host)}")
     if kind == "too much":
         return NoStream(f"{url}: its page takes more memory than allowed")
     if kind == "unreachable":
         known = status if isinstance(status, int) and 100 <= status <= 999 else None
-        return SourceUnreachable(f"{url}: {text}", status=known, retry_after_s=retry_s)
-    return NoStream(f"{url}: {text}")
+        text = refusal(text, host) if known in _REFUSED else text
+        return SourceUnreachable(f"{url}: {text}{by}", status=known, retry_after_s=retry_s)
+    return NoStream(f"{url}: {text}{by}")
 
 
 def text_of(value: object) -> str:

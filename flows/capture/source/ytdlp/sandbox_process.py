@@ -83,6 +83,7 @@ def _answer_one(asked: int, answer: Answer) -> None:
         with socket.socket(fileno=asked) as client:
             parts = iter(lambda: client.recv(1 << 16), b"")
             client.sendall(json.dumps(answer(json.loads(b"".join(parts)))).encode())
+            client.shutdown(socket.SHUT_RDWR)  # a plugin's own children may keep it open
             status = 0
     finally:
         os._exit(status)

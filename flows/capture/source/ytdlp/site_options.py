@@ -1,7 +1,6 @@
 """The operator's settings for a site in yt-dlp's terms: options, plugins, headers."""
 
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import deno  # type: ignore[import-untyped]
 import yt_dlp.plugins
@@ -60,10 +59,9 @@ def keep_from_others(site_headers: tuple[SiteHeaders, ...]) -> None:
     """Make yt-dlp drop the operator's headers from requests that are redirected to other sites."""
 
     def strip(headers: Any, url: str) -> None:  # noqa: ANN401
-        host = urlsplit(url).hostname or ""
         for each in site_headers:
             names = {name.lower() for name, _ in each.pairs}
-            for name in [n for n in headers if n.lower() in names and not each.goes_to(host)]:
+            for name in [n for n in headers if n.lower() in names and not each.goes_to(url)]:
                 del headers[name]
 
     session, handler = _requests.RequestsSession, _urllib.RedirectHandler

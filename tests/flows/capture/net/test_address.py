@@ -5,6 +5,7 @@ import pytest
 
 from flows.capture.net import public
 from flows.capture.net.address import LOOPBACK, STREAM_SCHEMES, AddressPolicy
+from flows.capture.net.upstream import Upstream
 from flows.capture.segment import SourceUnreachable, UnsafeURL
 
 
@@ -210,3 +211,26 @@ def test_other_schemes_are_accepted_only_from_named_servers(
 def test_a_host_that_does_not_exist_is_unreachable() -> None:
     with pytest.raises(SourceUnreachable, match="no such host"):
         AddressPolicy().check("http://host.invalid/")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "10.0.0.1.",
+        "169.254.169.254",
+        "2130706433",
+        "0x7f.1.",
+        "[::1]",
+        "LOCALHOST.",
+        "a.localhost",
+        "ip6-localhost",
+        "localhost.localdomain",
+        "\uff4cocalhost",
+        "\uff11\uff12\uff17.0.0.1",
+    ],
+)
+def test_names_of_this_machine_and_internal_addresses_are_refused_by_a_proxy_too(host: str) -> None:
+    policy = AddressPolicy(upstream=Upstream.of("socks5://proxy.test"))
+    with pytest.raises(UnsafeURL, match="internal"):
+        policy.check(f"http://{host}/live")
+    assert policy.check("http://proxied.test/live") == ()

@@ -70,6 +70,8 @@ def test_settings_apply_to_a_site_and_its_subdomains(write, tmp_path: Path) -> N
     assert "SECRET" not in repr(access)
     assert "TOKEN" not in repr(access)
     assert sources.access("https://live.site.test/").user_agent == "Two/2"
+    assert access.headers[0].only_https
+    assert not sources.access("http://site.test/x", held.__getitem__).headers[0].only_https
     assert sources.access("https://notsite.test/").cookies == ""
     assert sources.camera("studio-2", held.__getitem__) == held["camera"]
     with pytest.raises(BadSources, match="no such camera"):
@@ -82,7 +84,16 @@ def test_settings_apply_to_a_site_and_its_subdomains(write, tmp_path: Path) -> N
         ("[sites.x]\na = 1", "'sites' is not a setting; did you mean site?"),
         ("site = 3", 'site is not a table; write [site."example.com"]'),
         ('[site."site.test"]\ncookie = "x"', "did you mean cookies?"),
-        ('[site."https://site.test/"]', "name the host alone"),
+        ('[site."https://site.test/"]', 'write [site."site.test"]'),
+        ('[site."u:SECRET@site.test:443/live"]', 'write [site."site.test"]'),
+        ('[site."*.Site.TEST."]', 'write [site."site.test"]'),
+        ('[site.site.test]\nproxy = "SECRET"', '[site.site.test]: write [site."site.test"]'),
+        ('[sites."site.test"]\na = 1', "'sites' is not a setting; did you mean site?"),
+        ("[sites.site.test]\na = 1", "'sites' is not a setting; did you mean site?"),
+        ('["site.test"]\na = 1', '[site.test] is no table; write [site."site.test"]'),
+        ("[site.site.test]\n[site.'other.test']\nproxy = 'none'", 'write [site."site.test"]'),
+        ("[al]", "'al' is not a setting; did you mean all?"),
+        ('proxy = "http://SECRET"', "'proxy' is in no table; write it below [all] or"),
         ('[site."site.test"]\ncookies = "none.txt"', "none.txt can't be read: No such file"),
         (
             '[site."site.test"]\ncookies = "open.txt"',
@@ -94,6 +105,7 @@ def test_settings_apply_to_a_site_and_its_subdomains(write, tmp_path: Path) -> N
         ('[site."site.test"]\ncookies = "binary.txt"', "is not text"),
         ('[site."site.test"]\ncookies = "blank.txt"', "holds no cookie"),
         ('[all]\nproxy = "ftp://x"', "begins with http://, https:// or socks5://"),
+        ('[all]\nproxy = "off"', 'or "environment", or "none"'),
         ('[all]\nproxy = "http://name:pa/SECRET@x:1"', "not a URL; write it as"),
         ('[all]\nheaders = { X = "SECRET" }', "headers belong to a site"),
         (
@@ -101,6 +113,21 @@ def test_settings_apply_to_a_site_and_its_subdomains(write, tmp_path: Path) -> N
             "cookies belong into a cookies file",
         ),
         ('[site."site.test"]\nheaders = { "X Y" = "SECRET" }', "can't be sent as a header"),
+        ('[site."site.test"]\nheaders = { Host = "SECRET" }', "Host is set for each request"),
+        ('[site."site.test"]\nheaders = { X-A = "1", x-a = "SECRET" }', "x-a is there twice"),
+        (
+            '[site."site.test"]\nplayer_clients = "tv"\n'
+            'extractor_arguments.youtube.player_client = "web"',
+            "keep one",
+        ),
+        ('[site."site.test"]\ncookies = "euro.txt"', "line 1 has a character that can't be sent"),
+        ('[site."site.test"]\ncookies = "~nobody.at.all/x"', "can't be read: No such file"),
+        ('[site."site.test"]\nnetrc = "netrc.txt"', "netrc.txt: line 1 is not as netrc has it"),
+        ('[site."site.test"]\nnetrc = "void.txt"', "void.txt names no machine"),
+        (
+            '[site."site.test"]\nplugins = "shared"',
+            "code.py can be written to by others: chmod go-w",
+        ),
         ('[site."site.test"]\nuser_agent = "a\\nb"', "not a text that HTTP can send"),
         ('[site."site.test"]\nnetrc = "open.txt"', "chmod 600"),
         ('[site."site.test"]\nextractor_arguments = ["a"]', "write them as extractor_arguments."),
@@ -113,7 +140,11 @@ def test_settings_apply_to_a_site_and_its_subdomains(write, tmp_path: Path) -> N
         ("[camera.studio]", 'write its address as url = "rtsp://..."'),
         ("[camera.studio]\nurl = 'file:///etc/passwd'", "give one that begins with http://"),
         ("[camera.studio]\nurl = 'rtsp://a:SECRET[@x'", "not a URL; encode"),
+        ("[camera.studio]\nurl = 'rtsp://a:SECRET@x/y z'", "a character that URLs can't have"),
+        ("[camera.studio]\nurl = ''", "give one that begins with http://"),
         ("[site.'site.test']\nproxy = ", "not TOML: Invalid value (at "),
+        (f"[site.'site.test']\na = {'[' * 3000}", "too many brackets in brackets"),
+        (f"[site.'site.test']\na = {'9' * 5000}", "not TOML: Exceeds the limit"),
     ],
 )
 def test_each_error_is_one_line_without_secrets(
@@ -122,6 +153,11 @@ def test_each_error_is_one_line_without_secrets(
     private(tmp_path / "json.txt", '[{"name": "SECRET"}]')
     private(tmp_path / "odd.txt", "name\tSECRET\n")
     private(tmp_path / "blank.txt", "# Netscape HTTP Cookie File\n")
+    private(tmp_path / "euro.txt", COOKIE.replace("SECRET", "SECRET\u20ac"))
+    private(tmp_path / "netrc.txt", "machine site.test login a pass SECRET\n")
+    private(tmp_path / "void.txt", "")
+    (tmp_path / "shared" / "one" / "yt_dlp_plugins").mkdir(parents=True)
+    private(tmp_path / "shared" / "one" / "yt_dlp_plugins" / "code.py", "").chmod(0o666)
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "binary.txt").chmod(0o600)
     (tmp_path / "open.txt").write_text(COOKIE)
@@ -132,11 +168,11 @@ def test_each_error_is_one_line_without_secrets(
     assert mistake.startswith(f"{tmp_path}/sources.toml: ")
     assert "\n" not in mistake
     assert "SECRET" not in mistake
-    if text.startswith(("[site.", "[all")) and "https:" not in text:
+    if not text.startswith(("[camera", "site = ", "[sites.x]")):
         with pytest.raises(BadSources) as caught:
             sources.access("https://site.test/live")
         assert "SECRET" not in str(caught.value)
-    if not text.startswith("[all"):
+    if not text.startswith(("[al", "proxy")):
         assert sources.access("https://other.example/live").site == ""
 
 
@@ -147,6 +183,45 @@ def test_a_file_readable_by_others_stops_all_shows(write, tmp_path: Path) -> Non
     assert "chmod 600" in sources.mistakes[0]
     with pytest.raises(BadSources, match="chmod 600"):
         sources.access("https://other.example/")
+
+
+@pytest.mark.parametrize("name", ["sources.toml", "cookies.txt"])
+def test_a_file_that_never_ends_is_not_waited_for(write, tmp_path: Path, name: str) -> None:
+    write('[site."site.test"]\ncookies = "cookies.txt"')
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name, 0o600)
+    sources = Sources.read(tmp_path / "sources.toml")
+    [mistake] = sources.mistakes
+    assert mistake.endswith(f"{tmp_path / name} can't be read: Is no regular file")
+    with pytest.raises(BadSources, match="no regular file"):
+        sources.access("https://site.test/")
+
+
+def test_a_link_to_nothing_is_not_taken_for_no_settings(tmp_path: Path) -> None:
+    (tmp_path / "sources.toml").symlink_to("sources.toml")
+    sources = Sources.read(tmp_path / "sources.toml")
+    with pytest.raises(BadSources, match="Too many levels of symbolic links"):
+        sources.access("https://site.test/")
+
+
+def test_sites_are_found_by_any_spelling_of_a_urls_host(write) -> None:
+    sources = write(
+        """
+        [all]
+        proxy = "http://proxy.test"
+        [site."xn--tst-qla.test"]
+        user_agent = "Own/1"
+        proxy = "none"
+        [site."2001:db8::1"]
+        user_agent = "Six/6"
+        """
+    )
+    assert sources.mistakes == ()
+    access = sources.access("https://www.T\u00c4ST.test./")
+    assert (access.user_agent, access.upstream) == ("Own/1", None)
+    access = sources.access("https://[2001:DB8:0::1]:8443/")
+    assert access.user_agent == "Six/6"
+    assert access.upstream is not None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture.headers import SiteHeaders
+from flows.capture.headers import Headers, SiteHeaders
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.cookies import read_cookies
 from flows.capture.net.fetch import Fetcher
@@ -131,6 +131,13 @@ def test_a_sites_headers_are_not_forwarded_by_redirects(site, policy: AddressPol
     assert [each.headers.get("x-key") for each in site.asked] == ["SECRET", None]
 
 
+def test_headers_of_a_page_at_https_are_not_sent_in_clear() -> None:
+    headers = (SiteHeaders(site="a.test", pairs=(("X-Key", "SECRET"),), only_https=True),)
+    made = Headers(of_sites=headers)
+    assert made.of("https://b.a.test/1.ts") == {"X-Key": "SECRET"}
+    assert made.of("http://b.a.test/1.ts") == {}
+
+
 # -- plugins
 
 
@@ -163,6 +170,20 @@ def test_plugins_of_a_folder_are_used_and_a_failing_one_is_a_one_line_error(
     assert "ValueError: out of order" in line
     with pytest.raises(CaptureError):
         resolve(f"{site.base}/ours", policy=policy)  # no other host gets them
+
+
+def test_children_that_a_plugin_leaves_are_not_waited_for(
+    site, policy: AddressPolicy, tmp_path: Path
+) -> None:
+    leaving = "import os, time\nif os.fork() == 0:\n    time.sleep(300)\n    os._exit(0)\n"
+    folder = tmp_path / "one" / "yt_dlp_plugins" / "extractor"
+    folder.mkdir(parents=True)
+    (folder / "ours.py").write_text(leaving + PLUGIN)
+    access = Access(
+        plugins=(tmp_path,), extractor_arguments={"ours": {"word": ("from the operator",)}}
+    )
+    site.answer = lambda asked: 404
+    assert resolve(f"{site.base}/ours", policy=policy, access=access).title == "from the operator"
 
 
 # -- proxies
@@ -227,7 +248,24 @@ def test_the_environments_proxy_is_used_where_configured() -> None:
     assert upstream.carries("show.test")
     assert not upstream.carries("own.test")
     assert not upstream.carries("a.inner")
-    assert Upstream.of("environment", {"A": "b"}) is None
+    assert Upstream.of("environment", {"A": "b", "HTTPS_PROXY": " "}) is None
+    assert "of HTTPS_PROXY: no" in str(upstream.unreachable("no"))
+
+
+def test_no_proxy_names_ports_and_networks() -> None:
+    environment = {"all_proxy": "proxy.test:1", "no_proxy": "own.test:8080, 10.0.0.0/8,odd/9"}
+    upstream = Upstream.of("environment", environment)
+    assert upstream is not None
+    assert upstream.carries("own.test", 443)
+    assert not upstream.carries("own.test", 8080)
+    assert upstream.carries("11.0.0.1", 80)
+    assert not upstream.carries("10.2.3.4", 80)
+
+
+def test_a_wrong_proxy_of_the_environment_names_its_variable() -> None:
+    with pytest.raises(ValueError, match=r"^HTTP_PROXY of the environment: give") as caught:
+        Upstream.of("environment", {"http_proxy": "socks4://a:SECRET@b"})
+    assert "SECRET" not in str(caught.value)
 
 
 # -- what has moved, or wants a query
