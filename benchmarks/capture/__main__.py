@@ -1,8 +1,9 @@
 """Latency from the publication of a segment to its file and its rows: both engines, and others.
 
-python -m db.embedded.throwaway python -m benchmarks.capture [SECONDS] [STREAMLINK]
+python -m db.embedded.throwaway python -m benchmarks.capture [SECONDS] [NAME ...] [STREAMLINK]
 
-STREAMLINK: path of a streamlink to compare with. A live channel on this
+NAME: hls-held, hls, ffmpeg or plain; all by default. STREAMLINK: path of a streamlink to compare
+with. A live channel on this
 machine lists a segment of 2 s as soon as its last frame has passed, so a segment's end
 date is its time of publication.
 """
@@ -36,6 +37,9 @@ from flows.settings import load_settings
 
 HELD: Final = "hls-held"
 """The HLS engine with a source that supports blocking playlist reload."""
+
+_PLAIN: Final = "plain"
+_NAMES: Final = (HELD, "hls", "ffmpeg", _PLAIN)
 
 _FIRST: Final = 2
 """Number of first segments to ignore, which were published before the start."""
@@ -160,19 +164,24 @@ def row_of(name: str, files: list[float], rows: list[float]) -> str:
 def main(arguments: list[str]) -> int:
     """Measure each and print the table."""
     run_s = float(arguments[0]) if arguments else 60.0
+    names = [each for each in arguments[1:] if each in _NAMES] or _NAMES
+    programs = [each for each in arguments[1:] if each not in _NAMES]
     url = os.environ["SHOWMOOD_DATABASE_URL"]
     upgrade(url)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         programme = make_programme(work / "programme.mp4")
-        with LiveOrigin(programme, holds=True) as origin:
-            print(measure_engine("hls", origin, url, work / HELD, run_s, name=HELD), flush=True)
+        if HELD in names:
+            with LiveOrigin(programme, holds=True) as origin:
+                print(measure_engine("hls", origin, url, work / HELD, run_s, name=HELD), flush=True)
         with LiveOrigin(programme) as origin:
             for engine in ("hls", "ffmpeg"):
-                print(measure_engine(engine, origin, url, work / engine, run_s), flush=True)
-            print(measure_plain(origin, work, run_s), flush=True)
-            if len(arguments) > 1:
-                print(measure_streamlink(arguments[1], origin, work, run_s), flush=True)
+                if engine in names:
+                    print(measure_engine(engine, origin, url, work / engine, run_s), flush=True)
+            if _PLAIN in names:
+                print(measure_plain(origin, work, run_s), flush=True)
+            for program in programs:
+                print(measure_streamlink(program, origin, work, run_s), flush=True)
     return 0
 
 

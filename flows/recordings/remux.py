@@ -164,11 +164,13 @@ class _Writer:
         stop_s = max(seconds_of(p) for p in kept)
         last = kept[-1] if kept[-1].duration else pictures[0]
         stop_s += float((last.duration or 0) * (last.time_base or Fraction(0)))
+        # Sound of a file of its own may reach far into the next segment, which then has it, too.
+        may_reach_on = end >= segment.end and not media.has_audio_apart
         sounds = [
             p
             for p in heard
             if (follows or seconds_of(p) >= picture_s - _half(p))
-            and (end >= segment.end or seconds_of(p) < stop_s - _half(p))
+            and (may_reach_on or seconds_of(p) < stop_s - _half(p))
         ]
         self._copy(self._tracks[0], kept, shift_s)
         if len(self._tracks) > 1:

@@ -62,6 +62,11 @@ class Media:
         """The picture's stream, and the audio's if there is one."""
         return [self.video, *([self.audio] if self.audio is not None else [])]
 
+    @property
+    def has_audio_apart(self) -> bool:
+        """Whether there is audio in files of its own."""
+        return bool(self._apart)
+
     def packets(self) -> tuple[Packets, Packets]:
         """Return the packets of picture and of audio, on one clock."""
         own = [] if self._own is None or self.audio is not self._own else [self._own]

@@ -1,6 +1,7 @@
 """One run of ffmpeg: a stream in, a rolling HLS recording of MPEG-TS segments out."""
 
 import logging
+import math
 import re
 import subprocess
 import time
@@ -10,6 +11,7 @@ from typing import Final
 from flows.capture.ffmpeg.command import build_arguments
 from flows.capture.ffmpeg.inputs import Input
 from flows.capture.ffmpeg.log import FfmpegLog
+from flows.capture.ffmpeg.sound import SoundBeside
 from flows.capture.hls.anchoring import Anchoring
 from flows.capture.processes import spawn, stop
 from flows.capture.recorded.clock import Clock, Section
@@ -44,16 +46,17 @@ class FfmpegRun:
         segment_s: float,
         step_s: float = 0.0,
         may_skip: bool = False,
+        sound: SoundBeside | None = None,
     ) -> None:
         """Start ffmpeg; for `step_s` see `engines.EngineRun`.
 
-        source_input: the open input; closed by `finish`. may_skip: skip failing segments of an HLS
+        source_input, sound: closed by `finish`. may_skip: skip failing segments of an HLS
         source until one was recorded; else a failing segment ends the run, so that the next run can
         read it again.
         """
         self.step_s = step_s
         self._stream, self._recording, self._anchoring = stream, recording, anchoring
-        self._input = source_input
+        self._input, self._sound = source_input, sound
         self._name = recording.new_run(datetime.now(UTC))
         self._clock = Clock()
         directory = recording.directory
@@ -107,6 +110,11 @@ class FfmpegRun:
         return self._take(why)
 
     @property
+    def pause_s(self) -> float:
+        """Unknown: ffmpeg finishes segments as they come."""
+        return math.inf
+
+    @property
     def ended(self) -> str | None:
         """Why the run has ended; None while it runs."""
         if self._break:
@@ -130,6 +138,13 @@ class FfmpegRun:
         stalled: the source does not answer; then ffmpeg of an HLS source is killed, as the next run
         can read the segment again.
         """
+        try:
+            return self._finish(why=why, stalled=stalled)
+        finally:
+            if self._sound is not None:
+                self._sound.close()
+
+    def _finish(self, *, why: str | None, stalled: bool) -> list[Segment | Gap]:
         self._is_ending = True
         stop(
             self.process,
@@ -161,13 +176,16 @@ class FfmpegRun:
         for path in paths:
             before = self._clock.state()
             try:
-                events += self._recording.take(
+                found = self._recording.take(
                     path,
                     self._clock,
                     ticks=ticks.get(path.name),
                     why="; ".join(filter(None, [why, *self._unread])) or None,
                 )
+                events += found
                 self._unread.clear()
+                if found and self._sound is not None:
+                    self._sound.pictured(self._clock, self._log.opened, start=self._log.start)
             except UnreadableMedia as e:
                 _log.warning("%s", e)
                 self._unread.append(str(e))
@@ -250,6 +268,9 @@ class FfmpegRun:
                     input=self._anchoring.times_in(entry)[0],
                     offset_us=jump.offset_us,
                 )
+            known = section is not None and section.input is not None and self._clock.is_anchored
+            if self._sound is not None and not known:
+                self._sound.lose_clock()
             if section is None and self._clock.date(now)[1]:
                 continue  # estimated dates continue unchanged
             if section is None:

@@ -116,6 +116,19 @@ class Anchoring:
             candidates.append((entry, opened_at, *times))
         return self._section_of(*candidates[0]) if candidates else None
 
+    def first_keyframe(
+        self, opened: Iterable[tuple[Entry, datetime]], *, start: int | None
+    ) -> int | None:
+        """Return the source's timestamp of a run's first recorded frame; None if unknown.
+
+        For the arguments see `first_section`. Where segments can't be read, that is `start`.
+        """
+        for entry, _ in opened:
+            first, keyframe = self.times_in(entry)
+            if start is None or _holds(entry, first, start):
+                return keyframe if keyframe is not None else start
+        return start
+
     def section_by_origin(
         self, origins: Iterable[datetime], *, start: int | None
     ) -> Section | None:

@@ -56,7 +56,7 @@ class _Listed:
 
 
 class AudioRecorder:
-    """Records the audio of one run of the engine, if that has a playlist of its own.
+    """Records the audio of one run of an engine, if that has a playlist of its own.
 
     directory: the broadcast's. language: see `choose_audio`. `follow`, `pictured`, `refused`
     and `close` are called by the engine's thread, and never block.
@@ -105,9 +105,14 @@ class AudioRecorder:
             self._thread = threading.Thread(target=self._run, name="capture-audio", daemon=True)
             self._thread.start()
 
-    def pictured(self, segment: Segment | None, extent: Extent) -> None:
-        """Take note of a recorded file of pictures."""
-        self._placing.pictured(segment, extent)
+    def pictured(self, segment: Segment | None, extent: Extent, *, later: int = 0) -> None:
+        """Take note of a recorded file of pictures; for `later` see `Placing.pictured`."""
+        self._placing.pictured(segment, extent, later=later)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is such audio."""
+        return self._url != ""
 
     def refused(self, error: Exception) -> None:
         """Take note that the source did not answer: it may want to be left alone for a while."""

@@ -109,6 +109,11 @@ class HlsRun:
             return "the source listed nothing new"
         return self._error
 
+    @property
+    def pause_s(self) -> float:
+        """Seconds until a segment or the playlist is due."""
+        return 0.0 if due(self._items) else max(0.0, self._pacing.due_at - time.monotonic())
+
     def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
         """Fetch what is due, one segment at most, and return what was recorded, in order.
 

@@ -1,5 +1,6 @@
 """Which recorded file of pictures a segment of audio belongs to, by their timestamps."""
 
+import logging
 import threading
 import time
 from collections import deque
@@ -8,8 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from flows.capture.recorded.audio import Measured, name_of
-from flows.capture.recorded.media import TICKS_PER_S, Extent, ticks_from
-from flows.capture.segment import Segment
+from flows.capture.recorded.audio_shifting import shift
+from flows.capture.recorded.media import TICKS_PER_S, WRAP, Extent, ticks_from
+from flows.capture.segment import Segment, UnreadableMedia
+
+_log = logging.getLogger(__name__)
 
 _PICTURES: Final = 64
 """Most files of pictures, the newest, whose timestamps are kept."""
@@ -23,11 +27,15 @@ _MAX_WAIT_S: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Picture:
-    """A recorded file of pictures, in ticks of 90 kHz."""
+    """A recorded file of pictures, in ticks of 90 kHz.
+
+    first: in the source. later: how much later that is in the file, as ffmpeg has its own clock.
+    """
 
     stem: str
     first: int
     length: int
+    later: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,14 +55,18 @@ class Placing:
         self._waiting: list[_Waiting] = []
         self._newest: Measured | None = None
 
-    def pictured(self, segment: Segment | None, extent: Extent) -> None:
-        """Take note of a recorded file of pictures."""
+    def pictured(self, segment: Segment | None, extent: Extent, *, later: int = 0) -> None:
+        """Take note of a recorded file of pictures.
+
+        later: how many ticks later than in the source its timestamps are.
+        """
         if segment is None:
             return
         length = round((segment.offset_s + segment.duration_s) * TICKS_PER_S)
         with self._lock:
+            first = (extent.first - later) % WRAP
             self._pictures.append(
-                _Picture(stem=segment.path.stem, first=extent.first, length=length)
+                _Picture(stem=segment.path.stem, first=first, length=length, later=later)
             )
 
     def add(self, path: Path, measured: Measured) -> None:
@@ -70,8 +82,7 @@ class Placing:
         for each in self._waiting:
             found = _place_of(each.measured, pictures)
             if found is not None:
-                name = name_of(found[0], offset=found[1], measured=each.measured)
-                each.path.replace(each.path.with_name(name))
+                _put(each, *found)
                 self._newest = each.measured
             elif time.monotonic() - each.since > _MAX_WAIT_S:
                 each.path.unlink(missing_ok=True)
@@ -97,15 +108,26 @@ class Placing:
         self._waiting.clear()
 
 
-def _place_of(measured: Measured, newest_first: list[_Picture]) -> tuple[str, int] | None:
+def _put(waiting: _Waiting, picture: _Picture, offset: int) -> None:
+    """Name a file after its pictures, on their clock; delete it where that can't be done."""
+    path, measured = waiting.path, waiting.measured
+    try:
+        if picture.later:
+            measured, cut = shift(path, measured, by=picture.later)
+            offset += cut
+        path.replace(path.with_name(name_of(picture.stem, offset=offset, measured=measured)))
+    except UnreadableMedia as e:
+        _log.warning("a segment of audio is lost: %s", e)
+        path.unlink(missing_ok=True)
+
+
+def _place_of(measured: Measured, newest_first: list[_Picture]) -> tuple[_Picture, int] | None:
     """Return the file of pictures that audio begins in, or else reaches into, and its offset."""
-    offsets = [
-        (each.stem, ticks_from(each.first, measured.first), each.length) for each in newest_first
-    ]
-    for stem, offset, length in offsets:
-        if 0 <= offset < length:
-            return stem, offset
-    for stem, offset, _ in offsets:
+    offsets = [(each, ticks_from(each.first, measured.first)) for each in newest_first]
+    for each, offset in offsets:
+        if 0 <= offset < each.length:
+            return each, offset
+    for each, offset in offsets:
         if offset < 0 and measured.length + offset > _MIN_TICKS:
-            return stem, offset
+            return each, offset
     return None

@@ -132,6 +132,15 @@ class Clock:
         offset = round(jumps[-1].offset_us * TICKS_PER_S / 1e6) if jumps else 0
         return self.date(self.first + offset + ticks_from(origin, ticks))[0]
 
+    def input_at(self, ticks: int) -> int | None:
+        """Return a frame's timestamp in the source, in ticks; None if unknown."""
+        start, section = self._section_at(ticks)
+        first = self._sections[0]
+        # Sections with the first one's timestamp were placed by the output.
+        if section.input is None or (section is not first and section.input == first.input):
+            return None
+        return (section.input + ticks - start) % WRAP
+
     def same_section(self, a: int, b: int) -> bool:
         """Return whether no jump lies between two timestamps."""
         return self._section_at(a)[1] is self._section_at(b)[1]

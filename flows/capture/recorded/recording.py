@@ -60,6 +60,8 @@ class Recording:
             self._added_at = segments[-1].path.stat().st_mtime
         self.first = segments[0] if segments else None
         self.last = segments[-1] if segments else None
+        self.extent: Extent | None = None
+        """Of the newest file that was added since."""
 
     def go_on_after(self, segment: Segment | None) -> None:
         """Continue after a segment of another machine, if it is later than those here."""
@@ -187,7 +189,7 @@ class Recording:
         events.append(segment)
         self._write(events)
         self._taken.add(path.name)
-        self.first, self.last = self.first or segment, segment
+        self.first, self.last, self.extent = self.first or segment, segment, extent
         self._added_at = time.time()
         return events
 

@@ -7,6 +7,7 @@ from typing import Final, Literal, Protocol
 
 from flows.capture.ffmpeg import engine as ffmpeg
 from flows.capture.ffmpeg.inputs import open_input
+from flows.capture.ffmpeg.sound import SoundBeside
 from flows.capture.hls import engine as hls
 from flows.capture.hls.anchoring import Anchoring
 from flows.capture.hls.feed import Feed
@@ -54,6 +55,10 @@ class EngineRun(Protocol):
     @property
     def step_s(self) -> float:
         """The longest segment that the source announces, in seconds; 0 if unknown."""
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until the next call of `poll` has something to do, if known; else infinite."""
 
     def poll(self, *, why: str | None = None) -> list[Segment | Gap]:
         """Return the segments and gaps since the last call; why: reason of a gap before them."""
@@ -114,19 +119,24 @@ class Engines:
             raise SourceUnreachable(why, retry_after_s=left_s)
         anchoring = Anchoring(fetcher, recording, time_shifted=self._time_shifted)
         feed = Feed(stream, fetcher, self._quality) if stream.protocol == "hls" else None
-        begin, step_s = self._look_before(stream, anchoring, feed)
+        waiting, step_s = self._look_before(stream, anchoring, feed)
         now = time.monotonic()
         if self._stuck_at is not recording.last:
             self._stuck_at, self._stuck_since = recording.last, now
         source_input = open_input(
             stream,
             self._policy,
-            begin=begin,
+            begin=waiting[0] if waiting else None,
             feed=feed,
             wait_limit=WaitLimit(fetcher.stopping),
             quality=self._quality,
         )
+        sound: SoundBeside | None = None
         try:
+            if feed is not None:
+                sound = SoundBeside(
+                    feed, anchoring, recording, language=self._language, waiting=waiting
+                )
             return ffmpeg.FfmpegRun(
                 stream,
                 recording,
@@ -136,9 +146,12 @@ class Engines:
                 segment_s=self._segment_s,
                 step_s=step_s,
                 may_skip=now - self._stuck_since > _HELD_UP_S,
+                sound=sound,
             )
         except BaseException:
             source_input.close()
+            if sound is not None:
+                sound.close()
             raise
 
     def gives_up(self, run: EngineRun) -> bool:
@@ -173,19 +186,18 @@ class Engines:
 
     def _look_before(
         self, stream: Stream, anchoring: Anchoring, feed: Feed | None
-    ) -> tuple[Entry | None, float]:
-        """Check the playlist's URLs for ffmpeg; return where to begin, and the target duration.
+    ) -> tuple[tuple[Entry, ...], float]:
+        """Check the playlist's URLs for ffmpeg; return what to read, and the target duration.
 
         It begins with the newest segment, or with the first that was missed and is still listed.
         Raises CaptureError.
         """
         if feed is None:
-            return None, 0.0
+            return (), 0.0
         playlist = feed.load()
         feed.fetcher.check(playlist.urls)
         feed.begin_again()
         if playlist.ended:
             raise NotLive(f"{stream.page_url}: the stream has ended", over=True)
         n_missed = anchoring.n_missed(playlist.entries)
-        begin = playlist.entries[-max(1, n_missed)] if playlist.entries else None
-        return begin, playlist.target_s
+        return playlist.entries[-max(1, n_missed) :], playlist.target_s

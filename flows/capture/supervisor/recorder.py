@@ -33,7 +33,7 @@ from flows.capture.waits import Stopped
 _log = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.04
-"""Seconds between two polls of a run: the longest delay until a finished segment is found."""
+"""Most seconds between two polls of a run: the longest delay until a finished segment is found."""
 
 _BACKOFF_S: Final = 0.5
 _MAX_BACKOFF_S: Final = 5.0
@@ -202,7 +202,7 @@ class Recorder:
                     elif expires(stream, since=began):
                         why = "the stream's address expires"
                     elif (why := run.ended) is None:
-                        self._plan.stopping.wait(_POLL_S)
+                        self._plan.stopping.wait(min(_POLL_S, run.pause_s))
                         require_space(self._recording.directory, self._min_free_bytes)
             finally:
                 outage = run.outage

@@ -8,8 +8,10 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from statistics import median
 from typing import Any, Final
 
 import av
@@ -33,6 +35,17 @@ _MP4_OPTIONS: Final = {"movflags": "delay_moov+default_base_moof+frag_discont", 
 _HEADS: Final = (b"ftyp", b"moov", b"free")
 _MAX_SILENCE: Final = 2_000
 """Frames of silence in a segment: 40 s of AAC."""
+
+_ENCODERS: Final = {
+    "aac": "aac",
+    "ac3": "ac3",
+    "eac3": "eac3",
+    "mp2": "mp2",
+    "mp3": "libmp3lame",
+    "mp3float": "libmp3lame",
+    "opus": "libopus",
+}
+"""By the names of decoders. HE-AAC is the decoder's "aac" with another profile, and has none."""
 
 _places = threading.BoundedSemaphore(4)
 _WAIT_S: Final = 8.0
@@ -83,7 +96,7 @@ def _within(
     stream: AudioStream, packets: list[Packet[Any]], begin_s: float, end_s: float
 ) -> list[Packet[Any]]:
     """Return the packets that begin in a time range, in order, with silence between them."""
-    step_s = _frame_s(stream)
+    step_s = _frame_s(stream, packets)
     chosen: list[Packet[Any]] = []
     at_s, silence = begin_s, _Silence(stream)
     for packet in sorted(packets, key=seconds_of):
@@ -99,7 +112,10 @@ def _within(
     return chosen
 
 
-def _frame_s(stream: AudioStream) -> float:
+def _frame_s(stream: AudioStream, packets: Sequence[Packet[Any]]) -> float:
+    lengths = [float((each.duration or 0) * (each.time_base or Fraction(0))) for each in packets]
+    if known := [each for each in lengths if each > 0]:
+        return median(known)
     return (stream.codec_context.frame_size or 1024) / (stream.codec_context.sample_rate or 48_000)
 
 
@@ -107,13 +123,16 @@ class _Silence:
     """Frames of silence like those of a stream; none where its codec can't be encoded."""
 
     def __init__(self, stream: AudioStream) -> None:
-        self._stream, self._frame_s = stream, _frame_s(stream)
+        self._stream = stream
         self._made: bytes | None = None
+        self._frame_s = _frame_s(stream, ())
 
     def between(self, begin_s: float, end_s: float) -> list[Packet[Any]]:
         """Return as many frames as fit."""
         if self._made is None:
-            self._made = self._make()
+            self._made = b""
+            with suppress(av.FFmpegError, ValueError):  # a rate or layout that it can't encode
+                self._made = self._make()
         if not self._made:
             return []
         n = min(round((end_s - begin_s) / self._frame_s), _MAX_SILENCE)
@@ -129,21 +148,28 @@ class _Silence:
 
     def _make(self) -> bytes:
         like = self._stream.codec_context
-        if like.name != "aac" or like.profile not in (None, "LC"):
+        name = _ENCODERS.get(like.name, "")
+        is_other = name == "aac" and like.profile not in (None, "LC")
+        if not name or is_other or not like.sample_rate:
             return b""
-        encoder = AudioCodecContext.create("aac", "w")
+        encoder = AudioCodecContext.create(name, "w")
         assert isinstance(encoder, AudioCodecContext)
-        encoder.sample_rate, encoder.layout, encoder.format = like.sample_rate, like.layout, "fltp"
-        frame = av.AudioFrame(format="fltp", layout=like.layout.name, samples=1024)
+        form = (encoder.codec.audio_formats or [av.AudioFormat("fltp")])[0]
+        encoder.sample_rate, encoder.layout, encoder.format = like.sample_rate, like.layout, form
+        encoder.options = {"reservoir": "0"} if name == "libmp3lame" else {}
+        encoder.open()
+        n_samples = encoder.frame_size or 1024
+        self._frame_s = n_samples / like.sample_rate
+        frame = av.AudioFrame(format=form.name, layout=like.layout.name, samples=n_samples)
         frame.sample_rate = like.sample_rate
         for plane in frame.planes:
             plane.update(bytes(plane.buffer_size))
         made = b""
         for index in range(4):  # the first ones prime the encoder
-            frame.pts = 1024 * index
+            frame.pts = n_samples * index
             for packet in encoder.encode(frame):
                 made = bytes(packet)
-        if is_out_of_band(self._stream) and like.extradata:
+        if name != "aac" or (is_out_of_band(self._stream) and like.extradata):
             return made
         return _adts(len(made), like.sample_rate, len(like.layout.channels)) + made
 

@@ -97,6 +97,7 @@ class Source:
     broken: bool = False
     late: int = 0
     refuses: bool = False
+    dates: bool = True
     began: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(seconds=N))
 
     def answer(self, asked) -> bytes | int:
@@ -114,7 +115,7 @@ class Source:
         if self.refuses and name == "live.m3u8":
             return b"", [("Retry-After", "100")], 429
         if name == "live.m3u8":
-            return self.listed("picture{}.ts", dated=True)
+            return self.listed("picture{}.ts", dated=self.dates)
         if name == "sound.m3u8":
             init = '#EXT-X-MAP:URI="init.mp4"\n' if self.kind == "fmp4" else ""
             key = '#EXT-X-KEY:METHOD=AES-128,URI="key"\n' if self.kind == "sealed" else ""

@@ -84,3 +84,16 @@ def test_the_state_survives_json() -> None:
     kind = TypeAdapter(ClockState)
     again = Clock.from_state(kind.validate_json(kind.dump_json(it.state())))
     assert [again.date(after(s)) for s in range(9)] == [it.date(after(s)) for s in range(9)]
+
+
+def test_a_frame_s_timestamp_in_the_source_is_known_up_to_a_jump_that_is_not() -> None:
+    it = clock()
+    assert it.input_at(after(2)) == 900_000 + 2 * TICKS_PER_S
+    section = Section(date=NOON + ONE_HOUR, estimated=False, input=180_000, offset_us=18_000_000)
+    it.jump(section, now=after(9))
+    assert it.input_at(after(9)) == 900_000 + 9 * TICKS_PER_S
+    assert it.input_at(after(10.5)) == 180_000 + TICKS_PER_S // 2
+    it.jump(Section(date=NOON + ONE_HOUR, estimated=True, input=None), now=after(12))
+    assert it.input_at(after(13)) is None
+    assert clock(source=None).input_at(after(1)) is None
+    assert clock(source=WRAP - 1).input_at(after(0) + 3) == 2
