@@ -51,7 +51,8 @@ class Endings:
             return True
         after = items[1] if len(items) > 1 and _is_next(item, items[1]) else None
         lasts = None if after is None else _ticks_to(item, after)
-        if lasts is not None and not lacks(extent, lasts / TICKS_PER_S):
+        length_s = item.entry.duration_s if lasts is None else lasts / TICKS_PER_S
+        if lasts is not None and not lacks(extent, length_s):
             item.extent = replace(extent, lasts=lasts)
             return True
         if extent.is_whole:
@@ -61,8 +62,8 @@ class Endings:
                 if not is_known and waited_s < min(wait_s, HELD_UP_S):
                     return False
             told = None if after is None else self._told(item, after)
-            if told and extent.hole is not None:
-                told = None  # frames may be missing before the end, as many as are not noticed
+            if told and extent.hole is not None and lacks(replace(extent, hole=None), length_s):
+                told = None  # it lacks frames twice: more likely, it goes on by chance
             if told or (told is None and self._are_held(item, extent, after)):
                 self._shows_held = True
                 item.extent = _held(extent, lasts)

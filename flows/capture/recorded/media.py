@@ -34,7 +34,9 @@ _ONLY_FILE: Final = {"protocol_whitelist": "file"}
 _LONG_PROBE: Final = {"skip_frame": "all"} | options(SEGMENT)
 
 _REORDERED: Final = 16
-"""Most packets before the one displayed first (H.264 and HEVC, Annex A)."""
+"""Most packets before the one displayed first, or before the one displayed next (H.264 and HEVC,
+Annex A).
+"""
 
 _MAX_DECODING_S: Final = 3.0
 """Longest that a segment is decoded to see whether it ends with a whole picture."""
@@ -244,7 +246,7 @@ def _hole(ordered: Sequence[int], decoded: int, interval: int) -> int | None:
     longer than what is between the frames before it.
     """
     usual = max((b - a for a, b in pairwise(ordered) if b <= decoded), default=interval)
-    for a, b in pairwise(ordered):
+    for a, b in pairwise(ordered[-_REORDERED - 1 :]):
         is_long = 4 * (b - a) > max(7 * interval, 5 * usual)
         if is_long and 2 * a > 2 * decoded - interval:
             return a + interval
