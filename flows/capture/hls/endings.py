@@ -18,7 +18,7 @@ _MIN_SILENT_S: Final = 0.15
 _MAX_SILENT_S: Final = 60.0
 """Sound that begins so long after the sound before does not go on; later, it says nothing."""
 
-_LATELY: Final = 8
+_LATELY: Final = 30
 """So many segments back, a held picture counts."""
 
 
