@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flows.errors import UsageError
@@ -13,14 +13,15 @@ from flows.errors import UsageError
 OWN: Final = "own"
 """Name by which shows choose the operator's network (own_emotion_model)."""
 
+_Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")]
 _LISTS: Final = ("allow_networks", "time_shifted", "work_pools", "ui_hosts", "page_hosts")
 
 
-class Settings(BaseSettings):
+class Settings(BaseSettings, extra="ignore", allow_inf_nan=False):
     """The operator's settings: SHOWMOOD_<NAME> in the environment or `.env`, unless empty."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SHOWMOOD_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="SHOWMOOD_", env_file=".env", env_ignore_empty=True, frozen=True
     )
 
     home: Path = Field(
@@ -50,10 +51,9 @@ class Settings(BaseSettings):
     )
     sources: Path | None = Field(
         None,
-        description="File with settings by site (cookies, proxies, cameras); unset: sources.toml "
-        "in the home folder. See docs/sources.md.",
+        description="File with settings by site; unset: sources.toml in the home folder.",
     )
-    time_shifted: Annotated[tuple[str, ...], NoDecode] = Field(
+    time_shifted: Annotated[tuple[_Slug, ...], NoDecode] = Field(
         (), description="Channels whose source's dates are right though hours from now."
     )
     device: str = Field("auto", description="Where the networks run: auto, cpu, cuda, cuda:1.")
@@ -277,7 +277,7 @@ def load_settings() -> Settings:
     except ValidationError as e:
         raise UsageError(
             "; ".join(
-                f"SHOWMOOD_{'_'.join(map(str, error['loc'])).upper()}: {error['msg']}"
+                f"SHOWMOOD_{str(error['loc'][0]).upper()}: {error['msg']}"
                 + ("" if "page_password" in error["loc"] else f" (it is {error['input']!r})")
                 for error in e.errors()
             )

@@ -45,7 +45,12 @@ def test_a_path_that_leads_nowhere_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("SHOWMOOD_UI_PORT", "0"), ("SHOWMOOD_SEGMENT_S", "long"), ("SHOWMOOD_STALL_S", "-1")],
+    [
+        ("SHOWMOOD_UI_PORT", "0"),
+        ("SHOWMOOD_SEGMENT_S", "long"),
+        ("SHOWMOOD_STALL_S", "inf"),
+        ("SHOWMOOD_TIME_SHIFTED", "My Show"),
+    ],
 )
 def test_wrong_value_names_the_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from flows.capture.segment import CaptureError, NotLive, SourceUnreachable
+from flows.capture.source.operator.sources import BadSources
 from flows.capture.stream import Stream
 
 _log = logging.getLogger(__name__)
@@ -48,15 +49,16 @@ class CurrentStream:
         """Return the stream; raises as `resolve`.
 
         recorded: there is a recording already; then the known stream is used while the page does
-        not answer, and `note` is called with the reason. A server's Retry-After is respected.
+        not answer, or sources.toml has a mistake, and `note` is called with the reason. A server's
+        Retry-After is respected.
         """
         if self._stream is None:
             try:
                 if self._refusal is not None and time.monotonic() < self._retry_at:
                     raise self._refusal
                 self._stream = self._resolve()
-            except SourceUnreachable as e:
-                if e is not self._refusal and e.backoff_s:
+            except (SourceUnreachable, BadSources) as e:
+                if isinstance(e, SourceUnreachable) and e is not self._refusal and e.backoff_s:
                     self._refusal, self._retry_at = e, time.monotonic() + e.backoff_s
                 if self.known is None or not recorded:
                     raise

@@ -20,6 +20,7 @@ def check(
         str | None, typer.Argument(help="Also check what would be recorded of this page or camera.")
     ] = None,
     quality: Annotated[str, typer.Option(help="As of a show.")] = "720p",
+    audio_language: Annotated[str, typer.Option(help="As of a show.")] = "",
 ) -> None:
     """Check sources.toml, and yt-dlp's age; with a URL, show what would be recorded of it.
 
@@ -46,7 +47,7 @@ def check(
         table.add_row("cameras", ", ".join(sources.cameras))
     try:
         if url is not None:
-            show = make_show(url=url, quality=quality)
+            show = make_show(url=url, quality=quality, audio_language=audio_language)
             for name, value in look(settings, show, secret_of=secret_of):
                 table.add_row(name, value)
     except Exception as e:

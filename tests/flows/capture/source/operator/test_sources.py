@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.capture.segment import CaptureError
+from flows.capture.source.current_stream import CurrentStream
 from flows.capture.source.operator.sources import BadSources, Sources
+from flows.capture.stream import Stream
 
 COOKIE = ".site.test\tTRUE\t/\tTRUE\t1999999999\tname\tSECRET\n"
 
@@ -244,3 +247,31 @@ def test_impersonation_that_is_not_installed_is_one_line(write, tmp_path: Path) 
     [mistake] = sources.mistakes
     assert mistake.endswith("it needs curl_cffi: pip install 'showmood[impersonate]'")
     assert "\n" not in mistake
+
+
+def test_a_mistake_made_during_a_show_does_not_stop_its_recording(write, tmp_path: Path) -> None:
+    write('[site."site.test"]\nuser_agent = "Own/1"')
+    known = Stream(
+        page_url="https://site.test/",
+        url="https://site.test/live.m3u8",
+        protocol="hls",
+        live=True,
+        live_status=None,
+        source_id="live",
+        title="live",
+    )
+
+    def resolve() -> Stream:
+        Sources.read(tmp_path / "sources.toml").access(known.page_url)
+        return known
+
+    current = CurrentStream(resolve, stream=None, ended_after_s=1.0, away_s=1.0)
+    noted: list[CaptureError] = []
+    assert current.find(recorded=False, note=noted.append) is known
+    write('[site."site.test"]\nuser_agent = ')
+    current.forget()
+    assert current.find(recorded=True, note=noted.append) is known
+    assert ["not TOML" in str(each) for each in noted] == [True]
+    current.forget()
+    with pytest.raises(BadSources):
+        current.find(recorded=False, note=noted.append)
