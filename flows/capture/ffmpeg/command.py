@@ -4,6 +4,7 @@ For each kind of stream, only the protocols and containers that it needs are all
 stream can't make ffmpeg open anything else.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -89,16 +90,19 @@ def build_arguments(
     directory: Path,
     run: str,
     segment_s: float,
+    more: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Return the command line of a run.
 
-    url: of the stream on loopback: all users can read a command line, so it holds no secret.
+    url: of the stream on loopback: ffmpeg logs it, so it holds no secret. more: options of the
+    input.
     """
     kind = _kind_of(stream)
     options: dict[str, Any] = {
         "protocol_whitelist": kind.protocols,
         "format_whitelist": kind.formats,
         **dict(kind.options),
+        **(more or {}),
     }
     # Without -map, ffmpeg takes video and audio as a player would: the default, then the largest,
     # and no cover picture.

@@ -74,6 +74,7 @@ class FfmpegRun:
             build_arguments(
                 stream,
                 source_input.url,
+                more=source_input.options,
                 ffmpeg_path=ffmpeg_path,
                 directory=directory,
                 run=self._name,

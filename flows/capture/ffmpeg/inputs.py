@@ -20,11 +20,13 @@ from flows.capture.waits import WaitLimit
 class Input:
     """An open input of ffmpeg; must be closed.
 
-    url: for ffmpeg. environment: for its process. relay: of a stream over HTTP.
+    url: for ffmpeg. options: further ones of its input. environment: for its process. relay: of a
+    stream over HTTP.
     """
 
     url: str
     endpoint: Guard | Datagrams
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict)
     relay: Relay | None = None
 
@@ -80,7 +82,7 @@ def open_input(
         )
     if scheme == "srt":
         datagrams = Datagrams(stream.url, policy, wait_limit).open()
-        return Input(url=datagrams.url, endpoint=datagrams)
+        return Input(url=datagrams.url, endpoint=datagrams, options=datagrams.options)
     forward = Forward(stream.url, policy, wait_limit, user=stream.user, password=stream.password)
     guard = Guard(policy, through=forward).open()
-    return Input(url=forward.at(guard.port), endpoint=guard)
+    return Input(url=forward.at(guard.port), endpoint=guard, options=forward.options)

@@ -20,7 +20,6 @@ from flows.capture.net.connection import tls_context
 from flows.capture.proxy.port import CHUNK_BYTES, arriving
 from flows.capture.proxy.rtsp_replies import Replies
 from flows.capture.proxy.rtsp_requests import Requests
-from flows.capture.redaction import shorten
 from flows.capture.segment import UnsafeURL
 from flows.capture.waits import WaitLimit
 
@@ -40,12 +39,34 @@ _SRT_OPTIONS: Final = frozenset(
 """Allowed parameters of an SRT URL: none that choose addresses or listening mode."""
 
 
+def rtmp_options(path: str) -> dict[str, str]:
+    """Return an rtmp URL's path and query as ffmpeg splits it: application and name of the stream.
+
+    As `rtmp_open` in FFmpeg's libavformat/rtmpproto.c. Empty where it names no stream.
+    """
+    app, slash, name = path.removeprefix("/").partition("/")
+    if not slash or "slist=" in path:
+        return {}
+    instance, slash, rest = name.partition("/")
+    if slash and app != "ondemand" and ":" not in instance:
+        app, name = f"{app}/{instance}", rest
+    if ":" not in name and name.endswith((".f4v", ".mp4")):
+        name = f"mp4:{name}"
+    return {"rtmp_app": app, "rtmp_playpath": name.removesuffix(".flv")}
+
+
 Connect = Callable[[str, int], AbstractContextManager[socket.socket]]
 Keeping = Callable[[socket.socket], AbstractContextManager[object]]
 
 
+def _server_of(url: str) -> str:
+    """Return a URL's scheme, host and port, for errors: its path may hold a key."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def _look_up(url: str, policy: AddressPolicy, wait_limit: WaitLimit | None) -> tuple[Address, ...]:
-    look_up = partial(policy.check, url, schemes=STREAM_SCHEMES)
+    look_up = partial(policy.check, _server_of(url), schemes=STREAM_SCHEMES)
     return (wait_limit or WaitLimit()).run(look_up, name="capture-name")
 
 
@@ -83,7 +104,18 @@ class Forward:
             # Not the real path and query: the path may be secret, the query sets ffmpeg options.
             self._inner = f"rtsp://127.0.0.1:{port}/stream"
             return self._inner
-        return parts._replace(scheme=scheme, netloc=f"127.0.0.1:{port}").geturl()
+        return f"{scheme}://127.0.0.1:{port}" if self.options else self._plain(scheme, port)
+
+    def _plain(self, scheme: str, port: int) -> str:
+        return urlsplit(self._url)._replace(scheme=scheme, netloc=f"127.0.0.1:{port}").geturl()
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of ffmpeg's input instead of an rtmp URL's path, which ffmpeg would log."""
+        parts = urlsplit(self._url)
+        if not parts.scheme.startswith("rtmp"):
+            return {}
+        return rtmp_options(f"{parts.path}?{parts.query}" if parts.query else parts.path)
 
     def serve(self, client: socket.socket, *, connect: Connect, keeping: Keeping) -> None:
         """Forward the first connection, as ffmpeg makes one; raises CaptureError, OSError."""
@@ -95,7 +127,7 @@ class Forward:
             requests = Requests(
                 inner=self._inner, outer=self._url, user=self._user, password=self._password
             )
-            replies = Replies(shorten(self._url), requests)
+            replies = Replies(_server_of(self._url), requests)
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(connect(str(self._addresses[0]), self._port))
             if urlsplit(self._url).scheme in _PLAIN:
@@ -146,7 +178,7 @@ class Datagrams:
         parts = urlsplit(url)
         for name, _ in parse_qsl(parts.query, keep_blank_values=True):
             if name not in _SRT_OPTIONS:
-                raise UnsafeURL(f"{shorten(url)}: {name[:20]!r} is not allowed in an srt URL")
+                raise UnsafeURL(f"{_server_of(url)}: {name[:20]!r} is not allowed in an srt URL")
         address = _look_up(url, policy, wait_limit)[0]
         self._server = (str(address), read_host(url, schemes=STREAM_SCHEMES)[1] or 0)
         self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -159,7 +191,12 @@ class Datagrams:
     @property
     def url(self) -> str:
         """The URL for ffmpeg."""
-        return self._parts._replace(netloc=f"127.0.0.1:{self.port}").geturl()
+        return f"srt://127.0.0.1:{self.port}"
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of ffmpeg's input instead of the URL's query, which ffmpeg would log."""
+        return dict(parse_qsl(self._parts.query, keep_blank_values=True))
 
     def open(self) -> Self:
         """Listen on a port; raises OSError."""

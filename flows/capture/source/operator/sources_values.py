@@ -91,7 +91,10 @@ class Values:
 
     def read(self, key: str, value: object) -> Any:  # noqa: ANN401
         """Return a setting's parsed value."""
-        return self._readers[key](value)
+        try:
+            return self._readers[key](value)
+        except ValueError as e:
+            raise ValueError(_named(value, str(e))) from None
 
     def text(self, value: object) -> str:
         """Return a text, or the text of a secret."""
@@ -214,6 +217,14 @@ class Values:
         if not isinstance(value, str) or not value or "\0" in value:
             raise ValueError("name a file or a folder")
         return self._folder / os.path.expanduser(value)
+
+
+def _named(value: object, wrong: str) -> str:
+    """Return an error with the name of the Secret block that the value is in."""
+    name = value.get("secret") if isinstance(value, dict) and len(value) == 1 else None
+    if not isinstance(name, str) or wrong.startswith("the "):  # it has its name
+        return wrong
+    return f"the Secret block {name!r}: {wrong}"
 
 
 def texts(value: object) -> tuple[str, ...]:

@@ -239,6 +239,9 @@ def test_a_secret_without_a_server_is_an_error_when_used(write) -> None:
     assert sources.mistakes == ()
     with pytest.raises(BadSources, match="the secret 'way-out' is read from a Prefect server"):
         sources.access("https://site.test/")
+    with pytest.raises(BadSources, match="the Secret block 'way-out': give a URL") as caught:
+        sources.access("https://site.test/", lambda name: "ftp://a:SECRET@b")
+    assert "SECRET" not in str(caught.value)
 
 
 @pytest.mark.skipif(find_spec("curl_cffi") is not None, reason="curl_cffi is installed")
