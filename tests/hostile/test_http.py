@@ -36,6 +36,7 @@ def bombs() -> dict[str, bytes]:
             gzip.compress(once), "Content-Encoding: gzip", "Content-Encoding: gzip"
         ),
         "deflate": encoded("deflate", zlib.compress(ZEROS, 6)),
+        "unsaid": reply(once),
         "br": encoded("br", brotli.compress(ZEROS, quality=1)),
         "gzip, br": encoded("gzip, br", brotli.compress(once)),
         "identity, br": encoded("identity, br", brotli.compress(ZEROS, quality=1)),
@@ -51,7 +52,8 @@ BOMBS = {
     "x-gzip": (TOO_LARGE, "65536 bytes", TOO_LARGE, TOO_LARGE),
     "gzip, gzip": (NOT_ASKED,) * 4,
     "twice gzip": (NOT_ASKED,) * 4,
-    "deflate": (NOT_ASKED,) * 4,
+    "deflate": (TOO_LARGE, "65536 bytes", TOO_LARGE, TOO_LARGE),
+    "unsaid": (TOO_LARGE, "65536 bytes", r"\d+ bytes", r"\d+ bytes"),
     "br": (NOT_ASKED,) * 4,
     "gzip, br": (NOT_ASKED,) * 4,
     "identity, br": (NOT_ASKED,) * 4,
@@ -77,6 +79,16 @@ CODED = {
     "a character set": (encoded("utf-8", PLAYLIST), "1 entries"),
     "nothing": (encoded("", PLAYLIST), "1 entries"),
     "gzip, and more after it": (encoded("gzip", gzip.compress(PLAYLIST) + b"x"), "1 entries"),
+    "gzip in two members": (
+        encoded("gzip", gzip.compress(PLAYLIST[:9]) + gzip.compress(PLAYLIST[9:])),
+        "1 entries",
+    ),
+    "gzip that nobody names": (reply(gzip.compress(PLAYLIST)), "1 entries"),
+    "deflate": (encoded("deflate", zlib.compress(PLAYLIST)), "1 entries"),
+    "deflate without its header": (
+        encoded("deflate", zlib.compress(PLAYLIST, wbits=-zlib.MAX_WBITS)),
+        "1 entries",
+    ),
     "gzip that is none": (encoded("gzip", PLAYLIST), "SourceUnreachable: .*: broken gzip"),
     "gzip that ends early": (encoded("gzip", CUT_OFF), "SourceUnreachable: .* ends early"),
 }

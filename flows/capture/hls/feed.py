@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,13 +13,10 @@ from flows.capture.playlists.reload import blocking_reload_url
 from flows.capture.playlists.renditions import Rendition, choose_audio
 from flows.capture.quality import Quality, in_order
 from flows.capture.redaction import shorten
-from flows.capture.segment import NoStream, NotWatchable, SourceUnreachable
+from flows.capture.segment import CaptureError, NoStream, NotWatchable, SourceUnreachable
 from flows.capture.stream import Stream
 
 _log = logging.getLogger(__name__)
-
-_MAX_DEPTH: Final = 2
-"""Most playlists to follow: a master playlist and its media playlist."""
 
 _DRM_SYSTEMS: Final = {
     "com.apple.streamingkeydelivery": "FairPlay",
@@ -29,8 +26,20 @@ _DRM_SYSTEMS: Final = {
 }
 """By KEYFORMAT."""
 
-_GONE: Final = (401, 403, 404, 410)
+_GONE: Final = (400, 401, 403, 404, 410)
 """Status codes of servers where a session has ended, or a signed address has expired."""
+
+_FAILURES: Final = 2
+"""Other failures in a row after which the master playlist may have another address."""
+
+_STANDS_STEPS: Final = 3.0
+"""Target durations without a new segment after which it may, too."""
+
+_ASK_AGAIN_S: Final = 2.0
+"""Seconds at least between two looks at the master playlist."""
+
+_TRY_S: Final = 10.0
+"""Seconds after which no further variant is tried."""
 
 
 class Feed:
@@ -48,6 +57,8 @@ class Feed:
         self._variables: Mapping[str, str] = {}
         self._is_first = True
         self._unusable: set[str] = set()
+        self._failures, self._ask_master_at = 0, 0.0
+        self._newest, self._grew_at = "", time.monotonic()
         self._offered: Playlist | None = None
         self.loaded = stream.loaded
         """The first playlist as it came, until the second is requested."""
@@ -67,11 +78,18 @@ class Feed:
         try:
             if until is not None:
                 return self._wait_for(until, held_s)
+            if self._is_first:
+                self._take_variables()
             playlist = self._follow(self.url)
-        except SourceUnreachable as e:
-            if not self._master or e.status not in _GONE:
+        except (SourceUnreachable, NoStream) as e:
+            self._failures += 1
+            if not self._may_have_moved(e):
                 raise
             playlist = self._find_another(e)
+        else:
+            if not self._is_first and self._stands(playlist):
+                playlist = self._moved() or playlist
+        self._failures = 0
         if self._is_first:
             _require_open(playlist, self._stream.page_url)
             self._is_first = False
@@ -87,7 +105,7 @@ class Feed:
         if self._master:
             _log.warning("%s: only sound; another variant is taken", shorten(self.url))
             with suppress(SourceUnreachable):
-                self._find_another(None)
+                self._follow(self._master)
         if self.url in self._unusable:
             raise NotWatchable(f"{self._stream.page_url}: no picture in this stream, only sound")
 
@@ -114,25 +132,43 @@ class Feed:
         self.asked_at = time.monotonic()
         return self.fetcher.read_playlist(loaded, variables=self._variables)
 
+    def _take_variables(self) -> None:
+        """Take what the master playlist defines, if that was read to find the stream."""
+        master = self._stream.master
+        if master is not None and master.url != self.url:
+            with suppress(NoStream):
+                self._variables = self.fetcher.read_playlist(master).variables
+
     def _follow(self, url: str) -> Playlist:
-        for _ in range(_MAX_DEPTH):
-            playlist = self._get(url)
-            if not playlist.offers:
-                self.url = url
-                return playlist
-            self.fetcher.check(playlist.urls)
-            self._master, self._variables = url, playlist.variables
-            self._offered = playlist
-            found = self._choose(playlist.offers)
-            for offer in found[:-1]:
-                try:
-                    return self._take(offer.url)
-                except SourceUnreachable as e:
-                    if e.status not in _GONE:
-                        raise
+        playlist = self._get(url)
+        if not playlist.offers:
+            self.url = url
+            return playlist
+        self._keep_master(url, playlist)
+        return self._take_first(self._choose(playlist.offers))
+
+    def _keep_master(self, url: str, playlist: Playlist) -> None:
+        self.fetcher.check(playlist.urls)
+        self._master, self._variables = url, playlist.variables
+        self._offered = playlist
+
+    def _take_first(self, offers: Sequence[Variant]) -> Playlist:
+        """Return the first variant that answers with a playlist; raises the first one's error."""
+        error: CaptureError | None = None
+        ends_at = time.monotonic() + _TRY_S
+        for offer in offers:
+            if error is not None and time.monotonic() > ends_at:
+                break
+            try:
+                return self._take(offer.url)
+            except (SourceUnreachable, NoStream) as e:
+                if _must_wait(e):
+                    raise
+                error = error or e
+                if len(offers) > 1:
                     _log.warning("%s; the next variant is taken", e)
-            url = found[-1].url
-        raise NoStream(f"{url}: a master playlist that leads to another master playlist")
+        assert error is not None
+        raise error
 
     def _take(self, url: str) -> Playlist:
         playlist = self._get(url)
@@ -154,24 +190,80 @@ class Feed:
             self.loaded = loaded
         return playlist
 
-    def _find_another(self, error: SourceUnreachable | None) -> Playlist:
-        """Read the master playlist again; raises the error if it has no other."""
+    def _may_have_moved(self, error: SourceUnreachable | NoStream) -> bool:
+        """Return whether to ask the master playlist after this failure."""
+        if not self._master or isinstance(error, NotWatchable) or _must_wait(error):
+            return False
+        if self._is_first or getattr(error, "status", None) in _GONE:
+            return True
+        return self._failures >= _FAILURES and self._may_ask_master()
+
+    def _may_ask_master(self) -> bool:
+        now = time.monotonic()
+        if now < self._ask_master_at:
+            return False
+        self._ask_master_at = now + _ASK_AGAIN_S
+        return True
+
+    def _find_another(self, error: SourceUnreachable | NoStream) -> Playlist:
+        """Return another playlist of the master playlist; raises the error if it has none.
+
+        Where the address may only be failing for now, none of another size is taken.
+        """
         before = self.url
+        is_gone = self._is_first or getattr(error, "status", None) in _GONE
         try:
-            playlist = self._follow(self._master)
-        except SourceUnreachable:
-            if error is None:
-                raise
+            master = self._get(self._master)
+            self._keep_master(self._master, master)
+            offers = self._choose(master.offers)
+            own = next((each for each in offers if each.url == before), None)
+            if own is not None and not is_gone:
+                size = (own.width_px, own.height_px)
+                offers = [v for v in offers if (v.width_px, v.height_px) == size and v is not own]
+            elif own is not None and len(offers) > 1 and self._is_first:
+                offers = [v for v in offers if v is not own]  # it has just failed
+            if not offers:
+                raise error
+            playlist = self._take_first(offers)
+        except (SourceUnreachable, NoStream):
             raise error from None
         if self.url != before:
             _log.warning("the source's playlist has moved: its new address is used")
         return playlist
+
+    def _stands(self, playlist: Playlist) -> bool:
+        """Return whether a playlist has ended, is empty, or has had nothing new for a while."""
+        now = time.monotonic()
+        newest = playlist.entries[-1].url if playlist.entries else ""
+        if newest != self._newest:
+            self._newest, self._grew_at = newest, now
+        stands_s = now - self._grew_at
+        return playlist.ended or not newest or stands_s > _STANDS_STEPS * (playlist.target_s or 2.0)
+
+    def _moved(self) -> Playlist | None:
+        """Return the playlist that the master playlist names in its place; None if it does not."""
+        if not self._master or not self._may_ask_master():
+            return None
+        before = self.url, self._variables
+        with suppress(CaptureError):
+            master = self._get(self._master)
+            if master.offers and self.url not in master.variants:
+                self._keep_master(self._master, master)
+                playlist = self._take_first(self._choose(master.offers))
+                _log.warning("the source's playlist has moved: its new address is used")
+                return playlist
+        self.url, self._variables = before
+        return None
 
     def _choose(self, offers: tuple[Variant, ...]) -> list[Variant]:
         found = [v for v in in_order(offers, self._quality) if v.url not in self._unusable]
         if not found:
             raise NotWatchable(f"{self._stream.page_url}: no picture in this stream, only sound")
         return found
+
+
+def _must_wait(error: CaptureError) -> bool:
+    return isinstance(error, SourceUnreachable) and error.backoff_s > 0
 
 
 def _require_open(playlist: Playlist, page_url: str) -> None:

@@ -109,7 +109,7 @@ class Pacing:
         retry_after_s = getattr(error, "retry_after_s", None)
         self.failures += 1
         self._grew_by = self._grows_at = None
-        if retry_after_s is not None:
+        if retry_after_s:
             self.wait_s = min(retry_after_s, MAX_BACKOFF_S)
             _log.warning("the source asks to be polled again in %.0f s", self.wait_s)
         elif status == _TOO_MANY:

@@ -128,10 +128,8 @@ class Pending:
         is_gone = getattr(error, "status", None) in (404, 410)
         if not (is_gone and self.error):  # what failed first is why it was still wanted by then
             self.error = str(error)
-        wait_s = getattr(error, "retry_after_s", None)
-        self.try_at = now + (
-            min(0.1 * 2**self.tries, target_s, 2.0) if wait_s is None else min(wait_s, HELD_UP_S)
-        )
+        wait_s = min(getattr(error, "retry_after_s", None) or 0.0, HELD_UP_S)
+        self.try_at = now + max(wait_s, min(0.1 * 2**self.tries, target_s, 2.0))
         self.unreadable += isinstance(error, (UnreadableMedia, NoStream))
         self.missing += is_gone
 

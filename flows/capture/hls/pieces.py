@@ -1,8 +1,11 @@
 """One HLS segment fetched, decrypted and written as a file that can be opened on its own."""
 
+import binascii
 import io
+import re
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -17,6 +20,7 @@ _RENEW_S: Final = 10.0
 """Seconds before an unchanged initialisation section is fetched again."""
 
 _KEY_BYTES: Final = 16  # RFC 8216, 4.3.2.4
+_MAX_KEY_BYTES: Final = 1024
 _BLOCK_BYTES: Final = 16
 
 _SYNC: Final = b"\x47"  # ISO/IEC 13818-1, 2.4.3.2
@@ -28,8 +32,8 @@ _PACKED: Final = (b"ID3", b"\xff", b"\x0b\x77")
 """What packed audio begins with: its timestamp, or at once ADTS, MPEG or AC-3."""
 
 _PACKET_BYTES: Final = 188
-_PACKETS: Final = 4
-_MAX_BEFORE_BYTES: Final = 1024 * 1024
+_PACKETS: Final = re.compile(b"\x47(?=.{187}\x47.{187}\x47.{187}\x47)", re.DOTALL)
+_MAX_BEFORE_BYTES: Final = 8 * 1024 * 1024
 _STEP_BYTES: Final = 1024 * 1024
 
 
@@ -116,6 +120,9 @@ class Pieces:
         Many sources name the key before it but do not encrypt it; others name the key after it, or
         no IV, which is then 0 or the segment's number.
         """
+        if not any(keys):
+            at = None if _is_init(found) else _media_in(found)
+            return found if at is None else found[at:]
         if _is_init(found):
             return found
         error: UnreadableMedia | None = None
@@ -154,8 +161,8 @@ class Pieces:
     def _fetch_key(self, key: Key) -> bytes:
         if key.method != "AES-128":
             raise NoStream(f"{key.url}: encrypted with {key.method}, which can't be recorded")
-        found = self._keep(Part(url=key.url), _KEY_BYTES, 0)
-        if len(found) != _KEY_BYTES:
+        found = key_in(self._keep(Part(url=key.url), _MAX_KEY_BYTES, 0))
+        if found is None:
             raise UnreadableMedia(f"{key.url}: not a key of {_KEY_BYTES} bytes")
         return found
 
@@ -168,6 +175,24 @@ class Pieces:
             if len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)
         return self._kept[place]
+
+
+def key_in(answer: bytes) -> bytes | None:
+    """Return the key in a key server's answer; None if there is none.
+
+    Some answer in hexadecimal or base64, or with a line's end after it.
+    """
+    if len(answer) == _KEY_BYTES:
+        return answer
+    text = answer.strip()
+    if len(text) == _KEY_BYTES:
+        return text
+    for read in (binascii.unhexlify, binascii.a2b_base64):
+        with suppress(binascii.Error):
+            found = read(text)
+            if len(found) == _KEY_BYTES:
+                return found
+    return None
 
 
 def _is_init(data: bytes) -> bool:
@@ -219,11 +244,8 @@ def _is_stream(data: bytes) -> bool:
 def _media_in(data: bytes) -> int | None:
     """Return where packets of MPEG-TS begin, or boxes of fMP4; None if nowhere."""
     end = min(len(data), _MAX_BEFORE_BYTES)
-    at = data.find(_SYNC, 1, end)
-    while at >= 0:
-        if data[at : at + _PACKETS * _PACKET_BYTES : _PACKET_BYTES] == _SYNC * _PACKETS:
-            return at
-        at = data.find(_SYNC, at + 1, end)
+    if packets := _PACKETS.search(data, 1):
+        return packets.start()
     places = [data.find(kind, 5, end) for kind in (b"styp", b"moof", b"ftyp")]
     found = [place - 4 for place in places if place > 0]
     return min(found, default=None)

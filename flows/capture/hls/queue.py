@@ -9,6 +9,7 @@ from flows.capture.hls.ads import Ads
 from flows.capture.hls.listing import Listing
 from flows.capture.hls.pending import Pending
 from flows.capture.net.fetch import Fetcher
+from flows.capture.playlists.addresses import DATA
 from flows.capture.playlists.playlist import Entry, Playlist
 from flows.capture.recorded.recording import Recording
 
@@ -105,8 +106,8 @@ class Queue:
     def _check(self, entries: Iterable[Entry]) -> None:
         """Refuse addresses that may not be fetched; raises UnsafeURL."""
         for entry in entries:
-            more = (entry.map_url, entry.key.url if entry.key else None)
-            self._fetcher.check([entry.url, *(url for url in more if url)])
+            more = (entry.map_url or "", entry.key.url if entry.key else "")
+            self._fetcher.check([entry.url, *(u for u in more if u and not u.startswith(DATA))])
 
     def _count_period(self, entry: Entry) -> None:
         """Count where the same address may have another initialisation section.

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, Self
-from urllib.parse import urlsplit
 
 import httpcore
 import httpx
@@ -23,12 +22,15 @@ from flows.capture.headers import Headers
 from flows.capture.net.address import AddressPolicy, read_host
 from flows.capture.net.connection import Allowance
 from flows.capture.net.cookies import FewCookies
+from flows.capture.net.data_urls import data_of
 from flows.capture.net.decoding import ACCEPTED, chunks_of
+from flows.capture.net.playlist_queries import PlaylistQueries
 from flows.capture.net.retry_after import retry_after_s
 from flows.capture.net.transport import PinnedTransport
+from flows.capture.playlists.addresses import DATA
 from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
-from flows.capture.playlists.reload import without_directives
-from flows.capture.playlists.signing import Queries, with_query
+from flows.capture.playlists.signing import Queries
+from flows.capture.playlists.tags import EMPTY, STRIPPED_CHARS
 from flows.capture.segment import RANGE_NOT_THERE, NoStream, SourceUnreachable
 from flows.capture.stream import Loaded
 from flows.capture.waits import WaitLimit
@@ -41,7 +43,6 @@ _MAX_HEAD_BYTES: Final = 256 * 1024
 """Limit before a response's body, including informational responses (RFC 9110, 15.2)."""
 
 _OVERHEAD_BYTES: Final = 1024 * 1024
-_REFUSED: Final = (401, 403)
 _USUAL_TARGET_S: Final = 2.0
 
 _FAILURES: Final = (
@@ -96,8 +97,7 @@ class Fetcher:
         self._policy, self._headers = policy, headers or Headers()
         self._cookies = FewCookies() if cookies is None else cookies
         self._queries = queries or Queries()
-        self._query_of: dict[str, str] = {}
-        self._needs_query: set[str] = set()
+        self._playlist_queries = PlaylistQueries()
         self.timeout_s, self._request_s = timeout_s, request_s
         self._client: httpx.Client | None = None
 
@@ -151,17 +151,21 @@ class Fetcher:
         held_s: how long the server may block the request.
         """
         requested_at = time.monotonic()
-        fetched = self.get(url, max_bytes=MAX_PLAYLIST_BYTES, held_s=held_s)
+
+        def get(url: str) -> Fetched:
+            return self.get(url, max_bytes=MAX_PLAYLIST_BYTES, held_s=held_s)
+
+        fetched = self._playlist_queries.fetch(url, get)
         text = fetched.body.decode(errors="replace")
         return Loaded(url=url, found_at=fetched.url, text=text, at=requested_at)
 
     def read_playlist(
         self, loaded: Loaded, *, variables: Mapping[str, str] | None = None
     ) -> Playlist:
-        """Parse a fetched playlist; raises NoStream if it is not one."""
-        parts = urlsplit(loaded.found_at)
-        self._query_of[parts.netloc] = without_directives(parts.query)
-        return self._queries.sign(parse_playlist(loaded.text, loaded.found_at, variables))
+        """Parse a fetched playlist, which may be empty; raises NoStream if it is not one."""
+        self._playlist_queries.note(loaded.found_at)
+        text = loaded.text if loaded.text.strip(STRIPPED_CHARS) else EMPTY
+        return self._queries.sign(parse_playlist(text, loaded.found_at, variables))
 
     def read_again(
         self, loaded: Loaded | None, url: str, *, variables: Mapping[str, str] | None = None
@@ -185,7 +189,7 @@ class Fetcher:
         headers = {"accept-encoding": ACCEPTED}
         with self._open(url, headers, max_bytes=max_bytes, held_s=held_s) as (found_at, response):
             body = bytearray()
-            for chunk in chunks_of(response, found_at):
+            for chunk in chunks_of(response, found_at, is_text=True):
                 body += chunk
                 if len(body) >= max_bytes and head_only:
                     break
@@ -196,24 +200,19 @@ class Fetcher:
     def download(self, part: Part, into: Sink, *, max_bytes: int) -> int:
         """Write a part to a sink, and return its size in bytes; raises as `get`, and OSError.
 
-        A server without byte ranges sends the whole file: the part is cut out of it. Where a server
-        refuses a URL without a query, the request is repeated with its playlist's query.
+        A server without byte ranges sends the whole file: the part is cut out of it. What a
+        playlist contains itself (`data:`) is taken from there. Where a server refuses a request,
+        it is repeated with its playlists' queries.
         """
-        server = urlsplit(part.url).netloc
-        query = "" if "?" in part.url else self._query_of.get(server, "")
-        if query and server in self._needs_query:
-            part = replace(part, url=with_query(part.url, query))
-            query = ""
-        try:
-            return self._download(part, into, max_bytes=max_bytes)
-        except SourceUnreachable as e:
-            if not query or e.status not in _REFUSED:
-                raise
-        written = self._download(
-            replace(part, url=with_query(part.url, query)), into, max_bytes=max_bytes
-        )
-        self._needs_query.add(server)
-        return written
+        if part.url.startswith(DATA):
+            data = data_of(part, max_bytes=max_bytes)
+            into.write(data)
+            return len(data)
+
+        def download(url: str) -> int:
+            return self._download(replace(part, url=url), into, max_bytes=max_bytes)
+
+        return self._playlist_queries.fetch(part.url, download)
 
     def _download(self, part: Part, into: Sink, *, max_bytes: int) -> int:
         headers = {"accept-encoding": "identity"}

@@ -1,5 +1,6 @@
 """The Retry-After header (RFC 9110, 10.2.3)."""
 
+import re
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
@@ -14,7 +15,7 @@ def retry_after_s(response: httpx.Response) -> float | None:
 def parse_retry_after(header: str) -> float | None:
     """Return the header's value in seconds from now; None if it is malformed."""
     text = header.strip()[:40]
-    if text.isascii() and text.isdigit():
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
     try:
         at = parsedate_to_datetime(text)

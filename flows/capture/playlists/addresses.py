@@ -9,6 +9,9 @@ from flows.capture.playlists.variables import Variables
 MAX_ADDRESS_CHARS: Final = 24 * 1024 * 1024
 """Limit of all absolute URLs in a playlist together."""
 
+DATA: Final = "data:"
+"""Begins a key or an initialisation section that the playlist contains itself (RFC 2397)."""
+
 _ODD: Final = re.compile(r"[^!-~]|[\"<>^`{|}\\]")
 _PATH: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _AS_THEY_ARE: Final = "!#$%&'()*+,-./:;=?@[]_~"

@@ -93,8 +93,8 @@ class Cues:
 
 def _left(value: str) -> float | None:
     """Return the seconds left of a break, from "8.3/30" or "ElapsedTime=8.3,Duration=30"."""
-    found = attributes_of(value.replace("ElapsedTime", "ELAPSED").replace("Duration", "DURATION"))
+    found = attributes_of(value)
     if "DURATION" in found:
-        return max(0.0, number_of(found["DURATION"]) - number_of(found.get("ELAPSED", "")))
+        return max(0.0, number_of(found["DURATION"]) - number_of(found.get("ELAPSEDTIME", "")))
     elapsed, slash, length = value.partition("/")
     return max(0.0, number_of(length) - number_of(elapsed)) if slash else None

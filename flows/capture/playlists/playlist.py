@@ -11,19 +11,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from flows.capture.playlists.addresses import MAX_ADDRESS_CHARS, Addresses
+from flows.capture.playlists.addresses import DATA, MAX_ADDRESS_CHARS, Addresses
 from flows.capture.playlists.cues import Break, Cues
 from flows.capture.playlists.entries import Entry, Key, Part, ends_within, told_apart
 from flows.capture.playlists.renditions import Rendition, rendition_of
 from flows.capture.playlists.tags import (
-    STRIPPED_CHARS,
     attributes_of,
+    is_playlist,
     lines_of,
     number_of,
     parse_date,
     whole_number_of,
 )
-from flows.capture.playlists.timing import target_of, timed
+from flows.capture.playlists.timing import oldest_first, target_of, timed
 from flows.capture.playlists.variables import Variables
 from flows.capture.quality import Offer, Quality, in_order
 from flows.capture.segment import NoStream
@@ -90,7 +90,7 @@ class Playlist:
     @property
     def urls(self) -> set[str]:
         """The URLs that a player would fetch, without audio, which is checked on its request."""
-        maps = {entry.map_url for entry in self.entries if entry.map_url}
+        maps = {url for e in self.entries if (url := e.map_url) and not url.startswith(DATA)}
         return {entry.url for entry in self.entries} | maps | {*self.variants, *self.keys}
 
 
@@ -106,7 +106,7 @@ def parse_playlist(
 
     variables: of its master playlist. Raises NoStream for text that is not a valid playlist.
     """
-    if text.lstrip(STRIPPED_CHARS)[:7].upper() != "#EXTM3U":
+    if not is_playlist(text):
         raise NoStream(f"{base_url}: not an HLS playlist")
     try:
         return _Parser(base_url, variables).read(text)
@@ -124,6 +124,7 @@ class _Parser:
         self._keys: dict[str, None] = {}
         self._addresses = Addresses(base_url, self._variables, most_shared=MAX_ENTRIES)
         self._sequence, self._target_s, self._ended = 0, 0.0, False
+        self._skipped = 0
         self._init: Part | None = None
         self._key: Key | None = None
         self._range_end = ("", 0)
@@ -143,17 +144,21 @@ class _Parser:
             if line[:4].upper() == "#EXT":
                 tag, _, value = line.partition(":")
                 self._read_tag(tag.rstrip().upper(), self._variables.fill(value))
-            elif not line.startswith("#"):
+            elif not line.startswith(("#", "<")):  # "<": a server's remark in HTML
                 self._add(self._addresses.locate(line))
                 self._begin_entry()
-        if text[-1:] not in "\r\n" and not line.startswith("#") and ends_within(self._entries):
+        if (
+            text[-1:] not in "\r\n"
+            and not line.startswith(("#", "<"))
+            and ends_within(self._entries)
+        ):
             self._entries.pop()
-        entries = told_apart(timed(self._entries, self._target_s))
+        entries = told_apart(timed(oldest_first(self._entries), self._target_s))
         return Playlist(
             entries=entries,
             offers=tuple(self._offers),
             keys=tuple(self._keys),
-            sequence=self._sequence,
+            sequence=self._sequence + self._skipped,
             target_s=target_of(self._target_s, entries),
             ended=self._ended,
             variables=self._variables.values,
@@ -174,6 +179,8 @@ class _Parser:
             self._variables.define(value)
         elif tag == "#EXT-X-MEDIA-SEQUENCE":
             self._sequence, self._numbered = whole_number_of(value), True
+        elif tag == "#EXT-X-SKIP":  # a delta update, which some servers send unasked
+            self._skipped = whole_number_of(attributes_of(value).get("SKIPPED-SEGMENTS", ""))
         elif tag == "#EXT-X-TARGETDURATION":
             self._target_s = min(number_of(value), MAX_SEGMENT_S)
         elif tag == "#EXT-X-MAP":
@@ -215,7 +222,7 @@ class _Parser:
 
     def _read_key(self, value: str) -> Key | None:
         attributes = attributes_of(value)
-        method, iv = attributes.get("METHOD", ""), attributes.get("IV", "")
+        method, iv = attributes.get("METHOD", "").upper(), attributes.get("IV", "")
         if method == "NONE":
             return None
         form = attributes.get("KEYFORMAT") or "identity"
@@ -223,8 +230,9 @@ class _Parser:
             # Its URL, such as skd: or data:, is never fetched.
             return Key(method=method, url="", iv=None, form=form)
         url = self._addresses.locate_shared(attributes.get("URI", ""))
-        self._keys[url] = None
-        found = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,32})", iv)
+        if not url.startswith(DATA):
+            self._keys[url] = None
+        found = re.fullmatch(r"(?:0[xX])?0{0,64}?([0-9a-fA-F]{1,32})", iv)
         if iv and not found:
             raise ValueError("an IV that is not a number of 128 bits")
         return Key(method=method, url=url, iv=bytes.fromhex(found[1].zfill(32)) if found else None)
@@ -261,7 +269,7 @@ class _Parser:
             return
         entry = Entry(
             media=self._part(url, self._range),
-            sequence=self._sequence + len(self._entries),
+            sequence=self._sequence + self._skipped + len(self._entries),
             duration_s=self._duration_s,
             date=self._date,
             discontinuity=self._discontinuity,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from flows.capture.playlists.addresses import DATA
 from flows.capture.playlists.playlist import Playlist
 
 
@@ -28,9 +29,12 @@ class Queries:
 
 
 def with_query(url: str, query: str) -> str:
-    """Return the URL with the query added to its own."""
-    if not query:
+    """Return the URL with the query added to its own; it replaces parameters of the same names."""
+    added = query.lstrip("?&")
+    if not added or url.startswith(DATA):
         return url
-    base, fragment_mark, fragment = url.partition("#")
-    joined = f"{base}{'&' if '?' in base else '?'}{query.lstrip('?&')}"
-    return f"{joined}{fragment_mark}{fragment}"
+    rest, fragment_mark, fragment = url.partition("#")
+    base, _, own = rest.partition("?")
+    names = {each.partition("=")[0] for each in added.split("&")}
+    kept = [each for each in own.split("&") if each and each.partition("=")[0] not in names]
+    return f"{base}?{'&'.join([*kept, added])}{fragment_mark}{fragment}"

@@ -17,8 +17,12 @@ _YEARS: Final = range(1970, 2201)
 STRIPPED_CHARS: Final = " \t\r\n\v\f\0\ufeff\u200b\u00a0"
 """Stripped from both ends of a line: spaces, byte order marks, zeros."""
 
+_TAG: Final = "#EXT"
+EMPTY: Final = "#EXTM3U"
+"""A playlist that lists nothing, as some servers answer with nothing before a show."""
+
 _LINE: Final = re.compile(r"[^\r\n]+")
-_ATTRIBUTE: Final = re.compile(r'\s*([A-Z0-9-]+)\s*=\s*("[^"]*"|[^,]*)')
+_ATTRIBUTE: Final = re.compile(r'\s*([A-Za-z0-9-]+)\s*=\s*("[^"]*"|[^,]*)')
 _NUMBER: Final = re.compile(r"\s*(\d{1,19}(?:\.\d{0,19})?)")
 _WHOLE_NUMBER: Final = re.compile(r"\s*(\d{1,20})")
 
@@ -34,13 +38,26 @@ def lines_of(text: str) -> Iterator[str]:
             yield line
 
 
+def is_playlist(text: str) -> bool:
+    """Return whether a text is an HLS playlist: its first tag may follow comments."""
+    for line in lines_of(text[:_MAX_LINE_CHARS]):
+        if line[: len(_TAG)].upper() == _TAG:
+            return True
+        if not line.startswith("#"):
+            return False
+    return False
+
+
 def attributes_of(value: str) -> dict[str, str]:
-    """Return a tag's attributes, without quotes; the first of a repeated name counts."""
+    """Return a tag's attributes, without quotes; the first of a repeated name counts.
+
+    Names are in capitals, however they are written.
+    """
     attributes: dict[str, str] = {}
     at = 0
     while at < len(value):
         if found := _ATTRIBUTE.match(value, at):
-            attributes.setdefault(found[1], found[2].strip('" '))
+            attributes.setdefault(found[1].upper(), found[2].strip('" '))
             at = found.end()
         at = value.find(",", at) + 1 or len(value)
     return attributes

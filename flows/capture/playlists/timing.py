@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from statistics import median
 from typing import Final
 
@@ -23,6 +24,19 @@ def target_of(said_s: float, entries: Sequence[Entry]) -> float:
     it has listed meanwhile has left it again.
     """
     return min(said_s, max(_MAX_USUAL_S, 3 * max((e.duration_s for e in entries), default=0.0)))
+
+
+def oldest_first(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return the entries; in reverse, with their numbers, if each is dated before the last one.
+
+    Some servers list the newest segment first.
+    """
+    dates = [entry.date for entry in entries]
+    if len(dates) < _FEW or not all(b is not None and a and b < a for a, b in pairwise(dates)):
+        return entries
+    numbers = [entry.sequence for entry in entries]
+    turned = zip(reversed(entries), numbers, strict=True)
+    return [replace(entry, sequence=number) for entry, number in turned]
 
 
 def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:

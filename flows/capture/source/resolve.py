@@ -12,14 +12,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from flows.capture.hls.feed import Feed
 from flows.capture.net.address import STREAM_SCHEMES, AddressPolicy
 from flows.capture.net.for_stream import fetcher_for
 from flows.capture.quality import Quality
 from flows.capture.segment import (
     NoStream,
     NotLive,
+    NotWatchable,
+    SourceUnreachable,
     UnsafeURL,
 )
+from flows.capture.source.by_itself import is_misread, playlist_at
 from flows.capture.source.operator.access import Access
 from flows.capture.source.operator.cameras import camera_stream
 from flows.capture.source.ytdlp.request import SANDBOX as SANDBOX
@@ -74,7 +78,16 @@ def resolve(
         timeout_s=timeout_s,
         extractors=extractors,
     )
-    info, cookies = extract(wanted, wait_limit)
+    look = partial(playlist_at, url, policy, access, timeout_s=timeout_s, stopping=stopping)
+    check = partial(
+        _require_live, policy=policy, quality=quality, timeout_s=timeout_s, stopping=stopping
+    )
+    try:
+        info, cookies = extract(wanted, wait_limit)
+    except NoStream as e:
+        if isinstance(e, NotWatchable) or (found := look()) is None:
+            raise
+        return check(found)
     status = text_of(info.get("live_status"))
     starts_at = _from_timestamp(info.get("release_timestamp"))
     if status == "is_upcoming":
@@ -84,8 +97,19 @@ def resolve(
         raise NotLive(f"{url}: the show has ended; give a recording of it to `analyze`", final=True)
     stream_url = info.get("url")
     if not stream_url or not isinstance(stream_url, str):
+        if (found := look()) is not None:
+            return check(found)
         raise NoStream(f"{url}: no stream here; give the page or playlist of a live video")
-    wait_limit.run(partial(policy.check, stream_url, schemes=STREAM_SCHEMES), name="capture-name")
+    master_url = str(info.get("manifest_url") or "")
+    master = _loaded(info.get("master"), master_url, policy) if master_url else None
+    if master is not None and is_misread(master):
+        stream_url, info["protocol"], info["playlist"] = master_url, "m3u8", info.get("master")
+    try:
+        is_allowed = partial(policy.check, stream_url, schemes=STREAM_SCHEMES)
+        wait_limit.run(is_allowed, name="capture-name")
+    except SourceUnreachable:  # no such host: the master playlist may have another
+        if master is None:
+            raise
     protocol = text_of(info.get("protocol"))
     hls = protocol.startswith("m3u8")
     master_url = _master(info.get("manifest_url"), stream_url, policy) if hls else ""
@@ -118,16 +142,29 @@ def resolve(
         ),
         loaded=_loaded(info.get("playlist"), stream_url, policy) if hls else None,
     )
+    return check(stream)
+
+
+def _require_live(
+    stream: Stream,
+    *,
+    policy: AddressPolicy,
+    quality: Quality | None,
+    timeout_s: float,
+    stopping: threading.Event | None,
+) -> Stream:
+    """Return the stream, with its playlist if that had to be read; raises NotLive."""
     ended = False
-    if hls and stream.live is None:
+    if stream.protocol == "hls" and stream.live is None:
         with fetcher_for(stream, policy, timeout_s=timeout_s, stopping=stopping) as fetcher:
-            loaded = stream.loaded or fetcher.load(stream.url)
-            ended = fetcher.read_playlist(loaded).ended
-        stream = replace(stream, loaded=loaded)
+            feed = Feed(stream, fetcher, quality)
+            ended = feed.load().ended
+        stream = replace(stream, loaded=feed.loaded)
     # A plain file at an http URL that is not stated to be live is a recorded video.
     if stream.live is False or ended or (stream.live is None and stream.protocol == "http"):
         raise NotLive(
-            f"{url}: a recorded video or a show that has ended; not on air now", over=True
+            f"{stream.page_url}: a recorded video or a show that has ended; not on air now",
+            over=True,
         )
     return stream
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from urllib.parse import urlsplit
 
 from flows.capture.segment import (
     CaptureError,
@@ -14,6 +13,7 @@ from flows.capture.segment import (
     SourceUnreachable,
     UnsafeURL,
 )
+from flows.capture.source.by_itself import is_playlist_url
 from flows.capture.stream import Stream
 
 DOUBTED_S: Final = 15.0
@@ -22,8 +22,8 @@ DOUBTED_S: Final = 15.0
 MIN_PAUSE_S: Final = 5.0
 _MAX_BEFORE_S: Final = 300.0
 _MAX_AFTER_S: Final = 60.0
-_PLAYLISTS: Final = (".m3u8", ".m3u", ".mpd")
 _NOT_THERE: Final = (404, 410)
+_SERVER_ERROR: Final = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +46,10 @@ def wait_for_show(
 ) -> Stream:
     """Call `find` until it returns the stream; retries on NotLive, unless the show is over.
 
-    Also retries while a playlist does not exist yet, and, once the show was announced, while the
-    site is unreachable. A server's Retry-After is respected. on_waiting: called at first, and when
-    the state changes. pause: waits between two calls; an exception of it ends the wait.
+    Also retries while a playlist does not exist yet or its server fails, and, once the show was
+    announced, while the site is unreachable. A server's Retry-After is respected. on_waiting:
+    called at first, and when the state changes. pause: waits between two calls; an exception of it
+    ends the wait.
     was_on_air: it was recorded before, by a process that died; then other errors are retried for a
     while, too, as in a running capture.
 
@@ -116,8 +117,8 @@ def _may_begin(error: CaptureError, url: str, *, waited: bool) -> bool:
     if not isinstance(error, SourceUnreachable):
         return False
     # A missing page is a wrong URL; a missing playlist may appear later.
-    is_playlist = urlsplit(url).path.endswith(_PLAYLISTS)
-    return waited or (is_playlist and error.status in _NOT_THERE)
+    is_early = error.status in _NOT_THERE or (error.status or 0) >= _SERVER_ERROR
+    return waited or (is_playlist_url(url) and is_early)
 
 
 def _clock(at: datetime) -> str:

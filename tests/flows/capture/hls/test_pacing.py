@@ -50,3 +50,12 @@ def test_retry_after_delays_polling() -> None:
     for _ in range(4):
         pacing.failed(SourceUnreachable("too many", status=429))
     assert pacing.due_at >= time.monotonic() + 15
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_0_is_no_permission_to_hammer(status: int) -> None:
+    pacing = Pacing()
+    for least_s in (0.1, 0.3, 0.7):
+        begin = time.monotonic()
+        pacing.failed(SourceUnreachable("busy", status=status, retry_after_s=0.0))
+        assert pacing.due_at >= begin + least_s

@@ -10,6 +10,7 @@ from flows.capture.net.retry_after import retry_after_s
     ("said", "wanted"),
     [
         ("7", 7.0),
+        ("1.5", 1.5),
         ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
         ("", None),
         ("soon", None),

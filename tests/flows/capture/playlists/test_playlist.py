@@ -175,3 +175,53 @@ def test_an_address_that_is_written_halfway_is_none(name: str, dated: bool) -> N
         found = parse_playlist(text[:end], BASE).entries
         assert [each.url for each in found] == [each.url for each in whole[: len(found)]]
     assert len(parse_playlist(text[:-1], BASE).entries) == len(names)
+
+
+ENTRY = "#EXTINF:2,\n{}.ts"
+
+
+def test_a_delta_update_counts_the_segments_that_it_skips() -> None:
+    lines = ("#EXT-X-SKIP:SKIPPED-SEGMENTS=10", "#EXT-X-MEDIA-SEQUENCE:7", ENTRY.format("a"))
+    found = parse_playlist(media(*lines), BASE)
+    assert (found.sequence, found.entries[0].sequence) == (17, 17)
+
+
+@pytest.mark.parametrize("iv", ["0x2a", "0X2A", "2a", f"0x{'0' * 40}2a"])
+def test_a_key_is_read_however_it_is_written(iv: str) -> None:
+    tag = f'#EXT-X-KEY:method=aes-128,uri="k",IV={iv}'
+    key = parse_playlist(media(tag, ENTRY.format("a")), BASE).entries[0].key
+    assert key is not None
+    assert (key.can_decrypt, key.url, key.iv) == (
+        True,
+        f"{BASE.rpartition('/')[0]}/k",
+        b"\0" * 15 + b"*",
+    )
+
+
+def test_what_a_playlist_contains_itself_is_not_fetched() -> None:
+    tags = '#EXT-X-KEY:METHOD=AES-128,URI="data:,k"\n#EXT-X-MAP:URI="data:,m"'
+    found = parse_playlist(media(tags, ENTRY.format("a")), BASE)
+    assert (found.entries[0].map_url, found.entries[0].key.url) == ("data:,m", "data:,k")
+    assert found.urls == {found.entries[0].url}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# by a packager\n\n#EXTM3U\n#EXTINF:2,\na.ts\n",
+        "#EXT-X-VERSION:3\n#EXTINF:2,\na.ts\n",
+        "#EXTM3U\n#EXTINF:2,\na.ts\n<!-- from a cache -->\n",
+    ],
+    ids=["a remark before it", "no header", "a remark of the server's"],
+)
+def test_remarks_and_a_missing_header_are_passed_over(text: str) -> None:
+    assert len(parse_playlist(text, BASE).entries) == 1
+
+
+def test_a_playlist_with_the_newest_segment_first_is_turned() -> None:
+    lines = ["#EXT-X-MEDIA-SEQUENCE:9"]
+    for n in (3, 2, 1):
+        lines += [f"#EXT-X-PROGRAM-DATE-TIME:2026-11-22T12:00:0{2 * n}Z", ENTRY.format(n)]
+    found = parse_playlist(media(*lines), BASE).entries
+    assert [e.url.rpartition("/")[2] for e in found] == ["1.ts", "2.ts", "3.ts"]
+    assert [e.sequence for e in found] == [9, 10, 11]

@@ -1,9 +1,11 @@
+import gzip
 from pathlib import Path
 
 import pytest
 
 from benchmarks.origin.site import START, KindIE
 from flows.capture.net.address import AddressPolicy
+from flows.capture.net.fetch import Fetcher
 from flows.capture.segment import CaptureError, NoStream, NotLive, SourceUnreachable, UnsafeURL
 from flows.capture.source.resolve import resolve
 from flows.demo.channel import LiveOrigin
@@ -133,3 +135,48 @@ def test_a_page_cannot_lead_to_an_internal_address(policy: AddressPolicy, serve)
     server = serve(page, "text/html")
     with pytest.raises(UnsafeURL, match=r"169\.254\.1\.1"):
         resolve(f"http://127.0.0.1:{server.port}/", policy=policy)
+
+
+# -- playlists that yt-dlp does not read, or reads otherwise
+
+HEAD = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n"
+LIVE = HEAD + "#EXTINF:2,\n0.ts\n"
+VARIANT = "#EXT-X-STREAM-INF:BANDWIDTH=900000,RESOLUTION=64x48\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "n"),
+    [
+        pytest.param(b"", 0, id="nothing yet"),
+        pytest.param(b"#EXTM3U\n", 0, id="no segment yet"),
+        pytest.param(b"\xef\xbb\xbf" + LIVE.encode(), 1, id="a byte order mark"),
+        pytest.param(gzip.compress(LIVE.encode()), 1, id="gzip without a word"),
+        pytest.param(LIVE.lower().replace("#extm3u", "#EXTM3U").encode(), 1, id="small letters"),
+    ],
+)
+def test_a_playlist_is_read_by_us_where_yt_dlp_finds_nothing(
+    policy: AddressPolicy, serve, body: bytes, n: int
+) -> None:
+    server = serve(body, "application/vnd.apple.mpegurl")
+    url = f"http://127.0.0.1:{server.port}/show.m3u8"
+    stream = resolve(url, policy=policy)
+    assert (stream.url, stream.protocol, stream.source_id) == (url, "hls", "show")
+    assert stream.loaded is not None
+    with Fetcher(policy) as fetcher:
+        assert len(fetcher.read_playlist(stream.loaded).entries) == n
+
+
+def test_a_master_playlist_with_variables_and_one_whose_best_variant_is_gone_are_read(
+    site, policy: AddressPolicy
+) -> None:
+    define = '#EXT-X-DEFINE:NAME="d",VALUE="dir"\n'
+    answers = {
+        "/variables.m3u8": f"#EXTM3U\n{define}{VARIANT}{{$d}}/live.m3u8\n",
+        "/gone.m3u8": f"#EXTM3U\n{VARIANT}http://show.invalid/a.m3u8\n{VARIANT}dir/live.m3u8\n",
+        "/dir/live.m3u8": LIVE,
+    }
+    site.answer = lambda asked: answers.get(asked.path, "").encode() or 404
+    for path in ("/variables.m3u8", "/gone.m3u8"):
+        stream = resolve(f"{site.base}{path}", policy=policy)
+        assert stream.loaded is not None
+        assert stream.loaded.url == f"{site.base}/dir/live.m3u8"

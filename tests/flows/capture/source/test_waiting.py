@@ -64,11 +64,12 @@ def test_a_show_is_waited_for_whatever_its_site_reports_before(wait) -> None:
     assert f"{soon:%Y-%m-%d %H:%M}" in told[1].why
 
 
-def test_a_missing_playlist_is_waited_for(origin: LiveOrigin, wait) -> None:
-    origin.inject(Fault(on="playlist", status=404, times=4))
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_missing_or_failing_playlist_is_waited_for(status: int, origin: LiveOrigin, wait) -> None:
+    origin.inject(Fault(on="playlist", status=status, times=4))
     stream, told = wait(origin.url)
     assert stream.url == origin.url
-    assert "404" in told[0].why
+    assert str(status) in told[0].why
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,9 @@ def test_a_sites_headers_are_not_forwarded_by_redirects(site, policy: AddressPol
     access = Access(headers=headers, user_agent="Own/1")
     with pytest.raises(CaptureError):
         resolve(f"{site.base}/page", policy=policy, access=access)
-    first, *others = site.asked
+    first = site.asked[0]
     assert (first.headers["x-key"], first.headers["user-agent"]) == ("SECRET", "Own/1")
+    others = [each for each in site.asked if each.path != "/page"]
     assert others
     assert all("x-key" not in each.headers for each in others)
     site.asked.clear()
