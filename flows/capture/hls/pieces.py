@@ -33,7 +33,7 @@ _PACKED: Final = (b"ID3", b"\xff", b"\x0b\x77")
 
 _PACKET_BYTES: Final = 188
 _PACKETS: Final = re.compile(b"\x47(?=.{187}\x47.{187}\x47.{187}\x47)", re.DOTALL)
-_MAX_BEFORE_BYTES: Final = 8 * 1024 * 1024
+_MAX_BEFORE_BYTES: Final = 2 * 1024 * 1024
 _STEP_BYTES: Final = 1024 * 1024
 
 

@@ -46,6 +46,14 @@ _NUMBERS: Final = re.compile(r"/(\d{1,12})(?:-(-?\d{1,19})-(-?\d{1,19}))?(?:\.\w
 _REQUEST: Final = re.compile(
     rb"GET http://" + _HOST.encode() + rb"(?::80)?(/[^ ]*) HTTP/1\.[01](?:\r\n|$)"
 )
+_LIVE: Final = b'type="dynamic"'
+_TIMELINE: Final = b"<SegmentTimeline"
+_LONG_PAUSES_S: Final = 48 * (0.25,)
+"""Pauses until a segment is there of which a live manifest names the number alone.
+
+ffmpeg asks for it too early, and would take the next number instead, and run away.
+"""
+
 _EBML: Final = b"\x1a\x45\xdf\xa3"  # RFC 8794, 8.1
 _NOTHING: Final = {
     False: b"\x47\x1f\xff\x10" + b"\xff" * 184,  # a null packet: ISO/IEC 13818-1, 2.4.1
@@ -100,8 +108,10 @@ class Relay:
         self.stopping = threading.Event()
         """Once set, ends all fetches."""
         self._patience = Patience(self.stopping)
+        self._long_patience = Patience(self.stopping, pauses_s=_LONG_PAUSES_S)
         self.unreadable: deque[str] = deque(maxlen=8)
         """Errors of segments that were replaced by empty media: ffmpeg does not report them."""
+        self._is_by_number = False
         self.origins: tuple[datetime, ...] = ()
         """Dates of a manifest's timestamp 0, one for each period that defines it."""
         self.url = self._name(_Resource(kind=_KINDS[stream.protocol], part=Part(url=stream.url)))
@@ -205,6 +215,7 @@ class Relay:
                 name_of_many=self._name_many,
                 quality=self._quality,
             )
+            self._is_by_number = _LIVE in body and _TIMELINE not in body
             return body
         part = resource.part
         if resource.kind == "of_many":
@@ -214,9 +225,9 @@ class Relay:
                 body = pieces.init(part)
             else:
                 key, sequence = resource.key, resource.sequence
-                body = self._patience.wait_for(
-                    lambda: pieces.media(part, key=key, sequence=sequence)
-                )
+                is_next = resource.kind == "of_many" and self._is_by_number
+                patience = self._long_patience if is_next else self._patience
+                body = patience.wait_for(lambda: pieces.media(part, key=key, sequence=sequence))
                 body = without_stamps(body)
             _require_media(body, url=part.url)
         except UnreadableMedia as e:

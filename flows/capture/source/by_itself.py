@@ -15,6 +15,7 @@ from flows.capture.segment import CaptureError, NoStream
 from flows.capture.source.operator.access import Access
 from flows.capture.stream import Loaded, Stream
 
+_BEGIN_BYTES: Final = 4096
 PLAYLISTS: Final = (".m3u8", ".m3u", ".mpd")
 
 
@@ -50,13 +51,16 @@ def playlist_at(
     )
     with fetcher_for(stream, policy, timeout_s=timeout_s, stopping=stopping) as fetcher:
         try:
-            loaded = fetcher.load(url)
+            # At first its beginning: it may be anything, and endless.
+            begin = fetcher.get(url, max_bytes=_BEGIN_BYTES, head_only=True).body.decode(
+                errors="replace"
+            )
+            is_empty = not begin.strip(STRIPPED_CHARS) and is_playlist_url(url)
+            if not is_empty and not is_playlist(begin):
+                return None
+            return replace(stream, loaded=fetcher.load(url))
         except CaptureError:
             return None
-    is_empty = not loaded.text.strip(STRIPPED_CHARS) and is_playlist_url(url)
-    if not is_empty and not is_playlist(loaded.text):
-        return None
-    return replace(stream, loaded=loaded)
 
 
 def is_misread(master: Loaded) -> bool:

@@ -42,6 +42,7 @@ _SMUGGLED: Final = "__youtubedl_smuggle"
 _FILES: Final = ("http", "https")
 _NO_CODEC: Final = ("", "none")
 _QUERY: Final = re.compile(r"[\w.~!$'()*+,;=:@/?&%-]{1,4096}", re.ASCII)
+_LIVE: Final = {"is_live": True, "not_live": False}
 _ENDED: Final = ("was_live", "post_live")
 
 
@@ -117,7 +118,7 @@ def resolve(
         page_url=url,
         url=stream_url,
         protocol="hls" if hls else "http" if protocol in _FILES else "other",
-        live={"is_live": True, "not_live": False}.get(status),
+        live=True if info.get("endless") is True else _LIVE.get(status),
         live_status=status or None,
         # yt-dlp derives id and title from the URL where the site has none.
         source_id=text_of(info.get("id")),

@@ -202,12 +202,13 @@ def _answer(question: dict[str, Any], log: _Log, jar: CookieJar) -> dict[str, An
             if kind := kind_of(line):
                 return _error(kind, line)
         if info.get("formats"):
-            return _error("no stream", "no picture in this stream, only sound")
+            return _error("sound only", "no picture in this stream, only sound")
     headers = {str(k): str(v) for k, v in (info.get("http_headers") or {}).items()}
     more = {
         "headers": headers,
         "playlist": playlists.get(info.get("url")),
         "master": playlists.get(info.get("manifest_url"), most_bytes=_MAX_MASTER_BYTES),
+        "endless": str(info.get("url")) in playlists.endless,
     }
     return {"info": {name: _plain(info.get(name)) for name in FIELDS} | more}
 

@@ -1,4 +1,7 @@
-"""Caches the playlists that yt-dlp fetches while it finds a stream: each is fetched once."""
+"""Caches the playlists that yt-dlp fetches while it finds a stream: each is fetched once.
+
+Notes the videos without a length, too.
+"""
 
 import io
 import json
@@ -9,6 +12,10 @@ from typing import Any, Final
 from yt_dlp.networking.common import Request, Response
 
 _BEGIN: Final = b"#EXTM3U"
+_ANY_KIND: Final = ("", "application/octet-stream", "binary/octet-stream")
+_OF_FILES: Final = ("Content-Length", "Content-Range", "Last-Modified", "ETag")
+"""Headers that a server sends with a file, and not with a live stream."""
+
 _MAX_JSON_BYTES: Final = 16 << 20
 """A longer playlist is not returned, and fetched again by the engine."""
 
@@ -19,6 +26,8 @@ class Playlists:
     def __init__(self) -> None:
         """Begin empty."""
         self._kept: dict[str, tuple[Any, bytes, float]] = {}
+        self.endless: set[str] = set()
+        """URLs of videos without a length, as servers send live ones."""
 
     def cached(self, request: Any) -> Any | None:  # noqa: ANN401 - yt-dlp has no types
         """Return the cached response to a request; None if there is none."""
@@ -33,6 +42,8 @@ class Playlists:
         url = _url_of(request)
         if not url or response.status != 200:
             return response
+        if _is_endless(response):
+            self.endless.add(url)
         read: Callable[..., bytes] = response.read
         begin = read(len(_BEGIN))
         if begin == _BEGIN:
@@ -60,6 +71,14 @@ class Playlists:
             "text": text,
             "age_s": time.monotonic() - requested_at,
         }
+
+
+def _is_endless(response: Any) -> bool:  # noqa: ANN401
+    """Return whether a response looks live: a video with neither length nor date nor ranges."""
+    headers = response.headers
+    kind = str(headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+    is_video = kind.startswith("video/") or kind in _ANY_KIND
+    return is_video and not any(headers.get(name) for name in _OF_FILES)
 
 
 def _url_of(request: Any) -> str:  # noqa: ANN401

@@ -140,6 +140,8 @@ def _error(
         return NotLive(f"{url}: not on air now")
     if kind in REFUSALS:
         return NotWatchable(f"{url}: {advice(kind, text, host)}")
+    if kind == "sound only":
+        return NotWatchable(f"{url}: {text}")
     if kind == "too much":
         return NoStream(f"{url}: its page takes more memory than allowed")
     if kind == "unreachable":

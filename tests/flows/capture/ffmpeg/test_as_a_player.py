@@ -1,16 +1,22 @@
 """Recording of other streams than HLS with ffmpeg: dates, and the choice of streams."""
 
 import re
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from benchmarks.capture.live_stream import live_stream
 from flows.capture.net.address import AddressPolicy
 from flows.capture.processes import find_ffmpeg
+from flows.capture.proxy import relay as relay_module
 from flows.capture.proxy.mpd import rename_mpd
+from flows.capture.proxy.relay import Relay
 from flows.capture.quality import Quality
 from flows.capture.segment import Segment
 from flows.capture.stream import Stream
@@ -159,3 +165,55 @@ def test_ffmpeg_records_the_largest_of_several_video_streams(served, record) -> 
     base, _, _ = served
     segment = record(f"{base}/two.ts", "http")
     assert (segment.width_px, segment.height_px) == (64, 48)
+
+
+def answered(relay: Relay, url: str) -> bytes:
+    """What ffmpeg gets from the relay."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        threading.Thread(
+            target=lambda: ours.sendall(f"GET {url} HTTP/1.1\r\n\r\n".encode())
+        ).start()
+        head = theirs.recv(4096)
+        found = b""
+
+        def read() -> None:
+            nonlocal found
+            while more := ours.recv(65536):
+                found += more
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            relay.serve(head, theirs)
+        finally:
+            theirs.shutdown(socket.SHUT_RDWR)
+            reader.join()
+        return found
+
+
+def test_a_segment_that_is_not_there_yet_is_waited_for_where_ffmpeg_would_skip_it(
+    policy: AddressPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "_LONG_PAUSES_S", 48 * (0.01,))
+    asked: list[str] = []
+    manifest = MPD.format(begins="2026-11-29T12:00:00Z", start="PT0S", offset=0)
+
+    def reply(path: str) -> Reply:
+        if path == "/live.mpd":
+            return Reply(body=manifest.encode())
+        asked.append(path)
+        return Reply(body=b"\0\0\0\x08moof") if len(asked) > 9 else Reply(status=404)
+
+    server = HttpServer(reply, host="127.0.0.1", port=0, log=lambda _: None)
+    server.start()
+    url = f"http://127.0.0.1:{server.port}/live.mpd"
+    relay = Relay(replace(live_stream(url, url), protocol="other"), policy)
+    try:
+        template = re.search(r'media="([^"]+)"', answered(relay, relay.url).decode())
+        assert template is not None
+        assert answered(relay, template[1].replace("$Number$", "7")).endswith(b"moof")
+        assert asked == ["/large/7.m4s"] * 10
+    finally:
+        relay.close()
+        server.stop()

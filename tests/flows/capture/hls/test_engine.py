@@ -502,9 +502,7 @@ INWARD = "10.0.0.1 is an internal address"
         hostile(
             HEAD + '#EXT-X-KEY:METHOD=AES-128,URI="http://10.0.0.1/k"\n#EXTINF:1,\na.ts\n', INWARD
         ),
-        hostile(
-            HEAD + '#EXT-X-KEY:METHOD=AES-128,URI="data:,0123456789abcdef"\n#EXTINF:1,\na\n', "http"
-        ),
+        hostile(HEAD + "#EXTINF:1,\ndata:,0123456789abcdef\n", "http"),
         hostile("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nhttp://10.0.0.1/v.m3u8\n", INWARD),
         hostile("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nfile:///etc/passwd\n", "http"),
         hostile(

@@ -1,4 +1,6 @@
 import gzip
+import socketserver
+import threading
 from pathlib import Path
 
 import pytest
@@ -180,3 +182,41 @@ def test_a_master_playlist_with_variables_and_one_whose_best_variant_is_gone_are
         stream = resolve(f"{site.base}{path}", policy=policy)
         assert stream.loaded is not None
         assert stream.loaded.url == f"{site.base}/dir/live.m3u8"
+
+
+# -- videos without a playlist
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "says"),
+    [
+        ("Content-Type: video/mp2t", b"G" + bytes(600), None),
+        ("Content-Type: video/x-flv", b"FLV\1\5" + bytes(600), None),
+        ("Content-Type: video/mp2t\r\nLast-Modified: now", b"G" + bytes(600), "recorded video"),
+        ("Content-Type: audio/mpeg", b"\xff\xfb\x90" + bytes(600), "only sound"),
+    ],
+    ids=["MPEG-TS", "FLV", "a file", "audio"],
+)
+def test_a_video_without_a_length_is_live(
+    policy: AddressPolicy, head: str, body: bytes, says: str | None
+) -> None:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/channel"
+        try:
+            if says is None:
+                stream = resolve(url, policy=policy)
+                assert (stream.url, stream.protocol, stream.live) == (url, "http", True)
+            else:
+                with pytest.raises(CaptureError, match=says):
+                    resolve(url, policy=policy)
+        finally:
+            server.shutdown()
+            thread.join()
