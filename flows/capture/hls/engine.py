@@ -225,6 +225,8 @@ class HlsRun:
                 self._pacing.hurry()
                 self._holding = Holding()
             self.ended = self._refused.segment(e) or self.ended
+            if self._refused.failing_s > 2 * self._pacing.pace_s + 1 and self._feed.leave():
+                self._pacing.hurry()
             return
         self._refused.segment_came()
 

@@ -8,7 +8,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from flows.capture.net.fetch import Fetcher
-from flows.capture.playlists.playlist import Key, Playlist, Variant
+from flows.capture.playlists.drm import require_open
+from flows.capture.playlists.playlist import Playlist, Variant
 from flows.capture.playlists.reload import blocking_reload_url
 from flows.capture.playlists.renditions import Rendition, choose_audio
 from flows.capture.quality import Quality, in_order
@@ -17,14 +18,6 @@ from flows.capture.segment import CaptureError, NoStream, NotWatchable, SourceUn
 from flows.capture.stream import Stream
 
 _log = logging.getLogger(__name__)
-
-_DRM_SYSTEMS: Final = {
-    "com.apple.streamingkeydelivery": "FairPlay",
-    "com.microsoft.playready": "PlayReady",
-    "urn:uuid:9a04f079-9840-4286-ab92-e65be0885f95": "PlayReady",
-    "urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed": "Widevine",
-}
-"""By KEYFORMAT."""
 
 _GONE: Final = (400, 401, 403, 404, 410)
 """Status codes of servers where a session has ended, or a signed address has expired."""
@@ -57,6 +50,7 @@ class Feed:
         self._variables: Mapping[str, str] = {}
         self._is_first = True
         self._unusable: set[str] = set()
+        self._left: set[str] = set()
         self._failures, self._ask_master_at = 0, 0.0
         self._newest, self._grew_at = "", time.monotonic()
         self._offered: Playlist | None = None
@@ -91,7 +85,7 @@ class Feed:
                 playlist = self._moved() or playlist
         self._failures = 0
         if self._is_first:
-            _require_open(playlist, self._stream.page_url)
+            require_open(playlist, self._stream.page_url)
             self._is_first = False
         return playlist
 
@@ -108,6 +102,27 @@ class Feed:
                 self._follow(self._master)
         if self.url in self._unusable:
             raise NotWatchable(f"{self._stream.page_url}: no picture in this stream, only sound")
+
+    def leave(self) -> bool:
+        """Take another variant of the same size from now on, as this one's segments don't come.
+
+        Returns whether the master playlist has one that was not left yet, and that comes.
+        """
+        if not self._master or not self._may_ask_master():
+            return False
+        self._left.add(self.url)
+        before = self.url, self._variables
+        with suppress(CaptureError):
+            master = self._get(self._master)
+            twins = self._twins(self._choose(master.offers), self.url)
+            if offers := [each for each in twins if each.url not in self._left]:
+                self._keep_master(self._master, master)
+                self._take_first(offers)
+                _log.warning("no segment comes: another variant is taken")
+                return True
+        self.url, self._variables = before
+        self._left.clear()
+        return False
 
     def audio(self, language: str) -> Rendition | None:
         """Return the audio with its own playlist; None if it is in the video's segments.
@@ -218,8 +233,7 @@ class Feed:
             offers = self._choose(master.offers)
             own = next((each for each in offers if each.url == before), None)
             if own is not None and not is_gone:
-                size = (own.width_px, own.height_px)
-                offers = [v for v in offers if (v.width_px, v.height_px) == size and v is not own]
+                offers = [each for each in self._twins(offers, before) if each is not own]
             elif own is not None and len(offers) > 1 and self._is_first:
                 offers = [v for v in offers if v is not own]  # it has just failed
             if not offers:
@@ -230,6 +244,12 @@ class Feed:
         if self.url != before:
             _log.warning("the source's playlist has moved: its new address is used")
         return playlist
+
+    @staticmethod
+    def _twins(offers: list[Variant], url: str) -> list[Variant]:
+        """Return the offers that are as large as the one with this URL; all if it is not there."""
+        sizes = {(each.width_px, each.height_px) for each in offers if each.url == url}
+        return [v for v in offers if not sizes or (v.width_px, v.height_px) in sizes]
 
     def _stands(self, playlist: Playlist) -> bool:
         """Return whether a playlist has ended, is empty, or has had nothing new for a while."""
@@ -264,14 +284,3 @@ class Feed:
 
 def _must_wait(error: CaptureError) -> bool:
     return isinstance(error, SourceUnreachable) and error.backoff_s > 0
-
-
-def _require_open(playlist: Playlist, page_url: str) -> None:
-    keys = {entry.key for entry in playlist.entries}
-    closed = sorted({_name_of(key) for key in keys if key is not None and not key.can_decrypt})
-    if closed and all(key is not None and not key.can_decrypt for key in keys):
-        raise NotWatchable(f"{page_url}: encrypted by {', '.join(closed)}, and cannot be watched")
-
-
-def _name_of(key: Key) -> str:
-    return _DRM_SYSTEMS.get(key.form.lower(), key.method[:40])

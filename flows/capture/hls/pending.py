@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,6 +30,7 @@ playlist, which may not have been read for hours.
 
 _MAX_LOST: Final = 3
 _MAX_LOST_AT_FIRST: Final = 2
+_LAST: Final = 12
 _LOST_S: Final = 3.0
 """Consecutive unreadable segments, and their seconds, after which a stream is unreadable."""
 
@@ -163,21 +165,26 @@ class Losses:
         """Nothing came yet."""
         self.has_recorded = False
         self._n, self._since, self._why = 0, 0.0, ""
+        self._last: deque[bool] = deque(maxlen=_LAST)
 
     def lost(self, item: Pending) -> None:
         """Count a segment that was given up."""
         if item.unreadable:
             self._since = self._since if self._n else time.monotonic()
             self._n += 1
+            self._last.append(True)
             self._why = item.error
 
     def recorded(self) -> None:
         """Note a recorded segment."""
         self.has_recorded, self._n = True, 0
+        self._last.append(False)
 
     @property
     def unreadable(self) -> str | None:
-        """Why segments can't be read, after several in a row; else None."""
+        """Why segments can't be read, after several in a row, or half of the last; else None."""
+        if sum(self._last) >= _LAST // 2:
+            return f"our engine could read nothing of {sum(self._last)} segments ({self._why})"
         enough = _MAX_LOST if self.has_recorded else _MAX_LOST_AT_FIRST
         if self._n < enough or time.monotonic() - self._since < _LOST_S:
             return None

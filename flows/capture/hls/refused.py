@@ -1,5 +1,6 @@
 """Decides when a refused address is to be found again, as the source may have a new one."""
 
+import time
 from typing import Final
 
 from flows.capture.segment import CaptureError
@@ -22,7 +23,7 @@ class Refused:
         """Nothing was refused yet."""
         self._codes = (*_REFUSED, *_GONE) if by_page else _REFUSED
         self._since: float | None = None
-        self._forbidden = 0
+        self._forbidden, self._failing_since = 0, 0.0
 
     def playlist(self, error: CaptureError, *, asked_at: float, at_first: bool) -> str | None:
         """Note a playlist's error; return why to find the address again, else None."""
@@ -40,6 +41,7 @@ class Refused:
 
     def segment(self, error: CaptureError) -> str | None:
         """Note a segment's error; return as `playlist` does."""
+        self._failing_since = self._failing_since or time.monotonic()
         if getattr(error, "status", None) != 403:
             return None
         self._forbidden += 1
@@ -49,4 +51,9 @@ class Refused:
 
     def segment_came(self) -> None:
         """Note that a segment came."""
-        self._forbidden = 0
+        self._forbidden, self._failing_since = 0, 0.0
+
+    @property
+    def failing_s(self) -> float:
+        """Seconds for which segments have failed, and none has come."""
+        return time.monotonic() - self._failing_since if self._failing_since else 0.0

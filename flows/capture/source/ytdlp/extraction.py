@@ -197,7 +197,7 @@ def _answer(question: dict[str, Any], log: _Log, jar: CookieJar) -> dict[str, An
         return _error("no stream", "no video on this page")
     if not info.get("url") and info.get("live_status") not in _WAITED_FOR:
         if info.get("_has_drm"):
-            return _error("drm", "")
+            return _error("drm", ", ".join(playlists.drm))
         for line in reversed(log.warnings):
             if kind := kind_of(line):
                 return _error(kind, line)

@@ -11,7 +11,10 @@ from typing import Any, Final
 
 from yt_dlp.networking.common import Request, Response
 
+from flows.capture.playlists.drm import names_in
+
 _BEGIN: Final = b"#EXTM3U"
+_XML: Final = (b"<?xml", b"<MPD")
 _ANY_KIND: Final = ("", "application/octet-stream", "binary/octet-stream")
 _OF_FILES: Final = ("Content-Length", "Content-Range", "Last-Modified", "ETag")
 """Headers that a server sends with a file, and not with a live stream."""
@@ -28,6 +31,8 @@ class Playlists:
         self._kept: dict[str, tuple[Any, bytes, float]] = {}
         self.endless: set[str] = set()
         """URLs of videos without a length, as servers send live ones."""
+        self.drm: dict[str, None] = {}
+        """Names of the DRM systems in playlists and manifests."""
 
     def cached(self, request: Any) -> Any | None:  # noqa: ANN401 - yt-dlp has no types
         """Return the cached response to a request; None if there is none."""
@@ -46,9 +51,12 @@ class Playlists:
             self.endless.add(url)
         read: Callable[..., bytes] = response.read
         begin = read(len(_BEGIN))
-        if begin == _BEGIN:
-            self._kept[url] = response, begin + read(), requested_at
-            return self.cached(request)
+        if begin == _BEGIN or begin.lstrip(b"\xef\xbb\xbf \r\n").startswith(_XML):
+            body = begin + read()
+            self.drm |= dict.fromkeys(names_in(body.decode(errors="replace")))
+            if begin == _BEGIN:
+                self._kept[url] = response, body, requested_at
+            return Response(io.BytesIO(body), response.url, response.headers, response.status)
         is_all = len(begin) < len(_BEGIN)
 
         def read_on(amt: int | None = None) -> bytes:

@@ -143,6 +143,20 @@ def test_a_variant_that_fails_for_a_moment_is_not_exchanged_for_another_size(
     assert made.url == f"{site.base}/2.m3u8"
 
 
+def test_a_variant_whose_segments_do_not_come_is_left_for_its_twin(
+    site: Site, fetcher: Fetcher
+) -> None:
+    both = master("1.m3u8", "2.m3u8") + master("3.m3u8", size="32x24").partition("\n")[2]
+    site.answers = {"/1.m3u8": LIVE, "/2.m3u8": LIVE, "/3.m3u8": LIVE, "/master.m3u8": both}
+    made = Feed(found_at(site, "/1.m3u8"), fetcher)
+    made.load()
+    assert made.leave()
+    assert made.url == f"{site.base}/2.m3u8"
+    assert not made.leave()
+    made.load()
+    assert made.url == f"{site.base}/2.m3u8"
+
+
 def test_a_server_that_wants_a_pause_is_not_asked_elsewhere(site: Site, fetcher: Fetcher) -> None:
     site.answers = {"/1.m3u8": 429, "/master.m3u8": master("1.m3u8", "2.m3u8"), "/2.m3u8": LIVE}
     with pytest.raises(SourceUnreachable):
