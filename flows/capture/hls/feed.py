@@ -229,6 +229,9 @@ class Feed:
         is_gone = self._is_first or getattr(error, "status", None) in _GONE
         try:
             master = self._get(self._master)
+            if not master.offers:  # it has become the media playlist itself
+                self.url = self._master
+                return master
             self._keep_master(self._master, master)
             offers = self._choose(master.offers)
             own = next((each for each in offers if each.url == before), None)

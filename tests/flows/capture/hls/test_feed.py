@@ -157,6 +157,17 @@ def test_a_variant_whose_segments_do_not_come_is_left_for_its_twin(
     assert made.url == f"{site.base}/2.m3u8"
 
 
+def test_a_master_playlist_that_becomes_the_media_playlist_is_followed(
+    site: Site, fetcher: Fetcher
+) -> None:
+    site.answers = {"/1.m3u8": LIVE, "/live.m3u8": master("1.m3u8")}
+    made = Feed(found_at(site, "/1.m3u8", "/live.m3u8"), fetcher)
+    made.load()
+    site.answers = {"/live.m3u8": LIVE}
+    assert len(made.load().entries) == 1
+    assert made.url == f"{site.base}/live.m3u8"
+
+
 def test_a_server_that_wants_a_pause_is_not_asked_elsewhere(site: Site, fetcher: Fetcher) -> None:
     site.answers = {"/1.m3u8": 429, "/master.m3u8": master("1.m3u8", "2.m3u8"), "/2.m3u8": LIVE}
     with pytest.raises(SourceUnreachable):
