@@ -637,6 +637,24 @@ def test_a_target_of_an_hour_does_not_say_when_to_ask(clips, origin: Origin, wat
     assert watch.run.step_s < 15
 
 
+def test_listed_segments_are_fetched_without_a_pause(clips, origin: Origin, watch: Watch) -> None:
+    put(origin, clips("plain"))
+    at = began()
+    origin.publish(number(0), entry(0, at))
+    watch.take(1)
+    run = watch.run
+    assert run is not None
+    assert 0 < run.pause_s <= 4
+    origin.publish(number(0), *(entry(n, at) for n in range(3)))
+    run._pacing.due_at = 0.0
+    assert run.pause_s == 0
+    watch.events += run.poll()  # the playlist and a segment
+    assert run.pause_s == 0
+    watch.events += run.poll()
+    assert len(watch.segments) == 3
+    assert 0 < run.pause_s <= 4
+
+
 def test_tables_given_apart_variables_spaces_pictures_and_dirt_are_read(
     clips, origin: Origin, watch: Watch
 ) -> None:
