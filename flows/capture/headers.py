@@ -9,7 +9,9 @@ from urllib.parse import SplitResult, urlsplit
 _PORTS: Final = {"http": 80, "https": 443}
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
+"""Without spaces at its ends: HTTP libraries refuse them, and show the value in their error."""
+
 _MAX_VALUE_CHARS: Final = 16 * 1024
 
 _FOR_ALL: Final = frozenset(

@@ -104,6 +104,7 @@ def _record(stream: Stream, way: WayToSource, show: Show, settings: Settings) ->
             duration_s=_RECORD_S,
             stall_s=_RECORD_S / 2,
             ffmpeg_path=settings.ffmpeg,
+            min_free_bytes=0,
         ) as capture:
             ends_at = time.monotonic() + _RECORD_S
             while not capture.finished and capture.last_error is None:

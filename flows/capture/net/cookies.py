@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Self
@@ -21,6 +22,7 @@ MAX_FILE_CHARS: Final = 512 * 1024
 _MAX_COOKIE_CHARS: Final = 4096
 _HEADER: Final = "# Netscape HTTP Cookie File\n"
 _HTTP_ONLY: Final = "#HttpOnly_"
+_CAN_BE_SENT: Final = re.compile(r"[\x20-\x7e\x80-\xff]*")
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -88,7 +90,8 @@ def read_cookies(text: str) -> list[Cookie]:
     if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
         raise ValueError("JSON; export the cookies in Netscape's format (cookies.txt)")
     cookies = []
-    for n, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
+    # Not splitlines: it also splits at characters that cookies have, as of letters in UTF-8.
+    for n, line in enumerate(re.split(r"\r\n|\n|\r", text.lstrip("\ufeff")), 1):
         is_http_only = line.startswith(_HTTP_ONLY)
         line = line.removeprefix(_HTTP_ONLY)
         if not line.strip() or (line.startswith("#") and not is_http_only):
@@ -102,12 +105,8 @@ def read_cookies(text: str) -> list[Cookie]:
         domain, with_subdomains, path, secure, expires, name, value = fields
         if with_subdomains.upper() == "TRUE" and not domain.startswith(".") and _is_name(domain):
             domain = f".{domain}"
-        try:
-            f"{name}{value}".encode("latin-1")
-        except UnicodeError:
-            raise ValueError(
-                f"line {n} has a character that can't be sent; delete this cookie"
-            ) from None
+        if not _CAN_BE_SENT.fullmatch(name + value):
+            raise ValueError(f"line {n} has a character that can't be sent; delete this cookie")
         if not domain.strip(".") or not path.startswith("/"):
             raise ValueError(f"line {n} names no domain and path")
         try:
@@ -159,7 +158,7 @@ def write_cookies(cookies: Iterable[Cookie]) -> str:
             name,
             value,
         ]
-        if not any(c in field for field in fields for c in "\t\r\n"):
+        if all(map(_CAN_BE_SENT.fullmatch, fields)):
             prefix = _HTTP_ONLY if each.has_nonstandard_attr("HttpOnly") else ""
             lines.append(prefix + "\t".join(fields) + "\n")
     return "".join(lines)

@@ -26,7 +26,7 @@ from flows.capture.net.data_urls import data_of
 from flows.capture.net.decoding import ACCEPTED, chunks_of
 from flows.capture.net.playlist_queries import PlaylistQueries
 from flows.capture.net.retry_after import retry_after_s
-from flows.capture.net.transport import PinnedTransport
+from flows.capture.net.transport import PinnedTransport, reason_of
 from flows.capture.playlists.addresses import DATA
 from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Part, Playlist, parse_playlist
 from flows.capture.playlists.signing import Queries
@@ -282,7 +282,7 @@ class Fetcher:
         except _FAILURES as e:
             if time.monotonic() >= self._wait_limit.ends_at:
                 raise SourceUnreachable(f"{url}: not complete within {self._request_s:g} s") from e
-            raise SourceUnreachable(f"{url}: {e or type(e).__name__}") from e
+            raise SourceUnreachable(f"{url}: {reason_of(e)}") from e
         finally:
             self._wait_limit.ends_at = math.inf
         raise SourceUnreachable(f"{url}: more than {MAX_REDIRECTS} redirects")

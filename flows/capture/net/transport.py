@@ -19,6 +19,13 @@ _CONNECT_S: Final = 10.0
 _FAILURES: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
+def reason_of(error: Exception) -> str:
+    """Return a failed request's cause, without the header that could not be sent."""
+    if isinstance(error, httpcore.LocalProtocolError | httpx.LocalProtocolError):
+        return "one of its headers or cookies can't be sent"
+    return str(error) or type(error).__name__
+
+
 class _Body(httpx.SyncByteStream):
     def __init__(self, parts: Iterable[bytes]) -> None:
         self._parts = parts
@@ -76,7 +83,7 @@ class PinnedTransport(httpx.BaseTransport):
         except _FAILURES as e:
             if upstream is None:
                 raise
-            raise SourceUnreachable(f"{url.host}: {e or type(e).__name__}{upstream.shown}") from e
+            raise SourceUnreachable(f"{url.host}: {reason_of(e)}{upstream.shown}") from e
         assert isinstance(response.stream, Iterable)
         if upstream is not None and response.status == 407:
             response.close()

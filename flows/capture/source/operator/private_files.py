@@ -53,5 +53,7 @@ def require_own_code(folder: Path) -> None:
     for path in (folder, *islice(inside, _MAX_FILES)):
         try:
             require_own(path, path.stat(), readable=True)
+        except FileNotFoundError:
+            continue  # a link to nothing, or a file that Python replaces in __pycache__
         except OSError as e:
             raise ValueError(f"{path} can't be read: {e.strerror}") from None

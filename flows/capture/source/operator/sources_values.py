@@ -103,7 +103,7 @@ class Values:
         name = value.get("secret") if isinstance(value, dict) and len(value) == 1 else None
         if not isinstance(name, str):
             raise ValueError('write a text, or { secret = "NAME" } for a Secret block of Prefect')
-        return self._secret_of(name)
+        return self._secret_of(name).strip()  # pasted with an end of line
 
     def cookies(self, value: object) -> tuple[str, Path | None]:
         """Return the text of a cookies file, and its path; None for a secret."""

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -40,6 +41,8 @@ _TIMEOUT_FACTOR: Final = 4
 _MAX_TEXT_CHARS: Final = 500
 _PROXY_WANTS_USER: Final = 407
 _REFUSED: Final = (401, 403)
+_MIN_SECRET_CHARS: Final = 12
+"""Shorter values are not hidden: names of clients, words such as webpage."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +96,8 @@ def extract(wanted: ExtractionRequest, wait_limit: WaitLimit) -> tuple[dict[str,
             ) from None
         _check(guard, url)
         for warning in answer.get("warnings") or []:
-            _log.warning("a plugin of sources.toml can't be used: %s", text_of(warning))
+            line = without_secrets(str(warning), wanted.access)
+            _log.warning("a plugin of sources.toml can't be used: %s", text_of(line))
         status = answer.get("status")
         is_ours = status == BAD_GATEWAY or (status is None and policy.upstream is not None)
         if guard.unreachable is not None and "error" in answer and is_ours:
@@ -101,7 +105,7 @@ def extract(wanted: ExtractionRequest, wait_limit: WaitLimit) -> tuple[dict[str,
     cookies = _cookies(answer.get("cookies"), wanted.access)
     info = answer.get("info")
     if not isinstance(info, dict):
-        text = text_of(answer.get("text"))
+        text = text_of(without_secrets(str(answer.get("text") or ""), wanted.access))
         if status == _PROXY_WANTS_USER and policy.upstream is not None:
             raise policy.upstream.refused(_PROXY_WANTS_USER)
         retry_s = parse_retry_after(text_of(answer.get("retry_after")))
@@ -149,6 +153,22 @@ def _error(
         text = refusal(text, host) if known in _REFUSED else text
         return SourceUnreachable(f"{url}: {text}{by}", status=known, retry_after_s=retry_s)
     return NoStream(f"{url}: {text}{by}")
+
+
+def without_secrets(text: str, access: Access) -> str:
+    """Return a text of yt-dlp, its extractors or plugins without the operator's secrets."""
+    values = [v for each in access.headers for _, value in each.pairs for v in value.split()]
+    values += [each.value or "" for each in read_cookies(access.cookies)]
+    for named in access.extractor_arguments.values():
+        values += [v for given in named.values() for value in given for v in value.split("+")]
+    for value in sorted(filter(_is_secret, values), key=len, reverse=True):
+        # yt-dlp gives extractors their arguments in lower case.
+        text = re.sub(re.escape(value), "...", text, flags=re.IGNORECASE)
+    return text
+
+
+def _is_secret(value: str) -> bool:
+    return len(value) >= _MIN_SECRET_CHARS
 
 
 def text_of(value: object) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.capture.net.cookies import read_cookies
+from flows.capture.net.cookies import read_cookies, write_cookies
 from flows.capture.source.operator.cookies_file import update_cookies
 from flows.capture.source.operator.private_files import read_private
 
@@ -56,3 +56,19 @@ def test_the_field_for_subdomains_counts_as_much_as_the_dot() -> None:
     ):
         [cookie] = read_cookies(line.format(written))
         assert cookie.domain == domain
+
+
+def test_a_cookie_with_letters_in_utf8_does_not_break_the_file(file: Path) -> None:
+    # 0x85, the second byte of a letter, is an end of line to Python.
+    new = text_of(one="\u00c3\u0085").encode().decode()
+    update_cookies(file, before=read_private(file, 1000), after=new)
+    assert values_of(file) == {"one": "\u00c3\u0085", "two": "2"}
+
+
+@pytest.mark.parametrize("character", ["\0", "\v", "\x7f", "\u20ac"])
+def test_cookies_that_cannot_be_sent_are_left_out(character: str) -> None:
+    kept, odd = read_cookies(text_of(one="1", two="2"))
+    odd.value = f"a{character}b"
+    assert [each.name for each in read_cookies(write_cookies([kept, odd]))] == ["one"]
+    with pytest.raises(ValueError, match="line 1 has a character that can't be sent"):
+        read_cookies(text_of(one=f"a{character}b"))

@@ -22,6 +22,7 @@ def private(path: Path, text: str) -> Path:
 def write(tmp_path: Path):
     private(tmp_path / "cookies.txt", COOKIE)
     (tmp_path / "plugins" / "one" / "yt_dlp_plugins").mkdir(parents=True)
+    (tmp_path / "plugins" / "one" / ".#lock").symlink_to("nowhere")
     (tmp_path / "empty").mkdir()
 
     def make(text: str) -> Sources:
@@ -116,6 +117,7 @@ def test_settings_apply_to_a_site_and_its_subdomains(write, tmp_path: Path) -> N
             "cookies belong into a cookies file",
         ),
         ('[site."site.test"]\nheaders = { "X Y" = "SECRET" }', "can't be sent as a header"),
+        ('[site."site.test"]\nheaders = { X = "SECRET " }', "can't be sent as a header"),
         ('[site."site.test"]\nheaders = { Host = "SECRET" }', "Host is set for each request"),
         ('[site."site.test"]\nheaders = { X-A = "1", x-a = "SECRET" }', "x-a is there twice"),
         (
@@ -239,6 +241,8 @@ def test_a_secret_without_a_server_is_an_error_when_used(write) -> None:
     assert sources.mistakes == ()
     with pytest.raises(BadSources, match="the secret 'way-out' is read from a Prefect server"):
         sources.access("https://site.test/")
+    access = sources.access("https://site.test/", lambda name: "http://proxy.test\n")
+    assert str(access.upstream) == "http://proxy.test:3128"
     with pytest.raises(BadSources, match="the Secret block 'way-out': give a URL") as caught:
         sources.access("https://site.test/", lambda name: "ftp://a:SECRET@b")
     assert "SECRET" not in str(caught.value)

@@ -173,6 +173,27 @@ def test_plugins_of_a_folder_are_used_and_a_failing_one_is_a_one_line_error(
         resolve(f"{site.base}/ours", policy=policy)  # no other host gets them
 
 
+def test_errors_of_extractors_do_not_show_the_operators_secrets(
+    site, policy: AddressPolicy, tmp_path: Path
+) -> None:
+    folder = tmp_path / "one" / "yt_dlp_plugins" / "extractor"
+    folder.mkdir(parents=True)
+    showing = (
+        "raise yt_dlp.utils.ExtractorError('wrong: ' + told[0] + str(self._downloader.cookiejar))"
+    )
+    text = "import yt_dlp\n" + PLUGIN.replace("base = ", f"{showing}; base = ")
+    (folder / "ours.py").write_text(text)
+    access = Access(
+        plugins=(tmp_path,),
+        extractor_arguments={"ours": {"word": ("web+TOKEN-0123456789",)}},
+        cookies="127.0.0.1\tFALSE\t/\tFALSE\t0\tlogin\tCOOKIE-0123456789\n",
+    )
+    with pytest.raises(CaptureError, match="wrong: web") as caught:
+        resolve(f"{site.base}/ours", policy=policy, access=access)
+    assert "login=" in str(caught.value)
+    assert "0123456789" not in str(caught.value)
+
+
 def test_children_that_a_plugin_leaves_are_not_waited_for(
     site, policy: AddressPolicy, tmp_path: Path
 ) -> None:
