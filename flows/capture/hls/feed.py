@@ -29,7 +29,8 @@ _STANDS_STEPS: Final = 3.0
 """Target durations without a new segment after which it may, too."""
 
 _ASK_AGAIN_S: Final = 2.0
-"""Seconds at least between two looks at the master playlist."""
+_MAX_ASK_AGAIN_S: Final = 30.0
+"""Seconds at least between two looks at the master playlist, and after many that did not help."""
 
 _TRY_S: Final = 10.0
 """Seconds after which no further variant is tried."""
@@ -51,7 +52,7 @@ class Feed:
         self._is_first = True
         self._unusable: set[str] = set()
         self._left: set[str] = set()
-        self._failures, self._ask_master_at = 0, 0.0
+        self._failures, self._ask_master_at, self._ask_again_s = 0, 0.0, _ASK_AGAIN_S
         self._newest, self._grew_at = "", time.monotonic()
         self._offered: Playlist | None = None
         self.loaded = stream.loaded
@@ -83,6 +84,8 @@ class Feed:
         else:
             if not self._is_first and self._stands(playlist):
                 playlist = self._moved() or playlist
+            else:
+                self._ask_again_s = _ASK_AGAIN_S
         self._failures = 0
         if self._is_first:
             require_open(playlist, self._stream.page_url)
@@ -217,7 +220,8 @@ class Feed:
         now = time.monotonic()
         if now < self._ask_master_at:
             return False
-        self._ask_master_at = now + _ASK_AGAIN_S
+        self._ask_master_at = now + self._ask_again_s
+        self._ask_again_s = min(2 * self._ask_again_s, _MAX_ASK_AGAIN_S)
         return True
 
     def _find_another(self, error: SourceUnreachable | NoStream) -> Playlist:

@@ -126,6 +126,17 @@ def test_a_session_that_stops_is_found_again_by_the_master_playlist(
     assert made.url == f"{site.base}/2.m3u8"
 
 
+def test_the_master_playlist_of_a_show_that_has_ended_is_asked_ever_more_rarely(
+    site: Site, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_ASK_AGAIN_S", 60.0)
+    site.answers = {"/1.m3u8": ENDED, "/master.m3u8": master("1.m3u8")}
+    made = Feed(found_at(site, "/1.m3u8"), fetcher)
+    for _ in range(4):
+        assert made.load().ended
+    assert site.asked.count("/master.m3u8") == 1
+
+
 @pytest.mark.parametrize("answer", [500, HTML])
 def test_a_variant_that_fails_for_a_moment_is_not_exchanged_for_another_size(
     answer: str | int, site: Site, fetcher: Fetcher
