@@ -124,7 +124,7 @@ class _Parser:
         self._keys: dict[str, None] = {}
         self._addresses = Addresses(base_url, self._variables, most_shared=MAX_ENTRIES)
         self._sequence, self._target_s, self._ended = 0, 0.0, False
-        self._skipped = 0
+        self._skipped, self._lists_channels = 0, False
         self._init: Part | None = None
         self._key: Key | None = None
         self._range_end = ("", 0)
@@ -153,6 +153,8 @@ class _Parser:
             and ends_within(self._entries)
         ):
             self._entries.pop()
+        if self._lists_channels and not self._target_s and not self._numbered:
+            raise ValueError("it lists channels: give the URL of one of them")
         entries = told_apart(timed(oldest_first(self._entries), self._target_s))
         return Playlist(
             entries=entries,
@@ -170,6 +172,7 @@ class _Parser:
 
     def _read_tag(self, tag: str, value: str) -> None:
         if tag == "#EXTINF":
+            self._lists_channels |= value.lstrip().startswith("-1")
             self._duration_s = number_of(value.partition(",")[0])
         elif tag == "#EXT-X-PROGRAM-DATE-TIME":
             self._date = parse_date(value)

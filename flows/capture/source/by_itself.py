@@ -34,7 +34,7 @@ def playlist_at(
 ) -> Stream | None:
     """Return the stream of a URL that is a playlist, which may be empty; else None.
 
-    Its id and title are those of yt-dlp.
+    Its id and title are those of yt-dlp. Raises NoStream for one that is too large.
     """
     name = PurePosixPath(unquote(urlsplit(url).path)).stem
     stream = Stream(
@@ -52,15 +52,14 @@ def playlist_at(
     with fetcher_for(stream, policy, timeout_s=timeout_s, stopping=stopping) as fetcher:
         try:
             # At first its beginning: it may be anything, and endless.
-            begin = fetcher.get(url, max_bytes=_BEGIN_BYTES, head_only=True).body.decode(
-                errors="replace"
-            )
-            is_empty = not begin.strip(STRIPPED_CHARS) and is_playlist_url(url)
-            if not is_empty and not is_playlist(begin):
-                return None
-            return replace(stream, loaded=fetcher.load(url))
+            found = fetcher.get(url, max_bytes=_BEGIN_BYTES, head_only=True)
         except CaptureError:
             return None
+        begin = found.body.decode(errors="replace")
+        is_empty = not begin.strip(STRIPPED_CHARS) and is_playlist_url(url)
+        if not is_empty and not is_playlist(begin):
+            return None
+        return replace(stream, loaded=fetcher.load(url))
 
 
 def is_misread(master: Loaded) -> bool:

@@ -203,6 +203,8 @@ def _answer(question: dict[str, Any], log: _Log, jar: CookieJar) -> dict[str, An
                 return _error(kind, line)
         if info.get("formats"):
             return _error("sound only", "no picture in this stream, only sound")
+    if why := playlists.no_video_at(info.get("url")):
+        return _error("no stream", why)
     headers = {str(k): str(v) for k, v in (info.get("http_headers") or {}).items()}
     more = {
         "headers": headers,

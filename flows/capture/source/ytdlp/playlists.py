@@ -5,6 +5,7 @@ Notes the videos without a length, too.
 
 import io
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,6 +17,9 @@ from flows.capture.playlists.drm import names_in
 _BEGIN: Final = b"#EXTM3U"
 _XML: Final = (b"<?xml", b"<MPD")
 _ANY_KIND: Final = ("", "application/octet-stream", "binary/octet-stream")
+_OTHERS: Final = re.compile(r"(text|image|multipart|font)/|application/(json|pdf|zip|javascript)$")
+"""Types of responses that are no video, and not taken for one by their servers' mistake."""
+
 _OF_FILES: Final = ("Content-Length", "Content-Range", "Last-Modified", "ETag")
 """Headers that a server sends with a file, and not with a live stream."""
 
@@ -31,6 +35,7 @@ class Playlists:
         self._kept: dict[str, tuple[Any, bytes, float]] = {}
         self.endless: set[str] = set()
         """URLs of videos without a length, as servers send live ones."""
+        self._others: dict[str, str] = {}
         self.drm: dict[str, None] = {}
         """Names of the DRM systems in playlists and manifests."""
 
@@ -47,7 +52,10 @@ class Playlists:
         url = _url_of(request)
         if not url or response.status != 200:
             return response
-        if _is_endless(response):
+        kind = _kind_of(response)
+        if _OTHERS.match(kind):
+            self._others[url] = kind
+        elif _is_endless(response, kind):
             self.endless.add(url)
         read: Callable[..., bytes] = response.read
         begin = read(len(_BEGIN))
@@ -68,6 +76,13 @@ class Playlists:
         response.read = read_on
         return response
 
+    def no_video_at(self, url: object) -> str:
+        """Return why a file that yt-dlp takes for a video is none; empty if it may be one."""
+        kind = self._others.get(_url_of(url))
+        if kind is None or _url_of(url) in self._kept:
+            return ""
+        return f"no video, but {kind}; give the page or playlist of a live one"
+
     def get(self, url: object, *, most_bytes: int = _MAX_JSON_BYTES) -> dict[str, Any] | None:
         """Return a playlist for JSON; None if it is not cached, or longer than most_bytes."""
         answered, body, requested_at = self._kept.get(_url_of(url), (None, b"", 0.0))
@@ -81,12 +96,14 @@ class Playlists:
         }
 
 
-def _is_endless(response: Any) -> bool:  # noqa: ANN401
+def _kind_of(response: Any) -> str:  # noqa: ANN401
+    return str(response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()[:60]
+
+
+def _is_endless(response: Any, kind: str) -> bool:  # noqa: ANN401
     """Return whether a response looks live: a video with neither length nor date nor ranges."""
-    headers = response.headers
-    kind = str(headers.get("Content-Type") or "").partition(";")[0].strip().lower()
     is_video = kind.startswith("video/") or kind in _ANY_KIND
-    return is_video and not any(headers.get(name) for name in _OF_FILES)
+    return is_video and not any(response.headers.get(name) for name in _OF_FILES)
 
 
 def _url_of(request: Any) -> str:  # noqa: ANN401

@@ -75,6 +75,8 @@ def failure_of(error: BaseException, timeout_s: float) -> str:
     text = line_of(error)
     if "timed out" in text:
         return f"no answer within {timeout_s:g} s"
+    if "WRONG_VERSION_NUMBER" in text:
+        return "the server does not speak TLS; give the URL with http://"
     if "RemoteDisconnected" in text or "Connection aborted" in text:
         return "the connection was closed without an answer"
     return text

@@ -225,3 +225,13 @@ def test_a_playlist_with_the_newest_segment_first_is_turned() -> None:
     found = parse_playlist(media(*lines), BASE).entries
     assert [e.url.rpartition("/")[2] for e in found] == ["1.ts", "2.ts", "3.ts"]
     assert [e.sequence for e in found] == [9, 10, 11]
+
+
+def test_a_list_of_channels_is_no_stream() -> None:
+    text = '#EXTM3U\n#EXTINF:-1 tvg-id="a",A\nhttp://a.test/live.m3u8\n'
+    with pytest.raises(NoStream, match="give the URL of one of them"):
+        parse_playlist(text, BASE)
+    entries = parse_playlist(
+        text.replace("#EXTINF", "#EXT-X-TARGETDURATION:2\n#EXTINF"), BASE
+    ).entries
+    assert len(entries) == 1

@@ -194,8 +194,10 @@ def test_a_master_playlist_with_variables_and_one_whose_best_variant_is_gone_are
         ("Content-Type: video/x-flv", b"FLV\1\5" + bytes(600), None),
         ("Content-Type: video/mp2t\r\nLast-Modified: now", b"G" + bytes(600), "recorded video"),
         ("Content-Type: audio/mpeg", b"\xff\xfb\x90" + bytes(600), "only sound"),
+        ("Content-Type: application/json", b'{"a": 1}', "no video, but application/json; give"),
+        ("Content-Type: text/html\r\nContent-Length: 0", b"", "no video, but text/html; give"),
     ],
-    ids=["MPEG-TS", "FLV", "a file", "audio"],
+    ids=["MPEG-TS", "FLV", "a file", "audio", "JSON", "an empty page"],
 )
 def test_a_video_without_a_length_is_live(
     policy: AddressPolicy, head: str, body: bytes, says: str | None
