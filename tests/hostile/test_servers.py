@@ -168,9 +168,10 @@ def test_other_servers_that_are_named_are_recorded(
     with socket.socket(socket.AF_INET, kind) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    there = (
-        f"srt://127.0.0.1:{port}?mode=listener" if form == "srt" else f"rtmp://127.0.0.1:{port}/a/x"
-    )
+    there = {
+        "srt": f"srt://127.0.0.1:{port}?mode=listener&passphrase=word-of-16-chars&pbkeylen=16",
+        "rtmp": f"rtmp://127.0.0.1:{port}/a/x",
+    }[form]
     listens = ["-f", "mpegts"] if form == "srt" else ["-f", "flv", "-listen", "1"]
     command = [
         find_ffmpeg(),
@@ -191,7 +192,8 @@ def test_other_servers_that_are_named_are_recorded(
                 lambda: any(each.laddr.port == port for each in listening.net_connections()),
                 what="its listening",
             )
-            url = f"{form}://127.0.0.1:{port}" + ("" if form == "srt" else "/a/x")
+            query = "passphrase=word-of-16-chars&pbkeylen=16&streamid=a&latency=1000&transtype=live"
+            url = f"{form}://127.0.0.1:{port}" + (f"?{query}" if form == "srt" else "/a/x")
             named = f"127.0.0.1:{port}"
             stand(b"", "recorded:server", "a segment", url, named, most_mb=400, most_s=20)
         finally:

@@ -196,7 +196,9 @@ class Datagrams:
     @property
     def options(self) -> dict[str, str]:
         """Options of ffmpeg's input instead of the URL's query, which ffmpeg would log."""
-        return dict(parse_qsl(self._parts.query, keep_blank_values=True))
+        # ffmpeg's own -streamid is another option.
+        names = {"streamid": "srt_streamid"}
+        return {names.get(name, name): value for name, value in parse_qsl(self._parts.query)}
 
     def open(self) -> Self:
         """Listen on a port; raises OSError."""

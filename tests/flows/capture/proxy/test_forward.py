@@ -32,7 +32,7 @@ def test_an_rtmp_path_is_split_as_ffmpeg_does(path: str, app: str, name: str) ->
         ("rtmp://127.0.0.1:9/live/KEY", {"rtmp_app": "live", "rtmp_playpath": "KEY"}),
         (
             "srt://127.0.0.1:9?streamid=a%20b&passphrase=KEY",
-            {"streamid": "a b", "passphrase": "KEY"},
+            {"srt_streamid": "a b", "passphrase": "KEY"},
         ),
     ],
 )
