@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from emotion.media.limits import FILE, Limits
 from emotion.media.pictures import US, Picture
+from emotion.media.rest import unread_rest
 from emotion.media.streams import Truncated, VideoError, open_video
 
 Skip = Literal["needless", "nonref", "nonkey"]
@@ -27,10 +28,17 @@ _DECLARE_DURATION: Final = ("mov", "matroska", "flv")  # for others ffmpeg estim
 LATE_US: Final = 2_000  # containers that round to 1 ms put a frame up to this much early
 _MISSING_S: Final = 0.5  # less of the declared duration missing at the end is rounding
 _JUMP_S: Final = 0.1
-"""Seconds back in decoding time that mark a new timeline, as in concatenated files."""
+_JUMP_SHOWN_S: Final = 1.0
+"""Seconds back in decoding time, or in time of display where there is no other, that mark a new
+timeline, as in concatenated files.
+"""
 
 _REORDERED: Final = 16
 """Maximum number of packets before the one displayed first (H.264 and HEVC, Annex A)."""
+
+_MAX_HELD: Final = 4096
+"""Maximum number of packets before the first displayed picture is known: cut files begin with
+pictures that are not shown."""
 
 _LEAD_SHIFT: Final = 1 << 40
 """Ticks by which the timestamps of lead files are moved back, so that they are not output."""
@@ -60,6 +68,8 @@ class Reader:
         self._ends_at = time.monotonic() + (limits.decoding_s or math.inf)
         self._shift = 0
         self._last_dts: int | None = None
+        self._last_pts: int | None = None
+        self._read_bytes = 0
         self.end_us = 0
         """End of the last frame so far, decoded or not, in microseconds."""
         self._container = container
@@ -88,11 +98,13 @@ class Reader:
         Raises VideoError if the file is truncated or exceeds its duration, number of pictures or
         decoding time. Broken frames between good ones, as after a lost packet, are skipped.
         """
-        before_us = -1
+        before_us, end_us = -1, 0
         for frame in self._frames(fps, skip):
-            if frame.pts is None or frame.time_base is None or self._first is None:
+            pts = frame.dts if frame.pts is None else frame.pts
+            if frame.time_base is None or self._first is None:
                 continue
-            offset_us = round((frame.pts * frame.time_base - self._first) * US)
+            # Where packets have no times of display, a decoder's last pictures have none at all.
+            offset_us = end_us if pts is None else round((pts * frame.time_base - self._first) * US)
             if offset_us <= before_us or offset_us < 0:
                 continue
             before_us = offset_us
@@ -140,19 +152,23 @@ class Reader:
         The first packets are held back, until the time of the first displayed picture is known.
         """
         streams = [s for s in self._container.streams if s.type in ("video", "audio")]
+        has_times = self._container.format.name != "avi"
         held: list[Packet[Stream]] = []
         n_video = 0
         try:
             for packet in self._container.demux(streams):
                 if packet.stream is self._stream:
+                    if not has_times:
+                        packet.pts = None  # AVI has no times of display: in order of decoding
                     self._make_continuous(packet)
-                    n_video += 1
+                    n_video += not packet.is_discard
+                    self._read_bytes = max(self._read_bytes, (packet.pos or 0) + packet.size)
                 if n_video > _REORDERED and not held:
                     yield packet
                     continue
                 held.append(packet)
-                if n_video == _REORDERED:
-                    n_video += 1
+                if n_video == _REORDERED or len(held) >= _MAX_HELD:
+                    n_video = _REORDERED + 1
                     self._find_first(held)
                     while held:
                         yield held.pop(0)
@@ -163,17 +179,25 @@ class Reader:
             yield from held
 
     def _make_continuous(self, packet: "Packet[Stream]") -> None:
-        if packet.dts is None:
+        base, shift = packet.time_base, self._shift
+        if packet.dts is not None:
+            at, before, jump_s = packet.dts, self._last_dts, _JUMP_S
+        elif packet.pts is not None:
+            at, before, jump_s = packet.pts, self._last_pts, _JUMP_SHOWN_S
+        else:
             return
-        base = packet.time_base
-        dts = packet.dts + self._shift
-        if self._last_dts is not None and (self._last_dts - dts) * base > _JUMP_S:
+        if before is not None and (before - at - shift) * base > jump_s:
             step = max(packet.duration or 0, round(self._frame_s() / base), 1)
-            self._shift += self._last_dts + step - dts
-        if self._shift:
-            packet.dts += self._shift
-            packet.pts = None if packet.pts is None else packet.pts + self._shift
-        self._last_dts = packet.dts
+            shift = before + step - at
+            if packet.pts is not None and self._last_pts is not None:
+                shift = max(shift, self._last_pts + step - packet.pts)
+            self._shift = shift
+        if packet.dts is not None:
+            packet.dts += shift
+            self._last_dts = packet.dts
+        if packet.pts is not None:
+            packet.pts += shift
+            self._last_pts = max(packet.pts, self._last_pts or packet.pts)
 
     def _frame_s(self) -> Fraction:
         rate = self._stream.average_rate or self._stream.guessed_rate
@@ -247,11 +271,16 @@ class Reader:
         return first_us < offset_us and not packet.is_corrupt
 
     def _require_whole(self) -> None:
-        """Raise VideoError if the last frame was broken, or the file ended early."""
+        """Raise VideoError if the last frame was broken, or not all of the file was read."""
         if self._broken:
             raise Truncated(f"{self.path} is truncated: its last picture is broken")
+        kind = self._container.format.name
+        if self._limits == FILE and (
+            rest := unread_rest(self.path, kind, read_bytes=self._read_bytes, pid=self._stream.id)
+        ):
+            raise VideoError(f"{self.path} {rest}: split it there, each part is a file of its own")
         duration = self._container.duration
-        if duration is None or not self._container.format.name.startswith(_DECLARE_DURATION):
+        if duration is None or not kind.startswith(_DECLARE_DURATION):
             return
         start_s = (self._container.start_time or 0) / av.time_base
         # A fragment of a live stream declares the time of its end for its duration.

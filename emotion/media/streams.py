@@ -58,6 +58,9 @@ def open_video(
     # pictures for it takes a sixth of a short segment's time.
     chosen = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "skip_frame": "all"}
     chosen |= options(limits)
+    if limits == FILE:
+        # Files put together have times that go back: no sign that a counter wrapped around.
+        chosen["correct_ts_overflow"] = "0"
     try:
         require_bounded(path, limits)
         container = av.open(f"file:{path.absolute()}", options=chosen, metadata_errors="replace")

@@ -259,3 +259,75 @@ def test_a_file_cut_in_a_fragment_gives_all_that_can_be_decoded(clips, tmp_path)
             with contextlib.suppress(av.FFmpegError):
                 decoded += len(packet.decode())
     assert 0 < decoded <= sum(counts)
+
+
+def _times(path: Path) -> np.ndarray:
+    frames = read_frames(path, fps=60.0, longest_side_px=16)
+    assert (np.diff(frames.offset_s) > 0).all()
+    return frames.offset_s
+
+
+def test_pieces_with_and_without_reordering_give_all_their_frames_in_order(clips, tmp_path):
+    """And timestamps that go back by over a minute are not taken for a counter that wrapped."""
+    late, both = tmp_path / "late.ts", tmp_path / "both.ts"
+    reordered = ("-bf", "2", "-preset", "superfast")
+    _clip(late, size="64x36", duration="1", extra=("-output_ts_offset", "100", *reordered))
+    again = _clip(tmp_path / "again.ts", size="64x36", duration="1", extra=("-bf", "0"))
+    both.write_bytes(late.read_bytes() + again.read_bytes() + late.read_bytes())
+    times = _times(both)
+    assert len(times) == 75
+    assert times[49] == pytest.approx(49 / 25, abs=0.15)
+
+
+def test_matroska_pieces_give_all_their_frames(clips, tmp_path):
+    both = tmp_path / "both.mkv"
+    both.write_bytes((clips / "clip.mkv").read_bytes() * 2)
+    assert len(_times(both)) == 2 * len(_times(clips / "clip.mkv"))
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.flv"])
+def test_an_appended_video_that_is_not_read_is_an_error(clips, tmp_path, name):
+    both = tmp_path / name
+    both.write_bytes((clips / name).read_bytes() * 2)
+    counts: list[int] = []
+    windows = read_windows(both, fps=25.0, longest_side_px=16)
+    with pytest.raises(VideoError, match=r"has another video appended, after \d+ bytes: split"):
+        counts.extend(len(frames) for _, _, frames in windows)
+    assert sum(counts) == 50  # all windows but the last
+
+
+def test_a_video_that_goes_on_in_another_stream_is_an_error(clips, tmp_path):
+    both, other = tmp_path / "both.ts", tmp_path / "other.ts"
+    _ffmpeg("-i", clips / "clip.ts", "-c", "copy", "-streamid", "0:700", "-map", "0", other)
+    both.write_bytes((clips / "clip.ts").read_bytes() + other.read_bytes())
+    with pytest.raises(VideoError, match=r"another video stream \(PID 700\), after \d+ bytes"):
+        read_frames(both, **SMALL)
+
+
+def test_two_videos_side_by_side_are_no_error(tmp_path):
+    two = tmp_path / "two.ts"
+    _ffmpeg(
+        *("-f", "lavfi", "-i", "testsrc2=s=64x36:d=1", "-f", "lavfi", "-i", "color=s=32x18:d=1"),
+        *("-map", "0", "-map", "1", "-c:v", "libx264", two),
+    )
+    assert len(_times(two)) == 25
+
+
+def test_a_cut_film_begins_with_pictures_that_are_not_shown(tmp_path):
+    """As phones and `ffmpeg -ss -c copy` cut: an edit list hides what leads to the cut."""
+    whole = _clip(tmp_path / "whole.mp4", size="64x36", extra=("-g", "250"))
+    cut = tmp_path / "cut.mp4"
+    _ffmpeg("-ss", "1.3", "-i", whole, "-c", "copy", cut)
+    times = _times(cut)
+    assert len(times) >= 42
+    assert times[0] < 0.05
+
+
+def test_avi_with_reordered_pictures_gives_all_of_them(tmp_path):
+    avi = _clip(
+        tmp_path / "clip.avi",
+        size="64x36",
+        duration="2",
+        extra=("-preset", "superfast", "-bf", "2", "-c:a", "mp3"),
+    )
+    assert len(_times(avi)) == 50
