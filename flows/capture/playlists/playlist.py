@@ -177,11 +177,12 @@ class _Parser:
         elif tag == "#EXT-X-PROGRAM-DATE-TIME":
             self._date = parse_date(value)
         elif tag == "#EXT-X-DISCONTINUITY":
-            self._discontinuity, self._date = True, None
+            self._discontinuity = True
         elif tag == "#EXT-X-DEFINE":
             self._variables.define(value)
         elif tag == "#EXT-X-MEDIA-SEQUENCE":
-            self._sequence, self._numbered = whole_number_of(value), True
+            with suppress(ValueError):  # more than 64 bits: as without it
+                self._sequence, self._numbered = whole_number_of(value), True
         elif tag == "#EXT-X-SKIP":  # a delta update, which some servers send unasked
             self._skipped = whole_number_of(attributes_of(value).get("SKIPPED-SEGMENTS", ""))
         elif tag == "#EXT-X-TARGETDURATION":

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 MAX_LINES: Final = 500_000
@@ -25,6 +25,10 @@ _LINE: Final = re.compile(r"[^\r\n]+")
 _ATTRIBUTE: Final = re.compile(r'\s*([A-Za-z0-9-]+)\s*=\s*("[^"]*"|[^,]*)')
 _NUMBER: Final = re.compile(r"\s*(\d{1,19}(?:\.\d{0,19})?)")
 _WHOLE_NUMBER: Final = re.compile(r"\s*(\d{1,20})")
+_UTC: Final = re.compile(r"\s*(?:UTC|GMT|Z)$")
+_TWO_ZONES: Final = re.compile(r"([+-]\d\d(?::?\d\d)?)Z$")
+_LEAP_SECOND: Final = re.compile(r"(\d\d:\d\d):60(?![\d:])")
+_MIDNIGHT: Final = re.compile(r"(?<=[T ])24(:?00)")
 
 
 def lines_of(text: str) -> Iterator[str]:
@@ -78,9 +82,18 @@ def whole_number_of(text: str) -> int:
 
 
 def parse_date(value: str) -> datetime | None:
-    """Parse an ISO 8601 date, UTC if it has no zone; None if it is malformed."""
+    """Parse an ISO 8601 date, UTC if it has no zone; None if it is malformed.
+
+    Also quoted, in lower case, with "UTC" or a space before its zone, a leap second, or 24:00.
+    """
+    text = _TWO_ZONES.sub(r"\1", _UTC.sub("Z", value.strip(' \t"').upper()))
+    late = timedelta(0)
+    if _LEAP_SECOND.search(text):
+        text, late = _LEAP_SECOND.sub(r"\1:59", text), timedelta(seconds=1)
+    elif _MIDNIGHT.search(text):
+        text, late = _MIDNIGHT.sub(r"00\1", text), timedelta(days=1)
     try:
-        date = datetime.fromisoformat(value.strip())
+        date = datetime.fromisoformat(text) + late
         date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
         return date if date.year in _YEARS else None
     except (ValueError, OverflowError):

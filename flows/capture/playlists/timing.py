@@ -16,6 +16,18 @@ _MAX_USUAL_S: Final = 12.0
 _FEW: Final = 3
 """With fewer known lengths, their median is not used."""
 
+_ABSURD: Final = 60
+"""So many times the target duration: lengths in another unit than seconds."""
+
+_MOST_OVER_TARGET: Final = 1.25
+"""Lengths may exceed the target duration by rounding; by more, something is missing instead."""
+
+_WAVERING: Final = 0.05
+"""Share by which lengths may differ from dates that are rounded or vary."""
+
+_OTHER: Final = 0.25
+"""The same where each segment has a date: these count more than lengths anyway."""
+
 
 def target_of(said_s: float, entries: Sequence[Entry]) -> float:
     """Return a playlist's target duration in seconds, which says when to reload it.
@@ -43,10 +55,32 @@ def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:
     """Return the entries with credible lengths, and with dates derived from those given.
 
     A length of 0, or of several times the median, is replaced: by the difference of the dates
-    around it, else by the median. Dates are extended by adding up lengths, forward from each tag to
-    the next (RFC 8216, 4.3.2.6) and backward before the first, but not across a discontinuity.
+    around it, else by the median. Where dates are given now and then, lengths are scaled so that
+    they add up to the time between two of them. Dates are extended by adding up lengths, forward
+    from each tag to the next (RFC 8216, 4.3.2.6) and backward before the first, but not across a
+    discontinuity.
     """
-    known = [entry.duration_s for entry in entries if entry.duration_s > 0]
+    entries = _scaled(_with_lengths(entries, target_s), target_s)
+    found: list[Entry] = []
+    for entry in entries:
+        before = found[-1] if found else None
+        if entry.date is None and before is not None and not entry.discontinuity and before.end:
+            entry = replace(entry, date=before.end)
+        found.append(entry)
+    after = None
+    for n in range(len(found) - 1, -1, -1):
+        entry = found[n]
+        if entry.date is None and after is not None and after.date and not after.discontinuity:
+            entry = replace(entry, date=after.date - timedelta(seconds=entry.duration_s))
+            found[n] = entry
+        after = entry
+    return tuple(found)
+
+
+def _with_lengths(entries: Sequence[Entry], target_s: float) -> list[Entry]:
+    """Return the entries with absurd lengths replaced."""
+    most_s = min(_MAX_SEGMENT.total_seconds(), _ABSURD * target_s or float("inf"))
+    known = [entry.duration_s for entry in entries if 0 < entry.duration_s <= most_s]
     usual_s = median(known) if known else target_s
     if len(known) < _FEW and 0 < 3 * target_s < usual_s:
         usual_s = target_s
@@ -60,18 +94,37 @@ def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:
             if after and after.date and entry.date and not after.discontinuity:
                 step = after.date - entry.date
                 length_s = step.total_seconds() if timedelta(0) < step < _MAX_SEGMENT else usual_s
-        before = found[-1] if found else None
-        date = entry.date
-        if date is None and before is not None and not entry.discontinuity:
-            date = before.end
-        if date is not entry.date or length_s != entry.duration_s:
-            entry = replace(entry, duration_s=length_s, date=date)
+            entry = replace(entry, duration_s=length_s)
         found.append(entry)
-    after = None
-    for n in range(len(found) - 1, -1, -1):
-        entry = found[n]
-        if entry.date is None and after is not None and after.date and not after.discontinuity:
-            entry = replace(entry, date=after.date - timedelta(seconds=entry.duration_s))
-            found[n] = entry
-        after = entry
-    return tuple(found)
+    return found
+
+
+def _scaled(entries: list[Entry], target_s: float) -> list[Entry]:
+    """Return the entries with lengths that add up to the time between dates that are given.
+
+    The scale between two dates also counts after them, and the first one's before them. Where each
+    segment has a date, there is one scale for all.
+    """
+    dated = [n for n, entry in enumerate(entries) if entry.date is not None]
+    if len(dated) < 2 or any(entry.discontinuity for entry in entries[1:]):
+        return entries
+    are_all = len(dated) == len(entries)
+    scales: list[tuple[int, float]] = []
+    for at, n in [(dated[0], dated[-1])] if are_all else pairwise(dated):
+        start, end = entries[at].date, entries[n].date
+        lengths_s = [entry.duration_s for entry in entries[at:n]]
+        if start is None or end is None or n - at < 2 or not sum(lengths_s):
+            continue
+        scale = (end - start).total_seconds() / sum(lengths_s)
+        is_too_long = scale > 1 and scale * max(lengths_s) > _MOST_OVER_TARGET * target_s
+        if scale > 0 and abs(scale - 1) > (_OTHER if are_all else _WAVERING) and not is_too_long:
+            scales.append((n, scale))
+    if not scales:
+        return entries
+    of = [
+        next((each for end, each in scales if n < end), scales[-1][1]) for n in range(len(entries))
+    ]
+    return [
+        replace(entry, duration_s=entry.duration_s * scale)
+        for entry, scale in zip(entries, of, strict=True)
+    ]

@@ -99,6 +99,80 @@ def test_an_invalid_date_is_ignored(text: str) -> None:
     assert parse_date(text) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-22t12:00:00z",
+        '"2026-11-22T12:00:00Z"',
+        "2026-11-22T12:00:00 Z",
+        "2026-11-22 12:00:00 UTC",
+        "2026-11-22T12:00:00+00:00Z",
+        "2026-11-23T02:00:00+14:00",
+        "2026-11-22T11:59:60Z",
+        "2026-11-22T12:00:00.000000000Z",
+        "20261122T120000Z",
+    ],
+)
+def test_a_date_in_an_unusual_form_is_read(text: str) -> None:
+    assert parse_date(text) == NOON
+
+
+def test_midnight_may_end_a_day() -> None:
+    midnight = datetime(2026, 11, 23, tzinfo=UTC)
+    assert parse_date("2026-11-22T24:00:00Z") == parse_date("2026-11-22T24:00Z") == midnight
+
+
+def test_a_date_before_a_discontinuity_belongs_to_the_segment_after_it() -> None:
+    text = media(
+        "#EXT-X-PROGRAM-DATE-TIME:2026-11-22T12:00:00Z", "#EXT-X-DISCONTINUITY", "#EXTINF:2,", "a"
+    )
+    (entry,) = parse_playlist(text, BASE).entries
+    assert (entry.date, entry.dated, entry.discontinuity) == (NOON, True, True)
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "9" * 400, "-5", "x", "1.5"])
+def test_an_impossible_number_does_not_lose_the_playlist(number: str) -> None:
+    text = f"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{number}\n#EXTINF:2,\na.ts"
+    found = parse_playlist(text, BASE)
+    assert len(found.entries) == 1
+    assert found.numbered == (len(number) < 20)
+
+
+def lengths(said: list[str], dated: dict[int, int], *, target: str = "2") -> list[float]:
+    """Return the lengths read; dated: seconds after noon, by segment."""
+    lines = ["#EXTM3U", f"#EXT-X-TARGETDURATION:{target}"]
+    for n, each in enumerate(said):
+        if n in dated:
+            date = NOON + timedelta(seconds=dated[n])
+            lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{date.isoformat()}")
+        lines += [f"#EXTINF:{each},", f"{n}.ts"]
+    return [entry.duration_s for entry in parse_playlist("\n".join(lines), BASE).entries]
+
+
+EACH_THIRD = {0: 0, 3: 6}
+
+
+@pytest.mark.parametrize(
+    ("said", "dated", "found"),
+    [
+        pytest.param(["2000"] * 6, {}, [2] * 6, id="milliseconds"),
+        pytest.param(["180000"] * 6, EACH_THIRD, [2] * 6, id="ticks"),
+        pytest.param(["4"] * 6, EACH_THIRD, [2] * 6, id="doubled"),
+        pytest.param(["1.5"] * 6, EACH_THIRD, [2] * 6, id="too short"),
+        pytest.param(["4"] * 6, {n: 2 * n for n in range(6)}, [2] * 6, id="doubled, all dated"),
+        pytest.param(["2"] * 6, {0: 0, 3: 16}, [2] * 6, id="something is missing"),
+        pytest.param(["2.02"] * 6, EACH_THIRD, [2.02] * 6, id="rounded"),
+        pytest.param(["4"] * 6, {}, [4] * 6, id="no dates"),
+        pytest.param(["4", "4"], {0: 0}, [4, 4], id="one date"),
+        pytest.param(["4"] * 6, {0: 6, 3: 0}, [4] * 6, id="dates that go back"),
+    ],
+)
+def test_lengths_add_up_to_the_time_between_dates(
+    said: list[str], dated: dict[int, int], found: list[float]
+) -> None:
+    assert lengths(said, dated) == pytest.approx(found)
+
+
 def test_attributes_are_read_with_any_separators() -> None:
     value = ' METHOD=AES-128, URI="a,b=c" x,IV=0x1,,IV=0x2,=,KEYFORMAT="open'
     assert attributes_of(value) == {
