@@ -1,5 +1,6 @@
 """Finds out which of a source's segments are advertisements, by its playlist."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,6 +22,22 @@ class Ads:
         self._left_s: float | None = None
         self._host: str | None = None
         self._away_s = 0.0
+        self._hosts_vary = False
+
+    def begin(self, listed: Iterable[Entry], playlist: Playlist, *, url: str) -> None:
+        """Read what is listed before the first segment to record: a break may have begun there.
+
+        url: of the playlist; segments on its host are not advertisements.
+        """
+        first = [urlsplit(each.url).netloc for each in playlist.entries]
+        own = urlsplit(url).netloc
+        self._host = own if own in first else None
+        for entry in listed:
+            self.of(entry, playlist)
+
+    def hosts_vary(self) -> None:
+        """Take note that one segment was listed on several hosts: these tell nothing."""
+        self._hosts_vary, self._away_s = True, 0.0
 
     def of(self, entry: Entry, playlist: Playlist) -> bool | None:
         """Return whether the next segment is an advertisement; None if the source marks none."""
@@ -52,6 +69,8 @@ class Ads:
 
     def _by_host(self, entry: Entry) -> bool:
         """Return whether it is on another host since a discontinuity."""
+        if self._hosts_vary:
+            return False
         host = urlsplit(entry.url).netloc
         if self._host is None or host == self._host:
             self._host, self._away_s = host, 0.0

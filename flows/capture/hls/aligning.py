@@ -4,16 +4,20 @@ Each may be wrong: addresses are signed anew, dates are reset, numbers are missi
 have their own steps. So a shift counts only if all that both playlists have agrees with it.
 """
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from flows.capture.playlists.playlist import Entry
 
 _MAX_NAME_CHARS: Final = 200
+_BETWEEN_PARTS: Final = re.compile(r"[^A-Za-z0-9]+")
+_STEPS_OFF: Final = 0.25
+"""Share by which dates may differ from the number of segments between them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +63,7 @@ class Alignment:
         self._window = list(window)
         self.numbers_hold: bool | None = None
         """Whether the source's numbers advance with its segments; None while unknown."""
+        self._names_stay = self._numbers_move = False
 
     def keep(self, window: Sequence[Known]) -> None:
         """Make this the playlist that the next one is compared with."""
@@ -78,28 +83,99 @@ class Alignment:
         if not old or not entries:
             return None
         by_number = entries[0].number - old[0].number
-        by_name = _same([e.name for e in old], [e.name for e in entries])
-        if by_name is None:
-            by_name = _same([e.last_name for e in old], [e.last_name for e in entries])
+        by_name = self._by_name(entries, since_s=since_s, step_s=step_s)
         by_date = _same([e.date for e in old], [e.date for e in entries])
         found = by_name
         if by_name is not None and by_name != by_number:
             # The source reused names while the playlist was not read.
             has_advanced = by_number > by_name and since_s > 0.75 * step_s * by_number
-            if has_advanced and (by_date == by_number or self.numbers_hold):
+            agrees = by_date == by_number or self._has_moved(entries, by_number, step_s)
+            if has_advanced and (agrees or self.numbers_hold):
                 return None if by_number >= len(old) else by_number
             self.numbers_hold = False
         elif by_name is not None and by_name > 0:
             self.numbers_hold = True
+        elif by_name == 0:
+            is_reused = self.numbers_hold is False and len(old) == len(entries) == 1
+            if is_reused and old[0].date and self._has_moved(entries, 1, step_s):
+                return None
+            self._names_stay = True
+        self._numbers_move |= by_number != 0 or len(entries) > len(old)
         if found is None and self.numbers_hold is not True and by_date is not None:
             found = by_date if by_date >= 0 or self.numbers_hold is False else None
         if found is None and self.numbers_hold is not False and 0 <= by_number < len(old):
             # New names: signed anew, or other segments with the same numbers.
-            same = by_date == by_number or not any(e.date for e in entries)
-            if any(map(_are_two_parts, old[by_number:], entries)):
-                same = self.numbers_hold = False
-            found = by_number if same else None
+            is_dated = any(e.date for e in entries)
+            is_other = any(map(_are_two_parts, old[by_number:], entries))
+            if is_other or not (is_dated or self._can_be(entries, by_number)):
+                self.numbers_hold = False
+            elif by_date == by_number or not is_dated:
+                found = by_number
+        if found is None and self.numbers_hold is False and by_date is None:
+            found = _overlap([e.name for e in old], [e.name for e in entries])
         return found
+
+    def _by_name(self, entries: Sequence[Known], *, since_s: float, step_s: float) -> int | None:
+        """Return the shift by whole names, by their last parts, or by one part that is stable."""
+        old = self._window
+        for names in (
+            ([e.name for e in old], [e.name for e in entries]),
+            ([e.last_name for e in old], [e.last_name for e in entries]),
+        ):
+            found = _same(*names)
+            if found is not None:
+                return found
+        if any(e.date for e in entries):
+            return None
+        shifts = {_same(*parts) for parts in _parts_of(old, entries)} - {None}
+        found = shifts.pop() if len(shifts) == 1 else None
+        # A part may be a time of day in seconds, which comes again.
+        is_timely = found is not None and abs(found * step_s - since_s) <= step_s * len(old)
+        return found if is_timely else None
+
+    def _has_moved(self, entries: Sequence[Known], by: int, step_s: float) -> bool:
+        """Return whether dates have moved by so many segments, if there are any.
+
+        Without dates, whether the playlist lists a single segment: it always has the same name.
+        """
+        before, now = self._window[0].date, entries[0].date
+        if before is None or now is None:
+            return before is now and len(self._window) == 1
+        return abs((now - before).total_seconds() / step_s - by) <= _STEPS_OFF * by
+
+    def _can_be(self, entries: Sequence[Known], by: int) -> bool:
+        """Return whether names allow that the playlist has advanced by so many segments."""
+        if by == 0 and self._names_stay and not self._numbers_move:
+            return False  # Names stay, and numbers never move: other segments.
+        old, new = self._window[by:], entries[: len(self._window) - by]
+        are_same = [a.name == b.name for a, b in zip(old, new, strict=False)]
+        known = {e.name for e in self._window}
+        return all(are_same) or not any(e.name in known for e in entries)
+
+
+def _parts_of(
+    old: Sequence[Known], new: Sequence[Known]
+) -> list[tuple[list[Hashable], list[Hashable]]]:
+    """Return, for each part of the names, those of the old and of the new segments.
+
+    Empty if names do not all have as many parts, and for single segments, in which it is not seen
+    which part tells them from others.
+    """
+    if min(len(old), len(new)) < 2:
+        return []
+    parts = [_BETWEEN_PARTS.split(unquote(e.name)) for e in (*old, *new)]
+    if len({len(each) for each in parts}) != 1:
+        return []
+    return [([*part[: len(old)]], [*part[len(old) :]]) for part in zip(*parts, strict=True)]
+
+
+def _overlap(old: Sequence[Hashable], new: Sequence[Hashable]) -> int | None:
+    """Return the smallest shift at which all common places agree, though keys are used again."""
+    for shift in range(len(old)):
+        n = min(len(old) - shift, len(new))
+        if list(old[shift : shift + n]) == list(new[:n]):
+            return shift
+    return None
 
 
 def _are_two_parts(a: Known, b: Known) -> bool:

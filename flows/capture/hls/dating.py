@@ -28,11 +28,11 @@ _MAX_BREAK: Final = timedelta(minutes=10)
 """Most that dates may step back after advertisements, which have none or other ones."""
 
 _IN_A_ROW: Final = timedelta(seconds=0.5)
-_WAVERING: Final = timedelta(seconds=0.3)
-"""Most that a playlist's own dates vary."""
+_HELD: Final = timedelta(seconds=0.3)
+"""Most by which a last picture may have been held longer than the end of its segment says."""
 
-_ADDED_UP: Final = timedelta(seconds=1)
-"""Most that dates vary which are sums of rounded durations."""
+_WAVERING: Final = timedelta(seconds=1)
+"""Most that dates vary while timestamps are continuous."""
 
 _MAX_MISSING_S: Final = 60.0
 """Most that may be missing between two segments that are listed one after the other."""
@@ -63,9 +63,10 @@ class Dates:
         self._start: datetime | None = None
         self._end: datetime | None = None
         self._listed_s = 0.0
+        self._jumped = False
 
     def look_at_edge(self, edge: datetime | None, *, before: timedelta | None) -> None:
-        """Check the dates by that of the live edge, when it is first seen.
+        """Check the dates by that of the live edge, the end of the newest, when it is first seen.
 
         before: by how much the recording's dates were later than the source's, if that is known.
         """
@@ -128,24 +129,28 @@ class Dates:
             self._shift if repeats else self._true_shift(date, in_a_row=in_a_row, after_ad=after_ad)
         )
         if in_a_row and since is not None and abs(since) < MIN_GAP:
-            start = self._steady(start, dated=entry.dated)
+            start = self._steady(start, step)
         self._start, self._end = start, start + length
         return whole_ms(start), whole_ms(self._end), self._shift != timedelta(0)
 
-    def _steady(self, start: datetime, *, dated: bool) -> datetime:
+    def _steady(self, start: datetime, step: int | None) -> datetime:
         """Return the start of a segment whose timestamps continue those of the one before.
+
+        step: between their first frames, in ticks.
 
         That is the end of that one if dates are rounded, vary, or are sums of rounded durations: an
         earlier date would make frames count as repeated.
         """
         end = self._end
-        if end is None:
+        if end is None or self._start is None or step is None:
             return start
         off = start - end
         if -MIN_GAP < off < -_ROUNDING:
             self._wobble = max(self._wobble, -off)
             return end
-        if abs(off) <= _ROUNDING or MIN_GAP <= abs(off) < (_WAVERING if dated else _ADDED_UP):
+        by_timestamps = self._start + timedelta(seconds=step / TICKS_PER_S)
+        agree = abs(start - by_timestamps) <= _ROUNDING
+        if abs(off) <= _ROUNDING or MIN_GAP <= abs(off) < (_HELD if agree else _WAVERING):
             return end
         return start
 
@@ -223,8 +228,10 @@ class Dates:
         for shift in (timedelta(0), self._shift):
             early = _MAX_BREAK if after_ad and not shift else MIN_GAP
             if -early < date + shift - last.end <= credible:
-                self._shift = shift
+                self._shift, self._jumped = shift, False
                 return shift
         self._shift = last.end - date
-        _log.warning("the source's clock jumped by %s", -self._shift)
+        if not self._jumped:
+            _log.warning("the source's clock jumped by %+.1f s", -self._shift.total_seconds())
+        self._jumped = True
         return self._shift

@@ -20,6 +20,7 @@ from flows.capture.hls.pending import Losses, Pending, Room, due
 from flows.capture.hls.pieces import Pieces
 from flows.capture.hls.queue import Queue
 from flows.capture.hls.refused import Refused
+from flows.capture.hls.repeats import Repeats
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import Playlist
 from flows.capture.processes import claim
@@ -73,7 +74,7 @@ class HlsRun:
         self._rolling = RollingPlaylist(recording, self._name)
         self._items: deque[Pending] = deque()
         self._audio = AudioRecorder(recording.directory, fetcher, language=language)
-        self._room = Room()
+        self._room, self._repeats = Room(), Repeats()
         self._written, self._first_load, self._losses = 0, True, Losses()
         self._pacing = pacing or Pacing()
         self._pacing.begin()
@@ -136,8 +137,7 @@ class HlsRun:
         finally:
             self._audio.close()
             for item in self._items:
-                if item.path is not None:
-                    item.path.unlink(missing_ok=True)
+                item.discard()
             self._items.clear()
             self._recording.pid_file.unlink(missing_ok=True)
 
@@ -197,11 +197,11 @@ class HlsRun:
         self._fetcher.timeout_s = min(max(2 * self._pacing.target_s, 4.0), 6.0)
         self._dates.watch_wobble(entries)
         if self._first_load:
-            self._dates.look_at_edge(entries[-1].date, before=self._queue.listing.shift)
+            self._dates.look_at_edge(entries[-1].end, before=self._queue.listing.shift)
         new = self._queue.look(playlist, self._items)
         if not new or not self._room.takes(self._items, new, url=self._feed.url):
             return False
-        self._items += self._queue.add(playlist, new)
+        self._items += self._queue.add(playlist, new, url=self._feed.url)
         self._queue.listing.advance(entries, new)
         self._pacing.last_s = new[-1].duration_s or self._pacing.target_s
         return True
@@ -240,9 +240,9 @@ class HlsRun:
         events: list[Segment | Gap] = []
         target_s = self._pacing.target_s
         wait_s = 2 * self._pacing.pace_s if waits else 0.0
-        while self._items:
+        while self._repeats.settle(self._items):
             item = self._items[0]
-            others = any(other.path is not None for other in self._items)
+            others = any(o.path and o.fetched_at < item.failed_at for o in self._items)
             if item.path is None and not item.is_lost(others=others, target_s=target_s):
                 break
             if self._recording.last is None and (lead_in := self._queue.lead_in(item)):
@@ -282,12 +282,12 @@ class HlsRun:
                 item.path.unlink(missing_ok=True)
                 raise
             self._dropped.clear()
-            self._error = None
-            why = None
+            self._error = why = None
             if self._endings.recorded(item):
                 self._dropped.append(item.ends_early)
             self._queue.listing.recorded(entry)
             self._losses.recorded()
+            self._repeats.recorded(item)
             if item.path.exists():
                 self._audio.pictured(self._recording.last, item.extent)
                 self._rolling.add(

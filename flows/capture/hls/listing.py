@@ -74,6 +74,8 @@ class Listing:
         """By how much the recording's dates were later than the source's; None if not known."""
         self.follows = False
         """Whether the newest entries directly follow those listed before."""
+        self.unsure = False
+        """Whether the newest entries may have been listed before, under other names."""
         self._dated: deque[tuple[str, datetime | None]] = deque(maxlen=1000)
         self._back_newest: int | None = None
         self._looked = False
@@ -105,25 +107,36 @@ class Listing:
         shift = self._alignment.shift(known, since_s=since_s, step_s=step_s)
         first = self._next_place if shift is None else self._place + shift
         self._current = dict(enumerate(entries, first))
-        if shift is not None and self._position is not None:
+        before_is_known = self._position is not None
+        self.unsure = False
+        if shift is not None and before_is_known:
             self._back_newest = None
             self._looked = True
             self.follows = True
             return entries[max(0, len(self._alignment) - shift) :]
         unreliable = self._alignment.numbers_hold is False or not numbered
-        new = self._new_ones(entries) if unreliable else self._by_numbers(entries)
+        may_all_be_new = since_s > step_s * len(entries)
+        if unreliable:
+            new = self._new_ones(entries, may_all_be_new=may_all_be_new)
+        else:
+            new = self._by_numbers(entries)
+        is_undated = not any(e.date for e in entries)
+        self.unsure = unreliable and before_is_known and (is_undated or len(entries) == 1)
         before = self.sequence
         self.follows = bool(new) and before is not None and new[0].sequence == before + 1
         self.follows &= not unreliable
         return new
 
-    def _new_ones(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        """Return new entries of a playlist that has none in common with the one before."""
+    def _new_ones(self, entries: tuple[Entry, ...], *, may_all_be_new: bool) -> tuple[Entry, ...]:
+        """Return new entries of a playlist that has none in common with the one before.
+
+        may_all_be_new: the one before is so old that all its names may have been used again.
+        """
         position = self._position
         if position is None:
             return self._by_numbers(entries)
         seen = frozenset(position.seen)
-        return tuple(
+        new = tuple(
             entry
             for entry in entries
             if (
@@ -132,6 +145,8 @@ class Listing:
                 else name_of(entry) not in seen
             )
         )
+        is_dated = entries[-1].end and position.end
+        return entries if not new and may_all_be_new and not is_dated else new
 
     def _by_numbers(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
         position, last = self._position, self._recording.last

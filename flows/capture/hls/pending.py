@@ -39,6 +39,9 @@ _MIN_SHORT_S: Final = 0.1
 
 _MAX_UNREADABLE: Final = 3
 _MAX_MISSING: Final = 5
+_OTHER_LENGTH: Final = 0.15
+"""Share by which the length of fMP4 is off where its times may be in another unit."""
+
 _AHEAD: Final = 32
 """Most segments that are fetched while an earlier one can't be."""
 
@@ -49,15 +52,17 @@ class Pending:
 
     arrival: when it was published, as far as is known, less its length: its date where the source
     gives none. follows: nothing is missing between it and the one before. repeats: it may be
-    recorded already, in whole or in part. place: among all that was ever listed (`Listing`).
-    period: counts where its initialisation section may be another. is_ad: as the source says.
-    again: it is to be fetched once more, though it was (False once that was done).
+    recorded already, in whole or in part. unsure: only its media tells whether it is: the number of
+    its playlist among those of which this is so, else 0. place: among all that was ever listed
+    (`Listing`). period: counts where its initialisation section may be another. is_ad: as the
+    source says. again: it is to be fetched once more, though it was (False once that was done).
     """
 
     entry: Entry
     arrival: datetime
     follows: bool
     repeats: bool
+    unsure: int = 0
     place: int = -1
     period: int = 0
     is_ad: bool | None = None
@@ -72,6 +77,8 @@ class Pending:
     try_at: float = 0.0
     error: str = ""
     fetched_at: float = 0.0
+    failed_at: float = 0.0
+    n_bytes: int = 0
     again: bool | None = None
 
     def fetch(self, pieces: Pieces, path: Path) -> None:
@@ -86,7 +93,7 @@ class Pending:
         try:
             head_bytes = pieces.fetch(self.entry, path, period=self.period)
             extent = measure(path, fragmented=head_bytes is not None)
-            opens = head_bytes is None or not extent.begins_with_key or can_decode(path)
+            opens = head_bytes is None or (_fits(extent, self.entry) and can_decode(path))
             if not opens and pieces.renew(self.entry, period=self.period):
                 head_bytes = pieces.fetch(self.entry, path, period=self.period)
                 extent = measure(path, fragmented=head_bytes is not None)
@@ -105,6 +112,7 @@ class Pending:
             raise
         suffix = ".ts" if head_bytes is None else ".mp4"
         self.head_bytes, self.fetched_at = head_bytes, time.monotonic()
+        self.n_bytes = path.stat().st_size
         self.path, self.extent = path.rename(path.with_suffix(suffix)), extent
         if before is not None:
             before.unlink(missing_ok=True)
@@ -117,6 +125,11 @@ class Pending:
         slack_s = 3 * extent.interval / TICKS_PER_S + (0.5 if listed_s % 1 == 0 else 0.0)
         return media_s < 0.75 * listed_s - slack_s
 
+    def discard(self) -> None:
+        """Delete its file."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
     @property
     def ends_early(self) -> str:
         """What to say of it where it is cut off."""
@@ -124,7 +137,7 @@ class Pending:
 
     def fail(self, error: CaptureError, *, target_s: float) -> None:
         """Count a failure and say when to try again."""
-        now = time.monotonic()
+        self.failed_at = now = time.monotonic()
         self.tries += 1
         self.failing_since = self.failing_since or now
         is_gone = getattr(error, "status", None) in (404, 410)
@@ -136,7 +149,7 @@ class Pending:
         self.missing += is_gone
 
     def is_lost(self, *, others: bool, target_s: float) -> bool:
-        """Return whether to give it up; others: later ones were fetched."""
+        """Return whether to give it up; others: later ones were fetched before it last failed."""
         if self.entry.missing:
             self.error = "the source says that it is missing"
             return True
@@ -223,3 +236,9 @@ def lacks(extent: Extent, length_s: float) -> bool:
     longest = extent.longest if extent.sound_end is None else 0
     slack_s = max(3 * extent.interval, longest) / TICKS_PER_S + _MIN_SHORT_S
     return length_s > max(extent.video_s, extent.sound_s or 0.0) + slack_s
+
+
+def _fits(extent: Extent, entry: Entry) -> bool:
+    """Return whether an fMP4 segment looks as with its own initialisation section."""
+    off_s = abs(extent.video_s - entry.duration_s)
+    return extent.begins_with_key and off_s <= _OTHER_LENGTH * entry.duration_s

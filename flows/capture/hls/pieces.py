@@ -16,7 +16,7 @@ from flows.capture.segment import NoStream, UnreadableMedia
 MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 MAX_INIT_BYTES: Final = 1024 * 1024
 _MAX_KEPT: Final = 8
-_RENEW_S: Final = 10.0
+_RENEW_S: Final = 5.0
 """Seconds before an unchanged initialisation section is fetched again."""
 
 _KEY_BYTES: Final = 16  # RFC 8216, 4.3.2.4
@@ -60,10 +60,11 @@ class Pieces:
         Raises UnsafeURL, SourceUnreachable, NoStream (too much of it, or a cipher that is not
         AES-128), UnreadableMedia (what came is no media), OSError.
         """
-        is_tables = False
+        is_tables, is_header = False, True
         with path.open("wb") as file:
             if entry.init is not None:
                 head = self._init_of(entry, period)
+                is_header = _is_init(head) or b"moov" in head
                 is_tables = head.startswith(_SYNC)
                 file.write(head)
             begin = file.tell()
@@ -77,6 +78,10 @@ class Pieces:
         with path.open("rb") as file:
             file.seek(begin)
             head = file.read(8)
+        if entry.init is not None and not is_header:
+            raise UnreadableMedia(f"{entry.init.url}: what came is no header of fMP4 (EXT-X-MAP)")
+        if entry.init is None and head[4:8] in BOXES and not _has_header(path):
+            raise UnreadableMedia(f"{entry.url}: fMP4 without a header, and no EXT-X-MAP names one")
         if (entry.init is not None and not is_tables) or head[4:8] in BOXES:
             return begin
         if not head.startswith(_SYNC) and not (audio and head.startswith(_PACKED)):
@@ -193,6 +198,12 @@ def key_in(answer: bytes) -> bytes | None:
             if len(found) == _KEY_BYTES:
                 return found
     return None
+
+
+def _has_header(path: Path) -> bool:
+    """Return whether a file has a movie header before its media (ISO/IEC 14496-12, 8.2.1)."""
+    with path.open("rb") as file:
+        return b"moov" in file.read(MAX_INIT_BYTES).partition(b"mdat")[0]
 
 
 def _is_init(data: bytes) -> bool:

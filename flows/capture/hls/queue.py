@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Final
+from urllib.parse import urlsplit
 
 from flows.capture.hls.ads import Ads
 from flows.capture.hls.listing import Listing
@@ -14,6 +16,8 @@ from flows.capture.playlists.playlist import Entry, Playlist
 from flows.capture.recorded.recording import Recording
 
 _MAX_LEAD: Final = timedelta(seconds=30)
+_COMPARED: Final = 8
+"""So many of the newest segments have their hosts compared with those of the next playlist."""
 
 
 class Queue:
@@ -26,12 +30,24 @@ class Queue:
         self._period = 0
         self._before: Entry | None = None
         self._lead = timedelta(0)
+        self._is_first = True
+        self._n_unsure = 0
+        self._hosts: dict[int, str] = {}
 
     def look(self, playlist: Playlist, waiting: Iterable[Pending]) -> tuple[Entry, ...]:
         """Return a playlist's new entries, and update waiting segments; raises UnsafeURL."""
         new = self.listing.find_new(playlist.entries, numbered=playlist.numbered)
         self._follow(waiting, playlist.entries)
+        self._compare_hosts()
         return new
+
+    def _compare_hosts(self) -> None:
+        """Tell whether segments were listed on other hosts before: then these mean nothing."""
+        newest = list(self.listing.places())[-_COMPARED:]
+        hosts = {place: urlsplit(entry.url).netloc for place, entry in newest}
+        if any(self._hosts.get(place, host) != host for place, host in hosts.items()):
+            self._ads.hosts_vary()
+        self._hosts = hosts
 
     def _follow(self, waiting: Iterable[Pending], entries: tuple[Entry, ...]) -> None:
         """Update waiting segments' addresses, and whether they are still listed."""
@@ -53,10 +69,18 @@ class Queue:
             item.entry = replace(item.entry, media=now.media, init=now.init, key=now.key)
             item.missing = 0
 
-    def add(self, playlist: Playlist, new: tuple[Entry, ...]) -> list[Pending]:
-        """Return new entries as segments to fetch; call it before `Listing.advance`."""
+    def add(self, playlist: Playlist, new: tuple[Entry, ...], *, url: str) -> list[Pending]:
+        """Return new entries as segments to fetch; call it before `Listing.advance`.
+
+        url: of the playlist.
+        """
         self._check(new)
+        if self._is_first:
+            before = takewhile(lambda entry: entry is not new[0], playlist.entries)
+            self._ads.begin(before, playlist, url=url)
+            self._is_first = False
         repeats = self.listing.sequence is None
+        self._n_unsure += 1
         places = {id(entry): place for place, entry in self.listing.places()}
         arrival = datetime.now(UTC) - sum(
             (timedelta(seconds=entry.duration_s) for entry in new), timedelta(0)
@@ -70,6 +94,7 @@ class Queue:
                     arrival=arrival,
                     follows=bool(items) or self.listing.follows,
                     repeats=repeats,
+                    unsure=self._n_unsure if self.listing.unsure else 0,
                     place=places.get(id(entry), -1),
                     period=self._period,
                     is_ad=self._ads.of(entry, playlist),

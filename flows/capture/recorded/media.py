@@ -118,7 +118,8 @@ def measure(path: Path, *, fragmented: bool = False) -> Extent:
         with av.open(f"file:{path}", "r", format=kind, options=_ONLY_FILE | _LONG_PROBE) as found:
             return _extent(path, found, fragmented=fragmented)
     except (av.FFmpegError, OSError, IndexError, ValueError, TooMuch) as e:
-        raise UnreadableMedia(f"{path.name} can't be read: {e}") from e
+        why = getattr(e, "strerror", None) or e
+        raise UnreadableMedia(f"{path.name} can't be read: {why}") from e
 
 
 def can_decode(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """How far a playlist has advanced if its names, dates or numbers are wrong."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -203,3 +204,77 @@ def test_a_long_name_is_shortened_and_stays_unique() -> None:
     assert one != other
     assert one.startswith(f"{longest}...")
     assert len(one) == 200 + len("...") + 32 + len("@0")
+
+
+def signed(segments: Iterable[int], stamp: int, name: str) -> list[Known]:
+    """Return these segments without dates, under names that are signed anew."""
+    return [
+        Known(name=name.format(n=n, stamp=stamp, own=hash((n, stamp)) % 10_000), number=k)
+        for k, n in enumerate(segments)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/{stamp}_n{n}.ts@0",
+        "/n{n}-{stamp}.ts@0",
+        "/n{n}.ts;session={stamp}@0",
+        "/seg.ts?n={n}&sig={own}@0",
+        "/seg.ts?token={stamp}.{n}@0",
+        "/{stamp}/{n}/seg-{own}.ts@0",
+    ],
+)
+def test_a_name_signed_anew_in_a_part_is_identified_by_another_part(name: str) -> None:
+    old, new = signed(OLD, 1, name), signed(range(12, 18), 2, name)
+    assert shift(new, old, numbers_hold=False) == (2, False)
+    assert shift(new, old, since_s=120.0, numbers_hold=False) == (None, False)  # too long ago
+    assert shift(signed(OLD, 2, name), old, numbers_hold=False) == (0, False)
+
+
+def test_an_encoded_name_is_the_same_in_either_case() -> None:
+    old, new = (signed(OLD, 1, f"/a{slash}b-{{n}}.ts@0") for slash in ("%2f", "%2F"))
+    assert shift(new, old, numbers_hold=False) == (0, False)
+
+
+def test_parts_that_disagree_tell_nothing() -> None:
+    old = [Known(name=f"/{n}-{m}.ts@0", number=0) for n, m in zip(OLD, range(6), strict=True)]
+    new = [Known(name=f"/{n}-{m}.ts@0", number=0) for n, m in zip(range(12, 18), OLD, strict=True)]
+    assert shift(new, old, numbers_hold=False) == (2, False)
+    new = [
+        Known(name=f"/{n}-{m}.ts@0", number=0)
+        for n, m in zip(range(12, 18), range(1, 7), strict=True)
+    ]
+    assert shift(new, old, numbers_hold=False) == (None, False)
+
+
+def test_a_single_segment_that_always_has_the_same_name_advances() -> None:
+    def one(n: int, *, dated: bool = False, number: int = 0) -> list[Known]:
+        return [replace(listed([n], dated=dated)[0], name="/now.ts@0", number=number)]
+
+    assert shift(one(11, number=1), one(10), since_s=2.0) == (None, None)
+    assert shift(one(11, number=1), one(10), since_s=1.0) == (0, False)  # too soon
+    assert shift(one(11, dated=True, number=1), one(10, dated=True), since_s=2.0) == (None, None)
+    # Without numbers, by dates; without both, it is the same one.
+    assert shift(one(11, dated=True), one(10, dated=True), numbers_hold=False) == (None, False)
+    assert shift(one(10, dated=True), one(10, dated=True), numbers_hold=False) == (0, False)
+    assert shift(one(11), one(10), numbers_hold=False) == (0, False)
+
+
+def test_other_names_under_a_number_that_never_moves_are_other_segments() -> None:
+    alignment = Alignment(listed([10], dated=False, number=-10))
+    assert alignment.shift(listed([10], dated=False, number=-10), since_s=1, step_s=STEP_S) == 0
+    new = listed([11], dated=False, number=-11)
+    assert alignment.shift(new, since_s=2, step_s=STEP_S) is None
+    assert alignment.numbers_hold is False
+
+
+def test_names_that_are_used_in_turns_show_how_far_it_has_advanced() -> None:
+    def turns(segments: Iterable[int], n: int) -> list[Known]:
+        return [Known(name=f"/{k % n}.ts@0", number=0) for k in segments]
+
+    for ahead in range(5):
+        new = turns(range(10 + ahead, 16 + ahead), 6)
+        assert shift(new, turns(OLD, 6))[0] == ahead
+        new = turns(range(10 + ahead, 16 + ahead), 7)
+        assert shift(new, turns(OLD, 7), numbers_hold=False)[0] == ahead

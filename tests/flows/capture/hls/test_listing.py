@@ -388,3 +388,27 @@ def test_an_entry_keeps_its_position_while_it_is_listed(recording: Recording) ->
     look(listing, entries(90, 91, name="anew-{}.ts"))
     assert [place for place, _ in listing.places()] == [12, 13]
     assert Listing(recording).sequence is None
+
+
+def test_names_used_again_during_a_pause_are_new(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty names in turns, neither numbers nor dates, and twelve segments in a pause."""
+    now = [100.0]
+    monkeypatch.setattr("flows.capture.hls.listing.time.monotonic", lambda: now[0])
+    listing = Listing(recording)
+
+    def look_at(first: int) -> int:
+        found = listing.find_new(entries(first, first + 5, dated=False, names=20), numbered=False)
+        if found:
+            listing.advance(entries(first, first + 5, dated=False, names=20), found)
+        return len(found)
+
+    found = []
+    for first in range(15):
+        now[0] += 2.0
+        found.append(look_at(first))
+    assert found[1:] == [1] * 14
+    now[0] += 24.0
+    assert look_at(26) == 6
+    assert look_at(26) == 0

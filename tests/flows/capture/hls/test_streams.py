@@ -1,5 +1,6 @@
 """Kinds of streams by packagers and sites: recorded completely, once, with correct dates."""
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,8 @@ CLIPS = {
     "fmp4": ["-g", "50", "-hls_segment_type", "fmp4"],
     "fmp4, large": ["-g", "50", "-s", "320x180", "-hls_segment_type", "fmp4"],
     "fmp4, other coding": ["-g", "50", "-coder", "0", "-bf", "0", "-hls_segment_type", "fmp4"],
+    "fmp4, other rate": ["-r", "30", "-g", "60", "-hls_segment_type", "fmp4"],
+    "fmp4, audio first": ["-map", "1", "-map", "0", "-g", "50", "-hls_segment_type", "fmp4"],
     "one picture": ["-r", "0.5", "-g", "1"],
     "no sound": ["-g", "50", "-an"],
     "held pictures": ["-an", "-vf", HELD, "-fps_mode", "passthrough", "-g", "500", *KEYS],
@@ -119,8 +122,8 @@ class Watch:
     run: HlsRun | None = None
     fetcher: Fetcher | None = None
 
-    def take(self, n: int) -> list[Segment]:
-        """Poll until there are this many segments, and return them."""
+    def start(self) -> None:
+        """Make the run, if there is none."""
         if self.run is None:
             url = f"{self.origin.base}/live.m3u8"
             stream = live_stream(url, url)
@@ -132,6 +135,11 @@ class Watch:
                 ended_after_s=0.0,
                 time_shifted=self.time_shifted,
             )
+
+    def take(self, n: int) -> list[Segment]:
+        """Poll until there are this many segments, and return them."""
+        self.start()
+        assert self.run is not None
         deadline = time.monotonic() + PATIENCE_S
         while len(self.segments) < n:
             assert time.monotonic() < deadline, (self.run.error_text, self.events)
@@ -249,6 +257,8 @@ def test_an_init_section_that_changes_at_its_address_is_fetched_again(
         pytest.param("fmp4, large", False, id="another size"),
         pytest.param("fmp4, other coding", False, id="of the same size"),
         pytest.param("fmp4, large", True, id="named before each segment"),
+        pytest.param("fmp4, other rate", False, id="of another timescale"),
+        pytest.param("fmp4, audio first", False, id="of other track numbers"),
     ],
 )
 def test_an_init_section_that_changes_without_a_word_is_fetched_again(
@@ -267,6 +277,7 @@ def test_an_init_section_that_changes_without_a_word_is_fetched_again(
     segments = watch.take(4)
     assert not watch.gaps
     assert [n_frames(s) for s in segments] == [50] * 4
+    assert [s.start for s in segments] == [at + n * SEGMENT for n in range(1, N)]
     assert segments[-1].width_px == (320 if "large" in kind else 160)
     assert origin.asked.count("/init.mp4") == 2
 
@@ -286,6 +297,47 @@ def test_a_damaged_segment_is_kept_and_its_init_section_fetched_once_more(
     watch.take(N)
     require_whole(watch)
     assert origin.asked.count("/init.mp4") <= 2
+
+
+@pytest.mark.parametrize(
+    ("init", "says"),
+    [(None, "no EXT-X-MAP names one"), (b"<html></html>", r"no header of fMP4 \(EXT-X-MAP\)")],
+    ids=["absent", "a page"],
+)
+def test_what_is_wrong_with_an_init_section_is_said(
+    init: bytes | None, says: str, clips, origin: Origin, watch: Watch
+) -> None:
+    put(origin, clips("fmp4")[1:], "/{}.m4s")
+    origin.files["/init.mp4"] = init or b""
+    tags = ['#EXT-X-MAP:URI="init.mp4"'] if init else []
+    origin.publish(number(0), *tags, entry(0, began(), name="{}.m4s"))
+    watch.start()
+    assert watch.run is not None
+    assert not watch.run.poll()
+    assert re.search(says, watch.run.error_text)
+    assert str(watch.recording.directory) not in watch.run.error_text
+
+
+def test_a_segment_that_comes_late_is_tried_again_before_it_is_given_up(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    """Also where those after it are fetched first, once all of them are there."""
+    put(origin, clips("plain"))
+    at, late = began(), origin.files.pop("/2.ts")
+    origin.publish(number(0), *(entry(n, at) for n in range(2)))
+    watch.take(1)
+    origin.publish(number(0), *(entry(n, at) for n in range(N)))
+    assert watch.run is not None
+    while "/2.ts" not in origin.asked:
+        watch.run._pacing.due_at = 0.0
+        watch.run.poll()
+    (item,) = [each for each in watch.run._items if each.tries]
+    item.missing, item.failing_since = 99, 0.0
+    origin.files["/2.ts"] = late
+    watch.run.poll()
+    item.try_at = 0.0
+    watch.take(4)
+    require_whole(watch, 4)
 
 
 @pytest.mark.parametrize("dated", [True, False], ids=["dates", "no dates"])
@@ -358,6 +410,19 @@ def test_addresses_that_are_signed_anew_lose_nothing_that_is_listed(
     segments = watch.take(4)
     assert [s.path.read_bytes() for s in segments] == media[1:]
     require_whole(watch, 4)
+
+
+def test_segments_that_nothing_but_their_media_tells_apart_are_recorded_once(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    media = clips("plain")
+    for newest in range(1, N):
+        names = {n: f"{hash((n, newest)) % 2**40:x}" for n in range(newest + 1)}
+        origin.files |= {f"/{name}": media[n] for n, name in names.items()}
+        origin.publish(*(entry(n, name=name) for n, name in names.items()))
+        watch.take(newest)
+    require_whole(watch, N - 1)
+    assert [s.path.read_bytes() for s in watch.segments] == media[1:]
 
 
 @pytest.mark.parametrize("length", ["1", "1.8", "2.3", "0", "9999", "-5", "NaN"])
@@ -513,6 +578,40 @@ def test_a_time_shifted_channel_keeps_its_dates(clips, origin: Origin, watch: Wa
     assert (segment.start, segment.start_is_estimated) == (at, False)
 
 
+def test_what_is_dated_by_arrival_is_not_in_the_future(clips, origin: Origin, watch: Watch) -> None:
+    put(origin, clips("plain"))
+    origin.publish(number(0), entry(0, began() - timedelta(days=1)))
+    [segment] = watch.take(1)
+    assert segment.end <= datetime.now(UTC)
+
+
+def test_dates_that_vary_while_timestamps_go_on_are_no_gaps(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    put(origin, clips("plain"))
+    at = began()
+    lines = [entry(n, at + timedelta(milliseconds=600 * (n % 2))) for n in range(N)]
+    origin.publish(number(0), lines[0])
+    watch.take(1)
+    origin.publish(number(0), *lines)
+    watch.take(N)
+    require_whole(watch)
+
+
+def test_a_date_that_stands_still_is_reported_once(
+    clips, origin: Origin, watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(origin, clips("plain"))
+    lines = [entry(n, began() - n * SEGMENT) for n in range(N)]
+    origin.publish(number(0), lines[0])
+    watch.take(1)
+    origin.publish(number(0), *lines)
+    watch.take(N)
+    require_whole(watch)
+    assert caplog.text.count("the source's clock jumped by -2.0 s") == 1
+    assert caplog.text.count("clock jumped") == 1
+
+
 def test_of_several_video_streams_the_largest_is_taken(
     origin: Origin, watch: Watch, tmp_path: Path
 ) -> None:
@@ -546,6 +645,20 @@ def test_advertisements_are_marked_and_dates_are_exact_after_them(
     assert [s.start_is_estimated for s in segments[3:]] == [False, False]
     assert [n_frames(s) for s in segments] == [50] * N
     assert read_events(watch.recording.directory) == watch.events
+
+
+def test_two_hosts_of_the_same_segments_are_no_advertisements(
+    clips, origin: Origin, watch: Watch
+) -> None:
+    put(origin, clips("plain"))
+    at, port = began(), origin.base.rpartition(":")[2]
+    for newest in range(1, N):
+        host = f"http://{'localhost' if newest % 2 else '127.0.0.1'}:{port}/"
+        lines = [entry(n, at, name=host + "{}.ts") for n in (newest - 1, newest)]
+        origin.publish(number(newest - 1), "#EXT-X-DISCONTINUITY", *lines)
+        watch.take(newest)
+    require_whole(watch, N - 1)
+    assert not any(s.is_ad for s in watch.segments)
 
 
 def seal(data: bytes, iv: bytes) -> bytes:
