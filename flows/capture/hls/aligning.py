@@ -64,6 +64,7 @@ class Alignment:
         self.numbers_hold: bool | None = None
         """Whether the source's numbers advance with its segments; None while unknown."""
         self._names_stay = self._numbers_move = False
+        self._looked_at: list[str] = []
 
     def keep(self, window: Sequence[Known]) -> None:
         """Make this the playlist that the next one is compared with."""
@@ -82,6 +83,9 @@ class Alignment:
         old = self._window
         if not old or not entries:
             return None
+        names = [e.name for e in entries]
+        self._names_stay |= names == self._looked_at
+        self._looked_at = names
         by_number = entries[0].number - old[0].number
         by_name = self._by_name(entries, since_s=since_s, step_s=step_s)
         by_date = _same([e.date for e in old], [e.date for e in entries])
@@ -89,17 +93,19 @@ class Alignment:
         if by_name is not None and by_name != by_number:
             # The source reused names while the playlist was not read.
             has_advanced = by_number > by_name and since_s > 0.75 * step_s * by_number
-            agrees = by_date == by_number or self._has_moved(entries, by_number, step_s)
+            moved = self._moved_by(entries, step_s)
+            is_near = moved is not None and abs(moved - by_number) <= _STEPS_OFF * by_number
+            agrees = by_date == by_number or is_near or (moved is None and len(old) == 1)
+            has_advanced |= is_near and len(old) == 1
             if has_advanced and (agrees or self.numbers_hold):
                 return None if by_number >= len(old) else by_number
             self.numbers_hold = False
         elif by_name is not None and by_name > 0:
             self.numbers_hold = True
         elif by_name == 0:
-            is_reused = self.numbers_hold is False and len(old) == len(entries) == 1
-            if is_reused and old[0].date and self._has_moved(entries, 1, step_s):
-                return None
-            self._names_stay = True
+            moved = self._moved_by(entries, step_s)
+            if moved and moved > 1 - _STEPS_OFF and not self.numbers_hold and len(old) == 1:
+                return None  # Always the same name: its media tells (`Listing.unsure`).
         self._numbers_move |= by_number != 0 or len(entries) > len(old)
         if found is None and self.numbers_hold is not True and by_date is not None:
             found = by_date if by_date >= 0 or self.numbers_hold is False else None
@@ -133,15 +139,12 @@ class Alignment:
         is_timely = found is not None and abs(found * step_s - since_s) <= step_s * len(old)
         return found if is_timely else None
 
-    def _has_moved(self, entries: Sequence[Known], by: int, step_s: float) -> bool:
-        """Return whether dates have moved by so many segments, if there are any.
-
-        Without dates, whether the playlist lists a single segment: it always has the same name.
-        """
+    def _moved_by(self, entries: Sequence[Known], step_s: float) -> float | None:
+        """Return by how many segments dates have moved; None without dates."""
         before, now = self._window[0].date, entries[0].date
         if before is None or now is None:
-            return before is now and len(self._window) == 1
-        return abs((now - before).total_seconds() / step_s - by) <= _STEPS_OFF * by
+            return None
+        return (now - before).total_seconds() / step_s
 
     def _can_be(self, entries: Sequence[Known], by: int) -> bool:
         """Return whether names allow that the playlist has advanced by so many segments."""

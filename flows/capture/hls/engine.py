@@ -190,11 +190,11 @@ class HlsRun:
             self._fetcher.check(playlist.urls)
         if playlist.ended and self._first_load and self._recording.last is None:
             raise NotLive(f"{self._feed.url}: the stream has ended", over=True)
-        entries = playlist.entries
-        if not entries:
+        if not (entries := playlist.entries):
             return False
         self._pacing.target_s = max(0.5, playlist.target_s or 2.0)
         self._fetcher.timeout_s = min(max(2 * self._pacing.target_s, 4.0), 6.0)
+        self._pacing.lists_few = len(entries) < 3
         self._dates.watch_wobble(entries)
         if self._first_load:
             self._dates.look_at_edge(entries[-1].end, before=self._queue.listing.shift)

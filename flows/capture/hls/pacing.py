@@ -38,6 +38,8 @@ class Pacing:
         self.target_s, self.last_s = 2.0, 2.0
         self.changed_at = time.monotonic()
         self.due_at = 0.0
+        self.lists_few = False
+        """Whether the playlist lists so few segments that one is missed if a poll is late."""
         self.wait_s = 0.0
         """Seconds without polls that the server requires."""
         self.failures = 0
@@ -75,7 +77,7 @@ class Pacing:
         pace_s = self.pace_s
         earliest = asked_at + (1 - _EARLY) * pace_s
         self._grew_by = asked_at
-        if self._grows_at is None:
+        if self._grows_at is None or self.lists_few:
             self.due_at = earliest
             return
         while self._grows_at + self._margin * pace_s < earliest:

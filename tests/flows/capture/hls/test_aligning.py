@@ -255,17 +255,22 @@ def test_a_single_segment_that_always_has_the_same_name_advances() -> None:
     assert shift(one(11, number=1), one(10), since_s=2.0) == (None, None)
     assert shift(one(11, number=1), one(10), since_s=1.0) == (0, False)  # too soon
     assert shift(one(11, dated=True, number=1), one(10, dated=True), since_s=2.0) == (None, None)
+    assert shift(one(11, dated=True, number=1), one(10, dated=True), since_s=0.1) == (None, None)
     # Without numbers, by dates; without both, it is the same one.
+    assert shift(one(13, dated=True), one(10, dated=True), numbers_hold=False) == (None, False)
     assert shift(one(11, dated=True), one(10, dated=True), numbers_hold=False) == (None, False)
     assert shift(one(10, dated=True), one(10, dated=True), numbers_hold=False) == (0, False)
     assert shift(one(11), one(10), numbers_hold=False) == (0, False)
 
 
-def test_other_names_under_a_number_that_never_moves_are_other_segments() -> None:
+@pytest.mark.parametrize("looks", [[10, 10, 11], [11, 11]], ids=["at once", "at second sight"])
+def test_other_names_under_a_number_that_never_moves_are_other_segments(looks: list[int]) -> None:
     alignment = Alignment(listed([10], dated=False, number=-10))
-    assert alignment.shift(listed([10], dated=False, number=-10), since_s=1, step_s=STEP_S) == 0
-    new = listed([11], dated=False, number=-11)
-    assert alignment.shift(new, since_s=2, step_s=STEP_S) is None
+    found = [
+        alignment.shift(listed([n], dated=False, number=-n), since_s=1, step_s=STEP_S)
+        for n in looks
+    ]
+    assert found == [0] * (len(looks) - 1) + [None]
     assert alignment.numbers_hold is False
 
 

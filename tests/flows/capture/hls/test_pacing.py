@@ -8,10 +8,11 @@ from flows.capture.hls.pacing import Pacing
 from flows.capture.segment import SourceUnreachable
 
 
-def ask(pace_s: float, phase_s: float, *, jitter_s: float = 0.0, n: int = 200):
+def ask(pace_s: float, phase_s: float, *, jitter_s: float = 0.0, n: int = 200, few: bool = False):
     """Poll a source that grows at a constant rate; return times, results and delays."""
     rng, pacing = random.Random(1), Pacing()
     pacing.target_s = pacing.last_s = pace_s
+    pacing.lists_few = few
     begins = 1000.0
     grows = [begins + phase_s + pace_s * k + rng.uniform(0, jitter_s) for k in range(3 * n)]
     now, known, asked = begins + 5 * pace_s, 0, []
@@ -37,6 +38,14 @@ def test_a_playlist_is_polled_at_the_allowed_rate_and_soon_after_it_has_grown(
     late = sorted(late_s for _, grew, late_s in asked[40:] if grew)
     assert late[len(late) // 2] < 0.12 * pace_s + 0.15
     assert len([each for each in asked if not each[1]]) < 0.2 * len(asked)
+
+
+@pytest.mark.parametrize("phase_s", [0.05, 0.3, 0.7, 1.6, 1.95])
+def test_no_segment_of_a_playlist_that_lists_one_is_missed(phase_s: float) -> None:
+    asked = ask(2.0, phase_s, few=True)
+    listed = [round((now - late_s - 1000.0 - phase_s) / 2) for now, _, late_s in asked]
+    assert all(after - before <= 1 for before, after in pairwise(listed))
+    assert all(after[0] - before[0] >= 1.0 for before, after in pairwise(asked))
 
 
 def test_retry_after_delays_polling() -> None:
