@@ -221,19 +221,31 @@ class Relay:
         if resource.kind == "of_many":
             part = Part(url=fill(url, number=number, time=time))
         try:
-            if resource.kind == "init":
-                body = pieces.init(part)
-            else:
-                key, sequence = resource.key, resource.sequence
-                is_next = resource.kind == "of_many" and self._is_by_number
-                patience = self._long_patience if is_next else self._patience
-                body = patience.wait_for(lambda: pieces.media(part, key=key, sequence=sequence))
-                body = without_stamps(body)
-            _require_media(body, url=part.url)
+            return self._media(resource, part, pieces)
         except UnreadableMedia as e:
-            self.unreadable.append(str(e))
-            return _NOTHING[resource.boxes]
+            if resource.entry is None or resource.key is None:
+                return self._nothing(resource, e)
+        pieces.forget(resource.entry)  # another key may be at its address now
+        try:
+            return self._media(resource, part, pieces)
+        except UnreadableMedia as e:
+            return self._nothing(resource, e)
+
+    def _media(self, resource: _Resource, part: Part, pieces: Pieces) -> bytes:
+        if resource.kind == "init":
+            body = pieces.init(part)
+        else:
+            key, sequence = resource.key, resource.sequence
+            is_next = resource.kind == "of_many" and self._is_by_number
+            patience = self._long_patience if is_next else self._patience
+            body = patience.wait_for(lambda: pieces.media(part, key=key, sequence=sequence))
+            body = without_stamps(body)
+        _require_media(body, url=part.url)
         return body
+
+    def _nothing(self, resource: _Resource, error: UnreadableMedia) -> bytes:
+        self.unreadable.append(str(error))
+        return _NOTHING[resource.boxes]
 
     def _load(self, fetcher: Fetcher) -> Playlist:
         """Return the media playlist as it is now, through a master playlist if there is one."""

@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from benchmarks.capture.live_stream import live_stream
 from flows.capture.net.address import AddressPolicy
+from flows.capture.net.fetch import Fetcher
 from flows.capture.processes import find_ffmpeg
 from flows.capture.proxy import relay as relay_module
 from flows.capture.proxy.mpd import rename_mpd
@@ -214,6 +216,43 @@ def test_a_segment_that_is_not_there_yet_is_waited_for_where_ffmpeg_would_skip_i
         assert template is not None
         assert answered(relay, template[1].replace("$Number$", "7")).endswith(b"moof")
         assert asked == ["/large/7.m4s"] * 10
+    finally:
+        relay.close()
+        server.stop()
+
+
+def test_a_key_that_changes_at_its_address_is_fetched_again(policy: AddressPolicy) -> None:
+    keys = [bytes(16), bytes(range(16))]
+    packet = b"G" + bytes(187)
+
+    def sealed(n: int) -> bytes:
+        encryptor = Cipher(algorithms.AES128(keys[n]), modes.CBC(n.to_bytes(16, "big"))).encryptor()
+        return encryptor.update(4 * packet)
+
+    answers = {
+        "/live.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI=key\n"
+        "#EXTINF:2,\n0.ts\n#EXTINF:2,\n1.ts\n",
+        "/key": keys[0],
+        "/0.ts": sealed(0),
+        "/1.ts": sealed(1),
+    }
+
+    def reply(path: str) -> Reply:
+        found = answers[path]
+        return Reply(body=found.encode() if isinstance(found, str) else found)
+
+    server = HttpServer(reply, host="127.0.0.1", port=0, log=lambda _: None)
+    server.start()
+    url = f"http://127.0.0.1:{server.port}/live.m3u8"
+    stream = live_stream(url, url)
+    with Fetcher(policy) as fetcher:
+        relay = Relay(stream, policy, fetcher.get_playlist(url).entries[0])
+    try:
+        names = re.findall(r"^http.*", answered(relay, relay.url).decode(), re.MULTILINE)
+        assert answered(relay, names[0]).endswith(packet)
+        answers["/key"] = keys[1]
+        assert answered(relay, names[1]).endswith(packet)
+        assert not relay.unreadable
     finally:
         relay.close()
         server.stop()
