@@ -16,6 +16,8 @@ _TOLERANCE: Final = TICKS_PER_S // 100
 """Tolerance of a section's start in ticks, for rounding between clocks."""
 
 _NEAR: Final = 10 * TICKS_PER_S
+_SAME_US: Final = 100_000
+"""Offsets that differ by less, in microseconds, are the same but for rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,7 @@ class Clock:
     def __init__(self, sections: list[Section] | None = None, first: int | None = None) -> None:
         """Begin without a section, or with a saved state."""
         self._sections = sections or []
+        self._undone_us: int | None = None
         self.first = first
         """The timestamp of the run's first recorded frame, in ticks."""
 
@@ -75,8 +78,13 @@ class Clock:
         """
         origin = self._sections[0].input
         if self._is_undone_by(section):
-            del self._sections[-1]
+            self._undone_us = self._sections.pop().offset_us
             return
+        if self._undone_us is not None and section.input is not None:
+            # The audio stays where it was: ffmpeg jumps to and fro with each of its packets.
+            known = (self._undone_us, self._sections[-1].offset_us)
+            if any(abs(section.offset_us - each) < _SAME_US for each in known):
+                return
         if section.input is None or origin is None or self.first is None:
             date, _ = self.date(now)
             # Placed at `now`: its offset is computed to fit.
@@ -96,7 +104,7 @@ class Clock:
             return False
         before, last = self._sections[-2:]
         near = last.input is not None and abs(section.input - last.input) <= _NEAR
-        return near and abs(section.offset_us - before.offset_us) < 100_000
+        return near and abs(section.offset_us - before.offset_us) < _SAME_US
 
     def shift(self, by: timedelta, *, now: int) -> None:
         """Shift the dates from `now` (ticks) on; they are then estimated."""

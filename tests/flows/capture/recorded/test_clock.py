@@ -71,6 +71,22 @@ def test_a_jump_of_the_audio_alone_is_undone_by_the_video() -> None:
     assert it.date(after(30)) == (NOON + timedelta(seconds=30), False)
 
 
+def test_audio_that_stays_behind_does_not_move_the_dates() -> None:
+    it = clock()
+    # With each packet of the audio, for as long as it lasts; the log may end behind any of them.
+    offsets = (-12_004_714, -3, -12_004_717, 5, -12_004_720)
+    for n, offset_us in enumerate(offsets):
+        section = Section(
+            date=NOON + timedelta(seconds=20 + 10 * n),
+            estimated=False,
+            input=900_000 + (20 + 10 * n) * TICKS_PER_S,
+            offset_us=offset_us,
+        )
+        it.jump(section, now=after(20 + 10 * n))
+    assert it.date(after(80)) == (NOON + timedelta(seconds=80), False)
+    assert len(it.state().sections) == 1
+
+
 def test_a_shift_moves_what_follows() -> None:
     it = clock()
     it.shift(timedelta(seconds=60), now=after(4))
