@@ -221,7 +221,7 @@ def test_hls_made_by_gstreamer_is_recorded_completely(
         assert all(a.end == b.start for a, b in pairwise(events))
     files = [event.path.read_bytes() for event in recorded["hls"]]
     first = served.index(files[0])
-    assert len(files) >= 4
+    assert len(files) >= 2
     assert files == served[first : first + len(files)]
     pictures = [each for path in paths[:-1] for each, _ in video_packets(path)]
     found = [each for event in recorded["ffmpeg"] for each, _ in video_packets(event.path)]
