@@ -19,8 +19,8 @@ _FEW: Final = 3
 _ABSURD: Final = 60
 """So many times the target duration: lengths in another unit than seconds."""
 
-_MOST_OVER_TARGET: Final = 1.25
-"""Lengths may exceed the target duration by rounding; by more, something is missing instead."""
+_MAX_ROUNDING_S: Final = 0.501
+"""Lengths may be too short by rounding; by more, something is missing between the dates instead."""
 
 _WAVERING: Final = 0.05
 """Share by which lengths may differ from dates that are rounded or vary."""
@@ -60,7 +60,7 @@ def timed(entries: Sequence[Entry], target_s: float) -> tuple[Entry, ...]:
     from each tag to the next (RFC 8216, 4.3.2.6) and backward before the first, but not across a
     discontinuity.
     """
-    entries = _scaled(_with_lengths(entries, target_s), target_s)
+    entries = _scaled(_with_lengths(entries, target_s))
     found: list[Entry] = []
     for entry in entries:
         before = found[-1] if found else None
@@ -99,25 +99,27 @@ def _with_lengths(entries: Sequence[Entry], target_s: float) -> list[Entry]:
     return found
 
 
-def _scaled(entries: list[Entry], target_s: float) -> list[Entry]:
+def _scaled(entries: list[Entry]) -> list[Entry]:
     """Return the entries with lengths that add up to the time between dates that are given.
 
     The scale between two dates also counts after them, and the first one's before them. Where each
-    segment has a date, there is one scale for all.
+    segment has a date, there is one scale for all, by the median.
     """
     dated = [n for n, entry in enumerate(entries) if entry.date is not None]
     if len(dated) < 2 or any(entry.discontinuity for entry in entries[1:]):
         return entries
-    are_all = len(dated) == len(entries)
+    lengths_s = [entry.duration_s for entry in entries]
+    steps = [(at, n, _seconds_between(entries[at], entries[n])) for at, n in pairwise(dated)]
     scales: list[tuple[int, float]] = []
-    for at, n in [(dated[0], dated[-1])] if are_all else pairwise(dated):
-        start, end = entries[at].date, entries[n].date
-        lengths_s = [entry.duration_s for entry in entries[at:n]]
-        if start is None or end is None or n - at < 2 or not sum(lengths_s):
-            continue
-        scale = (end - start).total_seconds() / sum(lengths_s)
-        is_too_long = scale > 1 and scale * max(lengths_s) > _MOST_OVER_TARGET * target_s
-        if scale > 0 and abs(scale - 1) > (_OTHER if are_all else _WAVERING) and not is_too_long:
+    if len(dated) == len(entries):
+        usual_s, step_s = median(lengths_s), median(step_s for _, _, step_s in steps)
+        if len(steps) > 1 and 0 < step_s < (1 - _OTHER) * usual_s:
+            scales.append((len(entries), step_s / usual_s))
+        steps = []
+    for at, n, step_s in steps:
+        scale = step_s / (sum(lengths_s[at:n]) or 1.0)
+        is_hole = (scale - 1) * max(lengths_s[at:n]) > _MAX_ROUNDING_S
+        if n - at > 1 and scale > 0 and abs(scale - 1) > _WAVERING and not is_hole:
             scales.append((n, scale))
     if not scales:
         return entries
@@ -128,3 +130,7 @@ def _scaled(entries: list[Entry], target_s: float) -> list[Entry]:
         replace(entry, duration_s=entry.duration_s * scale)
         for entry, scale in zip(entries, of, strict=True)
     ]
+
+
+def _seconds_between(before: Entry, after: Entry) -> float:
+    return (after.date - before.date).total_seconds() if before.date and after.date else 0.0

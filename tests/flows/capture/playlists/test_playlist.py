@@ -161,6 +161,13 @@ EACH_THIRD = {0: 0, 3: 6}
         pytest.param(["1.5"] * 6, EACH_THIRD, [2] * 6, id="too short"),
         pytest.param(["4"] * 6, {n: 2 * n for n in range(6)}, [2] * 6, id="doubled, all dated"),
         pytest.param(["2"] * 6, {0: 0, 3: 16}, [2] * 6, id="something is missing"),
+        pytest.param(
+            ["2"] * 6,
+            {0: 0, 1: 2, 2: 4, 3: 1, 4: 3, 5: 5},
+            [2] * 6,
+            id="a clock set back, all dated",
+        ),
+        pytest.param(["2"] * 3, {0: 0, 1: 2, 2: 6}, [2] * 3, id="something is missing, all dated"),
         pytest.param(["2.02"] * 6, EACH_THIRD, [2.02] * 6, id="rounded"),
         pytest.param(["4"] * 6, {}, [4] * 6, id="no dates"),
         pytest.param(["4", "4"], {0: 0}, [4, 4], id="one date"),
