@@ -282,7 +282,8 @@ def _explain(error: BaseException, timeout_s: float) -> dict[str, Any]:
             return _error("no stream", text)
         if isinstance(e, HTTPError):
             retry_after = str(e.response.headers.get("Retry-After", ""))[:100]
-            known = _error("unreachable", f"HTTP status {e.status}", status=e.status)
+            circles = ": it redirects in circles" if 300 <= e.status < 400 else ""
+            known = _error("unreachable", f"HTTP status {e.status}{circles}", status=e.status)
             return {**known, "retry_after": retry_after}
         if isinstance(e, RequestError):
             return _error("unreachable", failure_of(e, timeout_s))

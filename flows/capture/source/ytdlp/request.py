@@ -40,7 +40,7 @@ _TIMEOUT_FACTOR: Final = 4
 
 _MAX_TEXT_CHARS: Final = 500
 _PROXY_WANTS_USER: Final = 407
-_REFUSED: Final = (401, 403)
+_REFUSED: Final = (401, 403, 451)
 _MIN_SECRET_CHARS: Final = 12
 """Shorter values are not hidden: names of clients, words such as webpage."""
 

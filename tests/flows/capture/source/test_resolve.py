@@ -83,9 +83,12 @@ def test_a_show_that_has_ended_is_not_live(
         resolve(origin.page_url if page else origin.url, policy=policy)
 
 
-def test_a_refusing_site_is_unreachable(origin: LiveOrigin, policy: AddressPolicy) -> None:
-    origin.inject(Fault(status=403))
-    with pytest.raises(SourceUnreachable, match="403"):
+@pytest.mark.parametrize("status", [401, 403, 451])
+def test_a_refusing_site_is_unreachable(
+    status: int, origin: LiveOrigin, policy: AddressPolicy
+) -> None:
+    origin.inject(Fault(status=status))
+    with pytest.raises(SourceUnreachable, match=rf"status {status}; if .* in sources\.toml"):
         resolve(origin.url, policy=policy)
 
 
