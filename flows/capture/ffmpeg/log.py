@@ -24,8 +24,13 @@ server's name) has no such name before it, and is indented more than a stream's 
 _OPENED = re.compile(_SAYS + r"Opening '(http[^']+)' for reading")
 _START = re.compile(r"  Stream #0:\d+\S*: Video: .*, start (-?\d+\.\d+)")
 _JUMPED = re.compile(
-    _SAYS + r"timestamp discontinuity \(stream id=\d+\): -?\d+, new offset= (-?\d+)"
+    r"\[([av]?)[^\]]{1,60}\] (?:\[[^\]]{1,60}\] )?"
+    r"timestamp discontinuity \(stream id=\d+\): (-?\d+), new offset= (-?\d+)"
 )
+_APART = "sound and picture have a gap of their own"
+"""After a gap of 10 s in one of them, ffmpeg moves both, and back, with each packet."""
+
+_SAME_US: Final = 1_000_000
 _DESCRIPTION = re.compile(r"\s|(?:Input|Output) #\d")
 """Beginning of lines that describe a stream, with text of the source; not errors."""
 
@@ -64,6 +69,7 @@ class FfmpegLog:
         self._position = 0
         self._line = ""
         self._jumps: list[Jump] = []
+        self._moved: tuple[str, int] | None = None
         self.opened: deque[tuple[Entry, datetime]] = deque(maxlen=16)
         self.start: int | None = None
         self.error_text = ""
@@ -89,12 +95,19 @@ class FfmpegLog:
                 self.start = round(float(found[1]) * TICKS_PER_S)
             elif found := _JUMPED.match(line):
                 newest = self.opened[-1][0] if self.opened else None
-                self._jumps.append(Jump(offset_us=int(found[1]), entry=newest))
+                self._jumps.append(Jump(offset_us=int(found[3]), entry=newest))
+                if self._is_moved_back(found[1], int(found[2])):
+                    breaks.append(_APART)
             elif not _DESCRIPTION.match(line) and _COMPLAINT.search(line):
                 self.error_text = clean(re.sub(r"^(\[[^\]]*\] *)+", "", line.strip()))[:300]
                 if _BREAK.search(line):
                     breaks.append(self.error_text)
         return breaks
+
+    def _is_moved_back(self, kind: str, by_us: int) -> bool:
+        """Return whether a jump of sound undoes the one of the picture just before, or reverse."""
+        before, self._moved = self._moved, (kind, by_us)
+        return before is not None and before[0] != kind and abs(before[1] + by_us) < _SAME_US
 
     def take_jumps(self) -> list[Jump]:
         """Return the jumps since the last call."""

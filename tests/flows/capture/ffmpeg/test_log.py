@@ -68,6 +68,25 @@ def test_jumps_are_returned_once_with_their_segment(log: FfmpegLog, say) -> None
     assert log.take_jumps() == []
 
 
+@pytest.mark.parametrize(
+    ("jumps", "ends"),
+    [
+        ([("vist#0:0/h264", 14_001_622), ("aist#0:1/aac", -14_001_633)], True),
+        ([("aist#0:1/aac", 14_001_622), ("vist#0:0/h264", -14_001_633)], True),
+        ([("vist#0:0/h264", 60_000_000), ("vist#0:0/h264", -60_000_000)], False),
+        ([("aist#0:1/aac", 60_000_000), ("vist#0:0/h264", -90_000_000)], False),
+    ],
+    ids=["picture first", "sound first", "the source goes back", "two jumps of the source"],
+)
+def test_a_jump_that_the_other_stream_undoes_ends_the_run(
+    log: FfmpegLog, say, jumps: list[tuple[str, int]], ends: bool
+) -> None:
+    for stream, by_us in jumps:
+        say(f"[{stream} @ 0x55] timestamp discontinuity (stream id=0): {by_us}, new offset= -5\n")
+    assert bool(log.read()) == ends
+    assert len(log.take_jumps()) == 2
+
+
 SAID_OF_A_STREAM = """\
 Input #0, hls, from 'http://stream.test/0.m3u8':
   Metadata:

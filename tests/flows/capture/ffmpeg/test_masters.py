@@ -15,7 +15,7 @@ from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.packaging import Packaging
 from flows.demo.server import Reply
-from tests.flows.capture.conftest import Show
+from tests.flows.capture.conftest import MakeOrigin, Show
 
 MS = timedelta(milliseconds=1)
 
@@ -99,3 +99,19 @@ def test_a_playlist_may_turn_into_a_master_playlist_and_back(
     starts = [origin.start_of(n) for n in range(origin.published)]
     assert all(min(abs(s.start - each) for each in starts) < 2 * MS for s in segments)
     assert not any(segment.start_is_estimated for segment in segments)
+
+
+def test_sound_that_is_away_for_longer_than_ffmpeg_expects(
+    make_origin: MakeOrigin, capture_of: MakeCapture
+) -> None:
+    """After 10 s without, ffmpeg takes the sound's next timestamp for a jump of the source."""
+    origin = make_origin(window=80)
+    capture = capture_of(origin)
+    segments = take(capture, 1)
+    for packaging in (SoundApart(origin), None):
+        origin.pack(packaging)
+        origin.skip(12)
+        segments += take(capture, 25)
+    assert all(a.end == b.start for a, b in pairwise(segments))
+    starts = [origin.start_of(n) for n in range(origin.published)]
+    assert all(min(abs(s.start - each) for each in starts) < 2 * MS for s in segments)
