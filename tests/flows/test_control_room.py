@@ -28,10 +28,12 @@ from uuid import UUID
 import httpx
 import psutil
 import pytest
+from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.events import Event as PrefectEvent
 from prefect.events.clients import get_events_client, get_events_subscriber
 from prefect.events.filters import EventFilter, EventResourceFilter
+from prefect.filesystems import LocalFileSystem
 from prefect.logging.clients import get_logs_subscriber
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessJobConfiguration
@@ -46,12 +48,14 @@ from db.writing import writes
 from db.writing.rows import SegmentRow
 from flows.auth.access import Access, basic
 from flows.capture.segment import Gap, Segment
+from flows.capture.source.operator.sources import BadSources, Sources
 from flows.cli import app
 from flows.control import automations, healing
 from flows.control.client import wide_replay
 from flows.control.client.api import PrefectServer, connect
 from flows.control.client.machine_queue import forwarded_tag, queue_of, run_on
 from flows.control.client.run_history import forget_runs
+from flows.control.client.secrets import secret_of
 from flows.control.client.work_pool import put_pools, template
 from flows.control.events import MISSED, RAISED, labels
 from flows.control.heartbeat import run_was_cancelled
@@ -932,6 +936,38 @@ def test_run_forwarded_by_another_machine_is_not_forwarded_again(
         monkeypatch.setenv("PREFECT__FLOW_RUN_ID", there["id"])
         assert was_forwarded()
     control.api.delete(f"/deployments/{deployment}").raise_for_status()
+
+
+def test_settings_of_a_site_are_read_from_secret_blocks(control: Control, tmp_path: Path) -> None:
+    """A header and a cookies file; what is wrong with a block is a line without its secret."""
+    cookies = "# Netscape HTTP Cookie File\nshows.test\tFALSE\t/\tFALSE\t0\tsession\tblock-word\n"
+    file = tmp_path / "sources.toml"
+    file.write_text(
+        '[site."shows.test"]\nheaders = { Authorization = { secret = "site-header" } }\n'
+        'cookies = { secret = "site-cookies" }\n'
+        '[site."none.test"]\nuser_agent = { secret = "not-there" }\n'
+        '[site."json.test"]\nuser_agent = { secret = "no-text" }\n'
+        '[site."other.test"]\nuser_agent = { secret = "other-type" }\n'
+    )
+    file.chmod(0o600)
+    with temporary_settings(control.settings):
+        Secret(value="Bearer block-word").save("site-header", overwrite=True)
+        Secret(value=cookies).save("site-cookies", overwrite=True)
+        Secret(value={"key": "block-word"}).save("no-text", overwrite=True)
+        LocalFileSystem(basepath="block-word").save("other-type", overwrite=True)
+        sources = Sources.read(file, required=True)
+        access = sources.access("http://shows.test/live", secret_of)
+        assert access.headers[0].pairs == (("Authorization", "Bearer block-word"),)
+        assert (access.cookies, access.cookies_file) == (cookies.strip(), None)
+        for host, wrong in (
+            ("none.test", "there is no such block: make it in the UI, under Blocks"),
+            ("json.test", "the Secret block 'no-text' holds no text"),
+            ("other.test", "there is no such block"),
+        ):
+            with pytest.raises(BadSources, match=wrong) as raised:
+                sources.access(f"http://{host}/live", secret_of)
+            assert "\n" not in str(raised.value)
+            assert "block-word" not in str(raised.value)
 
 
 def test_run_of_another_version_is_left_to_its_workers(
