@@ -1,6 +1,7 @@
 """Finds the frames of a show in a recording, by their unique bytes.
 
-Copying and cutting do not change a frame's bytes, only its timestamps.
+Copying and cutting do not change the coded slices of a frame, only its timestamps. What a container
+changes is left out: how units are delimited, and where parameter sets are.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import av
 from flows.capture.segment import Gap, Segment
 from flows.demo.airing import Airing
 
+_SLICES: Final = (1, 5)
 _MIN_GAP: Final = timedelta(milliseconds=100)
 """Minimum length of a gap in seconds (flows.capture.recorded.recording.MIN_GAP)."""
 
@@ -25,7 +27,7 @@ _MIN_GAP: Final = timedelta(milliseconds=100)
 class Frame:
     """A frame of video in a file.
 
-    digest: of its bytes. offset_s: after the file's first frame. position: of its last bytes in
+    digest: of its slices. offset_s: after the file's first frame. position: of its last bytes in
     the file, about.
     """
 
@@ -50,7 +52,7 @@ def read_frames(path: Path) -> list[Frame]:
                 first = time_s if first is None else first
                 frames.append(
                     Frame(
-                        digest=hashlib.md5(bytes(packet), usedforsecurity=False).digest(),
+                        digest=hashlib.md5(_slices(bytes(packet)), usedforsecurity=False).digest(),
                         offset_s=time_s - first,
                         position=(packet.pos or 0) + packet.size,
                     )
@@ -58,6 +60,19 @@ def read_frames(path: Path) -> list[Frame]:
     except (av.FFmpegError, OSError, IndexError):
         pass  # Keep the frames of a damaged file that were read.
     return frames
+
+
+def _slices(data: bytes) -> bytes:
+    """Return the coded slices of a packet of H.264 (Rec. ITU-T H.264, table 7-1, annex B)."""
+    if data.startswith((b"\0\0\1", b"\0\0\0\1")):
+        units = data.split(b"\0\0\1")[1:]
+    else:
+        units, at = [], 0
+        while at < len(data):
+            end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+            units.append(data[at + 4 : end])
+            at = end
+    return b"".join(unit.rstrip(b"\0") for unit in units if unit and unit[0] & 31 in _SLICES)
 
 
 @lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from benchmarks.origin.fragments import Fragments
 from benchmarks.origin.packed import Dirty, PaddedOtherwise, SoundApart, of_an_hour
 from benchmarks.origin.scenarios import Scenario
 from flows.demo.channel import LiveOrigin
@@ -39,6 +40,11 @@ def _packed(name: str, make: Callable[[LiveOrigin], Packaging]) -> Scenario:
     )
 
 
+def _end_fragments(origin: LiveOrigin) -> None:
+    if isinstance(origin.packaging, Fragments):
+        origin.packaging.end()
+
+
 def _listed(name: str, change: Callable[[str], str]) -> Scenario:
     return _packed(name, lambda _: Listed(change))
 
@@ -66,6 +72,12 @@ KINDS: Final = (
     _packed(
         "bans who asks too early",
         lambda origin: Banning(0.45 * origin.segment_s, 2 * origin.segment_s),
+    ),
+    Scenario(
+        name="fMP4 among MPEG-TS",
+        begin=lambda origin: origin.pack(Fragments(origin)),
+        lasts_s=_LASTS_S,
+        end=_end_fragments,
     ),
     Scenario(
         name="held answers",

@@ -177,6 +177,11 @@ class LiveOrigin(Airing):
         if isinstance(packaging, TablesApart):
             packaging.keep(self.bytes_of(max(0, self.published - 1)))
 
+    @property
+    def packaging(self) -> Packaging:
+        """How the show is listed and sent now."""
+        return self._packaging
+
     def hold(self, holds: bool = True) -> None:
         """Support blocking playlist reload from now on, or not."""
         self._holds = holds

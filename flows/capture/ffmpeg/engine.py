@@ -228,7 +228,7 @@ class FfmpegRun:
         is_reading = self._log.start is not None or self._playlist.exists()
         if not last and not (self._log.opened and is_reading and time.monotonic() >= self._try_at):
             return False
-        self._tries += 1
+        self._tries += self._playlist.exists()
         self._try_at = time.monotonic() + _ANCHOR_PAUSE_S
         section = self._anchoring.first_section(self._log.opened, start=self._log.start)
         if section is not None:
@@ -261,12 +261,11 @@ class FfmpegRun:
         now = self._ticks_now(first)
         for jump in jumps:
             section: Section | None = None
-            entry = jump.entry
-            if entry is not None and entry.date is not None:
+            if jump.entry is not None and jump.entry.date is not None:
                 section = Section(
-                    date=entry.date,
+                    date=jump.entry.date,
                     estimated=False,
-                    input=self._anchoring.times_in(entry)[0],
+                    input=self._anchoring.times_in(jump.entry)[0],
                     offset_us=jump.offset_us,
                 )
             known = section is not None and section.input is not None and self._clock.is_anchored

@@ -7,7 +7,7 @@ have their own steps. So a shift counts only if all that both playlists have agr
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -18,6 +18,8 @@ _MAX_NAME_CHARS: Final = 200
 _BETWEEN_PARTS: Final = re.compile(r"[^A-Za-z0-9]+")
 _STEPS_OFF: Final = 0.25
 """Share by which dates may differ from the number of segments between them."""
+_EXACT: Final = timedelta(milliseconds=100)
+"""Most that dates which follow each other are apart: lengths are rounded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +55,20 @@ def name_of(entry: Entry) -> str:
         digest = sha256(path.encode(errors="surrogatepass")).hexdigest()
         path = f"{path[:_MAX_NAME_CHARS]}...{digest[:32]}"
     return f"{path}@{entry.media.offset}"
+
+
+def first_after(entries: Sequence[Entry], end: datetime | None) -> int | None:
+    """Return the index of the first entry after a date at which one ends; None if none does.
+
+    For segments whose names and numbers are both new, while their dates go on.
+    """
+    if end is None:
+        return None
+    for n, entry in enumerate(entries):
+        if entry.date is not None and abs(entry.date - end) < _EXACT:
+            return n
+    last = entries[-1].end if entries else None
+    return len(entries) if last is not None and abs(last - end) < _EXACT else None
 
 
 class Alignment:

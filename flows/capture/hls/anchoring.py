@@ -23,6 +23,10 @@ from flows.capture.waits import Stopped
 _log = logging.getLogger(__name__)
 
 _HEAD_BYTES: Final = 512 * 1024
+_WHOLE_BYTES: Final = 16 * 1024 * 1024
+"""Of a segment without a keyframe in its head."""
+
+_MAX_TIMES: Final = 64
 
 _CREDIBLE: Final = timedelta(seconds=5)
 """Most that dates may be later than timestamps: frames may be missing."""
@@ -50,6 +54,7 @@ class Anchoring:
         """
         self._time_shifted = time_shifted
         self._fetcher, self._recording = fetcher, recording
+        self._times: dict[Entry, tuple[int | None, int | None]] = {}
         self._before = newest_clock(recording.directory)
 
     @property
@@ -109,12 +114,15 @@ class Anchoring:
         the segment can't be read now.
         """
         candidates: list[tuple[Entry, datetime, int | None, int | None]] = []
+        is_found = False
         for entry, opened_at in opened:
             times = (None, None) if entry.date is None else self.times_in(entry)
-            if start is None or _holds(entry, times[0], start):
-                return self._section_of(entry, opened_at, *times)
+            if is_found or start is None or _holds(entry, times[0], start):
+                if times[0] is None or times[1] is not None:
+                    return self._section_of(entry, opened_at, *times)
+                is_found = True  # what comes before the first keyframe is not recorded
             candidates.append((entry, opened_at, *times))
-        return self._section_of(*candidates[0]) if candidates else None
+        return self._section_of(*candidates[0]) if candidates and not is_found else None
 
     def first_keyframe(
         self, opened: Iterable[tuple[Entry, datetime]], *, start: int | None
@@ -190,15 +198,25 @@ class Anchoring:
         """Return the timestamps of a source segment's first frame and first keyframe."""
         if not entry.whole:
             return None, None
+        if entry in self._times:
+            return self._times[entry]
+        found: tuple[int | None, int | None] = None, None
         try:
-            head = b""
+            init = b""
             if entry.map_url is not None:
-                head = self._fetcher.get(entry.map_url, max_bytes=_HEAD_BYTES).body
-            head += self._fetcher.get(entry.url, max_bytes=_HEAD_BYTES, head_only=True).body
-            return read_head(head, fragmented=entry.map_url is not None)
+                init = self._fetcher.get(entry.map_url, max_bytes=_HEAD_BYTES).body
+            for most in (_HEAD_BYTES, _WHOLE_BYTES):
+                head = self._fetcher.get(entry.url, max_bytes=most, head_only=True).body
+                found = read_head(init + head, fragmented=entry.map_url is not None)
+                if found[1] is not None or len(head) < most:
+                    break
         except (CaptureError, Stopped) as e:
             _log.info("the source's segment can't be read: %s", e)
             return None, None
+        if len(self._times) >= _MAX_TIMES:
+            self._times.clear()
+        self._times[entry] = found
+        return found
 
 
 def _holds(entry: Entry, first: int | None, ticks: int) -> bool:

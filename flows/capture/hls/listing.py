@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from flows.capture.hls.aligning import Alignment, Known, known_of, name_of
+from flows.capture.hls.aligning import Alignment, Known, first_after, known_of, name_of
 from flows.capture.playlists.playlist import Entry
 from flows.capture.recorded.recording import MIN_GAP, Recording
 from flows.capture.state import read_state, write_whole
@@ -174,6 +174,9 @@ class Listing:
         newest = entries[-1].sequence
         if newest >= position.sequence:
             self._back_newest = None
+            jumped = entries[0].sequence > position.sequence + 1
+            if jumped and (n := first_after(entries, position.end)) is not None:
+                return entries[n:]  # by another packager: the dates go on
             new = tuple(e for e in entries if e.sequence > position.sequence)
             # Numbers that started over may have passed the known ones between two reads.
             early = tuple(

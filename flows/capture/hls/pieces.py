@@ -113,6 +113,12 @@ class Pieces:
         """Return an initialisation section, decrypted; raises as `fetch`."""
         return self._decrypted_init(self._keep(part, MAX_INIT_BYTES, 0), [part.key], bytes(16))
 
+    def renewed_init(self, entry: Entry) -> bytes:
+        """Return a segment's initialisation section, fetched anew; raises as `fetch`."""
+        assert entry.init is not None
+        self.forget(entry)
+        return self.init(entry.init)
+
     def _init_of(self, entry: Entry, period: int) -> bytes:
         assert entry.init is not None
         found = self._keep(entry.init, MAX_INIT_BYTES, period)

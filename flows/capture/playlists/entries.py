@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 from flows.capture.playlists.cues import Cue
@@ -104,6 +105,22 @@ def ends_within(entries: Sequence[Entry]) -> bool:
         return True
     endings = {found[0] for url in before if (found := _ENDING.search(url))}
     return len(before) > 1 and len(endings) == 1 and not last.endswith(endings.pop())
+
+
+def once_each(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries without those that repeat the one before them, as some packagers list.
+
+    One counts as repeated if its date is given again, or if every second entry is such.
+    """
+    again = [
+        n
+        for n, (before, entry) in enumerate(pairwise(entries), 1)
+        if entry.media == before.media and not entry.discontinuity
+    ]
+    if again != list(range(1, len(entries), 2)) or len(entries) % 2:
+        again = [n for n in again if entries[n].dated and entries[n].date == entries[n - 1].date]
+    left_out = set(again)
+    return [entry for n, entry in enumerate(entries) if n not in left_out]
 
 
 def told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:

@@ -13,7 +13,14 @@ from typing import Final
 
 from flows.capture.playlists.addresses import DATA, MAX_ADDRESS_CHARS, Addresses
 from flows.capture.playlists.cues import Break, Cues
-from flows.capture.playlists.entries import Entry, Key, Part, ends_within, told_apart
+from flows.capture.playlists.entries import (
+    Entry,
+    Key,
+    Part,
+    ends_within,
+    once_each,
+    told_apart,
+)
 from flows.capture.playlists.renditions import Rendition, rendition_of
 from flows.capture.playlists.tags import (
     attributes_of,
@@ -155,7 +162,7 @@ class _Parser:
             self._entries.pop()
         if self._lists_channels and not self._target_s and not self._numbered:
             raise ValueError("it lists channels: give the URL of one of them")
-        entries = told_apart(timed(oldest_first(self._entries), self._target_s))
+        entries = told_apart(timed(oldest_first(once_each(self._entries)), self._target_s))
         return Playlist(
             entries=entries,
             offers=tuple(self._offers),

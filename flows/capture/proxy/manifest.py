@@ -4,13 +4,13 @@ Only numbers of the source's text are kept, so that no URL can slip through in a
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from flows.capture.net.address import read_host
 from flows.capture.playlists.playlist import Entry, Part, Playlist
 
-_MAX_ENTRIES: Final = 5_000
+MAX_LISTED: Final = 5_000
 """Most segments listed, the newest ones: some hours."""
 
 
@@ -19,26 +19,22 @@ def rename_playlist(
     *,
     init: Callable[[Part], str],
     media: Callable[[Entry], str],
-    numbers: Mapping[Entry, int] | None = None,
+    first: int | None = None,
 ) -> bytes:
     """Return the media playlist for ffmpeg.
 
-    init, media: return our name of a URL. numbers: the segments to list, and media sequence numbers
-    that replace the source's. Raises UnsafeURL for any URL, listed or not, that is neither http nor
-    https.
+    init, media: return our name of a URL. first: media sequence number of the first entry, in
+    place of the source's. Raises UnsafeURL for any URL that is neither http nor https.
     """
     for url in playlist.urls:
         read_host(url)
     lines = ["#EXTM3U", "#EXT-X-VERSION:7"]
-    entries = tuple(playlist.entries if numbers is None else numbers)[-_MAX_ENTRIES:]
     if playlist.target_s:
         lines.append(f"#EXT-X-TARGETDURATION:{math.ceil(playlist.target_s)}")
-    first = playlist.sequence
-    if entries:
-        first = (numbers or {}).get(entries[0], entries[0].sequence)
+    first = playlist.sequence if first is None else first
     lines.append(f"#EXT-X-MEDIA-SEQUENCE:{first}")
     before: Part | None = None
-    for entry in entries:
+    for entry in playlist.entries:
         if entry.discontinuity:
             lines.append("#EXT-X-DISCONTINUITY")
         if entry.init is not None and entry.init != before:

@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Sequence
+from datetime import datetime
 
-from flows.capture.hls.aligning import Alignment, known_of
+from flows.capture.hls.aligning import Alignment, first_after, known_of
 from flows.capture.playlists.playlist import Entry, Playlist
 
 
@@ -22,6 +23,7 @@ class Numbers:
         self._lock = threading.Lock()
         self._alignment = Alignment()
         self._first, self._read_at = 0, 0.0
+        self._end: datetime | None = None
 
     def of(self, playlist: Playlist) -> dict[Entry, int]:
         """Return the number of each entry to list.
@@ -39,11 +41,13 @@ class Numbers:
             shift = self._alignment.shift(known, since_s=since_s, step_s=step_s)
             if not len(self._alignment):
                 self._first = playlist.sequence
-            elif shift is None:  # nothing in common: all of it follows
-                self._first += len(self._alignment)
+            elif shift is None:  # other names and numbers: all of it follows, unless by its dates
+                n_known = first_after(entries, self._end) or 0
+                self._first = max(0, self._first + len(self._alignment) - n_known)
             else:
                 self._first = max(0, self._first + shift)
             self._alignment.keep(known)
+            self._end = entries[-1].end
             self._read_at = time.monotonic()
             if self._begin_at is None:
                 self._begin_at = self._first + _place_of(self.begin, entries)

@@ -13,24 +13,25 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from flows.capture.hls.feed import Feed
-from flows.capture.hls.pieces import BOXES, Pieces
+from flows.capture.hls.pieces import Pieces
 from flows.capture.net.address import AddressPolicy
 from flows.capture.net.cookies import FewCookies
 from flows.capture.net.fetch import Fetcher
 from flows.capture.net.for_stream import fetcher_for
-from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Entry, Key, Part, Playlist
+from flows.capture.playlists.playlist import MAX_PLAYLIST_BYTES, Entry, Key, Part
 from flows.capture.proxy.m2ts import without_stamps
-from flows.capture.proxy.manifest import rename_playlist
+from flows.capture.proxy.manifest import MAX_LISTED, rename_playlist
 from flows.capture.proxy.mpd import fill, rename_mpd
 from flows.capture.proxy.numbers import Numbers
 from flows.capture.proxy.patience import Patience
+from flows.capture.proxy.sections import Sections, has_boxes, require_media
 from flows.capture.quality import Quality
 from flows.capture.segment import CaptureError, SourceUnreachable, UnreadableMedia, UnsafeURL
 from flows.capture.stream import Stream
@@ -54,7 +55,6 @@ _LONG_PAUSES_S: Final = 48 * (0.25,)
 ffmpeg asks for it too early, and would take the next number instead, and run away.
 """
 
-_EBML: Final = b"\x1a\x45\xdf\xa3"  # RFC 8794, 8.1
 _NOTHING: Final = {
     False: b"\x47\x1f\xff\x10" + b"\xff" * 184,  # a null packet: ISO/IEC 13818-1, 2.4.1
     True: b"\x00\x00\x00\x08free",  # ISO/IEC 14496-12, 8.1.2
@@ -103,7 +103,7 @@ class Relay:
         self._resources: dict[int, _Resource] = {}
         self._n_named = 0
         self._feed, self._loading = feed, threading.Lock()
-        self._counted = Numbers(begin)
+        self._counted, self._sections = Numbers(begin), Sections()
         self._idle: list[Pieces] = []
         self.stopping = threading.Event()
         """Once set, ends all fetches."""
@@ -159,7 +159,7 @@ class Relay:
 
     def _name_entry(self, entry: Entry) -> str:
         sequence = entry.sequence if entry.key and entry.key.iv is None else 0
-        boxes = entry.init is not None
+        boxes = has_boxes(entry)
         resource = _Resource(
             kind="segment",
             part=entry.media,
@@ -197,15 +197,7 @@ class Relay:
     def _body(self, resource: _Resource, pieces: Pieces, *, number: str, time: str) -> bytes:
         url = resource.part.url
         if resource.kind == "playlist":
-            playlist = self._load(pieces.fetcher)
-            if self._counted.begin is None and playlist.entries:
-                self._counted.begin = playlist.entries[-1]
-            return rename_playlist(
-                playlist,
-                init=lambda part: self._name(_Resource(kind="init", part=part, boxes=True)),
-                media=self._name_entry,
-                numbers=self._counted.of(playlist),
-            )
+            return self._playlist(pieces)
         if resource.kind == "manifest":
             found = pieces.fetcher.get(url, max_bytes=MAX_PLAYLIST_BYTES)
             body, self.origins = rename_mpd(
@@ -232,6 +224,9 @@ class Relay:
             return self._nothing(resource, e)
 
     def _media(self, resource: _Resource, part: Part, pieces: Pieces) -> bytes:
+        entry = resource.entry
+        if entry is not None and entry.missing:
+            raise UnreadableMedia(f"{part.url}: the source has no media for it (EXT-X-GAP)")
         if resource.kind == "init":
             body = pieces.init(part)
         else:
@@ -240,20 +235,34 @@ class Relay:
             patience = self._long_patience if is_next else self._patience
             body = patience.wait_for(lambda: pieces.media(part, key=key, sequence=sequence))
             body = without_stamps(body)
-        _require_media(body, url=part.url)
+            if entry is not None and resource.boxes and body.startswith(b"\x47"):
+                self._sections.refuse(entry)
+                raise SourceUnreachable(f"{part.url}: MPEG-TS where fMP4 is expected")
+        require_media(body, url=part.url)
         return body
 
     def _nothing(self, resource: _Resource, error: UnreadableMedia) -> bytes:
         self.unreadable.append(str(error))
         return _NOTHING[resource.boxes]
 
-    def _load(self, fetcher: Fetcher) -> Playlist:
+    def _playlist(self, pieces: Pieces) -> bytes:
         """Return the media playlist as it is now, through a master playlist if there is one."""
         with self._loading:
             if self._feed is None:
-                self._feed = Feed(self._stream, fetcher, self._quality)
-            self._feed.fetcher = fetcher
-            return self._feed.load()
+                self._feed = Feed(self._stream, pieces.fetcher, self._quality)
+            self._feed.fetcher = pieces.fetcher
+            playlist = self._feed.load()
+            if self._counted.begin is None and playlist.entries:
+                self._counted.begin = playlist.entries[-1]
+            numbers = self._counted.of(playlist)
+            listed = tuple(numbers)[-MAX_LISTED:]
+            entries, ends = self._sections.cut(listed, numbers, pieces)
+        return rename_playlist(
+            replace(playlist, entries=entries, ended=playlist.ended or ends),
+            init=lambda part: self._name(_Resource(kind="init", part=part, boxes=True)),
+            media=self._name_entry,
+            first=numbers[listed[0]] if listed else None,
+        )
 
     def _pass_on(self, url: str, fetcher: Fetcher, client: socket.socket) -> None:
         """Send an endless file as it arrives, in chunks; if its source breaks off, so does this."""
@@ -266,14 +275,6 @@ class Relay:
             except CaptureError:
                 return
         client.sendall(b"0\r\n\r\n")
-
-
-def _require_media(body: bytes, *, url: str) -> None:
-    """Raise UnreadableMedia for a body that ffmpeg might not take for MPEG-TS, fMP4 or WebM."""
-    # A box size that begins with a zero byte can't be the beginning of a text file.
-    is_boxes = body.startswith(_EBML) or (body[:1] == b"\0" and body[4:8] in BOXES)
-    if not (is_boxes or body.startswith(b"\x47")):
-        raise UnreadableMedia(f"{url}: the response is not media")
 
 
 def _suffix(url: str) -> str:

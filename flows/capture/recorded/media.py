@@ -259,11 +259,11 @@ def ticks_from(before: int, after: int) -> int:
     return (after - before + WRAP // 2) % WRAP - WRAP // 2
 
 
-def read_head(head: bytes, *, fragmented: bool) -> tuple[int, int]:
+def read_head(head: bytes, *, fragmented: bool) -> tuple[int, int | None]:
     """Return the times of the first video packet and of the first keyframe, in ticks of 90 kHz.
 
     head: the first bytes of an MPEG-TS segment; fragmented: of an fMP4's initialisation section
-    and segment. Raises UnreadableMedia.
+    and segment. None without a keyframe. Raises UnreadableMedia.
     """
     first: int | None = None
     try:
@@ -282,4 +282,6 @@ def read_head(head: bytes, *, fragmented: bool) -> tuple[int, int]:
                     return first, ticks
     except (av.FFmpegError, OSError, IndexError, ValueError, TooMuch) as e:
         raise UnreadableMedia(f"the source's segment can't be read: {e}") from e
-    raise UnreadableMedia("the source's segment holds no keyframe in its first bytes")
+    if first is None:
+        raise UnreadableMedia("the source's segment holds no video in its first bytes")
+    return first, None

@@ -31,6 +31,9 @@ _MAX_BEFORE: Final = 64
 _MAX_BEFORE_S: Final = 60.0
 """Most that is decoded before a segment whose first pictures need earlier ones."""
 
+_SOUND_S: Final = 0.25
+"""Most seconds that sound ends before the first picture after it."""
+
 MAX_REPEATED: Final = timedelta(seconds=30)
 """A source whose dates go back by more has set its clock; by less, it repeats segments."""
 
@@ -236,6 +239,9 @@ class Recording:
         # shortest interval so far is used, as a few frames of a segment don't show the rate.
         self._interval = min(self._interval, extent.interval)
         hole = max(3 * self._interval, extent.longest) + TICKS_PER_S // 10
+        if extent.sound_s is not None and ticks is not None:
+            # A picture is held as long as there is sound, as where there is one a segment.
+            hole = max(hole, round((extent.sound_s + _SOUND_S) * TICKS_PER_S) - (end - first))
         if ticks is not None and extent.interval // 2 < ticks <= end - first + hole:
             end = max(first + ticks, end - extent.interval // 2)
         stop, _ = clock.date(end)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.origin.audit import Audit, read_frames
+from benchmarks.origin.fragments import fragmented
 from flows.capture.segment import Gap, Segment
 from flows.demo.channel import LiveOrigin
 from flows.demo.mpegts import move_timestamps
@@ -41,6 +42,13 @@ def recorded(show: LiveOrigin, *indices: int) -> list[Segment | Gap]:
 def test_no_two_frames_are_alike(on_air: LiveOrigin) -> None:
     frames = [f.digest for n in range(8) for f in read_frames(on_air.piece_at(n).path)]
     assert len(frames) == len(set(frames)) == 4 * 24
+
+
+def test_frames_are_known_in_another_container(on_air: LiveOrigin, tmp_path: Path) -> None:
+    known = [frame.digest for frame in read_frames(on_air.piece_at(3).path)]
+    path = tmp_path / "3.mp4"
+    path.write_bytes(b"".join(fragmented(on_air.bytes_of(3))))
+    assert [frame.digest for frame in read_frames(path)] == known
 
 
 def test_all_that_was_on_air_is_recorded_once_at_its_date(on_air: LiveOrigin) -> None:

@@ -1,4 +1,4 @@
-"""A playlist that is a master playlist for a while, recorded with ffmpeg."""
+"""A playlist that is a master playlist, or lists fMP4, for a while, recorded with ffmpeg."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.origin.fragments import Fragments
 from benchmarks.origin.packed import SoundApart
 from flows.capture.net.address import AddressPolicy
 from flows.capture.segment import Segment
 from flows.capture.stream import Stream
+from flows.capture.supervisor import recorder
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.packaging import Packaging
@@ -115,3 +117,23 @@ def test_sound_that_is_away_for_longer_than_ffmpeg_expects(
     assert all(a.end == b.start for a, b in pairwise(segments))
     starts = [origin.start_of(n) for n in range(origin.published)]
     assert all(min(abs(s.start - each) for each in starts) < 2 * MS for s in segments)
+
+
+def test_fmp4_among_mpeg_ts_is_recorded_by_a_run_of_its_own(
+    origin: Show, capture_of: MakeCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "_BACKOFF_S", 0.1)
+    capture = capture_of(origin)
+    segments = take(capture, 1)
+    packaging = Fragments(origin)
+    origin.pack(packaging)
+    origin.skip(1.0)
+    segments += take(capture, 2)
+    packaging.end()
+    changed = origin.start_of(origin.published)
+    origin.skip(1.0)
+    while segments[-1].end <= changed:
+        segments += take(capture, 1)
+    assert capture.restarts == 2
+    assert all(a.end == b.start for a, b in pairwise(segments))
+    assert not any(segment.start_is_estimated for segment in segments)

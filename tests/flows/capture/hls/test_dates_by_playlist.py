@@ -343,6 +343,19 @@ def test_a_manifest_s_date_is_used_up_to_half_an_hour_from_now(directory: Path, 
     assert by_hand.section_by_origin([origin], start=ticks(90)) is not None
 
 
+# -- where a run begins
+
+
+def test_what_comes_before_the_first_keyframe_is_not_dated(directory: Path) -> None:
+    anchoring = Read(Recording(directory, channel="demo", broadcast=1))
+    opened = [(entry, entry.date) for entry in listed(50, 52)]
+    times = {50: (ticks(100), None), 51: (ticks(102), None), 52: (ticks(104), ticks(105))}
+    anchoring.times_in = lambda entry: times[entry.sequence]
+    assert anchoring.first_section(opened[:2], start=ticks(100)) is None
+    found = anchoring.first_section(opened, start=ticks(100))
+    assert found == Section(date=at(105), estimated=False, input=ticks(105))
+
+
 # -- what cannot be read
 
 

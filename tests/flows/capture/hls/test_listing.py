@@ -57,6 +57,18 @@ def test_old_segments_are_not_new_when_the_clock_goes_back(recording: Recording)
         assert look(listing, entries(last - 29, last, wrong_from=100)) == [f"/{last}.ts@0"]
 
 
+@pytest.mark.parametrize("n_new", [0, 1, 3, 30])
+def test_segments_of_another_packager_are_known_by_their_dates(
+    recording: Recording, n_new: int
+) -> None:
+    listing = Listing(recording)
+    look(listing, entries(70, 98))
+    look(listing, entries(70, 99))
+    others = entries(70 + n_new, 99 + n_new, name="other-{}.ts")
+    others = tuple(replace(each, sequence=each.sequence + 500) for each in others)
+    assert look(listing, others) == [f"/other-{100 + n}.ts@0" for n in range(n_new)]
+
+
 def record(recording: Recording, listing: Listing, entry: Entry) -> None:
     """Record an entry, and store its position."""
     path = recording.directory / f"{recording.new_run(NOON)}-{entry.sequence:06d}.ts"

@@ -238,6 +238,25 @@ def test_the_size_of_a_playlist_is_limited(text: str, base: str, says: str) -> N
         parse_playlist(text, base)
 
 
+DATED = "#EXT-X-PROGRAM-DATE-TIME:2026-11-22T12:00:0{}Z\n#EXTINF:2,\n{}.ts"
+
+
+@pytest.mark.parametrize("dated", [True, False], ids=["dates", "no dates"])
+def test_segments_that_are_listed_twice_count_once(dated: bool) -> None:
+    line = DATED if dated else "#EXTINF:2,\n{}.ts"
+    twice = [line.format(*[2 * n] * (2 if dated else 1)) for n in range(4) for _ in range(2)]
+    found = parse_playlist(media(*twice), BASE).entries
+    assert [entry.url.rpartition("/")[2] for entry in found] == [f"{2 * n}.ts" for n in range(4)]
+    assert [entry.sequence for entry in found] == [7, 9, 11, 13]
+
+
+@pytest.mark.parametrize("between", ["#EXT-X-DISCONTINUITY", "#EXTINF:2,\nb.ts"])
+def test_a_segment_that_is_shown_again_is_kept(between: str) -> None:
+    lines = ["#EXTINF:2,", "a.ts", between, "#EXTINF:2,", "a.ts", "#EXTINF:2,", "c.ts"]
+    found = parse_playlist(media(*lines), BASE).entries
+    assert sum(entry.url.rpartition("/")[2] == "a.ts" for entry in found) == 2
+
+
 def test_a_key_that_all_segments_share_counts_once() -> None:
     text = media('#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXT-X-MAP:URI="i"\na\n' * 9_000)
     base = f"https://cdn.example/{'k' * 2000}/"

@@ -217,6 +217,20 @@ def test_a_broken_answer_is_reported_at_any_position(
             assert client.recv(65536).startswith(answer)
 
 
+@pytest.mark.parametrize("n_new", [0, 1, 3])
+def test_segments_under_other_names_and_numbers_are_known_by_their_dates(n_new: int) -> None:
+    counted = Numbers()
+    for first, number, name in ((0, 5, "a"), (n_new, 700, "b")):
+        lines = [
+            f"#EXT-X-PROGRAM-DATE-TIME:2026-11-22T12:00:{2 * n:02}Z\n#EXTINF:2,\n{name}{n}.ts"
+            for n in range(first, first + 4)
+        ]
+        text = "\n".join(["#EXTM3U", f"#EXT-X-MEDIA-SEQUENCE:{number}", *lines])
+        playlist = parse_playlist(text, "http://a.test/live.m3u8")
+        called = counted.of(playlist)
+    assert [called[entry] for entry in playlist.entries] == [5 + n_new + n for n in range(4)]
+
+
 @pytest.mark.parametrize(
     "numbers", [[5, 6, 7, 8], [5, 18, 21, 24], [5, 2, 1, 0], [0, 0, 0, 0]], ids=str
 )

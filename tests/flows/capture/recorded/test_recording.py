@@ -1,12 +1,14 @@
 import os
 import shutil
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from flows.capture.processes import find_ffmpeg
 from flows.capture.recorded.clock import Clock, Section
-from flows.capture.recorded.media import measure
+from flows.capture.recorded.media import TICKS_PER_S, measure
 from flows.capture.recorded.recording import Recording
 from flows.capture.recorded.recovery import recover
 from flows.capture.recorded.runs import save_clock
@@ -48,6 +50,17 @@ def test_segments_are_contiguous(recording: Recording, put) -> None:
     assert [e.start - NOON for e in events] == [timedelta(0), PIECE, 2 * PIECE]
     assert [e.end - NOON for e in events] == [PIECE, 2 * PIECE, 3 * PIECE]
     assert (events[0].channel, events[0].broadcast, events[0].width_px) == ("demo", 3, 320)
+
+
+def test_a_picture_is_held_as_long_as_there_is_sound(recording: Recording) -> None:
+    run = recording.new_run(NOON)
+    path = recording.directory / f"{run}-000000.ts"
+    command = [find_ffmpeg(), "-v", "error", "-f", "lavfi", "-i", "color=size=32x32:rate=1:d=1"]
+    command += ["-f", "lavfi", "-i", "sine=d=1", "-c:v", "libx264", "-c:a", "aac", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    clock = Clock([Section(date=NOON, estimated=False, input=0)])
+    [segment] = recording.take(path, clock, ticks=TICKS_PER_S)
+    assert segment.duration_s == 1.0
 
 
 def test_missing_time_is_a_gap_with_its_reason(recording: Recording, put) -> None:
