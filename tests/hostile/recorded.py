@@ -21,6 +21,11 @@ def hls(url: str, starts: int = 1) -> str:
     return _record(url + "live.m3u8", "hls", policy_for(url), starts)
 
 
+def hls_on(url: str, starts: int = 1) -> str:
+    """Record a playlist, and go on after the first segment."""
+    return _record(url + "live.m3u8", "hls", policy_for(url), starts, first=1)
+
+
 def dash(url: str, starts: int = 1) -> str:
     """Record a manifest."""
     return _record(url + "live.mpd", "other", policy_for(url), starts)
@@ -36,7 +41,9 @@ def server(url: str, address: str, named: str = "") -> str:
     return _record(address, "other", AddressPolicy.of(filter(None, [named])))
 
 
-def _record(url: str, protocol: str, policy: AddressPolicy, starts: int = 1) -> str:
+def _record(
+    url: str, protocol: str, policy: AddressPolicy, starts: int = 1, *, first: int = 0
+) -> str:
     process.can_isolate = False  # The first protection must suffice.
     recorder._FALSE_STARTS = starts
     stream = Stream(
@@ -62,6 +69,9 @@ def _record(url: str, protocol: str, policy: AddressPolicy, starts: int = 1) -> 
         )
         with capture:
             event = capture.get(_WITHIN_S)
+            for _ in range(first):
+                if isinstance(event, Segment):
+                    event = capture.get(_WITHIN_S)
         if isinstance(event, Segment):
             return f"a segment of {event.width_px}x{event.height_px}"
         failure = capture.failure or capture.last_error

@@ -1,6 +1,7 @@
 """A playlist that is a master playlist, or lists fMP4, for a while, recorded with ffmpeg."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks.origin.fragments import Fragments
 from benchmarks.origin.packed import SoundApart
+from flows.capture.ffmpeg import command
 from flows.capture.net.address import AddressPolicy
 from flows.capture.segment import Segment
 from flows.capture.stream import Stream
@@ -17,7 +19,7 @@ from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.packaging import Packaging
 from flows.demo.server import Reply
-from tests.flows.capture.conftest import MakeOrigin, Show
+from tests.flows.capture.conftest import Show
 
 MS = timedelta(milliseconds=1)
 
@@ -104,16 +106,17 @@ def test_a_playlist_may_turn_into_a_master_playlist_and_back(
 
 
 def test_sound_that_is_away_for_longer_than_ffmpeg_expects(
-    make_origin: MakeOrigin, capture_of: MakeCapture
+    origin: Show, capture_of: MakeCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After 10 s without, ffmpeg takes the sound's next timestamp for a jump of the source."""
-    origin = make_origin(window=80)
+    """Then ffmpeg takes its next timestamp for a jump of the source. It expects 10 s, here 1 s."""
+    options = (*command._PLAYLIST.options, ("dts_delta_threshold", 1))
+    monkeypatch.setattr(command, "_PLAYLIST", replace(command._PLAYLIST, options=options))
     capture = capture_of(origin)
     segments = take(capture, 1)
-    for packaging in (SoundApart(origin), None):
+    for packaging, n in ((SoundApart(origin), 5), (None, 4)):
         origin.pack(packaging)
-        origin.skip(12)
-        segments += take(capture, 25)
+        segments += take(capture, n)
+    assert capture.restarts == 1
     assert all(a.end == b.start for a, b in pairwise(segments))
     starts = [origin.start_of(n) for n in range(origin.published)]
     assert all(min(abs(s.start - each) for each in starts) < 2 * MS for s in segments)
