@@ -13,6 +13,7 @@ from flows.capture.ffmpeg.inputs import Input
 from flows.capture.ffmpeg.log import FfmpegLog
 from flows.capture.ffmpeg.sound import SoundBeside
 from flows.capture.hls.anchoring import Anchoring
+from flows.capture.playlists.playlist import Entry
 from flows.capture.processes import spawn, stop
 from flows.capture.recorded.clock import Clock, Section
 from flows.capture.recorded.media import TICKS_PER_S
@@ -67,6 +68,7 @@ class FfmpegRun:
         self._is_ending = False
         self._skips_after = recording.last if may_skip else None
         self._playlist_seen: tuple[int, int] | None = None
+        self._jumped_to: Entry | None = None
         self._tries = 0
         self._try_at = 0.0
         self._unread: list[str] = []
@@ -261,11 +263,13 @@ class FfmpegRun:
         now = self._ticks_now(first)
         for jump in jumps:
             section: Section | None = None
-            if jump.entry is not None and jump.entry.date is not None:
+            entry = self._anchoring.jumped(jump.opened, by_us=jump.by_us, after=self._jumped_to)
+            self._jumped_to = entry
+            if entry is not None and entry.date is not None:
                 section = Section(
-                    date=jump.entry.date,
+                    date=entry.date,
                     estimated=False,
-                    input=self._anchoring.times_in(jump.entry)[0],
+                    input=self._anchoring.times_in(entry)[0],
                     offset_us=jump.offset_us,
                 )
             known = section is not None and section.input is not None and self._clock.is_anchored

@@ -49,10 +49,14 @@ _BREAK = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Jump:
-    """A jump in the source's timestamps. entry: its segment, if known."""
+    """A jump in the source's timestamps, by `by_us`.
 
+    opened: the last segments opened before it was logged, in order.
+    """
+
+    by_us: int
     offset_us: int
-    entry: Entry | None
+    opened: tuple[Entry, ...]
 
 
 class FfmpegLog:
@@ -94,9 +98,10 @@ class FfmpegLog:
             elif self.start is None and (found := _START.match(line)):
                 self.start = round(float(found[1]) * TICKS_PER_S)
             elif found := _JUMPED.match(line):
-                newest = self.opened[-1][0] if self.opened else None
-                self._jumps.append(Jump(offset_us=int(found[3]), entry=newest))
-                if self._is_moved_back(found[1], int(found[2])):
+                by_us = int(found[2])
+                opened = tuple(entry for entry, _ in self.opened)
+                self._jumps.append(Jump(by_us=by_us, offset_us=int(found[3]), opened=opened))
+                if self._is_moved_back(found[1], by_us):
                     breaks.append(_APART)
             elif not _DESCRIPTION.match(line) and _COMPLAINT.search(line):
                 self.error_text = clean(re.sub(r"^(\[[^\]]*\] *)+", "", line.strip()))[:300]
@@ -107,7 +112,9 @@ class FfmpegLog:
     def _is_moved_back(self, kind: str, by_us: int) -> bool:
         """Return whether a jump of sound undoes the one of the picture just before, or reverse."""
         before, self._moved = self._moved, (kind, by_us)
-        return before is not None and before[0] != kind and abs(before[1] + by_us) < _SAME_US
+        if before is None or before[0] == kind or (before[1] < 0) == (by_us < 0):
+            return False
+        return abs(before[1] + by_us) < _SAME_US
 
     def take_jumps(self) -> list[Jump]:
         """Return the jumps since the last call."""

@@ -5,7 +5,7 @@ then on, but not its timestamps: if these continue the recording, they count.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
@@ -27,6 +27,8 @@ _WHOLE_BYTES: Final = 16 * 1024 * 1024
 """Of a segment without a keyframe in its head."""
 
 _MAX_TIMES: Final = 64
+_READ_AHEAD: Final = 4
+"""Segments that ffmpeg opens at most before it reports a jump in the first of them."""
 
 _CREDIBLE: Final = timedelta(seconds=5)
 """Most that dates may be later than timestamps: frames may be missing."""
@@ -123,6 +125,24 @@ class Anchoring:
                 is_found = True  # what comes before the first keyframe is not recorded
             candidates.append((entry, opened_at, *times))
         return self._section_of(*candidates[0]) if candidates and not is_found else None
+
+    def jumped(self, opened: Sequence[Entry], *, by_us: int, after: Entry | None) -> Entry | None:
+        """Return the entry whose timestamps jump by this much; None if none was opened.
+
+        opened: the last ones that ffmpeg opened before it reported the jump, in order; it reads
+        ahead. after: that of the jump before. The newest is taken if no other is known to fit.
+        """
+        first = opened.index(after) + 1 if after in opened else 0
+        for before, entry in list(pairwise(opened[max(0, first - 1) :]))[-_READ_AHEAD:]:
+            if entry is opened[-1] or entry.date is None:
+                continue
+            a, b = self.times_in(before)[0], self.times_in(entry)[0]
+            if a is None or b is None:
+                continue
+            step_s = ticks_from(a, b) / TICKS_PER_S - before.duration_s
+            if abs(step_s - by_us / 1e6) < min(0.5, abs(by_us) / 2e6):
+                return entry
+        return opened[-1] if opened else None
 
     def first_keyframe(
         self, opened: Iterable[tuple[Entry, datetime]], *, start: int | None

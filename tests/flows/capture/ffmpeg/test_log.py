@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from flows.capture.ffmpeg import log as ffmpeg_log
-from flows.capture.ffmpeg.log import FfmpegLog
+from flows.capture.ffmpeg.log import FfmpegLog, Jump
 from flows.capture.playlists.playlist import parse_playlist
 
 PLAYLIST = "http://stream.test/0.m3u8"
@@ -60,11 +60,12 @@ def test_the_first_frame_is_that_of_the_input(log: FfmpegLog, say) -> None:
     assert log.start == 268_500
 
 
-def test_jumps_are_returned_once_with_their_segment(log: FfmpegLog, say) -> None:
-    say(OPENED.format(3) + JUMP.format(3000001))
+def test_jumps_are_returned_once_with_what_was_opened_before(log: FfmpegLog, say) -> None:
+    say(OPENED.format(3) + OPENED.format(4) + JUMP.format(3000001) + OPENED.format(5))
     log.read()
     [jump] = log.take_jumps()
-    assert (jump.offset_us, jump.entry) == (3000001, ENTRIES["http://stream.test/3.ts"])
+    opened = tuple(ENTRIES[f"http://stream.test/{n}.ts"] for n in (3, 4))
+    assert jump == Jump(by_us=-3000001, offset_us=3000001, opened=opened)
     assert log.take_jumps() == []
 
 
@@ -75,8 +76,9 @@ def test_jumps_are_returned_once_with_their_segment(log: FfmpegLog, say) -> None
         ([("aist#0:1/aac", 14_001_622), ("vist#0:0/h264", -14_001_633)], True),
         ([("vist#0:0/h264", 60_000_000), ("vist#0:0/h264", -60_000_000)], False),
         ([("aist#0:1/aac", 60_000_000), ("vist#0:0/h264", -90_000_000)], False),
+        ([("aist#0:1/aac", -400_000), ("vist#0:0/h264", -400_000)], False),
     ],
-    ids=["picture first", "sound first", "the source goes back", "two jumps of the source"],
+    ids=["picture first", "sound first", "the source goes back", "two jumps", "short segments"],
 )
 def test_a_jump_that_the_other_stream_undoes_ends_the_run(
     log: FfmpegLog, say, jumps: list[tuple[str, int]], ends: bool

@@ -343,7 +343,7 @@ def test_a_manifest_s_date_is_used_up_to_half_an_hour_from_now(directory: Path, 
     assert by_hand.section_by_origin([origin], start=ticks(90)) is not None
 
 
-# -- where a run begins
+# -- where a run begins, and jumps
 
 
 def test_what_comes_before_the_first_keyframe_is_not_dated(directory: Path) -> None:
@@ -354,6 +354,24 @@ def test_what_comes_before_the_first_keyframe_is_not_dated(directory: Path) -> N
     assert anchoring.first_section(opened[:2], start=ticks(100)) is None
     found = anchoring.first_section(opened, start=ticks(100))
     assert found == Section(date=at(105), estimated=False, input=ticks(105))
+
+
+def test_a_jump_is_that_of_the_segment_whose_timestamps_jump(directory: Path) -> None:
+    anchoring = Read(Recording(directory, channel="demo", broadcast=1))
+    first, *others = opened = listed(50, 53)
+    anchoring.times_in = lambda entry: (ticks(7 if entry is first else 0), None)
+    assert anchoring.jumped(opened, by_us=-9_000_000, after=None) is others[0]
+    assert anchoring.jumped(opened, by_us=-2_000_000, after=others[0]) is others[1]
+    assert anchoring.jumped(opened, by_us=-2_000_000, after=others[1]) is others[2]
+    assert anchoring.jumped(opened, by_us=44_000_000, after=None) is others[2]
+    assert anchoring.jumped((), by_us=1, after=None) is None
+
+
+def test_the_newest_segment_jumps_where_none_can_be_read_or_has_a_date(directory: Path) -> None:
+    anchoring = Read(Recording(directory, channel="demo", broadcast=1), unreadable=[51])
+    for opened in (listed(50, 53), listed(50, 53, dated=False)):
+        assert anchoring.jumped(opened, by_us=-2_000_000, after=None) is opened[-1]
+    assert anchoring.read == [50, 51, 51, 52]
 
 
 # -- what cannot be read

@@ -87,6 +87,43 @@ def test_a_run_ends_where_the_init_section_is_another(
     assert cut(Sections(), entries[2:], pieces) == (2, False)
 
 
+def init_with(parameters: bytes, *, made_at: bytes = b"noon") -> bytes:
+    box = (8 + len(parameters)).to_bytes(4, "big") + b"avcC" + parameters
+    return b"\0\0\0\x08ftyp" + made_at + box + made_at
+
+
+@pytest.mark.parametrize(
+    ("look_s", "tag", "ends"), [(0.0, "", True), (1e9, MAP, True), (1e9, "", False)]
+)
+def test_a_run_ends_where_another_init_section_is_at_the_address(
+    look_s: float, tag: str, ends: bool, site: Site, files: dict[str, bytes], pieces: Pieces
+) -> None:
+    sections = Sections(look_s=look_s)
+    files["/init.mp4"] = init_with(b"old")
+    assert cut(sections, listed(site, MAP, *lines_of(0, 2)), pieces) == (2, False)
+    files["/init.mp4"] = init_with(b"old", made_at=b"late")
+    assert cut(sections, listed(site, MAP, *lines_of(0, 3)), pieces) == (3, False)
+    files["/init.mp4"] = init_with(b"new")
+    entries = listed(site, MAP, *lines_of(0, 3), tag, *lines_of(3, 1))
+    assert cut(sections, entries, pieces) == (3 if ends else 4, ends)
+
+
+@pytest.mark.parametrize("answer", [None, b"\0\0\0\x08oops"], ids=["away", "no init section"])
+def test_an_init_section_that_can_not_be_read_again_ends_nothing(
+    answer: bytes | None, site: Site, files: dict[str, bytes], pieces: Pieces
+) -> None:
+    sections = Sections(look_s=0.0)
+    files["/init.mp4"] = init_with(b"old")
+    assert cut(sections, listed(site, MAP, *lines_of(0, 2)), pieces) == (2, False)
+    files |= {"/init.mp4": answer} if answer else {}
+    if answer is None:
+        del files["/init.mp4"]
+    for n in (3, 4):
+        assert cut(sections, listed(site, MAP, *lines_of(0, n)), pieces) == (n, False)
+    n_asked = [asked.path for asked in site.asked].count("/init.mp4")
+    assert n_asked == (3 if answer is None else 4)
+
+
 def test_an_init_section_that_is_away_is_asked_for_again(
     site: Site, files: dict[str, bytes], pieces: Pieces
 ) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +30,9 @@ from flows.capture.supervisor import recorder, suspension
 from flows.capture.supervisor.capture import Capture
 from flows.demo.channel import LiveOrigin
 from flows.demo.faults import Fault
+from flows.demo.mpegts import move_timestamps
+from flows.demo.packaging import Packaging
+from flows.demo.server import Reply
 
 PATIENCE_S = 60.0
 MILLISECOND = timedelta(milliseconds=1)
@@ -190,6 +194,36 @@ def test_jump_is_known_also_where_many_pieces_were_finished_since_the_last_look(
     truth = dates_at(origin, pieces, video_packets)
     assert count_right(dates_of(segments_in(events), video_packets), truth) >= 3 * 24
     assert [type(event) for event in events].count(Gap) == 1
+
+
+class Anew(Packaging):
+    """Each segment's timestamps begin where those of the clip do."""
+
+    def __init__(self, origin: LiveOrigin) -> None:
+        self._origin = origin
+
+    def segment(self, path: str, reply: Reply) -> Reply:
+        index = int(path[-9:-3])
+        before_s = self._origin.start_of(index % self._origin.n_pieces) - self._origin.started_at
+        return replace(reply, body=move_timestamps(reply.body, -before_s.total_seconds()))
+
+
+@pytest.mark.parametrize("engine", ["ffmpeg"])
+def test_timestamps_that_begin_anew_in_each_segment_lose_nothing(
+    make_origin, make_capture: MakeCapture, video_packets, pieces: Path
+) -> None:
+    """ffmpeg has opened later segments by the time that it reports the first jump."""
+    origin = make_origin(window=30)
+    origin.pack(Anew(origin))
+    with make_capture(origin) as capture:
+        events = take(capture, 1)
+        origin.skip(2.0)
+        events += take(capture, 4)
+    check_order(events)
+    assert len(events) == 5
+    truth = dates_at(origin, pieces, video_packets)
+    assert count_right(dates_of(events, video_packets), truth) == 5 * 12
+    assert not any(segment.start_is_estimated for segment in events)
 
 
 @pytest.mark.parametrize(
