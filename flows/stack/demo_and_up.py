@@ -216,7 +216,7 @@ def _progress(engine: Engine, state: str, began: datetime) -> Text:
         return Text(f"{state.lower()}; the database is away ...")
     if now is None or now.started_at < began or now.recorded_until is None:
         return Text(f"{state.lower()} ...")
-    behind_s = (datetime.now(UTC) - now.recorded_until).total_seconds()
+    behind_s = max(0.0, (datetime.now(UTC) - now.recorded_until).total_seconds())
     return Text(
         f"{state.lower()}: {now.segments.get('analysed', 0)} segments, {now.n_observations} faces, "
         f"newest emotion {now.emotion or 'none'}, {behind_s:.1f} s behind the air"

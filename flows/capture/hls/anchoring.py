@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from flows.capture.hls.dating import CREDIBLE_EDGE
+from flows.capture.hls.dating import CREDIBLE_EDGE, NOT_BELIEVED
 from flows.capture.net.fetch import Fetcher
 from flows.capture.playlists.playlist import Entry
 from flows.capture.recorded.clock import Section
@@ -176,7 +176,7 @@ class Anchoring:
         if not dates:
             return None
         if not self._time_shifted and abs(now - dates[0]) > CREDIBLE_EDGE + _BEHIND:
-            _log.warning("the source's date %s is not believed (time_shifted)", dates[0])
+            _log.warning(NOT_BELIEVED, dates[0].isoformat(timespec="seconds"))
             return None
         return Section(date=dates[0], estimated=False, input=start)
 
@@ -192,7 +192,7 @@ class Anchoring:
         if not self._time_shifted and abs(opened_at - entry.date) > CREDIBLE_EDGE + _BEHIND:
             published = opened_at - timedelta(seconds=entry.duration_s)
             date = self._true_date(published, first)
-            _log.warning("the source's date %s is not believed (time_shifted)", entry.date)
+            _log.warning(NOT_BELIEVED, entry.date.isoformat(timespec="seconds"))
             return Section(date=date, estimated=True, input=keyframe)
         date = self._true_date(entry.date, first)
         lead = timedelta(seconds=((keyframe or 0) - (first or 0)) / TICKS_PER_S)

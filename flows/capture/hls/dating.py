@@ -24,6 +24,11 @@ _CREDIBLE_IN_A_ROW: Final = timedelta(seconds=5)
 CREDIBLE_EDGE: Final = timedelta(minutes=30)
 """Most that the newest segment's date may be off; a wrong time zone is an hour off or more."""
 
+NOT_BELIEVED: Final = (
+    "the source dates what is on air now %s: not believed, dates are estimated from arrival; if it"
+    " is a time-shifted channel, put its slug into SHOWMOOD_TIME_SHIFTED (docs/sources.md)"
+)
+
 _MAX_BREAK: Final = timedelta(minutes=10)
 """Most that dates may step back after advertisements, which have none or other ones."""
 
@@ -76,11 +81,7 @@ class Dates:
         self._shift = now - edge
         if before is not None and abs(before - self._shift) < _CREDIBLE_JUMP:
             self._shift = before
-        _log.warning(
-            "the source dates what is on air now %s: not believed, dates are estimated from"
-            " arrival (time_shifted, if it is true)",
-            edge.isoformat(timespec="seconds"),
-        )
+        _log.warning(NOT_BELIEVED, edge.isoformat(timespec="seconds"))
 
     def watch_wobble(self, entries: tuple[Entry, ...]) -> None:
         """Note by how much dates fall short of the durations before them."""

@@ -117,7 +117,7 @@ class WatchLine(Observer):
         line = f"live: {counts.segments} segments, {counts.observations} faces"
         line += f", newest emotion {self._emotion or 'none'}"
         if counts.newest is not None:
-            behind_s = (datetime.now(UTC) - counts.newest).total_seconds()
+            behind_s = max(0.0, (datetime.now(UTC) - counts.newest).total_seconds())
             line += f", {behind_s:.1f} s behind the air"
         line += f", {counts.failed} failed" if counts.failed else ""
         return line + (f", {counts.gaps} gaps" if counts.gaps else ", no gap")

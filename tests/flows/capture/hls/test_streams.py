@@ -567,6 +567,7 @@ def test_dates_far_from_now_are_not_believed(
     assert all(s.start_is_estimated for s in segments)
     assert abs(segments[0].start - datetime.now(UTC)) < timedelta(minutes=1)
     assert caplog.text.count("not believed") == 1
+    assert "SHOWMOOD_TIME_SHIFTED" in caplog.text
 
 
 def test_a_time_shifted_channel_keeps_its_dates(clips, origin: Origin, watch: Watch) -> None:

@@ -88,6 +88,8 @@ def test_progress_of_a_watch_has_its_faces_and_lag(
         r"live: 3 segments, 12 faces, newest emotion happiness, (\d+\.\d) s behind the air, no gap"
     )
     assert 90 <= float(re.fullmatch(said, line.line())[1]) < 150
+    counts.newest = datetime.now(UTC) + timedelta(hours=1)  # estimated from a late arrival
+    assert ", 0.0 s behind the air" in line.line()
     counts.gaps = 1
     line.took(Gap(start=NOW, end=NOW + timedelta(seconds=4), why="away"), None, counts)
     assert "newest emotion happiness" in line.line()
