@@ -3,6 +3,7 @@
 6.3.4: a segment's length after a playlist that has changed, half of it after one that has not. A
 server may ban clients that poll more often. So the moment at which it grows is found by polling a
 little earlier each time, until that is too early; then polls come just after that moment.
+After a refusal for too many requests, no poll is early.
 """
 
 import logging
@@ -46,6 +47,7 @@ class Pacing:
         self._grew_by: float | None = None
         self._grows_at: float | None = None
         self._margin = _MARGIN
+        self._early = _EARLY
 
     @property
     def pace_s(self) -> float:
@@ -75,7 +77,7 @@ class Pacing:
         """Note that the playlist requested at that time had new segments."""
         self.failures, self.wait_s, self.changed_at = 0, 0.0, time.monotonic()
         pace_s = self.pace_s
-        earliest = asked_at + (1 - _EARLY) * pace_s
+        earliest = asked_at + (1 - self._early) * pace_s
         self._grew_by = asked_at
         if self._grows_at is None or self.lists_few:
             self.due_at = earliest
@@ -90,7 +92,7 @@ class Pacing:
         """Note that the playlist grew at that moment: a blocking reload was answered."""
         self.failures, self.wait_s, self.changed_at = 0, 0.0, time.monotonic()
         self._grew_by = self._grows_at = None
-        self.due_at = at + (1 - _EARLY) * self.pace_s
+        self.due_at = at + (1 - self._early) * self.pace_s
 
     def stayed(self, asked_at: float) -> None:
         """Note that the playlist requested at that time had nothing new."""
@@ -111,6 +113,8 @@ class Pacing:
         retry_after_s = getattr(error, "retry_after_s", None)
         self.failures += 1
         self._grew_by = self._grows_at = None
+        if retry_after_s or status == _TOO_MANY:
+            self._early = 0.0
         if retry_after_s:
             self.wait_s = min(retry_after_s, MAX_BACKOFF_S)
             _log.warning("the source asks to be polled again in %.0f s", self.wait_s)

@@ -8,9 +8,17 @@ from flows.capture.hls.pacing import Pacing
 from flows.capture.segment import SourceUnreachable
 
 
-def ask(pace_s: float, phase_s: float, *, jitter_s: float = 0.0, n: int = 200, few: bool = False):
+def ask(
+    pace_s: float,
+    phase_s: float,
+    *,
+    jitter_s: float = 0.0,
+    n: int = 200,
+    few: bool = False,
+    pacing: Pacing | None = None,
+):
     """Poll a source that grows at a constant rate; return times, results and delays."""
-    rng, pacing = random.Random(1), Pacing()
+    rng, pacing = random.Random(1), pacing or Pacing()
     pacing.target_s = pacing.last_s = pace_s
     pacing.lists_few = few
     begins = 1000.0
@@ -46,6 +54,18 @@ def test_no_segment_of_a_playlist_that_lists_one_is_missed(phase_s: float) -> No
     listed = [round((now - late_s - 1000.0 - phase_s) / 2) for now, _, late_s in asked]
     assert all(after - before <= 1 for before, after in pairwise(listed))
     assert all(after[0] - before[0] >= 1.0 for before, after in pairwise(asked))
+
+
+@pytest.mark.parametrize("phase_s", [0.05, 0.7, 1.6])
+@pytest.mark.parametrize("few", [False, True])
+def test_a_server_that_has_refused_too_many_requests_gets_no_early_one(
+    phase_s: float, few: bool
+) -> None:
+    pacing = Pacing()
+    pacing.failed(SourceUnreachable("too many", status=429, retry_after_s=6.0))
+    pacing.begin()  # another run
+    asked = ask(2.0, phase_s, few=few, pacing=pacing)
+    assert all(after - at >= (2 if grew else 1) for (at, grew, _), (after, *_) in pairwise(asked))
 
 
 def test_retry_after_delays_polling() -> None:
