@@ -231,7 +231,7 @@ class HlsRun:
         self._refused.segment_came()
 
     def _fail(self, error: CaptureError) -> None:
-        if self._error is None:
+        if self._error is None and not isinstance(error, NoPicture):
             _log.warning("%s", error)
         self._error = str(error)
         self._audio.refused(error)

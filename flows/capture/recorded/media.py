@@ -172,7 +172,7 @@ def _extent(path: Path, container: InputContainer, *, fragmented: bool) -> Exten
     video = best_video(container)
     if video is None:
         if container.streams.audio:
-            raise NoPicture(f"{path.name}: no picture in this stream, only sound")
+            raise NoPicture("no picture in this stream, only sound")
         raise UnreadableMedia(f"{path.name} holds no video")
     sounds = container.streams.audio[:1]
     pts: list[int] = []

@@ -377,7 +377,12 @@ def test_drm_ends_the_show_immediately(
 
 
 def test_variants_with_only_audio_and_missing_ones_are_replaced(
-    site, airing, pieces: Path, policy: AddressPolicy, tmp_path: Path
+    site,
+    airing,
+    pieces: Path,
+    policy: AddressPolicy,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     sound = tmp_path / "sound.ts"
     source = pieces / "piece-00000.ts"
@@ -417,3 +422,4 @@ def test_variants_with_only_audio_and_missing_ones_are_replaced(
     )
     with capture, pytest.raises(NotWatchable, match="no picture in this stream, only sound"):
         list(capture)
+    assert ".tmp" not in caplog.text
