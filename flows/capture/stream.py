@@ -34,6 +34,8 @@ class Stream:
     width_px, height_px, fps, codecs: as the site states them; 0 or empty where unknown.
     loaded: its playlist, if already fetched: some servers ban a client that repeats a request.
     retry_at: monotonic; no request before it, by the server's Retry-After.
+    off_air_at: monotonic; when it was last seen off the air, and waited for. What was published
+    since then is of the show. 0: it was on air at once.
     """
 
     page_url: str
@@ -60,6 +62,7 @@ class Stream:
     loaded: Loaded | None = field(default=None, repr=False, compare=False)
     master: Loaded | None = field(default=None, repr=False, compare=False)
     retry_at: float = field(default=0.0, repr=False, compare=False)
+    off_air_at: float = field(default=0.0, repr=False, compare=False)
 
     @property
     def sent(self) -> Headers:

@@ -69,7 +69,7 @@ class HlsRun:
         self._ended_after_s = ended_after_s
         self._name = recording.new_run(datetime.now(UTC), verbatim=True)
         claim(recording.pid_file)
-        self._queue = Queue(recording, fetcher)
+        self._queue = Queue(recording, fetcher, off_air_at=stream.off_air_at)
         self._dates, self._endings = Dates(recording, time_shifted=time_shifted), Endings()
         self._rolling = RollingPlaylist(recording, self._name)
         self._items: deque[Pending] = deque()
@@ -221,7 +221,7 @@ class HlsRun:
             if isinstance(e, NoPicture) and not self._losses.has_recorded:
                 self._feed.skip()
                 self._items.clear()
-                self._queue = Queue(self._recording, self._fetcher)
+                self._queue = self._queue.afresh()
                 self._pacing.hurry()
                 self._holding = Holding()
             self.ended = self._refused.segment(e) or self.ended

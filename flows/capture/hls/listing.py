@@ -60,9 +60,9 @@ _MAX_SAVED: Final = 64
 class Listing:
     """Follows a source's playlist from where the recording stopped."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, *, off_air_at: float = 0.0) -> None:
         """Read where the last segment was in the source, if this engine recorded it."""
-        self._recording = recording
+        self._recording, self._off_air_at = recording, off_air_at
         self._position, saved = _load(recording)
         window = _window_of(self._position)
         self._alignment = Alignment(window)
@@ -151,6 +151,8 @@ class Listing:
     def _by_numbers(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
         position, last = self._position, self._recording.last
         if position is None:
+            if last is None and self._off_air_at:
+                return _published_in(entries, time.monotonic() - self._off_air_at)
             if last is None or last.start_is_estimated:
                 return entries[-1:]
             missed = tuple(e for e in entries if e.end and e.end > last.end + MIN_GAP)
@@ -250,6 +252,15 @@ class Listing:
         )
         write_whole(self._recording.directory / _FILE, _SAVED.dump_json(saved).decode())
         self._newest = None
+
+
+def _published_in(entries: tuple[Entry, ...], since_s: float) -> tuple[Entry, ...]:
+    """Return the newest entry, and those published at most so many seconds ago."""
+    n, ago_s = 1, entries[-1].duration_s
+    while n < len(entries) and ago_s < since_s:
+        n += 1
+        ago_s += entries[-n].duration_s
+    return entries[-n:]
 
 
 def _load(recording: Recording) -> tuple[_Position | None, _Saved | None]:

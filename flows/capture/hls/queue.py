@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from flows.capture.hls.ads import Ads
@@ -23,9 +23,10 @@ _COMPARED: Final = 8
 class Queue:
     """Makes `Pending` segments of what is new, and keeps what waits up to date."""
 
-    def __init__(self, recording: Recording, fetcher: Fetcher) -> None:
-        """Continue the recording."""
-        self.listing = Listing(recording)
+    def __init__(self, recording: Recording, fetcher: Fetcher, *, off_air_at: float = 0.0) -> None:
+        """Continue the recording; off_air_at: see `Stream`."""
+        self.listing = Listing(recording, off_air_at=off_air_at)
+        self._recording, self._off_air_at = recording, off_air_at
         self._ads, self._fetcher = Ads(), fetcher
         self._period = 0
         self._before: Entry | None = None
@@ -33,6 +34,10 @@ class Queue:
         self._is_first = True
         self._n_unsure = 0
         self._hosts: dict[int, str] = {}
+
+    def afresh(self) -> Self:
+        """Return one for another playlist of the same show."""
+        return type(self)(self._recording, self._fetcher, off_air_at=self._off_air_at)
 
     def look(self, playlist: Playlist, waiting: Iterable[Pending]) -> tuple[Entry, ...]:
         """Return a playlist's new entries, and update waiting segments; raises UnsafeURL."""

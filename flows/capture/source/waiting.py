@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -49,7 +49,7 @@ def wait_for_show(
     Also retries while a playlist does not exist yet or its server fails, and, once the show was
     announced, while the site is unreachable. A server's Retry-After is respected. on_waiting:
     called at first, and when the state changes. pause: waits between two calls; an exception of it
-    ends the wait.
+    ends the wait. The stream says when the show was last seen off the air.
     was_on_air: it was recorded before, by a process that died; then other errors are retried for a
     while, too, as in a running capture.
 
@@ -62,9 +62,11 @@ def wait_for_show(
     over_since: float | None = None
     reported: Waiting | None = None
     starts_at: datetime | None = None
+    off_air_at = 0.0
     while True:
+        asked_at = time.monotonic()
         try:
-            return find()
+            return replace(find(), off_air_at=off_air_at)
         except CaptureError as e:
             cause = e
             backoff_s = _retry_after_s(e)
@@ -77,6 +79,8 @@ def wait_for_show(
                 raise
         if isinstance(cause, NotLive):
             starts_at = cause.starts_at
+        if isinstance(cause, NotLive) or getattr(cause, "status", None) in _NOT_THERE:
+            off_air_at = asked_at
         now = datetime.now(UTC)
         if starts_at is not None and starts_at > give_up_at and give_up_after:
             raise ShowMissed(
@@ -92,6 +96,8 @@ def wait_for_show(
             on_waiting(known)
             reported = known
         wait_s = pause_s(now, expected=starts_at or began, give_up_at=give_up_at)
+        if isinstance(cause, NotLive) and is_playlist_url(url):
+            wait_s = min(wait_s, MIN_PAUSE_S)  # later, its first segments may have left it
         pause(max(wait_s, backoff_s))
 
 

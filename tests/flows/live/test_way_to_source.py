@@ -1,10 +1,11 @@
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flows.capture.segment import NotLive, NotWatchable
-from flows.capture.source.waiting import Waiting, wait_for_show
+from flows.capture.source.waiting import MIN_PAUSE_S, Waiting, wait_for_show
 from flows.demo.server import HttpServer, Reply
 from flows.live.way_to_source import WayToSource
 from flows.settings import Settings
@@ -39,11 +40,13 @@ def test_an_empty_playlist_is_waited_for_but_not_an_encrypted_one(
     way = WayToSource.of(settings, show.url)
     said.append(EMPTY)
     told: list[Waiting] = []
-    looks = iter([EMPTY + SEGMENT])
+    looks = iter([EMPTY] * 20 + [EMPTY + SEGMENT])
 
     def pause(seconds: float) -> None:
+        assert seconds <= MIN_PAUSE_S
         said[0] = next(looks)
 
+    began = time.monotonic()
     stream = wait_for_show(
         show.url,
         lambda: way.find(show),
@@ -52,6 +55,7 @@ def test_an_empty_playlist_is_waited_for_but_not_an_encrypted_one(
         pause=pause,
     )
     assert stream.url == show.url
+    assert began < stream.off_air_at < time.monotonic()
     assert "its playlist is empty" in told[0].why
     said[0] = EMPTY + KEY + SEGMENT
     with pytest.raises(NotWatchable, match="encrypted by SAMPLE-AES"):

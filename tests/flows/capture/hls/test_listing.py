@@ -1,5 +1,6 @@
 """Detection of new segments in a playlist, also with wrong clocks."""
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +56,18 @@ def test_old_segments_are_not_new_when_the_clock_goes_back(recording: Recording)
     assert look(listing, entries(70, 99)) == ["/99.ts@0"]
     for last in (100, 101, 102):
         assert look(listing, entries(last - 29, last, wrong_from=100)) == [f"/{last}.ts@0"]
+
+
+@pytest.mark.parametrize("dated", [True, False])
+@pytest.mark.parametrize(("off_air_s", "n"), [(None, 1), (1.0, 1), (5.0, 3), (60.0, 6)])
+def test_a_show_that_was_waited_for_is_recorded_from_its_beginning(
+    recording: Recording, off_air_s: float | None, n: int, dated: bool
+) -> None:
+    off_air_at = 0.0 if off_air_s is None else time.monotonic() - off_air_s
+    listing = Listing(recording, off_air_at=off_air_at)
+    listed = entries(0, 5, dated=dated)
+    assert look(listing, listed) == [name_of(entry) for entry in listed[6 - n :]]
+    assert look(listing, entries(1, 6, dated=dated)) == ["/6.ts@0"]
 
 
 @pytest.mark.parametrize("n_new", [0, 1, 3, 30])

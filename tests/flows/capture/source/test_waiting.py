@@ -166,3 +166,32 @@ def test_polling_is_more_frequent_near_the_start(
         NOON, expected=NOON + expected_min * MINUTE, give_up_at=NOON + give_up_min * MINUTE
     )
     assert found == pause
+
+
+@pytest.mark.parametrize(("name", "wait_s"), [("live.m3u8", 0.01), ("show", 60.0)])
+def test_a_playlist_is_waited_for_by_short_pauses_however_late_the_show_is(
+    name: str, wait_s: float
+) -> None:
+    url = f"http://tv.example/{name}"
+    late = NotLive("empty", starts_at=datetime.now(UTC) - 60 * MINUTE)
+    answers = iter([late, late, None])
+    pauses: list[float] = []
+
+    def find() -> Stream:
+        if (error := next(answers)) is not None:
+            raise error
+        return Stream(
+            page_url=url,
+            url=url,
+            protocol="hls",
+            live=True,
+            live_status=None,
+            source_id="live",
+            title="live",
+        )
+
+    stream = wait_for_show(
+        url, find, give_up_after=10 * MINUTE, on_waiting=lambda _: None, pause=pauses.append
+    )
+    assert pauses == [wait_s, wait_s]
+    assert stream.off_air_at
