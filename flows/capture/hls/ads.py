@@ -32,8 +32,9 @@ class Ads:
         first = [urlsplit(each.url).netloc for each in playlist.entries]
         own = urlsplit(url).netloc
         self._host = own if own in first else None
+        self._look(playlist)
         for entry in listed:
-            self.of(entry, playlist)
+            self._of(entry, playlist)
 
     def hosts_vary(self) -> None:
         """Take note that one segment was listed on several hosts: these tell nothing."""
@@ -41,7 +42,13 @@ class Ads:
 
     def of(self, entry: Entry, playlist: Playlist) -> bool | None:
         """Return whether the next segment is an advertisement; None if the source marks none."""
+        self._look(playlist)
+        return self._of(entry, playlist)
+
+    def _look(self, playlist: Playlist) -> None:
         self._marks_ads |= bool(playlist.breaks) or any(e.cue for e in playlist.entries)
+
+    def _of(self, entry: Entry, playlist: Playlist) -> bool | None:
         cued = self._by_cue(entry)
         away = self._by_host(entry)
         ranged = False

@@ -1,11 +1,13 @@
 """Advertisements as packagers and sites write them into playlists."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from flows.capture.hls.ads import Ads
-from flows.capture.playlists.playlist import Playlist, parse_playlist
+from flows.capture.playlists.playlist import Entry, Playlist, parse_playlist
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BASE = "https://tv.example/live.m3u8"
@@ -106,3 +108,20 @@ def test_hosts_mean_nothing_where_a_segment_has_several() -> None:
     ads.begin(playlist.entries[:4], playlist, url=BASE)
     ads.hosts_vary()
     assert not any(ads.of(each, playlist) for each in playlist.entries[4:])
+
+
+def test_a_playlist_of_hours_is_read_in_one_pass() -> None:
+    class Counted(tuple[Entry, ...]):
+        n_read = 0
+
+        def __iter__(self) -> Iterator[Entry]:
+            Counted.n_read += 1
+            return super().__iter__()
+
+    lines = [line for n in range(500) for line in ("#EXTINF:2,", f"{n}.ts")]
+    playlist = parse_playlist("\n".join(["#EXTM3U", *lines]), "http://a.test/live.m3u8")
+    playlist = replace(playlist, entries=Counted(playlist.entries))
+    ads = Ads()
+    ads.begin(playlist.entries[:-1], playlist, url="http://a.test/live.m3u8")
+    assert ads.of(playlist.entries[-1], playlist) is None
+    assert Counted.n_read <= 4
