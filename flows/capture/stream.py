@@ -34,8 +34,8 @@ class Stream:
     width_px, height_px, fps, codecs: as the site states them; 0 or empty where unknown.
     loaded: its playlist, if already fetched: some servers ban a client that repeats a request.
     retry_at: monotonic; no request before it, by the server's Retry-After.
-    off_air_at: monotonic; when it was last seen off the air, and waited for. What was published
-    since then is of the show. 0: it was on air at once.
+    off_air_at: monotonic; when it was last seen off the air, or recording was first tried: what was
+    published since then is recorded. 0: it was on air at once.
     """
 
     page_url: str

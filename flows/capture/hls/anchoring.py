@@ -5,6 +5,7 @@ then on, but not its timestamps: if these continue the recording, they count.
 """
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Final
 
 from flows.capture.hls.dating import CREDIBLE_EDGE, NOT_BELIEVED
 from flows.capture.net.fetch import Fetcher
+from flows.capture.playlists.entries import published_in
 from flows.capture.playlists.playlist import Entry
 from flows.capture.recorded.clock import Section
 from flows.capture.recorded.media import TICKS_PER_S, read_head, ticks_from
@@ -49,12 +51,13 @@ class Anchoring:
         recording: Recording,
         *,
         time_shifted: bool = False,
+        off_air_at: float = 0.0,
     ) -> None:
         """Keep how the newest run dated its timestamps; called before the next run begins.
 
-        time_shifted: the source's dates are right, though hours from now.
+        time_shifted: the source's dates are right, though hours from now. off_air_at: see `Stream`.
         """
-        self._time_shifted = time_shifted
+        self._time_shifted, self._off_air_at = time_shifted, off_air_at
         self._fetcher, self._recording = fetcher, recording
         self._times: dict[Entry, tuple[int | None, int | None]] = {}
         self._before = newest_clock(recording.directory)
@@ -67,8 +70,11 @@ class Anchoring:
     def n_missed(self, entries: tuple[Entry, ...]) -> int:
         """Return how many of the newest entries are not recorded yet."""
         last = self._recording.last
-        if last is None or not entries:
+        if not entries:
             return 0
+        if last is None:
+            since_s = time.monotonic() - self._off_air_at
+            return len(published_in(entries, since_s)) if self._off_air_at else 0
         if last.start_is_estimated and not self.is_anchored:
             return 0
         if self._is_credible(entries):

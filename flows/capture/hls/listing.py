@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from flows.capture.hls.aligning import Alignment, Known, first_after, known_of, name_of
+from flows.capture.playlists.entries import published_in
 from flows.capture.playlists.playlist import Entry
 from flows.capture.recorded.recording import MIN_GAP, Recording
 from flows.capture.state import read_state, write_whole
@@ -152,7 +153,7 @@ class Listing:
         position, last = self._position, self._recording.last
         if position is None:
             if last is None and self._off_air_at:
-                return _published_in(entries, time.monotonic() - self._off_air_at)
+                return published_in(entries, time.monotonic() - self._off_air_at)
             if last is None or last.start_is_estimated:
                 return entries[-1:]
             missed = tuple(e for e in entries if e.end and e.end > last.end + MIN_GAP)
@@ -252,15 +253,6 @@ class Listing:
         )
         write_whole(self._recording.directory / _FILE, _SAVED.dump_json(saved).decode())
         self._newest = None
-
-
-def _published_in(entries: tuple[Entry, ...], since_s: float) -> tuple[Entry, ...]:
-    """Return the newest entry, and those published at most so many seconds ago."""
-    n, ago_s = 1, entries[-1].duration_s
-    while n < len(entries) and ago_s < since_s:
-        n += 1
-        ago_s += entries[-n].duration_s
-    return entries[-n:]
 
 
 def _load(recording: Recording) -> tuple[_Position | None, _Saved | None]:

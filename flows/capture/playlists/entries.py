@@ -141,3 +141,12 @@ def told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:
             own = "&".join(part for part in parts if part not in shared)
             found[n] = replace(entries[n], query=own)
     return tuple(found)
+
+
+def published_in(entries: tuple[Entry, ...], since_s: float) -> tuple[Entry, ...]:
+    """Return the newest entry, and those published at most so many seconds ago."""
+    n, ago_s = 1, entries[-1].duration_s
+    while n < len(entries) and ago_s < since_s:
+        n += 1
+        ago_s += entries[-n].duration_s
+    return entries[-n:]

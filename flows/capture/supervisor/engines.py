@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from dataclasses import replace
 from typing import Final, Literal, Protocol
 
 from flows.capture.ffmpeg import engine as ffmpeg
@@ -91,6 +92,7 @@ class Engines:
         self._ffmpeg = find_ffmpeg(ffmpeg_path)
         self._instead: str | None = None
         self._instead_until = 0.0
+        self._began_at = 0.0
         self._stuck_at: Segment | None = None
         self._stuck_since = time.monotonic()
 
@@ -101,6 +103,11 @@ class Engines:
 
         ended_after_s: seconds for which an HLS source must state that it has ended.
         """
+        if recording.last is None:
+            # Where a run brings nothing, the next one begins where it began.
+            if self._began_at:
+                stream = replace(stream, off_air_at=self._began_at)
+            self._began_at = stream.off_air_at or time.monotonic()
         if stream.protocol == "hls" and self._choose() == "hls":
             return hls.HlsRun(
                 stream,
@@ -117,7 +124,12 @@ class Engines:
         if (left_s := stream.retry_at - time.monotonic()) > 0:
             why = f"{stream.page_url}: the source allows the next request in {left_s:.0f} s"
             raise SourceUnreachable(why, retry_after_s=left_s)
-        anchoring = Anchoring(fetcher, recording, time_shifted=self._time_shifted)
+        anchoring = Anchoring(
+            fetcher,
+            recording,
+            time_shifted=self._time_shifted,
+            off_air_at=stream.off_air_at,
+        )
         feed = Feed(stream, fetcher, self._quality) if stream.protocol == "hls" else None
         waiting, step_s = self._look_before(stream, anchoring, feed)
         now = time.monotonic()
