@@ -16,8 +16,8 @@ demo: $(RUN) ## The whole pipeline on a built-in channel or on VIDEO=clip.mp4
 up: $(RUN) ## The embedded stack, until Ctrl-C
 	$(BIN)/showmood up
 
-test: $(DEV) ## The tests, in WORKERS=3 processes
-	$(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(DEV) ## The tests, in WORKERS=4 processes
+	$(BIN)/python -m pytest -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: $(DEV) ## Format, lint, types, and the tests that need no server: under two minutes
 	$(BIN)/ruff format --check .
