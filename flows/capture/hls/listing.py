@@ -70,6 +70,7 @@ class Listing:
         self._alignment.numbers_hold = saved.numbers_hold if saved else None
         self._place, self._next_place = 0, len(window)
         self._current: dict[int, Entry] = {}
+        self._known: list[Known] = []
         self._looked_at = time.monotonic()
         self.shift = saved.recorded - saved.end if saved and saved.end else None
         """By how much the recording's dates were later than the source's; None if not known."""
@@ -100,7 +101,7 @@ class Listing:
 
         numbered: the playlist has numbers of its own (EXT-X-MEDIA-SEQUENCE).
         """
-        known = [known_of(entry) for entry in entries]
+        known = self._known = [known_of(entry) for entry in entries]
         if not numbered:
             self._alignment.numbers_hold = False  # each playlist begins at 0
         step_s = entries[-1].duration_s or 1.0
@@ -217,19 +218,20 @@ class Listing:
         return new
 
     def advance(self, entries: tuple[Entry, ...], new: tuple[Entry, ...]) -> None:
-        """Make these the newest playlist; new: those that were not listed before."""
+        """Make the entries given to `find_new` the newest playlist; new: what it returned."""
         if self._position is None:
             # Entries before the first recorded one must not seem new later.
             new = entries
         position = self._position or _Position(sequence=0, end=None)
         position.sequence, position.end = entries[-1].sequence, entries[-1].end
-        position.seen += [name_of(entry) for entry in new]
-        self._dated += [(name_of(entry), entry.date) for entry in new]
+        names = [name_of(entry) for entry in new]
+        position.seen += names
+        self._dated += [(name, entry.date) for name, entry in zip(names, new, strict=True)]
         self._position = position
         self._place = min(self._current, default=0)
         self._next_place = self._place + len(entries)
         self._looked_at = time.monotonic()
-        self._alignment.keep([known_of(entry) for entry in entries])
+        self._alignment.keep(self._known)
 
     def recorded(self, entry: Entry) -> None:
         """Take note that this entry is recorded."""

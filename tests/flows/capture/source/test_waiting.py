@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from benchmarks.capture.live_stream import live_stream
 from benchmarks.origin.site import Announced, ShowSite, ShowSiteIE
 from flows.capture.net.address import AddressPolicy
 from flows.capture.segment import CaptureError, NoStream, NotLive, ShowMissed, SourceUnreachable
@@ -180,15 +181,7 @@ def test_a_playlist_is_waited_for_by_short_pauses_however_late_the_show_is(
     def find() -> Stream:
         if (error := next(answers)) is not None:
             raise error
-        return Stream(
-            page_url=url,
-            url=url,
-            protocol="hls",
-            live=True,
-            live_status=None,
-            source_id="live",
-            title="live",
-        )
+        return live_stream(url, url)
 
     stream = wait_for_show(
         url, find, give_up_after=10 * MINUTE, on_waiting=lambda _: None, pause=pauses.append

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.capture.live_stream import live_stream
 from flows.capture.segment import CaptureError
 from flows.capture.source.current_stream import CurrentStream
 from flows.capture.source.operator.sources import BadSources, Sources
@@ -258,15 +259,7 @@ def test_impersonation_that_is_not_installed_is_one_line(write, tmp_path: Path) 
 
 def test_a_mistake_made_during_a_show_does_not_stop_its_recording(write, tmp_path: Path) -> None:
     write('[site."site.test"]\nuser_agent = "Own/1"')
-    known = Stream(
-        page_url="https://site.test/",
-        url="https://site.test/live.m3u8",
-        protocol="hls",
-        live=True,
-        live_status=None,
-        source_id="live",
-        title="live",
-    )
+    known = live_stream("https://site.test/", "https://site.test/live.m3u8")
 
     def resolve() -> Stream:
         Sources.read(tmp_path / "sources.toml").access(known.page_url)
